@@ -1,0 +1,37 @@
+"""The one exception for everything a user can get wrong, and the exit codes of the command line."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process says to the shell when it ends."""
+
+    OK = 0
+    INTERNAL = 1
+    BAD_INPUT = 2
+    CELLS_FAILED = 3
+    FOREIGN_FOLDER = 4
+    ENVIRONMENT = 5
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class UserError(Exception):
+    """A mistake of the user's or of their environment: one sentence, and what to do next.
+
+    The command line prints ``message`` and ``hint`` without a traceback and exits with ``code``.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: ExitCode = ExitCode.BAD_INPUT) -> None:
+        super().__init__(message if not hint else f"{message} ({hint})")
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments are lost by the default pickling of exceptions, and errors cross processes.
+        return (_rebuild, (type(self), self.message, self.hint, self.code))
+
+
+def _rebuild(kind: type[UserError], message: str, hint: str, code: ExitCode) -> UserError:
+    return kind(message, hint=hint, code=code)
