@@ -1,0 +1,52 @@
+"""Prune a trained network, and measure what is left of its robustness.
+
+Names are imported on first use, so that ``import secateur`` and the command line's help stay fast.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secateur.attacks.ddn import ddn as ddn
+    from secateur.attacks.fmn import fmn as fmn
+    from secateur.errors import UserError as UserError
+    from secateur.evaluate import attack as attack
+    from secateur.graph import trace as trace
+    from secateur.pruning import apply as apply
+    from secateur.pruning import load as load
+    from secateur.pruning import plan as plan
+    from secateur.pruning import prune as prune
+    from secateur.pruning import save as save
+    from secateur.study import run as run
+
+_HOMES = {
+    "UserError": "secateur.errors",
+    "apply": "secateur.pruning",
+    "attack": "secateur.evaluate",
+    "ddn": "secateur.attacks.ddn",
+    "fmn": "secateur.attacks.fmn",
+    "load": "secateur.pruning",
+    "plan": "secateur.pruning",
+    "prune": "secateur.pruning",
+    "run": "secateur.study",
+    "save": "secateur.pruning",
+    "trace": "secateur.graph",
+}
+_ROOMS = ("attacks", "data", "graph", "measure", "models", "pruning", "report", "train", "trust")
+
+__all__ = ["__version__", *sorted(_HOMES), *_ROOMS]
+
+__version__ = version("secateur")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"secateur.{name}")
+    raise AttributeError(f"module 'secateur' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__
