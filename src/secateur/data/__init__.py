@@ -1,0 +1,14 @@
+"""Labelled images in [0, 1]: reading, splitting, identity."""
+
+from secateur.data.dataset import Dataset as Dataset
+from secateur.data.files import folder as folder
+from secateur.data.files import idx as idx
+from secateur.data.sources import digits as digits
+from secateur.data.sources import load as load
+from secateur.data.sources import load_splits as load_splits
+from secateur.data.sources import open_source as open_source
+from secateur.data.splits import Splits as Splits
+from secateur.data.splits import findings as findings
+from secateur.data.splits import hold_out as hold_out
+from secateur.data.splits import split as split
+from secateur.data.splits import subset as subset

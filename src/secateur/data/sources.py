@@ -1,0 +1,94 @@
+"""Where images come from: a source is a function of what follows the colon, registered by name."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Generator
+
+from secateur.data.dataset import Dataset
+from secateur.data.splits import Splits, hold_out, split
+from secateur.errors import UserError
+from secateur.registry import DATASETS
+
+Parts = Mapping[str, Callable[[], Dataset]]
+"""Readers by part: "train" and "test" where the source keeps them apart, else one reader called "all"."""
+
+Source = Callable[[str], Parts]
+"""A source gets the ARGUMENT of ``name:ARGUMENT`` and says which parts it can read."""
+
+
+def load(spec: str, *, split: str | None = None) -> Dataset:
+    """Read a dataset: ``digits``, ``idx:DIR``, ``folder:DIR``, ... (the registry ``DATASETS`` names all).
+
+    ``split`` is "train" or "test" where the source has official parts. None means the official test part
+    where there is one, else all images: the images that a network is evaluated on.
+
+    Raises:
+        UserError: unknown source, missing or damaged files, a part that the source does not have.
+    """
+    parts = open_source(spec)
+    if split is None:
+        split = next(part for part in ("test", "all", "train") if part in parts)
+    if split not in parts:
+        raise UserError(f"dataset '{spec}' has no part '{split}'", hint=f"it has: {', '.join(parts)}")
+    return parts[split]()
+
+
+def load_splits(
+    spec: str, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), generator: Generator
+) -> Splits:
+    """Read a dataset and cut it into train, validation and test.
+
+    Where the source has official train and test parts, test stays whole, and train is cut into train and
+    validation in the proportion of their fractions. Otherwise all images are cut.
+
+    Raises:
+        UserError: as ``load`` and ``split``.
+    """
+    parts = open_source(spec)
+    if {"train", "test"} <= set(parts):
+        fraction = fractions[1] / (fractions[0] + fractions[1])
+        return hold_out(parts["train"](), parts["test"](), fraction=fraction, generator=generator)
+    return split(load(spec), fractions=fractions, generator=generator)
+
+
+def open_source(spec: str) -> Parts:
+    """The parts of the source that ``spec`` names; nothing is decoded yet.
+
+    Raises:
+        UserError: unknown source, or its files are missing.
+    """
+    name, _, argument = spec.partition(":")
+    source: Source = DATASETS.get(name)
+    return source(argument)
+
+
+def digits(argument: str) -> Parts:
+    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn."""
+    if argument:
+        raise UserError(f"the digits are built in and take no '{argument}'", hint="write 'digits'")
+    return {"all": _digits}
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = torch.from_numpy(bunch.images).to(torch.float32).div(16).unsqueeze(1)
+    y = torch.from_numpy(bunch.target).to(torch.int64)
+    return Dataset("digits", x, y, tuple(str(digit) for digit in range(10)), levels=17)
+
+
+def directory(argument: str, source: str) -> Path:
+    """The folder named after the colon, checked to be one.
+
+    Raises:
+        UserError: nothing after the colon, or no such folder.
+    """
+    if not argument:
+        raise UserError(f"the dataset '{source}' needs a folder", hint=f"write '{source}:DIR'")
+    folder = Path(argument)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder '{argument}'", hint=f"'{source}:DIR' reads the images in DIR")
+    return folder

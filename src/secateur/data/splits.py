@@ -1,0 +1,96 @@
+"""Stratified, seeded parts of a dataset."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from secateur.data.dataset import Dataset
+from secateur.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Disjoint parts: weights are fitted on ``train``, chosen on ``validation``, reported on ``test``."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def subset(dataset: Dataset, n: int, *, generator: Generator) -> Dataset:
+    """``n`` images in the dataset's order, each class in proportion to its share (largest remainder).
+
+    Raises:
+        UserError: ``n`` is not between 1 and the number of images.
+    """
+    if not 1 <= n <= dataset.n:
+        raise UserError(f"{n} images asked for, but dataset '{dataset.name}' has {dataset.n}")
+    return dataset.take(draw(dataset.y, n, generator=generator))
+
+
+def split(
+    dataset: Dataset, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), generator: Generator
+) -> Splits:
+    """Cut ``dataset`` into train, validation and test parts, each stratified by class.
+
+    Raises:
+        UserError: the fractions are not positive with sum 1, or a part would be empty.
+    """
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(f"split fractions must be positive and add up to 1, not {fractions}")
+    rest, test = _cut(dataset, round(fractions[2] * dataset.n), generator)
+    train, validation = _cut(rest, round(fractions[1] * dataset.n), generator)
+    return Splits(train, validation, test)
+
+
+def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator: Generator) -> Splits:
+    """Keep an official test part whole, and take the validation part out of the training images.
+
+    Raises:
+        UserError: the fraction is not inside (0, 1), or a part would be empty.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"the validation fraction must lie between 0 and 1, not {fraction}")
+    rest, validation = _cut(train, round(fraction * train.n), generator)
+    return Splits(rest, validation, test)
+
+
+def findings(splits: Splits) -> list[str]:
+    """What a reader of results on these splits should know, one sentence each; empty if nothing."""
+    said = []
+    seen = set(splits.train.image_hashes()) | set(splits.validation.image_hashes())
+    if leaked := sum(digest in seen for digest in splits.test.image_hashes()):
+        said.append(
+            f"{leaked} of {splits.test.n} test images also occur among the training or validation images"
+        )
+    if torch.unique(splits.test.y).numel() == 1:
+        said.append("all test images belong to one class, so accuracy says little about the others")
+    return said
+
+
+def draw(y: Tensor, n: int, *, generator: Generator) -> Tensor:
+    """Indices of ``n`` labels, sorted, each class in proportion to its share (largest remainder)."""
+    labels, counts = torch.unique(y.cpu(), return_counts=True)
+    # Integer arithmetic: quotas and remainders do not depend on the platform's floating point.
+    quota = counts * n // y.numel()
+    remainder = counts * n % y.numel()
+    missing = n - int(quota.sum())
+    quota[torch.argsort(remainder, descending=True, stable=True)[:missing]] += 1
+    chosen = []
+    for label, size in zip(labels.tolist(), quota.tolist(), strict=True):
+        members = (y.cpu() == label).nonzero().flatten()
+        chosen.append(members[torch.randperm(members.numel(), generator=generator)[:size]])
+    return torch.cat(chosen).sort().values
+
+
+def _cut(dataset: Dataset, n: int, generator: Generator) -> tuple[Dataset, Dataset]:
+    if not 1 <= n < dataset.n:
+        raise UserError(
+            f"dataset '{dataset.name}' with {dataset.n} images is too small to be split",
+            hint="use more images or other fractions",
+        )
+    taken = draw(dataset.y, n, generator=generator)
+    rest = torch.ones(dataset.n, dtype=torch.bool)
+    rest[taken] = False
+    return dataset.take(rest.nonzero().flatten()), dataset.take(taken)

@@ -1,0 +1,12 @@
+"""The zoo: networks that map images in [0, 1] to logits, and their weights."""
+
+from secateur.models.checkpoint import Loaded as Loaded
+from secateur.models.checkpoint import load_weights as load_weights
+from secateur.models.resolve import build as build
+from secateur.models.resolve import resolve as resolve
+from secateur.models.weights import accuracy as accuracy
+from secateur.models.weights import evaluating as evaluating
+from secateur.models.weights import initialise as initialise
+from secateur.models.weights import logits as logits
+from secateur.models.weights import predict as predict
+from secateur.models.weights import weights_hash as weights_hash

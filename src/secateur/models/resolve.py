@@ -1,0 +1,130 @@
+"""From the name of a model to the model."""
+
+import inspect
+import re
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.errors import ExitCode, UserError
+from secateur.registry import MODELS
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, **settings: Any) -> nn.Module:
+    """Build a network of the zoo, with the same starting weights at every call.
+
+    The global random state is neither used nor changed; ``initialise`` draws other weights. ``in_channels``
+    None takes the network's usual number: 1 for the networks of grey digits, else 3. ``settings`` are the
+    architecture's own, such as ``widths``.
+
+    Raises:
+        UserError: unknown name or setting.
+    """
+    factory = MODELS.get(name)
+    arguments = {"num_classes": num_classes, **settings}
+    if in_channels is not None:
+        arguments["in_channels"] = in_channels
+    known = inspect.signature(factory).parameters
+    if unknown := [argument for argument in arguments if argument not in known]:
+        raise UserError(f"model '{name}' has no setting '{unknown[0]}'", hint=f"it has: {', '.join(known)}")
+    return _built(name, factory, arguments)
+
+
+def resolve(
+    spec: str, *, num_classes: int = 10, in_channels: int | None = None, allow_code: bool = True
+) -> nn.Module:
+    """Build what a command line names: a zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``.
+
+    The function in a file gets ``num_classes`` and ``in_channels`` if it has parameters of these names. It is
+    run as it is: pass ``allow_code=False`` where the name comes from a file that others wrote.
+
+    Raises:
+        UserError: unknown name, missing file or function, a function that fails or returns no module, a
+            package that is not installed (exit code ENVIRONMENT).
+    """
+    source, colon, name = spec.rpartition(":")
+    if not colon:
+        return build(spec, num_classes=num_classes, in_channels=in_channels)
+    if source.endswith(".py"):
+        if not allow_code:
+            raise UserError(f"model '{spec}' would run code", hint="name it on the command line instead")
+        return _from_file(Path(source), name, num_classes, in_channels)
+    if source == "torchvision":
+        return _torchvision(name, num_classes)
+    if source == "timm":
+        return _timm(name, num_classes, in_channels)
+    raise UserError(
+        f"unknown model source '{source}' in '{spec}'",
+        hint="write a zoo name, torchvision:NAME, timm:NAME or FILE.py:FUNCTION",
+    )
+
+
+def _built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> nn.Module:
+    # Constructors of torch draw from the global generator: give them one of their own.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = factory(**arguments)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model '{spec}' is a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _from_file(path: Path, function: str, num_classes: int, in_channels: int | None) -> nn.Module:
+    if not path.is_file():
+        raise UserError(
+            f"there is no file '{path}'", hint="FILE.py:FUNCTION names a function that builds a model"
+        )
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"'{path}' cannot be imported")
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"'{path}' cannot be imported: {type(error).__name__}: {error}") from error
+    factory = getattr(module, function, None)
+    if not callable(factory):
+        raise UserError(f"'{path}' has no function '{function}'", hint="write FILE.py:FUNCTION")
+    offered: dict[str, Any] = {"num_classes": num_classes}
+    if in_channels is not None:
+        offered["in_channels"] = in_channels
+    taken = {key: value for key, value in offered.items() if key in inspect.signature(factory).parameters}
+    try:
+        return _built(f"{path}:{function}", factory, taken)
+    except TypeError as error:
+        raise UserError(f"'{function}' of '{path}' cannot be called: {error}") from error
+
+
+def _torchvision(name: str, num_classes: int) -> nn.Module:
+    models = _package("torchvision.models", "torchvision", f"torchvision:{name}")
+    if not NAME.fullmatch(name) or name not in models.list_models(module=models):
+        raise UserError(
+            f"torchvision has no classifier '{name}'", hint="see torchvision.models.list_models()"
+        )
+    return _built(name, models.get_model, {"name": name, "weights": None, "num_classes": num_classes})
+
+
+def _timm(name: str, num_classes: int, in_channels: int | None) -> nn.Module:
+    timm = _package("timm", "timm", f"timm:{name}")
+    if not NAME.fullmatch(name) or not timm.is_model(name):
+        raise UserError(f"timm has no model '{name}'", hint="see timm.list_models()")
+    settings = {"model_name": name, "num_classes": num_classes, "in_chans": in_channels or 3}
+    return _built(name, timm.create_model, settings)
+
+
+def _package(module: str, package: str, wanted_by: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"'{wanted_by}' needs the package {package}: {error}",
+            hint=f"pip install {package}",
+            code=ExitCode.ENVIRONMENT,
+        ) from error
