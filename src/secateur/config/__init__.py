@@ -1,0 +1,17 @@
+"""The settings of a study: read, checked, and spelled in one way so that they can be hashed."""
+
+from secateur.config.canonical import canonical as canonical
+from secateur.config.canonical import canonical_json as canonical_json
+from secateur.config.canonical import derive_seed as derive_seed
+from secateur.config.canonical import digest as digest
+from secateur.config.canonical import restore as restore
+from secateur.config.cell import Cell as Cell
+from secateur.config.cell import Role as Role
+from secateur.config.cell import Stage as Stage
+from secateur.config.cell import recipe_from as recipe_from
+from secateur.config.load import load_study as load_study
+from secateur.config.load import parse_study as parse_study
+from secateur.config.load import study_from_json as study_from_json
+from secateur.config.problems import Problem as Problem
+from secateur.config.problems import refuse as refuse
+from secateur.config.study import Study as Study

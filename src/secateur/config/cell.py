@@ -1,0 +1,83 @@
+"""A cell: one point of the grid, the unit of work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from secateur.config.canonical import canonical, derive_seed, restore
+from secateur.recipes import Adversary, Augment, Recipe
+
+Stage = Literal["train", "prune", "tune", "attack"]
+Role = Literal["dense", "dense_tuned", "untuned", "pruned"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work, complete: a stage needs nothing else from the study to know its numbers.
+
+    Attributes:
+        id: 32 hex digits, the hash of everything that can change the numbers of this cell.
+        stage: which function of ``stages`` carries it out.
+        parent: the id of the cell whose network this one starts from; None for training.
+        axes: its place in the grid, in the study's labels: model, seed, criterion, sparsity, arm, attack.
+        role: what it is compared as.
+        settings: the resolved settings of the stage; plain data, infinities are floats.
+    """
+
+    id: str
+    stage: Stage
+    parent: str | None
+    axes: Mapping[str, Any]
+    role: Role
+    settings: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """The seed of every random draw of this cell, in [0, 2**63)."""
+        return derive_seed("cell", self.id)
+
+    @property
+    def label(self) -> str:
+        """The cell in words, for progress and messages."""
+        axes = self.axes
+        parts = [self.stage, f"{axes['model']}/{axes['seed']}"]
+        if axes["criterion"]:
+            parts.append(f"{axes['criterion']} {axes['sparsity']:g}")
+        if axes["arm"] != "none":
+            parts.append(str(axes["arm"]))
+        if axes["attack"]:
+            parts.append(str(axes["attack"]))
+        return " ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The cell as plain JSON data."""
+        return {
+            "id": self.id,
+            "stage": self.stage,
+            "parent": self.parent,
+            "axes": canonical(self.axes),
+            "role": self.role,
+            "settings": canonical(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Cell":
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            id=data["id"],
+            stage=data["stage"],
+            parent=data["parent"],
+            axes=dict(data["axes"]),
+            role=data["role"],
+            settings=restore(data["settings"]),
+        )
+
+
+def recipe_from(data: Mapping[str, Any]) -> Recipe:
+    """The recipe written in a cell's settings."""
+    fields = dict(restore(data))
+    if fields.get("augment") is not None:
+        fields["augment"] = Augment(**fields["augment"])
+    if fields.get("adversary") is not None:
+        fields["adversary"] = Adversary(**fields["adversary"])
+    return Recipe(**fields)

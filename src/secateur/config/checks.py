@@ -1,0 +1,105 @@
+"""Checks of single values of a study; each returns its value or raises ValueError with a sentence."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from secateur.config.problems import nearest
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, Registry
+
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Names that mean something else to a file system or to the format itself.
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    "none",
+    "inf",
+    "nan",
+    *(f"{p}{i}" for p in ("com", "lpt") for i in range(10)),
+}
+ZOOS = ("torchvision", "timm", "robustbench")
+
+
+def label(value: str) -> str:
+    """A name that is safe as a folder, a legend and a key."""
+    if not LABEL.fullmatch(value):
+        raise ValueError(f"{value[:80]!r} is no name: letters, digits, '.', '_' and '-', at most 64 of them")
+    if value.lower().split(".")[0] in RESERVED:
+        raise ValueError(f"{value!r} is a reserved name")
+    return value
+
+
+def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A list without repetitions."""
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise ValueError(f"{value!r} is listed twice")
+    return values
+
+
+def distance_norm(value: float) -> float:
+    """The norm of a distance."""
+    if value not in (0.0, 1.0, 2.0, float("inf")):
+        raise ValueError(f"a norm is 0, 1, 2 or inf (got {value:g})")
+    return value
+
+
+def gradient_norm(value: float) -> float:
+    """The norm of a gradient step."""
+    if value not in (2.0, float("inf")):
+        raise ValueError(f"the adversary's norm is 2 or inf (got {value:g})")
+    return value
+
+
+def known_criterion(value: str) -> str:
+    """A registered criterion."""
+    return _known(CRITERIA, value)
+
+
+def known_attack(value: str) -> str:
+    """A registered attack."""
+    return _known(ATTACKS, value)
+
+
+def known_dataset(value: str) -> str:
+    """A registered dataset, with its folder after a colon where it needs one."""
+    if "\0" in value:
+        raise ValueError("a path has no NUL characters")
+    _known(DATASETS, value.partition(":")[0])
+    return value
+
+
+def known_model(value: str) -> str:
+    """A zoo name, or the name of an installed zoo and a model in it. Python files are refused."""
+    zoo, colon, name = value.partition(":")
+    if not colon:
+        return _known(MODELS, value)
+    if zoo not in ZOOS:
+        zoos = ", ".join(f"{known}:NAME" for known in ZOOS)
+        raise ValueError(f"{value!r} names code: a study file names a network of our zoo, or {zoos}")
+    if not LABEL.fullmatch(name):
+        raise ValueError(f"{name!r} is no model name")
+    return value
+
+
+def plain_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings by name whose values are numbers, words, booleans or lists of them."""
+    for name, value in values.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, Mapping) or any(isinstance(item, Mapping | list | tuple) for item in items):
+            raise ValueError(f"{name} must be a number, a word, a boolean or a list of them")
+    return values
+
+
+def _known(registry: Registry, value: str) -> str:
+    known = registry.names()
+    if value not in known:
+        near = nearest(value, known)
+        listing = "" if near else f"; known: {', '.join(known)}"
+        sentence = f"there is no {registry.kind} {value[:60]!r}{listing}"
+        raise PydanticCustomError("unknown_name", "{sentence}", {"sentence": sentence, "near": near})
+    return value

@@ -1,0 +1,186 @@
+"""From a study file to a ``Study``, or to all of its problems at once."""
+
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from secateur.config.canonical import restore
+from secateur.config.overrides import override
+from secateur.config.problems import Problem, nearest, refuse
+from secateur.config.source import Source, parse_source, read_source
+from secateur.config.study import Study
+
+SENTENCES = {
+    "missing": "is required",
+    "extra_forbidden": "is no setting",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a word",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "finite_number": "must be finite",
+}
+
+
+def load_study(path: str | Path, *, overrides: Sequence[str] = ()) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: a YAML file.
+        overrides: settings that replace those of the file, each ``path.to.key=value`` in YAML syntax.
+
+    Raises:
+        UserError: every problem of the file, one line each: ``file:line: path.to.key: sentence``.
+    """
+    return _checked(read_source(Path(path)), overrides)
+
+
+def parse_study(text: str, *, file: str = "study.yaml", overrides: Sequence[str] = ()) -> Study:
+    """Like :func:`load_study`, from YAML text; ``file`` is only used in messages."""
+    return _checked(parse_source(text, file), overrides)
+
+
+def study_from_json(config: Mapping[str, Any]) -> Study:
+    """The study whose resolved settings a run folder keeps. Raises UserError."""
+    return _validated(Source("study.json", restore(config)))
+
+
+def _checked(source: Source, overrides: Sequence[str]) -> Study:
+    for text in overrides:
+        override(source, text)
+    return _validated(source)
+
+
+def _validated(source: Source) -> Study:
+    data = _shorthands(source.data)
+    problems = list(source.problems)
+    study = None
+    try:
+        # Strict JSON mode: lists may become tuples, but no word becomes a number and no number a boolean.
+        study = Study.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        spelled = {problem.key for problem in source.problems}
+        found = [_problem(dict(item), source) for item in error.errors(include_url=False)]
+        problems += [problem for problem in found if problem.key not in spelled]
+    if study is not None:
+        study._source = source
+        problems += _contradictions(study)
+    if problems or study is None:
+        raise refuse(sorted(problems, key=lambda problem: _line(problem.place)))
+    return study
+
+
+def _shorthands(data: Mapping[str, Any]) -> dict[str, Any]:
+    full = {key: value for key, value in data.items() if not key.startswith("x-")}
+    if isinstance(full.get("data"), str):
+        full["data"] = {"spec": full["data"]}
+    if isinstance(attacks := full.get("attacks"), Mapping):
+        full["attacks"] = {name: _named(name, value) for name, value in attacks.items()}
+    if isinstance(models := full.get("models"), Mapping):
+        full["models"] = {
+            name: {"arch": value} if isinstance(value, str) else value for name, value in models.items()
+        }
+    return full
+
+
+def _named(name: str, attack: Any) -> Any:
+    # An attack without settings is written 'ddn:', which YAML reads as null.
+    settings = {} if attack is None else attack
+    return {"attack": name, **settings} if isinstance(settings, Mapping) else settings
+
+
+def _problem(error: dict[str, Any], source: Source) -> Problem:
+    loc = [part for part in error["loc"] if part != "[key]"]
+    key = ".".join(str(part) for part in loc)
+    kind, given = error["type"], error.get("input")
+    sentence = SENTENCES.get(kind) or str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    suggestion = ""
+    if kind == "extra_forbidden":
+        suggestion = nearest(str(loc[-1]), _siblings(loc))
+    elif kind == "unknown_name":
+        suggestion = error["ctx"]["near"]
+    elif kind not in ("missing", "value_error") and not isinstance(given, list | dict):
+        sentence += f" (got {_spelled(given)})"
+    return Problem(source.place(key), key, sentence, suggestion)
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text {value[:60]!r}"
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    return "nothing" if value is None else f"{value}"
+
+
+def _siblings(loc: Sequence[str | int]) -> list[str]:
+    """The settings that exist beside an unknown one, found by walking the models along its path."""
+    model: type[BaseModel] | None = Study
+    labelled = False
+    for part in loc[:-1]:
+        if model is None:
+            return []
+        if labelled or isinstance(part, int):
+            labelled = False
+            continue
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        labelled = typing.get_origin(annotation) is dict
+        model = _model_in(annotation)
+    return list(model.model_fields) if model else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in typing.get_args(annotation):
+        if found := _model_in(inner):
+            return found
+    return None
+
+
+def _contradictions(study: Study) -> list[Problem]:
+    """What no single setting shows: names that do not exist, and points of the grid that coincide."""
+    problems = []
+    for name, arm in study.finetune.items():
+        for i, model in enumerate(arm.models or ()):
+            if model not in study.models:
+                key = f"finetune.{name}.models.{i}"
+                near = nearest(model, study.models)
+                problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
+    if not problems:
+        problems += [Problem(study.where(key), key, sentence) for key, sentence in _coincidences(study)]
+    return problems
+
+
+def _coincidences(study: Study) -> list[tuple[str, str]]:
+    found = []
+    models = {
+        name: (model.arch, repr(model.settings), model.weights, study.recipe(name))
+        for name, model in study.models.items()
+    }
+    attacks = {name: repr(sorted(attack.resolved().items())) for name, attack in study.attacks.items()}
+    for key, twins in (("models", models), ("attacks", attacks)):
+        found += [(f"{key}.{b}", f"is the same as '{a}'") for a, b in _twins(twins)]
+    for model in study.models:
+        for a, b in _twins(study.arms(model)):
+            sentence = f"is the same as '{a}' for model '{model}': give one of them 'models: [...]'"
+            found.append((f"finetune.{b}", sentence))
+    return found
+
+
+def _twins(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    names = list(values)
+    return [(a, b) for i, b in enumerate(names) for a in names[:i] if values[a] == values[b]]
+
+
+def _line(place: str) -> int:
+    tail = place.rpartition(":")[2]
+    return int(tail) if tail.isdigit() else 0

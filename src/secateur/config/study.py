@@ -1,0 +1,217 @@
+"""What a study is: the frozen settings of the whole grid."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    model_validator,
+)
+
+from secateur.config.canonical import canonical
+from secateur.config.checks import (
+    distance_norm,
+    known_attack,
+    known_criterion,
+    known_dataset,
+    known_model,
+    label,
+    plain_settings,
+    unique,
+)
+from secateur.config.recipe import RecipeFields
+from secateur.config.source import Source
+from secateur.recipes import Recipe
+from secateur.registry import ATTACKS
+
+Label = Annotated[str, AfterValidator(label)]
+Sparsity = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Settings(BaseModel):
+    """The base of all settings: frozen, and nothing unknown is accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Settings):
+    """Where the images come from and how they are split into train, validation and test."""
+
+    spec: Annotated[str, AfterValidator(known_dataset)] = Field(
+        description="digits, idx:DIR, folder:DIR, ...; relative paths start at the working directory"
+    )
+    test: Annotated[str, AfterValidator(known_dataset)] | None = Field(
+        default=None, description="a separate test set; then only train and validation are split from spec"
+    )
+    fractions: tuple[Fraction, Fraction, Fraction] = Field(
+        default=(0.7, 0.1, 0.2), description="train, validation, test; they sum to 1"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(sum(self.fractions) - 1) > 1e-9:
+            raise ValueError(f"the fractions sum to {sum(self.fractions):g}, not to 1")
+        return self
+
+
+class Model(Settings):
+    """A network of the study: its architecture, and the recipe or the weights that make it what it is."""
+
+    arch: Annotated[str, AfterValidator(known_model)] = Field(
+        description="a zoo name, torchvision:NAME, timm:NAME or robustbench:NAME"
+    )
+    settings: Annotated[dict[str, Any], AfterValidator(plain_settings)] = Field(
+        default_factory=dict, description="arguments of the architecture, such as its width"
+    )
+    weights: str | None = Field(
+        default=None,
+        description="a .safetensors or weights-only .pt file; then nothing is trained by default",
+    )
+    recipe: RecipeFields | None = Field(default=None, description="how the network is trained")
+    robust: bool | None = Field(
+        default=None, description="a tag for the figures; by default, whether the recipe is adversarial"
+    )
+
+
+class Arm(RecipeFields):
+    """One way to fine-tune: a recipe, and which models it is for."""
+
+    inherit: bool = Field(
+        default=False, description="settings not given here come from the model's own recipe"
+    )
+    models: Annotated[tuple[str, ...], AfterValidator(unique)] | None = Field(
+        default=None, description="the labels of the models that get this arm; by default all"
+    )
+
+
+class Attack(Settings):
+    """An attack with its settings; settings that are not listed here go to the attack itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    attack: Annotated[str, AfterValidator(known_attack)] = Field(
+        description="a registered name; by default the label"
+    )
+    norm: Annotated[float, AfterValidator(distance_norm)] | None = Field(
+        default=None, description="0, 1, 2 or inf; by default the only one the attack knows"
+    )
+    steps: PositiveInt = Field(default=100, description="iterations per image")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        plain_settings(self.model_extra or {})
+        norms = ATTACKS.entry(self.attack).facts.get("norms", ())
+        spelled = ", ".join(f"{value:g}" for value in norms)
+        if self.norm is None and len(norms) > 1:
+            raise ValueError(f"{self.attack} needs a norm, one of {spelled}")
+        if self.norm is not None and norms and self.norm not in norms:
+            raise ValueError(f"{self.attack} has no norm {self.norm:g}; it has {spelled}")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting by name, the norm filled in."""
+        norms = ATTACKS.entry(self.attack).facts.get("norms", ())
+        filled = self.norm if self.norm is not None or not norms else norms[0]
+        return {**self.model_dump(), "norm": filled}
+
+
+class Pruning(Settings):
+    """How channels are chosen."""
+
+    scope: Annotated[str, Field(pattern="^(local|global)$")] = Field(
+        default="local", description="local: every group loses the fraction; global: channels compete"
+    )
+    keep: tuple[str, ...] = Field(default=(), description="layers that stay whole")
+
+
+class Controls(Settings):
+    """Which controls are attacked beside the pruned networks."""
+
+    dense: bool = True
+    dense_tuned: bool = True
+    untuned: bool = True
+
+
+class Study(Settings):
+    """A study: models × criteria × sparsities × fine-tuning arms × seeds × attacks."""
+
+    name: Label = Field(description="names the run folder; changes no number")
+    seed: Seed = Field(default=0, description="fixes the split of the data and the attacked images")
+    data: Data
+    models: dict[Label, Model] = Field(min_length=1)
+    criteria: Annotated[
+        tuple[Annotated[str, AfterValidator(known_criterion)], ...],
+        AfterValidator(unique),
+        Field(min_length=1),
+    ] = ("l1",)
+    sparsities: Annotated[tuple[Sparsity, ...], AfterValidator(unique), Field(min_length=1)] = (
+        0.0,
+        0.2,
+        0.4,
+        0.6,
+        0.8,
+    )
+    pruning: Pruning = Pruning()
+    finetune: dict[Label, Arm] = Field(
+        default_factory=dict, description="arms by label; untuned is a control"
+    )
+    controls: Controls = Controls()
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(unique), Field(min_length=1)] = (0,)
+    attacks: dict[Label, Attack] = Field(default_factory=dict)
+    images: PositiveInt | None = Field(default=200, description="test images attacked; null for all of them")
+    batch_size: PositiveInt = Field(default=256, description="images per attack batch; changes no number")
+    epsilons: Annotated[tuple[PositiveFloat, ...], AfterValidator(unique)] = Field(
+        default=(), description="budgets shown in the security curves; by default chosen from the distances"
+    )
+    threads: PositiveInt = Field(default=1, description="threads of each worker process")
+
+    _source: Source | None = PrivateAttr(default=None)
+
+    def where(self, key: str) -> str:
+        """The place of a setting in the study file, ``file:line``, for errors found later.
+
+        ``key`` is a dotted path such as ``attacks.ddn.steps``; an absent key gives the line of the nearest
+        key above it.
+        """
+        return self._source.place(key) if self._source else self.name
+
+    def recipe(self, model: str) -> Recipe:
+        """The recipe that trains the model with this label; of 0 epochs when it comes with weights only."""
+        settings = self.models[model]
+        if settings.recipe is not None:
+            return settings.recipe.recipe()
+        return Recipe(epochs=0) if settings.weights else Recipe()
+
+    def arms(self, model: str) -> dict[str, Recipe]:
+        """The fine-tuning recipes of the model with this label, by arm."""
+        base = self.recipe(model)
+        return {
+            name: arm.recipe(base=base if arm.inherit else None)
+            for name, arm in self.finetune.items()
+            if arm.models is None or model in arm.models
+        }
+
+    def robust(self, model: str) -> bool:
+        """Whether the model with this label is tagged as trained for robustness."""
+        tag = self.models[model].robust
+        return self.recipe(model).adversary is not None if tag is None else tag
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its default filled in, as plain JSON data."""
+        plain: dict[str, Any] = canonical(self.model_dump())
+        for name, arm in self.finetune.items():
+            if arm.inherit:  # what is not given must stay open, or it would no longer be inherited
+                plain["finetune"][name] = canonical(arm.model_dump(exclude_unset=True))
+        return plain
+
+    def attack_settings(self, attack: str) -> Mapping[str, Any]:
+        """The resolved settings of the attack with this label, as plain data."""
+        return self.attacks[attack].resolved()
