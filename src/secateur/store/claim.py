@@ -1,0 +1,122 @@
+"""Whose folder is it: made for a study, or refused with the reason."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from secateur.config import canonical, digest
+from secateur.errors import ExitCode, UserError
+from secateur.store.files import replace_json
+from secateur.store.records import SCHEMA_VERSION, refuse_newer
+
+STUDY = "study.json"
+SHOWN = 12
+OWN = {"cells", "tmp", "scratch", "quarantine", "notes.jsonl", "report"}
+
+
+def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
+    """Make ``root`` the run folder of ``study``, or find that it already is; the content of its study.json.
+
+    Raises:
+        UserError: it belongs to another study, holds foreign files, or is no place for results.
+    """
+    _refuse_unsafe(root)
+    wanted = {**canonical(study), "schema_version": SCHEMA_VERSION}
+    if (root / STUDY).exists():
+        present = read_study(root)
+        if present["study_hash"] != wanted["study_hash"]:
+            raise _foreign(root, present, wanted)
+        if present == sealed_study(wanted):
+            return present
+    else:
+        _refuse_foreign_files(root)
+        (root / "cells").mkdir(parents=True, exist_ok=True)
+    sealed = sealed_study(wanted)
+    replace_json(root / STUDY, sealed)
+    return sealed
+
+
+def read_study(root: Path) -> dict[str, Any]:
+    """The content of ``study.json``.
+
+    Raises:
+        UserError: there is none, it is damaged, or a newer version of the software wrote it.
+    """
+    path = root / STUDY
+    try:
+        study = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{root} is not a run folder: it has no {STUDY}") from None
+    except ValueError:
+        raise UserError(
+            f"{path} is damaged: it is not JSON", hint="restore it, or use a new folder"
+        ) from None
+    if not isinstance(study, dict):
+        raise UserError(f"{path} is damaged: it is no object", hint="restore it, or use a new folder")
+    refuse_newer(study.get("schema_version"), path)
+    if sealed_study(study) != study:
+        raise UserError(
+            f"{path} was edited after the study began",
+            hint="put the changes into the study file and use a new folder",
+            code=ExitCode.FOREIGN_FOLDER,
+        )
+    return study
+
+
+def sealed_study(study: Mapping[str, Any]) -> dict[str, Any]:
+    """``study`` with the hash of everything else in it."""
+    body = {key: value for key, value in study.items() if key != "self_hash"}
+    return {**body, "self_hash": digest(body)}
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The settings in which two studies differ, one sentence each."""
+    sides = [_flat({key: side.get(key, {}) for key in ("config", "facts")}) for side in (ours, theirs)]
+    keys = sorted({key for side in sides for key in side if sides[0].get(key) != sides[1].get(key)})
+    shown = [(key.partition(".")[2] or key, *(side.get(key, "nothing") for side in sides)) for key in keys]
+    return [f"{key}: {there} in the folder, {here} now" for key, there, here in shown]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: value}
+
+
+def _foreign(root: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> UserError:
+    lines = differences(present, wanted)
+    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    listing = "\n".join(f"  {line}" for line in [*lines[:SHOWN], *more])
+    return UserError(
+        f"{root} belongs to another study, '{present.get('name')}':\n{listing}",
+        hint="choose another folder with --out; finished cells of this one can be reused there",
+        code=ExitCode.FOREIGN_FOLDER,
+    )
+
+
+def _refuse_unsafe(root: Path) -> None:
+    resolved = root.resolve()
+    if resolved in (Path(resolved.anchor), Path.home().resolve()):
+        raise UserError(f"{resolved} is no place for results", hint="name a folder, such as runs/demo")
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is a file, not a folder")
+
+
+def _refuse_foreign_files(root: Path) -> None:
+    if not root.is_dir():
+        return
+    strange = sorted(path.name for path in root.iterdir() if not _ours(path.name))
+    if strange:
+        raise UserError(
+            f"{root} holds other files ({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''})",
+            hint="results go into a folder of their own",
+        )
+
+
+def _ours(name: str) -> bool:
+    # A run that died before study.json had its name leaves these, and must be able to start again.
+    return name in OWN or (name.startswith(STUDY) and name.endswith(".tmp"))

@@ -1,0 +1,129 @@
+"""Durable files: written whole, synced, and named in one step."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from secateur.config import canonical_json
+from secateur.errors import ExitCode, UserError
+from secateur.store.faults import reach
+
+CHUNK = 1 << 20
+# Troubles of the machine, not of a cell: the study pauses and can go on when they are over.
+MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+
+
+def write_durably(path: Path, content: bytes | Path) -> str:
+    """Write a new file, sync it, and return the sha256 of its bytes in hex."""
+    hasher = hashlib.sha256()
+    with path.open("xb") as file:
+        for chunk in _chunks(content):
+            hasher.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return hasher.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file in hex."""
+    hasher = hashlib.sha256()
+    for chunk in _chunks(path):
+        hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _chunks(content: bytes | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable, where the platform can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_json(path: Path, data: Any) -> None:
+    """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f"{path.name}.{writer_mark()}.tmp")
+    try:
+        write_durably(temporary, readable_json(data).encode())
+        reach("study.written")
+        temporary.replace(path)
+        reach("study.replaced")
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def readable_json(data: Any) -> str:
+    """Canonical values, indented for people. Raises ValueError on NaN."""
+    return json.dumps(json.loads(canonical_json(data)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def append_line(path: Path, data: Any) -> None:
+    """Append one JSON line; a line cut short by a crash is ignored by :func:`read_lines`."""
+    with path.open("ab") as file:
+        file.write((canonical_json(data) + "\n").encode())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The complete JSON lines of a file; none when there is no file."""
+    found = []
+    with suppress(FileNotFoundError):
+        for line in path.read_bytes().split(b"\n"):
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+def writer_mark() -> str:
+    """A name for what this process is writing: host, process id, and a random part."""
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:40]
+    return f"{host}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
+def writer_is_gone(mark: str) -> bool:
+    """Whether the process that made ``mark`` is known to have ended. Other hosts count as alive."""
+    host, pid, _ = mark.split(".")[-3:]
+    if host != writer_mark().split(".")[0] or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@contextmanager
+def machine_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk and its like into a UserError that pauses the study instead of failing a cell."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in MACHINE:
+            raise
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}",
+            hint="nothing is lost; run the same command again when it is solved",
+            code=ExitCode.ENVIRONMENT,
+        ) from error

@@ -1,0 +1,275 @@
+"""The run folder as a resource."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from secateur.config import Cell
+from secateur.errors import UserError
+from secateur.store.claim import claim_folder, read_study
+from secateur.store.faults import reach
+from secateur.store.files import (
+    append_line,
+    machine_errors,
+    read_lines,
+    readable_json,
+    sha256_of,
+    sync_folder,
+    write_durably,
+    writer_is_gone,
+    writer_mark,
+)
+from secateur.store.records import RECORD, Damaged, read_record, sealed
+
+ARTEFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CELL_ID = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a stage hands back: numbers that must be reproducible, files, and how long things took."""
+
+    science: Mapping[str, Any]
+    artefacts: Mapping[str, bytes | Path] = field(default_factory=dict)
+    timing: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """A run folder: ``study.json``, ``cells/<id[:2]>/<id>/record.json`` with artefacts, ``quarantine/``.
+
+    Reading never changes the folder. A cell is committed by one rename of a complete, synced folder; the
+    first writer wins. Whatever is damaged counts as absent until :meth:`repair` moves it to the quarantine.
+    """
+
+    def __init__(self, root: Path, study: Mapping[str, Any]) -> None:
+        self.root = root
+        self.study = study
+        self.cells = tuple(Cell.from_json(cell) for cell in study["cells"])
+        self._records: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {}
+        self._verified: dict[Path, tuple[int, ...]] = {}
+
+    @classmethod
+    def create(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
+        """Open ``folder`` for this study, or make it.
+
+        Args:
+            folder: a new or empty folder, or the run folder of the same study.
+            study: the content of ``study.json``: name, study_hash, config, facts, cells.
+
+        Raises:
+            UserError: the folder belongs to another study (the settings that differ are listed), holds other
+                files, or is no place for results.
+        """
+        root = Path(folder)
+        with machine_errors(root):
+            return cls(root, claim_folder(root, study))
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Store":
+        """Open the run folder of a study. Raises UserError when it is none."""
+        root = Path(folder)
+        return cls(root, read_study(root))
+
+    def record(self, cell_id: str) -> dict[str, Any] | None:
+        """The record of a cell, failed ones included; None when it is absent or damaged."""
+        with suppress(Damaged):
+            return self._read(cell_id)
+        return None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every undamaged record of this study, in the order of the study."""
+        found = (self.record(cell.id) for cell in self.cells)
+        return [record for record in found if record is not None]
+
+    def committed(self, cell_id: str) -> bool:
+        """Whether the cell is done: an undamaged record of status ``ok``."""
+        record = self.record(cell_id)
+        return record is not None and record["status"] == "ok"
+
+    def artefact(self, cell_id: str, name: str) -> Path:
+        """The path of an artefact whose bytes are those that were committed.
+
+        Raises:
+            UserError: the cell has no such artefact, or it is damaged.
+        """
+        record = self.record(cell_id)
+        if record is None or name not in record["artefacts"]:
+            raise UserError(f"cell {cell_id} has no artefact '{name}' in {self.root}")
+        path = self._place(cell_id) / name
+        if why := self._artefact_damage(path, record["artefacts"][name]):
+            raise UserError(
+                f"{path} is damaged: {why}", hint="run the study again; the cell will be computed afresh"
+            )
+        return path
+
+    def scratch(self, cell_id: str) -> Path:
+        """A folder for what an unfinished cell wants to keep; it goes when the cell is committed."""
+        folder = self.root / "scratch" / _checked(CELL_ID, cell_id)
+        with machine_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit(
+        self, cell_id: str, record: Mapping[str, Any], artefacts: Mapping[str, bytes | Path] | None = None
+    ) -> bool:
+        """Make a cell durable in one step; False when another writer had already done so.
+
+        A failed record is replaced by any later one, an ``ok`` record by none.
+
+        Raises:
+            UserError: the disk is full, read-only, or failing.
+            ValueError: the record holds a NaN or something that is not plain data.
+        """
+        with machine_errors(self.root):
+            parent = self.root / "tmp"
+            parent.mkdir(exist_ok=True)
+            temporary = parent / f"{_checked(CELL_ID, cell_id)}.{writer_mark()}"
+            temporary.mkdir()
+            try:
+                self._write(temporary, cell_id, record, artefacts or {})
+                return self._publish(temporary, cell_id)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def note(self, sentence: str, **facts: Any) -> None:
+        """Append a remark about this folder, for people, to ``notes.jsonl``."""
+        with machine_errors(self.root):
+            append_line(self.root / "notes.jsonl", {"note": sentence, **facts})
+
+    def notes(self) -> list[dict[str, Any]]:
+        """The remarks so far."""
+        return read_lines(self.root / "notes.jsonl")
+
+    def damage(self, cell_id: str) -> str:
+        """What is wrong with a cell's record or artefacts; empty when it is absent or sound."""
+        try:
+            record = self._read(cell_id)
+        except Damaged as damaged:
+            return str(damaged)
+        for name, sha256 in (record or {"artefacts": {}})["artefacts"].items():
+            if why := self._artefact_damage(self._place(cell_id) / name, sha256):
+                return f"{name}: {why}"
+        return ""
+
+    def repair(self) -> list[str]:
+        """Move every damaged cell of this study to the quarantine; sentences that say which and why."""
+        told = []
+        for cell in self.cells:
+            if why := self.damage(cell.id):
+                self._quarantine(cell.id, why)
+                told.append(f"{cell.label} is computed afresh: {why}")
+        return told
+
+    def gc(self) -> list[Path]:
+        """Delete what dead processes left half-written and the scratch of finished cells; what was deleted."""
+        gone = [path for path in _children(self.root / "tmp") if writer_is_gone(path.name)]
+        gone += [path for path in _children(self.root / "scratch") if self.committed(path.name)]
+        gone += [p for p in _children(self.root) if p.suffix == ".tmp" and writer_is_gone(p.stem)]
+        for path in gone:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return gone
+
+    def _place(self, cell_id: str) -> Path:
+        return self.root / "cells" / cell_id[:2] / _checked(CELL_ID, cell_id)
+
+    def _read(self, cell_id: str) -> dict[str, Any] | None:
+        place = self._place(cell_id)
+        stamp = _stamp(place / RECORD)
+        known = self._records.get(cell_id)
+        if known and stamp and known[0] == stamp:
+            return known[1]
+        record = read_record(place, cell_id)
+        if record is not None and stamp:
+            self._records[cell_id] = (stamp, record)
+        return record
+
+    def _artefact_damage(self, path: Path, sha256: str) -> str:
+        stamp = _stamp(path)
+        if not stamp:
+            return "it is missing"
+        if self._verified.get(path) != stamp:
+            if sha256_of(path) != sha256:
+                return "its bytes have changed"
+            self._verified[path] = stamp
+        return ""
+
+    def _write(
+        self, folder: Path, cell_id: str, record: Mapping[str, Any], artefacts: Mapping[str, bytes | Path]
+    ) -> None:
+        reach("commit.started")
+        hashes = {}
+        for name, content in sorted(artefacts.items()):
+            hashes[name] = write_durably(folder / _checked(ARTEFACT, name), content)
+            reach("commit.artefact")
+        full = sealed({**record, "id": cell_id, "artefacts": hashes})
+        write_durably(folder / RECORD, readable_json(full).encode())
+        sync_folder(folder)
+        reach("commit.record")
+
+    def _publish(self, temporary: Path, cell_id: str) -> bool:
+        place = self._place(cell_id)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sync_folder(place.parent.parent)
+        self._clear(cell_id)
+        reach("commit.cleared")
+        try:
+            os.rename(temporary, place)  # noqa: PTH104  (Path.rename reads as a method of the target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+        reach("commit.renamed")
+        sync_folder(place.parent)
+        reach("commit.synced")
+        shutil.rmtree(self.root / "scratch" / cell_id, ignore_errors=True)
+        return True
+
+    def _clear(self, cell_id: str) -> None:
+        """Move a failed or damaged predecessor out of the way."""
+        try:
+            record = self._read(cell_id)
+        except Damaged as damaged:
+            self._quarantine(cell_id, str(damaged))
+            return
+        if record is not None and record["status"] != "ok":
+            old = self.root / "tmp" / f"{cell_id}.{writer_mark()}"
+            with suppress(FileNotFoundError):
+                self._place(cell_id).rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _quarantine(self, cell_id: str, why: str) -> None:
+        target = self.root / "quarantine" / f"{cell_id}.{writer_mark()}"
+        with machine_errors(self.root):
+            target.parent.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                self._place(cell_id).rename(target)
+            reach("quarantine.moved")
+        self.note(f"cell {cell_id} was moved to {target.relative_to(self.root)}: {why}", cell=cell_id)
+
+
+def _checked(pattern: re.Pattern[str], name: str) -> str:
+    if not pattern.fullmatch(name) or name == RECORD:
+        raise ValueError(f"{name!r} is no name for a cell or an artefact")
+    return name
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _children(folder: Path) -> Iterator[Path]:
+    with suppress(FileNotFoundError):
+        yield from sorted(folder.iterdir())
