@@ -54,11 +54,11 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, C, H, W] in [0, 1] to logits [N, num_classes]."""
-        out: Tensor = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)))
         for index in range(self.depth):
             out = self.get_submodule(f"layer{index + 1}")(out)
-        out = self.linear(torch.flatten(F.adaptive_avg_pool2d(out, 1), 1))
-        return out
+        scores: Tensor = self.linear(torch.flatten(F.adaptive_avg_pool2d(out, 1), 1))
+        return scores
 
 
 def resnet_tiny(

@@ -13,6 +13,10 @@ from secateur.errors import UserError
 Normalisation = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
 
 
+class NotFinite(UserError):
+    """The model's output is NaN."""
+
+
 def initialise(model: nn.Module, generator: Generator) -> None:
     """Draw every parameter anew, with all randomness from ``generator`` (on the CPU).
 
@@ -110,7 +114,7 @@ def _check_logits(out: object, n: int) -> None:
             f"the model returns {list(out.shape)} for {n} images; logits [{n}, classes] are expected"
         )
     if bool(out.isnan().any()):
-        raise UserError("the model returns NaN: its weights or its inputs are broken")
+        raise NotFinite("the model returns NaN: its weights or its inputs are broken")
 
 
 def _normal(tensor: Tensor, deviation: float, generator: Generator) -> None:

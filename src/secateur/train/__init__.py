@@ -1,0 +1,10 @@
+"""Training and fine-tuning: one loop, driven by a recipe."""
+
+from secateur.train.adversary import perturb as perturb
+from secateur.train.augment import augment as augment
+from secateur.train.checkpoints import Checkpoints as Checkpoints
+from secateur.train.checkpoints import Saved as Saved
+from secateur.train.history import Epoch as Epoch
+from secateur.train.history import History as History
+from secateur.train.loop import learning_rate as learning_rate
+from secateur.train.loop import train as train
