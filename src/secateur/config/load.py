@@ -13,6 +13,7 @@ from secateur.config.overrides import override
 from secateur.config.problems import Problem, nearest, refuse
 from secateur.config.source import Source, parse_source, read_source
 from secateur.config.study import Study
+from secateur.recipes import problems as recipe_problems
 
 SENTENCES = {
     "missing": "is required",
@@ -155,9 +156,19 @@ def _contradictions(study: Study) -> list[Problem]:
                 key = f"finetune.{name}.models.{i}"
                 near = nearest(model, study.models)
                 problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
-    if not problems:
-        problems += [Problem(study.where(key), key, sentence) for key, sentence in _coincidences(study)]
-    return problems
+    found = _impossible_recipes(study) if not problems else []
+    found = found or (_coincidences(study) if not problems else [])
+    return problems + [Problem(study.where(key), key, sentence) for key, sentence in found]
+
+
+def _impossible_recipes(study: Study) -> list[tuple[str, str]]:
+    """What no range of a single setting shows, such as a choice by robust accuracy without adversary."""
+    found = []
+    for model in study.models:
+        found += [(f"models.{model}.recipe", text) for text in recipe_problems(study.recipe(model))]
+        for arm, recipe in study.arms(model).items():
+            found += [(f"finetune.{arm}", text) for text in recipe_problems(recipe)]
+    return found
 
 
 def _coincidences(study: Study) -> list[tuple[str, str]]:
@@ -166,7 +177,9 @@ def _coincidences(study: Study) -> list[tuple[str, str]]:
         name: (model.arch, repr(model.settings), model.weights, study.recipe(name))
         for name, model in study.models.items()
     }
-    attacks = {name: repr(sorted(attack.resolved().items())) for name, attack in study.attacks.items()}
+    attacks = {
+        name: {**attack.model_dump(), "norm": attack.resolved_norm} for name, attack in study.attacks.items()
+    }
     for key, twins in (("models", models), ("attacks", attacks)):
         found += [(f"{key}.{b}", f"is the same as '{a}'") for a, b in _twins(twins)]
     for model in study.models:

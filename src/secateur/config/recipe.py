@@ -47,6 +47,9 @@ class RecipeFields(_Fields):
     augment: AugmentFields | None = None
     adversary: AdversaryFields | None = None
     checkpoint_every: PositiveInt = Field(default=5, description="epochs between checkpoints")
+    select: Literal["clean", "robust"] = Field(
+        default="clean", description="the accuracy that chooses the best epoch on validation"
+    )
 
     def recipe(self, *, base: Recipe | None = None) -> Recipe:
         """These settings as a recipe; with ``base``, only those that were given replace those of it."""

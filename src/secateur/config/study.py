@@ -1,6 +1,5 @@
 """What a study is: the frozen settings of the whole grid."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -14,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from secateur.config.canonical import canonical
+from secateur.config.canonical import canonical, derive_seed
 from secateur.config.checks import (
     distance_norm,
     known_attack,
@@ -48,11 +47,8 @@ class Data(Settings):
     spec: Annotated[str, AfterValidator(known_dataset)] = Field(
         description="digits, idx:DIR, folder:DIR, ...; relative paths start at the working directory"
     )
-    test: Annotated[str, AfterValidator(known_dataset)] | None = Field(
-        default=None, description="a separate test set; then only train and validation are split from spec"
-    )
     fractions: tuple[Fraction, Fraction, Fraction] = Field(
-        default=(0.7, 0.1, 0.2), description="train, validation, test; they sum to 1"
+        default=(0.7, 0.1, 0.2), description="train, validation, test; official test parts stay whole"
     )
 
     @model_validator(mode="after")
@@ -116,11 +112,11 @@ class Attack(Settings):
             raise ValueError(f"{self.attack} has no norm {self.norm:g}; it has {spelled}")
         return self
 
-    def resolved(self) -> dict[str, Any]:
-        """Every setting by name, the norm filled in."""
+    @property
+    def resolved_norm(self) -> float | None:
+        """The norm, filled in where the attack knows only one; None for an attack without norms."""
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
-        filled = self.norm if self.norm is not None or not norms else norms[0]
-        return {**self.model_dump(), "norm": filled}
+        return self.norm if self.norm is not None or not norms else float(norms[0])
 
 
 class Pruning(Settings):
@@ -183,6 +179,11 @@ class Study(Settings):
         """
         return self._source.place(key) if self._source else self.name
 
+    @property
+    def split_seed(self) -> int:
+        """The seed that splits the data and picks the attacked images, the same for every cell."""
+        return derive_seed("data", self.seed)
+
     def recipe(self, model: str) -> Recipe:
         """The recipe that trains the model with this label; of 0 epochs when it comes with weights only."""
         settings = self.models[model]
@@ -211,7 +212,3 @@ class Study(Settings):
             if arm.inherit:  # what is not given must stay open, or it would no longer be inherited
                 plain["finetune"][name] = canonical(arm.model_dump(exclude_unset=True))
         return plain
-
-    def attack_settings(self, attack: str) -> Mapping[str, Any]:
-        """The resolved settings of the attack with this label, as plain data."""
-        return self.attacks[attack].resolved()

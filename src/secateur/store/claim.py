@@ -12,7 +12,7 @@ from secateur.store.records import SCHEMA_VERSION, refuse_newer
 
 STUDY = "study.json"
 SHOWN = 12
-OWN = {"cells", "tmp", "scratch", "quarantine", "notes.jsonl", "report"}
+OWN = {"cells", "tmp", "scratch", "quarantine", "notes.jsonl", "logs", "report"}
 
 
 def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,9 +24,7 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     _refuse_unsafe(root)
     wanted = {**canonical(study), "schema_version": SCHEMA_VERSION}
     if (root / STUDY).exists():
-        present = read_study(root)
-        if present["study_hash"] != wanted["study_hash"]:
-            raise _foreign(root, present, wanted)
+        present = match_study(root, wanted)
         if present == sealed_study(wanted):
             return present
     else:
@@ -35,6 +33,14 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     sealed = sealed_study(wanted)
     replace_json(root / STUDY, sealed)
     return sealed
+
+
+def match_study(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of the study.json of ``root``. Raises UserError if it is not that of ``study``."""
+    present = read_study(root)
+    if present["study_hash"] != study["study_hash"]:
+        raise _foreign(root, present, canonical(study))
+    return present
 
 
 def read_study(root: Path) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def read_study(root: Path) -> dict[str, Any]:
             f"{path} is damaged: it is not JSON", hint="restore it, or use a new folder"
         ) from None
     if not isinstance(study, dict):
-        raise UserError(f"{path} is damaged: it is no object", hint="restore it, or use a new folder")
+        raise UserError(f"{path} is damaged: it is no object", hint="use a new folder")
     refuse_newer(study.get("schema_version"), path)
     if sealed_study(study) != study:
         raise UserError(

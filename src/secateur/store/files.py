@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from secateur.config import canonical_json
+from secateur.config import canonical, canonical_json
 from secateur.errors import ExitCode, UserError
 from secateur.store.faults import reach
 
 CHUNK = 1 << 20
 # Troubles of the machine, not of a cell: the study pauses and can go on when they are over.
-MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+MACHINE = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE}
 
 
 def write_durably(path: Path, content: bytes | Path) -> str:
@@ -74,8 +75,27 @@ def replace_json(path: Path, data: Any) -> None:
 
 
 def readable_json(data: Any) -> str:
-    """Canonical values, indented for people. Raises ValueError on NaN."""
-    return json.dumps(json.loads(canonical_json(data)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Canonical values laid out for people: objects indented, lists of plain values in one line.
+
+    Raises:
+        ValueError: a NaN, or something that is not plain data.
+    """
+    return _laid_out(canonical(data), "") + "\n"
+
+
+def _laid_out(value: Any, indent: str) -> str:
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{inner}{_word(key)}: {_laid_out(value[key], inner)}" for key in sorted(value)]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        lines = [f"{inner}{_laid_out(item, inner)}" for item in value]
+        return "[\n" + ",\n".join(lines) + f"\n{indent}]"
+    return _word(value)
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def append_line(path: Path, data: Any) -> None:
@@ -115,12 +135,12 @@ def writer_is_gone(mark: str) -> bool:
 
 
 @contextmanager
-def machine_errors(folder: Path) -> Iterator[None]:
+def machine_errors(folder: Path, *, which: frozenset[int] = MACHINE) -> Iterator[None]:
     """Turn a full disk and its like into a UserError that pauses the study instead of failing a cell."""
     try:
         yield
     except OSError as error:
-        if error.errno not in MACHINE:
+        if error.errno not in which:
             raise
         raise UserError(
             f"cannot write to {folder}: {error.strerror}",

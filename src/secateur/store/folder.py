@@ -12,7 +12,7 @@ from typing import Any
 
 from secateur.config import Cell
 from secateur.errors import UserError
-from secateur.store.claim import claim_folder, read_study
+from secateur.store.claim import claim_folder, match_study, read_study
 from secateur.store.faults import reach
 from secateur.store.files import (
     append_line,
@@ -69,6 +69,12 @@ class Store:
         root = Path(folder)
         with machine_errors(root):
             return cls(root, claim_folder(root, study))
+
+    @classmethod
+    def matching(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
+        """Open ``folder`` if it is the run folder of this study, changing nothing; else as :meth:`create`."""
+        root = Path(folder)
+        return cls(root, match_study(root, study))
 
     @classmethod
     def open(cls, folder: str | Path) -> "Store":
@@ -167,7 +173,7 @@ class Store:
         return told
 
     def gc(self) -> list[Path]:
-        """Delete what dead processes left half-written and the scratch of finished cells; what was deleted."""
+        """Delete what dead processes left half-written, and the scratch of finished cells; what went."""
         gone = [path for path in _children(self.root / "tmp") if writer_is_gone(path.name)]
         gone += [path for path in _children(self.root / "scratch") if self.committed(path.name)]
         gone += [p for p in _children(self.root) if p.suffix == ".tmp" and writer_is_gone(p.stem)]

@@ -1,0 +1,110 @@
+"""One cell, from its id to its committed record: the same in every engine."""
+
+import platform
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from secateur.config import Cell, Study, study_from_json
+from secateur.errors import ExitCode, UserError
+from secateur.store import Parts, Store
+from secateur.store.files import DISK, machine_errors
+
+Tick = Callable[[int, int], None]
+Execute = Callable[..., Parts]
+TRACEBACK_CHARACTERS = 20_000
+
+
+class Stopped(BaseException):
+    """Raised out of a progress callback to end a cell early; no ``except Exception`` may swallow it."""
+
+
+def load_execute(target: str) -> Execute:
+    """Import ``module:function``."""
+    module, _, name = target.partition(":")
+    function: Execute = getattr(import_module(module), name)
+    return function
+
+
+def open_run(folder: str) -> tuple[Store, Study, dict[str, Cell]]:
+    """A run folder with its study and its cells by id. Raises UserError."""
+    store = Store.open(folder)
+    return store, study_from_json(store.study["config"]), {cell.id: cell for cell in store.cells}
+
+
+def perform(
+    store: Store, study: Study, cell: Cell, execute: Execute, *, on_progress: Tick | None = None
+) -> Literal["ok", "failed"]:
+    """Carry out a cell and commit its record, unless it is committed already.
+
+    Raises:
+        UserError: the machine is in trouble (code ENVIRONMENT); no record is left and the study should pause.
+        Stopped: ``on_progress`` ended the cell early; no record is left.
+    """
+    if store.committed(cell.id):
+        return "ok"
+    started = time.perf_counter()
+    try:
+        with machine_errors(store.root, which=DISK):
+            parts = execute(study, cell, store, on_progress=on_progress)
+        record = {**_frame(store, cell, started), "status": "ok", "science": parts.science, "error": None}
+        record["timing"] = {**parts.timing, **record["timing"]}
+        store.commit(cell.id, record, parts.artefacts)
+    except UserError as error:
+        if error.code is ExitCode.ENVIRONMENT:
+            raise
+        return _failed(store, cell, started, str(error))
+    except Exception as error:  # whatever a stage raises belongs into the record, not into the void
+        return _failed(store, cell, started, f"{type(error).__name__}: {error}")
+    return "ok"
+
+
+def commit_failure(store: Store, cell: Cell, sentence: str, *, seconds: float = 0.0, trace: str = "") -> None:
+    """Commit a record that says why a cell has no numbers."""
+    record = {
+        **_frame(store, cell, time.perf_counter() - seconds),
+        "status": "failed",
+        "science": {},
+        "error": {"sentence": sentence, "traceback": trace[-TRACEBACK_CHARACTERS:]},
+    }
+    store.commit(cell.id, record)
+
+
+def _failed(store: Store, cell: Cell, started: float, sentence: str) -> Literal["ok", "failed"]:
+    # A second runner may have finished this cell and cleared its scratch folder under our feet.
+    if store.committed(cell.id):
+        return "ok"
+    seconds = time.perf_counter() - started
+    commit_failure(store, cell, sentence, seconds=seconds, trace=traceback.format_exc())
+    return "failed"
+
+
+def _frame(store: Store, cell: Cell, started: float) -> dict[str, Any]:
+    return {
+        **cell.to_json(),
+        "timing": {"seconds": round(time.perf_counter() - started, 6)},
+        "provenance": {
+            **_environment(),
+            "limited": store.study.get("limited"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def _environment() -> Mapping[str, Any]:
+    packages = {}
+    for package in ("secateur", "torch", "numpy"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        **packages,
+    }

@@ -1,0 +1,56 @@
+"""A study: its cells, their cost, and the run that carries them out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from secateur.config import load_study
+from secateur.engine import EXECUTE
+from secateur.study.cells import Facts as Facts
+from secateur.study.cells import grid as grid
+from secateur.study.facts import read_facts as read_facts
+from secateur.study.plan import Plan as Plan
+from secateur.study.plan import plan as plan
+from secateur.study.run import Listener as Listener
+from secateur.study.run import Outcome as Outcome
+from secateur.study.run import run_plan as run_plan
+
+
+def run(
+    config: str | Path,
+    *,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    limit: int | None = None,
+    overrides: Sequence[str] = (),
+    on_event: Listener | None = None,
+    execute: str = EXECUTE,
+) -> list[dict[str, Any]]:
+    """Run a whole study and return its records, in the study's order; failed cells are among them.
+
+    Finished cells of an earlier run are kept, so an interrupted study goes on where it was.
+
+    Args:
+        config: a study file.
+        out: the run folder; by default ``runs/<name of the study>``.
+        jobs: cells at a time.
+        limit: attack at most this many images, for a trial run.
+        overrides: settings that replace those of the file, each ``path.to.key=value``.
+        on_event: called with everything that happens.
+        execute: the function that carries out a cell, ``module:function``.
+
+    Raises:
+        UserError: every problem of the study file, or a folder of another study.
+        KeyboardInterrupt: the run was interrupted; calling again goes on.
+    """
+    study = load_study(config, overrides=overrides)
+    outcome = run_plan(
+        plan(study, limit=limit),
+        out or Path("runs") / study.name,
+        jobs=jobs,
+        on_event=on_event,
+        execute=execute,
+    )
+    if outcome.exit_code >= 128:
+        raise KeyboardInterrupt
+    return outcome.records

@@ -1,0 +1,88 @@
+"""What a study's files contain, and whether its settings fit them; the part of planning that needs torch."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from secateur.config import Problem, Study, digest, refuse
+from secateur.config.problems import nearest
+from secateur.errors import UserError
+from secateur.registry import ATTACKS, MODELS
+from secateur.study.cells import Facts
+
+# Parameters of an attack that the runner fills in; a study cannot set them.
+FILLED = {"model", "x", "y", "generator", "bounds", "levels", "targets", "on_progress", "batch_size", "seed"}
+
+
+def read_facts(study: Study) -> Facts:
+    """Read the data and the weights of a study, and check every setting against the code it is for.
+
+    Raises:
+        UserError: missing or damaged data, or all settings that do not fit, a line each.
+    """
+    from torch import Generator
+
+    from secateur.data import load_splits
+
+    generator = Generator().manual_seed(study.split_seed)
+    parts = load_splits(study.data.spec, fractions=study.data.fractions, generator=generator)
+    splits = (parts.train, parts.validation, parts.test)
+    problems = [*_unfit(study, parts.test.n)]
+    if problems:
+        raise refuse(problems)
+    return Facts(
+        fingerprint=digest([part.fingerprint for part in splits]),
+        train=parts.train.n,
+        validation=parts.validation.n,
+        test=parts.test.n,
+        shape=tuple(parts.train.shape),
+        classes=parts.train.num_classes,
+        weights={name: _hash(Path(m.weights)) for name, m in study.models.items() if m.weights},
+    )
+
+
+def _unfit(study: Study, test: int) -> Iterator[Problem]:
+    if study.images is not None and study.images > test:
+        yield _problem(study, "images", f"there are only {test} test images (got {study.images})")
+    for label, attack in study.attacks.items():
+        given = {"norm", "steps", *(attack.model_extra or {})}
+        if attack.norm is None:
+            given.discard("norm")
+        taken = _parameters(ATTACKS.get(attack.attack)) - FILLED
+        yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
+    for label, model in study.models.items():
+        if ":" not in model.arch:
+            taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
+            yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
+        if model.weights and not Path(model.weights).is_file():
+            yield _problem(study, f"models.{label}.weights", f"there is no file {model.weights}")
+
+
+def _single_norm(attack: str) -> set[str]:
+    # An attack of one norm need not have a parameter for it.
+    return {"norm"} if len(ATTACKS.entry(attack).facts.get("norms", ())) == 1 else set()
+
+
+def _unknown(study: Study, key: str, given: set[str], taken: set[str]) -> Iterator[Problem]:
+    for name in sorted(given - taken):
+        sentence = f"is no setting; there are {', '.join(sorted(taken)) or 'none'}"
+        yield Problem(study.where(f"{key}.{name}"), f"{key}.{name}", sentence, nearest(name, taken))
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    kinds = inspect.signature(function).parameters.values()
+    return {p.name for p in kinds if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def _problem(study: Study, key: str, sentence: str) -> Problem:
+    return Problem(study.where(key), key, sentence)
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error.strerror}") from None

@@ -1,0 +1,129 @@
+"""A plan: every cell of a study, what is already done, and what the rest will cost."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from secateur.config import Cell, Study, digest
+from secateur.errors import UserError
+from secateur.store import Store
+from secateur.study.cells import SCIENCE, Facts, grid
+from secateur.study.cost import Clock, Cost, Speed, cost_of
+from secateur.study.facts import read_facts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a study in an order that can be worked through, and their cost.
+
+    Attributes:
+        study: the settings, limited if ``limited`` is set.
+        facts: what the data and weights files contain.
+        cells: parents before children.
+        done: ids of the cells that the run folder already holds.
+        speeds: measured speed of every model's dense network; empty without a probe.
+        limited: the number of attacked images was cut to this for a trial run; such numbers are partial.
+    """
+
+    study: Study
+    facts: Facts
+    cells: tuple[Cell, ...]
+    done: frozenset[str] = frozenset()
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
+    limited: int | None = None
+
+    @cached_property
+    def costs(self) -> dict[str, Cost]:
+        """The work of every cell, by id."""
+        return {cell.id: cost_of(cell, self.facts) for cell in self.cells}
+
+    @property
+    def todo(self) -> tuple[Cell, ...]:
+        """The cells still to run."""
+        return tuple(cell for cell in self.cells if cell.id not in self.done)
+
+    @property
+    def forwards(self) -> int:
+        """Images that will go through a network, at most."""
+        return sum(self.costs[cell.id].forwards for cell in self.todo)
+
+    @property
+    def backwards(self) -> int:
+        """Images that will go through a gradient, at most."""
+        return sum(self.costs[cell.id].backwards for cell in self.todo)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cells by stage."""
+        return dict(Counter(cell.stage for cell in self.cells))
+
+    def seconds(self, jobs: int = 1) -> float | None:
+        """Estimated time for what is left; None without a probe."""
+        if not self.speeds and self.todo:
+            return None
+        return Clock(self.costs, self.speeds).remaining(self.todo, jobs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``study.json``."""
+        labels = {"robust": {model: self.study.robust(model) for model in self.study.models}}
+        return {
+            "name": self.study.name,
+            "study_hash": digest(sorted((cell.id, cell.axes) for cell in self.cells)),
+            "config": self.study.resolved(),
+            "facts": self.facts.to_json(),
+            "science": dict(SCIENCE),
+            "labels": labels,
+            "limited": self.limited,
+            "cells": [cell.to_json() for cell in self.cells],
+        }
+
+
+def plan(
+    study: Study,
+    *,
+    out: str | Path | None = None,
+    limit: int | None = None,
+    facts: Facts | None = None,
+    probe: bool = False,
+) -> Plan:
+    """Lay out a study without running anything.
+
+    Args:
+        study: the settings.
+        out: a run folder, whose finished cells count as done.
+        limit: attack at most this many images, for a trial run.
+        facts: what the files contain, if already known.
+        probe: measure the speed of every model, under a second each, to estimate time.
+
+    Raises:
+        UserError: missing data, settings that do not fit the data, the attacks or the models; or ``out``
+            belongs to another study.
+    """
+    if limit is not None:
+        study = _limited(study, limit)
+    facts = facts or read_facts(study)
+    laid = Plan(study, facts, grid(study, facts), limited=limit)
+    return Plan(study, facts, laid.cells, _done(laid, out), _speeds(study, facts) if probe else {}, limit)
+
+
+def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:
+    from secateur.study.probe import measure_speeds  # imports torch, which a plan without a probe can spare
+
+    return measure_speeds(study, facts)
+
+
+def _done(laid: Plan, out: str | Path | None) -> frozenset[str]:
+    if out is None or not (Path(out) / "study.json").exists():
+        return frozenset()
+    store = Store.matching(out, laid.to_json())
+    return frozenset(cell.id for cell in laid.cells if store.committed(cell.id))
+
+
+def _limited(study: Study, limit: int) -> Study:
+    if limit < 1:
+        raise UserError(f"--limit {limit}: at least one image is needed")
+    images = limit if study.images is None else min(limit, study.images)
+    return study.model_copy(update={"images": images})

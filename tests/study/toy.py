@@ -1,0 +1,66 @@
+"""Stages that do arithmetic instead of training, for tests of everything around the stages.
+
+The behaviour of a cell is chosen by environment variables, so that it reaches worker processes:
+TOY_SLEEP (seconds per step), TOY_FAIL / TOY_DIE / TOY_DIE_ONCE (text that occurs in a cell's label),
+TOY_FAULT ("point:n": die at the n-th time a process reaches that fault point), TOY_TRACE (a file that gets a
+line per executed cell).
+"""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+from secateur.store import Parts, faults
+
+STEPS = 4
+_reached: Counter[str] = Counter()
+
+
+def _die_at(point: str) -> None:
+    _reached[point] += 1
+    wanted = os.environ.get("TOY_FAULT", "")
+    if wanted == f"{point}:{_reached[point]}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+faults.listen(_die_at)
+
+
+def execute(study, cell, store, *, on_progress):
+    if trace := os.environ.get("TOY_TRACE"):
+        with Path(trace).open("a") as file:
+            file.write(f"{cell.id}\n")
+    if (text := os.environ.get("TOY_FAIL")) and text in cell.label:
+        raise ArithmeticError("this toy breaks")
+    if (text := os.environ.get("TOY_DIE")) and text in cell.label:
+        os._exit(7)
+    if (text := os.environ.get("TOY_DIE_ONCE")) and text in cell.label:
+        marker = store.root / "logs" / f"died-{cell.id}"
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    above = json.loads(store.artefact(cell.parent, "state.json").read_text()) if cell.parent else 0
+    state = _work(cell, store, above, on_progress)
+    science = {
+        "value": state / 7,
+        "accuracy": {"test": (state % 100) / 100},
+        "threads": os.environ["OMP_NUM_THREADS"],
+    }
+    return Parts(science, {"state.json": json.dumps(state).encode()}, {"toy": time.time()})
+
+
+def _work(cell, store, above, on_progress):
+    """A sum that is kept after every step and taken up again, as a training is."""
+    kept = store.scratch(cell.id) / "kept.json"
+    step, state = json.loads(kept.read_text()) if kept.exists() else (0, above)
+    while step < STEPS:
+        time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+        step, state = step + 1, (state * 31 + cell.seed + step) % 1_000_003
+        fresh = kept.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps([step, state]))
+        fresh.replace(kept)
+        on_progress(step, STEPS)
+    return state
