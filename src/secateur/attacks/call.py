@@ -1,0 +1,91 @@
+"""From a registered name and settings to a call: what is accepted, filled in, refused."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.attacks.norms import check_norm
+from secateur.attacks.problem import Found, Problem
+from secateur.data import Dataset
+from secateur.errors import UserError
+from secateur.registry import ATTACKS
+
+PROVIDED = ("model", "x", "y", "targets", "bounds", "generator")
+"""Arguments of an attack that ``run`` supplies."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A registered attack, ready to be called on a batch."""
+
+    name: str
+    norm: float
+    kind: str
+    settings: dict[str, Any]
+    accepts: frozenset[str]
+    function: Callable[..., Found]
+
+    def attack(self, model: nn.Module, problem: Problem, generator: torch.Generator) -> Found:
+        """Call it on one batch."""
+        provided = {"targets": problem.targets, "bounds": problem.bounds, "generator": generator}
+        known = {key: value for key, value in provided.items() if key in self.accepts}
+        return self.function(model, problem.x, problem.y, **known, **self.settings)
+
+
+def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targeted: bool = False) -> Call:
+    """Look an attack up and fit settings to its signature; the dataset's grey levels are filled in.
+
+    Raises:
+        UserError: an unknown name or setting, a norm the attack does not have, targets for an untargeted
+            attack.
+    """
+    entry = ATTACKS.entry(name)
+    function = ATTACKS.get(name)
+    parameters = inspect.signature(function).parameters
+    accepts = frozenset(parameters)
+    if targeted and "targets" not in accepts:
+        raise UserError(
+            f"attack '{name}' cannot be targeted", hint="leave out targets or choose another attack"
+        )
+    settings = {key: value for key, value in settings.items() if not (key == "norm" and value is None)}
+    norm = _norm(name, settings, parameters, entry.facts.get("norms", ()))
+    if "norm" in accepts:
+        settings["norm"] = norm
+    else:
+        settings.pop("norm", None)
+    for key in settings:
+        if key not in accepts or key in PROVIDED:
+            own = sorted(accepts - set(PROVIDED))
+            near = get_close_matches(key, own, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(own)}"
+            raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
+    if "levels" in accepts:
+        settings.setdefault("levels", dataset.levels)
+    filled = {
+        key: settings.get(key, parameter.default)
+        for key, parameter in parameters.items()
+        if key not in PROVIDED and (key in settings or parameter.default is not parameter.empty)
+    }
+    return Call(name, norm, entry.facts.get("kind", "minimum-norm"), filled, accepts, function)
+
+
+def _norm(
+    name: str, settings: dict[str, Any], parameters: Mapping[str, inspect.Parameter], known: tuple[float, ...]
+) -> float:
+    default = parameters["norm"].default if "norm" in parameters else None
+    value = settings.get("norm", default if default is not None or not known else known[0])
+    if value is None:
+        raise UserError(
+            f"attack '{name}' does not say which norm it minimises", hint="give norm=0, 1, 2 or inf"
+        )
+    norm = check_norm(value)
+    if known and norm not in known:
+        raise UserError(
+            f"attack '{name}' has no norm {norm:g}", hint=f"it has {', '.join(f'{n:g}' for n in known)}"
+        )
+    return norm

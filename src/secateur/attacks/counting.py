@@ -1,0 +1,55 @@
+"""A model that counts what an attack asks of it, and remembers the best adversarial query of every image."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.norms import NORMS, distance
+from secateur.attacks.problem import Problem
+
+
+class Counted(nn.Module):
+    """A model to hand to an attack for one batch.
+
+    A query with as many images as the batch counts one forward for each of its images; any other number
+    counts the same fraction for all. ``best`` maps a norm to the least distance [N] of a query that met the
+    goal, inf where none did.
+    """
+
+    def __init__(self, model: nn.Module, problem: Problem, on_forward: Callable[[], None]) -> None:
+        super().__init__()
+        self.model = model
+        self.forwards = 0.0
+        self.backwards = 0.0
+        n = len(problem.x)
+        self.best = {norm: torch.full((n,), torch.inf, device=problem.x.device) for norm in NORMS}
+        self._problem = problem
+        self._on_forward = on_forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The model's logits for ``x``."""
+        share = len(x) / len(self._problem.x)
+        self.forwards += share
+        logits: Tensor = self.model(x)
+        if logits.requires_grad:
+            logits.register_hook(self._counter(share))  # type: ignore[no-untyped-call]
+        if len(x) == len(self._problem.x):
+            self._remember(x.detach(), logits.detach())
+        self._on_forward()
+        return logits
+
+    def _counter(self, share: float) -> Callable[[Tensor], None]:
+        def count(_: Tensor) -> None:
+            self.backwards += share
+
+        return count
+
+    def _remember(self, x: Tensor, logits: Tensor) -> None:
+        if x.shape != self._problem.x.shape or logits.ndim != 2:
+            return
+        fooled = self._problem.fooled(logits)
+        delta = x - self._problem.x
+        for norm, best in self.best.items():
+            reached = torch.where(fooled, distance(delta, norm), torch.inf)
+            torch.minimum(best, reached, out=best)

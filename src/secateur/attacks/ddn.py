@@ -1,0 +1,122 @@
+"""Decoupled direction and norm (Rony et al. 2019, Algorithm 1): minimum L2 perturbations."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.problem import (
+    Found,
+    check_logits,
+    check_steps,
+    conclude,
+    cosine,
+    pose,
+    unit_direction,
+    unit_noise,
+)
+from secateur.errors import UserError
+
+
+def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) -> Tensor:
+    """``images`` on the nearest of ``levels`` equidistant grey levels of ``bounds``; unchanged if None."""
+    if levels is None:
+        return images
+    low, high = bounds
+    scale = (levels - 1) / (high - low)
+    return ((images - low) * scale).round_().div_(scale).add_(low).clamp_(low, high)
+
+
+def ddn(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    steps: int = 1000,
+    init_eps: float = 1.0,
+    gamma: float = 0.05,
+    alpha: float = 1.0,
+    alpha_final: float = 0.01,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    levels: int | None = None,
+    targets: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Found:
+    """Find small L2 perturbations by fixed-size steps, each pulled to a sphere of adapted radius.
+
+    Every iterate is evaluated, the first (the clean image) and the last included: ``steps + 1`` forwards
+    and ``steps`` backwards. The best adversarial query is returned, unchanged.
+
+    Args:
+        model: images to logits.
+        x: images [N, ...], float32 or float64, inside ``bounds``.
+        y: true labels [N], int64.
+        steps: K of Algorithm 1.
+        init_eps: ε₀, in the units of the images.
+        gamma: γ, the radius grows or shrinks by this factor.
+        alpha: α, the length of a step.
+        alpha_final: the length of the last step under the cosine schedule.
+        schedule: ``"cosine"`` decays α as all public implementations do; ``"constant"`` is Algorithm 1 to
+            the letter.
+        levels: every query is rounded to this many grey levels (17 for the digits, 256 for 8-bit images);
+            None leaves it continuous. The perturbation that accumulates steps is not rounded, so that small
+            steps on a coarse grid are not lost.
+        targets: wanted classes [N] of a targeted attack.
+        bounds: the box the images live in.
+        generator: draws the direction where a gradient is exactly zero; a fixed one by default.
+
+    Raises:
+        UserError: images, labels, settings or logits an attack cannot work with.
+    """
+    problem = pose(x, y, targets, bounds)
+    check_steps(steps)
+    _check_settings(init_eps, gamma, alpha, levels, schedule)
+    x = problem.x
+    generator = generator or torch.Generator().manual_seed(0)
+    delta = torch.zeros_like(x)
+    eps = torch.full((len(x),), float(init_eps), dtype=x.dtype, device=x.device)
+    largest = distance(problem.reach(), 2.0)
+    best, best_norm = x.clone(), torch.full_like(eps, torch.inf)
+    already_wrong = torch.zeros_like(problem.y, dtype=torch.bool)
+
+    for step in range(steps + 1):
+        # The first query is the clean image itself, off the grid or not: it decides who is already wrong.
+        query = quantise(x + delta, levels if step else None, problem.bounds)
+        with torch.set_grad_enabled(step < steps):
+            logits = model(query.requires_grad_(step < steps))
+        fooled = problem.fooled(logits.detach())
+        if step == 0:
+            check_logits(logits, problem)
+            already_wrong = fooled
+        gap = distance(query.detach() - x, 2.0)
+        better = fooled & (gap < best_norm)
+        best = torch.where(per_sample(better, x), query.detach(), best)
+        best_norm = torch.where(better, gap, best_norm)
+        if step == steps:
+            break
+
+        loss = problem.soft_margin(logits).sum()
+        gradient = torch.autograd.grad(loss, query)[0]
+        rate = alpha if schedule == "constant" else cosine(alpha, alpha_final, step, steps)
+        direction = unit_direction(gradient, problem, query.detach(), unit_noise(x, generator))
+        delta = delta - rate * direction
+        eps = torch.minimum(torch.where(fooled, eps * (1 - gamma), eps * (1 + gamma)), largest)
+        length = distance(delta, 2.0).clamp_min(torch.finfo(x.dtype).tiny)
+        delta = problem.clip(x + delta * per_sample(eps / length, x)) - x
+
+    return conclude(problem, best, best_norm, already_wrong)
+
+
+def _check_settings(init_eps: float, gamma: float, alpha: float, levels: int | None, schedule: str) -> None:
+    if not 0 < gamma < 1:
+        raise UserError(
+            f"gamma is {gamma}", hint="the radius changes by a factor 1 ± gamma with 0 < gamma < 1"
+        )
+    if not (alpha > 0 and init_eps > 0):
+        raise UserError(f"alpha is {alpha}, init_eps {init_eps}", hint="both must be positive")
+    if levels is not None and levels < 2:
+        raise UserError(f"levels is {levels}", hint="an image needs at least two grey levels")
+    if schedule not in ("cosine", "constant"):
+        raise UserError(f"unknown schedule '{schedule}'", hint="choose 'cosine' or 'constant'")

@@ -1,0 +1,112 @@
+"""The columns of an attack's result while its batches come in."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from secateur.attacks.call import Call
+from secateur.attacks.counting import Counted
+from secateur.attacks.norms import NORMS, distance, per_sample
+from secateur.attacks.problem import Found, Problem
+from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
+
+
+@dataclass
+class Ledger:
+    """The columns of a result while batches come in."""
+
+    problem: Problem
+    adv: Tensor
+    correct: Tensor
+    ori_success: Tensor
+    found: Tensor
+    unverified: Tensor
+    box_failures: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    distances: dict[str, Tensor]
+    best: dict[str, Tensor]
+    times: list[float]
+
+    @classmethod
+    def empty(cls, problem: Problem) -> "Ledger":
+        """Nothing known about any image of ``problem`` yet."""
+        n = len(problem.x)
+        false, zero = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.float64)
+        return cls(
+            problem=problem,
+            adv=problem.x.detach().cpu().clone(),
+            correct=false.clone(),
+            ori_success=false.clone(),
+            found=false.clone(),
+            unverified=false.clone(),
+            box_failures=false.clone(),
+            forwards=zero.clone(),
+            backwards=zero.clone(),
+            distances=_nowhere(n),
+            best=_nowhere(n),
+            times=[],
+        )
+
+    def start(self, part: Tensor, correct: Tensor, fooled: Tensor) -> None:
+        """Enter the clean predictions of the images ``part``."""
+        self.correct[part] = correct.cpu()
+        self.ori_success[part] = fooled.cpu()
+        for column in (*self.distances.values(), *self.best.values()):
+            column[part] = torch.where(self.ori_success[part], 0.0, torch.inf).double()
+
+    def finish(self, part: Tensor, batch: Problem, found: Found, counted: Counted, verified: Tensor) -> None:
+        """Enter what an attack found for the images ``part``, as far as it was verified."""
+        low, high = batch.bounds
+        adv = batch.clip(found.adv)
+        self.box_failures[part] = ((found.adv < low) | (found.adv > high)).flatten(1).any(1).cpu()
+        mask = found.mask & verified
+        self.found[part] = mask.cpu()
+        self.unverified[part] = (found.mask & ~verified).cpu()
+        self.forwards[part] += counted.forwards
+        self.backwards[part] += counted.backwards
+        delta = adv.double() - batch.x.double()
+        for norm in NORMS:
+            reached = torch.where(mask, distance(delta, norm), torch.inf)
+            self.distances[NORM_KEYS[norm]][part] = reached.cpu()
+            best = torch.minimum(reached, counted.best[norm].double())
+            self.best[NORM_KEYS[norm]][part] = best.cpu()
+        kept = torch.where(per_sample(mask, adv), adv, batch.x)
+        self.adv[part] = kept.to("cpu", self.adv.dtype)
+
+    def close(self, call: Call, *, seed: int, batch_size: int, hashes: list[str]) -> AttackResult:
+        """The result, all images settled."""
+        outcome = [
+            Outcome.ALREADY_WRONG if wrong else Outcome.FOUND if hit else Outcome.NOT_FOUND
+            for wrong, hit in zip(self.ori_success.tolist(), self.found.tolist(), strict=True)
+        ]
+        targets = self.problem.targets
+        return AttackResult(
+            attack=call.name,
+            norm=call.norm,
+            kind=call.kind,
+            settings=call.settings,
+            seed=seed,
+            batch_size=batch_size,
+            outcome=outcome,
+            distances=self.distances,
+            best_optim_distances=self.best,
+            forwards=self.forwards,
+            backwards=self.backwards,
+            times=self.times,
+            hashes=hashes,
+            targeted=targets is not None,
+            correct=self.correct,
+            ori_success=self.ori_success,
+            adv_success=self.ori_success | self.found,
+            box_failures=self.box_failures,
+            batch_failures=[False] * len(self.times),
+            unverified=self.unverified,
+            adv=self.adv,
+            targets=None if targets is None else targets.cpu(),
+        )
+
+
+def _nowhere(n: int) -> dict[str, Tensor]:
+    return {key: torch.full((n,), torch.inf, dtype=torch.float64) for key in NORM_KEYS.values()}

@@ -1,0 +1,87 @@
+"""Norms of perturbations, their duals, and exact projections on their balls, per sample."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from secateur.errors import UserError
+
+INF = float("inf")
+NORMS = (0.0, 1.0, 2.0, INF)
+
+
+def check_norm(p: float) -> float:
+    """``p`` as a float, one of 0, 1, 2, inf.
+
+    Raises:
+        UserError: any other norm.
+    """
+    if float(p) not in NORMS:
+        raise UserError(f"there is no norm '{p}' here", hint="choose 0, 1, 2 or inf")
+    return float(p)
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """View ``values`` [N] so that it broadcasts over ``like`` [N, ...]."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def distance(delta: Tensor, p: float) -> Tensor:
+    """The p-norm of every sample of ``delta`` [N, ...], as [N]; p = 0 counts non-zero entries."""
+    dims = tuple(range(1, delta.ndim))
+    norms: Tensor = torch.linalg.vector_norm(delta, ord=p, dim=dims)
+    return norms
+
+
+def dual(p: float) -> float:
+    """The q with 1/p + 1/q = 1, by which a linear function bounds its change inside a p-ball."""
+    return {1.0: INF, 2.0: 2.0, INF: 1.0}[p]
+
+
+def project(delta: Tensor, eps: Tensor, p: float) -> Tensor:
+    """The nearest point (in L2) of each sample of ``delta`` [N, ...] inside the p-ball of radius ``eps`` [N].
+
+    Inside the ball nothing moves. Ties of p = 0 keep exactly ``floor(eps)`` entries, the first ones in
+    memory order of a contiguous sample. The box is not considered: project first, clip afterwards.
+    """
+    return _PROJECTIONS[check_norm(p)](delta, eps)
+
+
+def _project_linf(delta: Tensor, eps: Tensor) -> Tensor:
+    radius = per_sample(eps, delta)
+    return torch.minimum(torch.maximum(delta, -radius), radius)
+
+
+def _project_l2(delta: Tensor, eps: Tensor) -> Tensor:
+    tiny = torch.finfo(delta.dtype).tiny
+    factor = (eps / distance(delta, 2.0).clamp_min(tiny)).clamp_max(1.0)
+    return delta * per_sample(factor, delta)
+
+
+def _project_l1(delta: Tensor, eps: Tensor) -> Tensor:
+    # Duchi et al. 2008: soft-threshold by the tau at which what is left sums to eps.
+    size = delta.abs().flatten(1)
+    ordered = size.sort(dim=1, descending=True).values
+    excess = ordered.cumsum(1) - eps.unsqueeze(1)
+    count = torch.arange(1, size.shape[1] + 1, device=delta.device, dtype=delta.dtype)
+    active = (ordered * count > excess).sum(1, keepdim=True).clamp_min(1)
+    tau = (excess.gather(1, active - 1) / active).clamp_min(0.0)
+    kept = (size - tau).clamp_min(0.0).view(delta.shape)
+    return torch.copysign(kept, delta)
+
+
+def _project_l0(delta: Tensor, eps: Tensor) -> Tensor:
+    size = delta.abs().flatten(1)
+    order = size.argsort(dim=1, descending=True, stable=True)
+    ranks = torch.arange(size.shape[1], device=delta.device).expand_as(order)
+    keep = torch.zeros_like(size, dtype=torch.bool).scatter_(1, order, ranks < eps.floor().unsqueeze(1))
+    return torch.where(keep.view(delta.shape), delta, torch.zeros_like(delta))
+
+
+_PROJECTIONS: dict[float, Callable[[Tensor, Tensor], Tensor]] = {
+    0.0: _project_l0,
+    1.0: _project_l1,
+    2.0: _project_l2,
+    INF: _project_linf,
+}

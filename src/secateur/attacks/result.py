@@ -1,0 +1,128 @@
+"""What one attack leaves behind for every image, and its JSON: AttackBench's fields plus the outcome."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NORM_KEYS = {0.0: "l0", 1.0: "l1", 2.0: "l2", math.inf: "linf"}
+"""Names of the norms in JSON."""
+
+
+class Outcome(StrEnum):
+    """What happened to one image; never encoded in a distance."""
+
+    FOUND = "found"
+    ALREADY_WRONG = "already_wrong"
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """One attack on one dataset, sample by sample, as the re-verification saw it.
+
+    ``distances`` and ``best_optim_distances`` hold float64 [N] per norm (``l0``, ``l1``, ``l2``, ``linf``):
+    0 where already wrong, inf where nothing was found. The first is of the example returned, the second of
+    the best adversarial query of all, norm by norm. ``forwards`` and ``backwards`` [N] count the attack's
+    own passes per image; the clean prediction and the re-verification are not in them. ``times`` are
+    seconds per batch.
+    """
+
+    attack: str
+    norm: float
+    kind: str
+    settings: dict[str, Any]
+    seed: int
+    batch_size: int
+    outcome: list[Outcome]
+    distances: dict[str, Tensor]
+    best_optim_distances: dict[str, Tensor]
+    forwards: Tensor
+    backwards: Tensor
+    times: list[float]
+    hashes: list[str]
+    targeted: bool
+    correct: Tensor
+    ori_success: Tensor
+    adv_success: Tensor
+    box_failures: Tensor
+    batch_failures: list[bool]
+    unverified: Tensor
+    adv: Tensor
+    targets: Tensor | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.outcome)
+
+    @property
+    def norm_key(self) -> str:
+        """``l0``, ``l1``, ``l2`` or ``linf``."""
+        return NORM_KEYS[self.norm]
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on the clean images."""
+        return self.correct.double().mean().item()
+
+    @property
+    def distance(self) -> Tensor:
+        """The distances in the attack's own norm."""
+        return self.distances[self.norm_key]
+
+    def where(self, outcome: Outcome) -> Tensor:
+        """The images with this outcome, [N] bool."""
+        return torch.tensor([value is outcome for value in self.outcome])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data with finite numbers only; an infinite distance is null."""
+        return {
+            "attack": self.attack,
+            "norm": self.norm_key,
+            "kind": self.kind,
+            "settings": {key: _plain(value) for key, value in self.settings.items()},
+            "seed": self.seed,
+            "hashes": self.hashes,
+            "targeted": self.targeted,
+            "targets": None if self.targets is None else self.targets.tolist(),
+            "accuracy": self.accuracy,
+            "ori_success": self.ori_success.tolist(),
+            "adv_success": self.adv_success.tolist(),
+            "ASR": self.adv_success.double().mean().item(),
+            "times": self.times,
+            "num_forwards": [_whole(value) for value in self.forwards.tolist()],
+            "num_backwards": [_whole(value) for value in self.backwards.tolist()],
+            "distances": _distances(self.distances),
+            "best_optim_distances": _distances(self.best_optim_distances),
+            "box_failures": self.box_failures.tolist(),
+            "batch_failures": self.batch_failures,
+            "outcome": [str(value) for value in self.outcome],
+        }
+
+
+def _distances(values: dict[str, Tensor]) -> dict[str, list[float | None]]:
+    return {
+        key: [value if math.isfinite(value) else None for value in column.tolist()]
+        for key, column in values.items()
+    }
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if value == int(value) else value
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON: infinity by name, tensors by shape."""
+    if isinstance(value, float) and math.isinf(value):
+        return "inf"
+    if isinstance(value, Tensor):
+        return f"tensor{list(value.shape)}"
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
