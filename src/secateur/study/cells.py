@@ -113,8 +113,8 @@ def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
             "attack_version": ATTACKS.entry(chosen.attack).facts.get("science", 1),
             "norm": chosen.resolved_norm,
             "steps": chosen.steps,
-            "settings": chosen.model_extra or {},
             "images": study.images,
+            **(chosen.model_extra or {}),
         }
         yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, settings)
 

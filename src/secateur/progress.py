@@ -1,0 +1,127 @@
+"""What a run shows while it goes on: a live bar, plain lines, JSON lines, or nothing."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from secateur.engine import Event
+
+Mode = Literal["auto", "rich", "plain", "json", "none"]
+Listener = Callable[[Event], None]
+PLAIN_SECONDS = 10.0
+# Worth a line of their own, whatever the mode.
+TOLD = {"note", "failed", "skipped", "retry", "stopping", "interrupted", "end"}
+
+
+@contextmanager
+def show(mode: Mode = "auto", *, stream: TextIO | None = None) -> Iterator[Listener]:
+    """Show a run's events; the value is the listener to pass as ``on_event``.
+
+    Args:
+        mode: ``rich`` is a live bar over the cells and inside the running ones, ``plain`` a line every few
+            seconds, ``json`` one JSON object per event, ``auto`` rich on a terminal and plain elsewhere.
+        stream: where to; by default standard error, so that standard output stays free for results.
+    """
+    stream = stream or sys.stderr
+    if mode == "auto":
+        mode = "rich" if stream.isatty() else "plain"
+    if mode == "rich":
+        with _bars(stream) as listener:
+            yield listener
+    else:
+        yield {"plain": _plain(stream), "json": _json(stream), "none": _silent}[mode]
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds is None:
+        return "unknown"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def sentence(event: Event) -> str:
+    """One line about an event."""
+    if event.cell is None:
+        return event.sentence
+    took = f" in {duration(event.seconds)}" if event.seconds is not None and event.kind == "ok" else ""
+    why = f": {event.sentence}" if event.sentence else ""
+    return f"{event.kind} {event.cell.label}{took}{why}"
+
+
+def _silent(event: Event) -> None:
+    """Show nothing."""
+
+
+def _json(stream: TextIO) -> Listener:
+    def listener(event: Event) -> None:
+        stream.write(json.dumps(event.to_json(), allow_nan=False, ensure_ascii=False) + "\n")
+        stream.flush()
+
+    return listener
+
+
+def _plain(stream: TextIO) -> Listener:
+    due = 0.0
+
+    def listener(event: Event) -> None:
+        nonlocal due
+        if event.kind in TOLD:
+            stream.write(sentence(event) + "\n")
+        elif event.kind == "begin":
+            stream.write(event.sentence + "\n")
+        elif event.kind == "ok" and time.monotonic() >= due:
+            due = time.monotonic() + PLAIN_SECONDS
+            left = f", {duration(event.eta)} left" if event.eta is not None else ""
+            stream.write(f"{event.done} of {event.total} cells{left} ({sentence(event)})\n")
+        stream.flush()
+
+    return listener
+
+
+class _Count(ProgressColumn):
+    """``3/18`` for the cells, a percentage inside a cell."""
+
+    def render(self, task: Task) -> Text:
+        if task.fields.get("cells"):
+            return Text(f"{task.completed:.0f}/{task.total or 0:.0f} cells")
+        return Text(f"{task.percentage:3.0f} %")
+
+
+@contextmanager
+def _bars(stream: TextIO) -> Iterator[Listener]:
+    console = Console(file=stream, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), _Count(), TextColumn("{task.fields[eta]}"))
+    with Progress(*columns, console=console, transient=False) as progress:
+        yield _live(progress)
+
+
+def _live(progress: Progress) -> Listener:
+    whole = progress.add_task("study", total=None, cells=True, eta="")
+    inner: dict[str, TaskID] = {}
+
+    def listener(event: Event) -> None:
+        if event.kind in TOLD:
+            progress.console.print(sentence(event), markup=False, soft_wrap=True)
+        if event.cell is not None and event.kind == "start":
+            inner[event.cell.id] = progress.add_task(f"  {event.cell.label}", total=None, cells=False, eta="")
+        elif event.cell is not None and event.kind == "tick" and event.cell.id in inner:
+            progress.update(inner[event.cell.id], completed=event.done, total=event.total)
+        elif event.cell is not None and (task := inner.pop(event.cell.id, None)) is not None:
+            progress.remove_task(task)
+        if event.kind != "tick":
+            left = f"{duration(event.eta)} left" if event.eta else ""
+            progress.update(whole, completed=event.done, total=event.total, eta=left)
+
+    return listener
