@@ -48,8 +48,15 @@ def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator:
     """Keep an official test part whole, and take the validation part out of the training images.
 
     Raises:
-        UserError: the fraction is not inside (0, 1), or a part would be empty.
+        UserError: the parts differ in classes or image shape, the fraction is not inside (0, 1), or a part
+            would be empty.
     """
+    if train.classes != test.classes or train.shape != test.shape:
+        raise UserError(
+            f"the train part ({len(train.classes)} classes of {list(train.shape)}) and the test part "
+            f"({len(test.classes)} of {list(test.shape)}) differ in classes or image shape",
+            hint="both need the same class names and one image size",
+        )
     if not 0 < fraction < 1:
         raise UserError(f"the validation fraction must lie between 0 and 1, not {fraction}")
     rest, validation = _cut(train, round(fraction * train.n), generator)

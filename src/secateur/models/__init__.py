@@ -2,8 +2,8 @@
 
 from secateur.models.checkpoint import Loaded as Loaded
 from secateur.models.checkpoint import load_weights as load_weights
-from secateur.models.resolve import build as build
-from secateur.models.resolve import resolve as resolve
+from secateur.models.names import build as build
+from secateur.models.names import resolve as resolve
 from secateur.models.weights import NotFinite as NotFinite
 from secateur.models.weights import accuracy as accuracy
 from secateur.models.weights import evaluating as evaluating

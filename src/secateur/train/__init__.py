@@ -1,7 +1,7 @@
 """Training and fine-tuning: one loop, driven by a recipe."""
 
 from secateur.train.adversary import perturb as perturb
-from secateur.train.augment import augment as augment
+from secateur.train.augmentation import augment as augment
 from secateur.train.checkpoints import Checkpoints as Checkpoints
 from secateur.train.checkpoints import Saved as Saved
 from secateur.train.history import Epoch as Epoch

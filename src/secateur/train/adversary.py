@@ -61,4 +61,5 @@ def _random_point(x: Tensor, adversary: Adversary, generator: Generator) -> Tens
 
 
 def _l2(t: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(t, dim=(1, 2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(t, dim=(1, 2, 3), keepdim=True)
+    return norm

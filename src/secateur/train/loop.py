@@ -14,7 +14,7 @@ from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import NotFinite, accuracy, weights_hash
 from secateur.recipes import Recipe
-from secateur.train.augment import augment
+from secateur.train.augmentation import augment
 from secateur.train.checkpoints import Checkpoints, Saved
 from secateur.train.checks import check
 from secateur.train.history import Epoch, History
