@@ -55,13 +55,14 @@ def study_from_json(config: Mapping[str, Any]) -> Study:
 
 
 def _checked(source: Source, overrides: Sequence[str]) -> Study:
+    source.data = _expanded(source.data)
     for text in overrides:
         override(source, text)
     return _validated(source)
 
 
 def _validated(source: Source) -> Study:
-    data = _shorthands(source.data)
+    data = _expanded(source.data)
     problems = list(source.problems)
     study = None
     try:
@@ -79,7 +80,8 @@ def _validated(source: Source) -> Study:
     return study
 
 
-def _shorthands(data: Mapping[str, Any]) -> dict[str, Any]:
+def _expanded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with their short spellings written out: ``data: digits``, ``plain: resnet18``, ``ddn:``."""
     full = {key: value for key, value in data.items() if not key.startswith("x-")}
     if isinstance(full.get("data"), str):
         full["data"] = {"spec": full["data"]}

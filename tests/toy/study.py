@@ -15,7 +15,7 @@ finetune: {standard: {epochs: 2}}
 attacks: {ddn: {steps: 10}}
 images: 20
 """
-EXECUTE = "tests.study.toy:execute"
+EXECUTE = "toy.stages:execute"
 
 
 def small_plan(text=SMALL, *, overrides=(), facts=FACTS, **settings):

@@ -1,0 +1,210 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secateur.config import canonical_json, parse_study
+from secateur.study import Facts, grid
+from secateur.study import cells as cells_module
+from toy.study import FACTS, SMALL, small_plan
+
+FULL = """
+name: full
+seed: 3
+data: digits
+models:
+  plain: resnet-tiny
+  robust: {arch: resnet-tiny, recipe: {epochs: 4, adversary: {epsilon: 0.1, step_size: 0.05}}}
+criteria: [l1, random]
+sparsities: [0, 0.25, 0.5]
+finetune: {standard: {epochs: 2}, gentle: {epochs: 2, learning_rate: 0.001}}
+seeds: [0, 1]
+attacks:
+  ddn: {steps: 10}
+  fmn-linf: {attack: fmn, norm: inf, steps: 10}
+images: 20
+"""
+
+
+def by_place(plan):
+    return {(cell.stage, canonical_json(cell.axes)): cell.id for cell in plan.cells}
+
+
+def changed(before, after):
+    """The stages and arms of the cells whose ids differ between two plans with the same places."""
+    one, two = by_place(before), by_place(after)
+    assert one.keys() == two.keys()
+    return {
+        (stage, json.loads(axes)["arm"], json.loads(axes)["attack"])
+        for (stage, axes) in one
+        if one[stage, axes] != two[stage, axes]
+    }
+
+
+def test_the_grid_has_every_point_once_and_shares_sparsity_zero():
+    plan = small_plan(FULL)
+    networks = 2 * 2  # models, seeds
+    pruned = networks * 2 * 2  # criteria, sparsities above 0
+    tuned = (networks + pruned) * 2
+    assert plan.counts == {
+        "train": networks,
+        "prune": pruned,
+        "tune": tuned,
+        "attack": 2 * (networks + pruned + tuned),
+    }
+    assert len({cell.id for cell in plan.cells}) == len(plan.cells)
+
+
+def test_parents_come_before_children():
+    seen = {None}
+    for cell in small_plan(FULL).cells:
+        assert cell.parent in seen
+        seen.add(cell.id)
+
+
+def test_roles_say_what_a_cell_is_compared_as():
+    roles = {
+        (cell.axes["sparsity"] > 0, cell.axes["arm"] != "none"): cell.role for cell in small_plan(FULL).cells
+    }
+    assert roles == {
+        (False, False): "dense",
+        (False, True): "dense_tuned",
+        (True, False): "untuned",
+        (True, True): "pruned",
+    }
+
+
+@pytest.mark.parametrize(
+    ("control", "role"), [("dense", "dense"), ("dense_tuned", "dense_tuned"), ("untuned", "untuned")]
+)
+def test_a_control_that_is_switched_off_is_not_attacked(control, role):
+    plan = small_plan(FULL, overrides=["sparsities=[0.5]", f"controls.{control}=false"])
+    attacked = {cell.role for cell in plan.cells if cell.stage == "attack"}
+    assert attacked == {"dense", "dense_tuned", "untuned", "pruned"} - {role}
+
+
+def test_without_arms_the_pruned_networks_are_attacked_as_they_are():
+    plan = small_plan(FULL, overrides=["finetune={}", "controls={untuned: false}"])
+    assert plan.counts["attack"] == 2 * (4 + 16)
+
+
+ATTACK = {("attack", arm, "ddn") for arm in ("none", "standard", "gentle")}
+ALL_ATTACKS = ATTACK | {("attack", arm, "fmn-linf") for arm in ("none", "standard", "gentle")}
+TUNED = {("tune", "standard", None), ("attack", "standard", "ddn"), ("attack", "standard", "fmn-linf")}
+EVERYTHING_PRUNED = ALL_ATTACKS | TUNED | {("prune", "none", None), ("tune", "gentle", None)}
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("attacks.ddn.steps=11", ATTACK),
+        ("attacks.ddn.gamma=0.1", ATTACK),
+        ("images=19", ALL_ATTACKS),
+        ("finetune.standard.epochs=3", TUNED),
+        ("pruning.scope=global", EVERYTHING_PRUNED),
+        ("models.plain.recipe={epochs: 7}", EVERYTHING_PRUNED | {("train", "none", None)}),
+        ("seed=4", EVERYTHING_PRUNED | {("train", "none", None)}),
+    ],
+)
+def test_a_changed_setting_changes_exactly_the_cells_that_depend_on_it(override, stages):
+    assert changed(small_plan(FULL), small_plan(FULL, overrides=[override])) == stages
+
+
+def test_one_model_can_change_without_the_other():
+    before = small_plan(FULL)
+    after = small_plan(FULL, overrides=["models.robust.recipe.adversary.epsilon=0.2"])
+    same = {cell.id for cell in before.cells} & {cell.id for cell in after.cells}
+    assert same == {cell.id for cell in before.cells if cell.axes["model"] == "plain"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "name=other",
+        "batch_size=7",
+        "threads=2",
+        "epsilons=[0.1, 0.2]",
+        "data.spec=digits",
+        "models.plain.recipe={checkpoint_every: 1}",
+        "models.plain.robust=true",
+        "attacks.ddn.norm=2",
+    ],
+)
+def test_what_changes_no_number_changes_no_id(override):
+    assert by_place(small_plan(FULL)) == by_place(small_plan(FULL, overrides=[override]))
+
+
+def test_labels_are_no_part_of_an_id():
+    renamed = FULL.replace("plain:", "other:").replace("standard:", "usual:").replace("fmn-linf:", "fmn:")
+    assert {c.id for c in small_plan(FULL).cells} == {c.id for c in small_plan(renamed).cells}
+
+
+def test_other_data_or_weights_change_every_id():
+    before = {cell.id for cell in small_plan(SMALL).cells}
+    assert not before & {cell.id for cell in small_plan(SMALL, fingerprint="e" * 64).cells}
+    assert not before & {cell.id for cell in small_plan(SMALL, weights={"plain": "a" * 64}).cells}
+
+
+def test_a_raised_science_version_changes_its_stage_and_what_follows(monkeypatch):
+    before = small_plan(FULL)
+    monkeypatch.setattr(cells_module, "SCIENCE", {**cells_module.SCIENCE, "tune": 2})
+    stages = {(stage, arm) for stage, arm, _ in changed(before, small_plan(FULL))}
+    assert stages == {("tune", "standard"), ("tune", "gentle"), ("attack", "standard"), ("attack", "gentle")}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_keys_changes_nothing(random):
+    def shuffled(value):
+        if not isinstance(value, dict):
+            return value
+        keys = list(value)
+        random.shuffle(keys)
+        return {key: shuffled(value[key]) for key in keys}
+
+    plain = parse_study(FULL).resolved()
+    again = parse_study(json.dumps(shuffled(plain)).replace('"inf"', ".inf"))
+    assert {c.id for c in grid(again, FACTS)} == {c.id for c in grid(parse_study(FULL), FACTS)}
+
+
+def test_defaults_spelled_out_and_integers_for_floats_are_the_same_study():
+    spelled = SMALL.replace("sparsities: [0, 0.5]", "sparsities: [0.0, 5e-1]\ncriteria: [l1]\nseed: 0")
+    spelled = spelled.replace("{epochs: 2}", "{epochs: 2, momentum: 0.9, augment: null}")
+    assert by_place(small_plan(SMALL)) == by_place(small_plan(spelled))
+
+
+def test_ids_do_not_depend_on_the_process_or_its_hash_seed():
+    code = "from toy.study import *; print([(cell.id, cell.seed) for cell in small_plan().cells])"
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1")
+    }
+    assert len(outputs) == 1
+    assert small_plan().cells[0].id in outputs.pop()
+
+
+def test_every_cell_draws_from_its_own_seed():
+    seeds = [cell.seed for cell in small_plan(FULL).cells]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_cell_survives_json():
+    for cell in small_plan(FULL).cells:
+        again = type(cell).from_json(json.loads(json.dumps(cell.to_json())))
+        assert canonical_json(again.to_json()) == canonical_json(cell.to_json())
+        assert (again.id, again.seed, again.label) == (cell.id, cell.seed, cell.label)
+
+
+def test_facts_are_plain_data():
+    assert json.loads(json.dumps(Facts("a", 1, 2, 3, (1, 8, 8), 10).to_json()))["shape"] == [1, 8, 8]
