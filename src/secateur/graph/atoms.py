@@ -1,0 +1,133 @@
+"""Atoms: one for each index of each dimension of each parameter, and everything that is known to join them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from secateur.graph.labels import IntArray
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension of a parameter or buffer; its atoms are ``start … start + size - 1``."""
+
+    tensor: str
+    dim: int
+    start: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        """One past the last atom."""
+        return self.start + self.size
+
+    def __str__(self) -> str:
+        return f"{self.tensor}[{self.dim}]"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why atoms must stay: in words, with the operation, the module and the line of the model's source."""
+
+    why: str
+    op: str = ""
+    module: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        place = ", ".join(
+            part for part in (self.op, self.module and f"in {self.module}", self.source) if part
+        )
+        return f"{self.why} ({place})" if place else self.why
+
+
+class Atoms:
+    """Collects what the rules find: unions, frozen atoms, equal-count rows, and who produces a channel."""
+
+    def __init__(self) -> None:
+        self.axes: list[Axis] = []
+        self.size = 0
+        self.here = Reason("")
+        self.rows: dict[tuple[Shape, bytes], tuple[IntArray, Reason]] = {}
+        self.frozen: list[tuple[IntArray, Reason]] = []
+        self._left: list[IntArray] = []
+        self._right: list[IntArray] = []
+        self._produced: list[IntArray] = []
+        self._consumed: list[IntArray] = []
+
+    def axis(self, tensor: str, dim: int, size: int) -> IntArray:
+        """Fresh atoms for a dimension of a parameter."""
+        start = self.size
+        self.axes.append(Axis(tensor, dim, start, size))
+        self.size += size
+        return np.arange(start, start + size, dtype=np.int64)
+
+    def union(self, left: IntArray, right: IntArray) -> IntArray:
+        """Join atoms position by position (broadcasting); atoms that meet a constant position are frozen."""
+        left, right = np.broadcast_arrays(left, right)
+        both = (left >= 0) & (right >= 0)
+        differ = both & (left != right)
+        if differ.any():
+            self._left.append(left[differ])
+            self._right.append(right[differ])
+        if not both.all():
+            alone = np.where(left >= 0, left, right)[~both]
+            self.freeze(alone[alone >= 0], "meets a constant position")
+        return np.where(left >= 0, left, right)
+
+    def merge(self, atoms: IntArray, dims: Iterable[int]) -> IntArray:
+        """Join along ``dims`` and reduce them to size 1: the channels there can only go together."""
+        for dim in dims:
+            if atoms.shape[dim] > 1:
+                first = atoms.take([0], dim)
+                atoms = self.union(np.broadcast_to(first, atoms.shape), atoms).take([0], dim)
+        return atoms
+
+    def freeze(self, atoms: IntArray, why: str) -> None:
+        """These atoms must stay, and so must everything joined to them."""
+        found = np.unique(atoms[atoms >= 0])
+        if found.size:
+            here = self.here
+            self.frozen.append((found, Reason(why, here.op, here.module, here.source)))
+
+    def equal_rows(self, atoms: IntArray) -> None:
+        """Every slice along the leading dimensions must keep equally many along the last."""
+        rows = np.ascontiguousarray(atoms)
+        self.rows.setdefault((rows.shape, rows.tobytes()), (rows, self.here))
+
+    def produces(self, atoms: IntArray) -> None:
+        """These atoms index the outputs of a layer."""
+        self._produced.append(np.unique(atoms[atoms >= 0]))
+
+    def consumes(self, atoms: IntArray) -> None:
+        """These atoms index the inputs that a layer sums over."""
+        self._consumed.append(np.unique(atoms[atoms >= 0]))
+
+    def roles(self) -> tuple[IntArray, IntArray]:
+        """Boolean arrays over atoms: produced by a layer, consumed by a layer."""
+        produced = np.zeros(self.size, dtype=bool)
+        consumed = np.zeros(self.size, dtype=bool)
+        for found in self._produced:
+            produced[found] = True
+        for found in self._consumed:
+            consumed[found] = True
+        return produced, consumed
+
+    def components(self) -> tuple[int, IntArray]:
+        """How many components there are, and the component of each atom (scipy, one pass)."""
+        if not self._left:
+            return self.size, np.arange(self.size, dtype=np.int64)
+        left, right = np.concatenate(self._left), np.concatenate(self._right)
+        graph = coo_matrix((np.ones(left.size, dtype=np.int8), (left, right)), shape=(self.size, self.size))
+        count, component = connected_components(graph, directed=False)
+        return int(count), component.astype(np.int64)
+
+    def axis_of(self) -> IntArray:
+        """The number of the axis that each atom belongs to."""
+        return np.repeat(np.arange(len(self.axes)), [axis.size for axis in self.axes])
+
+
+Shape = tuple[int, ...]

@@ -1,0 +1,108 @@
+"""The graph in words: what can be pruned, what cannot, and which line of the model's source says so."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from secateur.graph.dependency import DependencyGraph
+    from secateur.graph.groups import Group
+
+
+def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
+    """How many parameters lie in at least one prunable channel, and how many there are."""
+    prunable = total = 0
+    touched: dict[str, dict[int, set[int]]] = {}
+    for group in graph.groups:
+        if group.size > 1:
+            for member in group.members:
+                touched.setdefault(member.tensor, {}).setdefault(member.dim, set()).update(
+                    member.indices.tolist()
+                )
+    for name, parameter in graph.model.named_parameters():
+        total += parameter.numel()
+        fixed = 1
+        for dim, size in enumerate(parameter.shape):
+            fixed *= size - len(touched.get(name, {}).get(dim, ()))
+        prunable += parameter.numel() - fixed
+    return prunable, total
+
+
+def explain(graph: "DependencyGraph") -> str:
+    """A page of text: shares, groups with their slices, frozen channels with reasons."""
+    prunable, total = prunable_parameters(graph)
+    channels = sum(group.size for group in graph.groups)
+    stuck = sum(item.size for item in graph.frozen)
+    lines = [
+        f"{prunable:,} of {total:,} parameters ({prunable / max(total, 1):.1%}) lie in prunable channels: "
+        f"{channels:,} channels in {len(graph.groups)} groups; {stuck:,} channels stay.",
+        "",
+    ]
+    for number, group in enumerate(graph.groups):
+        lines += [f"group {number}: {group.name}, {group.size} channels", *_slices(graph, group), ""]
+    if graph.ties:
+        lines.append("counts that must stay equal:")
+        lines += [f"  {len(tie.rows)} rows, because of {tie.reason}" for tie in graph.ties]
+        lines.append("")
+    if graph.frozen:
+        lines.append("channels that stay:")
+        lines += [f"  {item.size} in {_few(item.axes)}: {item.reason}" for item in graph.frozen]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_WORDS = {"out": "is produced by", "in": "is read by", "with": "goes along in"}
+
+
+def _slices(graph: "DependencyGraph", group: "Group") -> list[str]:
+    lines = []
+    for member in group.members:
+        where = f"dimension {member.dim} of {member.tensor}"
+        each = len(member.indices) / group.size
+        many = "" if each == 1 else f", {each:g} indices per channel"
+        lines.append(f"  {_WORDS[member.role]} {where}{many}")
+    cells = len(np.unique(group.cells))
+    if cells > 1:
+        lines.append(f"  in {cells} cells (heads, groups or halves) that each keep their own count")
+    return lines
+
+
+def _few(names: tuple[str, ...], limit: int = 3) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def to_json(graph: "DependencyGraph") -> dict[str, Any]:
+    """The same facts as plain data."""
+    prunable, total = prunable_parameters(graph)
+    reasons = Counter(item.reason.why for item in graph.frozen)
+    return {
+        "schema_version": 1,
+        "parameters": total,
+        "prunable_parameters": prunable,
+        "groups": [
+            {
+                "name": group.name,
+                "channels": group.size,
+                "cells": len(np.unique(group.cells)),
+                "members": [
+                    {"tensor": m.tensor, "dim": m.dim, "role": m.role, "indices": len(m.indices)}
+                    for m in group.members
+                ],
+            }
+            for group in graph.groups
+        ],
+        "ties": [{"rows": len(tie.rows), "reason": str(tie.reason)} for tie in graph.ties],
+        "frozen": [
+            {
+                "channels": item.size,
+                "axes": list(item.axes),
+                "why": item.reason.why,
+                "operation": item.reason.op,
+                "module": item.reason.module,
+                "source": item.reason.source,
+            }
+            for item in graph.frozen
+        ],
+        "frozen_reasons": dict(reasons),
+    }

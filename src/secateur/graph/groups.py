@@ -1,0 +1,201 @@
+"""From atoms to groups: connected components over channels, and the equal counts that tie groups together."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from secateur.graph.atoms import Atoms, Axis, Reason
+from secateur.graph.labels import IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One dimension of one parameter or buffer that loses indices with a group.
+
+    ``indices[i]`` along dimension ``dim`` of ``tensor`` belongs to channel ``channels[i]`` of the group. ``role`` is
+    ``out`` where the layer produces the channel, ``in`` where it sums over it, ``with`` where it only goes along.
+    """
+
+    tensor: str
+    dim: int
+    indices: IntArray
+    channels: IntArray
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.tensor}[{self.dim}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Channels, across parameters, that can only be removed together.
+
+    ``cells[c]`` is the number of the cell of channel ``c``: the channels of one cell are interchangeable, those of
+    different cells (heads, halves of a gate, groups of a normalisation) each keep their own count.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    cells: IntArray
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.size} channels in {', '.join(str(member) for member in self.members)}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a tie: ``fixed`` positions that always stay, and cells with how often each channel occurs."""
+
+    fixed: int
+    cells: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Rows that must keep equally many positions, and the operation that asks for it."""
+
+    rows: tuple[Row, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Channels that must stay: which indices of which dimensions, and why."""
+
+    name: str
+    size: int
+    axes: tuple[str, ...]
+    reason: Reason
+    indices: dict[str, IntArray] = field(default_factory=dict, repr=False, compare=False)
+
+
+def mix(values: IntArray) -> IntArray:
+    """A fixed 64-bit scrambling (splitmix64): sums of scrambled numbers identify multisets."""
+    z = (values.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))  # type: ignore[no-any-return]
+
+
+def resolve_rows(atoms: Atoms, component: IntArray) -> list[tuple[IntArray, Reason]]:
+    """The equal-count rows as matrices of components, without those that hold by themselves."""
+    found: dict[bytes, tuple[IntArray, Reason]] = {}
+    for rows, reason in atoms.rows.values():
+        ids = np.where(rows >= 0, component[rows], -1)
+        while ids.ndim > 1 and bool((ids == ids[..., :1]).all()):
+            ids = ids[..., 0]
+        if ids.ndim < 2:
+            continue
+        ids = np.unique(np.sort(ids.reshape(-1, ids.shape[-1]), axis=1), axis=0)
+        if len(ids) > 1:
+            found.setdefault(ids.tobytes(), (ids, reason))
+    return list(found.values())
+
+
+def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tuple[Frozen, ...]]:
+    """Group the channels of all components; returns groups, ties between counts, and what is frozen."""
+    count, component = atoms.components()
+    reasons = frozen_components(atoms, component)
+    axis_of = atoms.axis_of()
+    signature = np.zeros(count, dtype=np.uint64)
+    np.add.at(signature, component, mix(axis_of))
+    matrices = resolve_rows(atoms, component)
+    cell_mark = signature.copy()
+    number = len(atoms.axes)
+    for ids, _ in matrices:
+        for row in ids:
+            np.add.at(cell_mark, row[row >= 0], mix(np.array(number)))
+            number += 1
+    is_frozen = np.zeros(count, dtype=bool)
+    is_frozen[list(reasons)] = True
+    _, cell = np.unique(np.where(is_frozen, np.uint64(0), cell_mark), return_inverse=True)
+    cell = np.where(is_frozen, -1, cell)
+    produced, consumed = atoms.roles()
+    members = _Members(atoms, component, axis_of, produced, consumed)
+    groups = tuple(
+        members.group(parts, cell)
+        for parts in _partition(np.flatnonzero(~is_frozen), signature, members.first)
+    )
+    ties = tuple(tie for ids, reason in matrices if (tie := _tie(ids, reason, cell)))
+    return groups, ties, _frozen(members, reasons)
+
+
+def frozen_components(atoms: Atoms, component: IntArray) -> dict[int, Reason]:
+    """Each frozen component with the first reason found for it."""
+    reasons: dict[int, Reason] = {}
+    for found, reason in atoms.frozen:
+        for number in np.unique(component[found]):
+            reasons.setdefault(int(number), reason)
+    return reasons
+
+
+def _partition(ids: IntArray, signature: IntArray, first: IntArray) -> list[IntArray]:
+    """Components with the same signature together, in order of their first atom."""
+    together: dict[int, list[int]] = {}
+    for number in ids[np.argsort(first[ids], kind="stable")]:
+        together.setdefault(int(signature[number]), []).append(int(number))
+    return [np.array(found, dtype=np.int64) for found in together.values()]
+
+
+class _Members:
+    """Looks up the atoms of components, sorted once."""
+
+    def __init__(
+        self, atoms: Atoms, component: IntArray, axis_of: IntArray, produced: IntArray, consumed: IntArray
+    ) -> None:
+        self.axes: list[Axis] = atoms.axes
+        self.axis_of = axis_of
+        self.produced, self.consumed = produced, consumed
+        self._order = np.argsort(component, kind="stable")
+        self._starts = np.searchsorted(component[self._order], np.arange(component.max(initial=-1) + 2))
+        self.first = self._order[self._starts[:-1]] if component.size else np.zeros(0, dtype=np.int64)
+
+    def atoms_of(self, number: int) -> IntArray:
+        return self._order[self._starts[number] : self._starts[number + 1]]
+
+    def slices(self, parts: IntArray) -> list[tuple[Axis, IntArray, IntArray]]:
+        """For each axis touched: the axis, the indices, and the channel of each index."""
+        found = [self.atoms_of(number) for number in parts]
+        atoms = np.concatenate(found)
+        channels = np.repeat(np.arange(len(parts)), [len(part) for part in found])
+        order = np.argsort(atoms, kind="stable")
+        atoms, channels = atoms[order], channels[order]
+        edges = np.flatnonzero(np.diff(self.axis_of[atoms])) + 1
+        result = []
+        for own, number in zip(np.split(atoms, edges), np.split(channels, edges), strict=True):
+            result.append((self.axes[self.axis_of[own[0]]], own, number))
+        return result
+
+    def group(self, parts: IntArray, cell: IntArray) -> Group:
+        members = []
+        for axis, atoms, channels in self.slices(parts):
+            role = "out" if self.produced[atoms].any() else "in" if self.consumed[atoms].any() else "with"
+            members.append(Member(axis.tensor, axis.dim, atoms - axis.start, channels, role))
+        name = next((str(member) for member in members if member.role == "out"), str(members[0]))
+        return Group(name, len(parts), tuple(members), cell[parts])
+
+
+def _tie(ids: IntArray, reason: Reason, cell: IntArray) -> Tie | None:
+    rows = []
+    for row in ids:
+        cells = np.where(row >= 0, cell[row], -1)
+        found: dict[int, int] = {}
+        for number in np.unique(cells[cells >= 0]):
+            inside = row[cells == number]
+            found[int(number)] = int(inside.size // np.unique(inside).size)
+        rows.append(Row(int((cells < 0).sum()), tuple(sorted(found.items()))))
+    return Tie(tuple(rows), reason) if any(row.cells for row in rows) else None
+
+
+def _frozen(members: _Members, reasons: dict[int, Reason]) -> tuple[Frozen, ...]:
+    """Frozen channels, together where they lie along the same first dimension for the same reason."""
+    together: dict[tuple[int, Reason], list[int]] = {}
+    for number, reason in sorted(reasons.items(), key=lambda item: int(members.first[item[0]])):
+        together.setdefault((int(members.axis_of[members.first[number]]), reason), []).append(number)
+    result = []
+    for (axis, reason), parts in together.items():
+        slices = members.slices(np.array(parts, dtype=np.int64))
+        indices = {str(own): atoms - own.start for own, atoms, _ in slices}
+        result.append(Frozen(str(members.axes[axis]), len(parts), tuple(indices), reason, indices))
+    return tuple(result)

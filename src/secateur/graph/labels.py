@@ -1,0 +1,144 @@
+"""Which channel each index of a tensor belongs to, and how data movement carries that along.
+
+A *factor* is an integer array that broadcasts against a tensor: the element at a position belongs to the atoms that
+the tensor's factors hold there, and disappears when any of them does. -1 marks a constant position that no channel
+owns. Joint factors (heads x width) vary along several dimensions; ``column`` is the one that shrinks, the others are
+rows that all keep equally many.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """Atoms along some dimensions of a tensor; size 1 in ``atoms`` where they do not vary."""
+
+    atoms: IntArray
+    column: int
+
+    @property
+    def support(self) -> tuple[int, ...]:
+        """Dimensions along which the atoms vary."""
+        return tuple(dim for dim, size in enumerate(self.atoms.shape) if size > 1)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Dimensions of the support other than the column."""
+        return tuple(dim for dim in self.support if dim != self.column)
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """What is known of a tensor: its factors, and the dimensions whose positions carry no meaning.
+
+    ``free`` dimensions hold the same content at every position (fills, broadcasts), so that they may take any size.
+    ``weight`` is true for parameters and for views and element-wise functions of parameters alone.
+    """
+
+    shape: Shape
+    factors: tuple[Factor, ...] = ()
+    free: tuple[bool, ...] = ()
+    weight: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.free) != len(self.shape):
+            object.__setattr__(self, "free", (False,) * len(self.shape))
+
+    def along(self, dim: int) -> list[Factor]:
+        """Factors that vary along ``dim``."""
+        return [factor for factor in self.factors if factor.atoms.shape[dim] > 1]
+
+    def with_factors(self, factors: tuple[Factor, ...]) -> "Marks":
+        """The same tensor with other factors."""
+        return Marks(self.shape, factors, self.free, self.weight)
+
+
+def align(factor: Factor, ndim: int) -> Factor:
+    """Prepend dimensions of size 1, as broadcasting does."""
+    missing = ndim - factor.atoms.ndim
+    if missing == 0:
+        return factor
+    return Factor(factor.atoms.reshape((1,) * missing + factor.atoms.shape), factor.column + missing)
+
+
+def place(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
+    """Move dimension ``i`` to ``positions[i]`` of an array with ``ndim`` dimensions."""
+    order = np.argsort(positions)
+    shape = [1] * ndim
+    for source in order:
+        shape[positions[source]] = factor.atoms.shape[source]
+    return Factor(factor.atoms.transpose(tuple(order)).reshape(shape), positions[factor.column])
+
+
+def chunks(old: Shape, new: Shape) -> list[tuple[range, range]]:
+    """The smallest runs of dimensions of equal product that a row-major reshape maps onto each other."""
+    if 0 in old:
+        return [(range(len(old)), range(len(new)))]
+    found = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        start, begin = i, j
+        a = b = 1
+        if i < len(old):
+            a, i = old[i], i + 1
+        if j < len(new):
+            b, j = new[j], j + 1
+        while a != b:
+            if a < b:
+                a, i = a * old[i], i + 1
+            else:
+                b, j = b * new[j], j + 1
+        found.append((range(start, i), range(begin, j)))
+    return found
+
+
+def squash(atoms: IntArray, dims: range) -> IntArray:
+    """Reduce to size 1 the dimensions along which the atoms do not vary."""
+    for dim in dims:
+        if atoms.shape[dim] > 1:
+            first = atoms.take([0], dim)
+            if bool((atoms == first).all()):
+                atoms = first
+    return atoms
+
+
+def reshape(factor: Factor, old: Shape, new: Shape) -> Factor | None:
+    """The factor after a row-major reshape; ``None`` if it no longer varies."""
+    full: list[int] = []
+    shape: list[int] = []
+    column = -1
+    touched = []
+    for before, after in chunks(old, new):
+        varies = any(factor.atoms.shape[dim] > 1 for dim in before)
+        sizes = [old[dim] for dim in before] if varies else [1] * len(before)
+        full += sizes
+        shape += [new[dim] for dim in after] if varies else [1] * len(after)
+        if varies:
+            touched.append((before, after))
+    atoms = np.broadcast_to(factor.atoms, full).reshape(shape)
+    for _, after in touched:
+        atoms = squash(atoms, after)
+    for before, after in touched:
+        if factor.column in before:
+            inside = [dim for dim in after if atoms.shape[dim] > 1]
+            if inside:
+                column = inside[-1]
+    if column < 0:
+        left = [dim for dim, size in enumerate(atoms.shape) if size > 1]
+        if not left:
+            return None
+        column = left[-1]
+    return Factor(np.ascontiguousarray(atoms), column)
+
+
+def columns_last(factor: Factor) -> IntArray:
+    """The atoms as a matrix: one row per combination of row dimensions, the column dimension last."""
+    moved = np.moveaxis(factor.atoms, factor.column, -1)
+    return moved.reshape(prod(moved.shape[:-1]), moved.shape[-1])

@@ -1,0 +1,209 @@
+"""Runs a tape again, in float64, with other parameters, and with removed channels masked to zero.
+
+Masks are applied to the result of every operation, so that activations with f(0) ≠ 0 are covered. Where an operation
+takes statistics over the channels themselves (layer norm, softmax, mean), it runs on the kept channels alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from secateur.graph.labels import Factor, Marks
+from secateur.graph.tape import Call, Recorder, Ref, Tape
+
+_NARROW = {torch.float32, torch.float16, torch.bfloat16}
+Keep = npt.NDArray[np.bool_]
+
+
+def widen(thing: Any) -> Any:
+    """Float tensors and float types in arguments become float64."""
+    if isinstance(thing, Tensor):
+        return thing.double() if thing.dtype in _NARROW else thing
+    if isinstance(thing, torch.dtype):
+        return torch.float64 if thing in _NARROW else thing
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(widen(item) for item in thing)
+    return thing
+
+
+class WideRecorder(Recorder):
+    """Records a run in float64: casts to narrower types on the way are widened too."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func._schema.is_mutable:
+            args = self._widen(args)
+        kwargs = {key: widen(value) for key, value in (kwargs or {}).items()}
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _widen(self, thing: Any) -> Any:
+        if isinstance(thing, Tensor) and thing.dtype in _NARROW:
+            wide = thing.double()
+            self._leaves[id(wide)] = self.number(thing)
+            self._alive.append(wide)
+            return wide
+        if isinstance(thing, (list, tuple)):
+            return type(thing)(self._widen(item) for item in thing)
+        return widen(thing) if isinstance(thing, torch.dtype) else thing
+
+
+@dataclass
+class Masks:
+    """Which atoms are kept, what the values' labels are, and the pruned run to take constants from."""
+
+    keep: Keep
+    marks: Mapping[int, Marks]
+    statistics: frozenset[int]
+    pruned: Tape
+    _indices: dict[int, tuple[Keep, int]] = field(default_factory=dict)
+
+    def of(self, factor: Factor) -> Keep:
+        """Which positions of a factor stay."""
+        return np.where(factor.atoms >= 0, self.keep[factor.atoms], True)
+
+    def cut(self, number: int) -> list[Factor]:
+        """The factors of a value that lose positions."""
+        return [factor for factor in self.marks[number].factors if not self.of(factor).all()]
+
+    def expected_shape(self, number: int) -> tuple[int, ...]:
+        """The shape of a value after surgery."""
+        shape = list(self.marks[number].shape)
+        for factor in self.cut(number):
+            kept = self.of(factor)
+            rows = np.moveaxis(kept, factor.column, -1).reshape(-1, kept.shape[factor.column])
+            shape[factor.column] = int(rows[0].sum())
+        return tuple(shape)
+
+    def apply(self, number: int, tensor: Tensor) -> Tensor:
+        """Set removed positions to zero."""
+        if not tensor.is_floating_point():
+            return tensor
+        for factor in self.cut(number):
+            kept = torch.from_numpy(self.of(factor)).to(tensor.device)
+            tensor = torch.where(kept, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
+        return tensor
+
+    def compact(self, number: int, tensor: Tensor) -> Tensor:
+        """Drop removed positions."""
+        for factor in self.cut(number):
+            tensor = torch.take_along_dim(tensor, self._where(factor, tensor), factor.column)
+        return tensor
+
+    def spread(self, number: int, tensor: Tensor) -> Tensor:
+        """Undo ``compact``: removed positions are zero."""
+        for factor in reversed(self.cut(number)):
+            shape = list(tensor.shape)
+            shape[factor.column] = self.marks[number].shape[factor.column]
+            where = self._where(factor, tensor).expand(tensor.shape)
+            blank = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
+            tensor = blank.scatter(factor.column, where, tensor)
+        return tensor
+
+    def _where(self, factor: Factor, tensor: Tensor) -> Tensor:
+        kept = self.of(factor)
+        count = int(kept.sum(axis=factor.column).min())
+        order = np.argsort(~kept, axis=factor.column, kind="stable").take(range(count), factor.column)
+        return torch.from_numpy(np.ascontiguousarray(order)).to(tensor.device)
+
+
+def replay(
+    tape: Tape,
+    state: Mapping[str, Tensor],
+    inputs: list[Tensor],
+    masks: Masks | None = None,
+    watch: Callable[[int, Call, list[Any]], None] | None = None,
+) -> list[Tensor]:
+    """Run the tape's operations with the parameters in ``state``; differentiable with respect to ``inputs``.
+
+    ``watch(position, call, results)`` sees every result.
+    """
+    values = dict(zip(tape.inputs, (item.clone() for item in inputs), strict=True))
+    for number, value in enumerate(tape.values):
+        if value.kind in {"parameter", "buffer"}:
+            values[number] = state[value.name]
+    values |= {number: widen(tensor) for number, tensor in tape.constants.items()}
+    last = _last_uses(tape)
+    for position, call in enumerate(tape.calls):
+        twin = None
+        if masks is not None and position < len(masks.pruned.calls):
+            twin = masks.pruned.calls[position]
+        results = _run(call, twin, values, masks, position)
+        for number, result in zip(call.outputs, results, strict=True):
+            if number is not None:
+                values[number] = result
+        if watch is not None:
+            watch(position, call, results)
+        for number in last.get(position, ()):
+            values.pop(number, None)
+    return [values[number] for number in tape.outputs]
+
+
+def _last_uses(tape: Tape) -> dict[int, list[int]]:
+    final: dict[int, int] = {}
+    for position, call in enumerate(tape.calls):
+        for number in [*call.refs(), *(out for out in call.outputs if out is not None)]:
+            final[number] = position
+    gone: dict[int, list[int]] = {}
+    for number, position in final.items():
+        if number not in tape.outputs:
+            gone.setdefault(position, []).append(number)
+    return gone
+
+
+def _run(
+    call: Call, twin: Call | None, values: Mapping[int, Tensor], masks: Masks | None, position: int
+) -> list[Any]:
+    if masks is None or twin is None:
+        return _flat(call.op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
+    if position in masks.statistics and any(masks.cut(number) for number in call.refs()):
+        compacted = {number: masks.compact(number, values[number]) for number in call.refs()}
+        arguments = _with_refs(twin.args, call.args)
+        named = {key: _with_refs(value, call.kwargs.get(key)) for key, value in twin.kwargs.items()}
+        results = _flat(call.op(*_filled(arguments, compacted), **_filled(named, compacted)))
+        return [
+            masks.spread(number, result) if number is not None else result
+            for number, result in zip(call.outputs, results, strict=True)
+        ]
+    arguments = _with_floats(call.args, twin.args)
+    named = {key: _with_floats(value, twin.kwargs.get(key)) for key, value in call.kwargs.items()}
+    results = _flat(call.op(*_filled(arguments, values), **_filled(named, values)))
+    return [
+        masks.apply(number, result) if number is not None and isinstance(result, Tensor) else result
+        for number, result in zip(call.outputs, results, strict=True)
+    ]
+
+
+def _flat(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def _filled(thing: Any, values: Mapping[int, Tensor]) -> Any:
+    if isinstance(thing, Ref):
+        return widen(values[thing.id])
+    if isinstance(thing, dict):
+        return {key: _filled(item, values) for key, item in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(_filled(item, values) for item in thing)
+    return widen(thing)
+
+
+def _with_floats(mine: Any, other: Any) -> Any:
+    """My arguments, with floating-point constants of the other call (they may depend on widths)."""
+    if isinstance(mine, float) and isinstance(other, float):
+        return other
+    if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)) and len(mine) == len(other):
+        return type(mine)(_with_floats(a, b) for a, b in zip(mine, other, strict=True))
+    return mine
+
+
+def _with_refs(other: Any, mine: Any) -> Any:
+    """The other call's arguments, with my tensors."""
+    if isinstance(mine, Ref):
+        return mine
+    if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)) and len(mine) == len(other):
+        return type(other)(_with_refs(a, b) for a, b in zip(other, mine, strict=True))
+    return other

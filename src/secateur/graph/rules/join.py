@@ -1,0 +1,151 @@
+"""What happens when labelled tensors meet element by element, and when they are reduced: shared by all rules."""
+
+from itertools import zip_longest
+
+import numpy as np
+
+from secateur.graph.atoms import Atoms
+from secateur.graph.labels import Factor, IntArray, Marks, Shape, align
+
+MEETS = "is combined with values that have no channels there (an input or a constant)"
+
+
+def broadcast_shape(shapes: list[Shape]) -> Shape:
+    """The shape that operands of these shapes broadcast to."""
+    return tuple(np.broadcast_shapes(*shapes)) if shapes else ()
+
+
+def join(atoms: Atoms, operands: list[Marks], shape: Shape) -> Marks:
+    """Combine operands element by element: labels that meet along the same dimensions are joined."""
+    ndim = len(shape)
+    lifted = [[align(factor, ndim) for factor in operand.factors] for operand in operands]
+    kept: dict[tuple[int, ...], list[Factor]] = {}
+    for factors in lifted:
+        mine: dict[tuple[int, ...], list[Factor]] = {}
+        for factor in factors:
+            mine.setdefault(factor.support, []).append(factor)
+        for support, group in mine.items():
+            kept[support] = _pair(atoms, kept.get(support, []), group)
+    for support in list(kept):
+        for operand, factors in zip(operands, lifted, strict=True):
+            if support in kept and not any(factor.support == support for factor in factors):
+                _meet(atoms, kept, support, operand, factors, ndim)
+    flat = tuple(factor for group in kept.values() for factor in group)
+    free = tuple(_free(operands, ndim, dim, shape[dim]) for dim in range(ndim))
+    return Marks(shape, flat, free, all(operand.weight for operand in operands) and bool(operands))
+
+
+def _pair(atoms: Atoms, old: list[Factor], new: list[Factor]) -> list[Factor]:
+    paired = []
+    for first, second in zip_longest(old, new):
+        if first is None or second is None:
+            paired.append(first or second)
+        else:
+            paired.append(Factor(atoms.union(first.atoms, second.atoms), first.column))
+    return paired
+
+
+def _free(operands: list[Marks], ndim: int, dim: int, size: int) -> bool:
+    for operand in operands:
+        own = dim - (ndim - len(operand.shape))
+        if own >= 0 and operand.shape[own] == size and size > 1 and not operand.free[own]:
+            return False
+    return size > 1 and bool(operands)
+
+
+def _meet(
+    atoms: Atoms,
+    kept: dict[tuple[int, ...], list[Factor]],
+    support: tuple[int, ...],
+    operand: Marks,
+    factors: list[Factor],
+    ndim: int,
+) -> None:
+    """A factor meets an operand that has no factor along the same dimensions."""
+    missing = ndim - len(operand.shape)
+    extent = {
+        dim
+        for dim in support
+        if dim >= missing and operand.shape[dim - missing] > 1 and not operand.free[dim - missing]
+    }
+    if not extent:
+        return
+    group = kept[support]
+    column = group[0].column
+    touching = [factor for factor in factors if extent & set(factor.support)]
+    for factor in touching:
+        inner, outer = set(factor.support), set(support)
+        if inner < outer and factor.column == column:
+            # One choice for all rows (a per-width parameter across heads): the rows keep the same columns.
+            joined = atoms.union(group[0].atoms, factor.atoms)
+            rest = [dim for dim in support if dim not in inner]
+            kept[support] = [Factor(joined, column), *group[1:]]
+            merged = Factor(atoms.merge(joined, rest), factor.column)
+            kept.pop(support)
+            kept[merged.support] = _pair(atoms, kept.get(merged.support, []), [merged])
+            return
+        if outer < inner and factor.column == column:
+            return
+        if inner < outer and column not in inner:
+            atoms.freeze(factor.atoms, "names whole rows (heads, groups) of which only the width is prunable")
+            kept.pop(factor.support, None)
+        elif not (outer < inner and column not in {factor.column}):
+            atoms.freeze(factor.atoms, "overlaps with differently arranged channels")
+            _drop(atoms, kept, support, "overlaps with differently arranged channels")
+            return
+    covered = {dim for factor in touching for dim in factor.support}
+    if column in extent - covered:
+        _drop(atoms, kept, support, MEETS)
+
+
+def _drop(
+    atoms: Atoms, kept: dict[tuple[int, ...], list[Factor]], support: tuple[int, ...], why: str
+) -> None:
+    for factor in kept.pop(support, []):
+        atoms.freeze(factor.atoms, why)
+
+
+def collapse(atoms: Atoms, factor: Factor, keep: tuple[int, ...]) -> Factor | None:
+    """Join the channels along every dimension not in ``keep``; ``None`` if nothing varies along ``keep``.
+
+    A factor that varies only elsewhere is left to the caller to freeze.
+    """
+    inside = [dim for dim in factor.support if dim in keep]
+    if not inside:
+        return None
+    outside = [dim for dim in factor.support if dim not in keep]
+    if not outside:
+        return factor
+    column = factor.column if factor.column in inside else inside[-1]
+    return Factor(atoms.merge(factor.atoms, outside), column)
+
+
+def reduce_dims(atoms: Atoms, marks: Marks, dims: set[int]) -> tuple[tuple[Factor, ...], bool]:
+    """Labels left when ``dims`` are summed over (kept as size 1), and whether channels were summed over."""
+    left: list[Factor] = []
+    over_channels = False
+    for factor in marks.factors:
+        touched = [dim for dim in factor.support if dim in dims]
+        if not touched:
+            left.append(factor)
+        elif factor.column in dims:
+            over_channels = True
+        else:
+            left.append(Factor(atoms.merge(factor.atoms, touched), factor.column))
+    return tuple(left), over_channels
+
+
+def freeze_along(atoms: Atoms, marks: Marks, dims: set[int], why: str) -> Marks:
+    """Freeze and forget every factor that varies along ``dims``."""
+    left = []
+    for factor in marks.factors:
+        if dims & set(factor.support):
+            atoms.freeze(factor.atoms, why)
+        else:
+            left.append(factor)
+    return marks.with_factors(tuple(left))
+
+
+def constant_like(atoms: IntArray, shape: Shape) -> IntArray:
+    """Constant positions of a given shape."""
+    return np.full(shape, -1, dtype=np.int64)

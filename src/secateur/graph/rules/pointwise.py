@@ -1,0 +1,99 @@
+"""Element-wise operations join the labels that meet; fills and factories carry none."""
+
+from typing import Any
+
+from secateur.graph.labels import Marks
+from secateur.graph.rules import rule
+from secateur.graph.rules.join import broadcast_shape, join
+
+
+@rule(
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "elu",
+    "leaky_relu",
+    "prelu",
+    "_prelu_kernel",
+    "mish",
+    "softplus",
+    "log_sigmoid_forward",
+    "native_dropout",
+    "nan_to_num",
+    "lift_fresh",
+    "lift_fresh_copy",
+    "_to_copy",
+    "clone",
+    "contiguous",
+    "detach",
+    "alias",
+    "relu6",
+    "celu",
+    "selu",
+    "threshold",
+    "hardshrink",
+    "softshrink",
+    "where",
+    "masked_fill",
+    "lerp",
+    "addcmul",
+    "addcdiv",
+    "fmod",
+    "remainder",
+    "rsub",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "pow",
+    "rrelu_with_noise",
+    "_conj",
+    "to",
+)
+def elementwise(tracer: Any, call: Any) -> Any:
+    """All tensor arguments broadcast together; every result has the broadcast shape."""
+    operands = [tracer.marks[number] for number in call.refs()]
+    shape = broadcast_shape([operand.shape for operand in operands])
+    joined = join(tracer.atoms, operands, shape)
+    return tuple(
+        joined if number is not None and tracer.shape(number) == shape else None for number in call.outputs
+    )
+
+
+@rule(
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "scalar_tensor",
+    "new_empty_strided",
+    "empty_strided",
+    "fill",
+    "zero",
+)
+def fill(tracer: Any, call: Any) -> Any:
+    """The same content everywhere: any size will do."""
+    shape = tracer.shape(call.outputs[0])
+    return Marks(shape, (), tuple(size > 1 for size in shape))
+
+
+@rule("arange", "linspace", "eye", "tril_indices", "triu_indices", "logspace")
+def sequence(tracer: Any, call: Any) -> Any:
+    """Content that depends on the position and belongs to no channel."""
+    return Marks(tracer.shape(call.outputs[0]))
+
+
+@rule("copy")
+def copy(tracer: Any, call: Any) -> Any:
+    """``target.copy_(source)``: the target becomes the source."""
+    bound = call.bind()
+    target, source = tracer.of(bound["self"]), tracer.of(bound["src"])
+    blank = Marks(target.shape, target.factors, (True,) * len(target.shape), source.weight)
+    return join(tracer.atoms, [blank if not target.factors else target, source], target.shape)

@@ -1,0 +1,274 @@
+"""What a model did, as plain data: the ATen operations of one forward pass, in order.
+
+The model runs once, in eval mode, without gradients, under a dispatch mode that writes every operation down with
+the module that was running and the line of the model's source that asked for it. Activations are not kept.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from secateur.errors import UserError
+
+_HERE = str(Path(__file__).resolve().parents[1])
+_TORCH = str(Path(torch.__file__).resolve().parent)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value of the tape, by number."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that occurred: its shape, where it came from, and whose memory it shares.
+
+    ``kind`` is ``parameter``, ``buffer``, ``input``, ``constant`` (a tensor the tape knows nothing about) or
+    ``result``. ``root`` is the first value that owns the same memory.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kind: str
+    name: str
+    root: int
+    broadcast: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ATen operation: its arguments with tensors replaced by ``Ref``, and where it was asked for."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[int | None, ...]
+    module: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        """The operation's name without overload, such as ``aten::view``."""
+        return str(self.op._schema.name)
+
+    def bind(self) -> dict[str, Any]:
+        """Arguments by the names of the operation's schema, defaults filled in."""
+        bound = {}
+        for position, argument in enumerate(self.op._schema.arguments):
+            if position < len(self.args):
+                bound[argument.name] = self.args[position]
+            else:
+                bound[argument.name] = self.kwargs.get(argument.name, argument.default_value)
+        return bound
+
+    def refs(self) -> list[int]:
+        """Numbers of the values among the arguments, in order."""
+        found: list[int] = []
+        collect((self.args, dict(self.kwargs)), found)
+        return found
+
+
+@dataclass
+class Tape:
+    """The operations and values of one forward pass."""
+
+    calls: list[Call] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
+    constants: dict[int, Tensor] = field(default_factory=dict)
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+
+def collect(thing: Any, found: list[int]) -> None:
+    """Append the numbers of every ``Ref`` inside ``thing`` to ``found``."""
+    if isinstance(thing, Ref):
+        found.append(thing.id)
+    elif isinstance(thing, (list, tuple)):
+        for item in thing:
+            collect(item, found)
+    elif isinstance(thing, dict):
+        for item in thing.values():
+            collect(item, found)
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down every operation that runs while it is active."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.tape = Tape()
+        self.stack: list[str] = [""]
+        self._names = {module: name for name, module in model.named_modules()}
+        self._leaves: dict[int, int] = {}
+        self._storages: dict[int, int] = {}
+        self._alive: list[Tensor] = []
+        for kind, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+            for name, tensor in named:
+                self._leaves[id(tensor)] = self.add(tensor, kind, name)
+
+    def add(self, tensor: Tensor, kind: str, name: str = "") -> int:
+        """Number a tensor; leaves are kept alive so that their identity stays theirs."""
+        number = len(self.tape.values)
+        shape = tuple(int(size) for size in tensor.shape)
+        storage = tensor.untyped_storage()._cdata
+        root = number if kind == "result" else self._storages.setdefault(storage, number)
+        broadcast = tuple(
+            size > 1 and stride == 0 for size, stride in zip(shape, tensor.stride(), strict=True)
+        )
+        self.tape.values.append(Value(shape, tensor.dtype, kind, name, root, broadcast))
+        if kind != "result":
+            self._alive.append(tensor)
+        return number
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of a tensor, new if it has never been seen."""
+        mark = tensor.__dict__.get("_secateur_mark")
+        if mark is not None and mark[0] is self:
+            return int(mark[1])
+        if (known := self._leaves.get(id(tensor))) is not None:
+            return known
+        number = self.add(tensor, "constant")
+        self.tape.constants[number] = tensor.detach()
+        self._leaves[id(tensor)] = number
+        return number
+
+    def _result(self, tensor: Tensor, roots: Mapping[int, int]) -> int:
+        number = self.add(tensor, "result")
+        root = roots.get(tensor.untyped_storage()._cdata)
+        if root is not None:
+            value = self.tape.values[number]
+            self.tape.values[number] = Value(value.shape, value.dtype, "result", "", root, value.broadcast)
+        tensor.__dict__["_secateur_mark"] = (self, number)
+        return number
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        roots: dict[int, int] = {}
+        refs = self._referenced(args, roots)
+        named = {key: self._referenced(value, roots) for key, value in kwargs.items()}
+        result = func(*args, **kwargs)
+        flat = result if isinstance(result, (list, tuple)) else (result,)
+        outputs = tuple(self._result(out, roots) if isinstance(out, Tensor) else None for out in flat)
+        call = Call(func, refs, named, outputs, self.stack[-1], source_line())
+        self.tape.calls.append(call)
+        self.after(call, flat)
+        return result
+
+    def after(self, call: Call, outputs: Any) -> None:
+        """Called with every operation and its results; subclasses look at them here."""
+
+    def _referenced(self, thing: Any, roots: dict[int, int]) -> Any:
+        if isinstance(thing, Tensor):
+            number = self.number(thing)
+            roots.setdefault(thing.untyped_storage()._cdata, self.tape.values[number].root)
+            return Ref(number)
+        if isinstance(thing, (list, tuple)):
+            return type(thing)(self._referenced(item, roots) for item in thing)
+        return thing
+
+    @contextmanager
+    def following_modules(self) -> Iterator[None]:
+        """Keep ``stack`` at the name of the module that is running."""
+
+        def enter(module: nn.Module, inputs: Any) -> None:
+            self.stack.append(self._names.get(module, self.stack[-1]))
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            if len(self.stack) > 1:
+                self.stack.pop()
+
+        before, after = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+
+def source_line() -> str:
+    """``file.py:12`` of the innermost frame that is neither torch's nor ours."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_TORCH, _HERE)) and not name.startswith("<"):
+            path = Path(name)
+            return f"{path.parent.name}/{path.name}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return ""
+
+
+@contextmanager
+def steady(model: nn.Module) -> Iterator[None]:
+    """Eval mode without fused attention kernels, everything restored on exit."""
+    modes = [(module, module.training) for module in model.modules()]
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        for module, training in modes:
+            module.training = training
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Run the model on a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
+def record(model: nn.Module, inputs: Any, recorder: Recorder | None = None) -> tuple[Tape, list[Tensor]]:
+    """Run the model once and return its tape and every tensor of its output.
+
+    Raises:
+        UserError: the inputs do not fit, or the model returns no tensor.
+    """
+    recorder = recorder or Recorder(model)
+    leaves, spec = tree_flatten(inputs)
+    fresh = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    numbers = []
+    for position, leaf in enumerate(fresh):
+        if isinstance(leaf, Tensor):
+            number = recorder.add(leaf, "input", str(position))
+            recorder._leaves[id(leaf)] = number
+            numbers.append(number)
+    with steady(model), torch.no_grad(), recorder.following_modules(), recorder:
+        result = call_model(model, tree_unflatten(fresh, spec))
+    found = [item for item in tensors_in(result) if item.is_floating_point()]
+    if not found:
+        raise UserError(
+            "the model returns no tensor of numbers", hint="return logits, a tuple or a dict of them"
+        )
+    recorder.tape.inputs = tuple(numbers)
+    recorder.tape.outputs = tuple(recorder.number(item) for item in found)
+    return recorder.tape, found
+
+
+def tensors_in(result: Any) -> list[Tensor]:
+    """Every tensor in a model's output, in order: nested tuples, lists, dicts and dataclass-like outputs."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, Mapping):
+        return [item for value in result.values() for item in tensors_in(value)]
+    if isinstance(result, (list, tuple)):
+        return [item for value in result for item in tensors_in(value)]
+    return []

@@ -1,0 +1,251 @@
+"""From a recorded forward pass to a dependency graph: rules carry the labels through the tape."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from secateur.errors import UserError
+from secateur.graph.atoms import Atoms, Reason
+from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
+from secateur.graph.groups import build_groups
+from secateur.graph.labels import Factor, Marks, chunks, columns_last, reshape
+from secateur.graph.rules import find, pointwise
+from secateur.graph.tape import Call, Ref, Tape, record
+
+_QUIET = {"aten::_assert_async", "aten::_assert_scalar", "aten::sym_size", "aten::_local_scalar_dense"}
+
+
+@dataclass
+class Tracer:
+    """The state that rules see: atoms, the labels of every value, and which calls depend on the selection."""
+
+    tape: Tape
+    atoms: Atoms = field(default_factory=Atoms)
+    marks: dict[int, Marks] = field(default_factory=dict)
+    statistics: set[int] = field(default_factory=set)
+    position: int = 0
+
+    def of(self, ref: Ref) -> Marks:
+        """Labels of an argument."""
+        return self.marks[ref.id]
+
+    def shape(self, number: int | None) -> tuple[int, ...]:
+        """Shape of a value of the dense run."""
+        return self.tape.values[number].shape if number is not None else ()
+
+    def statistic(self, call: Call) -> None:
+        """The values of this call depend on which channels exist, not only on those it computes."""
+        self.statistics.add(self.position)
+
+    def freeze_all(self, call: Call, why: str) -> None:
+        """Freeze every label that reaches this call."""
+        for number in call.refs():
+            for factor in self.marks[number].factors:
+                self.atoms.freeze(factor.atoms, why)
+
+    def apply_rule(self, name: str, call: Call) -> Any:
+        """Hand a call to the rule of another operation."""
+        rule = find(name) or pointwise.elementwise
+        return rule(self, call)
+
+    def reshaped(self, marks: Marks, shape: tuple[int, ...]) -> Marks:
+        """Labels after a row-major reshape; new joint factors must keep equal rows."""
+        pieces = chunks(marks.shape, shape)
+        factors = []
+        for factor in marks.factors:
+            factor = self._in_order(factor, [before for before, _ in pieces])
+            new = reshape(factor, marks.shape, shape)
+            if new is None:
+                self.atoms.freeze(factor.atoms, "picks channels by position")
+                continue
+            if (new.rows and not factor.rows) or (new.rows and len(new.rows) != len(factor.rows)):
+                self.atoms.equal_rows(columns_last(new))
+            factors.append(new)
+        free = [False] * len(shape)
+        for before, after in pieces:
+            if all(marks.free[dim] or marks.shape[dim] == 1 for dim in before):
+                for dim in after:
+                    free[dim] = shape[dim] > 1
+        return Marks(shape, tuple(factors), tuple(free), marks.weight)
+
+    def _in_order(self, factor: Factor, merged: list[range]) -> Factor:
+        """Rows that a merge would put inside the column must choose the same columns."""
+        for dims in merged:
+            if factor.column in dims:
+                inner = [dim for dim in factor.rows if dim in dims and dim > factor.column]
+                if inner:
+                    return Factor(self.atoms.merge(factor.atoms, inner), factor.column)
+        return factor
+
+
+def trace(model: nn.Module, example_inputs: Any) -> DependencyGraph:
+    """Find out which channels of a model can only be removed together.
+
+    The model runs once, in eval mode, without gradients; its parameters, buffers, modes and hooks are as before
+    afterwards.
+
+    Args:
+        model: any module that runs.
+        example_inputs: a tensor, a tuple of positional or a dict of keyword arguments.
+
+    Raises:
+        UserError: the model fails on these inputs, is random in eval mode, or returns no tensor.
+    """
+    check_model(model)
+    try:
+        tape, _ = record(model, example_inputs)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the model fails on the example inputs: {type(error).__name__}: {_first_line(error)}",
+            hint="pass inputs of the shape and type the model expects",
+        ) from error
+    _refuse_randomness(tape)
+    tracer = propagate(tape, model)
+    return build_graph(model, tracer, spec_of(example_inputs))
+
+
+def build_graph(model: nn.Module, tracer: Tracer, spec: tuple[InputSpec, ...]) -> DependencyGraph:
+    """Collect components into groups."""
+    groups, ties, frozen = build_groups(tracer.atoms)
+    return DependencyGraph(
+        model=model,
+        inputs=spec,
+        groups=groups,
+        ties=ties,
+        frozen=frozen,
+        tape=tracer.tape,
+        marks=tracer.marks,
+        statistics=frozenset(tracer.statistics),
+        atoms=tracer.atoms,
+    )
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse what cannot be traced, in one sentence."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+            raise UserError(f"parameter '{name}' has no shape yet", hint="run the lazy model once before")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError("a TorchScript module cannot be pruned", hint="pass the original module")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def _refuse_randomness(tape: Tape) -> None:
+    for call in tape.calls:
+        if torch.Tag.nondeterministic_seeded in call.op.tags and call.outputs != (None,):
+            where = f" at {call.source}" if call.source else ""
+            raise UserError(
+                f"the model is random in eval mode: {call.name}{where}",
+                hint="make it deterministic in eval mode, or replace that part before pruning",
+            )
+
+
+def propagate(tape: Tape, model: nn.Module) -> Tracer:
+    """Carry labels through the tape, and freeze what reaches the outputs."""
+    tracer = Tracer(tape)
+    kernels = {
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd)
+    }
+    used = {number for call in tape.calls for number in call.refs()}
+    for number, value in enumerate(tape.values):
+        if value.kind in {"parameter", "buffer"}:
+            tracer.marks[number] = _leaf(tracer, number, value.name in kernels)
+            if number not in used:
+                tracer.atoms.here = Reason("")
+                for factor in tracer.marks[number].factors:
+                    tracer.atoms.freeze(factor.atoms, "is not used in the forward pass")
+        elif value.kind in {"input", "constant"}:
+            tracer.marks[number] = Marks(value.shape)
+    for position, call in enumerate(tape.calls):
+        tracer.position = position
+        tracer.atoms.here = Reason("", call.name.removeprefix("aten::"), call.module, call.source)
+        step(tracer, call)
+    tracer.atoms.here = Reason("")
+    for number in tape.outputs:
+        for factor in tracer.marks[number].factors:
+            tracer.atoms.freeze(factor.atoms, "is an output of the model")
+    return tracer
+
+
+def _leaf(tracer: Tracer, number: int, kernel: bool) -> Marks:
+    value = tracer.tape.values[number]
+    factors = []
+    if value.dtype.is_floating_point:
+        for dim, size in enumerate(value.shape):
+            if size > 1 and not (kernel and dim > 1):
+                shape = [1] * len(value.shape)
+                shape[dim] = size
+                factors.append(Factor(tracer.atoms.axis(value.name, dim, size).reshape(shape), dim))
+    return Marks(value.shape, tuple(factors), (), value.kind == "parameter")
+
+
+def step(tracer: Tracer, call: Call) -> None:
+    """Apply the rule of one call; unknown operations freeze what reaches them."""
+    numbers = [number for number in call.outputs if number is not None]
+    rule = find(call.name)
+    if rule is None and torch.Tag.pointwise in call.op.tags:
+        rule = pointwise.elementwise
+    results: Any = None
+    if rule is not None and numbers:
+        results = rule(tracer, call)
+    elif call.name not in _QUIET or numbers:
+        tracer.freeze_all(call, "passes through an operation that no rule knows")
+    listed = list(results) if isinstance(results, (tuple, list)) else [results]
+    listed += [None] * (len(call.outputs) - len(listed))
+    for number, marks in zip(call.outputs, listed, strict=False):
+        if number is not None:
+            shape = tracer.shape(number)
+            tracer.marks[number] = marks if marks is not None and marks.shape == shape else Marks(shape)
+            if marks is not None and marks.shape != shape:
+                tracer.freeze_all(call, "has labels that do not fit its result")
+    if call.op._schema.is_mutable:
+        _mutation(tracer, call)
+
+
+def _mutation(tracer: Tracer, call: Call) -> None:
+    """Writing labelled values into a view of unlabelled memory hides them from the owner: freeze them."""
+    for number in call.outputs:
+        if number is None or not tracer.marks[number].factors:
+            continue
+        root = tracer.tape.values[number].root
+        target = next((ref for ref in call.refs() if tracer.tape.values[ref].root == root), None)
+        if target is None or tracer.marks[target].factors:
+            continue
+        owner = tracer.marks.get(root)
+        if owner is not None and owner.shape != tracer.marks[number].shape:
+            for factor in tracer.marks[number].factors:
+                tracer.atoms.freeze(factor.atoms, "is written into part of another tensor")
+            tracer.marks[root] = Marks(owner.shape, owner.factors, (False,) * len(owner.shape))
+
+
+def same_structure(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a model has exactly these parameters and buffers."""
+    return shapes_of(model) == dict(shapes)
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters and buffers."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: tuple(int(size) for size in tensor.shape) for name, tensor in named}
+
+
+def input_leaves(example_inputs: Any) -> list[Tensor]:
+    """The tensors among example inputs."""
+    return [leaf for leaf in tree_flatten(example_inputs)[0] if isinstance(leaf, Tensor)]
+
+
+__all__ = ["Tracer", "np", "trace"]

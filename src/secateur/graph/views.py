@@ -1,0 +1,124 @@
+"""The thesis' objects as views on the graph: layers with f⁻ and f⁺, the dependency matrix D, the grouping matrix G."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    from secateur.graph.dependency import DependencyGraph
+
+BoolArray = npt.NDArray[np.bool_]
+
+_MOVES = frozenset(
+    f"aten::{name}"
+    for name in ["view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "clone", "detach", "alias", "_to_copy", "slice", "select", "split", "split_with_sizes", "unbind", "contiguous", "empty", "copy_", "lift_fresh"]
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the network: a leaf module, or an operation outside of any leaf module.
+
+    ``inputs`` (f⁻) and ``outputs`` (f⁺) are the components of channels on each side; ``sources`` are the numbers of
+    the layers whose outputs it reads.
+    """
+
+    name: str
+    kind: str
+    inputs: frozenset[int]
+    outputs: frozenset[int]
+    sources: tuple[int, ...]
+
+    @property
+    def coupled(self) -> bool:
+        """Whether f⁻ and f⁺ share channels, so that they are pruned by one scheme (intra-layer dependency)."""
+        return bool(self.inputs & self.outputs)
+
+
+def layers(graph: "DependencyGraph") -> list[Layer]:
+    """The layers in the order in which they ran."""
+    _, component = graph.atoms.components()
+    leaves = {
+        name: type(module).__name__
+        for name, module in graph.model.named_modules()
+        if not [*module.children()]
+    }
+    found: list[Layer] = []
+    made_by: dict[int, frozenset[int]] = {}
+    previous = ""
+    weights = {n for n, value in enumerate(graph.tape.values) if value.kind in {"parameter", "buffer"}}
+    for call in graph.tape.calls:
+        data = [number for number in call.refs() if number not in weights and not graph.marks[number].weight]
+        results = [number for number in call.outputs if number is not None]
+        sources = frozenset[int]().union(*(made_by.get(number, frozenset()) for number in data))
+        leaf = leaves.get(call.module) if call.module else None
+        if leaf is None and (call.name in _MOVES or not data):
+            made_by.update(dict.fromkeys(results, sources))
+            continue
+        if (
+            leaf is not None
+            and found
+            and previous == call.module
+            and sources <= {len(found) - 1} | set(found[-1].sources)
+        ):
+            last = found[-1]
+            found[-1] = Layer(
+                last.name,
+                last.kind,
+                last.inputs,
+                _channels(graph, results, component) or last.outputs,
+                last.sources,
+            )
+        else:
+            inputs = _channels(graph, data, component)
+            name = call.module if leaf is not None else f"{call.module}.{_plain(call.name)}".lstrip(".")
+            kind = leaf if leaf is not None else _plain(call.name)
+            found.append(
+                Layer(name, kind, inputs, _channels(graph, results, component), tuple(sorted(sources)))
+            )
+        previous = call.module if leaf is not None else ""
+        made_by.update(dict.fromkeys(results, frozenset({len(found) - 1})))
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("aten::").rstrip("_")
+
+
+def _channels(
+    graph: "DependencyGraph", numbers: list[int], component: npt.NDArray[np.int64]
+) -> frozenset[int]:
+    found: set[int] = set()
+    for number in numbers:
+        for factor in graph.marks[number].factors:
+            atoms = np.unique(factor.atoms)
+            found.update(component[atoms[atoms >= 0]].tolist())
+    return frozenset(found)
+
+
+def dependency_matrix(graph: "DependencyGraph") -> BoolArray:
+    """D over the sides f₁⁻, f₁⁺, f₂⁻, f₂⁺, … (index 2i for f⁻ of layer i, 2i + 1 for its f⁺).
+
+    Entries are set by inter-layer dependencies (the output of one layer is the input of the next) and by intra-layer
+    ones (both sides of a layer are pruned by one scheme), Eq. 3.1–3.2 and Algorithm 2 of the thesis.
+    """
+    sides = layers(graph)
+    matrix = np.zeros((2 * len(sides), 2 * len(sides)), dtype=bool)
+    for number, layer in enumerate(sides):
+        for source in layer.sources:
+            matrix[2 * source + 1, 2 * number] = matrix[2 * number, 2 * source + 1] = True
+        if layer.coupled:
+            matrix[2 * number, 2 * number + 1] = matrix[2 * number + 1, 2 * number] = True
+    return matrix
+
+
+def grouping_matrix(graph: "DependencyGraph") -> BoolArray:
+    """G: two sides are in one group if dependencies lead from one to the other (Algorithm 1 of the thesis)."""
+    matrix = dependency_matrix(graph)
+    _, label = connected_components(csr_matrix(matrix), directed=False)
+    together: BoolArray = label[:, None] == label[None, :]
+    return together

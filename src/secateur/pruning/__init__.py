@@ -1,0 +1,12 @@
+"""Pruning: criteria score channels, a plan says which go, surgery removes them and proves itself."""
+
+from secateur.pruning.carry_out import PruneReport as PruneReport
+from secateur.pruning.carry_out import apply as apply
+from secateur.pruning.carry_out import prune as prune
+from secateur.pruning.plans import Plan as Plan
+from secateur.pruning.saving import history as history
+from secateur.pruning.saving import load as load
+from secateur.pruning.saving import save as save
+from secateur.pruning.select import plan as plan
+
+__all__ = ["Plan", "PruneReport", "apply", "history", "load", "plan", "prune", "save"]

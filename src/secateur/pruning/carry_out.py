@@ -1,0 +1,177 @@
+"""Carrying plans out with proof: surgery that verifies itself, rolls back, and reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.errors import UserError
+from secateur.graph.dependency import DependencyGraph, fresh_inputs
+from secateur.graph.flops import macs as tape_macs
+from secateur.graph.tape import Tape, record
+from secateur.graph.tracing import trace
+from secateur.pruning.plans import Plan
+from secateur.pruning.saving import remember
+from secateur.pruning.select import plan as make_plan
+from secateur.pruning.surgery import check_fits, operate
+from secateur.pruning.verify import Proof, verify
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What surgery did. Counts are before and after; MACs are those of one forward pass of the example inputs.
+
+    ``max_error`` and ``gradient_error`` are the proof's (``None`` if it was not asked for); ``redefined`` lists
+    operations (norms over channels, softmax, means) that now take their statistics over the kept channels;
+    ``notes`` say what could not be done as asked, and why.
+    """
+
+    parameters_before: int
+    parameters: int
+    macs_before: int
+    macs: int
+    groups: int
+    channels_before: int
+    channels: int
+    sparsity_requested: float
+    sparsity_achieved: float
+    verified: bool
+    max_error: float | None
+    gradient_error: float | None
+    redefined: tuple[str, ...]
+    notes: tuple[str, ...]
+    plan: Plan
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the plan itself, of which only the fingerprint."""
+        data = {key: value for key, value in vars(self).items() if key != "plan"}
+        data |= {"redefined": list(self.redefined), "notes": list(self.notes)}
+        return {"schema_version": 1, **data, "plan": self.plan.fingerprint}
+
+    def __str__(self) -> str:
+        share = self.parameters / max(self.parameters_before, 1)
+        proof = f"proved to {self.max_error:.1e}" if self.verified else "not verified"
+        return (
+            f"parameters {self.parameters_before:,} → {self.parameters:,} ({share:.1%}), "
+            f"MACs {self.macs_before:,} → {self.macs:,}, {self.groups} groups, {proof}"
+        )
+
+
+def apply(model: nn.Module, plan: Plan, *, example_inputs: Any = None, verify: bool = True) -> PruneReport:
+    """Remove what the plan says, in place, and prove the result.
+
+    The pruned network must compute what the dense one does with the removed channels masked after every operation
+    (float64, fresh inputs, 1e-10, input gradients too). A group that fails is left whole, and the report says why.
+
+    Args:
+        model: of the architecture the plan was made for, unpruned.
+        plan: from ``plan`` or ``Plan.from_json``.
+        example_inputs: needed only if the plan does not know its inputs.
+        verify: whether to prove the result before it is kept.
+
+    Raises:
+        UserError: the plan does not fit this model, or nothing of it can be carried out.
+    """
+    check_fits(model, plan)
+    graph = _graph_for(model, plan, example_inputs)
+    before = sum(parameter.numel() for parameter in model.parameters())
+    proof: Proof | None = None
+    if verify:
+        plan, proof = proved(model, plan, graph)
+    operate(model, plan)
+    remember(model, plan)
+    pruned = proof.pruned if proof is not None and proof.pruned is not None else _tape(model, graph)
+    return _report(model, plan, graph, before, pruned, proof)
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    criterion: str = "l1",
+    sparsity: float = 0.5,
+    scope: str = "local",
+    keep: tuple[str, ...] | list[str] = (),
+    seed: int = 0,
+    reduction: str = "mean",
+    verify: bool = True,
+) -> PruneReport:
+    """Trace, plan and apply in one call; see ``trace``, ``plan`` and ``apply`` for the arguments."""
+    graph = trace(model, example_inputs)
+    chosen = make_plan(
+        graph, criterion=criterion, sparsity=sparsity, scope=scope, keep=keep, seed=seed, reduction=reduction
+    )
+    return apply(model, chosen, verify=verify)
+
+
+def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyGraph:
+    if plan.graph is not None and plan.graph.model is model:
+        return plan.graph
+    if example_inputs is None:
+        if not plan.inputs:
+            raise UserError("the plan does not know its inputs", hint="pass example_inputs")
+        example_inputs = fresh_inputs(plan.inputs, torch.Generator().manual_seed(0))
+    return trace(model, example_inputs)
+
+
+def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, Proof]:
+    """The largest part of the plan that passes the proof, and the proof.
+
+    Raises:
+        UserError: no part of it passes.
+    """
+    asked = bool(plan.cuts)
+    while True:
+        proof = verify(model, plan, graph)
+        if proof.ok:
+            return plan, proof
+        if not plan.cuts:
+            raise UserError(
+                f"the network cannot be pruned safely: {proof.reason}", hint="see the notes of its graph"
+            )
+        note = f"left whole: {', '.join(sorted(proof.guilty)[:3])}: {proof.reason}"
+        plan = plan.without(set(proof.guilty), note)
+        if asked and not plan.cuts:
+            raise UserError(f"no part of the plan passes its proof: {note}", hint="see graph.explain()")
+
+
+def _tape(model: nn.Module, graph: DependencyGraph) -> Tape:
+    inputs = fresh_inputs(graph.inputs, torch.Generator().manual_seed(0))
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return record(model, moved(inputs, device))[0]
+
+
+def moved(inputs: Any, device: torch.device) -> Any:
+    """Example inputs on another device."""
+    if isinstance(inputs, Mapping):
+        return {key: value.to(device) for key, value in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(item.to(device) for item in inputs)
+    return inputs.to(device)
+
+
+def _report(
+    model: nn.Module, plan: Plan, graph: DependencyGraph, before: int, pruned: Tape, proof: Proof | None
+) -> PruneReport:
+    channels = sum(group.size for group in graph.groups)
+    removed = sum(cut.channels - cut.kept for cut in plan.cuts)
+    return PruneReport(
+        parameters_before=before,
+        parameters=sum(prod(parameter.shape) for parameter in model.parameters()),
+        macs_before=tape_macs(graph.tape),
+        macs=tape_macs(pruned),
+        groups=len(plan.cuts),
+        channels_before=channels,
+        channels=channels - removed,
+        sparsity_requested=plan.sparsity,
+        sparsity_achieved=removed / channels if channels else 0.0,
+        verified=proof is not None,
+        max_error=proof.error if proof is not None else None,
+        gradient_error=proof.gradient_error if proof is not None else None,
+        redefined=proof.redefined if proof is not None else (),
+        notes=plan.notes,
+        plan=replace(plan, graph=None),
+    )

@@ -1,0 +1,75 @@
+"""Criteria: how much each channel of a group is worth. The channels with the smallest scores go."""
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import UserError
+from secateur.graph import Group
+from secateur.graph.groups import Member
+
+REDUCTIONS = ("mean", "sum", "max", "first")
+
+
+def l1(
+    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
+) -> Tensor:
+    """Sum of absolute kernel weights of the filters that produce each channel (Li et al. 2017).
+
+    Args:
+        group: channels of ``model`` that can only go together.
+        model: where the weights are.
+        generator: unused; every criterion takes one.
+        reduction: how the layers of a group are combined: mean, sum, max, or first (the first layer decides).
+
+    Returns:
+        One float64 score per channel, shape [C].
+    """
+    scores = [_sums(member, model, group.size) for member in producers(group, model)]
+    return combine(scores, reduction)
+
+
+def random(
+    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
+) -> Tensor:
+    """Uniform scores, drawn from ``generator``: every subset of channels is equally likely.
+
+    Raises:
+        UserError: there is no generator.
+    """
+    if generator is None:
+        raise UserError("the random criterion needs a generator", hint="pass generator=torch.Generator()")
+    return torch.rand(group.size, generator=generator, dtype=torch.float64)
+
+
+def producers(group: Group, model: nn.Module) -> list[Member]:
+    """Members that are filters producing the channels; without any, every member that is not read."""
+    shapes = dict(model.named_parameters())
+    found = [member for member in group.members if member.role == "out" and member.tensor in shapes]
+    kernels = [member for member in found if shapes[member.tensor].ndim > 1]
+    rest = [member for member in group.members if member.tensor in shapes and member.role != "in"]
+    return kernels or found or rest or [member for member in group.members if member.tensor in shapes]
+
+
+def combine(scores: list[Tensor], reduction: str) -> Tensor:
+    """Reduce the scores of several layers to one per channel.
+
+    Raises:
+        UserError: the reduction is unknown.
+    """
+    if reduction not in REDUCTIONS:
+        raise UserError(f"unknown reduction '{reduction}'", hint=f"known: {', '.join(REDUCTIONS)}")
+    if reduction == "first":
+        return scores[0]
+    stacked = torch.stack(scores)
+    if reduction == "max":
+        return stacked.max(dim=0).values
+    return stacked.sum(dim=0) if reduction == "sum" else stacked.mean(dim=0)
+
+
+def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
+    weight = model.get_parameter(member.tensor).detach().double().abs().cpu()
+    others = [dim for dim in range(weight.ndim) if dim != member.dim]
+    per_index = weight.sum(dim=others) if others else weight
+    scores = torch.zeros(size, dtype=torch.float64)
+    scores.index_add_(0, torch.from_numpy(member.channels), per_index[torch.from_numpy(member.indices)])
+    return scores

@@ -1,0 +1,199 @@
+"""A plan: which indices of which parameters go. Plain data; it can be read, stored and replayed on a fresh module."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+from secateur.errors import UserError
+from secateur.graph.dependency import DependencyGraph, InputSpec
+
+SCHEMA_VERSION = 1
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Indices that go along one dimension of one parameter or buffer."""
+
+    tensor: str
+    dim: int
+    removed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one group loses. ``ties`` are numbers of the equal counts it takes part in."""
+
+    group: str
+    channels: int
+    kept: int
+    slices: tuple[Slice, ...]
+    ties: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A module attribute that names a width in the model's own code, before and after."""
+
+    module: str
+    attribute: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything needed to prune a module of the architecture it was made for.
+
+    ``shapes`` are the parameters and buffers it expects; ``cuts`` say what each group loses; ``notes`` say in words
+    what could not be done as asked.
+    """
+
+    criterion: str
+    sparsity: float
+    scope: str
+    seed: int
+    shapes: Shapes
+    inputs: tuple[InputSpec, ...]
+    cuts: tuple[Cut, ...]
+    repairs: tuple[Repair, ...] = ()
+    notes: tuple[str, ...] = ()
+    graph: DependencyGraph | None = field(default=None, compare=False, repr=False)
+
+    def removed(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """All indices that go, for each dimension of each tensor, sorted."""
+        together: dict[tuple[str, int], set[int]] = {}
+        for cut in self.cuts:
+            for part in cut.slices:
+                together.setdefault((part.tensor, part.dim), set()).update(part.removed)
+        return {key: tuple(sorted(indices)) for key, indices in sorted(together.items())}
+
+    def shapes_after(self) -> Shapes:
+        """Shapes of all parameters and buffers after surgery."""
+        after = {name: list(shape) for name, shape in self.shapes.items()}
+        for (name, dim), indices in self.removed().items():
+            after[name][dim] -= len(indices)
+        return {name: tuple(shape) for name, shape in after.items()}
+
+    def count_after(self, names: set[str]) -> int:
+        """How many numbers the named tensors hold after surgery."""
+        return sum(prod(shape) for name, shape in self.shapes_after().items() if name in names)
+
+    def without(self, groups: set[str], note: str) -> "Plan":
+        """The plan that leaves these groups, and all whose counts are tied to theirs, as they are."""
+        dropped, tied = set(groups), set[int]()
+        while True:
+            tied |= {tie for cut in self.cuts if cut.group in dropped for tie in cut.ties}
+            more = {cut.group for cut in self.cuts if tied & set(cut.ties)} | dropped
+            if more == dropped:
+                break
+            dropped = more
+        cuts = tuple(cut for cut in self.cuts if cut.group not in dropped)
+        return replace(self, cuts=cuts, notes=(*self.notes, note))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the plan's JSON."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: dicts, lists, strings, numbers."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "criterion": self.criterion,
+            "sparsity": self.sparsity,
+            "scope": self.scope,
+            "seed": self.seed,
+            "shapes": {name: list(shape) for name, shape in sorted(self.shapes.items())},
+            "inputs": [vars(item) | {"shape": list(item.shape)} for item in self.inputs],
+            "cuts": [
+                {
+                    "group": cut.group,
+                    "channels": cut.channels,
+                    "kept": cut.kept,
+                    "ties": list(cut.ties),
+                    "slices": [
+                        {"tensor": part.tensor, "dim": part.dim, "removed": list(part.removed)}
+                        for part in cut.slices
+                    ],
+                }
+                for cut in self.cuts
+            ],
+            "repairs": [
+                {
+                    "module": r.module,
+                    "attribute": r.attribute,
+                    "before": _plain(r.before),
+                    "after": _plain(r.after),
+                }
+                for r in self.repairs
+            ],
+            "notes": list(self.notes),
+        }
+
+    @staticmethod
+    def from_json(data: Any) -> "Plan":
+        """Read a plan back.
+
+        Raises:
+            UserError: it is not a plan, or of another version.
+        """
+        if not isinstance(data, Mapping) or "cuts" not in data:
+            raise UserError("this is not a pruning plan", hint="expected the JSON that Plan.to_json() gives")
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise UserError(
+                f"the plan has schema version {data.get('schema_version')}, this program reads {SCHEMA_VERSION}",
+                hint="use the version of secateur that wrote it",
+            )
+        try:
+            return _parse(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"the pruning plan is damaged: {type(error).__name__}: {error}", hint="make the plan again"
+            ) from error
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _restored(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parse(data: Mapping[str, Any]) -> Plan:
+    cuts = tuple(
+        Cut(
+            str(cut["group"]),
+            int(cut["channels"]),
+            int(cut["kept"]),
+            tuple(
+                Slice(str(part["tensor"]), int(part["dim"]), tuple(int(i) for i in part["removed"]))
+                for part in cut["slices"]
+            ),
+            tuple(int(tie) for tie in cut["ties"]),
+        )
+        for cut in data["cuts"]
+    )
+    inputs = tuple(
+        InputSpec(item["path"], tuple(item["shape"]), item["dtype"], float(item["low"]), float(item["high"]))
+        for item in data["inputs"]
+    )
+    repairs = tuple(
+        Repair(r["module"], r["attribute"], _restored(r["before"]), _restored(r["after"]))
+        for r in data["repairs"]
+    )
+    return Plan(
+        str(data["criterion"]),
+        float(data["sparsity"]),
+        str(data["scope"]),
+        int(data["seed"]),
+        {str(name): tuple(int(size) for size in shape) for name, shape in data["shapes"].items()},
+        inputs,
+        cuts,
+        repairs,
+        tuple(str(note) for note in data["notes"]),
+    )

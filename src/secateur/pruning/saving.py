@@ -1,0 +1,222 @@
+"""Pruned networks as plan + weights, rebuilt from the original class, and verified when they come back."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from secateur.errors import UserError
+from secateur.graph.dependency import fresh_inputs
+from secateur.graph.tape import call_model, steady, tensors_in
+from secateur.pruning.plans import Plan
+from secateur.pruning.surgery import check_fits, named_tensors, operate
+
+_PLANS = "_secateur_plans"
+_PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = "plan.json", "weights.safetensors", "README.md"
+_TOLERANCE = 1e-3
+
+
+def remember(model: nn.Module, plan: Plan) -> None:
+    """Note on the model that a plan was carried out (as JSON text, so that copies and pickles stay plain)."""
+    history = (*model.__dict__.get(_PLANS, ()), json.dumps(plan.to_json()))
+    object.__setattr__(model, _PLANS, history)
+
+
+def history(model: nn.Module) -> tuple[Plan, ...]:
+    """The plans carried out on this model, oldest first."""
+    return tuple(Plan.from_json(json.loads(text)) for text in model.__dict__.get(_PLANS, ()))
+
+
+def save(model: nn.Module, folder: str | Path, *, card: str = "") -> Path:
+    """Write ``plan.json``, ``weights.safetensors`` and a card, from which ``load`` rebuilds the model.
+
+    Args:
+        model: a model pruned with ``apply`` or ``prune`` (or untouched: its history is then empty).
+        folder: created if missing.
+        card: text to put into the card, in Markdown.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    plans = history(model)
+    target = Path(folder)
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors(model).items()
+    }
+    document = {
+        "schema_version": 1,
+        "plans": [plan.to_json() for plan in plans],
+        "weights": _tensor_hash(tensors),
+        "fingerprint": _fingerprint(model, plans) if plans else None,
+    }
+    document["hash"] = _document_hash(document)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, target / _WEIGHTS_FILE, metadata={"format": "pt"})
+        (target / _PLAN_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        (target / _CARD_FILE).write_text(_card(model, plans, card), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write to '{folder}': {error.strerror}") from error
+    return target
+
+
+def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
+    """Rebuild a saved network from its original class, and verify it.
+
+    Args:
+        folder: written by ``save``.
+        factory: returns a fresh, unpruned module of the original class and size.
+
+    Raises:
+        UserError: a file is missing, truncated or changed, the class is another one, or the rebuilt network does
+            not compute what the saved one did.
+    """
+    source = Path(folder)
+    document = _read_document(source / _PLAN_FILE)
+    tensors = _read_tensors(source / _WEIGHTS_FILE)
+    if _tensor_hash(tensors) != document.get("weights"):
+        raise UserError(
+            f"the weights in '{source}' are not the ones that were saved", hint="copy the folder again"
+        )
+    model = factory()
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the factory returned {type(model).__name__}, not a torch.nn.Module")
+    plans = [Plan.from_json(item) for item in document["plans"]]
+    for plan in plans:
+        check_fits(model, plan)
+        operate(model, plan)
+        remember(model, plan)
+    _fill(model, tensors, source)
+    if plans:
+        _check_fingerprint(model, tuple(plans), document["fingerprint"], source)
+    return model
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    own = named_tensors(model)
+    if set(own) != set(tensors):
+        odd = sorted(set(own) ^ set(tensors))[0]
+        raise UserError(
+            f"'{source}' was saved from another class: '{odd}' does not match", hint="check the factory"
+        )
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            raise UserError(
+                f"'{source}' was saved from another class: '{name}' has shape {tuple(tensors[name].shape)}, "
+                f"not {tuple(tensor.shape)}",
+                hint="check the factory",
+            )
+        tensor.data = tensors[name].to(device=tensor.device)
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no saved network in '{path.parent}'", hint=f"expected {path.name}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"'{path}' is damaged: it is not JSON", hint="copy the folder again") from error
+    if not isinstance(document, dict) or not isinstance(document.get("plans"), list):
+        raise UserError(f"'{path}' is not the plan of a saved network")
+    if document.get("schema_version") != 1:
+        raise UserError(f"'{path}' has schema version {document.get('schema_version')}, this program reads 1")
+    if document.get("hash") != _document_hash(document):
+        raise UserError(f"'{path}' was changed after it was saved", hint="copy the folder again")
+    return document
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no saved network in '{path.parent}'", hint=f"expected {path.name}"
+        ) from None
+    except Exception as error:
+        raise UserError(f"'{path}' is damaged and cannot be read", hint="copy the folder again") from error
+
+
+def _document_hash(document: dict[str, Any]) -> str:
+    body = {key: value for key, value in document.items() if key != "hash"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _tensor_hash(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(
+            tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        )
+    return digest.hexdigest()
+
+
+def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float]:
+    """The first logits on inputs that the plan describes."""
+    inputs = fresh_inputs(plans[-1].inputs, torch.Generator().manual_seed(0))
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    with steady(model), torch.no_grad():
+        outputs = tensors_in(call_model(model, _on(inputs, device)))
+    return [float(value) for value in outputs[0].flatten()[:16]]
+
+
+def _on(inputs: Any, device: torch.device) -> Any:
+    if isinstance(inputs, dict):
+        return {key: value.to(device) for key, value in inputs.items()}
+    return tuple(item.to(device) for item in inputs) if isinstance(inputs, tuple) else inputs.to(device)
+
+
+def _check_fingerprint(model: nn.Module, plans: tuple[Plan, ...], wanted: list[float], source: Path) -> None:
+    found = _fingerprint(model, plans)
+    scale = max((abs(value) for value in wanted), default=1.0) or 1.0
+    if len(found) != len(wanted) or any(
+        not abs(a - b) <= _TOLERANCE * scale for a, b in zip(found, wanted, strict=False)
+    ):
+        raise UserError(
+            f"the network rebuilt from '{source}' does not compute what the saved one did",
+            hint="the factory builds another class, or its code changed",
+        )
+
+
+def _card(model: nn.Module, plans: tuple[Plan, ...], text: str) -> str:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    lines = ["# A pruned network", "", f"Class `{type(model).__name__}`, {parameters:,} parameters.", ""]
+    for number, plan in enumerate(plans, start=1):
+        before = (
+            plan.count_after(set())
+            if not plan.shapes
+            else sum(_size(shape) for shape in plan.shapes.values())
+        )
+        lines += [
+            f"Round {number}: criterion {plan.criterion}, sparsity {plan.sparsity:g} ({plan.scope}), seed {plan.seed}; "
+            f"{len(plan.cuts)} groups lost channels; {before:,} numbers before.",
+            *(f"- {note}" for note in plan.notes),
+            "",
+        ]
+    lines += [
+        "Load it with",
+        "",
+        "```python",
+        "import secateur",
+        "model = secateur.load(folder, factory)  # factory builds the unpruned class",
+        "```",
+        "",
+        *([text, ""] if text else []),
+    ]
+    return "\n".join(lines)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,164 @@
+"""Surgery: carries a plan out on a module, in place, and can undo itself."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import UserError
+from secateur.graph.tracing import shapes_of
+from secateur.pruning.plans import Plan
+
+Removed = Mapping[tuple[str, int], tuple[int, ...]]
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, shared ones once."""
+    return dict([*model.named_parameters(), *model.named_buffers()])
+
+
+def check_fits(model: nn.Module, plan: Plan) -> None:
+    """Refuse a plan that was made for another architecture.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    have, want = shapes_of(model), plan.shapes
+    missing = sorted(set(want) - set(have))
+    extra = sorted(set(have) - set(want))
+    if missing or extra:
+        which = f"'{missing[0]}' is missing" if missing else f"'{extra[0]}' is not in the plan"
+        raise UserError(
+            f"the plan was made for another architecture: {which}",
+            hint="build the model the plan was made for",
+        )
+    for name, shape in want.items():
+        if have[name] != shape:
+            raise UserError(
+                f"the plan was made for another architecture: '{name}' has shape {have[name]}, not {shape}",
+                hint="apply a plan to a fresh model of the same class and size, and only once",
+            )
+    for (name, dim), indices in plan.removed().items():
+        if name not in want or dim >= len(want[name]) or not all(0 <= i < want[name][dim] for i in indices):
+            raise UserError(
+                f"the plan removes indices that '{name}' does not have", hint="make the plan again"
+            )
+        if len(indices) >= want[name][dim]:
+            raise UserError(
+                f"the plan leaves nothing of dimension {dim} of '{name}'", hint="make the plan again"
+            )
+
+
+def sliced(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]:
+    """The tensors without the removed indices; untouched ones are passed through."""
+    result = dict(tensors)
+    for (name, dim), indices in removed.items():
+        tensor = result[name]
+        keep = torch.ones(tensor.shape[dim], dtype=torch.bool)
+        keep[list(indices)] = False
+        result[name] = tensor.index_select(dim, keep.nonzero().flatten().to(tensor.device))
+    return result
+
+
+def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers new contents; their identity stays."""
+    for name, tensor in named_tensors(model).items():
+        new = tensors[name]
+        if new is tensor:
+            continue
+        tensor.grad = None
+        tensor.data = new.detach()
+
+
+class Undo:
+    """Remembers attributes of modules and puts them back."""
+
+    def __init__(self) -> None:
+        self._old: list[tuple[nn.Module, str, Any]] = []
+
+    def set(self, module: nn.Module, name: str, value: Any) -> None:
+        """Set an attribute if it exists and differs."""
+        if name in module.__dict__ and module.__dict__[name] != value:
+            self._old.append((module, name, module.__dict__[name]))
+            module.__dict__[name] = value
+
+    def undo(self) -> None:
+        """Restore everything, newest first."""
+        for module, name, value in reversed(self._old):
+            module.__dict__[name] = value
+        self._old.clear()
+
+
+def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
+    """Make the attributes of torch's own layers say what their parameters are."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            _sync_conv(module, undo)
+        elif isinstance(module, nn.Linear):
+            _set(undo, module, out_features=module.weight.shape[0], in_features=module.weight.shape[1])
+        elif isinstance(module, nn.Bilinear):
+            out, left, right = module.weight.shape
+            _set(undo, module, out_features=out, in1_features=left, in2_features=right)
+        elif isinstance(module, nn.modules.batchnorm._NormBase):
+            vector = module.weight if module.weight is not None else module.running_mean
+            if vector is not None:
+                _set(undo, module, num_features=vector.shape[0])
+        elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+            _set(undo, module, normalized_shape=tuple(module.weight.shape))
+        elif isinstance(module, nn.GroupNorm) and module.weight is not None:
+            _set(undo, module, num_channels=module.weight.shape[0])
+        elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            _set(undo, module, embedding_dim=module.weight.shape[1])
+        elif isinstance(module, nn.PReLU):
+            _set(undo, module, num_parameters=module.weight.shape[0])
+    modules = dict(model.named_modules())
+    for repair in plan.repairs:
+        undo.set(modules[repair.module], repair.attribute, repair.after)
+
+
+def _set(undo: Undo, module: nn.Module, **values: Any) -> None:
+    for name, value in values.items():
+        undo.set(module, name, int(value) if isinstance(value, int) else value)
+
+
+def _sync_conv(module: nn.modules.conv._ConvNd, undo: Undo) -> None:
+    first, second = module.weight.shape[:2]
+    old_in, old_out, groups = module.in_channels, module.out_channels, module.groups
+    if module.transposed:
+        if groups > 1 and groups == old_in:
+            groups = first
+        _set(undo, module, in_channels=first, out_channels=second * groups, groups=groups)
+    else:
+        if groups > 1 and groups == old_in:
+            groups = first // (old_out // old_in)
+        _set(undo, module, in_channels=second * groups, out_channels=first, groups=groups)
+
+
+@contextmanager
+def operated(model: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """The model with ``tensors`` cut according to the plan; everything is put back on exit."""
+    undo = Undo()
+    before = {name: (tensor.data, tensor.grad) for name, tensor in named_tensors(model).items()}
+    try:
+        assign(model, sliced(tensors, plan.removed()))
+        sync_attributes(model, plan, undo)
+        yield
+    finally:
+        undo.undo()
+        for name, tensor in named_tensors(model).items():
+            tensor.grad = None
+            tensor.data, tensor.grad = before[name]
+
+
+def operate(model: nn.Module, plan: Plan) -> None:
+    """Carry the plan out for good; gradients of cut parameters are cut too."""
+    removed = plan.removed()
+    grads = {name: tensor.grad for name, tensor in model.named_parameters() if tensor.grad is not None}
+    cut_grads = sliced(grads, {key: indices for key, indices in removed.items() if key[0] in grads})
+    assign(model, sliced({name: tensor.data for name, tensor in named_tensors(model).items()}, removed))
+    sync_attributes(model, plan, Undo())
+    for name, parameter in model.named_parameters():
+        if name in cut_grads:
+            parameter.grad = cut_grads[name]

@@ -1,0 +1,247 @@
+"""The proof: the pruned network computes what the dense one computes with the removed channels masked.
+
+Both run in float64 on fresh random inputs and on randomly perturbed parameters, so that ones, zeros and symmetries of
+the real weights cannot hide a wrong index; their outputs and the gradients of the inputs must agree to 1e-10.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur.graph.dependency import DependencyGraph, fresh_inputs
+from secateur.graph.replay import Keep, Masks, WideRecorder, replay, widen
+from secateur.graph.tape import Call, Tape, record
+from secateur.graph.tracing import input_leaves
+from secateur.pruning.plans import Plan
+from secateur.pruning.surgery import named_tensors, operated, sliced
+
+TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the verification saw. ``error`` and ``gradient_error`` are relative to the largest value compared.
+
+    ``gradient_error`` is ``None`` where inputs are integers or the network has no gradient. On failure ``reason``
+    says what went wrong where, and ``guilty`` names the groups involved.
+    """
+
+    error: float
+    gradient_error: float | None
+    pruned: Tape | None
+    reason: str = ""
+    guilty: frozenset[str] = frozenset()
+    redefined: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the pruned network is the masked dense one."""
+        return not self.reason
+
+
+def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
+    """Try the plan on perturbed float64 weights, compare with the masked dense network, put everything back."""
+    generator = torch.Generator().manual_seed(plan.seed + 1)
+    dense = perturbed(named_tensors(model), generator)
+    inputs = fresh_inputs(graph.inputs, generator)
+    recorder: WideRecorder | None = None
+    try:
+        with operated(model, plan, dense):
+            recorder = WideRecorder(model)
+            pruned, outputs = record(model, _wide(inputs), recorder)
+    except Exception as error:
+        return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
+    masks = Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned)
+    if (place := _first_difference(graph, pruned, masks)) is not None:
+        return _refused(place, "gives another shape than expected", plan, graph, pruned)
+    return _compare(dense, plan, graph, masks, outputs, [widen(item) for item in input_leaves(inputs)])
+
+
+def _wide(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return {key: widen(value) for key, value in inputs.items()}
+    return widen(inputs)
+
+
+def perturbed(tensors: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """Float64 copies with multiplicative and additive noise; what is nowhere negative stays so."""
+    result = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            result[name] = tensor.detach()
+            continue
+        wide = tensor.detach().double()
+        factor = 0.5 + torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
+        noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
+        scale = float(wide.square().mean().sqrt()) if wide.numel() else 0.0
+        if not bool((wide >= 0).all()):
+            noise = 2 * noise - 1
+        result[name] = wide * factor + noise * 0.2 * (scale if scale > 0 else 0.5)
+    return result
+
+
+def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
+    """Which atoms of the graph stay under a plan."""
+    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
+    keep = np.ones(graph.atoms.size, dtype=bool)
+    for key, indices in plan.removed().items():
+        keep[starts[key] + np.array(indices, dtype=np.int64)] = False
+    return keep
+
+
+def _compare(
+    dense: Mapping[str, Tensor],
+    plan: Plan,
+    graph: DependencyGraph,
+    masks: Masks,
+    outputs: list[Tensor],
+    inputs: list[Tensor],
+) -> Proof:
+    smaller = sliced(dense, plan.removed())
+    reference, wanted = _with_gradient(graph.tape, dense, inputs, masks)
+    again, found = _with_gradient(masks.pruned, smaller, inputs, None)
+    error = max(distance(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True))
+    gradient_error = None if wanted is None or found is None else distance(found, wanted)
+    redefined = tuple(
+        str(graph.tape.calls[place].name.removeprefix("aten::")) + f" at {graph.tape.calls[place].source}"
+        for place in sorted(graph.statistics)
+        if any(masks.cut(number) for number in graph.tape.calls[place].refs())
+    )
+    if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
+        return Proof(error, gradient_error, masks.pruned, redefined=redefined)
+    place = _first_wrong(graph, dense, smaller, inputs, masks)
+    why = f"differs from the masked dense network by {max(error, gradient_error or 0.0):.1e}"
+    return _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
+
+
+def _with_gradient(
+    tape: Tape, state: Mapping[str, Tensor], inputs: list[Tensor], masks: Masks | None
+) -> tuple[list[Tensor], Tensor | None]:
+    """Outputs, and the gradient of a fixed combination of them with respect to the first float input."""
+    leaves = [item.detach().clone() for item in inputs]
+    first = next((leaf for leaf in leaves if leaf.is_floating_point()), None)
+    with torch.enable_grad():
+        if first is not None:
+            first.requires_grad_()
+        outputs = replay(tape, state, leaves, masks)
+        total = outputs[0].flatten() @ _weights(outputs[0].numel()).to(outputs[0])
+        gradient = None
+        if first is not None and total.requires_grad:
+            (gradient,) = torch.autograd.grad(total, first, allow_unused=True)
+    return [item.detach() for item in outputs], gradient
+
+
+def _weights(size: int) -> Tensor:
+    return torch.cos(torch.arange(1, size + 1, dtype=torch.float64))
+
+
+def distance(found: Tensor, wanted: Tensor) -> float:
+    """Largest absolute difference relative to the largest wanted value; infinite if shapes or NaN differ."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    if wanted.numel() == 0:
+        return 0.0
+    scale = float(wanted.abs().max())
+    gap = float((found.double() - wanted.double()).abs().max())
+    if not np.isfinite(scale) or not np.isfinite(gap):
+        return float("inf")
+    return gap / scale if scale > 0 else gap
+
+
+def _first_difference(graph: DependencyGraph, pruned: Tape, masks: Masks) -> int | None:
+    """The first call whose result does not have the expected shape, or is another operation."""
+    for place, call in enumerate(graph.tape.calls):
+        if place >= len(pruned.calls) or pruned.calls[place].name != call.name:
+            return place
+        for mine, theirs in zip(call.outputs, pruned.calls[place].outputs, strict=False):
+            if mine is None or theirs is None:
+                continue
+            if masks.expected_shape(mine) != pruned.values[theirs].shape:
+                return place
+    return None
+
+
+def _first_wrong(
+    graph: DependencyGraph,
+    dense: Mapping[str, Tensor],
+    smaller: Mapping[str, Tensor],
+    inputs: list[Tensor],
+    masks: Masks,
+) -> int | None:
+    """The first call whose results have another sum of squares than the masked dense network's."""
+    sums: dict[int, list[float]] = {}
+
+    def note(place: int, call: Call, results: list[Any]) -> None:
+        sums[place] = [_square_sum(item) for item in results]
+
+    wrong: list[int] = []
+
+    def check(place: int, call: Call, results: list[Any]) -> None:
+        for mine, theirs in zip((_square_sum(item) for item in results), sums[place], strict=False):
+            if not wrong and abs(mine - theirs) > 1e-9 * max(abs(mine), abs(theirs)):
+                wrong.append(place)
+
+    with torch.no_grad():
+        replay(masks.pruned, smaller, inputs, None, note)
+        replay(graph.tape, dense, inputs, masks, check)
+    return wrong[0] if wrong else None
+
+
+def _square_sum(item: Any) -> float:
+    return (
+        float(item.detach().double().square().sum())
+        if isinstance(item, Tensor) and item.is_floating_point()
+        else 0.0
+    )
+
+
+def _crashed(partial: Tape, error: Exception, plan: Plan, graph: DependencyGraph) -> Proof:
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    place = min(len(partial.calls), len(graph.tape.calls) - 1)
+    return _refused(place, f"fails after surgery: {type(error).__name__}: {first}", plan, graph, None)
+
+
+def _refused(
+    place: int | None,
+    why: str,
+    plan: Plan,
+    graph: DependencyGraph,
+    pruned: Tape | None,
+    error: float = float("inf"),
+    gradient_error: float | None = None,
+) -> Proof:
+    if place is None:
+        return Proof(
+            error, gradient_error, pruned, f"the pruned network {why}", guilty_groups(plan, graph, None)
+        )
+    call = graph.tape.calls[place]
+    where = f"{call.name.removeprefix('aten::')} in {call.module or 'the model'} ({call.source})"
+    return Proof(error, gradient_error, pruned, f"{where} {why}", guilty_groups(plan, graph, call))
+
+
+def guilty_groups(plan: Plan, graph: DependencyGraph, call: Call | None) -> frozenset[str]:
+    """The planned groups whose channels reach a call; all of them if that says nothing."""
+    planned = {cut.group for cut in plan.cuts}
+    if call is None:
+        return frozenset(planned)
+    owner = group_of_atom(graph)
+    found: set[str] = set()
+    for number in [*call.refs(), *(out for out in call.outputs if out is not None)]:
+        for factor in graph.marks[number].factors if number in graph.marks else ():
+            atoms = np.unique(factor.atoms)
+            found.update(graph.groups[g].name for g in np.unique(owner[atoms[atoms >= 0]]) if g >= 0)
+    return frozenset(found & planned or planned)
+
+
+def group_of_atom(graph: DependencyGraph) -> "np.typing.NDArray[np.int64]":
+    """The number of the group of each atom, -1 where it is frozen."""
+    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
+    owner = np.full(graph.atoms.size, -1, dtype=np.int64)
+    for number, group in enumerate(graph.groups):
+        for member in group.members:
+            owner[starts[member.tensor, member.dim] + member.indices] = number
+    return owner
