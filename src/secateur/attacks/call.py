@@ -30,6 +30,12 @@ class Call:
     accepts: frozenset[str]
     function: Callable[..., Found]
 
+    @property
+    def steps(self) -> int | None:
+        """Its number of iterations, if it has one."""
+        steps = self.settings.get("steps")
+        return steps if isinstance(steps, int) else None
+
     def attack(self, model: nn.Module, problem: Problem, generator: torch.Generator) -> Found:
         """Call it on one batch."""
         provided = {"targets": problem.targets, "bounds": problem.bounds, "generator": generator}

@@ -17,13 +17,25 @@ class Counted(nn.Module):
     goal, inf where none did.
     """
 
-    def __init__(self, model: nn.Module, problem: Problem, on_forward: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        problem: Problem,
+        *,
+        norm: float,
+        steps: int | None,
+        on_forward: Callable[[], None],
+    ) -> None:
         super().__init__()
         self.model = model
         self.forwards = 0.0
         self.backwards = 0.0
         n = len(problem.x)
         self.best = {norm: torch.full((n,), torch.inf, device=problem.x.device) for norm in NORMS}
+        self.halfway: Tensor | None = None
+        self.late: Tensor | None = None
+        self._norm = norm
+        self._steps = steps
         self._problem = problem
         self._on_forward = on_forward
 
@@ -36,8 +48,17 @@ class Counted(nn.Module):
             logits.register_hook(self._counter(share))  # type: ignore[no-untyped-call]
         if len(x) == len(self._problem.x):
             self._remember(x.detach(), logits.detach())
+            self._snapshot()
         self._on_forward()
         return logits
+
+    def _snapshot(self) -> None:
+        if self._steps is None:
+            return
+        if self.halfway is None and self.forwards > 0.5 * self._steps:
+            self.halfway = self.best[self._norm].clone()
+        if self.late is None and self.forwards > 0.75 * self._steps:
+            self.late = self.best[self._norm].clone()
 
     def _counter(self, share: float) -> Callable[[Tensor], None]:
         def count(_: Tensor) -> None:

@@ -88,7 +88,7 @@ def ddn(
             logits = model(query.requires_grad_(step < steps))
         fooled = problem.fooled(logits.detach())
         if step == 0:
-            check_logits(logits, problem)
+            check_logits(logits, problem, gradient=True)
             already_wrong = fooled
         gap = distance(query.detach() - x, 2.0)
         better = fooled & (gap < best_norm)

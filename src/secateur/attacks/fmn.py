@@ -92,7 +92,7 @@ def fmn(
             logits = model(query.requires_grad_(step < steps))
         fooled = problem.fooled(logits.detach())
         if step == 0:
-            check_logits(logits, problem)
+            check_logits(logits, problem, gradient=True)
             already_wrong = already_wrong | (fooled & (distance(delta, 0.0) == 0))
         gap = distance(delta, norm)
         better = fooled & (gap < best_norm)

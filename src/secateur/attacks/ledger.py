@@ -27,6 +27,8 @@ class Ledger:
     backwards: Tensor
     distances: dict[str, Tensor]
     best: dict[str, Tensor]
+    halfway: Tensor
+    late: Tensor
     times: list[float]
 
     @classmethod
@@ -46,6 +48,8 @@ class Ledger:
             backwards=zero.clone(),
             distances=_nowhere(n),
             best=_nowhere(n),
+            halfway=zero + torch.inf,
+            late=zero + torch.inf,
             times=[],
         )
 
@@ -53,7 +57,7 @@ class Ledger:
         """Enter the clean predictions of the images ``part``."""
         self.correct[part] = correct.cpu()
         self.ori_success[part] = fooled.cpu()
-        for column in (*self.distances.values(), *self.best.values()):
+        for column in (*self.distances.values(), *self.best.values(), self.halfway, self.late):
             column[part] = torch.where(self.ori_success[part], 0.0, torch.inf).double()
 
     def finish(self, part: Tensor, batch: Problem, found: Found, counted: Counted, verified: Tensor) -> None:
@@ -72,6 +76,8 @@ class Ledger:
             self.distances[NORM_KEYS[norm]][part] = reached.cpu()
             best = torch.minimum(reached, counted.best[norm].double())
             self.best[NORM_KEYS[norm]][part] = best.cpu()
+        for column, snapshot in ((self.halfway, counted.halfway), (self.late, counted.late)):
+            column[part] = torch.inf if snapshot is None else snapshot.double().cpu()
         kept = torch.where(per_sample(mask, adv), adv, batch.x)
         self.adv[part] = kept.to("cpu", self.adv.dtype)
 
@@ -92,6 +98,8 @@ class Ledger:
             outcome=outcome,
             distances=self.distances,
             best_optim_distances=self.best,
+            halfway=self.halfway,
+            late=self.late,
             forwards=self.forwards,
             backwards=self.backwards,
             times=self.times,

@@ -130,11 +130,12 @@ def _check_labels(labels: Tensor, n: int, what: str) -> None:
         raise UserError(f"{what}[{index}] is {int(labels[index])}", hint="class indices start at 0")
 
 
-def check_logits(logits: Tensor, problem: Problem) -> None:
+def check_logits(logits: Tensor, problem: Problem, *, gradient: bool = False) -> None:
     """Hold the model to its contract on a first answer.
 
     Raises:
-        UserError: not a [N, K ≥ 2] tensor, not finite, or a label beyond K.
+        UserError: not a [N, K ≥ 2] tensor, not finite, a label beyond K, or, where a ``gradient`` is
+            needed, cut off from the images.
     """
     n = len(problem.x)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != n or logits.shape[1] < 2:
@@ -144,12 +145,23 @@ def check_logits(logits: Tensor, problem: Problem) -> None:
         )
     if not logits.isfinite().all():
         raise UserError("the model's logits are not finite", hint="check its weights for NaN or infinity")
+    if gradient and not logits.requires_grad:
+        raise UserError(
+            "the model's logits carry no gradient to its input",
+            hint="remove no_grad() or detach() from its forward, or use a black-box attack",
+        )
     for what, labels in (("label", problem.y), ("target", problem.targets)):
         if labels is not None and int(labels.max()) >= logits.shape[1]:
             raise UserError(
                 f"{what} {int(labels.max())} is beyond the model's {logits.shape[1]} classes",
                 hint="do model and dataset belong together?",
             )
+
+
+def check_eps(eps: float) -> None:
+    """``eps`` is a positive size, or a UserError."""
+    if not 0 < eps < math.inf:
+        raise UserError(f"eps is {eps!r}", hint="give a positive size of the perturbation")
 
 
 def check_steps(steps: int) -> None:

@@ -26,9 +26,10 @@ class AttackResult:
 
     ``distances`` and ``best_optim_distances`` hold float64 [N] per norm (``l0``, ``l1``, ``l2``, ``linf``):
     0 where already wrong, inf where nothing was found. The first is of the example returned, the second of
-    the best adversarial query of all, norm by norm. ``forwards`` and ``backwards`` [N] count the attack's
-    own passes per image; the clean prediction and the re-verification are not in them. ``times`` are
-    seconds per batch.
+    the best adversarial query of all, norm by norm; ``halfway`` and ``late`` are the best in the attack's
+    norm after 50 % and 75 % of the steps. ``forwards`` and ``backwards`` [N] count the attack's own passes
+    per image; the clean prediction and the re-verification are not in them. ``times`` are seconds per
+    batch.
     """
 
     attack: str
@@ -40,6 +41,8 @@ class AttackResult:
     outcome: list[Outcome]
     distances: dict[str, Tensor]
     best_optim_distances: dict[str, Tensor]
+    halfway: Tensor
+    late: Tensor
     forwards: Tensor
     backwards: Tensor
     times: list[float]

@@ -68,10 +68,10 @@ def run(
             ledger.start(part, logits.argmax(1) == batch.y, batch.fooled(logits))
         todo = (~ledger.ori_success).nonzero().squeeze(1)
         batches = torch.split(todo, batch_size) if len(todo) else ()
-        progress = _Progress(on_progress, len(batches), call.settings.get("steps"))
+        progress = _Progress(on_progress, len(batches), call.steps)
         for part in batches:
             batch = _take(whole, part, model)
-            counted = Counted(model, batch, progress.forward)
+            counted = Counted(model, batch, norm=call.norm, steps=call.steps, on_forward=progress.forward)
             begin = time.perf_counter()
             found = call.attack(counted, batch, torch.Generator().manual_seed(_seed(seed)))
             _settle(batch.x.device)
@@ -146,9 +146,9 @@ def _settle(device: torch.device) -> None:
 class _Progress:
     """Counts queries for a progress bar, at most ten reports a second."""
 
-    def __init__(self, tick: Tick | None, batches: int, steps: object) -> None:
+    def __init__(self, tick: Tick | None, batches: int, steps: int | None) -> None:
         self._tick = tick
-        self._per_batch = steps if isinstance(steps, int) else 1
+        self._per_batch = steps or 1
         self._total = batches * self._per_batch
         self._batch = 0
         self._query = 0

@@ -1,0 +1,79 @@
+"""Perturbations made in one step: the steepest one inside a ball (FGSM and its kin), and random noise."""
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.norms import INF, check_norm, distance, per_sample
+from secateur.attacks.problem import Found, Problem, check_eps, check_logits, conclude, pose
+
+
+def steepest(gradient: Tensor, problem: Problem, eps: Tensor, p: float) -> Tensor:
+    """The perturbation [N, ...] inside the p-ball of radius ``eps`` [N] and the box that lowers g·δ most.
+
+    Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
+    """
+    low, high = problem.bounds
+    room = torch.where(gradient > 0, problem.x - low, high - problem.x)
+    if p == INF:
+        size = torch.minimum(room, per_sample(eps, room))
+    elif p == 2:
+        length = distance(gradient, 2.0).clamp_min(torch.finfo(gradient.dtype).tiny)
+        size = torch.minimum(room, gradient.abs() * per_sample(eps / length, room))
+    else:
+        worth = gradient.abs() * (room if p == 0 else 1.0)
+        order = worth.flatten(1).argsort(dim=1, descending=True, stable=True)
+        sorted_room = room.flatten(1).gather(1, order)
+        if p == 0:
+            rank = torch.arange(order.shape[1], device=order.device)
+            spent = torch.where(rank < eps.floor().unsqueeze(1), sorted_room, torch.zeros_like(sorted_room))
+        else:
+            left = eps.unsqueeze(1) - (sorted_room.cumsum(1) - sorted_room)
+            spent = torch.minimum(left.clamp_min(0.0), sorted_room)
+        size = torch.zeros_like(spent).scatter_(1, order, spent).view(gradient.shape)
+    return -gradient.sign() * size
+
+
+def random_perturbation(problem: Problem, eps: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Noise [N, ...] of p-norm ``eps`` [N], clipped to the box: random signs for inf, Gaussian for 1 and 2.
+
+    For p = 0 random pixels jump to a random end of the box.
+    """
+    x = problem.x
+    shape = x.shape
+    drawn = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
+    if p == 0:
+        score = torch.rand(shape, generator=generator, dtype=x.dtype).to(x.device).flatten(1)
+        rank = score.argsort(1).argsort(1).view(shape)
+        corner = torch.where(drawn > 0, problem.bounds[1], problem.bounds[0])
+        return torch.where(rank < per_sample(eps, x), corner - x, torch.zeros_like(x))
+    unit = drawn.sign() if p == INF else drawn / per_sample(distance(drawn, p), x)
+    return problem.clip(x + unit * per_sample(eps, x)) - x
+
+
+def fgsm(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: float = INF,
+    eps: float = 8 / 255,
+    targets: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Found:
+    """One steepest step of size ``eps`` (Goodfellow et al. 2015, and its counterparts in the other norms).
+
+    Two forwards and one backward. A sample whose step does not fool the model is not found.
+    """
+    problem = pose(x, y, targets, bounds)
+    norm = check_norm(norm)
+    check_eps(eps)
+    query = problem.x.clone().requires_grad_(True)
+    logits = model(query)
+    check_logits(logits, problem, gradient=True)
+    gradient = torch.autograd.grad(problem.margin(logits).sum(), query)[0]
+    radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
+    adv = problem.clip(problem.x + steepest(gradient, problem, radius, norm))
+    with torch.no_grad():
+        fooled = problem.fooled(model(adv))
+    reached = torch.where(fooled, distance(adv - problem.x, norm), torch.inf)
+    return conclude(problem, adv, reached, problem.fooled(logits.detach()))

@@ -1,0 +1,136 @@
+"""One attack on one model, start to end: counted, re-verified, measured and graded. The public ``attack``."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateur import measure, trust
+from secateur.attacks.result import AttackResult, Outcome
+from secateur.attacks.run import run
+from secateur.data import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """An attack's result per image, its grade, and the budgets of its security curve."""
+
+    result: AttackResult
+    grade: trust.Grade
+    eps: tuple[float, ...]
+
+    def summary(self, *, timings: bool = True) -> dict[str, Any]:
+        """The numbers of the result as plain data; an infinite or empty statistic is null.
+
+        ``found`` and ``asr`` count initially correct images only. Medians over ``correct`` images and over
+        ``all`` (where already wrong is 0) take not found as infinite; means are over found images. Passes are
+        means per attacked image.
+        """
+        result = self.result
+        wrong, found = result.where(Outcome.ALREADY_WRONG), result.where(Outcome.FOUND)
+        attacked = int((~wrong).sum())
+        hits = int(found.sum())
+        robust = measure.security_curve(result.distance, self.eps)
+        bounds = [measure.wilson(round(share * result.n), result.n) for share in robust]
+        return {
+            "attack": result.attack,
+            "norm": result.norm_key,
+            "n": result.n,
+            "clean_accuracy": result.accuracy,
+            "attacked": attacked,
+            "found": hits,
+            "asr": hits / attacked if attacked else None,
+            "median_correct": _each(result, ~wrong, measure.median),
+            "median_all": _each(result, ~wrong | wrong, measure.median),
+            "mean_found": _each(result, found, lambda values: values.mean().item()),
+            "forwards": result.forwards.sum().item() / max(1, attacked),
+            "backwards": result.backwards.sum().item() / max(1, attacked),
+            **({"seconds": sum(result.times)} if timings else {}),
+            "grade": self.grade.letter,
+            "reasons": self.grade.reasons,
+            "security_curve": {
+                "eps": list(self.eps),
+                "robust_accuracy": robust,
+                "low": [low for low, _ in bounds],
+                "high": [high for _, high in bounds],
+            },
+        }
+
+    def to_json(self, *, timings: bool = True) -> dict[str, Any]:
+        """The result per image (AttackBench's layout, plus the outcome), the summary, grade and checks.
+
+        Without ``timings`` the same attack on the same machine gives the same bytes.
+        """
+        plain = self.result.to_json()
+        if not timings:
+            del plain["times"]
+        return {
+            **plain,
+            "n": self.result.n,
+            "summary": self.summary(timings=timings),
+            "grade": self.grade.letter,
+            "checks": [
+                {
+                    "id": check.id,
+                    "passed": check.passed,
+                    "severity": check.severity,
+                    "sentence": check.sentence,
+                }
+                for check in self.grade.checks
+            ],
+        }
+
+
+def attack(
+    model: nn.Module,
+    dataset: Dataset,
+    name: str = "ddn",
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+    targets: Tensor | None = None,
+    eps: Sequence[float] | None = None,
+    expected_accuracy: float | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Evaluated:
+    """Attack ``model`` on ``dataset`` with a registered attack, and say how far the result can be trusted.
+
+    Args:
+        model: images in the dataset's bounds to logits; left as it was.
+        dataset: images and labels.
+        name: a registered attack.
+        batch_size: images per batch; changes no number beyond floating-point noise.
+        seed: of attacks and checks that draw random numbers.
+        targets: wanted classes [N] of a targeted attack.
+        eps: budgets of the security curve in the attack's norm; a standard list by default.
+        expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
+        on_progress: called with (queries done, queries expected).
+        settings: of the attack, as its signature names them.
+
+    Raises:
+        UserError: see ``secateur.attacks.run``.
+    """
+    result = run(
+        model,
+        dataset,
+        name,
+        batch_size=batch_size,
+        seed=seed,
+        targets=targets,
+        on_progress=on_progress,
+        **settings,
+    )
+    graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, seed=seed)
+    budgets = tuple(measure.CURVE_POINTS[result.norm_key] if eps is None else eps)
+    return Evaluated(result, graded, budgets)
+
+
+def _each(
+    result: AttackResult, where: Tensor, statistic: Callable[[Tensor], float]
+) -> dict[str, float | None]:
+    values = {key: column[where] for key, column in result.distances.items()}
+    numbers = {key: statistic(column) if len(column) else math.inf for key, column in values.items()}
+    return {key: number if math.isfinite(number) else None for key, number in numbers.items()}

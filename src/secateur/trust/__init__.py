@@ -1,0 +1,5 @@
+"""Automatic checks on every attack's result, and its grade: may one believe the number?"""
+
+from secateur.trust.evidence import Check as Check
+from secateur.trust.evidence import Grade as Grade
+from secateur.trust.grading import grade as grade

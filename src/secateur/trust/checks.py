@@ -1,0 +1,193 @@
+"""The checks of one result; each asks little of the model and answers in one sentence.
+
+The identifiers (F01, F03, ...) name kinds of failure, the same in every report.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
+from secateur.attacks.single import random_perturbation, steepest
+from secateur.trust.evidence import Check, Evidence
+
+
+def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
+    """F02: the clean accuracy is the one recorded elsewhere, if there is one."""
+    if expected is None:
+        return Check("F02", True, "fail", f"clean accuracy {result.accuracy:.1%}, nothing to compare it with")
+    off = abs(result.accuracy - expected)
+    sentence = f"clean accuracy {result.accuracy:.1%} here, {expected:.1%} in the network's record"
+    return Check("F02", off <= 1e-3, "fail", sentence)
+
+
+def _reproduced(evidence: Evidence) -> Check:
+    single = torch.cat([evidence.ask(image.unsqueeze(0)) for image in evidence.adv])
+    again = evidence.problem.fooled(single)
+    lost = int((evidence.found & ~again).sum()) + int(evidence.result.unverified.sum())
+    sentence = (
+        f"{lost} examples did not fool the model again, one at a time" if lost else "examples fool again"
+    )
+    return Check("F01", lost == 0, "fail" if lost > 0.02 * len(evidence.index) + 1 else "warn", sentence)
+
+
+def _consistent(evidence: Evidence) -> Check:
+    result, dataset = evidence.result, evidence.dataset
+    found = result.where(Outcome.FOUND)
+    adv = result.adv[found].double()
+    delta = adv - dataset.x[found].cpu().double()
+    low, high = dataset.bounds
+    problems = []
+    if bool(((adv < low) | (adv > high)).any()) or bool(result.box_failures.any()):
+        problems.append("examples leave the box")
+    norms = {key: distance(delta, p) for p, key in NORM_KEYS.items()}
+    stored = {key: column[found] for key, column in result.distances.items()}
+    if any(not torch.allclose(norms[key], stored[key], rtol=1e-5, atol=1e-7) for key in norms):
+        problems.append("stored distances are not those of the stored examples")
+    if bool((stored["linf"] <= 0).any()):
+        problems.append("clean images are counted as found")
+    slack, root = 1 + 1e-6, max(1, delta[0].numel() if len(delta) else 1) ** 0.5
+    if not bool(
+        (stored["linf"] <= stored["l2"] * slack).all()
+        and (stored["l2"] <= stored["l1"] * slack).all()
+        and (stored["l2"] <= root * stored["linf"] * slack).all()
+        and (stored["l0"] == stored["l0"].round()).all()
+    ):
+        problems.append("the norms of the same perturbations contradict each other")
+    sentence = "; ".join(problems) or "distances, box and norms agree with the stored examples"
+    return Check("F12", not problems, "fail", sentence)
+
+
+def _deterministic(evidence: Evidence) -> Check:
+    spread = max(
+        float((evidence.ask(evidence.problem.x) - evidence.logits).abs().max() / _scale(evidence.logits))
+        for _ in range(4)
+    )
+    sentence = f"repeated answers to the same images differ by {spread:.1e} of the largest logit"
+    return Check("F03", spread <= 1e-4, "fail", sentence)
+
+
+def _scale(logits: Tensor) -> Tensor:
+    return logits.abs().max().clamp_min(1.0)
+
+
+def _logits_not_probabilities(evidence: Evidence) -> Check:
+    logits = evidence.logits
+    sums = (logits.sum(1) - 1).abs().max() <= 1e-4
+    simplex = bool(sums & (logits >= 0).all() & (logits <= 1 + 1e-6).all())
+    said = "the model returns probabilities, not logits: gradients vanish where it is sure"
+    return Check("F04", not simplex, "warn", said if simplex else "the model returns logits")
+
+
+def _gradients(evidence: Evidence) -> Check:
+    half = evidence.problem.clip((evidence.problem.x + evidence.adv) / 2)
+    share = 0.0
+    for gradient in (evidence.gradient, evidence.slope(half)):
+        dead = ~gradient.isfinite().flatten(1).all(1) | (gradient == 0).flatten(1).all(1)
+        share = max(share, dead.double().mean().item())
+    sentence = f"the gradient vanishes or is not finite on {share:.1%} of the images"
+    return Check("F05", share == 0, "fail" if share > 0.01 else "warn", sentence)
+
+
+def _finite_differences(evidence: Evidence) -> Check:
+    """Along the gradient, by a step that should change the logit difference by 0.2 % of its size."""
+    problem, gradient = evidence.problem, evidence.gradient
+    length = distance(gradient, 2.0)
+    live = length > 0
+    if not bool(live.any()):
+        return Check("F06", False, "fail", "there is no gradient to compare with finite differences")
+    change = 1e-3 * problem.margin(evidence.logits).abs().clamp_min(0.1)
+    step = gradient * per_sample(change / length.clamp_min(1e-30) ** 2, gradient)
+    measured = problem.margin(evidence.ask(problem.x + step)) - problem.margin(evidence.ask(problem.x - step))
+    off = ((measured / (2 * change) - 1).abs() > 0.1)[live].double().mean().item()
+    sentence = f"the gradient disagrees with finite differences on {off:.1%} of the images"
+    return Check("F06", off <= 0.1, "fail" if off > 0.5 else "warn", sentence)
+
+
+def _batch_invariant(evidence: Evidence) -> Check:
+    single = torch.cat([evidence.ask(image.unsqueeze(0)) for image in evidence.problem.x])
+    off = float((single - evidence.logits).abs().max() / _scale(evidence.logits))
+    sentence = f"answers one at a time and as a batch differ by {off:.1e} of the largest logit"
+    return Check("F07", off <= 1e-4, "fail" if off > 1e-2 else "warn", sentence)
+
+
+def _scaled(evidence: Evidence) -> Check:
+    margin = evidence.problem.margin(evidence.logits).abs().median().item()
+    sentence = f"the median logit difference is {margin:.3g}"
+    return Check(
+        "F18", margin <= 100, "warn", sentence + ("" if margin <= 100 else ": the softmax saturates")
+    )
+
+
+def _silent(evidence: Evidence) -> Check:
+    result = evidence.result
+    best = result.best_optim_distances[result.norm_key]
+    worse = int((best < result.distance * (1 - 1e-4)).sum())
+    missed = int((best.isfinite() & result.where(Outcome.NOT_FOUND)).sum())
+    sentence = f"on {worse} images the attack passed a better example than it returned, {missed} of them lost"
+    return Check("F08", worse == 0, "fail" if missed or worse > 0.01 * result.n else "warn", sentence)
+
+
+def _complete(evidence: Evidence) -> Check:
+    result = evidence.result
+    missed = int(result.where(Outcome.NOT_FOUND).sum())
+    attacked = result.n - int(result.where(Outcome.ALREADY_WRONG).sum())
+    sentence = (
+        f"the attack failed on {missed} of {attacked} images although it could change them without limit"
+    )
+    return Check("F09", missed == 0, "fail" if missed > 0.05 * attacked else "warn", sentence)
+
+
+def _converged(evidence: Evidence) -> Check:
+    result = evidence.result
+    attacked = ~result.where(Outcome.ALREADY_WRONG)
+    late, end = (column[attacked].median().item() for column in (result.late, result.distance))
+    gain = 0.0 if end == late else 1 - end / late
+    sentence = f"the last quarter of the steps lowered the median distance by {gain:.1%}"
+    return Check("F10", gain <= 0.02, "warn", sentence)
+
+
+def _beaten(evidence: Evidence, delta: Tensor) -> float:
+    logits = evidence.ask(evidence.problem.clip(evidence.problem.x + delta))
+    return evidence.problem.fooled(logits).double().mean().item()
+
+
+def _beats_noise(evidence: Evidence) -> Check:
+    generator = torch.Generator().manual_seed(evidence.seed)
+    norm = evidence.result.norm
+    share = max(
+        _beaten(evidence, random_perturbation(evidence.problem, evidence.budget(), norm, generator))
+        for _ in range(5)
+    )
+    sentence = f"random noise of 95 % of the size fools {share:.1%} of the images"
+    return Check("F14", share <= 0.005, "fail" if share > 0.05 else "warn", sentence)
+
+
+def _beats_one_step(evidence: Evidence) -> Check:
+    delta = steepest(evidence.gradient, evidence.problem, evidence.budget(), evidence.result.norm)
+    share = _beaten(evidence, delta)
+    sentence = f"a single gradient step of 95 % of the size fools {share:.1%} of the images"
+    return Check("F15", share <= 0.02, "fail" if share > 0.1 else "warn", sentence)
+
+
+ALWAYS: tuple[Callable[[Evidence], Check], ...] = (
+    _reproduced,
+    _consistent,
+    _deterministic,
+    _logits_not_probabilities,
+    _gradients,
+    _finite_differences,
+    _batch_invariant,
+    _scaled,
+)
+"""Checks of any attack."""
+MINIMUM: tuple[Callable[[Evidence], Check], ...] = (
+    _silent,
+    _complete,
+    _converged,
+    _beats_noise,
+    _beats_one_step,
+)
+"""Checks of attacks that look for the smallest perturbation."""
