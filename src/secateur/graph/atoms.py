@@ -1,4 +1,4 @@
-"""Atoms: one for each index of each dimension of each parameter, and everything that is known to join them."""
+"""Atoms: one for each index of each dimension of each parameter, and what joins them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

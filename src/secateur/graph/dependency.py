@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.graph import explain as _explain
 from secateur.graph import views as _views
@@ -81,8 +79,8 @@ def as_arguments(named: dict[str, Tensor]) -> Any:
 class DependencyGraph:
     """Which channels of a model can only be removed together, and why.
 
-    ``groups`` can be pruned; ``frozen`` cannot, each with the operation and source line that says so; ``ties`` are
-    counts that must stay equal (heads, groups of a normalisation, halves of a gate).
+    ``groups`` can be pruned; ``frozen`` cannot, each with the operation and source line that says so;
+    ``ties`` are counts that must stay equal (heads, groups of a normalisation, halves of a gate).
     """
 
     model: nn.Module = field(repr=False)
@@ -100,7 +98,7 @@ class DependencyGraph:
 
     @property
     def layers(self) -> list["_views.Layer"]:
-        """Parameterised operations in order, each with its input side f⁻ and output side f⁺ (thesis 3.2)."""
+        """Steps in the order in which they ran, each with its sides f⁻ and f⁺ (thesis 3.2)."""
         return _views.layers(self)
 
     def dependency_matrix(self) -> "_views.BoolArray":
@@ -122,15 +120,3 @@ class DependencyGraph:
     def to_json(self) -> dict[str, Any]:
         """Groups, frozen channels and shares as plain data."""
         return _explain.to_json(self)
-
-
-__all__ = [
-    "DependencyGraph",
-    "InputSpec",
-    "as_arguments",
-    "fresh_inputs",
-    "np",
-    "spec_of",
-    "tree_flatten",
-    "tree_unflatten",
-]

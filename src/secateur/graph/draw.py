@@ -13,9 +13,20 @@ from secateur.graph.views import Layer, dependency_matrix, layers
 if TYPE_CHECKING:
     from secateur.graph.dependency import DependencyGraph
 
-_COLOURS = (
-    ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#5f9ea0", "#b5651d", "#7b8f3a"]
-)
+_COLOURS = [
+    "#4269d0",
+    "#efb118",
+    "#ff725c",
+    "#6cc5b0",
+    "#3ca951",
+    "#ff8ab7",
+    "#a463f2",
+    "#97bbf5",
+    "#9c6b4e",
+    "#5f9ea0",
+    "#b5651d",
+    "#7b8f3a",
+]
 _ROW, _LEFT, _BOX = 34, 250, 92
 
 
@@ -67,7 +78,8 @@ def _layer(number: int, layer: Layer, colours: dict[int, str]) -> str:
     ):
         colour = colours.get(side, "#d5d5d5")
         parts.append(
-            f'<rect x="{x}" y="{top + 2}" width="{_BOX}" height="24" rx="5" fill="{colour}" fill-opacity="0.75"/>'
+            f'<rect x="{x}" y="{top + 2}" width="{_BOX}" height="24" rx="5" fill="{colour}" '
+            'fill-opacity="0.75"/>'
             f'<text x="{x + _BOX / 2}" y="{middle + 3}" text-anchor="middle">{len(channels) or "–"}</text>'
         )
     if layer.coupled:
@@ -87,7 +99,8 @@ def _edges(steps: list[Layer]) -> str:
             x2, y2 = _LEFT, _ROW * (number + 1) + 10
             if number == source + 1:
                 parts.append(
-                    f'<path d="M{x1 - _BOX / 2} {y1 + 8} L{x2 + _BOX / 2} {y2 - 8}" stroke="#999" fill="none"/>'
+                    f'<path d="M{x1 - _BOX / 2} {y1 + 8} L{x2 + _BOX / 2} {y2 - 8}" '
+                    'stroke="#999" fill="none"/>'
                 )
             else:
                 bulge = x1 + 30 + 14 * min(number - source, 18)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from secateur.graph.atoms import Atoms, Axis, Reason
 from secateur.graph.labels import IntArray
@@ -12,8 +13,9 @@ from secateur.graph.labels import IntArray
 class Member:
     """One dimension of one parameter or buffer that loses indices with a group.
 
-    ``indices[i]`` along dimension ``dim`` of ``tensor`` belongs to channel ``channels[i]`` of the group. ``role`` is
-    ``out`` where the layer produces the channel, ``in`` where it sums over it, ``with`` where it only goes along.
+    ``indices[i]`` along dimension ``dim`` of ``tensor`` belongs to channel ``channels[i]`` of the group.
+    ``role`` is ``out`` where the layer produces the channel, ``in`` where it sums over it, ``with`` where
+    it only goes along.
     """
 
     tensor: str
@@ -30,8 +32,8 @@ class Member:
 class Group:
     """Channels, across parameters, that can only be removed together.
 
-    ``cells[c]`` is the number of the cell of channel ``c``: the channels of one cell are interchangeable, those of
-    different cells (heads, halves of a gate, groups of a normalisation) each keep their own count.
+    ``cells[c]`` is the number of the cell of channel ``c``: the channels of one cell are interchangeable,
+    those of different cells (heads, halves of a gate, groups of a normalisation) each keep their own count.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a tie: ``fixed`` positions that always stay, and cells with how often each channel occurs."""
+    """One row of a tie: ``fixed`` positions that always stay, and cells with the occurrences of each channel."""
 
     fixed: int
     cells: tuple[tuple[int, int], ...]
@@ -70,12 +72,12 @@ class Frozen:
     indices: dict[str, IntArray] = field(default_factory=dict, repr=False, compare=False)
 
 
-def mix(values: IntArray) -> IntArray:
+def mix(values: IntArray) -> npt.NDArray[np.uint64]:
     """A fixed 64-bit scrambling (splitmix64): sums of scrambled numbers identify multisets."""
     z = (values.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))  # type: ignore[no-any-return]
+    return z ^ (z >> np.uint64(31))
 
 
 def resolve_rows(atoms: Atoms, component: IntArray) -> list[tuple[IntArray, Reason]]:
@@ -130,7 +132,7 @@ def frozen_components(atoms: Atoms, component: IntArray) -> dict[int, Reason]:
     return reasons
 
 
-def _partition(ids: IntArray, signature: IntArray, first: IntArray) -> list[IntArray]:
+def _partition(ids: IntArray, signature: npt.NDArray[np.uint64], first: IntArray) -> list[IntArray]:
     """Components with the same signature together, in order of their first atom."""
     together: dict[int, list[int]] = {}
     for number in ids[np.argsort(first[ids], kind="stable")]:

@@ -1,9 +1,9 @@
 """Which channel each index of a tensor belongs to, and how data movement carries that along.
 
-A *factor* is an integer array that broadcasts against a tensor: the element at a position belongs to the atoms that
-the tensor's factors hold there, and disappears when any of them does. -1 marks a constant position that no channel
-owns. Joint factors (heads x width) vary along several dimensions; ``column`` is the one that shrinks, the others are
-rows that all keep equally many.
+A *factor* is an integer array that broadcasts against a tensor: the element at a position belongs to the
+atoms that the tensor's factors hold there, and disappears when any of them does. -1 marks a constant
+position that no channel owns. Joint factors (heads x width) vary along several dimensions; ``column`` is
+the one that shrinks, the others are rows that all keep equally many.
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,9 @@ class Factor:
 class Marks:
     """What is known of a tensor: its factors, and the dimensions whose positions carry no meaning.
 
-    ``free`` dimensions hold the same content at every position (fills, broadcasts), so that they may take any size.
-    ``weight`` is true for parameters and for views and element-wise functions of parameters alone.
+    ``free`` dimensions hold the same content at every position (fills, broadcasts), so that they may take
+    any size. ``weight`` is true for parameters and for views and element-wise functions of parameters
+    alone.
     """
 
     shape: Shape

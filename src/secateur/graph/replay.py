@@ -1,7 +1,8 @@
 """Runs a tape again, in float64, with other parameters, and with removed channels masked to zero.
 
-Masks are applied to the result of every operation, so that activations with f(0) ≠ 0 are covered. Where an operation
-takes statistics over the channels themselves (layer norm, softmax, mean), it runs on the kept channels alone.
+Masks are applied to the result of every operation, so that activations with f(0) ≠ 0 are covered. Where an
+operation takes statistics over the channels themselves (layer norm, softmax, mean), it runs on the kept
+channels alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ def widen(thing: Any) -> Any:
     return thing
 
 
-class WideRecorder(Recorder):
+class WideRecorder(Recorder):  # type: ignore[no-untyped-call]
     """Records a run in float64: casts to narrower types on the way are widened too."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -132,9 +133,7 @@ def replay(
         if masks is not None and position < len(masks.pruned.calls):
             twin = masks.pruned.calls[position]
         results = _run(call, twin, values, masks, position)
-        for number, result in zip(call.outputs, results, strict=True):
-            if number is not None:
-                values[number] = result
+        values.update((out, item) for out, item in zip(call.outputs, results, strict=True) if out is not None)
         if watch is not None:
             watch(position, call, results)
         for number in last.get(position, ()):

@@ -1,7 +1,8 @@
 """What a model did, as plain data: the ATen operations of one forward pass, in order.
 
-The model runs once, in eval mode, without gradients, under a dispatch mode that writes every operation down with
-the module that was running and the line of the model's source that asked for it. Activations are not kept.
+The model runs once, in eval mode, without gradients, under a dispatch mode that writes every operation down
+with the module that was running and the line of the model's source that asked for it. Activations are not
+kept.
 """
 
 import sys
@@ -35,8 +36,8 @@ class Ref:
 class Value:
     """A tensor that occurred: its shape, where it came from, and whose memory it shares.
 
-    ``kind`` is ``parameter``, ``buffer``, ``input``, ``constant`` (a tensor the tape knows nothing about) or
-    ``result``. ``root`` is the first value that owns the same memory.
+    ``kind`` is ``parameter``, ``buffer``, ``input``, ``constant`` (a tensor the tape knows nothing about)
+    or ``result``. ``root`` is the first value that owns the same memory.
     """
 
     shape: tuple[int, ...]
@@ -103,11 +104,11 @@ def collect(thing: Any, found: list[int]) -> None:
             collect(item, found)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every operation that runs while it is active."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.stack: list[str] = [""]
         self._names = {module: name for name, module in model.named_modules()}

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils._pytree import tree_flatten
 
 from secateur.errors import UserError
@@ -86,8 +86,8 @@ class Tracer:
 def trace(model: nn.Module, example_inputs: Any) -> DependencyGraph:
     """Find out which channels of a model can only be removed together.
 
-    The model runs once, in eval mode, without gradients; its parameters, buffers, modes and hooks are as before
-    afterwards.
+    The model runs once, in eval mode, without gradients; its parameters, buffers, modes and hooks are as
+    before afterwards.
 
     Args:
         model: any module that runs.
@@ -132,7 +132,7 @@ def check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise UserError(f"expected a torch.nn.Module, got {type(model).__name__}")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if isinstance(tensor, UninitializedTensorMixin):
             raise UserError(f"parameter '{name}' has no shape yet", hint="run the lazy model once before")
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError("a TorchScript module cannot be pruned", hint="pass the original module")
@@ -246,6 +246,3 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def input_leaves(example_inputs: Any) -> list[Tensor]:
     """The tensors among example inputs."""
     return [leaf for leaf in tree_flatten(example_inputs)[0] if isinstance(leaf, Tensor)]
-
-
-__all__ = ["Tracer", "np", "trace"]

@@ -1,4 +1,4 @@
-"""The thesis' objects as views on the graph: layers with f⁻ and f⁺, the dependency matrix D, the grouping matrix G."""
+"""The thesis' objects as views on the graph: layers (f⁻, f⁺), the matrices D and G."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,30 @@ BoolArray = npt.NDArray[np.bool_]
 
 _MOVES = frozenset(
     f"aten::{name}"
-    for name in ["view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "clone", "detach", "alias", "_to_copy", "slice", "select", "split", "split_with_sizes", "unbind", "contiguous", "empty", "copy_", "lift_fresh"]
+    for name in [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "clone",
+        "detach",
+        "alias",
+        "_to_copy",
+        "slice",
+        "select",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "contiguous",
+        "empty",
+        "copy_",
+        "lift_fresh",
+    ]
 )
 
 
@@ -23,8 +46,8 @@ _MOVES = frozenset(
 class Layer:
     """One step of the network: a leaf module, or an operation outside of any leaf module.
 
-    ``inputs`` (f⁻) and ``outputs`` (f⁺) are the components of channels on each side; ``sources`` are the numbers of
-    the layers whose outputs it reads.
+    ``inputs`` (f⁻) and ``outputs`` (f⁺) are the components of channels on each side; ``sources`` are the
+    numbers of the layers whose outputs it reads.
     """
 
     name: str
@@ -35,7 +58,7 @@ class Layer:
 
     @property
     def coupled(self) -> bool:
-        """Whether f⁻ and f⁺ share channels, so that they are pruned by one scheme (intra-layer dependency)."""
+        """Whether f⁻ and f⁺ share channels, so that one scheme prunes them (intra-layer dependency)."""
         return bool(self.inputs & self.outputs)
 
 
@@ -103,8 +126,9 @@ def _channels(
 def dependency_matrix(graph: "DependencyGraph") -> BoolArray:
     """D over the sides f₁⁻, f₁⁺, f₂⁻, f₂⁺, … (index 2i for f⁻ of layer i, 2i + 1 for its f⁺).
 
-    Entries are set by inter-layer dependencies (the output of one layer is the input of the next) and by intra-layer
-    ones (both sides of a layer are pruned by one scheme), Eq. 3.1–3.2 and Algorithm 2 of the thesis.
+    Entries are set by inter-layer dependencies (the output of one layer is the input of the next) and by
+    intra-layer ones (both sides of a layer are pruned by one scheme), Eq. 3.1–3.2 and Algorithm 2 of the
+    thesis.
     """
     sides = layers(graph)
     matrix = np.zeros((2 * len(sides), 2 * len(sides)), dtype=bool)
@@ -117,7 +141,7 @@ def dependency_matrix(graph: "DependencyGraph") -> BoolArray:
 
 
 def grouping_matrix(graph: "DependencyGraph") -> BoolArray:
-    """G: two sides are in one group if dependencies lead from one to the other (Algorithm 1 of the thesis)."""
+    """G: two sides are in one group if dependencies lead from one to the other (thesis, Algorithm 1)."""
     matrix = dependency_matrix(graph)
     _, label = connected_components(csr_matrix(matrix), directed=False)
     together: BoolArray = label[:, None] == label[None, :]

@@ -22,18 +22,18 @@ from secateur.pruning.verify import Proof, verify
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What surgery did. Counts are before and after; MACs are those of one forward pass of the example inputs.
+    """What surgery did: counts before and after; MACs are those of one pass of the example inputs.
 
-    ``max_error`` and ``gradient_error`` are the proof's (``None`` if it was not asked for); ``redefined`` lists
-    operations (norms over channels, softmax, means) that now take their statistics over the kept channels;
-    ``notes`` say what could not be done as asked, and why.
+    ``max_error`` and ``gradient_error`` are the proof's (``None`` if it was not asked for);
+    ``changed_by_design`` lists operations (norms over channels, softmax, means) that now take their
+    statistics over the kept channels; ``notes`` say what could not be done as asked, and why.
     """
 
     parameters_before: int
-    parameters: int
+    parameters_after: int
     macs_before: int
-    macs: int
-    groups: int
+    macs_after: int
+    groups_pruned: int
     channels_before: int
     channels: int
     sparsity_requested: float
@@ -41,30 +41,31 @@ class PruneReport:
     verified: bool
     max_error: float | None
     gradient_error: float | None
-    redefined: tuple[str, ...]
+    changed_by_design: tuple[str, ...]
     notes: tuple[str, ...]
     plan: Plan
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the plan itself, of which only the fingerprint."""
         data = {key: value for key, value in vars(self).items() if key != "plan"}
-        data |= {"redefined": list(self.redefined), "notes": list(self.notes)}
+        data |= {"changed_by_design": list(self.changed_by_design), "notes": list(self.notes)}
         return {"schema_version": 1, **data, "plan": self.plan.fingerprint}
 
     def __str__(self) -> str:
-        share = self.parameters / max(self.parameters_before, 1)
+        share = self.parameters_after / max(self.parameters_before, 1)
         proof = f"proved to {self.max_error:.1e}" if self.verified else "not verified"
         return (
-            f"parameters {self.parameters_before:,} → {self.parameters:,} ({share:.1%}), "
-            f"MACs {self.macs_before:,} → {self.macs:,}, {self.groups} groups, {proof}"
+            f"parameters {self.parameters_before:,} → {self.parameters_after:,} ({share:.1%}), "
+            f"MACs {self.macs_before:,} → {self.macs_after:,}, {self.groups_pruned} groups, {proof}"
         )
 
 
 def apply(model: nn.Module, plan: Plan, *, example_inputs: Any = None, verify: bool = True) -> PruneReport:
     """Remove what the plan says, in place, and prove the result.
 
-    The pruned network must compute what the dense one does with the removed channels masked after every operation
-    (float64, fresh inputs, 1e-10, input gradients too). A group that fails is left whole, and the report says why.
+    The pruned network must compute what the dense one does with the removed channels masked after every
+    operation (float64, fresh inputs, 1e-10, input gradients too). A group that fails is left whole, and the
+    report says why.
 
     Args:
         model: of the architecture the plan was made for, unpruned.
@@ -160,10 +161,10 @@ def _report(
     removed = sum(cut.channels - cut.kept for cut in plan.cuts)
     return PruneReport(
         parameters_before=before,
-        parameters=sum(prod(parameter.shape) for parameter in model.parameters()),
+        parameters_after=sum(prod(parameter.shape) for parameter in model.parameters()),
         macs_before=tape_macs(graph.tape),
-        macs=tape_macs(pruned),
-        groups=len(plan.cuts),
+        macs_after=tape_macs(pruned),
+        groups_pruned=len(plan.cuts),
         channels_before=channels,
         channels=channels - removed,
         sparsity_requested=plan.sparsity,
@@ -171,7 +172,7 @@ def _report(
         verified=proof is not None,
         max_error=proof.error if proof is not None else None,
         gradient_error=proof.gradient_error if proof is not None else None,
-        redefined=proof.redefined if proof is not None else (),
+        changed_by_design=proof.changed_by_design if proof is not None else (),
         notes=plan.notes,
         plan=replace(plan, graph=None),
     )

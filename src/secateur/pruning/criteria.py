@@ -19,7 +19,8 @@ def l1(
         group: channels of ``model`` that can only go together.
         model: where the weights are.
         generator: unused; every criterion takes one.
-        reduction: how the layers of a group are combined: mean, sum, max, or first (the first layer decides).
+        reduction: how the layers of a group are combined: mean, sum, max, or first (its first layer
+            decides).
 
     Returns:
         One float64 score per channel, shape [C].

@@ -1,4 +1,4 @@
-"""A plan: which indices of which parameters go. Plain data; it can be read, stored and replayed on a fresh module."""
+"""A plan: which indices of which parameters go, as plain data that a fresh module can replay."""
 
 import hashlib
 import json
@@ -48,8 +48,8 @@ class Repair:
 class Plan:
     """Everything needed to prune a module of the architecture it was made for.
 
-    ``shapes`` are the parameters and buffers it expects; ``cuts`` say what each group loses; ``notes`` say in words
-    what could not be done as asked.
+    ``shapes`` are the parameters and buffers it expects; ``cuts`` say what each group loses; ``notes`` say
+    in words what could not be done as asked.
     """
 
     criterion: str
@@ -145,7 +145,7 @@ class Plan:
             raise UserError("this is not a pruning plan", hint="expected the JSON that Plan.to_json() gives")
         if data.get("schema_version") != SCHEMA_VERSION:
             raise UserError(
-                f"the plan has schema version {data.get('schema_version')}, this program reads {SCHEMA_VERSION}",
+                f"the plan has schema version {data.get('schema_version')}, not {SCHEMA_VERSION}",
                 hint="use the version of secateur that wrote it",
             )
         try:

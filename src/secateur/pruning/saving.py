@@ -32,19 +32,24 @@ def history(model: nn.Module) -> tuple[Plan, ...]:
     return tuple(Plan.from_json(json.loads(text)) for text in model.__dict__.get(_PLANS, ()))
 
 
-def save(model: nn.Module, folder: str | Path, *, card: str = "") -> Path:
+def save(model: nn.Module, folder: str | Path, *, card: str = "", overwrite: bool = False) -> Path:
     """Write ``plan.json``, ``weights.safetensors`` and a card, from which ``load`` rebuilds the model.
 
     Args:
         model: a model pruned with ``apply`` or ``prune`` (or untouched: its history is then empty).
         folder: created if missing.
         card: text to put into the card, in Markdown.
+        overwrite: whether files of the same names may be replaced.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or holds a network already.
     """
     plans = history(model)
     target = Path(folder)
+    if not overwrite and (target / _PLAN_FILE).exists():
+        raise UserError(
+            f"'{folder}' holds a saved network already", hint="choose another folder or overwrite=True"
+        )
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors(model).items()
     }
@@ -73,7 +78,8 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
         factory: returns a fresh, unpruned module of the original class and size.
 
     Raises:
-        UserError: a file is missing, truncated or changed, the class is another one, or the rebuilt network does
+        UserError: a file is missing, truncated or changed, the class is another one, or the rebuilt network
+        does
             not compute what the saved one did.
     """
     source = Path(folder)
@@ -191,14 +197,10 @@ def _card(model: nn.Module, plans: tuple[Plan, ...], text: str) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = ["# A pruned network", "", f"Class `{type(model).__name__}`, {parameters:,} parameters.", ""]
     for number, plan in enumerate(plans, start=1):
-        before = (
-            plan.count_after(set())
-            if not plan.shapes
-            else sum(_size(shape) for shape in plan.shapes.values())
-        )
+        removed = sum(cut.channels - cut.kept for cut in plan.cuts)
         lines += [
-            f"Round {number}: criterion {plan.criterion}, sparsity {plan.sparsity:g} ({plan.scope}), seed {plan.seed}; "
-            f"{len(plan.cuts)} groups lost channels; {before:,} numbers before.",
+            f"Round {number}: criterion {plan.criterion}, sparsity {plan.sparsity:g} ({plan.scope}), "
+            f"seed {plan.seed}; {len(plan.cuts)} groups lost {removed:,} channels.",
             *(f"- {note}" for note in plan.notes),
             "",
         ]
@@ -213,10 +215,3 @@ def _card(model: nn.Module, plans: tuple[Plan, ...], text: str) -> str:
         *([text, ""] if text else []),
     ]
     return "\n".join(lines)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -53,8 +53,8 @@ def plan(
 
     Args:
         graph: from ``trace``.
-        criterion: a registered name (l1, random) or a function ``score(group, model, generator=, reduction=)``
-            that returns one score per channel; the smallest go.
+        criterion: a registered name (l1, random) or a function ``score(group, model, generator=,
+            reduction=)`` that returns one score per channel; the smallest go.
         sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
             max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
         scope: ``local``: every group loses that fraction.
@@ -63,7 +63,8 @@ def plan(
         reduction: how the scores of the layers of one group are combined.
 
     Raises:
-        UserError: a bad sparsity, name or scope, a model that changed since the trace, or nothing that can go.
+        UserError: a bad sparsity, name or scope, a model that changed since the trace, or nothing that can
+        go.
     """
     fraction = check_sparsity(sparsity)
     if scope not in SCOPES:

@@ -1,8 +1,8 @@
 """Rules: how each family of operations carries labels from its arguments to its results.
 
-A rule is a function ``rule(tracer, call) -> Marks | tuple of Marks``, registered for ATen names without namespace and
-overload (``"view"``); in-place variants (``"relu_"``) use the rule of the plain name. An operation without a rule
-freezes every label that reaches it.
+A rule is a function ``rule(tracer, call) -> Marks | tuple of Marks``, registered for ATen names without
+namespace and overload (``"view"``); in-place variants (``"relu_"``) use the rule of the plain name. An
+operation without a rule freezes every label that reaches it.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,18 @@ def find(name: str) -> Rule | None:
     return RULES.get(name) or RULES.get(name.rstrip("_"))
 
 
-from secateur.graph.rules import contract, move, norm, pointwise, reduce, spatial  # noqa: E402
+from secateur.graph.rules import arrange, contract, move, norm, pointwise, reduce, spatial  # noqa: E402
 
-__all__ = ["RULES", "Rule", "contract", "find", "move", "norm", "pointwise", "reduce", "rule", "spatial"]
+__all__ = [
+    "RULES",
+    "Rule",
+    "arrange",
+    "contract",
+    "find",
+    "move",
+    "norm",
+    "pointwise",
+    "reduce",
+    "rule",
+    "spatial",
+]

@@ -1,6 +1,7 @@
 """Contractions join what they sum over and pass the rest on: matrix products and convolutions.
 
-A contraction is an element-wise product in the space of all its letters followed by a sum, and is treated as that.
+A contraction is an element-wise product in the space of all its letters followed by a sum, and is treated
+as that.
 """
 
 from collections.abc import Sequence

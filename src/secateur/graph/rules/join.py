@@ -1,4 +1,4 @@
-"""What happens when labelled tensors meet element by element, and when they are reduced: shared by all rules."""
+"""How labelled tensors meet element by element, and how they are reduced: shared by all rules."""
 
 from itertools import zip_longest
 

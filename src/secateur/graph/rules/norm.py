@@ -1,4 +1,4 @@
-"""Normalisation layers: per-channel ones join their parameters, the others also depend on which channels remain."""
+"""Normalisation: layers join their parameters; some also depend on which channels remain."""
 
 from typing import Any
 
