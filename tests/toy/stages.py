@@ -1,11 +1,12 @@
 """Stages that do arithmetic instead of training, for tests of everything around the stages.
 
-The behaviour of a cell is chosen by environment variables, so that it reaches worker processes:
-TOY_SLEEP (seconds per step), TOY_FAIL / TOY_DIE / TOY_DIE_ONCE (text that occurs in a cell's label),
-TOY_FAULT ("point:n": die at the n-th time a process reaches that fault point), TOY_TRACE (a file that gets a
-line per executed cell).
+The behaviour of a cell is chosen by environment variables, so that it reaches worker processes. TOY_FAIL,
+TOY_DIE, TOY_DIE_ONCE and TOY_DISK_FULL hold a text that occurs in a cell's label. TOY_SLEEP: seconds a step.
+TOY_FORGETS: a broken variant that counts a step twice. TOY_FAULT="point:n": die at the n-th time that a
+process reaches this fault point. TOY_TRACE: a file that gets a line per executed cell.
 """
 
+import errno
 import json
 import os
 import signal
@@ -37,6 +38,8 @@ def execute(study, cell, store, *, on_progress):
         raise ArithmeticError("this toy breaks")
     if (text := os.environ.get("TOY_DIE")) and text in cell.label:
         os._exit(7)
+    if (text := os.environ.get("TOY_DISK_FULL")) and text in cell.label:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if (text := os.environ.get("TOY_DIE_ONCE")) and text in cell.label:
         marker = store.root / "logs" / f"died-{cell.id}"
         if not marker.exists():
@@ -59,6 +62,8 @@ def _work(cell, store, above, on_progress):
     while step < STEPS:
         time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
         step, state = step + 1, (state * 31 + cell.seed + step) % 1_000_003
+        if step == 2 and "TOY_FORGETS" in os.environ:
+            state = (state * 31 + cell.seed + step) % 1_000_003
         fresh = kept.with_suffix(f".{os.getpid()}")
         fresh.write_text(json.dumps([step, state]))
         fresh.replace(kept)

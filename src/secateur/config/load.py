@@ -81,7 +81,7 @@ def _validated(source: Source) -> Study:
 
 
 def _expanded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with their short spellings written out: ``data: digits``, ``plain: resnet18``, ``ddn:``."""
+    """The settings with short spellings written out: ``data: digits``, ``plain: resnet18``, ``ddn:``."""
     full = {key: value for key, value in data.items() if not key.startswith("x-")}
     if isinstance(full.get("data"), str):
         full["data"] = {"spec": full["data"]}

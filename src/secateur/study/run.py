@@ -14,7 +14,7 @@ from secateur.errors import ExitCode, UserError
 from secateur.store import Store
 from secateur.study.board import Board, make_board
 from secateur.study.cost import Clock
-from secateur.study.plan import Plan
+from secateur.study.planning import Plan
 from secateur.study.signals import Stop, stop_signals
 
 POLL_SECONDS = 0.2

@@ -1,0 +1,137 @@
+"""Kill a run anywhere, run it again, and compare with one that was never killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from secateur.store import Store
+from secateur.store.faults import POINTS
+from toy.study import run_toy, science
+
+RUNNER = "import sys; from toy.study import run_toy; sys.exit(run_toy(sys.argv[1], jobs=2).exit_code)"
+
+
+def start(out, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(out)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert run_toy(out).exit_code == 0
+    return science(out)
+
+
+def assert_completes(out, whole):
+    outcome = run_toy(out)
+    assert outcome.exit_code == 0
+    assert science(out) == whole
+    outcome.store.gc()
+    assert not list((out / "tmp").iterdir())
+    assert not list(out.glob("*.tmp"))
+    assert not list((out / "scratch").iterdir())
+
+
+def workers_of(out):
+    listing = subprocess.run(
+        ["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    return [line for line in listing.splitlines() if str(out) in line and "engine.process" in line]
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_run_killed_at_a_random_moment_completes_with_the_same_records(tmp_path, whole, round_):
+    out = tmp_path / "run"
+    draw = random.Random(round_)
+    process = start(out, TOY_SLEEP="0.02")
+    deadline = time.monotonic() + 10
+    while not (out / "study.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(draw.uniform(0.1, 0.9))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert_completes(out, whole)
+
+
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_a_worker_killed_while_it_writes_changes_nothing(tmp_path, whole, point, monkeypatch):
+    out = tmp_path / "run"
+    monkeypatch.setenv("TOY_FAULT", f"{point}:2")
+    run_toy(out, jobs=2)
+    monkeypatch.delenv("TOY_FAULT")
+    assert_completes(out, whole)
+
+
+@pytest.mark.parametrize("point", ["study.written", "study.replaced"])
+def test_a_runner_killed_while_it_begins_can_begin_again(tmp_path, whole, point):
+    out = tmp_path / "run"
+    runner = f"import toy.stages; {RUNNER}"
+    process = subprocess.run(
+        [sys.executable, "-c", runner, str(out)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TOY_FAULT": f"{point}:1"},
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert_completes(out, whole)
+
+
+def test_every_fault_point_is_reached(tmp_path, monkeypatch):
+    from secateur.store import faults
+
+    reached = set()
+    end = faults.listen(reached.add)
+    out = tmp_path / "run"
+    run_toy(out)
+    store = Store.open(out)
+    victim = store.cells[-1].id
+    (out / "cells" / victim[:2] / victim / "record.json").write_text("{")
+    store.repair()
+    store.commit(victim, {**store.cells[-1].to_json(), "status": "ok"}, {"state.json": b"1"})
+    end()
+    assert reached == set(POINTS)
+
+
+def test_no_worker_outlives_its_runner(tmp_path):
+    out = tmp_path / "run"
+    process = start(out, TOY_SLEEP="0.5")
+    deadline = time.monotonic() + 10
+    while not workers_of(out) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers_of(out)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 5
+    while workers_of(out) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not workers_of(out)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_process_that_is_asked_to_stop_says_so_with_its_exit_code(tmp_path, whole, number, code):
+    out = tmp_path / "run"
+    process = start(out, TOY_SLEEP="0.2")
+    deadline = time.monotonic() + 10
+    while not list(out.glob("cells/*/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(timeout=10) == code
+    assert not workers_of(out)
+    assert_completes(out, whole)
+
+
+def test_the_comparison_notices_a_wrong_record(tmp_path, whole, monkeypatch):
+    """The broken variant: a resumed cell that forgets the step at which it was interrupted."""
+    out = tmp_path / "run"
+    monkeypatch.setenv("TOY_FORGETS", "1")
+    run_toy(out)
+    assert science(out).keys() == whole.keys()
+    assert science(out) != whole

@@ -1,0 +1,244 @@
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from secateur import study as study_room
+from secateur.config import parse_study
+from secateur.errors import ExitCode, UserError
+from secateur.store import Store
+from secateur.study import plan, run_plan
+from toy.study import EXECUTE, FACTS, SMALL, run_toy, science, small_plan
+
+TWO = SMALL.replace("[0, 0.5]", "[0, 0.25, 0.5]").replace("images: 20", "images: 20\nseeds: [0, 1]")
+
+
+def kinds(events):
+    return [event.kind for event in events]
+
+
+def test_a_study_runs_to_its_end(tmp_path):
+    events = []
+    outcome = run_toy(tmp_path / "run", on_event=events.append)
+    assert (outcome.exit_code, outcome.ok, outcome.failed) == (0, 8, {})
+    assert [record["status"] for record in outcome.records] == ["ok"] * 8
+    assert kinds(events)[0] == "begin"
+    assert kinds(events)[-1] == "end"
+    assert kinds(events).count("ok") == 8
+    assert events[-1].done == events[-1].total == 8
+
+
+def test_records_come_in_the_order_of_the_study(tmp_path):
+    outcome = run_toy(tmp_path / "run", jobs=2)
+    assert [record["id"] for record in outcome.records] == [cell.id for cell in small_plan().cells]
+
+
+def test_a_record_has_the_agreed_fields(tmp_path):
+    record = run_toy(tmp_path / "run").records[-1]
+    assert set(record) == {
+        *("schema_version", "id", "stage", "status", "parent", "axes", "role", "settings", "science"),
+        *("timing", "provenance", "artefacts", "error", "self_hash"),
+    }
+    assert set(record["axes"]) == {"model", "seed", "criterion", "sparsity", "arm", "attack"}
+    assert record["timing"]["seconds"] > 0
+
+
+def test_one_worker_and_two_give_the_same_records(tmp_path):
+    run_toy(tmp_path / "one", text=TWO, jobs=1)
+    run_toy(tmp_path / "two", text=TWO, jobs=2)
+    assert science(tmp_path / "one") == science(tmp_path / "two")
+    assert len(science(tmp_path / "one")) == len(small_plan(TWO).cells)
+
+
+def test_running_again_runs_nothing(tmp_path, monkeypatch):
+    run_toy(tmp_path / "run")
+    monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
+    outcome = run_toy(tmp_path / "run")
+    assert (outcome.exit_code, outcome.ok) == (0, 8)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_failing_cell_stops_only_its_descendants(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FAIL", "prune")
+    events = []
+    outcome = run_toy(tmp_path / "run", on_event=events.append)
+    assert outcome.exit_code == ExitCode.CELLS_FAILED
+    failed = [record for record in outcome.records if record["status"] == "failed"]
+    assert len(failed) == 4
+    broken = failed[0]["error"]
+    assert broken["sentence"] == "ArithmeticError: this toy breaks"
+    assert "in execute" in broken["traceback"]
+    assert all(record["error"]["sentence"].startswith("skipped, because") for record in failed[1:])
+    assert kinds(events).count("skipped") == 3
+
+
+def test_failed_cells_are_tried_again_by_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FAIL", "prune")
+    run_toy(tmp_path / "run")
+    monkeypatch.delenv("TOY_FAIL")
+    assert run_toy(tmp_path / "run").exit_code == 0
+    run_toy(tmp_path / "whole")
+    assert science(tmp_path / "run") == science(tmp_path / "whole")
+
+
+def test_another_study_in_the_folder_is_refused_with_the_difference(tmp_path):
+    run_toy(tmp_path / "run")
+    with pytest.raises(UserError, match=r"attacks\.ddn\.steps: 10 in the folder, 11 now") as caught:
+        run_toy(tmp_path / "run", overrides=["attacks.ddn.steps=11"])
+    assert caught.value.code == ExitCode.FOREIGN_FOLDER
+
+
+def test_settings_that_change_no_number_may_change_between_runs(tmp_path):
+    run_toy(tmp_path / "run")
+    outcome = run_toy(tmp_path / "run", overrides=["name=renamed", "epsilons=[0.1]", "batch_size=3"])
+    assert outcome.ok == 8
+    assert Store.open(tmp_path / "run").study["name"] == "renamed"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "edit", "empty", "artefact", "lost artefact"])
+def test_a_damaged_cell_is_quarantined_and_computed_afresh(tmp_path, damage):
+    out = tmp_path / "run"
+    run_toy(out)
+    whole = science(out)
+    cell = next(cell for cell in small_plan().cells if cell.stage == "prune")
+    folder = out / "cells" / cell.id[:2] / cell.id
+    record = folder / "record.json"
+    match damage:
+        case "truncate":
+            record.write_bytes(record.read_bytes()[:-40])
+        case "edit":
+            record.write_text(record.read_text().replace('"value"', '"valve"'))
+        case "empty":
+            record.unlink()
+        case "artefact":
+            (folder / "state.json").write_text("123456")
+        case "lost artefact":
+            (folder / "state.json").unlink()
+    events = []
+    outcome = run_toy(out, on_event=events.append)
+    assert outcome.exit_code == 0
+    assert science(out) == whole
+    assert "computed afresh" in next(event.sentence for event in events if event.kind == "note")
+    assert len(list((out / "quarantine").iterdir())) == 1
+    assert cell.id in Store.open(out).notes()[0]["note"]
+
+
+def test_a_cell_whose_worker_dies_once_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_DIE_ONCE", "prune")
+    events = []
+    outcome = run_toy(tmp_path / "run", on_event=events.append)
+    assert outcome.exit_code == 0
+    retried = [event for event in events if event.kind == "retry"]
+    assert len(retried) == 1
+    assert "signal 9" in retried[0].sentence
+
+
+def test_a_cell_that_kills_two_workers_is_lost_and_the_others_finish(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_DIE", "prune")
+    outcome = run_toy(tmp_path / "run", jobs=2)
+    assert outcome.exit_code == ExitCode.CELLS_FAILED
+    assert outcome.ok == 4
+    lost = next(record for record in outcome.records if record["status"] == "failed")
+    assert lost["error"]["sentence"].startswith("worker_lost: its worker process died (exit code 7)")
+
+
+def test_a_full_disk_pauses_the_study_instead_of_failing_its_cells(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_DISK_FULL", "prune")
+    with pytest.raises(UserError, match="No space left") as caught:
+        run_toy(tmp_path / "run")
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert all(json.loads(text)["status"] == "ok" for text in science(tmp_path / "run").values())
+    monkeypatch.delenv("TOY_DISK_FULL")
+    assert run_toy(tmp_path / "run").exit_code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_stops_the_run_and_it_can_go_on(tmp_path, monkeypatch, number, code):
+    monkeypatch.setenv("TOY_SLEEP", "0.05")
+    out = tmp_path / "run"
+    events = []
+
+    def interrupt(event):
+        events.append(event)
+        if event.kind == "ok" and kinds(events).count("ok") == 2:
+            os.kill(os.getpid(), number)
+
+    outcome = run_toy(out, on_event=interrupt)
+    assert outcome.exit_code == code
+    assert "interrupted" in kinds(events)
+    assert 2 <= outcome.ok < 8
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    monkeypatch.delenv("TOY_SLEEP")
+    assert run_toy(out).exit_code == 0
+    run_toy(tmp_path / "whole")
+    assert science(out) == science(tmp_path / "whole")
+
+
+def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_SLEEP", "30")
+
+    def interrupt_twice():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    timer = threading.Timer(1.0, interrupt_twice)
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(SystemExit) as caught:
+        run_toy(tmp_path / "run")
+    timer.join()
+    assert caught.value.code == 130
+    assert time.monotonic() - started < 5
+
+
+def test_two_runners_at_once_do_no_harm(tmp_path):
+    out = tmp_path / "run"
+    outcomes = []
+    threads = [threading.Thread(target=lambda: outcomes.append(run_toy(out, text=TWO))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.exit_code for outcome in outcomes] == [0, 0]
+    run_toy(tmp_path / "whole", text=TWO)
+    assert science(out) == science(tmp_path / "whole")
+    assert not list((out / "tmp").iterdir())
+
+
+def test_a_moved_run_folder_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FAIL", "attack")
+    run_toy(tmp_path / "run")
+    monkeypatch.delenv("TOY_FAIL")
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
+    assert run_toy(tmp_path / "elsewhere").exit_code == 0
+    assert len((tmp_path / "trace").read_text().split()) == 4
+
+
+def test_a_limit_is_another_study_and_says_so_in_every_record(tmp_path):
+    limited = plan(parse_study(SMALL), facts=FACTS, limit=5)
+    outcome = run_plan(limited, tmp_path / "run", execute=EXECUTE)
+    assert outcome.store.study["limited"] == 5
+    assert all(record["provenance"]["limited"] == 5 for record in outcome.records)
+    assert {c.settings["images"] for c in limited.cells if c.stage == "attack"} == {5}
+    with pytest.raises(UserError, match=r"images: 5 in the folder, 20 now"):
+        run_toy(tmp_path / "run")
+
+
+def test_the_public_run_returns_records_and_uses_a_folder_named_after_the_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("secateur.study.planning.read_facts", lambda study: FACTS)
+    (tmp_path / "toy.yaml").write_text(SMALL)
+    records = study_room.run("toy.yaml", execute=EXECUTE)
+    assert len(records) == 8
+    assert (tmp_path / "runs" / "toy" / "study.json").exists()
+
+
+def test_stages_that_cannot_be_imported_are_an_error_of_ours_not_of_every_cell(tmp_path):
+    with pytest.raises(RuntimeError, match=r"cannot start.*No module named"):
+        run_plan(small_plan(), tmp_path / "run", execute="no_such_room:execute")
+    assert not science(tmp_path / "run")
