@@ -47,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a tie: ``fixed`` positions that always stay, and cells with the occurrences of each channel."""
+    """One row of a tie: ``fixed`` positions that always stay, and cells with how often each occurs."""
 
     fixed: int
     cells: tuple[tuple[int, int], ...]

@@ -91,7 +91,7 @@ def perturbed(tensors: Mapping[str, Tensor], generator: torch.Generator) -> dict
         factor = 0.5 + torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
         noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
         scale = float(wide.square().mean().sqrt()) if wide.numel() else 0.0
-        if not bool((wide >= 0).all()):
+        if scale == 0 or not bool((wide >= 0).all()):
             noise = 2 * noise - 1
         result[name] = wide * factor + noise * 0.2 * (scale if scale > 0 else 0.5)
     return result
