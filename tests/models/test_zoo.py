@@ -4,8 +4,21 @@ import torch
 from secateur.models import build, load_weights, predict
 from secateur.registry import MODELS
 
-SIZES = {"resnet-tiny": (1, 8), "smallcnn": (1, 28), "resnet18": (3, 32)}
-PARAMETERS = {"resnet-tiny": 56_250, "smallcnn": 312_202, "resnet18": 11_173_962}
+SIZES = {"resnet-tiny": (1, 8), "smallcnn": (1, 28)}
+PARAMETERS = {
+    "resnet-tiny": 56_250,
+    "smallcnn": 312_202,
+    "resnet18": 11_173_962,
+    "resnet50": 23_520_842,
+    "resnet20": 269_722,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    "preact-resnet18": 11_171_146,
+    "wrn-28-10": 36_479_194,
+    "wrn-28-10-silu": 36_479_194,
+    "vgg16-bn": 14_728_266,
+    "vgg19-bn": 20_040_522,
+}
 
 
 def count(model):
@@ -19,7 +32,7 @@ def test_a_network_has_its_known_number_of_parameters(name):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_network_maps_images_to_logits_and_gradients_flow(name):
-    channels, side = SIZES[name]
+    channels, side = SIZES.get(name, (3, 32))
     model = build(name, num_classes=7)
     out = model(torch.rand(3, channels, side, side, generator=torch.Generator().manual_seed(0)))
     assert out.shape == (3, 7)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 import stat
 import struct
 import zipfile
@@ -23,7 +24,8 @@ MAX_TENSORS = 20_000
 MAX_HEADER = 16 * 2**20
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
 WRAPPERS = ("state_dict", "model_state_dict")
-PREFIXES = ("module.", "model.")
+# What DataParallel, wrappers and Sequential put before every name.
+WRAPPED = re.compile(r"(module|model|[0-9]+)\.")
 # The pickle that opens a file of torch before 1.6: protocol 2, then torch's magic number.
 LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
 
@@ -41,9 +43,10 @@ def load_weights(model: nn.Module, path: Path | str, *, sha256: str | None = Non
     """Load a state dict into ``model``, strictly: every tensor of the model, with its shape, and no other.
 
     Reads .safetensors and weights-only .pt, .pth, .th. Accepts the dict itself or one wrapped as
-    ``state_dict`` or ``model_state_dict``, and keys that all start with ``module.`` or ``model.``. Half and
-    double precision become the model's. Counters of batches, which old files lack, may be missing. On an
-    error the model is unchanged.
+    ``state_dict`` or ``model_state_dict``, and keys that all start with ``module.``, ``model.`` or the index
+    of a Sequential. Half and double precision become the model's. Counters of batches, which old files lack,
+    may be missing; constants of the architecture, such as the statistics of the input, may be there if they
+    agree. On an error the model is unchanged.
 
     Args:
         model: a network of the architecture that the weights belong to.
@@ -75,14 +78,9 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: str, notes: list[
         UserError: missing, unexpected, misshapen, non-finite or non-real tensors; at most five are listed.
     """
     wanted = model.state_dict()
-    for prefix in PREFIXES:
-        if (
-            state
-            and all(key.startswith(prefix) for key in state)
-            and not all(k.startswith(prefix) for k in wanted)
-        ):
-            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-            notes.append(f"the prefix '{prefix}' was removed from all names")
+    while prefix := _common_prefix(state, wanted):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+        notes.append(f"the prefix '{prefix}' was removed from all names")
     counters = {
         key: wanted[key] for key in wanted if key.endswith("num_batches_tracked") and key not in state
     }
@@ -91,7 +89,8 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: str, notes: list[
             f"the file lacks {len(counters)} counters of batches (num_batches_tracked), left as they are"
         )
     missing = [key for key in wanted if key not in state and key not in counters]
-    unexpected = [key for key in state if key not in wanted]
+    constants = {key: buffer for key, buffer in model.named_buffers() if key not in wanted}
+    unexpected = [key for key in state if key not in wanted and key not in constants]
     if missing or unexpected:
         said = [
             f"{kind} {_listed(keys)}"
@@ -101,6 +100,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: str, notes: list[
         raise UserError(
             f"'{source}' does not fit the model: it {' and '.join(said)}", hint="is it another model?"
         )
+    state = _without_constants(state, constants, source)
     wrong = [key for key, tensor in state.items() if tensor.shape != wanted[key].shape]
     if wrong:
         key = wrong[0]
@@ -112,6 +112,34 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: str, notes: list[
     cast = {str(tensor.dtype) for key, tensor in state.items() if _checked(key, tensor, wanted[key], source)}
     notes += [f"weights were converted from {dtype}" for dtype in sorted(cast)]
     return counters | {key: tensor.to(wanted[key].dtype) for key, tensor in state.items()}
+
+
+def _common_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """A wrapper's name that all keys of ``state`` start with, and the model's do not; "" if there is none."""
+    if found := WRAPPED.match(next(iter(state), "")):
+        prefix = found.group()
+        if all(key.startswith(prefix) for key in state) and not all(key.startswith(prefix) for key in wanted):
+            return prefix
+    return ""
+
+
+def _without_constants(
+    state: Mapping[str, Tensor], constants: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """Drop what the architecture itself fixes (the statistics of the input), if the file says the same."""
+    for key, constant in constants.items():
+        if key in state and not _same_values(state[key], constant):
+            raise UserError(
+                f"'{source}' does not fit the model: its '{key}' is not the architecture's",
+                hint="was the network trained with another normalisation of its input?",
+            )
+    return {key: tensor for key, tensor in state.items() if key not in constants}
+
+
+def _same_values(tensor: Tensor, constant: Tensor) -> bool:
+    if tensor.numel() != constant.numel() or not tensor.is_floating_point():
+        return False
+    return torch.allclose(tensor.flatten().double(), constant.flatten().double(), atol=1e-4)
 
 
 def _checked(key: str, tensor: Tensor, wanted: Tensor, source: str) -> bool:
