@@ -136,6 +136,8 @@ def _loop(run: _Run, engine: Engine, stop: Stop) -> None:
             return
         for message in engine.poll(POLL_SECONDS):
             _settle(run, message)
+        if stop.at_once:
+            raise SystemExit(stop.exit_code)
 
 
 def _settle(run: _Run, message: Message) -> None:

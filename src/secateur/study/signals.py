@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a run to stop, the second ends it at once."""
+"""Ctrl-C and SIGTERM: the first asks a run to stop, the second to do so at once."""
 
 import signal
 import threading
@@ -13,6 +13,7 @@ class Stop:
     """Whether a run has been asked to stop, and by which signal."""
 
     signal: int | None = None
+    at_once: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -22,9 +23,10 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Catch SIGINT and SIGTERM inside; a second one raises SystemExit with the signal's exit code.
+    """Note SIGINT and SIGTERM inside instead of dying of them; a second one asks to stop at once.
 
-    Outside the main thread, where signals cannot be caught, nothing is caught.
+    Nothing is raised out of a handler, which could tear any line of ours apart. Outside the main thread,
+    where signals cannot be caught, nothing is caught.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -32,8 +34,7 @@ def stop_signals() -> Iterator[Stop]:
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.signal is not None:
-            raise SystemExit(128 + number)
+        stop.at_once = stop.signal is not None
         stop.signal = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

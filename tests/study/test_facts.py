@@ -1,0 +1,65 @@
+import pytest
+
+from secateur.config import parse_study
+from secateur.errors import UserError
+from secateur.study import plan, read_facts
+from toy.study import SMALL
+
+
+def test_the_digits_are_split_and_counted():
+    facts = read_facts(parse_study(SMALL))
+    assert facts.train + facts.validation + facts.test == 1797
+    assert facts.shape == (1, 8, 8)
+    assert facts.classes == 10
+
+
+def test_the_split_belongs_to_the_fingerprint():
+    one = read_facts(parse_study(SMALL))
+    assert one == read_facts(parse_study(SMALL))
+    assert one.fingerprint != read_facts(parse_study(SMALL, overrides=["seed=1"])).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("attacks.ddn.stpes=3", r"attacks\.ddn\.stpes: is no setting.* -> did you mean 'steps'\?"),
+        ("attacks.ddn.generator=3", r"attacks\.ddn\.generator: is no setting"),
+        ("models.plain.settings={widht: 3}", r"models\.plain\.settings\.widht: is no setting"),
+        ("images=5000", r"images: there are only 359 test images \(got 5000\)"),
+        ("models.plain.weights=none.pt", r"models\.plain\.weights: there is no file none\.pt"),
+    ],
+)
+def test_settings_that_do_not_fit_the_code_or_the_data_are_refused(override, complaint):
+    with pytest.raises(UserError, match=complaint):
+        read_facts(parse_study(SMALL, overrides=[override]))
+
+
+def test_late_errors_name_the_line_of_the_file():
+    text = SMALL.replace("{ddn: {steps: 10}}", "\n  ddn:\n    steps: 10\n    gama: 0.1")
+    line = text.splitlines().index("    gama: 0.1") + 1
+    with pytest.raises(UserError, match=rf"study\.yaml:{line}: attacks\.ddn\.gama: is no setting"):
+        read_facts(parse_study(text))
+
+
+def test_all_misfits_are_told_at_once():
+    overrides = ["images=5000", "attacks.ddn.gama=1", "models.plain.settings={x: 1}"]
+    with pytest.raises(UserError) as caught:
+        read_facts(parse_study(SMALL, overrides=overrides))
+    assert len(caught.value.message.splitlines()) == 3
+
+
+def test_the_name_of_a_weights_file_is_no_fact_but_its_content_is(tmp_path):
+    def facts(name, content):
+        (tmp_path / name).write_bytes(content)
+        return read_facts(parse_study(SMALL, overrides=[f"models.plain.weights={tmp_path / name}"]))
+
+    assert facts("a.pt", b"1") == facts("b.pt", b"1")
+    assert facts("a.pt", b"1") != facts("a.pt", b"2")
+
+
+def test_a_probe_measures_every_model():
+    probed = plan(parse_study(SMALL), probe=True)
+    assert probed.speeds["plain"].seconds > 0
+    assert probed.speeds["plain"].macs > 1000
+    assert probed.seconds(jobs=2) > 0
+    assert plan(parse_study(SMALL)).seconds() is None

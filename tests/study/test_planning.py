@@ -1,0 +1,44 @@
+import pytest
+
+from secateur.config import parse_study
+from secateur.errors import UserError
+from secateur.study import plan
+from toy.study import FACTS, SMALL, run_toy, small_plan
+
+
+def test_a_plan_counts_passes_of_what_is_left(tmp_path):
+    laid = small_plan()
+    assert laid.forwards == sum(cost.forwards for cost in laid.costs.values())
+    assert laid.backwards > 0
+    run_toy(tmp_path / "run")
+    done = plan(parse_study(SMALL), facts=FACTS, out=tmp_path / "run")
+    assert (done.forwards, done.backwards, done.todo) == (0, 0, ())
+    assert done.seconds() == 0
+
+
+def test_planning_writes_nothing(tmp_path):
+    plan(parse_study(SMALL), facts=FACTS, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_planning_for_the_folder_of_another_study_is_refused(tmp_path):
+    run_toy(tmp_path / "run")
+    other = parse_study(SMALL, overrides=["attacks.ddn.steps=11"])
+    with pytest.raises(UserError, match="another study"):
+        plan(other, facts=FACTS, out=tmp_path / "run")
+
+
+def test_a_limit_cuts_the_attacked_images_and_nothing_else():
+    whole, limited = small_plan(), plan(parse_study(SMALL), facts=FACTS, limit=5)
+    kept = {cell.id for cell in whole.cells if cell.stage != "attack"}
+    assert kept == {cell.id for cell in whole.cells} & {cell.id for cell in limited.cells}
+    assert plan(parse_study(SMALL), facts=FACTS, limit=500).study.images == 20
+    with pytest.raises(UserError, match="at least one image"):
+        plan(parse_study(SMALL), facts=FACTS, limit=0)
+
+
+def test_study_json_says_what_the_report_needs():
+    content = small_plan().to_json()
+    assert content["labels"] == {"robust": {"plain": False}}
+    assert {"id", "stage", "parent", "axes", "role", "settings"} == set(content["cells"][0])
+    assert content["config"]["attacks"]["ddn"]["steps"] == 10
