@@ -1,8 +1,13 @@
-"""Shared by all rooms. Its presence puts this folder on the path, so that any test can import ``toy``."""
+"""Shared by all rooms: any test can import ``toy``, and no toy behaviour leaks in from outside."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+# Worker processes get the path of their parent, so this reaches them too.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)
