@@ -1,0 +1,60 @@
+"""Where words go: results to stdout, everything else to stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from secateur.errors import UserError
+
+
+def complain(error: UserError) -> None:
+    """Print one sentence and what to do next, on stderr."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"error: {error.message}", style="bold red", markup=False)
+    if error.hint:
+        console.print(f"  hint: {error.hint}", markup=False)
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print one JSON document on one line of stdout."""
+    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; numbers are expected to be formatted already, and stand to the right."""
+    table = Table(title=escape(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        numeric = all(row[index][:1].isdigit() for row in rows if row[index])
+        table.add_column(escape(column), justify="right" if numeric and index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False).print(table)
+
+
+@contextmanager
+def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with an ETA on stderr; the value is the callback ``(done, total)`` that moves it."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=quiet or not console.is_terminal
+    ) as progress:
+        task = progress.add_task(label, total=None)
+
+        def tick(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield tick
