@@ -270,3 +270,28 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path):
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
     refused(tmp_path / "w.pt", "holds no state dict")
+
+
+def test_constants_of_the_architecture_may_be_in_the_file_if_they_agree(tmp_path):
+    model = build("resnet50", widths=(2, 2, 2, 2), normalise="cifar10-robustness")
+    state = model.state_dict()
+    assert not {"mu", "sigma"} & set(state)
+    constants = {"mu": model.get_buffer("mu").clone(), "sigma": model.get_buffer("sigma").clone()}
+    torch.save(state | constants, tmp_path / "w.pt")
+    load_weights(model, tmp_path / "w.pt")
+    constants["sigma"][0, 0] = 0.25
+    torch.save(state | constants, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="'sigma' is not the architecture's"):
+        load_weights(model, tmp_path / "w.pt")
+    torch.save(state | {"mu": torch.zeros(7)}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="'mu' is not the architecture's"):
+        load_weights(model, tmp_path / "w.pt")
+
+
+def test_an_index_of_a_sequential_before_all_names_is_removed(tmp_path, state):
+    torch.save(
+        {"model_state_dict": {f"module.0.{key}": value for key, value in state.items()}}, tmp_path / "w.pt"
+    )
+    model = target()
+    load_weights(model, tmp_path / "w.pt")
+    assert weights_hash(model) == weights_hash(source())

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from secateur.errors import ExitCode, UserError
+from secateur.models.published import load_published, published
 from secateur.registry import MODELS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -38,9 +39,17 @@ def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, *
 
 
 def resolve(
-    spec: str, *, num_classes: int = 10, in_channels: int | None = None, allow_code: bool = True
+    spec: str,
+    *,
+    num_classes: int = 10,
+    in_channels: int | None = None,
+    allow_code: bool = True,
+    pretrained: bool = True,
 ) -> nn.Module:
-    """Build what a command line names: a zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``.
+    """Build what a command line names.
+
+    A zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``, or ``robustbench:NAME``, which also
+    loads (and the first time downloads) the published weights unless ``pretrained`` is False.
 
     The function in a file gets ``num_classes`` and ``in_channels`` if it has parameters of these names. It is
     run as it is: pass ``allow_code=False`` where the name comes from a file that others wrote.
@@ -56,13 +65,15 @@ def resolve(
         if not allow_code:
             raise UserError(f"model '{spec}' would run code", hint="name it on the command line instead")
         return _from_file(Path(source), name, num_classes, in_channels)
+    if source == "robustbench":
+        return _published(spec, num_classes, in_channels, pretrained)
     if source == "torchvision":
         return _torchvision(name, num_classes)
     if source == "timm":
         return _timm(name, num_classes, in_channels)
     raise UserError(
         f"unknown model source '{source}' in '{spec}'",
-        hint="write a zoo name, torchvision:NAME, timm:NAME or FILE.py:FUNCTION",
+        hint="write a zoo name, robustbench:NAME, torchvision:NAME, timm:NAME or FILE.py:FUNCTION",
     )
 
 
@@ -100,6 +111,19 @@ def _from_file(path: Path, function: str, num_classes: int, in_channels: int | N
         return _built(f"{path}:{function}", factory, taken)
     except TypeError as error:
         raise UserError(f"'{function}' of '{path}' cannot be called: {error}") from error
+
+
+def _published(spec: str, num_classes: int, in_channels: int | None, pretrained: bool) -> nn.Module:
+    facts = published(spec).facts
+    if num_classes != 10 or in_channels not in (None, 3):
+        raise UserError(
+            f"'{spec}' classifies images of 3 channels into 10 classes, "
+            f"not of {3 if in_channels is None else in_channels} into {num_classes}"
+        )
+    model = build(facts["arch"], **facts["settings"])
+    if pretrained:
+        load_published(model, spec)
+    return model
 
 
 def _torchvision(name: str, num_classes: int) -> nn.Module:

@@ -1,0 +1,117 @@
+"""Published weights by name: which network they belong to, where they are, and what they should reach."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur.errors import ExitCode, UserError
+from secateur.models.checkpoint import load_weights
+from secateur.registry import CHECKPOINTS, Entry
+
+SOURCE = "robustbench:"
+THREATS = ("Linf", "L2")
+TOLERANCE = 0.2
+
+
+def published(spec: str) -> Entry:
+    """The entry of ``robustbench:NAME``; NAME may begin with ``Linf/`` or ``L2/``, and Linf is meant without.
+
+    Its facts: arch, settings, norm, epsilon, robust, clean_accuracy and robust_accuracy in percent, gdrive.
+
+    Raises:
+        UserError: no such name.
+    """
+    name = spec.removeprefix(SOURCE)
+    known = CHECKPOINTS.names()
+    if "/" not in name:
+        for threat in THREATS:
+            if f"{threat}/{name}" in known:
+                return CHECKPOINTS.entry(f"{threat}/{name}")
+        return CHECKPOINTS.entry(f"{THREATS[0]}/{name}")
+    return CHECKPOINTS.entry(name)
+
+
+def load_published(model: nn.Module, spec: str) -> Path:
+    """Load the weights of ``spec`` into its network, from the cache or, the first time, from their source.
+
+    The cache is $SECATEUR_CACHE, else ``secateur`` in $XDG_CACHE_HOME or ``~/.cache``. No hash of these files
+    is published, so the first download is checked to fit the network, and its sha256 pinned beside it.
+
+    Raises:
+        UserError: unknown name, no download, a file that is damaged or not the pinned one.
+    """
+    entry = published(spec)
+    path: Path = cache_folder() / "checkpoints" / entry.facts["dataset"] / f"{entry.name}.pt"
+    pin = path.with_suffix(".sha256")
+    if path.is_file():
+        load_weights(model, path, sha256=pin.read_text().strip() if pin.is_file() else None)
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    _download(entry, part)
+    try:
+        loaded = load_weights(model, part)
+    except UserError:
+        part.unlink(missing_ok=True)
+        raise
+    pin.write_text(loaded.sha256 + "\n")
+    part.replace(path)
+    return path
+
+
+def off_published(spec: str, accuracy: float, *, n: int) -> str | None:
+    """A sentence if the measured clean ``accuracy`` (0 to 1, on ``n`` images) is not the published one.
+
+    The published figure counts all 10 000 test images, and more than 0.2 points beside it are reported. On
+    fewer images three standard errors are allowed on top.
+    """
+    expected = published(spec).facts["clean_accuracy"]
+    share = expected / 100
+    spread = 0.0 if n >= 10_000 else 300 * (share * (1 - share) / n) ** 0.5
+    gap = 100 * accuracy - expected
+    if abs(gap) <= TOLERANCE + spread:
+        return None
+    return (
+        f"{spec} has {100 * accuracy:.2f} % clean accuracy on {n} images, but {expected:.2f} % is published: "
+        "other weights, other data or another normalisation"
+    )
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept."""
+    if chosen := os.environ.get("SECATEUR_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secateur"
+
+
+def _download(entry: Entry, path: Path) -> None:
+    gdown = _gdown(entry)
+    kinds = ("DownloadError", "FileURLRetrievalError")
+    failures = tuple(getattr(gdown.exceptions, kind) for kind in kinds if hasattr(gdown.exceptions, kind))
+    try:
+        gdown.download(id=entry.facts["gdrive"], output=str(path), quiet=True, resume=True)
+    except (OSError, RuntimeError, *failures) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise UserError(
+            f"the weights of '{entry.name}' could not be downloaded: {reason}",
+            hint=_by_hand(entry),
+            code=ExitCode.ENVIRONMENT,
+        ) from error
+
+
+def _gdown(entry: Entry) -> Any:
+    try:
+        import gdown
+    except ImportError as error:
+        raise UserError(
+            f"downloading the weights of '{entry.name}' needs the package gdown",
+            hint=f"pip install secateur[data], or {_by_hand(entry)}",
+            code=ExitCode.ENVIRONMENT,
+        ) from error
+    return gdown
+
+
+def _by_hand(entry: Entry) -> str:
+    return f"fetch https://drive.google.com/file/d/{entry.facts['gdrive']} by hand and pass it as weights"
