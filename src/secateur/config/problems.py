@@ -25,7 +25,7 @@ class Problem:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like ``word``, or an empty string."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return near[0] if near else ""
 
 
