@@ -78,9 +78,12 @@ def sealed_study(study: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """The settings in which two studies differ, one sentence each."""
-    sides = [_flat({key: side.get(key, {}) for key in ("config", "facts")}) for side in (ours, theirs)]
+    sides = []
+    for side in (ours, theirs):
+        versions = {"science": side.get("science", {})}
+        sides.append(_flat({**side.get("config", {}), **side.get("facts", {}), **versions}))
     keys = sorted({key for side in sides for key in side if sides[0].get(key) != sides[1].get(key)})
-    shown = [(key.partition(".")[2] or key, *(side.get(key, "nothing") for side in sides)) for key in keys]
+    shown = [(key, *(side.get(key, "nothing") for side in sides)) for key in keys]
     return [f"{key}: {there} in the folder, {here} now" for key, there, here in shown]
 
 

@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from secateur.errors import ExitCode, UserError
+from secateur.store import Store
+from secateur.store.claim import differences
+from secateur.study import cells as cells_module
+from toy.study import SMALL, small_plan
+
+
+def study(*overrides, **facts):
+    return small_plan(SMALL, overrides=overrides, **facts).to_json()
+
+
+def test_a_folder_is_made_with_its_parents(tmp_path):
+    store = Store.create(tmp_path / "a" / "b", study())
+    assert (store.root / "study.json").exists()
+    assert len(store.cells) == 8
+    assert Store.open(store.root).study["name"] == "toy"
+
+
+def test_claiming_twice_changes_nothing(tmp_path):
+    Store.create(tmp_path / "run", study())
+    before = (
+        (tmp_path / "run" / "study.json").read_bytes(),
+        (tmp_path / "run" / "study.json").stat().st_mtime_ns,
+    )
+    Store.create(tmp_path / "run", study())
+    after = (
+        (tmp_path / "run" / "study.json").read_bytes(),
+        (tmp_path / "run" / "study.json").stat().st_mtime_ns,
+    )
+    assert before == after
+
+
+def test_another_study_is_refused_with_every_setting_that_differs(tmp_path):
+    Store.create(tmp_path / "run", study())
+    with pytest.raises(UserError) as caught:
+        Store.create(tmp_path / "run", study("attacks.ddn.steps=11", "sparsities=[0, 0.4]", "name=other"))
+    assert caught.value.code == ExitCode.FOREIGN_FOLDER
+    lines = caught.value.message.splitlines()
+    assert "belongs to another study, 'toy'" in lines[0]
+    assert [line.strip() for line in lines[1:]] == [
+        "attacks.ddn.steps: 10 in the folder, 11 now",
+        "name: toy in the folder, other now",
+        "sparsities: [0, 0.5] in the folder, [0, 0.4] now",
+    ]
+
+
+def test_changed_data_is_named_as_the_difference(tmp_path):
+    Store.create(tmp_path / "run", study())
+    with pytest.raises(UserError, match="fingerprint: ffff.* in the folder, eeee.* now"):
+        Store.create(tmp_path / "run", study(fingerprint="e" * 64))
+
+
+def test_a_changed_science_version_is_named_as_the_difference(tmp_path, monkeypatch):
+    Store.create(tmp_path / "run", study())
+    monkeypatch.setattr(cells_module, "SCIENCE", {**cells_module.SCIENCE, "attack": 2})
+    monkeypatch.setattr("secateur.study.planning.SCIENCE", {**cells_module.SCIENCE, "attack": 2})
+    with pytest.raises(UserError, match="science.attack: 1 in the folder, 2 now"):
+        Store.create(tmp_path / "run", study())
+
+
+def test_long_differences_are_cut_short():
+    many = {"config": {str(i): i for i in range(50)}}
+    assert len(differences(many, {"config": {}})) == 50
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"holds other files \(thesis\.tex\)") as caught:
+        Store.create(tmp_path, study())
+    assert caught.value.code == ExitCode.BAD_INPUT
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_root_and_home_are_no_places_for_results(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for folder in ("/", "//", home, home / ".." / "home"):
+        with pytest.raises(UserError, match="no place for results"):
+            Store.create(folder, study())
+    assert not list(home.iterdir())
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        Store.create(tmp_path / "run", study())
+    with pytest.raises(UserError, match="not a run folder"):
+        Store.open(tmp_path / "run")
+
+
+def test_a_folder_without_a_study_is_no_run_folder(tmp_path):
+    with pytest.raises(UserError, match=r"it has no study\.json"):
+        Store.open(tmp_path)
+    with pytest.raises(UserError, match=r"it has no study\.json"):
+        Store.open(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "nonsense"])
+def test_a_damaged_study_file_is_refused(tmp_path, text):
+    Store.create(tmp_path / "run", study())
+    (tmp_path / "run" / "study.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged"):
+        Store.open(tmp_path / "run")
+
+
+def test_an_edited_study_file_is_refused(tmp_path):
+    Store.create(tmp_path / "run", study())
+    path = tmp_path / "run" / "study.json"
+    path.write_text(path.read_text().replace('"toy"', '"toys"'))
+    with pytest.raises(UserError, match="was edited after the study began") as caught:
+        Store.create(tmp_path / "run", study())
+    assert caught.value.code == ExitCode.FOREIGN_FOLDER
+
+
+def test_a_newer_study_is_refused(tmp_path):
+    Store.create(tmp_path / "run", study())
+    path = tmp_path / "run" / "study.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    with pytest.raises(UserError, match="newer secateur"):
+        Store.open(tmp_path / "run")
+
+
+def test_a_relative_folder_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Store.create("run", study()).root == Path("run")
