@@ -23,16 +23,10 @@ def test_a_folder_is_made_with_its_parents(tmp_path):
 
 def test_claiming_twice_changes_nothing(tmp_path):
     Store.create(tmp_path / "run", study())
-    before = (
-        (tmp_path / "run" / "study.json").read_bytes(),
-        (tmp_path / "run" / "study.json").stat().st_mtime_ns,
-    )
+    path = tmp_path / "run" / "study.json"
+    before = path.read_bytes(), path.stat().st_mtime_ns
     Store.create(tmp_path / "run", study())
-    after = (
-        (tmp_path / "run" / "study.json").read_bytes(),
-        (tmp_path / "run" / "study.json").stat().st_mtime_ns,
-    )
-    assert before == after
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
 def test_another_study_is_refused_with_every_setting_that_differs(tmp_path):
@@ -51,7 +45,7 @@ def test_another_study_is_refused_with_every_setting_that_differs(tmp_path):
 
 def test_changed_data_is_named_as_the_difference(tmp_path):
     Store.create(tmp_path / "run", study())
-    with pytest.raises(UserError, match="fingerprint: ffff.* in the folder, eeee.* now"):
+    with pytest.raises(UserError, match=r"fingerprint: ffff.* in the folder, eeee.* now"):
         Store.create(tmp_path / "run", study(fingerprint="e" * 64))
 
 
@@ -59,7 +53,7 @@ def test_a_changed_science_version_is_named_as_the_difference(tmp_path, monkeypa
     Store.create(tmp_path / "run", study())
     monkeypatch.setattr(cells_module, "SCIENCE", {**cells_module.SCIENCE, "attack": 2})
     monkeypatch.setattr("secateur.study.planning.SCIENCE", {**cells_module.SCIENCE, "attack": 2})
-    with pytest.raises(UserError, match="science.attack: 1 in the folder, 2 now"):
+    with pytest.raises(UserError, match=r"science\.attack: 1 in the folder, 2 now"):
         Store.create(tmp_path / "run", study())
 
 

@@ -3,13 +3,15 @@
 The behaviour of a cell is chosen by environment variables, so that it reaches worker processes. TOY_FAIL,
 TOY_DIE, TOY_DIE_ONCE and TOY_DISK_FULL hold a text that occurs in a cell's label. TOY_SLEEP: seconds a step.
 TOY_FORGETS: a broken variant that counts a step twice. TOY_FAULT="point:n": die at the n-th time that a
-process reaches this fault point. TOY_TRACE: a file that gets a line per executed cell.
+process reaches this fault point. TOY_TRACE: a file that gets a line per executed cell. TOY_PRINTS: what a
+cell prints. TOY_WORDS: what it says before it dies.
 """
 
 import errno
 import json
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -34,9 +36,12 @@ def execute(study, cell, store, *, on_progress):
     if trace := os.environ.get("TOY_TRACE"):
         with Path(trace).open("a") as file:
             file.write(f"{cell.id}\n")
+    if "TOY_PRINTS" in os.environ:
+        print(os.environ["TOY_PRINTS"], flush=True)
     if (text := os.environ.get("TOY_FAIL")) and text in cell.label:
         raise ArithmeticError("this toy breaks")
     if (text := os.environ.get("TOY_DIE")) and text in cell.label:
+        print(os.environ.get("TOY_WORDS", ""), file=sys.stderr, flush=True)
         os._exit(7)
     if (text := os.environ.get("TOY_DISK_FULL")) and text in cell.label:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

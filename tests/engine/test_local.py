@@ -1,0 +1,135 @@
+import time
+
+import pytest
+
+from secateur.engine.local import LocalEngine
+from secateur.store import Store
+from toy.study import EXECUTE, small_plan
+
+DENSE = small_plan().cells[0]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.create(tmp_path / "run", small_plan().to_json())
+
+
+@pytest.fixture
+def start(store):
+    engines = []
+
+    def make(**settings):
+        engines.append(LocalEngine(store.root, execute=EXECUTE, **settings))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def listen(engine, until, seconds=20):
+    """Everything that the engine says until a message of kind ``until``, or until it is too late."""
+    found, deadline = [], time.monotonic() + seconds
+    while time.monotonic() < deadline and until not in [message.kind for message in found]:
+        found += engine.poll(0.1)
+    return found
+
+
+def test_a_cell_is_started_reports_its_steps_and_is_committed(store, start):
+    engine = start()
+    engine.submit(DENSE.id)
+    messages = listen(engine, "ok")
+    kinds = [message.kind for message in messages]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "ok"
+    ticks = [(message.done, message.total) for message in messages if message.kind == "tick"]
+    assert ticks[-1] == (4, 4)
+    assert store.committed(DENSE.id)
+
+
+def test_polling_an_idle_engine_returns_after_its_timeout(start):
+    started = time.monotonic()
+    assert start().poll(0.1) == []
+    assert 0.05 < time.monotonic() - started < 2
+
+
+def test_more_cells_than_slots_wait_for_their_turn(store, start, monkeypatch):
+    engine = start(slots=2)
+    engine.submit(DENSE.id)
+    listen(engine, "ok")
+    children = [cell.id for cell in small_plan().cells if cell.parent == DENSE.id]
+    assert len(children) == 3
+    for child in children:
+        engine.submit(child)
+    done = []
+    while len(done) < 3:
+        done += [message.cell for message in listen(engine, "ok") if message.kind == "ok"]
+    assert sorted(done) == sorted(children)
+
+
+def test_workers_stay_for_the_next_cell(store, start):
+    engine = start()
+    engine.submit(DENSE.id)
+    listen(engine, "ok")
+    before = [worker.process.pid for worker in engine._workers.values()]
+    engine.submit(next(cell.id for cell in small_plan().cells if cell.parent == DENSE.id))
+    listen(engine, "ok")
+    assert [worker.process.pid for worker in engine._workers.values()] == before
+
+
+def test_threads_reach_the_workers(store, start, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    engine = start(threads=3)
+    engine.submit(DENSE.id)
+    listen(engine, "ok")
+    assert store.record(DENSE.id)["science"]["threads"] == "3"
+
+
+def test_a_worker_that_dies_twice_on_a_cell_loses_it_and_others_still_run(store, start, monkeypatch):
+    monkeypatch.setenv("TOY_DIE", "prune")
+    engine = start()
+    engine.submit(DENSE.id)
+    listen(engine, "ok")
+    pruned = next(cell.id for cell in small_plan().cells if cell.stage == "prune")
+    tuned = next(cell.id for cell in small_plan().cells if cell.stage == "tune")
+    engine.submit(pruned)
+    engine.submit(tuned)
+    messages = listen(engine, "ok")
+    assert [m.kind for m in messages if m.cell == pruned and m.kind != "start"] == ["retry", "lost"]
+    assert messages[-1].cell == tuned
+
+
+def test_the_last_words_of_a_dead_worker_are_passed_on(store, start, monkeypatch):
+    monkeypatch.setenv("TOY_DIE", "train")
+    monkeypatch.setenv("TOY_WORDS", "out of luck")
+    engine = start()
+    engine.submit(DENSE.id)
+    assert "out of luck" in listen(engine, "lost")[-1].sentence
+
+
+def test_what_a_stage_prints_does_not_disturb_the_messages(store, start, monkeypatch):
+    monkeypatch.setenv("TOY_PRINTS", '{"kind": "lost"}')
+    engine = start()
+    engine.submit(DENSE.id)
+    assert {message.kind for message in listen(engine, "ok")} == {"start", "tick", "ok"}
+
+
+def test_stopping_ends_a_cell_at_its_next_step_without_a_record(store, start, monkeypatch):
+    monkeypatch.setenv("TOY_SLEEP", "0.3")
+    engine = start()
+    engine.submit(DENSE.id)
+    listen(engine, "tick")
+    engine.stop()
+    assert listen(engine, "stopped", seconds=5)[-1].kind == "stopped"
+    assert store.record(DENSE.id) is None
+
+
+def test_closing_leaves_no_process_and_no_empty_log(store, start, monkeypatch):
+    monkeypatch.setenv("TOY_SLEEP", "30")
+    engine = start(slots=2)
+    engine.submit(DENSE.id)
+    listen(engine, "start")
+    processes = [worker.process for worker in engine._workers.values()]
+    engine.close()
+    assert all(process.poll() is not None for process in processes)
+    assert not list((store.root / "logs").iterdir())

@@ -1,0 +1,110 @@
+import io
+import json
+
+import pytest
+
+from secateur.engine import Event
+from secateur.progress import duration, sentence, show
+from toy.study import run_toy, small_plan
+
+CELL = small_plan().cells[0]
+EVENTS = [
+    Event("begin", total=8, sentence="0 of 8 cells are done"),
+    Event("start", CELL, total=8),
+    Event("tick", CELL, done=1, total=4),
+    Event("ok", CELL, done=1, total=8, seconds=3.0, eta=75.0),
+    Event("failed", CELL, done=2, total=8, sentence="it [b]broke"),
+    Event("skipped", CELL, done=3, total=8, sentence="its parent failed"),
+    Event("stopping", sentence="stopping"),
+    Event("end", done=8, total=8, seconds=9.0, sentence="7 of 8 cells are done, 1 failed"),
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(mode, stream=None):
+    stream = stream or io.StringIO()
+    with show(mode, stream=stream) as listener:
+        for event in EVENTS:
+            listener(event)
+    return stream.getvalue()
+
+
+def test_plain_lines_tell_what_matters():
+    assert shown("plain").splitlines() == [
+        "0 of 8 cells are done",
+        "1 of 8 cells, 1 min 15 s left (ok train plain/0 in 3 s)",
+        "failed train plain/0: it [b]broke",
+        "skipped train plain/0: its parent failed",
+        "stopping",
+        "7 of 8 cells are done, 1 failed",
+    ]
+
+
+def test_plain_lines_come_only_every_few_seconds():
+    stream = io.StringIO()
+    with show("plain", stream=stream) as listener:
+        for done in range(100):
+            listener(Event("ok", CELL, done=done, total=100, seconds=0.01))
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_json_lines_are_one_object_per_event():
+    lines = [json.loads(line) for line in shown("json").splitlines()]
+    assert [line["event"] for line in lines] == [event.kind for event in EVENTS]
+    assert lines[2] == {
+        "event": "tick",
+        "cell": {"id": CELL.id, "stage": "train", "label": "train plain/0"},
+        "done": 1,
+        "total": 4,
+    }
+
+
+def test_none_is_silent():
+    assert shown("none") == ""
+
+
+def test_auto_is_plain_unless_the_stream_is_a_terminal():
+    assert shown("auto") == shown("plain")
+    assert "cells" in shown("auto", Terminal())
+    assert shown("auto", Terminal()) != shown("plain")
+
+
+def test_the_live_bar_counts_cells_and_shows_markup_as_it_is():
+    text = shown("rich", Terminal())
+    assert "it [b]broke" in text
+    assert "8/8 cells" in text
+
+
+@pytest.mark.parametrize("mode", ["rich", "plain", "json", "none"])
+def test_every_mode_survives_a_whole_run(tmp_path, mode):
+    stream = Terminal()
+    with show(mode, stream=stream) as listener:
+        assert run_toy(tmp_path / "run", jobs=2, on_event=listener).exit_code == 0
+    if mode == "json":
+        assert json.loads(stream.getvalue().splitlines()[-1])["done"] == 8
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "unknown"),
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (59.9, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations_are_for_people(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_events_become_sentences():
+    assert (
+        sentence(Event("retry", CELL, sentence="its worker died")) == "retry train plain/0: its worker died"
+    )
+    assert sentence(Event("note", sentence="hello")) == "hello"
