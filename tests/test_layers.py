@@ -24,6 +24,8 @@ NO_TORCH = {"errors", "registry", "recipes", "config", "store", "report", "cli",
 SAME_LEVEL = {
     ("config", "registry"): "a study names what the registry knows",
     ("config", "recipes"): "a study contains recipes",
+    ("stages", "store"): "a stage reads its parent's artefacts",
+    ("stages", "evaluate"): "an attack cell is an evaluation with a record",
     ("study", "engine"): "the study hands cell ids to an engine",
     ("cli", "progress"): "the command line shows the progress",
 }
