@@ -1,0 +1,152 @@
+"""The answer in words: how much of its robustness is left to each model, and how sure that is."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from secateur.report.aggregate import AttackPoint, Grid, Place, dense_of, dense_tuned_of, tuned_arms
+from secateur.report.changes import Change
+from secateur.report.intervals import Paired
+from secateur.report.words import NORM_LABELS, arm_label, attack_label, number, percent
+
+
+@dataclass(frozen=True)
+class Line:
+    """One pruned network of an answer; ``share`` is None where there is no number."""
+
+    criterion: str
+    share: float | None
+    interval: str
+    sentence: str
+    grade: str
+    remarks: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is left to one model against one attack, at one sparsity; ``control`` is fine-tuning alone."""
+
+    model: str
+    robust: bool
+    attack: str
+    setting: str
+    control: Line | None
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A field of the overview: the share that is left, or why there is none."""
+
+    sparsity: float
+    share: float | None
+    text: str
+    detail: str
+    grade: str
+
+
+def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
+    """One answer per model, attack and arm, at the study's sparsity nearest to one half."""
+    pruned = [sparsity for sparsity in grid.sparsities if sparsity > 0]
+    if not pruned:
+        return
+    sparsity = min(pruned, key=lambda s: (round(abs(s - 0.5), 6), s))
+    for model in grid.models:
+        for attack in grid.attacks:
+            for arm in tuned_arms(grid):
+                places = [Place(model, criterion, sparsity, arm, attack) for criterion in grid.criteria]
+                lines = [line for place in places if (line := _line(grid, change, place)) is not None]
+                if lines:
+                    yield Answer(
+                        model=model,
+                        robust=grid.robust.get(model, False),
+                        attack=_attack_words(grid, attack),
+                        setting=f"sparsity {sparsity:g}, {arm_label(arm)}",
+                        control=None if arm == "none" else _line(grid, change, dense_tuned_of(places[0])),
+                        lines=tuple(lines),
+                    )
+
+
+def tiles(
+    grid: Grid, change: dict[Place, Change], model: str, criterion: str, arm: str, attack: str
+) -> list[Tile]:
+    """The overview's row: one tile per sparsity of the study."""
+    row = []
+    for sparsity in grid.sparsities:
+        place = Place(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
+        if place in grid.points:
+            point, total = grid.points[place], change[place].total
+            share = total.ratio if total and not math.isnan(total.ratio) else None
+            detail = f"{NORM_LABELS[point.norm]} {number(point.median(point.norm).mean)}"
+            row.append(Tile(sparsity, share, percent(share), detail, change[place].total_grade))
+        elif place in grid.holes:
+            row.append(Tile(sparsity, None, "✕", grid.holes[place][0].kind, "X"))
+        else:
+            row.append(Tile(sparsity, None, "", "", ""))
+    return row
+
+
+def interval(change: Paired) -> str:
+    """The interval of the share that is left."""
+    if math.isnan(change.ratio_low) or math.isnan(change.ratio_high):
+        return "no interval"
+    return f"{percent(change.ratio_low)} to {percent(change.ratio_high)}"
+
+
+def found(point: AttackPoint) -> str:
+    """Images with an adversarial example, of those that were attacked; all seeds together."""
+    hits = sum(int(attack.found.sum()) for attack in point.attacks)
+    return f"{hits} of {sum(int((~attack.already_wrong).sum()) for attack in point.attacks)}"
+
+
+def images(point: AttackPoint) -> str:
+    """How many images and seeds a number rests on."""
+    seeds = len(point.attacks)
+    return f"{min(a.n for a in point.attacks)} images, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+
+
+def _attack_words(grid: Grid, attack: str) -> str:
+    norms = {point.norm for point in grid.points.values() if point.place.attack == attack}
+    return attack_label(attack, norms.pop()) if norms else attack
+
+
+def _line(grid: Grid, change: dict[Place, Change], place: Place) -> Line | None:
+    if place not in grid.points:
+        holes = grid.holes.get(place)
+        reasons = "; ".join(dict.fromkeys(hole.reason for hole in holes or ()))
+        return Line(place.criterion, None, "", f"No result: {reasons}.", "X", "") if holes else None
+    point, total = grid.points[place], change[place].total
+    known = total is not None and not math.isnan(total.ratio)
+    return Line(
+        criterion=place.criterion,
+        share=total.ratio if total is not None and known else None,
+        interval=interval(total) if total is not None and known else "",
+        sentence=_sentence(grid, point, change[place]),
+        grade=change[place].total_grade if total else point.grade,
+        remarks="; ".join(point.reasons),
+    )
+
+
+def _sentence(grid: Grid, point: AttackPoint, change: Change) -> str:
+    norm, after = NORM_LABELS[point.norm], number(point.median(point.norm).mean)
+    if change.total is None:
+        said = [f"Median {norm} {after}; there is no dense network to compare with."]
+    else:
+        said = [f"Median {norm} {number(change.total.before)} → {after}."]
+    if change.pruning and point.role == "pruned" and not math.isnan(change.pruning.ratio):
+        said.append(
+            f"Pruning alone leaves {percent(change.pruning.ratio)} ({interval(change.pruning)}) "
+            "of the equally fine-tuned dense network."
+        )
+    said.append(_accuracy(grid, point))
+    said.append(f"{images(point)}; adversarial examples found for {found(point)}.")
+    return " ".join(said)
+
+
+def _accuracy(grid: Grid, point: AttackPoint) -> str:
+    after = grid.networks[point.network_place]
+    before = grid.networks.get(replace(dense_of(point.place), attack=""))
+    collapsed = " (no better than chance)" if after.collapsed else ""
+    if before is None:
+        return f"Accuracy {100 * after.accuracy.mean:.1f} %{collapsed}."
+    return f"Accuracy {100 * before.accuracy.mean:.1f} % → {100 * after.accuracy.mean:.1f} %{collapsed}."

@@ -1,0 +1,92 @@
+"""Writes a report: the one place that knows which files it consists of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from secateur.errors import ExitCode, UserError
+from secateur.report import tables
+from secateur.report.aggregate import Grid, Place, aggregate
+from secateur.report.changes import Change, changes
+from secateur.report.formats import to_csv, to_latex, to_markdown
+from secateur.report.load import load
+from secateur.report.overview import overview_table
+
+PAPER_COLUMNS = (
+    "model", "criterion", "sparsity", "arm", "attack", "test_accuracy", "macs", "median", "found", "correct",
+    "left", "left_low", "left_high", "left_of_tuned", "grade",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where a report lies."""
+
+    index: Path
+    figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
+
+
+def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
+    """Write the report of a run folder, finished or not, to ``out`` (by default ``<folder>/report``).
+
+    The same records give the same bytes. Cells without a result show as gaps.
+
+    Raises:
+        UserError: ``folder`` holds no study, or ``out`` cannot be written.
+    """
+    folder = Path(folder)
+    target = Path(out) if out is not None else folder / "report"
+    grid = aggregate(load(folder))
+    change = changes(grid)
+    try:
+        for name in ("figures", "tables"):
+            (target / name).mkdir(parents=True, exist_ok=True)
+        written = _write_tables(grid, change, target / "tables")
+        page, figures = _write_figures(grid, change, target / "figures", run_folder=folder.name)
+        index = target / "index.html"
+        index.write_text(page, encoding="utf-8")
+    except OSError as problem:
+        raise UserError(
+            f"the report cannot be written to '{target}': {problem.strerror or problem}",
+            hint="check its permissions and the free space",
+            code=ExitCode.ENVIRONMENT,
+        ) from problem
+    return ReportPaths(index, tuple(figures), tuple(written))
+
+
+def terminal_table(folder: Path | str) -> tables.Table:
+    """The results of a run folder in few columns: one row per network, one column per attack."""
+    grid = aggregate(load(Path(folder)))
+    return overview_table(grid, changes(grid))
+
+
+def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list[Path]:
+    summary = tables.summary(grid, change)
+    paper = summary.pick("summary", summary.title, PAPER_COLUMNS)
+    texts = {"summary.md": to_markdown(paper), "summary.tex": to_latex(paper)}
+    for table in (summary, tables.per_seed(grid), tables.networks(grid), tables.security_curves(grid),
+                  tables.holes(grid)):  # fmt: skip
+        texts[f"{table.name}.csv"] = to_csv(table)
+    paths = []
+    for name, text in texts.items():
+        paths.append(folder / name)
+        paths[-1].write_text(text, encoding="utf-8", newline="\n")
+    return paths
+
+
+def _write_figures(
+    grid: Grid, change: dict[Place, Change], folder: Path, *, run_folder: str
+) -> tuple[str, list[Path]]:
+    # Drawing is slow to import: a table in the terminal can do without.
+    from secateur.report import figures, page, theme
+
+    paths: list[Path] = []
+    pictures = []
+    with theme.themed():
+        for drawing in figures.draw(grid, change):
+            paths += theme.save(drawing.figure, folder, drawing.stem)
+            width, height = (round(96 * inches) for inches in drawing.figure.get_size_inches())
+            words = drawing.stem, drawing.title, drawing.caption, drawing.alt
+            pictures.append(page.Picture(*words, theme.svg(drawing.figure), width, height))
+    summary = tables.summary(grid, change)
+    return page.render(grid, change, pictures, summary, run_folder=run_folder), paths

@@ -1,0 +1,241 @@
+"""The figures: cost, accuracy, median distances (the thesis' 4.1 to 4.8), what is left, security curves."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of, tuned_arms
+from secateur.report.changes import Change
+from secateur.report.curves import draw_curves
+from secateur.report.intervals import Estimate
+from secateur.report.lines import finish, lines, panels_of, series, styles
+from secateur.report.panels import Drawing, Mark, count_axis, draw_line, percent_axis, sparsity_axis
+from secateur.report.rows import NORMS
+from secateur.report.theme import INK, label
+from secateur.report.words import NORM_LABELS, arm_label, attack_label, number, short, slug
+
+LOOKS = "Lines break where a cell has no result; nothing is interpolated."
+
+
+def draw(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing]:
+    """Every figure that the study has data for, in reading order. Call inside ``theme.themed()``."""
+    stems: set[str] = set()
+    for drawing in _drawings(grid, change):
+        if drawing is not None:
+            stem = drawing.stem
+            # Names that differ only in signs make the same slug.
+            while stem in stems:
+                stem += "-again"
+            stems.add(stem)
+            yield replace(drawing, stem=stem)
+
+
+def _drawings(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing | None]:
+    arms = tuned_arms(grid)
+    pairs = [(attack, arm) for arm in arms for attack in grid.attacks]
+    for attack, arm in pairs:
+        yield _left(grid, change, attack, arm)
+        yield draw_curves(grid, attack, arm)
+    if grid.networks:
+        yield _cost(grid)
+        for arm in arms:
+            yield _accuracy(grid, arm)
+    for attack, arm in pairs:
+        yield _distances(grid, attack, arm)
+
+
+def _cost(grid: Grid) -> Drawing:
+    figure, panels = panels_of(grid, 2)
+    used: set[str] = set()
+    values: tuple[Callable[[NetworkPoint], Estimate], ...] = (lambda p: p.parameters, lambda p: p.macs)
+    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
+        for axes, title, value in zip(row, ("parameters", "MACs"), values, strict=True):
+            count_axis(axes)
+            sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
+            for model, style in styles(grid).items():
+                marks = series(grid, model, criterion, "none", _network_mark(grid, value))
+                used |= draw_line(axes, marks, style)
+            if row is panels[0]:
+                axes.set_title(title)
+        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
+    finish(figure, grid, used)
+    text = _values(grid, lambda m, s: _network_value(grid, m, s, lambda p: short(p.parameters.mean)))
+    return Drawing(
+        "cost",
+        "Parameters and MACs",
+        "Parameters and multiply-accumulate operations of one image against sparsity, one row per criterion "
+        f"(logarithmic). {LOOKS}",
+        f"Line chart of parameters and MACs against sparsity. Parameters: {text}.",
+        figure,
+    )
+
+
+def _network_mark(grid: Grid, value: Callable[[NetworkPoint], Estimate]) -> Callable[[Place], Mark | None]:
+    def mark(place: Place) -> Mark | None:
+        if place in grid.networks:
+            point = grid.networks[place]
+            return Mark(place.sparsity, value(point), "A")
+        return Mark(place.sparsity, None) if place in grid.holes else None
+
+    return mark
+
+
+def _network_value(grid: Grid, model: str, sparsity: float, text: Callable[[NetworkPoint], str]) -> str:
+    arm = tuned_arms(grid)[0]
+    criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
+    point = grid.networks.get(Place(model, criterion, sparsity, arm))
+    return text(point) if point else "no result"
+
+
+def _accuracy(grid: Grid, arm: str) -> Drawing:
+    figure, panels = panels_of(grid, 2)
+    used: set[str] = set()
+    mark = _network_mark(grid, lambda p: p.accuracy)
+    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
+        sparsity_axis(row[0], grid.sparsities, labelled=row is panels[-1])
+        used |= lines(grid, row[0], criterion, arm, mark)
+        _accuracy_against_macs(grid, row[1], criterion, arm)
+        row[0].set_ylim(-0.02, 1.02)
+        for axes in row:
+            percent_axis(axes.yaxis)
+        row[1].tick_params(labelbottom=row is panels[-1])
+        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
+    panels[0][0].set_title("test accuracy against sparsity")
+    panels[0][1].set_title("against the MACs that are left")
+    panels[-1][1].set_xlabel("MACs, share of the dense network")
+    finish(figure, grid, used)
+    text = _values(grid, lambda m, s: _network_value(grid, m, s, lambda p: f"{100 * p.accuracy.mean:.1f} %"))
+    return Drawing(
+        f"accuracy-{slug(arm)}",
+        f"Best accuracies, {arm_label(arm)}",
+        "Test accuracy at the best epoch (chosen on validation), one row per criterion; left against "
+        f"sparsity, right against the operations that are really left. {LOOKS}",
+        f"Line chart of test accuracy, {arm_label(arm)}: {text}.",
+        figure,
+    )
+
+
+def _accuracy_against_macs(grid: Grid, axes: Axes, criterion: str, arm: str) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    percent_axis(axes.xaxis)
+    for model, style in styles(grid).items():
+        dense = grid.networks.get(dense_of(Place(model, "", 0.0, arm)))
+        if dense is None:
+            continue
+
+        def mark(place: Place, dense: NetworkPoint = dense) -> Mark | None:
+            point = grid.networks.get(place)
+            # A cell without a result has no MACs, so its gap shows as nan between its neighbours.
+            x = point.macs.mean / dense.macs.mean if point else float("nan")
+            estimate = point.accuracy if point else Estimate((), float("nan"))
+            return Mark(x, estimate) if point or place in grid.holes else None
+
+        draw_line(axes, series(grid, model, criterion, arm, mark), style)
+
+
+def _distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
+    points = [p for p in grid.points.values() if p.place.attack == attack]
+    if not points:
+        return None
+    figure, panels = panels_of(grid, len(NORMS))
+    used: set[str] = set()
+    own = points[0].norm
+    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
+        for axes, norm in zip(row, NORMS, strict=True):
+            sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
+            used |= lines(grid, axes, criterion, arm, _median_mark(grid, attack, norm))
+            axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1e-9) * 1.06)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+            if row is panels[0]:
+                axes.set_title(f"{NORM_LABELS[norm]}{' (minimised)' if norm == own else ''}")
+        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
+    finish(figure, grid, used)
+    name = attack_label(attack, own)
+    text = _values(grid, lambda m, s: _median_text(grid, attack, arm, m, s))
+    return Drawing(
+        f"distances-{slug(attack)}-{slug(arm)}",
+        f"{label(name)}: median distances, {arm_label(arm)}",
+        f"Median distance of the perturbations that {name} finds, over the images that each network gets "
+        f"right; an image without an adversarial example counts as infinitely far. One row per criterion. "
+        f"{LOOKS}",
+        f"Line chart of median distances, {name}, {arm_label(arm)}; in {NORM_LABELS[own]}: {text}.",
+        figure,
+    )
+
+
+def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[Place], Mark | None]:
+    def mark(place: Place) -> Mark | None:
+        place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
+        if place in grid.points:
+            point = grid.points[place]
+            return Mark(place.sparsity, point.median(norm), point.grade)
+        return Mark(place.sparsity, None) if place in grid.holes else None
+
+    return mark
+
+
+def _median_text(grid: Grid, attack: str, arm: str, model: str, sparsity: float) -> str:
+    criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
+    point = grid.points.get(Place(model, criterion, sparsity, arm, attack))
+    return number(point.median(point.norm).mean) if point else "no result"
+
+
+def _left(grid: Grid, change: dict[Place, Change], attack: str, arm: str) -> Drawing | None:
+    points = [p for p in grid.points.values() if p.place.attack == attack]
+    if not any(c.total or c.pruning for place, c in change.items() if place.attack == attack):
+        return None
+    name = attack_label(attack, points[0].norm)
+    figure, panels = panels_of(grid, 2)
+    used: set[str] = set()
+    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
+        for axes, pruning in zip(row, (False, True), strict=True):
+            axes.axhline(1, color=INK, lw=0.6, zorder=1)
+            sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
+            used |= lines(grid, axes, criterion, arm, _change_mark(grid, change, attack, pruning))
+            axes.set_ylim(bottom=0)
+            percent_axis(axes.yaxis)
+        row[1].sharey(row[0])
+        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
+    panels[0][0].set_title("of the dense network")
+    panels[0][1].set_title("of the dense network, equally fine-tuned")
+    finish(figure, grid, used)
+    return Drawing(
+        f"left-{slug(attack)}-{slug(arm)}",
+        f"{label(name)}: how much robustness is left, {arm_label(arm)}",
+        f"Median {NORM_LABELS[points[0].norm]} distance as a share of the control's, on the same images. "
+        "Left: pruning and fine-tuning together. Right: pruning alone, both sides with the same fine-tuning. "
+        f"Bars: 95 % paired bootstrap over images (and over seeds from three on). {LOOKS}",
+        f"Line chart of the share of the median distance that is left, {name}, {arm_label(arm)}.",
+        figure,
+    )
+
+
+def _change_mark(
+    grid: Grid, change: dict[Place, Change], attack: str, pruning: bool
+) -> Callable[[Place], Mark | None]:
+    def mark(place: Place) -> Mark | None:
+        place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
+        if place not in change:
+            return Mark(place.sparsity, None) if place in grid.holes else None
+        found = change[place].pruning if pruning else change[place].total
+        if found is None or np.isnan(found.ratio):
+            return Mark(place.sparsity, None)
+        interval = (found.ratio_low, found.ratio_high)
+        low, high = interval if np.isfinite(interval).all() else (None, None)
+        grade = change[place].pruning_grade if pruning else change[place].total_grade
+        return Mark(place.sparsity, Estimate((), found.ratio, low, high), grade)
+
+    return mark
+
+
+def _values(grid: Grid, text: Callable[[str, float], str]) -> str:
+    first, last = grid.sparsities[0], grid.sparsities[-1]
+    return "; ".join(
+        f"{model} from {text(model, first)} at sparsity {first:g} to {text(model, last)} at {last:g}"
+        for model in grid.models
+    )

@@ -1,0 +1,191 @@
+"""Records of a run folder, read into typed rows: the only place where a report meets the store."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.config import Cell
+from secateur.report.rows import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
+from secateur.store import Store
+
+ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")
+
+
+def load(folder: Path | str) -> Study:
+    """Read the run folder, finished or not; unusable cells become holes instead of stopping the report.
+
+    Raises:
+        UserError: there is no study in the folder, or a newer version of secateur wrote it.
+    """
+    store = Store.open(folder)
+    networks: dict[str, Network] = {}
+    attacks: list[Attack] = []
+    holes: dict[str, Hole] = {}
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    records = []
+    for cell in store.cells:
+        record = store.record(cell.id)
+        try:
+            if record is None or record["status"] != "ok":
+                holes[cell.id] = _hole(cell, record, store.damage(cell.id), holes)
+            elif cell.stage == "attack":
+                attacks.append(_attack(cell, record, networks, shared))
+            else:
+                networks[cell.id] = _network(cell, record, networks, store.study)
+        except (KeyError, TypeError, ValueError) as problem:
+            reason = f"the record cannot be used: {type(problem).__name__}: {problem}"
+            holes[cell.id] = _as_hole(cell, "damaged", reason)
+        records += [record] if record else []
+    return Study(
+        name=str(store.study["name"]),
+        study_hash=str(store.study["study_hash"]),
+        config=store.study["config"],
+        networks=tuple(networks.values()),
+        attacks=tuple(attacks),
+        holes=tuple(holes.values()),
+        planned=tuple((_axes(cell), cell.stage) for cell in store.cells),
+        environments=_environments(records),
+        seconds=float(sum(record["timing"]["seconds"] for record in records)),
+        limited=store.study.get("limited"),
+        notes=tuple(str(note["note"]) for note in store.notes()),
+        robust=_declared_robust(store.study),
+    )
+
+
+def _axes(cell: Cell) -> Axes:
+    axes = cell.axes
+    return Axes(
+        model=str(axes["model"]),
+        seed=int(axes["seed"]),
+        criterion=axes.get("criterion"),
+        sparsity=float(axes.get("sparsity") or 0.0),
+        arm=str(axes.get("arm") or "none"),
+        attack=axes.get("attack"),
+    )
+
+
+def _as_hole(cell: Cell, kind: HoleKind, reason: str, detail: str = "") -> Hole:
+    return Hole(cell.id, cell.stage, _axes(cell), cell.role, kind, reason, detail)
+
+
+def _hole(cell: Cell, record: Mapping[str, Any] | None, damage: str, holes: Mapping[str, Hole]) -> Hole:
+    if record:
+        error = record.get("error") or {}
+        sentence = error.get("sentence") or "no reason was recorded"
+        return _as_hole(cell, "failed", sentence, error.get("traceback", ""))
+    if damage:
+        return _as_hole(cell, "damaged", damage)
+    if cell.parent is not None and cell.parent in holes:
+        return _as_hole(cell, "blocked", f"not run: its {holes[cell.parent].stage} cell has no result")
+    return _as_hole(cell, "missing", "not run yet")
+
+
+def _network(
+    cell: Cell, record: Mapping[str, Any], networks: Mapping[str, Network], study: Mapping[str, Any]
+) -> Network:
+    science, axes = record["science"], _axes(cell)
+    parent = networks.get(cell.parent or "")
+    achieved = science.get("sparsity_achieved", parent.sparsity_achieved if parent else axes.sparsity)
+    return Network(
+        id=cell.id,
+        stage=cell.stage,
+        axes=axes,
+        role=cell.role,
+        robust=_declared_robust(study).get(axes.model, bool(science.get("robust"))),
+        parameters=int(science["parameters"]),
+        macs=int(science["macs"]),
+        accuracy={"test": float(science["accuracy"]["test"]), **_numbers(science["accuracy"])},
+        sparsity_achieved=float(achieved),
+        collapsed=bool(science["collapsed"]),
+        weights_hash=str(science["weights_hash"]),
+        best_epoch=science.get("best_epoch"),
+    )
+
+
+def _declared_robust(study: Mapping[str, Any]) -> Mapping[str, bool]:
+    robust: Mapping[str, bool] = study.get("labels", {}).get("robust", {})
+    return robust
+
+
+def _attack(
+    cell: Cell,
+    record: Mapping[str, Any],
+    networks: Mapping[str, Network],
+    shared: dict[tuple[str, ...], tuple[str, ...]],
+) -> Attack:
+    science, axes = record["science"], _axes(cell)
+    outcome = science["outcome"]
+    if unknown := set(outcome) - set(OUTCOMES):
+        raise ValueError(f"unknown outcome {sorted(unknown)[0]!r}")
+    found = np.array([o == "found" for o in outcome], dtype=bool)
+    wrong = np.array([o == "already_wrong" for o in outcome], dtype=bool)
+    hashes = tuple(science["hashes"])
+    if len(hashes) != len(outcome):
+        raise ValueError(f"{len(hashes)} images but {len(outcome)} outcomes")
+    failed = (check for check in science["checks"] if not check["passed"])
+    return Attack(
+        id=cell.id,
+        axes=axes,
+        role=cell.role,
+        network=networks[cell.parent or ""],
+        name=str(axes.attack),
+        method=str(cell.settings["attack"]),
+        norm=_norm(science["norm"]),
+        found=found,
+        already_wrong=wrong,
+        distances={norm: _distances(science["distances"][norm], found, wrong) for norm in NORMS},
+        # Every attack of a study sees the same images: one tuple serves them all.
+        hashes=shared.setdefault(hashes, hashes),
+        grade=_grade(science["grade"]),
+        reasons=tuple(f"{check['id']}: {check['sentence']}" for check in failed),
+        forwards=_mean(science["num_forwards"], ~wrong),
+        backwards=_mean(science["num_backwards"], ~wrong),
+        settings=cell.settings,
+    )
+
+
+def _distances(
+    values: list[float | None], found: NDArray[np.bool_], wrong: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The outcome decides, never the number: a clean image returned by a failed attack has distance 0."""
+    if len(values) != len(found):
+        raise ValueError(f"{len(values)} distances but {len(found)} outcomes")
+    distances = np.array([np.inf if value is None else value for value in values], dtype=np.float64)
+    distances[wrong] = 0.0
+    distances[~found & ~wrong] = np.inf
+    if not np.isfinite(distances[found]).all() or (distances < 0).any():
+        raise ValueError("an adversarial example counts as found but has no distance")
+    return distances
+
+
+def _grade(letter: str) -> str:
+    if letter not in {"A", "B", "C", "X"}:
+        raise ValueError(f"unknown grade {letter!r}")
+    return letter
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _norm(name: str) -> str:
+    if name not in NORMS:
+        raise ValueError(f"unknown norm {name!r}")
+    return name
+
+
+def _mean(counts: list[float], where: NDArray[np.bool_]) -> float:
+    return float(np.asarray(counts, dtype=np.float64)[where].mean()) if where.any() else 0.0
+
+
+def _environments(records: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, int], ...]:
+    """Each distinct set of versions that computed cells, and how many; hosts and times are left out."""
+    said = (
+        ", ".join(f"{name} {facts[name]}" for name in ENVIRONMENT if name in facts)
+        for facts in (record["provenance"] for record in records)
+    )
+    return tuple(sorted(Counter(said).items()))

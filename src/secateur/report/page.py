@@ -1,0 +1,180 @@
+"""The report as one HTML file that needs nothing else and loads nothing."""
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from secateur.report.aggregate import Grid, Place, tuned_arms
+from secateur.report.answers import answers, tiles
+from secateur.report.changes import Change
+from secateur.report.rows import Axes
+from secateur.report.tables import Table, Value, written
+from secateur.report.words import arm_label, attack_label, percent
+
+COLUMNS = (
+    "model", "criterion", "sparsity", "arm", "attack", "grade", "test_accuracy", "macs", "median",
+    "median_all", "found", "correct", "asr", "left", "left_low", "left_high", "left_of_tuned", "seeds", "images",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: SVG text with its words; sizes in CSS pixels."""
+
+    stem: str
+    title: str
+    caption: str
+    alt: str
+    svg: str
+    width: int
+    height: int
+
+    @property
+    def uri(self) -> str:
+        """The picture as a ``data:`` address."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+
+
+def render(
+    grid: Grid, change: dict[Place, Change], pictures: Sequence[Picture], summary: Table, *, run_folder: str
+) -> str:
+    """The page. Every text of the study is escaped, and the policy forbids whatever could load or run."""
+    environment = Environment(
+        loader=PackageLoader("secateur.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = percent
+    script = _template_file("table.js")
+    table = summary.pick("summary", summary.title, COLUMNS)
+    return environment.get_template("report.html.j2").render(
+        policy=_policy(script),
+        css=_template_file("report.css"),
+        script=script,
+        share=environment.get_template("share.html.j2").module.share,  # type: ignore[attr-defined]
+        study=grid.study,
+        counts=_counts(grid),
+        answers=list(answers(grid, change)),
+        overview=_overview(grid, change),
+        sparsities=[f"{sparsity:g}" for sparsity in grid.sparsities],
+        spread=_spread(grid),
+        figures=pictures,
+        table=table,
+        rows=[_row(table, values) for values in table.values],
+        remarks=_remarks(grid),
+        holes=[
+            {"kind": h.kind, "where": f"{h.stage} {_where(h.axes)}", "reason": h.reason, "detail": h.detail}
+            for h in grid.study.holes
+        ],
+        image_sets=_image_sets(grid),
+        hours=_duration(grid.study.seconds),
+        version=version("secateur"),
+        run_folder=run_folder,
+        config=yaml.safe_dump(dict(grid.study.config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _template_file(name: str) -> str:
+    return files("secateur.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _counts(grid: Grid) -> dict[str, int]:
+    cells = len(grid.study.planned)
+    return {
+        "models": len(grid.models),
+        "criteria": len(grid.criteria),
+        "sparsities": len(grid.sparsities),
+        "seeds": len({axes.seed for axes, _ in grid.study.planned}),
+        "cells": cells,
+        "done": cells - len(grid.study.holes),
+    }
+
+
+def _overview(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
+    blocks = []
+    for attack in grid.attacks:
+        norms = [point.norm for point in grid.points.values() if point.place.attack == attack]
+        for arm in tuned_arms(grid) if norms else ():
+            rows = [
+                {"model": m, "criterion": c, "tiles": tiles(grid, change, Place(m, c, 0.0, arm, attack))}
+                for m in grid.models
+                for c in grid.criteria
+            ]
+            blocks.append({"title": f"{attack_label(attack, norms[0])}, {arm_label(arm)}", "rows": rows})
+    return blocks
+
+
+def _spread(grid: Grid) -> str:
+    seeds = max((len(point.attacks) for point in grid.points.values()), default=0)
+    if seeds >= 3:
+        return f"Intervals resample images and the {seeds} seeds together."
+    return (
+        f"With {seeds} {'seed' if seeds == 1 else 'seeds'} nothing can be said about the spread between "
+        "trainings: intervals resample images only."
+    )
+
+
+def _row(table: Table, values: tuple[Value, ...]) -> dict[str, Any]:
+    cells = [
+        {"text": written(value, head.format), "key": None if head.format == "text" else _sort_key(value)}
+        for head, value in zip(table.heads, values, strict=True)
+    ]
+    grade = dict(zip((head.key for head in table.heads), values, strict=True))["grade"]
+    return {"cells": cells, "grade": grade}
+
+
+def _sort_key(value: Value) -> str:
+    if not isinstance(value, int | float) or math.isnan(value):
+        return ""
+    return "Infinity" if value == math.inf else repr(value)
+
+
+def _remarks(grid: Grid) -> list[dict[str, str]]:
+    found = [
+        {"grade": point.grade, "where": _place_words(point.place), "reasons": "; ".join(point.reasons)}
+        for point in grid.points.values()
+        if point.grade != "A"
+    ]
+    return sorted(found, key=lambda remark: remark["grade"], reverse=True)
+
+
+def _place_words(place: Place) -> str:
+    pruned = f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense"
+    return ", ".join(filter(None, (place.model, pruned, arm_label(place.arm), place.attack)))
+
+
+def _where(axes: Axes) -> str:
+    place = Place(axes.model, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
+    return f"{_place_words(place)}, seed {axes.seed}"
+
+
+def _image_sets(grid: Grid) -> list[str]:
+    sets = {attack.hashes: attack.n for attack in grid.study.attacks}
+    said = [
+        f"{n} images, sha256 of their hashes {hashlib.sha256(''.join(hashes).encode()).hexdigest()[:16]}"
+        for hashes, n in sets.items()
+    ]
+    return said or ["none attacked yet"]
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"

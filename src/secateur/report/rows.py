@@ -1,0 +1,107 @@
+"""What a report knows: typed rows read from records, and the holes between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+NORMS = ("l0", "l1", "l2", "linf")
+
+Outcome = Literal["found", "already_wrong", "not_found"]
+HoleKind = Literal["failed", "damaged", "blocked", "missing"]
+OUTCOMES: tuple[Outcome, ...] = ("found", "already_wrong", "not_found")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Where a cell stands in the grid of its study."""
+
+    model: str
+    seed: int
+    criterion: str | None
+    sparsity: float
+    arm: str
+    attack: str | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained, pruned or fine-tuned network and what it costs; accuracies in [0, 1]."""
+
+    id: str
+    stage: str
+    axes: Axes
+    role: str
+    robust: bool
+    parameters: int
+    macs: int
+    accuracy: Mapping[str, float]
+    sparsity_achieved: float
+    collapsed: bool
+    weights_hash: str
+    best_epoch: int | None
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack on one network, sample by sample.
+
+    ``name`` is the study's label, ``method`` the attack's own name. ``distances[norm]`` is float64 [n]: 0
+    where already wrong, inf where no adversarial example was found.
+    ``found`` and ``already_wrong`` are bool [n]; ``hashes`` names the images in the same order.
+    """
+
+    id: str
+    axes: Axes
+    role: str
+    network: Network
+    name: str
+    method: str
+    norm: str
+    found: NDArray[np.bool_]
+    already_wrong: NDArray[np.bool_]
+    distances: Mapping[str, NDArray[np.float64]]
+    hashes: tuple[str, ...]
+    grade: str
+    reasons: tuple[str, ...]
+    forwards: float
+    backwards: float
+    settings: Mapping[str, Any]
+
+    @property
+    def n(self) -> int:
+        """Number of attacked images."""
+        return len(self.found)
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A cell without a usable result, and why."""
+
+    id: str
+    stage: str
+    axes: Axes
+    role: str
+    kind: HoleKind
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report knows: the rows, the holes, and where they come from."""
+
+    name: str
+    study_hash: str
+    config: Mapping[str, Any]
+    networks: tuple[Network, ...]
+    attacks: tuple[Attack, ...]
+    holes: tuple[Hole, ...]
+    planned: tuple[tuple[Axes, str], ...]
+    environments: tuple[tuple[str, int], ...]
+    seconds: float
+    limited: int | None
+    notes: tuple[str, ...]
+    robust: Mapping[str, bool]
