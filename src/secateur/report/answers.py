@@ -67,13 +67,11 @@ def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
                     )
 
 
-def tiles(
-    grid: Grid, change: dict[Place, Change], model: str, criterion: str, arm: str, attack: str
-) -> list[Tile]:
-    """The overview's row: one tile per sparsity of the study."""
+def tiles(grid: Grid, change: dict[Place, Change], row_of: Place) -> list[Tile]:
+    """The overview's row: one tile per sparsity of the study, at the place ``row_of`` otherwise."""
     row = []
     for sparsity in grid.sparsities:
-        place = Place(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
+        place = replace(row_of, criterion=row_of.criterion if sparsity > 0 else "", sparsity=sparsity)
         if place in grid.points:
             point, total = grid.points[place], change[place].total
             share = total.ratio if total and not math.isnan(total.ratio) else None

@@ -21,7 +21,8 @@ from secateur.report.words import arm_label, attack_label, percent
 
 COLUMNS = (
     "model", "criterion", "sparsity", "arm", "attack", "grade", "test_accuracy", "macs", "median",
-    "median_all", "found", "correct", "asr", "left", "left_low", "left_high", "left_of_tuned", "seeds", "images",
+    "median_all", "found", "correct", "asr", "left", "left_low", "left_high", "left_of_tuned", "seeds",
+    "images",
 )  # fmt: skip
 
 
