@@ -45,7 +45,7 @@ def test_an_idx_folder_may_hold_train_test_or_both(tmp_path):
     assert load(f"idx:{tmp_path}").n == 6, "without a split, the official test images"
     assert load(f"idx:{tmp_path}", split="train").n == 40
     parts = load_splits(f"idx:{tmp_path}", generator=torch.Generator().manual_seed(0))
-    assert (parts.train.n, parts.validation.n, parts.test.n) == (35, 5, 6)
+    assert (parts.train.n, parts.validation.n, parts.test.n) == (36, 4, 6)
 
 
 def test_damaged_idx_files_are_refused(tmp_path):

@@ -1,6 +1,12 @@
 """Labelled images in [0, 1]: reading, splitting, identity."""
 
+from secateur.data.arrays import npz as npz
+from secateur.data.arrays import pack as pack
+from secateur.data.arrays import svhn as svhn
+from secateur.data.cifar import cifar10 as cifar10
+from secateur.data.cifar import cifar100 as cifar100
 from secateur.data.dataset import Dataset as Dataset
+from secateur.data.files import fashion_mnist as fashion_mnist
 from secateur.data.files import folder as folder
 from secateur.data.files import idx as idx
 from secateur.data.sources import digits as digits

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,24 @@ IDX_PARTS = {"train": "train", "test": "t10k"}
 FOLDER_PARTS = ("train", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_BYTES = 2**31
+FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+FASHION_SHA256 = {
+    "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
 
 
 def idx(argument: str) -> Parts:
@@ -41,6 +61,20 @@ def idx(argument: str) -> Parts:
     return found
 
 
+def fashion_mnist(argument: str) -> Parts:
+    """``fashion-mnist:DIR``: the four official .gz files, whose sha256 are known, or the two of one part."""
+    folder = directory(argument, "fashion-mnist")
+    parts = idx(argument)
+    for name, expected in FASHION_SHA256.items():
+        if (folder / name).is_file() and sha256_of(folder / name) != expected:
+            raise UserError(f"'{folder / name}' is not the official file", hint="download it again")
+    if unknown := [path.name for path in sorted(folder.glob("*-ubyte"))]:
+        raise UserError(
+            f"'{unknown[0]}' is unpacked, and cannot be compared with the official file", hint="keep .gz"
+        )
+    return {part: partial(_with_classes, read, "fashion-mnist", FASHION) for part, read in parts.items()}
+
+
 def folder(argument: str) -> Parts:
     """``folder:DIR``: one sub-folder of pictures per class, or ``train`` and ``test`` folders of such.
 
@@ -53,6 +87,16 @@ def folder(argument: str) -> Parts:
     if not parts:
         return {"all": partial(_read_folder, root)}
     return {part: partial(_read_folder, root / part) for part in parts}
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _with_classes(read: Callable[[], Dataset], name: str, classes: tuple[str, ...]) -> Dataset:
+    return replace(read(), name=name, classes=classes)
 
 
 def _idx_file(folder: Path, stem: str) -> Path | None:
