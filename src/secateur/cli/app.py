@@ -24,16 +24,19 @@ for panel, room in (("Studies", studies), ("Single networks", network), ("Inform
         app.command(rich_help_panel=panel)(command)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("secateur"))
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     show_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Prune a trained network, and measure what is left of its robustness."""
-    if show_version:
-        typer.echo(version("secateur"))
-        raise typer.Exit
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

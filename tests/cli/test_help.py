@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+
+VERBS = ("validate", "plan", "run", "status", "report", "graph", "prune", "attack", "ls", "doctor")
+
+
+def test_help_names_every_verb(secateur):
+    said = secateur("--help")
+    assert said.code == 0
+    assert all(verb in said.out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(secateur, verb):
+    said = secateur(verb, "--help")
+    assert said.code == 0
+    assert "Usage" in said.out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["ls"]])
+def test_help_and_listings_never_wait_for_torch(arguments):
+    script = (
+        "import sys\nfrom secateur.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_that_of_the_package(secateur):
+    import secateur as package
+
+    assert secateur("--version").out.strip() == package.__version__
+
+
+def test_an_unknown_option_is_a_usage_error(secateur):
+    assert secateur("prune", "--sparsty", "0.5").code == 2
+
+
+def test_ls_tells_norms_and_papers_and_speaks_json(secateur):
+    said = secateur("ls", "attacks", "--json")
+    rows = {row["name"]: row for row in said.json["attacks"]}
+    assert rows["fmn"]["norms"] == "0, 1, 2, inf"
+    assert "2019" in rows["ddn"]["summary"]
+
+
+def test_ls_of_something_else_names_the_lists(secateur):
+    said = secateur("ls", "atacks")
+    assert said.code == 2
+    assert "attacks" in said.err
+
+
+def test_doctor_prunes_and_attacks_a_small_network(secateur):
+    said = secateur("doctor")
+    assert said.code == 0
+    assert "all well" in said.out

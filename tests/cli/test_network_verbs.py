@@ -1,0 +1,109 @@
+import json
+
+import pytest
+import torch
+
+from secateur import models
+
+
+@pytest.fixture
+def pruned(secateur, tmp_path):
+    said = secateur(
+        "prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-s", "0.5", "-o", tmp_path / "pruned", "--json"
+    )
+    assert said.code == 0, said.err
+    return tmp_path / "pruned", said.json
+
+
+def test_prune_reports_sizes_and_its_proof(pruned):
+    folder, report = pruned
+    assert report["parameters_after"] < 0.3 * report["parameters_before"]
+    assert report["macs_after"] < 0.3 * report["macs_before"]
+    assert report["max_error"] <= 1e-10
+    assert {path.name for path in folder.iterdir()} >= {"plan.json", "weights.safetensors"}
+
+
+def test_a_pruned_folder_serves_as_weights(secateur, pruned, tmp_path):
+    folder, _ = pruned
+    out = tmp_path / "record.json"
+    said = secateur(
+        *("attack", "-m", "resnet-tiny", "-w", folder, "-d", "digits", "-a", "fmn", "--norm", "2"),
+        *("--steps", "5", "--limit", "12", "--out", out, "--json"),
+    )
+    assert said.code == 0, said.err
+    assert said.json["n"] == 12
+    assert said.json["partial"] is True
+    assert set(said.json["median_correct"]) == {"l0", "l1", "l2", "linf"}
+    record = json.loads(out.read_text())
+    assert len(record["outcome"]) == len(record["hashes"]) == 12
+
+
+def test_attack_takes_weights_from_a_state_dict(secateur, tmp_path):
+    model = models.build("resnet-tiny", in_channels=1)
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    said = secateur(
+        "attack", "-m", "resnet-tiny", "-w", tmp_path / "w.pt", "-d", "digits", "--steps", "3", "--limit", "4"
+    )
+    assert said.code == 0, said.err
+    assert "grade" in said.out
+
+
+def test_graph_explains_and_draws(secateur, tmp_path):
+    picture = tmp_path / "graph.svg"
+    said = secateur("graph", "-m", "resnet-tiny", "--input", "1x1x8x8", "--draw", picture)
+    assert said.code == 0, said.err
+    assert "group 0" in said.out
+    assert picture.read_text().startswith("<svg") or "<svg" in picture.read_text()[:200]
+
+
+def test_graph_speaks_json(secateur):
+    said = secateur("graph", "-m", "resnet-tiny", "--input", "1x1x8x8", "--json")
+    assert said.json["groups"]
+
+
+def test_a_model_of_ones_own_comes_from_a_file(secateur, tmp_path):
+    code = "from torch import nn\ndef net(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))\n"
+    (tmp_path / "mine.py").write_text(code)
+    said = secateur(
+        "prune", "-m", f"{tmp_path / 'mine.py'}:net", "--input", "1x1x8x8", "-o", tmp_path / "out", "--json"
+    )
+    assert said.code == 0, said.err
+    assert said.json["parameters_after"] < said.json["parameters_before"]
+
+
+BAD = [
+    (["prune", "-m", "resnet-tny", "-o", "OUT"], 2, "resnet-tiny"),
+    (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-s", "1.5", "-o", "OUT"], 2, "1.5"),
+    (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-s", "nan", "-o", "OUT"], 2, "sparsity"),
+    (["prune", "-m", "resnet-tiny", "--input", "8by8", "-o", "OUT"], 2, "8by8"),
+    (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-c", "l3", "-o", "OUT"], 2, "l1"),
+    (["prune", "-m", "nowhere.py:net", "--input", "1x1x8x8", "-o", "OUT"], 2, "nowhere.py"),
+    (["attack", "-m", "resnet-tiny", "-w", "missing.pt", "-d", "digits"], 2, "missing.pt"),
+    (["attack", "-m", "resnet-tiny", "-d", "idx:missing"], 2, "missing"),
+    (["attack", "-m", "resnet-tiny", "-d", "digits", "--norm", "3"], 2, "norm"),
+    (["attack", "-m", "resnet-tiny", "-d", "digits", "--set", "gama=0.1"], 2, "gama"),
+    (["attack", "-m", "resnet-tiny", "-d", "digits", "--set", "gamma"], 2, "gamma"),
+    (["attack", "-m", "resnet-tiny", "-d", "digits", "--steps", "0"], 2, "steps"),
+    (["attack", "-m", "resnet-tiny", "-d", "digits", "--limit", "0"], 2, "limit"),
+    (["attack", "-m", "resnet-tiny", "-d", "digits", "-a", "dnn"], 2, "ddn"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_mistake_is_one_sentence_that_names_it(secateur, tmp_path, monkeypatch, arguments, code, word):
+    monkeypatch.chdir(tmp_path)
+    said = secateur(*(str(tmp_path / "out") if argument == "OUT" else argument for argument in arguments))
+    assert said.code == code
+    assert word in said.err
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_prune_never_overwrites_a_folder(secateur, pruned):
+    folder, _ = pruned
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    said = secateur("prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-o", folder)
+    assert said.code == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
