@@ -46,46 +46,48 @@ class LinearCase:
     x: torch.Tensor
     y: torch.Tensor
 
-    def optimum(self, p: float, targets: torch.Tensor | None = None) -> np.ndarray:
-        """The exact distance of every sample; 0 where it is wrong from the start."""
+    def planes(self, p: float) -> np.ndarray:
+        """The exact distance [N, K] of every sample to beating its label with each other class."""
         weight = self.model[-1].weight.detach().double().numpy()
-        bias = self.model[-1].bias.detach().double().numpy()
-        flat = self.x.double().flatten(1).numpy()
-        out = []
-        for i, (x, y) in enumerate(zip(flat, self.y.tolist(), strict=True)):
-            z = weight @ x + bias
-            if targets is None:
-                out.append(
-                    min(
-                        boxed_distance(weight[y] - weight[j], z[y] - z[j], x, p) if z[y] > z[j] else 0.0
-                        for j in range(len(z))
-                        if j != y
-                    )
-                )
-            else:
-                assert len(z) == 2, "the targeted optimum of more classes is not a minimum over planes"
-                t = int(targets[i])
-                out.append(boxed_distance(weight[y] - weight[t], z[y] - z[t], x, p))
-        return np.array(out)
+        z = self.x.double().flatten(1).numpy() @ weight.T + self.model[-1].bias.detach().double().numpy()
+        out = np.full(z.shape, INF)
+        for i, (x, y) in enumerate(zip(self.x.double().flatten(1).numpy(), self.y.tolist(), strict=True)):
+            for j in set(range(z.shape[1])) - {y}:
+                gap = z[i, y] - z[i, j]
+                out[i, j] = boxed_distance(weight[y] - weight[j], gap, x, p) if gap > 0 else 0.0
+        return out
+
+    def optimum(self, p: float) -> np.ndarray:
+        """The exact minimum distance [N]; inf where the box holds no adversarial point."""
+        return self.planes(p).min(1)
+
+    def reached(self, adv: torch.Tensor, p: float) -> np.ndarray:
+        """The exact distance [N] to beating the label with the class that ``adv`` was given."""
+        with torch.no_grad():
+            classes = self.model(adv).argmax(1).numpy()
+        return np.take_along_axis(self.planes(p), classes[:, None], 1)[:, 0]
 
 
 def linear_case(
-    d: int, classes: int, n: int, *, seed: int, corners: bool = False, lift: float = 0.0
+    d: int, classes: int, n: int, *, seed: int, scale: float = 1.0, lift: float = 0.0
 ) -> LinearCase:
     """Gaussian weights whose planes meet in a random point of the box, so that every sample is feasible.
 
-    ``corners`` puts most pixels on 0 or 1. ``lift`` raises the bias of class 0, by this multiple of the
-    largest change the box allows: from 1 on, images of class 0 cannot be fooled.
+    Every other image has most of its pixels on 0 or 1. ``scale`` multiplies the logits. ``lift`` raises the
+    bias of class 0, in units of the largest change the box allows: from 1 on, images of class 0 cannot be
+    fooled.
     """
     g = torch.Generator().manual_seed(seed)
     weight = torch.randn(classes, d, generator=g)
     x = torch.rand(n, d, generator=g)
-    if corners:
-        x = torch.where(torch.rand(n, d, generator=g) < 0.8, x.round(), x)
+    corners = (torch.rand(n, d, generator=g) < 0.8) & (torch.arange(n) % 2 == 1).unsqueeze(1)
+    x = torch.where(corners, x.round(), x)
     linear = nn.Linear(d, classes)
     with torch.no_grad():
-        linear.weight.copy_(weight)
-        linear.bias.copy_(-weight @ torch.rand(d, generator=g))
-        linear.bias[0] += lift * (weight[0] - weight[1:]).abs().sum(1).max()
+        linear.weight.copy_(scale * weight)
+        linear.bias.copy_(
+            -scale * (weight * torch.rand(1 if classes == 2 else classes, d, generator=g)).sum(1)
+        )
+        linear.bias[0] += scale * lift * (weight[0] - weight[1:]).abs().sum(1).max()
     model = nn.Sequential(nn.Flatten(), linear).eval()
     return LinearCase(model, x, model(x).argmax(1).detach())
