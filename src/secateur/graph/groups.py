@@ -107,7 +107,7 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     number = len(atoms.axes)
     for ids, _ in matrices:
         for row in ids:
-            np.add.at(cell_mark, row[row >= 0], mix(np.array(number)))
+            np.add.at(cell_mark, row[row >= 0], mix(np.array([number])))
             number += 1
     is_frozen = np.zeros(count, dtype=bool)
     is_frozen[list(reasons)] = True

@@ -6,7 +6,7 @@ channels alone.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from secateur.graph.labels import Factor, Marks
 from secateur.graph.tape import Call, Recorder, Ref, Tape
 
 _NARROW = {torch.float32, torch.float16, torch.bfloat16}
+_VIEWS = {"aten::view", "aten::_unsafe_view", "aten::_reshape_alias"}
 Keep = npt.NDArray[np.bool_]
 
 
@@ -60,7 +61,7 @@ class Masks:
     marks: Mapping[int, Marks]
     statistics: frozenset[int]
     pruned: Tape
-    _indices: dict[int, tuple[Keep, int]] = field(default_factory=dict)
+    twins: Mapping[int, int]
 
     def of(self, factor: Factor) -> Keep:
         """Which positions of a factor stay."""
@@ -130,8 +131,8 @@ def replay(
     last = _last_uses(tape)
     for position, call in enumerate(tape.calls):
         twin = None
-        if masks is not None and position < len(masks.pruned.calls):
-            twin = masks.pruned.calls[position]
+        if masks is not None:
+            twin = masks.pruned.calls[masks.twins[position]] if position in masks.twins else call
         results = _run(call, twin, values, masks, position)
         values.update((out, item) for out, item in zip(call.outputs, results, strict=True) if out is not None)
         if watch is not None:
@@ -156,20 +157,24 @@ def _last_uses(tape: Tape) -> dict[int, list[int]]:
 def _run(
     call: Call, twin: Call | None, values: Mapping[int, Tensor], masks: Masks | None, position: int
 ) -> list[Any]:
+    if call.name == "aten::as_strided_":
+        return [values[call.refs()[0]]]
+    # A value that was masked may lie in memory differently, so that a view must be allowed to copy.
+    op = torch.ops.aten.reshape if call.name in _VIEWS else call.op
     if masks is None or twin is None:
-        return _flat(call.op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
+        return _flat(op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
     if position in masks.statistics and any(masks.cut(number) for number in call.refs()):
         compacted = {number: masks.compact(number, values[number]) for number in call.refs()}
         arguments = _with_refs(twin.args, call.args)
         named = {key: _with_refs(value, call.kwargs.get(key)) for key, value in twin.kwargs.items()}
-        results = _flat(call.op(*_filled(arguments, compacted), **_filled(named, compacted)))
+        results = _flat(op(*_filled(arguments, compacted), **_filled(named, compacted)))
         return [
             masks.spread(number, result) if number is not None else result
             for number, result in zip(call.outputs, results, strict=True)
         ]
     arguments = _with_floats(call.args, twin.args)
     named = {key: _with_floats(value, twin.kwargs.get(key)) for key, value in call.kwargs.items()}
-    results = _flat(call.op(*_filled(arguments, values), **_filled(named, values)))
+    results = _flat(op(*_filled(arguments, values), **_filled(named, values)))
     return [
         masks.apply(number, result) if number is not None and isinstance(result, Tensor) else result
         for number, result in zip(call.outputs, results, strict=True)

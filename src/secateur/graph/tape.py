@@ -252,7 +252,7 @@ def record(model: nn.Module, inputs: Any, recorder: Recorder | None = None) -> t
             number = recorder.add(leaf, "input", str(position))
             recorder._leaves[id(leaf)] = number
             numbers.append(number)
-    with steady(model), torch.no_grad(), recorder.following_modules(), recorder:
+    with steady(model), torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
         result = call_model(model, tree_unflatten(fresh, spec))
     found = [item for item in tensors_in(result) if item.is_floating_point()]
     if not found:

@@ -79,7 +79,7 @@ def layers(graph: "DependencyGraph") -> list[Layer]:
         results = [number for number in call.outputs if number is not None]
         sources = frozenset[int]().union(*(made_by.get(number, frozenset()) for number in data))
         leaf = leaves.get(call.module) if call.module else None
-        if leaf is None and (call.name in _MOVES or not data):
+        if call.name in _MOVES or not data:
             made_by.update(dict.fromkeys(results, sources))
             continue
         if (

@@ -7,6 +7,19 @@ from secateur.pruning.plans import Plan as Plan
 from secateur.pruning.saving import history as history
 from secateur.pruning.saving import load as load
 from secateur.pruning.saving import save as save
+from secateur.pruning.schedule import iterative as iterative
+from secateur.pruning.schedule import one_shot as one_shot
 from secateur.pruning.select import plan as plan
 
-__all__ = ["Plan", "PruneReport", "apply", "history", "load", "plan", "prune", "save"]
+__all__ = [
+    "Plan",
+    "PruneReport",
+    "apply",
+    "history",
+    "iterative",
+    "load",
+    "one_shot",
+    "plan",
+    "prune",
+    "save",
+]

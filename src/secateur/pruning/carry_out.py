@@ -1,6 +1,6 @@
 """Carrying plans out with proof: surgery that verifies itself, rolls back, and reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -18,6 +18,8 @@ from secateur.pruning.saving import remember
 from secateur.pruning.select import plan as make_plan
 from secateur.pruning.surgery import check_fits, operate
 from secateur.pruning.verify import Proof, verify
+
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def prune(
     criterion: str = "l1",
     sparsity: float = 0.5,
     scope: str = "local",
-    keep: tuple[str, ...] | list[str] = (),
+    keep: Sequence[str] = (),
     seed: int = 0,
     reduction: str = "mean",
     verify: bool = True,
@@ -124,19 +126,30 @@ def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, 
     Raises:
         UserError: no part of it passes.
     """
-    asked = bool(plan.cuts)
-    while True:
-        proof = verify(model, plan, graph)
-        if proof.ok:
-            return plan, proof
+    proof = verify(model, plan, graph)
+    while not proof.ok:
         if not plan.cuts:
             raise UserError(
-                f"the network cannot be pruned safely: {proof.reason}", hint="see the notes of its graph"
+                f"the network cannot be pruned safely: {proof.reason}", hint="see graph.explain()"
             )
-        note = f"left whole: {', '.join(sorted(proof.guilty)[:3])}: {proof.reason}"
-        plan = plan.without(set(proof.guilty), note)
-        if asked and not plan.cuts:
-            raise UserError(f"no part of the plan passes its proof: {note}", hint="see graph.explain()")
+        plan, proof = _smaller(model, plan, graph, proof)
+        if proof.ok and not plan.cuts:
+            raise UserError(
+                f"no part of the plan passes its proof: {plan.notes[-1]}", hint="see graph.explain()"
+            )
+    return plan, proof
+
+
+def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof) -> tuple[Plan, Proof]:
+    """The plan without the guilty groups: without a single one of a few, if that is enough."""
+    guilty = sorted(proof.guilty)
+    for name in guilty if 1 < len(guilty) <= _FEW else ():
+        candidate = plan.without({name}, f"left whole: {name}: {proof.reason}")
+        if candidate.cuts and (again := verify(model, candidate, graph)).ok:
+            return candidate, again
+    few = ", ".join(guilty[:_FEW])
+    candidate = plan.without(set(guilty), f"left whole: {few}: {proof.reason}")
+    return candidate, verify(model, candidate, graph)
 
 
 def _tape(model: nn.Module, graph: DependencyGraph) -> Tape:

@@ -1,7 +1,7 @@
 """Selection: how many channels each group keeps, in exact arithmetic, and which ones."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -34,7 +34,7 @@ def check_sparsity(sparsity: Any) -> Fraction:
     return Fraction(sparsity) if isinstance(sparsity, (int, Fraction)) else Fraction(str(sparsity))
 
 
-def kept_count(channels: int, sparsity: Fraction) -> int:
+def kept_count(channels: int | Fraction, sparsity: Fraction) -> int:
     """``max(1, floor(C (1 - s)))`` without rounding errors: 0.9 of 640 leaves 64."""
     return max(1, math.floor(channels * (1 - sparsity)))
 
@@ -48,6 +48,7 @@ def plan(
     keep: Sequence[str] = (),
     seed: int = 0,
     reduction: str = "mean",
+    dense_sizes: Mapping[str, int] | None = None,
 ) -> Plan:
     """Decide which channels go.
 
@@ -61,6 +62,8 @@ def plan(
         keep: names of modules, parameters or groups whose channels stay, inputs and outputs alike.
         seed: of the random criterion; the same seed gives the same plan.
         reduction: how the scores of the layers of one group are combined.
+        dense_sizes: channels of each group before earlier rounds, by name; ``sparsity`` then counts from
+            there.
 
     Raises:
         UserError: a bad sparsity, name or scope, a model that changed since the trace, or nothing that can
@@ -73,7 +76,7 @@ def plan(
         raise UserError("the model has changed since it was traced", hint="trace it again")
     score = criterion if callable(criterion) else CRITERIA.get(criterion)
     protected = kept_groups(graph, keep)
-    counts = keep_counts(graph, fraction, protected)
+    counts = keep_counts(graph, fraction, protected, dense_sizes or {})
     generator = torch.Generator().manual_seed(seed)
     cuts = []
     for group in graph.groups:
@@ -150,14 +153,18 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
     return protected
 
 
-def keep_counts(graph: DependencyGraph, sparsity: Fraction, protected: set[int]) -> dict[int, int]:
+def keep_counts(
+    graph: DependencyGraph, sparsity: Fraction, protected: set[int], dense_sizes: Mapping[str, int]
+) -> dict[int, int]:
     """How many channels each cell keeps, raised where ties ask for equal counts."""
     sizes: dict[int, int] = {}
     counts: dict[int, int] = {}
     for number, group in enumerate(graph.groups):
         for cell, size in zip(*np.unique(group.cells, return_counts=True), strict=True):
             sizes[int(cell)] = int(size)
-            counts[int(cell)] = int(size) if number in protected else kept_count(int(size), sparsity)
+            dense = Fraction(int(size) * dense_sizes.get(group.name, group.size), group.size)
+            kept = min(int(size), kept_count(dense, sparsity))
+            counts[int(cell)] = int(size) if number in protected else kept
     changed = True
     while changed:
         changed = False

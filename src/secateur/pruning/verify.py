@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from secateur.graph.align import steps, twins
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
 from secateur.graph.replay import Keep, Masks, WideRecorder, replay, widen
 from secateur.graph.tape import Call, Tape, record
 from secateur.graph.tracing import input_leaves
 from secateur.pruning.plans import Plan
-from secateur.pruning.surgery import named_tensors, operated, sliced
+from secateur.pruning.surgery import named_tensors, operated
 
 TOLERANCE = 1e-10
 # A network that happens to be dead (all gradients zero) proves nothing: draw again.
@@ -66,12 +67,15 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
         with operated(model, plan, dense):
             recorder = WideRecorder(model)
             pruned, outputs = record(model, _wide(inputs), recorder)
+            smaller = {name: tensor.data for name, tensor in named_tensors(model).items()}
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
-    masks = Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned)
-    if (place := _first_difference(graph, pruned, masks)) is not None:
+    matched, odd = twins(graph.tape, pruned)
+    masks = Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned, matched)
+    if (place := _first_difference(graph, masks, odd)) is not None:
         return _refused(place, "gives another shape than expected", plan, graph, pruned)
-    return _compare(dense, plan, graph, masks, outputs, [widen(item) for item in input_leaves(inputs)])
+    leaves = [widen(item) for item in input_leaves(inputs)]
+    return _compare((dense, smaller), plan, graph, masks, outputs, leaves)
 
 
 def _wide(inputs: Any) -> Any:
@@ -107,14 +111,14 @@ def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
 
 
 def _compare(
-    dense: Mapping[str, Tensor],
+    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     plan: Plan,
     graph: DependencyGraph,
     masks: Masks,
     outputs: list[Tensor],
     inputs: list[Tensor],
 ) -> Proof:
-    smaller = sliced(dense, plan.removed())
+    dense, smaller = states
     reference, wanted = _with_gradient(graph.tape, dense, inputs, masks)
     again, found = _with_gradient(masks.pruned, smaller, inputs, None)
     error = max(distance(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True))
@@ -166,17 +170,16 @@ def distance(found: Tensor, wanted: Tensor) -> float:
     return gap / scale if scale > 0 else gap
 
 
-def _first_difference(graph: DependencyGraph, pruned: Tape, masks: Masks) -> int | None:
-    """The first call whose result does not have the expected shape, or is another operation."""
-    for place, call in enumerate(graph.tape.calls):
-        if place >= len(pruned.calls) or pruned.calls[place].name != call.name:
-            return place
-        for mine, theirs in zip(call.outputs, pruned.calls[place].outputs, strict=False):
+def _first_difference(graph: DependencyGraph, masks: Masks, odd: int | None) -> int | None:
+    """The first call whose result does not have the expected shape, or that is missing (``odd``)."""
+    for place, twin in masks.twins.items():
+        outputs = zip(graph.tape.calls[place].outputs, masks.pruned.calls[twin].outputs, strict=False)
+        for mine, theirs in outputs:
             if mine is None or theirs is None:
                 continue
-            if masks.expected_shape(mine) != pruned.values[theirs].shape:
+            if masks.expected_shape(mine) != masks.pruned.values[theirs].shape:
                 return place
-    return None
+    return odd
 
 
 def _first_wrong(
@@ -195,7 +198,10 @@ def _first_wrong(
     wrong: list[int] = []
 
     def check(place: int, call: Call, results: list[Any]) -> None:
-        for mine, theirs in zip((_square_sum(item) for item in results), sums[place], strict=False):
+        twin = masks.twins.get(place)
+        if twin is None:
+            return
+        for mine, theirs in zip((_square_sum(item) for item in results), sums[twin], strict=False):
             if not wrong and abs(mine - theirs) > 1e-9 * max(abs(mine), abs(theirs)):
                 wrong.append(place)
 
@@ -215,7 +221,8 @@ def _square_sum(item: Any) -> float:
 
 def _crashed(partial: Tape, error: Exception, plan: Plan, graph: DependencyGraph) -> Proof:
     first = (str(error).strip().splitlines() or ["no message"])[0]
-    place = min(len(partial.calls), len(graph.tape.calls) - 1)
+    dense = steps(graph.tape)
+    place = dense[min(len(steps(partial)), len(dense) - 1)]
     return _refused(place, f"fails after surgery: {type(error).__name__}: {first}", plan, graph, None)
 
 

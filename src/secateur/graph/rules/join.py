@@ -75,27 +75,33 @@ def _meet(
     touching = [factor for factor in factors if extent & set(factor.support)]
     for factor in touching:
         inner, outer = set(factor.support), set(support)
-        if inner < outer and factor.column == column:
-            # One choice for all rows (a per-width parameter across heads): the rows keep the same columns.
-            joined = atoms.union(group[0].atoms, factor.atoms)
-            rest = [dim for dim in support if dim not in inner]
-            kept[support] = [Factor(joined, column), *group[1:]]
-            merged = Factor(atoms.merge(joined, rest), factor.column)
-            kept.pop(support)
-            kept[merged.support] = _pair(atoms, kept.get(merged.support, []), [merged])
+        if factor.column == column and inner < outer:
+            _one_choice(atoms, kept, support, factor)
             return
-        if outer < inner and factor.column == column:
+        if factor.column == column and outer < inner:
             return
-        if inner < outer and column not in inner:
-            atoms.freeze(factor.atoms, "names whole rows (heads, groups) of which only the width is prunable")
-            kept.pop(factor.support, None)
-        elif not (outer < inner and column not in {factor.column}):
-            atoms.freeze(factor.atoms, "overlaps with differently arranged channels")
+        if factor.column == column or column in inner:
             _drop(atoms, kept, support, "overlaps with differently arranged channels")
             return
-    covered = {dim for factor in touching for dim in factor.support}
-    if column in extent - covered:
+        if factor.column in outer:
+            why = "names whole rows (heads, groups) of which only the width is prunable"
+            atoms.freeze(factor.atoms, why)
+            _drop(atoms, kept, factor.support, why)
+    if column in extent - {dim for factor in touching for dim in factor.support}:
         _drop(atoms, kept, support, MEETS)
+
+
+def _one_choice(
+    atoms: Atoms, kept: dict[tuple[int, ...], list[Factor]], support: tuple[int, ...], factor: Factor
+) -> None:
+    """A per-width parameter across heads or groups: all rows keep the same columns."""
+    first, *others = kept.pop(support)
+    joined = atoms.union(first.atoms, factor.atoms)
+    rest = [dim for dim in support if dim not in factor.support]
+    merged = Factor(atoms.merge(joined, rest), factor.column)
+    kept[factor.support] = _pair(atoms, kept.get(factor.support, []), [merged])
+    if others:
+        kept[support] = others
 
 
 def _drop(

@@ -44,6 +44,17 @@ def permute(tracer: Any, call: Any) -> Any:
     return Marks(tuple(marks.shape[dim] for dim in order), factors, free, marks.weight)
 
 
+@rule("as_strided")
+def restride(tracer: Any, call: Any) -> Any:
+    """A new memory layout of the same shape changes nothing; anything else is not followed."""
+    marks = tracer.of(call.bind()["self"])
+    # Pooling of channels-last images restrides its result in place, and means nothing by it.
+    if call.name == "aten::as_strided_" and tracer.shape(call.outputs[0]) == marks.shape:
+        return marks
+    tracer.freeze_all(call, "is read through a hand-made memory layout")
+    return None
+
+
 @rule("unsqueeze", "squeeze")
 def squeeze(tracer: Any, call: Any) -> Any:
     """Insert or drop dimensions of size 1: a reshape that keeps free dimensions free."""

@@ -1,0 +1,106 @@
+"""Schedules: prune once and retrain, or prune and retrain in rounds."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, Literal
+
+from torch import nn
+
+from secateur.errors import UserError
+from secateur.graph import trace
+from secateur.pruning.carry_out import PruneReport, apply
+from secateur.pruning.select import check_sparsity, plan
+
+Retrain = Callable[[nn.Module, int], None]
+Shape = Literal["linear", "geometric"]
+
+
+def one_shot(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    sparsity: float = 0.5,
+    retrain: Retrain | None = None,
+    criterion: str = "l1",
+    keep: Sequence[str] = (),
+    seed: int = 0,
+) -> list[PruneReport]:
+    """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``prune`` for the arguments."""
+    return iterative(
+        model,
+        example_inputs,
+        sparsity=sparsity,
+        rounds=1,
+        retrain=retrain,
+        criterion=criterion,
+        keep=keep,
+        seed=seed,
+    )
+
+
+def iterative(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    sparsity: float = 0.5,
+    rounds: int = 3,
+    shape: Shape = "linear",
+    retrain: Retrain | None = None,
+    criterion: str = "l1",
+    keep: Sequence[str] = (),
+    seed: int = 0,
+) -> list[PruneReport]:
+    """Prune and retrain in rounds, so that ``sparsity`` of the original channels is gone after the last.
+
+    Args:
+        model: pruned in place.
+        example_inputs: what ``trace`` takes.
+        sparsity: fraction of each group's original channels that is removed in the end, in [0, 1).
+        rounds: how often to prune, at least once.
+        shape: ``linear`` removes the same number of channels in each round, ``geometric`` the same share of
+            what is left.
+        retrain: called as ``retrain(model, round)`` after each round, rounds counted from 0.
+        criterion: how channels are scored in each round, on the retrained weights.
+        keep: names whose channels stay.
+        seed: round r uses ``seed + r``.
+
+    Returns:
+        One report per round.
+
+    Raises:
+        UserError: a bad sparsity, number of rounds or shape.
+    """
+    targets = round_targets(check_sparsity(sparsity), rounds, shape)
+    reports = []
+    dense_sizes: dict[str, int] = {}
+    for number, target in enumerate(targets):
+        graph = trace(model, example_inputs)
+        dense_sizes = dense_sizes or {group.name: group.size for group in graph.groups}
+        chosen = plan(
+            graph,
+            criterion=criterion,
+            sparsity=target,
+            keep=keep,
+            seed=seed + number,
+            dense_sizes=dense_sizes,
+        )
+        reports.append(apply(model, chosen))
+        if retrain is not None:
+            retrain(model, number)
+    return reports
+
+
+def round_targets(sparsity: Fraction, rounds: int, shape: str) -> list[float]:
+    """The sparsity that is reached after each round; the last is exactly ``sparsity``.
+
+    Raises:
+        UserError: fewer than one round, or an unknown shape.
+    """
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+        raise UserError(f"rounds must be a positive integer, got {rounds!r}", hint="for example rounds=3")
+    whole = float(sparsity)
+    if shape == "linear":
+        return [*(round(whole * number / rounds, 6) for number in range(1, rounds)), whole]
+    if shape == "geometric":
+        return [*(round(1 - (1 - whole) ** (number / rounds), 6) for number in range(1, rounds)), whole]
+    raise UserError(f"unknown shape '{shape}'", hint="known: linear, geometric")

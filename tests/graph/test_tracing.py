@@ -1,0 +1,254 @@
+"""What a trace finds in networks whose groups are known, and what it refuses."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from graph.networks import BLOCKS, build, images
+from secateur.errors import UserError
+
+
+def groups_of(net, x=None):
+    return secateur.trace(net, images() if x is None else x).groups
+
+
+def members(group):
+    return {str(member): member.role for member in group.members}
+
+
+def test_a_chain_has_one_group_per_hidden_layer():
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.Linear(320, 2)
+    )
+    first, second = groups_of(net)
+    assert members(first) == {
+        "0.weight[0]": "out",
+        "0.bias[0]": "with",
+        "1.weight[0]": "with",
+        "1.bias[0]": "with",
+        "1.running_mean[0]": "with",
+        "1.running_var[0]": "with",
+        "3.weight[1]": "in",
+    }
+    assert members(second) == {"3.weight[0]": "out", "3.bias[0]": "with", "5.weight[1]": "in"}
+    flat = second.members[-1]
+    assert np.array_equal(flat.channels[np.argsort(flat.indices)], np.repeat(np.arange(5), 64))
+
+
+def test_a_residual_sum_couples_its_branches():
+    names = {m for group in groups_of(build(["residual"], "batch", "relu", "linear")) for m in members(group)}
+    coupled = next(g for g in groups_of(build(["residual"], "batch", "relu", "linear")) if g.size == 8)
+    assert {"body.0.0.weight[0]", "body.1.second.0.weight[0]", "head.weight[1]"} <= set(members(coupled))
+    assert "head.weight[0]" not in names
+
+
+def test_concatenation_reads_two_groups_at_their_offsets():
+    net = build(["concat", "plain"], "none", "relu", "linear")
+    graph = secateur.trace(net, images())
+    left, right = graph["body.1.left.0.weight[0]"], graph["body.1.right.0.weight[0]"]
+    reads = {g.name: next(m for m in g.members if m.tensor == "body.2.0.weight") for g in (left, right)}
+    assert reads[left.name].indices.tolist() == list(range(6))
+    assert reads[right.name].indices.tolist() == list(range(6, 10))
+
+
+def test_a_depthwise_convolution_goes_with_its_input():
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(8, 2, 1), nn.Flatten(), nn.LazyLinear(2)
+    )
+    net(images())
+    first = groups_of(net)[0]
+    assert first.size == 4
+    assert next(m for m in first.members if str(m) == "1.weight[0]").channels.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]
+    secateur.prune(net, images(), sparsity=0.5)
+    assert (net[1].groups, net[1].in_channels, net[1].out_channels) == (2, 2, 4)
+
+
+def test_a_transposed_convolution_is_followed():
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 8, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)
+    )
+    net(images())
+    report = secateur.prune(net, images(), sparsity=0.5)
+    assert (net[1].in_channels, net[1].out_channels) == (3, 4)
+    assert report.max_error <= 1e-10
+
+
+def test_padded_shortcuts_keep_what_meets_the_padding():
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.body, self.head = (
+                nn.Conv2d(3, 8, 3, padding=1),
+                nn.Conv2d(8, 16, 3, 2, 1),
+                nn.Linear(16, 4),
+            )
+
+        def forward(self, x):
+            x = self.stem(x).relu()
+            short = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4))
+            return self.head((self.body(x) + short).relu().mean((2, 3)))
+
+    net = Padded()
+    graph = secateur.trace(net, images())
+    assert [group.size for group in graph.groups] == [8]
+    assert secateur.apply(net, secateur.plan(graph, sparsity=0.5)).max_error <= 1e-10
+    assert net.body.out_channels == 12
+
+
+def test_shared_weights_are_one_axis():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.same, self.head = (
+                nn.Conv2d(3, 6, 1),
+                nn.Conv2d(6, 6, 3, padding=1),
+                nn.Linear(6, 4),
+            )
+
+        def forward(self, x):
+            x = self.same(self.same(self.stem(x)).relu()).relu()
+            return self.head(x.mean((2, 3)))
+
+    net = Shared()
+    report = secateur.prune(net, images(), sparsity=0.5)
+    assert (net.same.in_channels, net.same.out_channels) == (3, 3)
+    assert report.max_error <= 1e-10
+
+
+class Odd(nn.Module):
+    """An operation that no rule knows between two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.one(x.mean((2, 3)))
+        x = torch.cumsum(x, 1)
+        return self.head(self.two(x).relu())
+
+
+def test_an_unknown_operation_freezes_what_reaches_it_and_says_where():
+    graph = secateur.trace(Odd(), images())
+    assert [group.name for group in graph.groups] == ["two.weight[0]"]
+    stuck = next(item for item in graph.frozen if item.name == "one.weight[0]")
+    assert stuck.size == 8
+    assert stuck.reason.op == "cumsum"
+    line = 1 + [text.strip() for text in Path(__file__).read_text().splitlines()].index(
+        "x = torch.cumsum(x, 1)"
+    )
+    assert stuck.reason.source == f"graph/test_tracing.py:{line}"
+    assert "cumsum" in graph.explain()
+    assert f"test_tracing.py:{line}" in graph.explain()
+
+
+def test_a_new_rule_can_be_added(monkeypatch):
+    from secateur.graph.rules import RULES, move
+
+    monkeypatch.setitem(RULES, "aten::cumsum", lambda tracer, call: tracer.of(call.bind()["self"]))
+    assert len(groups_of(Odd())) == 2
+    assert move.view is RULES["aten::view"]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_tracing_changes_nothing(block):
+    net = build([block], "batch", "relu", "linear").train()
+    before = copy.deepcopy(net.state_dict())
+    attributes = {name: sorted(module.__dict__) for name, module in net.named_modules()}
+    secateur.trace(net, images())
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert {name: sorted(module.__dict__) for name, module in net.named_modules()} == attributes
+    assert all(module.training for module in net.modules())
+
+
+def test_frozen_parameters_and_no_grad_make_no_difference():
+    net = build(["residual"], "batch", "relu", "linear")
+    wanted = [str(group) for group in groups_of(net)]
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    with torch.no_grad():
+        assert [str(group) for group in groups_of(net)] == wanted
+    with torch.inference_mode():
+        assert [str(group) for group in groups_of(net)] == wanted
+
+
+def test_parameters_that_never_run_stay():
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.spare, self.two = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            x = self.one(x.mean((2, 3))).relu()
+            return self.two(self.spare(x) if self.training else x)
+
+    graph = secateur.trace(Spare(), images())
+    assert [group.name for group in graph.groups] == ["one.weight[0]"]
+    assert any("not used" in item.reason.why for item in graph.frozen)
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(432, 4)
+
+    def forward(self, x):
+        return self.layer(torch.nn.functional.dropout(x.flatten(1), 0.5, training=True))
+
+
+class Named(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.net, self.form = build(["plain"], "batch", "relu", "linear"), form
+
+    def forward(self, x):
+        logits = self.net(x)
+        return {"dict": {"logits": logits}, "tuple": (logits, logits[:, 0]), "number": 3.0}[self.form]
+
+
+def test_a_model_that_is_random_in_eval_is_refused():
+    with pytest.raises(UserError, match=r"random in eval mode.*test_tracing.py"):
+        secateur.trace(Dropping(), images())
+
+
+@pytest.mark.parametrize("form", ["dict", "tuple"])
+def test_dicts_and_tuples_of_logits_are_followed(form):
+    net = Named(form)
+    report = secateur.prune(net, images(), sparsity=0.5)
+    assert report.max_error <= 1e-10
+    assert net.net.head.out_features == 5
+    assert net.net.body[1][0].out_channels == 6
+
+
+def test_a_model_without_tensor_outputs_is_refused():
+    with pytest.raises(UserError, match="returns no tensor"):
+        secateur.trace(Named("number"), images())
+
+
+@pytest.mark.parametrize(
+    "x", [torch.rand(2, 4, 12, 12), torch.rand(3), (images(), images()), {"y": images()}]
+)
+def test_inputs_that_do_not_fit_are_refused_in_one_sentence(x):
+    with pytest.raises(UserError, match="fails on the example inputs") as caught:
+        secateur.trace(build(["plain"], "batch", "relu", "flatten"), x)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("thing", [3, "resnet18", build])
+def test_what_is_no_module_is_refused(thing):
+    with pytest.raises(UserError, match=r"expected a torch\.nn\.Module"):
+        secateur.trace(thing, images())
