@@ -67,6 +67,41 @@ def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
                     )
 
 
+@dataclass(frozen=True)
+class Headline:
+    """One sentence about a model at one setting."""
+
+    model: str
+    sentence: str
+
+
+def headlines(found: list[Answer]) -> Iterator[Headline]:
+    """The answers in one sentence per model and setting; grade C is said, not counted."""
+    for model, setting in dict.fromkeys((answer.model, answer.setting) for answer in found):
+        these = [a for a in found if (a.model, a.setting) == (model, setting)]
+        parts = [f"{_shares(answer)} against {answer.attack}" for answer in these]
+        sentence = f"at {setting} keeps {_listed(parts)}."
+        controls = [
+            f"{percent(a.control.share)} against {a.attack}" for a in these if a.control and a.control.share
+        ]
+        if controls:
+            sentence += f" The same fine-tuning without pruning leaves {_listed(controls)}."
+        yield Headline(model, sentence)
+
+
+def _shares(answer: Answer) -> str:
+    said = []
+    for line in answer.lines:
+        share = "an unknown share" if line.share is None else percent(line.share)
+        doubt = ", unreliable" if line.grade == "C" else ""
+        said.append(f"{share} ({line.criterion}{doubt})")
+    return _listed(said)
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
 def tiles(grid: Grid, change: dict[Place, Change], row_of: Place) -> list[Tile]:
     """The overview's row: one tile per sparsity of the study, at the place ``row_of`` otherwise."""
     row = []

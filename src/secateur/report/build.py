@@ -10,6 +10,7 @@ from secateur.report.changes import Change, changes
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.load import load
 from secateur.report.overview import overview_table
+from secateur.report.tables import Table
 
 PAPER_COLUMNS = (
     "model", "criterion", "sparsity", "arm", "attack", "test_accuracy", "macs", "median", "found", "correct",
@@ -19,11 +20,12 @@ PAPER_COLUMNS = (
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where a report lies."""
+    """Where a report lies, and its results in few columns."""
 
     index: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
+    overview: Table
 
 
 def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
@@ -51,10 +53,10 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
             hint="check its permissions and the free space",
             code=ExitCode.ENVIRONMENT,
         ) from problem
-    return ReportPaths(index, tuple(figures), tuple(written))
+    return ReportPaths(index, tuple(figures), tuple(written), overview_table(grid, change))
 
 
-def terminal_table(folder: Path | str) -> tables.Table:
+def terminal_table(folder: Path | str) -> Table:
     """The results of a run folder in few columns: one row per network, one column per attack."""
     grid = aggregate(load(Path(folder)))
     return overview_table(grid, changes(grid))

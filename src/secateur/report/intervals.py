@@ -42,7 +42,7 @@ def median_interval(values: Floats) -> tuple[float, float]:
     return float(ordered[max(rank - 1, 0)]), float(ordered[min(n - rank, n - 1)])
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927)."""
     if n == 0:
         return 0.0, 1.0

@@ -1,7 +1,7 @@
 """Records of a run folder, read into typed rows: the only place where a report meets the store."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ def load(folder: Path | str) -> Study:
     attacks: list[Attack] = []
     holes: dict[str, Hole] = {}
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    records = []
+    environments: Counter[str] = Counter()
+    seconds = 0.0
     for cell in store.cells:
         record = store.record(cell.id)
         try:
@@ -39,7 +40,9 @@ def load(folder: Path | str) -> Study:
         except (KeyError, TypeError, ValueError) as problem:
             reason = f"the record cannot be used: {type(problem).__name__}: {problem}"
             holes[cell.id] = _as_hole(cell, "damaged", reason)
-        records += [record] if record else []
+        if record:
+            environments[_environment(record)] += 1
+            seconds += record["timing"]["seconds"]
     return Study(
         name=str(store.study["name"]),
         study_hash=str(store.study["study_hash"]),
@@ -48,8 +51,8 @@ def load(folder: Path | str) -> Study:
         attacks=tuple(attacks),
         holes=tuple(holes.values()),
         planned=tuple((_axes(cell), cell.stage) for cell in store.cells),
-        environments=_environments(records),
-        seconds=float(sum(record["timing"]["seconds"] for record in records)),
+        environments=tuple(sorted(environments.items())),
+        seconds=seconds,
         limited=store.study.get("limited"),
         notes=tuple(str(note["note"]) for note in store.notes()),
         robust=_declared_robust(store.study),
@@ -182,10 +185,7 @@ def _mean(counts: list[float], where: NDArray[np.bool_]) -> float:
     return float(np.asarray(counts, dtype=np.float64)[where].mean()) if where.any() else 0.0
 
 
-def _environments(records: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, int], ...]:
-    """Each distinct set of versions that computed cells, and how many; hosts and times are left out."""
-    said = (
-        ", ".join(f"{name} {facts[name]}" for name in ENVIRONMENT if name in facts)
-        for facts in (record["provenance"] for record in records)
-    )
-    return tuple(sorted(Counter(said).items()))
+def _environment(record: Mapping[str, Any]) -> str:
+    """The versions that computed a cell; hosts and times are left out, as they are nobody's business."""
+    facts = record["provenance"]
+    return ", ".join(f"{name} {facts[name]}" for name in ENVIRONMENT if name in facts)

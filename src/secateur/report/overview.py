@@ -18,7 +18,7 @@ def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
     heads = (
         Column("model", "model", "text"),
         Column("criterion", "criterion", "text"),
-        Column("sparsity", "sparsity"),
+        Column("sparsity", "sparsity", "plain"),
         Column("arm", "fine-tuning", "text"),
         Column("accuracy", "accuracy", "percent"),
         Column("macs", "MACs", "count"),

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
-from secateur.report.answers import answers, tiles
+from secateur.report.answers import answers, headlines, tiles
 from secateur.report.changes import Change
 from secateur.report.rows import Axes
 from secateur.report.tables import Table, Value, written
@@ -57,6 +57,7 @@ def render(
     )
     environment.filters["percent"] = percent
     script = _template_file("table.js")
+    answered = list(answers(grid, change))
     table = summary.pick("summary", summary.title, COLUMNS)
     return environment.get_template("report.html.j2").render(
         policy=_policy(script),
@@ -65,7 +66,8 @@ def render(
         share=environment.get_template("share.html.j2").module.share,  # type: ignore[attr-defined]
         study=grid.study,
         counts=_counts(grid),
-        answers=list(answers(grid, change)),
+        headlines=list(headlines(answered)),
+        answers=answered,
         overview=_overview(grid, change),
         sparsities=[f"{sparsity:g}" for sparsity in grid.sparsities],
         spread=_spread(grid),

@@ -10,14 +10,15 @@ from secateur.report.aggregate import AttackPoint, Grid, Place, distances, secur
 from secateur.report.changes import Change
 from secateur.report.intervals import Paired, median, median_interval, wilson
 from secateur.report.rows import NORMS, Hole
-from secateur.report.words import number, percent, short
+from secateur.report.words import number, percent, plain, short
 
 Value = str | float | None
-Format = Literal["text", "number", "count", "percent"]
+Format = Literal["text", "number", "count", "percent", "plain"]
 _WORDS: dict[Format, Callable[[float], str]] = {
     "number": number,
     "count": short,
     "percent": percent,
+    "plain": plain,
 }
 
 
@@ -32,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of values; ``text()`` is the same for people."""
+    """A table of values; ``columns`` and ``rows`` are its text for people."""
 
     name: str
     title: str
@@ -66,27 +67,35 @@ def written(value: Value, form: Format) -> str:
     return value if isinstance(value, str) else _WORDS[form](value)
 
 
+def _text(key: str, title: str = "") -> Column:
+    return Column(key, title or key, "text")
+
+
+def _plain(key: str, title: str = "") -> Column:
+    return Column(key, title or key, "plain")
+
+
 _PLACE = (
-    Column("model", "model", "text"),
-    Column("robust", "robust", "text"),
-    Column("criterion", "criterion", "text"),
-    Column("sparsity", "sparsity"),
-    Column("arm", "fine-tuning", "text"),
-    Column("role", "role", "text"),
+    _text("model"),
+    _text("robust"),
+    _text("criterion"),
+    _plain("sparsity"),
+    _text("arm", "fine-tuning"),
+    _text("role"),
 )
 _SUMMARY = (
     *_PLACE,
-    Column("attack", "attack", "text"),
-    Column("norm", "norm", "text"),
-    Column("grade", "grade", "text"),
-    Column("seeds", "seeds"),
-    Column("seeds_planned", "seeds planned"),
-    Column("images", "images"),
+    _text("attack"),
+    _text("norm"),
+    _text("grade"),
+    _plain("seeds"),
+    _plain("seeds_planned", "seeds planned"),
+    _plain("images"),
     Column("test_accuracy", "accuracy", "percent"),
     Column("parameters", "parameters", "count"),
     Column("macs", "MACs", "count"),
-    Column("correct", "attacked"),
-    Column("found", "found"),
+    _plain("correct", "attacked"),
+    _plain("found"),
     Column("asr", "found rate", "percent"),
     Column("asr_low", "found rate, low", "percent"),
     Column("asr_high", "found rate, high", "percent"),
@@ -106,7 +115,7 @@ _SUMMARY = (
     Column("difference_to_tuned_high", "minus dense, equally fine-tuned, high"),
     Column("forwards", "forwards"),
     Column("backwards", "backwards"),
-    Column("reasons", "remarks", "text"),
+    _text("reasons", "remarks"),
 )
 
 
@@ -144,7 +153,7 @@ def _summary_row(grid: Grid, point: AttackPoint, change: Change) -> tuple[Value,
         correct,
         found,
         found / correct if correct else None,
-        *(wilson(found, correct) if correct else (None, None)),
+        *_found_interval(found, correct, len(attacks)),
         *(point.median(each).mean for each in NORMS),
         own.mean,
         own.low,
@@ -157,6 +166,13 @@ def _summary_row(grid: Grid, point: AttackPoint, change: Change) -> tuple[Value,
         float(np.mean([attack.backwards for attack in attacks])),
         "; ".join(point.reasons),
     )
+
+
+def _found_interval(found: int, correct: int, seeds: int) -> tuple[Value, ...]:
+    if not correct:
+        return None, None
+    # The seeds share their images: together they are no larger a sample of images than one of them.
+    return wilson(found / seeds, correct / seeds)
 
 
 def _ratio(change: Paired | None) -> tuple[Value, ...]:
@@ -185,13 +201,13 @@ def _place_values(grid: Grid, place: Place) -> tuple[Value, ...]:
 def per_seed(grid: Grid) -> Table:
     """One row per attacked network, every seed by itself; the interval is over its images."""
     heads = (
-        *_PLACE[:1], Column("seed", "seed"), *_PLACE[2:], Column("attack", "attack", "text"),
-        Column("norm", "norm", "text"), Column("grade", "grade", "text"), Column("images", "images"),
-        Column("already_wrong", "already wrong"), Column("found", "found"), Column("not_found", "not found"),
+        *_PLACE[:1], _plain("seed"), *_PLACE[2:], _text("attack"),
+        _text("norm"), _text("grade"), _plain("images"),
+        _plain("already_wrong", "already wrong"), _plain("found"), _plain("not_found", "not found"),
         *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
         *(Column(f"median_all_{norm}", f"median {norm}, all images") for norm in NORMS),
         Column("median_low", "median, low"), Column("median_high", "median, high"),
-        Column("cell", "cell", "text"), Column("weights_hash", "weights", "text"),
+        _text("cell"), _text("weights_hash", "weights"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for attack in grid.study.attacks:
@@ -211,12 +227,12 @@ def per_seed(grid: Grid) -> Table:
 def networks(grid: Grid) -> Table:
     """One row per network and seed: what it costs and how accurate it is."""
     heads = (
-        *_PLACE[:1], Column("seed", "seed"), *_PLACE[2:], Column("sparsity_achieved", "achieved"),
+        *_PLACE[:1], _plain("seed"), *_PLACE[2:], _plain("sparsity_achieved", "achieved"),
         Column("parameters", "parameters", "count"), Column("macs", "MACs", "count"),
         *(Column(f"{split}_accuracy", f"{split} accuracy", "percent")
           for split in ("train", "validation", "test")),
-        Column("best_epoch", "best epoch"), Column("collapsed", "collapsed", "text"),
-        Column("weights_hash", "weights", "text"), Column("cell", "cell", "text"),
+        _plain("best_epoch", "best epoch"), _text("collapsed"),
+        _text("weights_hash", "weights"), _text("cell"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = [
         (
@@ -233,9 +249,9 @@ def networks(grid: Grid) -> Table:
 def security_curves(grid: Grid, *, steps: int = 60) -> Table:
     """Robust accuracy at evenly spaced budgets up to the farthest finite distance of each place."""
     heads = (
-        *_PLACE[:1], *_PLACE[2:5], Column("attack", "attack", "text"), Column("norm", "norm", "text"),
+        *_PLACE[:1], *_PLACE[2:5], _text("attack"), _text("norm"),
         Column("epsilon", "ε"), Column("robust_accuracy", "robust accuracy", "percent"),
-        Column("low", "low", "percent"), Column("high", "high", "percent"), Column("grade", "grade", "text"),
+        Column("low", "low", "percent"), Column("high", "high", "percent"), _text("grade"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for place, point in grid.points.items():
@@ -253,9 +269,9 @@ def security_curves(grid: Grid, *, steps: int = 60) -> Table:
 def holes(grid: Grid) -> Table:
     """One row per cell without a usable result."""
     heads = (
-        Column("stage", "stage", "text"), *_PLACE[:1], Column("seed", "seed"), *_PLACE[2:5],
-        Column("attack", "attack", "text"), Column("kind", "kind", "text"),
-        Column("reason", "reason", "text"), Column("cell", "cell", "text"),
+        _text("stage"), *_PLACE[:1], _plain("seed"), *_PLACE[2:5],
+        _text("attack"), _text("kind"),
+        _text("reason"), _text("cell"),
     )  # fmt: skip
     return Table(
         "holes", f"{grid.study.name}: without result", heads, tuple(_hole_values(h) for h in grid.study.holes)

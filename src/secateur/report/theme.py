@@ -65,6 +65,11 @@ _SETTINGS = {
 }
 
 
+# A hundredth of a point is finer than any screen and makes the page a third smaller; scales keep all digits.
+_POSITIONS = re.compile(r'(?: d="|translate\(| [xy]=")[^")]*')
+_DIGITS = re.compile(r"(\.\d\d)\d+")
+
+
 @contextmanager
 def themed() -> Iterator[None]:
     """Draw and save inside this."""
@@ -88,8 +93,7 @@ def svg(figure: Figure) -> str:
     buffer = io.StringIO()
     unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=unsaid)
-    # A hundredth of a point is finer than any screen, and the page is a third smaller.
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", buffer.getvalue())
+    text = _POSITIONS.sub(lambda match: _DIGITS.sub(r"\1", match[0]), buffer.getvalue())
     rules = "".join(
         f'[style*="{what}: {colour}"]{{{what}:{on_dark} !important}}'
         for colour, on_dark in _DARK.items()

@@ -29,13 +29,15 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def number(value: float | None, *, digits: int = 3) -> str:
+def number(value: float | None) -> str:
     """Three significant digits; "–" where there is no number and "∞" where it has no bound."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{digits}g}" if abs(value) < 10 ** (digits) else f"{value:,.0f}"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:#.3g}"
 
 
 def slug(name: str) -> str:
@@ -48,3 +50,8 @@ def percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return number(share)
     return f"{100 * share:.{0 if share >= 0.0995 else 1}f}\N{NO-BREAK SPACE}%"
+
+
+def plain(value: float | None) -> str:
+    """A setting or a count as it is."""
+    return "–" if value is None or math.isnan(value) else f"{value:g}"

@@ -1,0 +1,62 @@
+import pytest
+
+from report.synthetic import Grid, write
+from secateur.report.aggregate import aggregate
+from secateur.report.changes import changes
+from secateur.report.load import load
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    """The demo study: a failed cell, an unreliable one, images already wrong and images not found."""
+    return write(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture(scope="session")
+def study(run_folder):
+    return load(run_folder)
+
+
+@pytest.fixture(scope="session")
+def grid(study):
+    return aggregate(study)
+
+
+@pytest.fixture(scope="session")
+def change(grid):
+    return changes(grid)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Makes a study of one model and six images whose attack results are given by hand.
+
+    ``results[(sparsity, arm, seed)]`` is a list of (outcome, l2) per image.
+    """
+
+    def make(results, *, seeds=(0,), **settings):
+        def edit(cell, science):
+            axes = cell["axes"]
+            if cell["stage"] != "attack":
+                return science
+            images = results[(axes["sparsity"], axes["arm"], axes["seed"])]
+            outcome = [o for o, _ in images]
+            values = [value for _, value in images]
+            science["outcome"], science["hashes"] = outcome, science["hashes"][: len(images)]
+            science["distances"] = dict.fromkeys(("l0", "l1", "l2", "linf"), values)
+            science["num_forwards"] = science["num_backwards"] = [1] * len(images)
+            return science
+
+        options = {
+            "models": {"plain": False},
+            "criteria": ("l1",),
+            "sparsities": (0.0, 0.5),
+            "attacks": {"ddn": 2.0},
+            "failed": (),
+            "grade_c": (),
+            "images": 6,
+        }
+        grid = Grid(seeds=seeds, edit=edit, **(options | settings))
+        return write(tmp_path / "tiny", grid)
+
+    return make

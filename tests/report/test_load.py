@@ -1,0 +1,127 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from report.synthetic import Grid, write
+from secateur.errors import ExitCode, UserError
+from secateur.report import load as loading
+from secateur.report.load import load
+from secateur.store import Store
+
+
+def attack_at(study, **axes):
+    (found,) = [a for a in study.attacks if all(getattr(a.axes, k) == v for k, v in axes.items())]
+    return found
+
+
+def test_every_attack_is_joined_with_the_network_that_it_attacked(study):
+    roles = {
+        (0.0, "none"): ("train", "dense"),
+        (0.0, "standard"): ("tune", "dense_tuned"),
+        (0.4, "none"): ("prune", "untuned"),
+        (0.4, "standard"): ("tune", "pruned"),
+    }
+    for attack in study.attacks:
+        place = (attack.axes.sparsity, attack.axes.arm)
+        if place in roles:
+            assert (attack.network.stage, attack.role) == roles[place]
+        assert (attack.network.axes.model, attack.network.axes.seed) == (attack.axes.model, attack.axes.seed)
+
+
+def test_a_failed_cell_and_everything_below_it_are_holes_with_reasons(study):
+    kinds = [(hole.stage, hole.kind) for hole in study.holes]
+    assert kinds.count(("prune", "failed")) == 1
+    assert [kind for stage, kind in kinds if stage != "prune"] == ["blocked"] * 5
+    (failed,) = [hole for hole in study.holes if hole.kind == "failed"]
+    assert "can lose 80 %" in failed.reason
+    assert "Traceback" in failed.detail
+
+
+def test_a_cell_that_has_not_run_is_a_hole(tmp_path):
+    absent = (("tune", "plain", 0, "l1", 0.4, "standard", None),)
+    study = load(write(tmp_path / "run", Grid(models={"plain": False}, absent=absent, failed=())))
+    assert {(hole.stage, hole.kind) for hole in study.holes} == {("tune", "missing"), ("attack", "blocked")}
+
+
+def test_a_clean_image_that_a_failed_attack_returned_is_infinitely_far(tiny):
+    # Published attacks return the clean image when they fail: distance 0 looks like the most fragile image.
+    images = [("not_found", 0.0), ("found", 2.0), ("already_wrong", 0.7)]
+    study = load(tiny(dict.fromkeys([(s, a, 0) for s in (0.0, 0.5) for a in ("none", "standard")], images)))
+    assert study.attacks[0].distances["l2"].tolist() == [np.inf, 2.0, 0.0]
+
+
+def test_a_distance_that_decides_over_the_outcome_is_caught(tiny, monkeypatch):
+    def believing(values, found, wrong):
+        return np.array([np.inf if v is None else v for v in values])
+
+    monkeypatch.setattr(loading, "_distances", believing)
+    with pytest.raises(AssertionError):
+        test_a_clean_image_that_a_failed_attack_returned_is_infinitely_far(tiny)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda science: science["outcome"].__setitem__(0, "maybe"),
+        lambda science: science["hashes"].pop(),
+        lambda science: science["distances"]["l2"].pop(),
+        lambda science: science.pop("distances"),
+        lambda science: science.__setitem__("norm", "l3"),
+        lambda science: science.__setitem__("grade", "A+"),
+        lambda science: science["distances"]["l2"].__setitem__(science["outcome"].index("found"), None),
+    ],
+    ids=["outcome", "hashes", "distances", "no distances", "norm", "grade", "found without distance"],
+)
+def test_a_record_that_makes_no_sense_becomes_a_hole(tmp_path, change):
+    def edit(cell, science):
+        if cell["stage"] == "attack" and cell["axes"]["arm"] == "none" and cell["axes"]["sparsity"] == 0:
+            change(science)
+        return science
+
+    grid = Grid(models={"plain": False}, seeds=(0,), attacks={"ddn": 2.0}, failed=(), edit=edit)
+    study = load(write(tmp_path / "run", grid))
+    assert [(hole.kind, hole.role) for hole in study.holes] == [("damaged", "dense")]
+    assert "cannot be used" in study.holes[0].reason
+
+
+def test_an_edited_record_becomes_a_hole(tmp_path):
+    folder = write(tmp_path / "run", Grid(models={"plain": False}, seeds=(0,), failed=()))
+    victim = next(cell for cell in Store.open(folder).cells if cell.stage == "attack")
+    path = folder / "cells" / victim.id[:2] / victim.id / "record.json"
+    path.write_text(path.read_text().replace('"grade": "A"', '"grade": "B"'))
+    (hole,) = load(folder).holes
+    assert (hole.id, hole.kind) == (victim.id, "damaged")
+    assert "edited" in hole.reason
+
+
+def test_a_folder_without_a_study_is_refused_with_one_sentence(tmp_path):
+    with pytest.raises(UserError) as refused:
+        load(tmp_path)
+    assert refused.value.code is ExitCode.BAD_INPUT
+
+
+def test_a_record_of_a_newer_version_is_refused(tmp_path):
+    folder = write(tmp_path / "run", Grid(models={"plain": False}, seeds=(0,), failed=()))
+    path = next(folder.glob("cells/*/*/record.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    with pytest.raises(UserError, match="newer"):
+        load(folder)
+
+
+def test_environments_name_versions_but_no_host(study):
+    ((environment, cells),) = study.environments
+    assert "torch 2.13.0" in environment
+    assert "desk" not in environment
+    assert cells == 216 - 5
+
+
+def test_reports_need_no_torch(run_folder, tmp_path):
+    code = (
+        "import sys; from secateur.report import report, terminal_table;"
+        f"report({str(run_folder)!r}, out={str(tmp_path / 'out')!r}); terminal_table({str(run_folder)!r});"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
