@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 SCHEDULES = ("cosine", "exponential", "constant")
+PRECISIONS = ("float32", "bfloat16")
+METHODS = ("madry", "trades")
+PENALTIES = ("bn_scale", "group_lasso", "group_norm", "growing_reg")
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,13 @@ class Augment:
 
 @dataclass(frozen=True)
 class Adversary:
-    """Projected gradient descent inside the training loop (Madry et al. 2018).
+    """Projected gradient descent inside the training loop.
 
-    ``epsilon`` and ``step_size`` are in the units of the images, which lie in [0, 1]; ``norm`` is 2 or inf.
+    ``method`` "madry" trains on the adversarial images alone (Madry et al. 2018); with ``steps=1`` and a
+    ``step_size`` of 1.25 ``epsilon`` this is the fast training of Wong et al. 2020. "trades" adds ``beta``
+    times the divergence between the predictions on clean and adversarial images to the clean loss (Zhang et
+    al. 2019). ``epsilon`` and ``step_size`` are in the units of the images, which lie in [0, 1]; ``norm`` is
+    2 or inf.
     """
 
     epsilon: float
@@ -32,11 +39,49 @@ class Adversary:
     steps: int = 7
     norm: float = float("inf")
     random_start: bool = True
+    method: Literal["madry", "trades"] = "madry"
+    beta: float = 6.0
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Learning from a teacher's softened predictions (Hinton et al. 2015).
+
+    The loss is (1 - ``weight``) times the recipe's own and ``weight`` times ``temperature``² times the
+    divergence from the teacher. The teacher sees the clean images also where the student is shown adversarial
+    ones (Goldblum et al. 2020).
+    """
+
+    weight: float = 0.9
+    temperature: float = 4.0
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Training towards sparse channels, before they are pruned.
+
+    ``kind`` is "bn_scale" (L1 norm of the scales of batch normalisation, Liu et al. 2017), "group_lasso" (the
+    l2,1 norm over the channels of the dependency graph, Wen et al. 2016), "group_norm" (squared norms, the
+    smaller a channel the more it is shrunk, Fang et al. 2023) or "growing_reg" (squared norms, with weights
+    that grow by ``growth`` per epoch for the smallest channels, Wang et al. 2021). ``strength`` is its factor
+    in the loss; ``alpha`` is group_norm's exponent.
+    """
+
+    kind: Literal["bn_scale", "group_lasso", "group_norm", "growing_reg"]
+    strength: float = 1e-4
+    growth: float = 1e-4
+    alpha: float = 4.0
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One way to train. ``adversary`` set means adversarial training; ``epochs=0`` trains nothing.
+
+    ``recalibrate`` first estimates the statistics of batch normalisation anew on the training images, which
+    with ``epochs=0`` is all that happens. ``ema`` above 0 evaluates and keeps the exponential moving average
+    of the weights with that decay per step. Memory and speed: ``accumulate`` splits a batch into that many
+    parts whose gradients add up, ``precision`` is that of the forward pass, and ``channels_last`` the memory
+    format.
 
     ``schedule`` sets the learning rate once per epoch: half a cosine from ``learning_rate`` towards 0, a
     factor of ``decay`` per epoch, or constant. The epoch with the best validation accuracy is kept: the clean
@@ -55,11 +100,17 @@ class Recipe:
     adversary: Adversary | None = None
     checkpoint_every: int = 5
     select: Literal["clean", "robust"] = "clean"
+    recalibrate: bool = False
+    ema: float = 0.0
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    distillation: Distillation | None = None
+    penalty: Penalty | None = None
 
 
 def problems(recipe: Recipe) -> list[str]:
     """What makes a recipe impossible, one sentence each; empty if it can be carried out."""
-    adversary, transform = recipe.adversary, recipe.augment
     checks = [
         (recipe.epochs >= 0, f"epochs must be 0 or more, not {recipe.epochs}"),
         (recipe.batch_size >= 1, f"batch_size must be 1 or more, not {recipe.batch_size}"),
@@ -77,16 +128,30 @@ def problems(recipe: Recipe) -> list[str]:
         ),
         (recipe.checkpoint_every >= 1, f"checkpoint_every must be 1 or more, not {recipe.checkpoint_every}"),
         (recipe.select in ("clean", "robust"), f"select must be clean or robust, not {recipe.select}"),
-        (adversary is not None or recipe.select == "clean", "select: robust needs an adversary"),
+        (recipe.adversary is not None or recipe.select == "clean", "select: robust needs an adversary"),
+        (0 <= recipe.ema < 1, f"ema must lie in [0, 1), not {recipe.ema}"),
+        (recipe.accumulate >= 1, f"accumulate must be 1 or more, not {recipe.accumulate}"),
+        (
+            recipe.precision in PRECISIONS,
+            f"precision must be one of {', '.join(PRECISIONS)}, not {recipe.precision}",
+        ),
+        *_parts(recipe),
     ]
-    if adversary is not None:
+    return [sentence for holds, sentence in checks if not holds]
+
+
+def _parts(recipe: Recipe) -> list[tuple[bool, str]]:
+    checks: list[tuple[bool, str]] = []
+    if (adversary := recipe.adversary) is not None:
         checks += [
             (0 < adversary.epsilon < math.inf, f"epsilon must be positive, not {adversary.epsilon}"),
             (0 < adversary.step_size < math.inf, f"step_size must be positive, not {adversary.step_size}"),
             (adversary.steps >= 1, f"an adversary needs 1 step or more, not {adversary.steps}"),
             (adversary.norm in (2, math.inf), f"an adversary's norm is 2 or inf, not {adversary.norm}"),
+            (adversary.method in METHODS, f"method must be madry or trades, not {adversary.method}"),
+            (0 <= adversary.beta < math.inf, f"beta must be 0 or more, not {adversary.beta}"),
         ]
-    if transform is not None:
+    if (transform := recipe.augment) is not None:
         checks += [
             (transform.padding >= 0, f"padding must be 0 or more, not {transform.padding}"),
             (
@@ -94,4 +159,19 @@ def problems(recipe: Recipe) -> list[str]:
                 f"rotation must lie in [0, 180] degrees, not {transform.rotation}",
             ),
         ]
-    return [sentence for holds, sentence in checks if not holds]
+    if (distillation := recipe.distillation) is not None:
+        checks += [
+            (0 <= distillation.weight <= 1, f"weight must lie in [0, 1], not {distillation.weight}"),
+            (
+                0 < distillation.temperature < math.inf,
+                f"temperature must be positive, not {distillation.temperature}",
+            ),
+        ]
+    if (penalty := recipe.penalty) is not None:
+        checks += [
+            (penalty.kind in PENALTIES, f"kind must be one of {', '.join(PENALTIES)}, not {penalty.kind}"),
+            (0 <= penalty.strength < math.inf, f"strength must be 0 or more, not {penalty.strength}"),
+            (0 <= penalty.growth < math.inf, f"growth must be 0 or more, not {penalty.growth}"),
+            (0 <= penalty.alpha < 64, f"alpha must lie in [0, 64), not {penalty.alpha}"),
+        ]
+    return checks

@@ -128,13 +128,13 @@ def test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, re
 
 
 def test_a_checkpoint_without_momentum_would_be_noticed(few, tmp_path, monkeypatch):
-    real = loop._generation
+    real = loop.generation
 
     def forgetful(*arguments):
         tensors, meta = real(*arguments)
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("momentum")}, meta
 
-    monkeypatch.setattr(loop, "_generation", forgetful)
+    monkeypatch.setattr(loop, "generation", forgetful)
     with pytest.raises(AssertionError):
         test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, QUICK, network, 12)
 
@@ -178,7 +178,7 @@ def test_the_weights_are_those_of_the_best_epoch_on_validation(few):
 def test_keeping_the_last_epoch_instead_of_the_best_would_be_noticed(few, monkeypatch):
     def careless(entry, model, recipe, state):
         state.epochs.append(entry)
-        state.best, state.best_epoch = loop._weights(model), 1
+        state.best, state.best_epoch = loop.weights_of(model), 1
 
     monkeypatch.setattr(loop, "_keep", careless)
     with pytest.raises(AssertionError):
@@ -190,7 +190,7 @@ def test_the_loop_descends_as_plain_torch_code_would(few, monkeypatch):
 
     def keep_last(entry, model, recipe, state):
         state.epochs.append(entry)
-        state.best, state.best_epoch = loop._weights(model), entry.epoch
+        state.best, state.best_epoch = loop.weights_of(model), entry.epoch
 
     monkeypatch.setattr(loop, "_keep", keep_last)
     data = few[0]
@@ -331,7 +331,7 @@ def test_the_history_is_plain_json(few):
 
     history = train(network(), *few, replace(FULL, epochs=2), seed=0).to_json()
     assert json.loads(json.dumps(history, allow_nan=False)) == history
-    assert set(history) == {"epochs", "best_epoch", "outcome"}
+    assert set(history) == {"epochs", "best_epoch", "outcome", "collapsed"}
     assert history["epochs"][0]["epoch"] == 1
     assert 0 <= history["epochs"][0]["robust_accuracy"] <= 1
     assert math.isclose(history["epochs"][0]["learning_rate"], FULL.learning_rate)

@@ -8,3 +8,4 @@ from secateur.train.history import Epoch as Epoch
 from secateur.train.history import History as History
 from secateur.train.loop import learning_rate as learning_rate
 from secateur.train.loop import train as train
+from secateur.train.recalibration import recalibrate as recalibrate

@@ -1,4 +1,6 @@
-"""Adversarial examples for training: projected gradient descent (Madry et al. 2018)."""
+"""Adversarial examples for training: projected gradient descent (Madry et al. 2018, Zhang et al. 2019)."""
+
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -6,6 +8,10 @@ from torch.nn import functional as F
 
 from secateur.models import evaluating
 from secateur.recipes import Adversary
+
+# Standard deviation of the start of TRADES, whose loss has no gradient at the clean image itself.
+START = 0.001
+JUDGE_STEPS = 10
 
 
 def perturb(
@@ -19,23 +25,45 @@ def perturb(
 ) -> Tensor:
     """Images within ``adversary.epsilon`` of ``x`` [N, C, H, W] and within ``bounds`` that raise the loss.
 
-    Steps of size ``adversary.step_size`` follow the gradient of the cross-entropy (its sign for norm inf, its
-    direction for norm 2), starting at a random point of the ball unless ``random_start`` is off. The model is
-    in evaluation mode meanwhile, so its running statistics see no adversarial image.
+    Steps of size ``adversary.step_size`` follow the gradient (its sign for norm inf, its direction for norm
+    2) of the cross-entropy with ``y``, or for TRADES of the divergence from the clean prediction. They start
+    at a random point: of the ball, or for TRADES close to ``x``; or at ``x`` if ``random_start`` is off. The
+    model is in evaluation mode meanwhile, so its running statistics see no adversarial image.
     """
-    delta = torch.zeros_like(x)
-    if adversary.random_start:
-        delta = _random_point(x, adversary, generator)
-    delta = (x + delta).clamp(*bounds) - x
     with evaluating(model):
+        clean = None
+        if adversary.method == "trades":
+            with torch.no_grad():
+                clean = F.log_softmax(model(x), 1)
+        delta = torch.zeros_like(x)
+        if adversary.random_start:
+            delta = _start(x, adversary, generator)
+        delta = (x + delta).clamp(*bounds) - x
         for _ in range(adversary.steps):
             delta.requires_grad_(True)
-            loss = F.cross_entropy(model(x + delta), y, reduction="sum")
+            scores = model(x + delta)
+            loss = F.cross_entropy(scores, y, reduction="sum") if clean is None else divergence(clean, scores)
             (gradient,) = torch.autograd.grad(loss, delta)
             with torch.no_grad():
                 delta = _project(delta + adversary.step_size * _direction(gradient, adversary), adversary)
                 delta = (x + delta).clamp(*bounds) - x
     return (x + delta.detach()).clamp(*bounds)
+
+
+def divergence(clean: Tensor, scores: Tensor) -> Tensor:
+    """Sum over the batch of KL(clean ‖ softmax(scores)); ``clean`` holds log-probabilities [N, K]."""
+    return F.kl_div(F.log_softmax(scores, 1), clean, reduction="sum", log_target=True)
+
+
+def judge(adversary: Adversary) -> Adversary:
+    """The adversary that validation uses: the recipe's own steps on the cross-entropy, but more than one.
+
+    A network trained against one step can learn to fool that step alone (catastrophic overfitting, Wong et
+    al. 2020), so it is judged by ten.
+    """
+    if adversary.steps > 1:
+        return replace(adversary, method="madry")
+    return replace(adversary, method="madry", steps=JUDGE_STEPS, step_size=adversary.epsilon / 4)
 
 
 def _direction(gradient: Tensor, adversary: Adversary) -> Tensor:
@@ -50,8 +78,11 @@ def _project(delta: Tensor, adversary: Adversary) -> Tensor:
     return delta * (adversary.epsilon / _l2(delta).clamp_min(1e-12)).clamp_max(1)
 
 
-def _random_point(x: Tensor, adversary: Adversary, generator: Generator) -> Tensor:
-    """Uniform in the ball; drawn on the CPU, so the same on any device."""
+def _start(x: Tensor, adversary: Adversary, generator: Generator) -> Tensor:
+    """Where the steps start, relative to ``x``; drawn on the CPU, so the same on any device."""
+    if adversary.method == "trades":
+        drawn = torch.randn(x.shape, generator=generator).mul_(START)
+        return _project(drawn.to(x), adversary)
     if adversary.norm == float("inf"):
         drawn = torch.rand(x.shape, generator=generator).mul_(2).sub_(1)
         return drawn.to(x) * adversary.epsilon
