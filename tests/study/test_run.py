@@ -195,20 +195,6 @@ def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
     assert time.monotonic() - started < 5
 
 
-def test_two_runners_at_once_do_no_harm(tmp_path):
-    out = tmp_path / "run"
-    outcomes = []
-    threads = [threading.Thread(target=lambda: outcomes.append(run_toy(out, text=TWO))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [outcome.exit_code for outcome in outcomes] == [0, 0]
-    run_toy(tmp_path / "whole", text=TWO)
-    assert science(out) == science(tmp_path / "whole")
-    assert not list((out / "tmp").iterdir())
-
-
 def test_a_moved_run_folder_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "attack")
     run_toy(tmp_path / "run")

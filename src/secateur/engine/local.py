@@ -14,7 +14,6 @@ from typing import IO
 from secateur.engine import EXECUTE, Message
 
 LAST_WORDS = 400
-GRACE_SECONDS = 5.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

@@ -2,3 +2,4 @@
 
 from secateur.store.folder import Parts as Parts
 from secateur.store.folder import Store as Store
+from secateur.store.lease import Leases as Leases

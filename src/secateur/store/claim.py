@@ -12,7 +12,7 @@ from secateur.store.records import SCHEMA_VERSION, refuse_newer
 
 STUDY = "study.json"
 SHOWN = 12
-OWN = {"cells", "tmp", "scratch", "quarantine", "notes.jsonl", "logs", "report"}
+OWN = {"cells", "tmp", "scratch", "quarantine", "leases", "notes.jsonl", "logs", "report"}
 
 
 def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ POINTS = {
     "commit.cleared": "a failed or damaged predecessor has been moved away",
     "commit.renamed": "the cell has its place, the folder is not yet synced",
     "commit.synced": "the cell is durable, its scratch folder still exists",
+    "lease.taken": "the lease file of a cell exists, its holder has not noted it yet",
     "quarantine.moved": "a damaged cell has been moved away, the note is not yet written",
 }
 

@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,23 +116,34 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def writer_mark() -> str:
-    """A name for what this process is writing: host, process id, and a random part."""
-    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:40]
-    return f"{host}.{os.getpid()}.{secrets.token_hex(4)}"
+    """A name for what this process is writing: machine, process id, and a random part."""
+    return f"{_machine()}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
+@cache
+def _machine() -> str:
+    """This machine, or container, since it was started: where a process id means what it means here."""
+    parts = [socket.gethostname()]
+    for read in (Path("/proc/sys/kernel/random/boot_id").read_text, Path("/proc/self/ns/pid").readlink):
+        with suppress(OSError):
+            parts.append(str(read()))
+    host = "".join(c if c.isalnum() else "-" for c in parts[0])[:40]
+    return f"{host}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:8]}"
 
 
 def writer_is_gone(mark: str) -> bool:
-    """Whether the process that made ``mark`` is known to have ended. Other hosts count as alive."""
-    host, pid, _ = mark.split(".")[-3:]
-    if host != writer_mark().split(".")[0] or not pid.isdigit():
+    """Whether the process that made ``mark`` is known to have ended; those of other machines are not."""
+    parts = mark.split(".")[-3:]
+    if len(parts) < 3 or parts[0] != _machine() or not parts[1].isdigit():
         return False
+    pid = int(parts[1])
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return False
-    return _is_zombie(int(pid))
+    return _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:

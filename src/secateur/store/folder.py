@@ -176,6 +176,7 @@ class Store:
         """Delete what dead processes left half-written, and the scratch of finished cells; what went."""
         gone = [path for path in _children(self.root / "tmp") if writer_is_gone(path.name)]
         gone += [path for path in _children(self.root / "scratch") if self.committed(path.name)]
+        gone += [p for p in _children(self.root / "leases") if self.committed(p.name.split(".")[0])]
         gone += [p for p in _children(self.root) if p.suffix == ".tmp" and writer_is_gone(p.stem)]
         for path in gone:
             if path.is_dir():

@@ -9,10 +9,12 @@ from secateur.engine import EXECUTE
 from secateur.study.cells import Facts as Facts
 from secateur.study.cells import grid as grid
 from secateur.study.facts import read_facts as read_facts
+from secateur.study.loop import Listener as Listener
 from secateur.study.planning import Plan as Plan
 from secateur.study.planning import plan as plan
-from secateur.study.run import Listener as Listener
+from secateur.study.planning import plan_of as plan_of
 from secateur.study.run import Outcome as Outcome
+from secateur.study.run import join as join
 from secateur.study.run import run_plan as run_plan
 
 

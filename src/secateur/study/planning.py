@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from secateur.config import Cell, Study, digest
-from secateur.errors import UserError
+from secateur.config import Cell, Study, digest, study_from_json
+from secateur.errors import ExitCode, UserError
 from secateur.store import Store
 from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
@@ -107,6 +107,24 @@ def plan(
     facts = facts or read_facts(study)
     laid = Plan(study, facts, grid(study, facts), limited=limit)
     return Plan(study, facts, laid.cells, _done(laid, out), _speeds(study, facts) if probe else {}, limit)
+
+
+def plan_of(store: Store) -> Plan:
+    """The plan of an existing run folder, from what the folder says about itself.
+
+    Raises:
+        UserError: this version of the software would compute other cells for the same settings.
+    """
+    study = study_from_json(store.study["config"])
+    facts = Facts(**{**store.study["facts"], "shape": tuple(store.study["facts"]["shape"])})
+    cells = grid(study, facts)
+    if [cell.id for cell in cells] != [cell.id for cell in store.cells]:
+        raise UserError(
+            f"{store.root} was planned by another version of secateur, whose numbers differ from this one's",
+            hint="use the same version everywhere, or a new folder",
+            code=ExitCode.FOREIGN_FOLDER,
+        )
+    return Plan(study, facts, cells, limited=store.study["limited"])
 
 
 def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:

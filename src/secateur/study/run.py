@@ -1,24 +1,20 @@
-"""Carry out a plan: hand ready cells to an engine until all are done, failed, or a signal says stop."""
+"""Carry out a plan in a run folder, alone or together with other runners on the same folder."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secateur.config import Cell
-from secateur.engine import EXECUTE, Engine, Event, Message
-from secateur.engine.local import GRACE_SECONDS, LocalEngine
+from secateur.engine import EXECUTE, Engine, Event
+from secateur.engine.local import LocalEngine
 from secateur.engine.perform import commit_failure
-from secateur.errors import ExitCode, UserError
-from secateur.store import Store
-from secateur.study.board import Board, make_board
+from secateur.errors import ExitCode
+from secateur.store import Leases, Store
+from secateur.study.board import make_board
 from secateur.study.cost import Clock
-from secateur.study.planning import Plan
+from secateur.study.loop import Listener, Run, work_through
+from secateur.study.planning import Plan, plan_of
 from secateur.study.signals import Stop, stop_signals
-
-POLL_SECONDS = 0.2
-Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -45,36 +41,6 @@ class Outcome:
         return self.store.records()
 
 
-@dataclass
-class _Run:
-    """What a run keeps track of while it goes on."""
-
-    plan: Plan
-    store: Store
-    board: Board
-    clock: Clock
-    listener: Listener
-    jobs: int
-    running: dict[str, Cell] = field(default_factory=dict)
-    stopping: bool = False
-    started: float = field(default_factory=time.perf_counter)
-
-    def tell(self, kind: Any, cell: Cell | None = None, **facts: Any) -> None:
-        """Send an event; unless it is a tick, ``done`` and ``total`` count cells."""
-        total = len(self.plan.cells)
-        counts = {"done": total - len(self.board.open), "total": total}
-        self.listener(Event(kind, cell, **{**counts, "eta": self.eta(), **facts}))
-
-    def eta(self) -> float | None:
-        """Seconds until the run ends, from the cells that have finished."""
-        left = [self.plan_cell(cell_id) for cell_id in self.board.open]
-        return self.clock.remaining(left, self.jobs) if left else 0.0
-
-    def plan_cell(self, cell_id: str) -> Cell:
-        """The cell with this id."""
-        return self.board.cells[cell_id]
-
-
 def run_plan(
     plan: Plan,
     out: str | Path,
@@ -83,8 +49,11 @@ def run_plan(
     on_event: Listener | None = None,
     execute: str = EXECUTE,
     engine: Engine | None = None,
+    retry_failed: bool = True,
 ) -> Outcome:
     """Run what is missing of ``plan`` in the folder ``out``; whatever is there already is kept.
+
+    Several runners may work on one folder at a time, also from several machines: each cell is leased to one.
 
     Args:
         plan: the cells.
@@ -93,6 +62,7 @@ def run_plan(
         on_event: called with everything that happens, on this thread.
         execute: the function that carries out a cell, ``module:function``.
         engine: where cells run; by default ``jobs`` local processes. It is closed at the end.
+        retry_failed: try cells again that failed in an earlier run.
 
     Returns:
         How it ended. Failed cells do not stop the others, a first SIGINT or SIGTERM does.
@@ -101,83 +71,74 @@ def run_plan(
         UserError: the folder belongs to another study, or the machine is in trouble (disk full).
         SystemExit: a second signal.
     """
+    started = time.perf_counter()
     store = Store.create(out, plan.to_json())
     store.gc()
     notes = store.repair()
-    done = {cell.id for cell in plan.cells if store.committed(cell.id)}
-    units = {cell_id: cost.units for cell_id, cost in plan.costs.items()}
-    board = make_board(plan.cells, done, units)
-    run = _Run(plan, store, board, Clock(plan.costs, plan.speeds), on_event or _nobody, jobs)
-    for cell_id in done:
-        run.clock.learn(run.plan_cell(cell_id), _seconds_of(store, cell_id))
+    run = _prepare(plan, store, on_event or _nobody, jobs)
     with stop_signals() as stop:
-        worker = engine or LocalEngine(store.root, slots=jobs, threads=plan.study.threads, execute=execute)
+        hands = engine or LocalEngine(store.root, slots=jobs, threads=plan.study.threads, execute=execute)
         try:
-            run.tell("begin", sentence=f"{len(done)} of {len(plan.cells)} cells are done")
+            done = len(plan.cells) - len(run.board.open)
+            run.tell("begin", sentence=f"{done} of {len(plan.cells)} cells are done")
             for note in notes:
                 run.tell("note", sentence=note)
-            _loop(run, worker, stop)
+            if not retry_failed:
+                _keep_failures(run)
+            work_through(run, hands, stop)
         finally:
-            worker.close()
-        return _end(run, stop)
+            hands.close()
+            run.leases.close()
+        return _end(run, stop, time.perf_counter() - started)
 
 
-def _loop(run: _Run, engine: Engine, stop: Stop) -> None:
-    deadline = float("inf")
-    while run.board.open and (run.running or run.board.ready) and time.monotonic() < deadline:
-        if stop.signal is not None and not run.stopping:
-            run.stopping, deadline = True, time.monotonic() + GRACE_SECONDS
-            engine.stop()
-            run.tell("stopping", sentence="stopping; a second signal stops at once")
-        while not run.stopping and len(run.running) < engine.slots and (cell := run.board.take()):
-            run.running[cell.id] = cell
-            engine.submit(cell.id)
-        if run.stopping and not run.running:
-            return
-        for message in engine.poll(POLL_SECONDS):
-            _settle(run, message)
-        if stop.at_once:
-            raise SystemExit(stop.exit_code)
+def join(
+    folder: str | Path,
+    *,
+    jobs: int = 1,
+    on_event: Listener | None = None,
+    execute: str = EXECUTE,
+    retry_failed: bool = False,
+) -> Outcome:
+    """Help with the study of an existing run folder until nothing is left to do: a worker.
+
+    Start as many as you like, on any machine that sees the folder and has the data where the study says.
+
+    Raises:
+        UserError: as :func:`run_plan`; or this version of the software would compute other cells.
+    """
+    plan = plan_of(Store.open(folder))
+    return run_plan(plan, folder, jobs=jobs, on_event=on_event, execute=execute, retry_failed=retry_failed)
 
 
-def _settle(run: _Run, message: Message) -> None:
-    cell = run.plan_cell(message.cell)
-    match message.kind:
-        case "start":
-            run.tell("start", cell)
-        case "tick":
-            run.tell("tick", cell, done=message.done, total=message.total)
-        case "retry":
-            run.tell("retry", cell, sentence=f"{message.sentence}; trying once more")
-        case "paused":
-            raise UserError(message.sentence, code=ExitCode.ENVIRONMENT)
-        case "stopped":
-            run.running.pop(cell.id, None)
-        case "ok":
-            run.running.pop(cell.id, None)
-            run.board.succeed(cell.id)
-            run.clock.learn(cell, message.seconds)
-            run.tell("ok", cell, seconds=message.seconds)
-        case "failed" | "lost":
-            run.running.pop(cell.id, None)
-            _fail(run, cell, message)
+def _prepare(plan: Plan, store: Store, listener: Listener, jobs: int) -> Run:
+    records = {record["id"]: record for record in store.records()}
+    done = [cell_id for cell_id, record in records.items() if record["status"] == "ok"]
+    board = make_board(plan.cells, done, {cell_id: cost.units for cell_id, cost in plan.costs.items()})
+    clock = Clock(plan.costs, plan.speeds)
+    for cell_id in done:
+        clock.learn(board.cells[cell_id], float(records[cell_id]["timing"]["seconds"]))
+    failures = {
+        cell_id: record["self_hash"] for cell_id, record in records.items() if record["status"] == "failed"
+    }
+    return Run(store, board, clock, Leases(store.root), listener, jobs, failures)
 
 
-def _fail(run: _Run, cell: Cell, message: Message) -> None:
-    sentence = message.sentence
-    if message.kind == "lost":
-        sentence = f"worker_lost: {sentence}"
-        commit_failure(run.store, cell, sentence)
-    skipped = run.board.fail(cell.id, sentence)
-    run.tell("failed", cell, seconds=message.seconds, sentence=sentence)
-    for child in skipped:
-        commit_failure(run.store, child, run.board.failed[child.id])
-        run.tell("skipped", child, sentence=run.board.failed[child.id])
+def _keep_failures(run: Run) -> None:
+    """Let earlier failures stand; whatever hangs on them and has no record yet is skipped."""
+    board = run.board
+    for cell_id in run.old_failures:
+        record = run.store.record(cell_id)
+        if record is None or cell_id not in board.open:
+            continue
+        for child in board.fail(cell_id, record["error"]["sentence"]):
+            if child.id not in run.old_failures:
+                commit_failure(run.store, child, board.failed[child.id])
+    board.ready = [entry for entry in board.ready if entry[2] in board.open]
 
 
-def _end(run: _Run, stop: Stop) -> Outcome:
-    seconds = time.perf_counter() - run.started
-    ok = len(run.plan.cells) - len(run.board.open) - len(run.board.failed)
+def _end(run: Run, stop: Stop, seconds: float) -> Outcome:
+    ok = len(run.board.cells) - len(run.board.open) - len(run.board.failed)
     code = int(ExitCode.CELLS_FAILED if run.board.failed else ExitCode.OK)
     if stop.signal is not None and run.board.open:
         code = stop.exit_code
@@ -186,17 +147,13 @@ def _end(run: _Run, stop: Stop) -> Outcome:
     return Outcome(run.store, code, ok, dict(run.board.failed), seconds)
 
 
-def _summary(ok: int, run: _Run) -> str:
-    parts = [f"{ok} of {len(run.plan.cells)} cells are done"]
+def _summary(ok: int, run: Run) -> str:
+    parts = [f"{ok} of {len(run.board.cells)} cells are done"]
     if run.board.failed:
         parts.append(f"{len(run.board.failed)} failed")
     if run.board.open:
         parts.append(f"{len(run.board.open)} are left")
     return ", ".join(parts)
-
-
-def _seconds_of(store: Store, cell_id: str) -> float:
-    return float((store.record(cell_id) or {"timing": {"seconds": 0.0}})["timing"]["seconds"])
 
 
 def _nobody(event: Event) -> None:

@@ -1,0 +1,149 @@
+"""Who is working on a cell, when several runners share a folder.
+
+A lease is a small file that its holder keeps changing. It only saves double work: a cell that two runners
+compute anyway has the same numbers, and the first commit wins. Nothing relies on clocks of different
+machines: a lease is stale when an observer's own clock saw it unchanged for a while, or its holder is known
+to be dead.
+"""
+
+import json
+import os
+import secrets
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from secateur.store.faults import reach
+from secateur.store.files import machine_errors, writer_is_gone, writer_mark
+
+BEAT_SECONDS = 5.0
+STALE_BEATS = 6
+
+
+@dataclass
+class Leases:
+    """The leases that one runner holds in a run folder, and what it has seen of those of others."""
+
+    root: Path
+    beat_seconds: float = BEAT_SECONDS
+    _mark: str = field(default_factory=writer_mark)
+    _held: dict[str, str] = field(default_factory=dict)
+    _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def claim(self, cell_id: str) -> bool:
+        """Take the lease of a cell; False while another runner holds it and is alive."""
+        path = self._path(cell_id)
+        with machine_errors(self.root):
+            path.parent.mkdir(exist_ok=True)
+            if self._is_stale(cell_id, path):
+                self._steal(path)
+            nonce = secrets.token_hex(8)
+            try:
+                _create(path, self._content(nonce, 0))
+            except FileExistsError:
+                return False
+        reach("lease.taken")
+        with self._lock:
+            self._held[cell_id] = nonce
+        self._beat_from_now_on()
+        return True
+
+    def release(self, cell_id: str) -> None:
+        """Give a lease back, if it is still ours."""
+        with self._lock:
+            nonce = self._held.pop(cell_id, None)
+        if nonce and _nonce_of(self._path(cell_id)) == nonce:
+            self._path(cell_id).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give all leases back."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+        for cell_id in list(self._held):
+            self.release(cell_id)
+
+    def _path(self, cell_id: str) -> Path:
+        return self.root / "leases" / f"{cell_id}.json"
+
+    def _content(self, nonce: str, beat: int) -> str:
+        return json.dumps({"nonce": nonce, "holder": self._mark, "beat": beat})
+
+    def _is_stale(self, cell_id: str, path: Path) -> bool:
+        content = _read(path)
+        if content is None:
+            self._seen.pop(cell_id, None)
+            return False
+        if writer_is_gone(_holder_of(content)):
+            return True
+        known = self._seen.get(cell_id)
+        if known is None or known[0] != content:
+            self._seen[cell_id] = (content, time.monotonic())
+            return False
+        return time.monotonic() - known[1] > STALE_BEATS * self.beat_seconds
+
+    @staticmethod
+    def _steal(path: Path) -> None:
+        # A rename has one winner; the loser finds no file and then a fresh lease.
+        with suppress(FileNotFoundError):
+            aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.stale")
+            path.rename(aside)
+            aside.unlink()
+
+    def _beat_from_now_on(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._ended.wait(self.beat_seconds):
+            beat += 1
+            with self._lock:
+                held = dict(self._held)
+            for cell_id, nonce in held.items():
+                path = self._path(cell_id)
+                # One that was stolen while we slept is somebody else's now; a full disk must not end us.
+                if _nonce_of(path) == nonce:
+                    with suppress(OSError):
+                        _overwrite(path, self._content(nonce, beat))
+
+
+def _create(path: Path, content: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with os.fdopen(handle, "w") as file:
+        file.write(content)
+
+
+def _overwrite(path: Path, content: str) -> None:
+    # In place and without O_CREAT: a lease that was just stolen must not come back.
+    handle = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(handle, "w") as file:
+        file.write(content)
+        file.truncate()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def _field(content: str | None, name: str) -> str:
+    with suppress(ValueError, TypeError, KeyError):
+        return str(json.loads(content or "")[name])
+    return ""
+
+
+def _nonce_of(path: Path) -> str:
+    return _field(_read(path), "nonce")
+
+
+def _holder_of(content: str) -> str:
+    return _field(content, "holder")

@@ -1,0 +1,163 @@
+"""The loop of a run: claim ready cells, hand them to the engine, and act on what it says."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from secateur.config import Cell
+from secateur.engine import Engine, Event, Message
+from secateur.engine.perform import commit_failure
+from secateur.errors import ExitCode, UserError
+from secateur.store import Leases, Store
+from secateur.study.board import Board
+from secateur.study.cost import Clock
+from secateur.study.signals import Stop
+
+POLL_SECONDS = 0.2
+LOOK_SECONDS = 1.0
+GRACE_SECONDS = 5.0
+Listener = Callable[[Event], None]
+
+
+@dataclass
+class Run:
+    """What a run keeps track of while it goes on.
+
+    ``elsewhere`` holds ready cells that another runner on the same folder is working on; ``old_failures`` the
+    seals of failed records from before this run, which say nothing about it.
+    """
+
+    store: Store
+    board: Board
+    clock: Clock
+    leases: Leases
+    listener: Listener
+    jobs: int
+    old_failures: Mapping[str, str] = field(default_factory=dict)
+    running: dict[str, Cell] = field(default_factory=dict)
+    elsewhere: dict[str, Cell] = field(default_factory=dict)
+    looked: float = 0.0
+    deadline: float | None = None
+
+    def tell(self, kind: Any, cell: Cell | None = None, **facts: Any) -> None:
+        """Send an event; unless it is a tick, ``done`` and ``total`` count cells."""
+        total = len(self.board.cells)
+        counts = {"done": total - len(self.board.open), "total": total}
+        self.listener(Event(kind, cell, **{**counts, "eta": self.eta(), **facts}))
+
+    def eta(self) -> float | None:
+        """Seconds until the run ends, from the cells that have finished."""
+        left = [self.board.cells[cell_id] for cell_id in self.board.open]
+        return self.clock.remaining(left, self.jobs) if left else 0.0
+
+
+def work_through(run: Run, engine: Engine, stop: Stop) -> None:
+    """Run until every cell has succeeded or failed, or until a signal.
+
+    Raises:
+        UserError: the machine is in trouble.
+        SystemExit: a second signal.
+    """
+    while run.board.open and (run.running or run.board.ready or run.elsewhere):
+        if stop.signal is not None and run.deadline is None:
+            run.deadline = time.monotonic() + GRACE_SECONDS
+            engine.stop()
+            run.tell("stopping", sentence="stopping; a second signal stops at once")
+        if run.deadline is not None and (not run.running or time.monotonic() > run.deadline):
+            return
+        if run.deadline is None:
+            _look_elsewhere(run, engine)
+            _hand_out(run, engine)
+        for message in engine.poll(POLL_SECONDS):
+            _settle(run, message)
+        if stop.at_once:
+            raise SystemExit(stop.exit_code)
+
+
+def _skip_below(run: Run, cell: Cell, sentence: str) -> None:
+    """Note that a cell has failed, and record that its descendants are skipped."""
+    for child in run.board.fail(cell.id, sentence):
+        commit_failure(run.store, child, run.board.failed[child.id])
+        run.tell("skipped", child, sentence=run.board.failed[child.id])
+
+
+def _hand_out(run: Run, engine: Engine) -> None:
+    while len(run.running) < engine.slots and (cell := run.board.take()):
+        if run.leases.claim(cell.id):
+            _begin(run, engine, cell)
+        else:
+            run.elsewhere[cell.id] = cell
+
+
+def _begin(run: Run, engine: Engine, cell: Cell) -> None:
+    # Another runner may have committed it between our look at the store and our claim.
+    if not _settled_elsewhere(run, cell):
+        run.running[cell.id] = cell
+        engine.submit(cell.id)
+    else:
+        run.leases.release(cell.id)
+
+
+def _look_elsewhere(run: Run, engine: Engine) -> None:
+    if not run.elsewhere or time.monotonic() - run.looked < LOOK_SECONDS:
+        return
+    run.looked = time.monotonic()
+    for cell in list(run.elsewhere.values()):
+        if _settled_elsewhere(run, cell):
+            del run.elsewhere[cell.id]
+        elif len(run.running) < engine.slots and run.leases.claim(cell.id):
+            del run.elsewhere[cell.id]
+            _begin(run, engine, cell)
+
+
+def _settled_elsewhere(run: Run, cell: Cell) -> bool:
+    record = run.store.record(cell.id)
+    if record is None or record["self_hash"] == run.old_failures.get(cell.id):
+        return False
+    if record["status"] == "ok":
+        run.board.succeed(cell.id)
+        run.tell("ok", cell, sentence="by another runner")
+    else:
+        sentence = record["error"]["sentence"]
+        _skip_below(run, cell, sentence)
+        run.tell("failed", cell, sentence=f"by another runner: {sentence}")
+    return True
+
+
+def _settle(run: Run, message: Message) -> None:
+    cell = run.board.cells[message.cell]
+    match message.kind:
+        case "start":
+            run.tell("start", cell)
+        case "tick":
+            run.tell("tick", cell, done=message.done, total=message.total)
+        case "retry":
+            run.tell("retry", cell, sentence=f"{message.sentence}; trying once more")
+        case "paused":
+            raise UserError(message.sentence, code=ExitCode.ENVIRONMENT)
+        case "stopped":
+            _let_go(run, cell)
+        case "ok":
+            _let_go(run, cell)
+            run.board.succeed(cell.id)
+            run.clock.learn(cell, message.seconds)
+            run.tell("ok", cell, seconds=message.seconds)
+        case "failed" | "lost":
+            _fail(run, cell, message)
+
+
+def _fail(run: Run, cell: Cell, message: Message) -> None:
+    sentence = message.sentence
+    if message.kind == "lost":
+        sentence = f"worker_lost: {sentence}"
+        commit_failure(run.store, cell, sentence)
+    _let_go(run, cell)
+    run.board.open.discard(cell.id)
+    run.tell("failed", cell, seconds=message.seconds, sentence=sentence)
+    _skip_below(run, cell, sentence)
+
+
+def _let_go(run: Run, cell: Cell) -> None:
+    run.running.pop(cell.id, None)
+    run.leases.release(cell.id)

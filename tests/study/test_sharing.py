@@ -1,0 +1,127 @@
+"""Several runners on one folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from secateur.config import parse_study
+from secateur.errors import ExitCode, UserError
+from secateur.store import Leases, Store
+from secateur.study import cells as cells_module
+from secateur.study import join, plan
+from toy.study import EXECUTE, FACTS, SMALL, run_toy, science, small_plan
+
+MANY = SMALL.replace("images: 20", "images: 20\nseeds: [0, 1, 2]")
+
+
+def together(*functions):
+    results = []
+    threads = [threading.Thread(target=lambda f=f: results.append(f())) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_two_runners_share_the_work_and_do_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
+    monkeypatch.setenv("TOY_SLEEP", "0.02")
+    out = tmp_path / "run"
+    Store.create(out, small_plan(MANY).to_json())
+    outcomes = together(lambda: run_toy(out, text=MANY), lambda: join(out, execute=EXECUTE))
+    assert [outcome.exit_code for outcome in outcomes] == [0, 0]
+    assert [outcome.ok for outcome in outcomes] == [24, 24]
+    counts = Counter((tmp_path / "trace").read_text().split())
+    assert set(counts.values()) == {1}
+    assert len(counts) == 24
+    monkeypatch.delenv("TOY_SLEEP")
+    run_toy(tmp_path / "whole", text=MANY)
+    assert science(out) == science(tmp_path / "whole")
+    assert not list((out / "leases").iterdir())
+
+
+def test_without_leases_work_would_be_done_twice(tmp_path, monkeypatch):
+    """The broken variant: everybody gets every lease."""
+    monkeypatch.setattr(Leases, "claim", lambda self, cell_id: True)
+    monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
+    monkeypatch.setenv("TOY_SLEEP", "0.05")
+    out = tmp_path / "run"
+    outcomes = together(*[lambda: run_toy(out)] * 2)
+    assert [outcome.exit_code for outcome in outcomes] == [0, 0]
+    assert max(Counter((tmp_path / "trace").read_text().split()).values()) == 2
+
+
+def test_the_cells_of_a_killed_runner_are_taken_over(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    code = "import sys; from toy.study import run_toy; run_toy(sys.argv[1], jobs=2)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(out)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TOY_SLEEP": "20"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not list(out.glob("leases/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    outcomes = []
+    helper = threading.Thread(target=lambda: outcomes.append(join(out, execute=EXECUTE)))
+    helper.start()
+    time.sleep(0.5)
+    assert not outcomes
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    helper.join(timeout=30)
+    assert outcomes[0].exit_code == 0
+    run_toy(tmp_path / "whole")
+    assert science(out) == science(tmp_path / "whole")
+
+
+def test_a_failure_elsewhere_is_noticed_and_skips_the_descendants(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FAIL", "prune")
+    monkeypatch.setenv("TOY_SLEEP", "0.05")
+    out = tmp_path / "run"
+    outcomes = together(*[lambda: run_toy(out)] * 2)
+    assert [outcome.exit_code for outcome in outcomes] == [ExitCode.CELLS_FAILED] * 2
+    assert [(outcome.ok, len(outcome.failed)) for outcome in outcomes] == [(4, 4)] * 2
+
+
+def test_a_worker_lets_earlier_failures_stand_unless_told_otherwise(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    monkeypatch.setenv("TOY_FAIL", "prune")
+    run_toy(out)
+    monkeypatch.delenv("TOY_FAIL")
+    monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
+    outcome = join(out, execute=EXECUTE)
+    assert (outcome.exit_code, len(outcome.failed)) == (ExitCode.CELLS_FAILED, 4)
+    assert not (tmp_path / "trace").exists()
+    assert join(out, execute=EXECUTE, retry_failed=True).exit_code == 0
+
+
+def test_a_worker_needs_a_run_folder(tmp_path):
+    with pytest.raises(UserError, match="not a run folder"):
+        join(tmp_path, execute=EXECUTE)
+
+
+def test_a_worker_of_another_version_is_refused_before_it_works(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    Store.create(out, small_plan().to_json())
+    before = (out / "study.json").read_bytes()
+    monkeypatch.setattr(cells_module, "SCIENCE", {**cells_module.SCIENCE, "tune": 2})
+    with pytest.raises(UserError, match="planned by another version") as caught:
+        join(out, execute=EXECUTE)
+    assert caught.value.code == ExitCode.FOREIGN_FOLDER
+    assert (out / "study.json").read_bytes() == before
+
+
+def test_a_limited_study_stays_limited_for_its_workers(tmp_path):
+    out = tmp_path / "run"
+    Store.create(out, plan(parse_study(SMALL), facts=FACTS, limit=5).to_json())
+    outcome = join(out, execute=EXECUTE)
+    assert outcome.ok == 8
+    assert outcome.store.study["limited"] == 5
