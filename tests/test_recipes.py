@@ -2,9 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from secateur.recipes import Adversary, Augment, Recipe, problems
+from secateur.recipes import Adversary, Augment, Distillation, Penalty, Recipe, problems
 
-FULL = Recipe(adversary=Adversary(0.1, 0.02), augment=Augment(4, 15, True), select="robust")
+FULL = Recipe(
+    adversary=Adversary(0.1, 0.02),
+    augment=Augment(4, 15, True),
+    select="robust",
+    distillation=Distillation(),
+    penalty=Penalty("bn_scale"),
+)
 
 
 def test_the_defaults_and_a_full_recipe_can_be_carried_out():
@@ -31,6 +37,17 @@ def test_the_defaults_and_a_full_recipe_can_be_carried_out():
         {"adversary": Adversary(0.1, float("nan"))},
         {"adversary": Adversary(0.1, 0.1, steps=0)},
         {"adversary": Adversary(0.1, 0.1, norm=1)},
+        {"adversary": Adversary(0.1, 0.1, method="pgd")},
+        {"adversary": Adversary(0.1, 0.1, beta=-1.0)},
+        {"ema": 1.0},
+        {"accumulate": 0},
+        {"precision": "float16"},
+        {"distillation": Distillation(weight=1.5)},
+        {"distillation": Distillation(temperature=0)},
+        {"penalty": Penalty("l1")},
+        {"penalty": Penalty("bn_scale", strength=-1)},
+        {"penalty": Penalty("growing_reg", growth=float("inf"))},
+        {"penalty": Penalty("group_norm", alpha=100)},
         {"augment": Augment(padding=-1)},
         {"augment": Augment(rotation=200)},
     ],
@@ -38,6 +55,6 @@ def test_the_defaults_and_a_full_recipe_can_be_carried_out():
 def test_each_impossible_setting_is_one_sentence_with_its_name(change):
     (sentence,) = problems(replace(FULL, **change))
     words = sentence.replace(":", " ").split()
-    assert {*change, "epsilon", "step_size", "step", "norm", "padding", "rotation"} & {
-        word.removesuffix("'s") for word in words
-    }
+    settings = {*change, "epsilon", "step_size", "step", "norm", "method", "beta", "padding", "rotation"}
+    settings |= {"weight", "temperature", "kind", "strength", "growth", "alpha"}
+    assert settings & {word.removesuffix("'s") for word in words}

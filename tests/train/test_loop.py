@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from secateur.data import Dataset, load_splits, subset
 from secateur.errors import UserError
 from secateur.models import accuracy, build, initialise, weights_hash
-from secateur.recipes import Adversary, Augment, Recipe
+from secateur.recipes import Adversary, Augment, Distillation, Penalty, Recipe
 from secateur.train import Checkpoints, learning_rate, loop, perturb, train
 
 QUICK = Recipe(epochs=4, batch_size=32, learning_rate=0.05, checkpoint_every=1)
@@ -19,6 +19,18 @@ FULL = replace(
     adversary=Adversary(0.1, 0.05, 2),
     label_smoothing=0.1,
     select="robust",
+)
+
+
+EVERYTHING = replace(
+    FULL,
+    adversary=Adversary(0.1, 0.05, 2, method="trades", beta=2.0),
+    ema=0.9,
+    accumulate=2,
+    channels_last=True,
+    recalibrate=True,
+    distillation=Distillation(0.5, 2.0),
+    penalty=Penalty("growing_reg", 1e-3, 1e-2),
 )
 
 
@@ -125,6 +137,45 @@ def test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, re
     resumed = make()
     assert train(resumed, *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path)) == expected
     assert weights_hash(resumed) == weights_hash(whole)
+
+
+@pytest.mark.parametrize("killed_at", [6, 12, 17])
+def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, killed_at):
+    whole, teacher = network(), network(9)
+    expected = train(whole, *few, EVERYTHING, seed=3, teacher=teacher)
+    with pytest.raises(Killed):
+        train(
+            network(),
+            *few,
+            EVERYTHING,
+            seed=3,
+            teacher=teacher,
+            checkpoints=Checkpoints(tmp_path),
+            on_progress=killer(killed_at),
+        )
+    resumed = network()
+    assert (
+        train(resumed, *few, EVERYTHING, seed=3, teacher=teacher, checkpoints=Checkpoints(tmp_path))
+        == expected
+    )
+    assert weights_hash(resumed) == weights_hash(whole)
+    with pytest.raises(UserError, match="another training"):
+        train(network(), *few, EVERYTHING, seed=3, teacher=network(8), checkpoints=Checkpoints(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["momentum", "average", "penalty", "best"])
+def test_a_checkpoint_without_any_of_its_parts_would_be_noticed(few, tmp_path, monkeypatch, part):
+    real = loop.generation
+
+    def forgetful(identity, job, state):
+        tensors, meta = real(identity, job, state)
+        zeroed = {name: torch.zeros_like(tensor) for name, tensor in tensors.items() if name.startswith(part)}
+        assert zeroed
+        return tensors | zeroed, meta
+
+    monkeypatch.setattr(loop, "generation", forgetful)
+    with pytest.raises(AssertionError):
+        test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, 17)
 
 
 def test_a_checkpoint_without_momentum_would_be_noticed(few, tmp_path, monkeypatch):
@@ -300,6 +351,16 @@ def test_an_impossible_recipe_is_refused_before_training(few, recipe, said):
     with pytest.raises(UserError, match=said):
         train(model, *few, recipe, seed=0)
     assert weights_hash(model) == weights_hash(network())
+
+
+def test_a_distillation_needs_a_teacher_that_fits(few):
+    recipe = replace(QUICK, distillation=Distillation())
+    with pytest.raises(UserError, match="needs a teacher"):
+        train(network(), *few, recipe, seed=0)
+    with pytest.raises(UserError, match="the teacher does not accept images"):
+        train(network(), *few, recipe, seed=0, teacher=build("resnet-tiny", in_channels=3))
+    with pytest.raises(UserError, match="10 classes, its teacher 11"):
+        train(network(), *few, recipe, seed=0, teacher=build("resnet-tiny", num_classes=11))
 
 
 def test_a_batch_of_one_is_fine_without_batch_normalisation(few):

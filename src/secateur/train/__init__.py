@@ -6,6 +6,8 @@ from secateur.train.checkpoints import Checkpoints as Checkpoints
 from secateur.train.checkpoints import Saved as Saved
 from secateur.train.history import Epoch as Epoch
 from secateur.train.history import History as History
+from secateur.train.history import collapsed as collapsed
 from secateur.train.loop import learning_rate as learning_rate
 from secateur.train.loop import train as train
+from secateur.train.losses import objective as objective
 from secateur.train.recalibration import recalibrate as recalibrate

@@ -15,7 +15,7 @@ from secateur.train.checkpoints import Checkpoints
 from secateur.train.checks import check
 from secateur.train.history import Epoch, History, collapsed
 from secateur.train.job import Job, State, Tick, weights_of
-from secateur.train.objective import objective, robust_accuracy
+from secateur.train.losses import objective, robust_accuracy
 from secateur.train.penalty import Penaliser
 from secateur.train.recalibration import recalibrate
 from secateur.train.resume import generation, identify, restored
