@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from secateur.attacks.ddn import quantise
 from secateur.attacks.norms import distance, per_sample
 from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
 from secateur.attacks.single import random_perturbation, steepest
@@ -150,8 +151,11 @@ def _converged(evidence: Evidence) -> Check:
 
 
 def _beaten(evidence: Evidence, delta: Tensor) -> float:
-    logits = evidence.ask(evidence.problem.clip(evidence.problem.x + delta))
-    return evidence.problem.fooled(logits).double().mean().item()
+    """How often ``delta`` fools the model where it is smaller than what the attack found, on the same grid."""
+    problem = evidence.problem
+    query = quantise(problem.clip(problem.x + delta), evidence.levels, problem.bounds)
+    smaller = distance(query - problem.x, evidence.result.norm) < evidence.distance
+    return (problem.fooled(evidence.ask(query)) & smaller).double().mean().item()
 
 
 def _beats_noise(evidence: Evidence) -> Check:

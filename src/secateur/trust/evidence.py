@@ -90,9 +90,19 @@ class Evidence:
             return torch.zeros_like(x)
         return torch.autograd.grad(margin, query)[0]
 
+    @cached_property
+    def distance(self) -> Tensor:
+        """What the attack found in its own norm, inf where it found nothing."""
+        return self.result.distance[self.index].to(self.problem.x)
+
+    @property
+    def levels(self) -> int | None:
+        """The grey levels that the attack kept to; None if it did not."""
+        return self.result.settings.get("levels")
+
     def budget(self) -> Tensor:
         """95 % of each distance; the whole box where nothing was found."""
-        own = self.result.distance[self.index].to(self.problem.x)
+        own = self.distance
         whole = distance(self.problem.reach(), self.result.norm)
         size = torch.where(own.isfinite(), 0.95 * own, whole)
         return (own - 1).clamp_min(0).where(own.isfinite(), whole) if self.result.norm == 0 else size
