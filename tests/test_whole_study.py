@@ -6,6 +6,7 @@ import shutil
 import time
 
 import pytest
+
 from toy.study import science as records
 from whole import STUDY, finish, kill, start
 

@@ -62,7 +62,12 @@ def test_graph_speaks_json(secateur):
 
 
 def test_a_model_of_ones_own_comes_from_a_file(secateur, tmp_path):
-    code = "from torch import nn\ndef net(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))\n"
+    code = """
+from torch import nn
+
+def net(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
+"""
     (tmp_path / "mine.py").write_text(code)
     said = secateur(
         "prune", "-m", f"{tmp_path / 'mine.py'}:net", "--input", "1x1x8x8", "-o", tmp_path / "out", "--json"
