@@ -32,15 +32,21 @@ def _die_at(point: str) -> None:
 faults.listen(_die_at)
 
 
+def _switch(store, name):
+    """The switch from the environment, or from a file in the run folder, which reaches other machines."""
+    file = store.root / "logs" / name
+    return os.environ.get(name) or (file.read_text() if file.exists() else "")
+
+
 def execute(study, cell, store, *, on_progress):
     if trace := os.environ.get("TOY_TRACE"):
         with Path(trace).open("a") as file:
             file.write(f"{cell.id}\n")
     if "TOY_PRINTS" in os.environ:
         print(os.environ["TOY_PRINTS"], flush=True)
-    if (text := os.environ.get("TOY_FAIL")) and text in cell.label:
+    if (text := _switch(store, "TOY_FAIL")) and text in cell.label:
         raise ArithmeticError("this toy breaks")
-    if (text := os.environ.get("TOY_DIE")) and text in cell.label:
+    if (text := _switch(store, "TOY_DIE")) and text in cell.label:
         print(os.environ.get("TOY_WORDS", ""), file=sys.stderr, flush=True)
         os._exit(7)
     if (text := os.environ.get("TOY_DISK_FULL")) and text in cell.label:
@@ -65,12 +71,13 @@ def _work(cell, store, above, on_progress):
     kept = store.scratch(cell.id) / "kept.json"
     step, state = json.loads(kept.read_text()) if kept.exists() else (0, above)
     while step < STEPS:
-        time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+        time.sleep(float(_switch(store, "TOY_SLEEP") or 0))
         step, state = step + 1, (state * 31 + cell.seed + step) % 1_000_003
         if step == 2 and "TOY_FORGETS" in os.environ:
             state = (state * 31 + cell.seed + step) % 1_000_003
         fresh = kept.with_suffix(f".{os.getpid()}")
         fresh.write_text(json.dumps([step, state]))
         fresh.replace(kept)
-        on_progress(step, STEPS)
+        if on_progress:
+            on_progress(step, STEPS)
     return state

@@ -1,0 +1,173 @@
+"""Cells on a Ray cluster; needs ``pip install 'secateur[ray]'`` and a folder that every machine sees.
+
+Ray only carries cell ids to machines and back. The run folder stays the truth, so a lost machine, a lost head
+or a lost driver costs no more than the cells that were running.
+"""
+
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from secateur.engine import EXECUTE, Message
+from secateur.engine.perform import load_execute, open_run, perform
+from secateur.errors import ExitCode, UserError
+
+MAX_DEATHS = 3
+SLOTS_SECONDS = 5.0
+
+
+@dataclass
+class RayEngine:
+    """Runs every cell of one run folder as a Ray task on ``threads`` processor cores.
+
+    Attributes:
+        folder: the run folder, under the same path on every machine.
+        threads: cores per cell.
+        execute: what carries out a cell, ``module:function``.
+        address: of a running cluster (``auto`` finds this machine's); None starts one on this machine.
+        trusted: the network of the cluster is trusted, although anybody in it can run code on an open head.
+    """
+
+    folder: Path
+    threads: int = 1
+    execute: str = EXECUTE
+    address: str | None = None
+    trusted: bool = False
+    _ray: Any = None
+    _task: Any = None
+    _pending: dict[Any, str] = field(default_factory=dict)
+    _deaths: Counter[str] = field(default_factory=Counter)
+    _started: list[str] = field(default_factory=list)
+    _slots: tuple[float, int] = (float("-inf"), 1)
+    _ours: bool = False
+
+    def __post_init__(self) -> None:
+        """Connect, or start a cluster here.
+
+        Raises:
+            UserError: Ray is not installed, the cluster cannot be reached, or its head is open to a network.
+        """
+        refuse_open_head(self.address, trusted=self.trusted)
+        self._ray = _import_ray()
+        if not self._ray.is_initialized():
+            self._ours = True
+            try:
+                self._ray.init(address=self.address, include_dashboard=False, log_to_driver=False)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"cannot reach Ray: {reason}", code=ExitCode.ENVIRONMENT) from None
+        variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        self._task = self._ray.remote(_carry_out).options(
+            num_cpus=self.threads, max_retries=0, runtime_env={"env_vars": variables}
+        )
+
+    @property
+    def slots(self) -> int:
+        """Cells at a time: two rounds of what the cluster has now, so that no machine waits for us."""
+        asked, slots = self._slots
+        if time.monotonic() - asked > SLOTS_SECONDS:
+            cores = self._ray.cluster_resources().get("CPU", 0)
+            slots = 2 * max(1, int(cores) // self.threads)
+            self._slots = (time.monotonic(), slots)
+        return slots
+
+    def submit(self, cell: str) -> None:
+        """Hand the cell to Ray."""
+        reference = self._task.remote(str(self.folder.absolute()), cell, self.execute, sys.version_info[:2])
+        self._pending[reference] = cell
+        if not self._deaths[cell]:
+            self._started.append(cell)
+
+    def poll(self, timeout: float) -> list[Message]:
+        """What has ended, waiting up to ``timeout`` seconds for something."""
+        found = [Message("start", cell) for cell in self._started]
+        self._started.clear()
+        if not self._pending:
+            time.sleep(0 if found else timeout)
+            return found
+        done, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=0 if found else timeout)
+        return [*found, *(self._result(reference) for reference in done)]
+
+    def stop(self) -> None:
+        """Interrupt running cells; queued ones never start."""
+        for reference in self._pending:
+            self._ray.cancel(reference)
+
+    def close(self) -> None:
+        """End everything at once, and the cluster if it is ours."""
+        for reference in self._pending:
+            self._ray.cancel(reference, force=True)
+        self._pending.clear()
+        if self._ours and self._ray.is_initialized():
+            self._ray.shutdown()
+
+    def _result(self, reference: Any) -> Message:
+        cell = self._pending.pop(reference)
+        errors = self._ray.exceptions
+        try:
+            kind, seconds, sentence = self._ray.get(reference)
+            return Message(kind, cell, seconds=seconds, sentence=sentence)
+        except errors.TaskCancelledError:
+            return Message("stopped", cell)
+        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
+            return self._lost(cell, str(error).splitlines()[0])
+        except errors.RayError as error:
+            return Message("paused", cell, sentence=f"Ray: {str(error).splitlines()[-1]}")
+
+    def _lost(self, cell: str, reason: str) -> Message:
+        self._deaths[cell] += 1
+        if self._deaths[cell] >= MAX_DEATHS:
+            return Message("lost", cell, sentence=reason)
+        self.submit(cell)
+        return Message("retry", cell, sentence=reason)
+
+
+def refuse_open_head(address: str | None, *, trusted: bool) -> None:
+    """Refuse a cluster that anybody in its network could use to run code, unless it is trusted.
+
+    Raises:
+        UserError: ``address`` is on another machine and Ray's token authentication is off.
+    """
+    host = (address or "").removeprefix("ray://").rpartition(":")[0]
+    if not host or host == "localhost" or trusted or os.environ.get("RAY_AUTH_MODE") == "token":
+        return
+    try:
+        if ip_address(host.strip("[]")).is_loopback:
+            return
+    except ValueError:
+        pass  # a name, not an address: it may be anywhere
+    raise UserError(
+        f"the Ray head {address} takes orders from anybody in its network",
+        hint="set RAY_AUTH_MODE=token on all machines, or say that the network is trusted",
+        code=ExitCode.ENVIRONMENT,
+    )
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "Ray is not installed", hint="pip install 'secateur[ray]'", code=ExitCode.ENVIRONMENT
+        ) from None
+    return ray
+
+
+def _carry_out(folder: str, cell_id: str, execute: str, python: tuple[int, int]) -> tuple[str, float, str]:
+    """On a machine of the cluster: one cell, told as (kind, seconds, sentence)."""
+    started = time.perf_counter()
+    try:
+        store, study, cells = open_run(folder)
+        if cell_id not in cells or sys.version_info[:2] != python:
+            raise UserError("this machine has another version of Python or of the study")
+        kind = perform(store, study, cells[cell_id], load_execute(execute))
+    except UserError as error:
+        return "paused", 0.0, f"on {os.uname().nodename}: {error}"
+    failure = (store.record(cell_id) or {}).get("error") or {"sentence": ""}
+    return kind, time.perf_counter() - started, failure["sentence"]
