@@ -192,10 +192,11 @@ def _network(model: str, weights: Path | None, shape: tuple[int, ...], classes: 
     from secateur.pruning import load
 
     def build() -> "nn.Module":
-        return models.resolve(model, num_classes=classes, in_channels=shape[1])
+        return models.resolve(model, num_classes=classes, in_channels=shape[1], pretrained=weights is None)
 
     if weights is None:
-        note(f"no --weights given: {model} is as its constructor left it")
+        if not model.startswith("robustbench:"):
+            note(f"no --weights given: {model} is as its constructor left it")
         return build().eval()
     if weights.is_dir():
         return load(weights, build).eval()

@@ -35,7 +35,13 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout; numbers are expected to be formatted already, and stand to the right."""
-    table = Table(title=escape(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    look: dict[str, Any] = {
+        "box": SIMPLE_HEAD,
+        "show_edge": False,
+        "padding": (0, 1, 0, 0),
+        "header_style": "bold",
+    }
+    table = Table(title=escape(title), title_justify="left", title_style="bold", **look)
     for index, column in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows if row[index])
         table.add_column(escape(column), justify="right" if numeric and index else "left", overflow="fold")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from secateur.report.aggregate import Grid, Place, tuned_arms
 from secateur.report.changes import Change
 from secateur.report.tables import Column, Table, Value
-from secateur.report.words import arm_label, attack_label, number, percent
+from secateur.report.words import attack_label, number, percent
 
 
 def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
@@ -19,12 +19,12 @@ def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
         Column("model", "model", "text"),
         Column("criterion", "criterion", "text"),
         Column("sparsity", "sparsity", "plain"),
-        Column("arm", "fine-tuning", "text"),
-        Column("accuracy", "accuracy", "percent"),
+        Column("arm", "fine-tuned", "text"),
+        Column("accuracy", "acc.", "percent"),
         Column("macs", "MACs", "count"),
         *(Column(attack, _title(grid, attack), "text") for attack in grid.attacks),
     )
-    title = f"{grid.study.name}: median distance, what is left of the dense network's, found, grade"
+    title = f"{grid.study.name}: median distance, share of the dense network's, grade; found if not all"
     if grid.study.limited:
         title += f" (partial: {grid.study.limited} images)"
     return Table("overview", title, heads, tuple(_row(grid, change, place) for place in _shown(grid)))
@@ -50,7 +50,7 @@ def _row(grid: Grid, change: dict[Place, Change], place: Place) -> tuple[Value, 
         place.model,
         place.criterion or "dense",
         place.sparsity,
-        "–" if place.arm == "none" else arm_label(place.arm),
+        "–" if place.arm == "none" else place.arm,
         network.accuracy.mean if network else None,
         network.macs.mean if network else None,
         *(_attacked(grid, change, replace(place, attack=attack)) for attack in grid.attacks),
@@ -63,5 +63,11 @@ def _attacked(grid: Grid, change: dict[Place, Change], place: Place) -> str:
     point, total = grid.points[place], change[place].total
     hits = sum(int(attack.found.sum()) for attack in point.attacks)
     attacked = sum(int((~attack.already_wrong).sum()) for attack in point.attacks)
-    left = f" {percent(total.ratio)}" if total and not math.isnan(total.ratio) else ""
-    return f"{number(point.median(point.norm).mean)}{left} {hits}/{attacked} {point.grade}"
+    # No space before the sign: at 80 columns every character counts.
+    left = (
+        f" {percent(total.ratio).replace('\N{NO-BREAK SPACE}', '')}"
+        if total and not math.isnan(total.ratio)
+        else ""
+    )
+    missed = "" if hits == attacked else f" {hits}/{attacked}"
+    return f"{number(point.median(point.norm).mean)}{left} {point.grade}{missed}"
