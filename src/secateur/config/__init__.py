@@ -14,4 +14,5 @@ from secateur.config.load import parse_study as parse_study
 from secateur.config.load import study_from_json as study_from_json
 from secateur.config.problems import Problem as Problem
 from secateur.config.problems import refuse as refuse
+from secateur.config.schema import study_schema as study_schema
 from secateur.config.study import Study as Study
