@@ -1,9 +1,11 @@
 """Fast minimum-norm attack (Pintor et al. 2021, Algorithm 1) for L0, L1, L2 and Linf."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import INF, check_norm, distance, dual, per_sample, project
+from secateur.attacks.norms import INF, check_norm, distance, dual, keep_top, per_sample, project
 from secateur.attacks.problem import (
     Found,
     Problem,
@@ -33,6 +35,7 @@ def fmn(
     gamma: float = 0.05,
     gamma_final: float = 0.001,
     escape: bool = True,
+    rank: Literal["gain", "size"] = "gain",
     start: Tensor | None = None,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -61,6 +64,10 @@ def fmn(
         escape: before the first success the radius also grows by at least 1 + γ per step. The paper's value
             is False: there the linear estimate of the distance alone sets the radius, and where the box is
             active or the model is linear it approaches the boundary for ever from inside and finds nothing.
+        rank: which pixels the L0 projection keeps. ``"size"``, the paper's, keeps the largest
+        perturbations, so
+            that early choices are never revised; ``"gain"`` keeps those that could lower the logit
+            difference most, |∂L/∂xᵢ| times the room that the box leaves pixel i.
         start: adversarial images [N, ...] to start from, each first moved towards the clean image by
             a binary search of 10 steps; a sample whose start is not adversarial begins at the clean image.
         targets: wanted classes [N] of a targeted attack.
@@ -73,7 +80,7 @@ def fmn(
     problem = pose(x, y, targets, bounds)
     check_steps(steps)
     norm = check_norm(norm)
-    _check_settings(alpha, alpha_final, gamma, gamma_final)
+    _check_settings(alpha, alpha_final, gamma, gamma_final, rank)
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
     largest = distance(problem.reach(), norm)
@@ -114,7 +121,11 @@ def fmn(
             eps = torch.where(fooled, torch.minimum(eps * (1 - rate), best_norm), missed)
         eps = torch.minimum(eps, largest)
         direction = unit_direction(gradient, problem, query.detach(), unit_noise(x, generator))
-        delta = project(delta - cosine(alpha, alpha_final, step, steps) * direction, eps, norm)
+        delta = delta - cosine(alpha, alpha_final, step, steps) * direction
+        if norm == 0 and rank == "gain":
+            delta = keep_top(delta, problem.room(gradient) * gradient.abs(), eps)
+        else:
+            delta = project(delta, eps, norm)
 
     return conclude(problem, best, best_norm, already_wrong)
 
@@ -161,7 +172,9 @@ def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float)
     return problem.fooled(clean), torch.where(per_sample(usable, x), best, torch.zeros_like(x))
 
 
-def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float) -> None:
+def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float, rank: str) -> None:
+    if rank not in ("gain", "size"):
+        raise UserError(f"unknown rank '{rank}'", hint="choose 'gain' or 'size'")
     if not (0 < gamma < 1 and 0 < gamma_final < 1):
         raise UserError(f"gamma is {gamma}, gamma_final {gamma_final}", hint="both lie between 0 and 1")
     if not (alpha > 0 and alpha_final > 0):

@@ -48,6 +48,17 @@ def project(delta: Tensor, eps: Tensor, p: float) -> Tensor:
     return _PROJECTIONS[check_norm(p)](delta, eps)
 
 
+def keep_top(delta: Tensor, score: Tensor, count: Tensor) -> Tensor:
+    """``delta`` [N, ...] with all but the ``floor(count)`` [N] entries of highest ``score`` set to zero.
+
+    Ties keep the first ones in the order of a contiguous sample.
+    """
+    order = score.flatten(1).argsort(dim=1, descending=True, stable=True)
+    ranks = torch.arange(order.shape[1], device=delta.device).expand_as(order)
+    keep = torch.zeros_like(order, dtype=torch.bool).scatter_(1, order, ranks < count.floor().unsqueeze(1))
+    return torch.where(keep.view(delta.shape), delta, torch.zeros_like(delta))
+
+
 def _project_linf(delta: Tensor, eps: Tensor) -> Tensor:
     radius = per_sample(eps, delta)
     return torch.minimum(torch.maximum(delta, -radius), radius)
@@ -72,11 +83,7 @@ def _project_l1(delta: Tensor, eps: Tensor) -> Tensor:
 
 
 def _project_l0(delta: Tensor, eps: Tensor) -> Tensor:
-    size = delta.abs().flatten(1)
-    order = size.argsort(dim=1, descending=True, stable=True)
-    ranks = torch.arange(size.shape[1], device=delta.device).expand_as(order)
-    keep = torch.zeros_like(size, dtype=torch.bool).scatter_(1, order, ranks < eps.floor().unsqueeze(1))
-    return torch.where(keep.view(delta.shape), delta, torch.zeros_like(delta))
+    return keep_top(delta, delta.abs(), eps)
 
 
 _PROJECTIONS: dict[float, Callable[[Tensor, Tensor], Tensor]] = {

@@ -67,6 +67,11 @@ class Problem:
         """``images`` inside the box."""
         return images.clamp(*self.bounds)
 
+    def room(self, gradient: Tensor) -> Tensor:
+        """How far each pixel can move inside the box against ``gradient`` [N, ...], from the clean image."""
+        low, high = self.bounds
+        return torch.where(gradient > 0, self.x - low, high - self.x)
+
     def reach(self) -> Tensor:
         """How far each pixel can move inside the box [N, ...]."""
         low, high = self.bounds

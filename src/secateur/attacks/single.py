@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import INF, check_norm, distance, per_sample
+from secateur.attacks.norms import INF, check_norm, distance, keep_top, per_sample
 from secateur.attacks.problem import Found, Problem, check_eps, check_logits, conclude, pose
 
 
@@ -12,25 +12,24 @@ def steepest(gradient: Tensor, problem: Problem, eps: Tensor, p: float) -> Tenso
 
     Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
     """
-    low, high = problem.bounds
-    room = torch.where(gradient > 0, problem.x - low, high - problem.x)
+    room = problem.room(gradient)
     if p == INF:
         size = torch.minimum(room, per_sample(eps, room))
     elif p == 2:
         length = distance(gradient, 2.0).clamp_min(torch.finfo(gradient.dtype).tiny)
         size = torch.minimum(room, gradient.abs() * per_sample(eps / length, room))
     else:
-        worth = gradient.abs() * (room if p == 0 else 1.0)
-        order = worth.flatten(1).argsort(dim=1, descending=True, stable=True)
-        sorted_room = room.flatten(1).gather(1, order)
-        if p == 0:
-            rank = torch.arange(order.shape[1], device=order.device)
-            spent = torch.where(rank < eps.floor().unsqueeze(1), sorted_room, torch.zeros_like(sorted_room))
-        else:
-            left = eps.unsqueeze(1) - (sorted_room.cumsum(1) - sorted_room)
-            spent = torch.minimum(left.clamp_min(0.0), sorted_room)
-        size = torch.zeros_like(spent).scatter_(1, order, spent).view(gradient.shape)
+        size = keep_top(room, room * gradient.abs(), eps) if p == 0 else _spend(room, gradient.abs(), eps)
     return -gradient.sign() * size
+
+
+def _spend(room: Tensor, worth: Tensor, eps: Tensor) -> Tensor:
+    """A budget of ``eps`` [N] spent on the entries of highest ``worth`` first, each up to its ``room``."""
+    order = worth.flatten(1).argsort(dim=1, descending=True, stable=True)
+    ordered = room.flatten(1).gather(1, order)
+    left = eps.unsqueeze(1) - (ordered.cumsum(1) - ordered)
+    spent = torch.minimum(left.clamp_min(0.0), ordered)
+    return torch.zeros_like(spent).scatter_(1, order, spent).view(room.shape)
 
 
 def random_perturbation(problem: Problem, eps: Tensor, p: float, generator: torch.Generator) -> Tensor:
