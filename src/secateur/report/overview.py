@@ -7,7 +7,7 @@ from dataclasses import replace
 from secateur.report.aggregate import Grid, Place, tuned_arms
 from secateur.report.changes import Change
 from secateur.report.tables import Column, Table, Value
-from secateur.report.words import attack_label, number, percent
+from secateur.report.words import attack_label, number
 
 
 def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
@@ -63,11 +63,8 @@ def _attacked(grid: Grid, change: dict[Place, Change], place: Place) -> str:
     point, total = grid.points[place], change[place].total
     hits = sum(int(attack.found.sum()) for attack in point.attacks)
     attacked = sum(int((~attack.already_wrong).sum()) for attack in point.attacks)
-    # No space before the sign: at 80 columns every character counts.
-    left = (
-        f" {percent(total.ratio).replace('\N{NO-BREAK SPACE}', '')}"
-        if total and not math.isnan(total.ratio)
-        else ""
-    )
+    # Without the space before the sign: at 80 columns every character counts.
+    share = total.ratio if total else math.nan
+    left = f" {100 * share:.0f}%" if math.isfinite(share) else ""
     missed = "" if hits == attacked else f" {hits}/{attacked}"
     return f"{number(point.median(point.norm).mean)}{left} {point.grade}{missed}"
