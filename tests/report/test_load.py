@@ -118,10 +118,11 @@ def test_environments_name_versions_but_no_host(study):
     assert cells == 216 - 5
 
 
-def test_reports_need_no_torch(run_folder, tmp_path):
+def test_reports_need_no_torch(tmp_path):
+    grid = Grid(models={"m": False}, criteria=("l1",), seeds=(0,), sparsities=(0, 0.5), failed=(), grade_c=())
     code = (
         "import sys; from secateur.report import report, terminal_table;"
-        f"report({str(run_folder)!r}, out={str(tmp_path / 'out')!r}); terminal_table({str(run_folder)!r});"
+        f"folder = {str(write(tmp_path / 'run', grid))!r}; report(folder); terminal_table(folder);"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -148,7 +148,7 @@ def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
     bounds = [
         (max(e.low, 0.0), min(e.high, 1.0))
         if e.low is not None and e.high is not None
-        else wilson(e.mean * n, n)
+        else wilson(round(e.mean * n, 9), n)
         for e in estimates
     ]
     low, high = np.array(bounds).T

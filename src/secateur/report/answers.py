@@ -48,7 +48,7 @@ class Tile:
 def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
     """One answer per model, attack and arm, at the study's sparsity nearest to one half."""
     pruned = [sparsity for sparsity in grid.sparsities if sparsity > 0]
-    if not pruned:
+    if not pruned or not grid.points:
         return
     sparsity = min(pruned, key=lambda s: (round(abs(s - 0.5), 6), s))
     for model in grid.models:

@@ -17,9 +17,9 @@ def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
     """
     heads = (
         Column("model", "model", "text"),
-        Column("criterion", "criterion", "text"),
+        Column("criterion", "pruned", "text"),
         Column("sparsity", "sparsity", "plain"),
-        Column("arm", "fine-tuned", "text"),
+        Column("arm", "tuned", "text"),
         Column("accuracy", "acc.", "percent"),
         Column("macs", "MACs", "count"),
         *(Column(attack, _title(grid, attack), "text") for attack in grid.attacks),

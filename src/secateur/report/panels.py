@@ -64,24 +64,26 @@ def draw_line(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
     Returns:
         Which signs the legend has to explain: "C", "X", "inf", "seeds", "interval".
     """
-    used: set[str] = set()
-    xs = [mark.x for mark in marks]
-    ys = [_height(mark) for mark in marks]
+    used = set() if style.faint else _draw_spread(axes, marks, style)
     width, size, alpha = (0.8, 2.2, 0.65) if style.faint else (1.4, 3.6, 1.0)
-    axes.plot(xs, ys, color=style.colour, lw=width, ls=style.dashes, alpha=alpha, zorder=2)
-    for mark, y in zip(marks, ys, strict=True):
+    ys = [_height(mark) for mark in marks]
+    axes.plot([m.x for m in marks], ys, color=style.colour, lw=width, ls=style.dashes, alpha=alpha, zorder=2)
+    shown = [(mark, y) for mark, y in zip(marks, ys, strict=True) if not math.isnan(y)]
+    for face, drawn in (
+        (style.colour, [(mark.x, y) for mark, y in shown if mark.grade != "C"]),
+        (PAPER, [(mark.x, y) for mark, y in shown if mark.grade == "C"]),
+    ):
+        if drawn:
+            used |= {"C"} if face == PAPER else set()
+            axes.plot(*zip(*drawn, strict=True), marker=style.marker, ms=size, mec=style.colour, mfc=face,
+                      mew=0.9, ls="none", alpha=alpha, zorder=4)  # fmt: skip
+    for mark in marks:
         if mark.estimate is None or math.isnan(mark.estimate.mean):
             used.add("X")
             _at_edge(axes, mark.x, 0.025, "x", style)
         elif math.isinf(mark.estimate.mean):
             used.add("inf")
             _at_edge(axes, mark.x, 0.97, "^", style)
-        else:
-            used |= _draw_spread(axes, mark.x, mark.estimate, style)
-            face = PAPER if mark.grade == "C" else style.colour
-            used |= {"C"} & {mark.grade}
-            axes.plot([mark.x], [y], marker=style.marker, ms=size, mec=style.colour, mfc=face, mew=0.9,
-                      ls="none", alpha=alpha, zorder=4)  # fmt: skip
     return used
 
 
@@ -90,17 +92,24 @@ def _height(mark: Mark) -> float:
     return mark.estimate.mean if mark.estimate is not None and finite else float("nan")
 
 
-def _draw_spread(axes: Axes, x: float, estimate: Estimate, style: Style) -> set[str]:
-    if style.faint:
-        return set()
-    if estimate.low is not None and estimate.high is not None:
-        axes.plot([x, x], [estimate.low, estimate.high], color=style.colour, lw=0.9, alpha=0.7, zorder=3)
-        return {"interval"}
-    if len(estimate.values) > 1:
-        axes.plot([x] * len(estimate.values), list(estimate.values), marker="_", ms=6.5, mew=0.8, ls="none",
-                  color=style.colour, alpha=0.75, zorder=3)  # fmt: skip
-        return {"seeds"}
-    return set()
+def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
+    """Intervals where there are any, single seeds where there are too few for one."""
+    bars: list[tuple[float, float]] = []
+    seeds: list[tuple[float, float]] = []
+    for mark in marks:
+        found = mark.estimate
+        if found is None or not math.isfinite(found.mean):
+            continue
+        if found.low is not None and found.high is not None:
+            bars += [(mark.x, found.low), (mark.x, found.high), (mark.x, float("nan"))]
+        elif len(found.values) > 1:
+            seeds += [(mark.x, value) for value in found.values]
+    if bars:
+        axes.plot(*zip(*bars, strict=True), color=style.colour, lw=0.9, alpha=0.7, zorder=3)
+    if seeds:
+        axes.plot(*zip(*seeds, strict=True), marker="_", ms=6.5, mew=0.8, ls="none", color=style.colour,
+                  alpha=0.75, zorder=3)  # fmt: skip
+    return ({"interval"} if bars else set()) | ({"seeds"} if seeds else set())
 
 
 def _at_edge(axes: Axes, x: float, height: float, marker: str, style: Style) -> None:

@@ -1,0 +1,46 @@
+import pytest
+
+from report.synthetic import Grid, write
+from secateur.errors import ExitCode, UserError
+from secateur.report import report, terminal_table
+
+SMALL = {
+    "models": {"m": False},
+    "criteria": ("l1",),
+    "seeds": (0,),
+    "sparsities": (0, 0.5),
+    "attacks": {"ddn": 2.0},
+    "failed": (),
+    "grade_c": (),
+}
+
+
+def test_the_same_records_give_the_same_bytes_in_the_run_folder_and_elsewhere(tmp_path):
+    folder = write(tmp_path / "run", Grid(**SMALL))
+    made = []
+    for out in (None, tmp_path / "out"):
+        paths = report(folder, out=out)
+        root = paths.index.parent
+        assert root == (out or folder / "report")
+        files = [paths.index, *paths.figures, *paths.tables]
+        assert sorted(files) == sorted(path for path in root.rglob("*") if path.is_file())
+        made.append({str(path.relative_to(root)): path.read_bytes() for path in files})
+    assert made[0] == made[1]
+    assert len(made[0]) == 1 + 2 * 5 + 7
+
+
+def test_the_terminal_has_a_row_per_network_and_a_column_per_attack(run_folder):
+    table = terminal_table(run_folder)
+    assert table.columns[-2:] == ("DDN (L₂)", "FMN (L∞)")
+    rows = {row[:4]: row for row in table.rows}
+    assert len(rows) == 2 * (2 + 2 * 4)
+    assert rows["plain", "l1", "0.6", "fine-tuned"][6].endswith(" C")
+    assert rows["plain", "dense", "0", "–"][6].split()[1] == ["100", "%"][0]
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+    folder = write(tmp_path / "run", Grid(**SMALL))
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="cannot be written") as refused:
+        report(folder, out=tmp_path / "taken")
+    assert refused.value.code is ExitCode.ENVIRONMENT

@@ -1,0 +1,173 @@
+import math
+
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from report.synthetic import Grid, write
+from secateur.report import panels, theme
+from secateur.report.aggregate import aggregate
+from secateur.report.changes import changes
+from secateur.report.figures import draw
+from secateur.report.intervals import Estimate
+from secateur.report.load import load
+from secateur.report.panels import Mark, Style, draw_line
+
+STYLE = Style("#0072b2", robust=True)
+
+
+def line(marks):
+    axes = Figure().subplots()
+    axes.set_xlim(0, 1)
+    used = draw_line(axes, marks, STYLE)
+    return axes, used
+
+
+def mark(x, y, grade="A", values=()):
+    return Mark(x, None if y is None else Estimate(values, y), grade)
+
+
+def check_that_a_gap_is_a_gap():
+    axes, used = line([mark(0.0, 3.0), mark(0.2, None), mark(0.4, 1.0)])
+    heights = axes.lines[0].get_ydata()
+    assert math.isnan(heights[1])
+    assert (heights[0], heights[2]) == (3.0, 1.0)
+    assert "X" in used
+    assert [drawn.get_marker() for drawn in axes.lines].count("x") == 1
+
+
+def test_a_missing_result_breaks_the_line_and_is_marked():
+    check_that_a_gap_is_a_gap()
+
+
+def test_interpolating_over_a_gap_is_caught(monkeypatch):
+    monkeypatch.setattr(panels, "_height", lambda m: 2.0 if m.estimate is None else m.estimate.mean)
+    with pytest.raises(AssertionError):
+        check_that_a_gap_is_a_gap()
+
+
+def test_an_infinite_median_stands_at_the_upper_edge_and_not_on_the_axis():
+    axes, used = line([mark(0.0, 3.0), mark(0.2, math.inf)])
+    assert math.isnan(axes.lines[0].get_ydata()[1])
+    (sign,) = [drawn for drawn in axes.lines if drawn.get_marker() == "^"]
+    assert sign.get_ydata()[0] == 0.97
+    assert sign.get_transform() != axes.transData
+    assert "inf" in used
+
+
+def test_an_unreliable_point_is_hollow():
+    axes, used = line([mark(0.0, 3.0), mark(0.2, 2.0, "C")])
+    sure, unsure = [drawn for drawn in axes.lines if drawn.get_marker() == "s"]
+    assert (list(sure.get_xdata()), list(unsure.get_xdata())) == ([0.0], [0.2])
+    assert to_hex(unsure.get_markerfacecolor()) == theme.PAPER
+    assert to_hex(sure.get_markerfacecolor()) == STYLE.colour
+    assert used == {"C"}
+
+
+def test_two_seeds_are_shown_one_by_one_and_three_as_an_interval():
+    axes, used = line([mark(0.0, 3.0, values=(2.0, 4.0))])
+    (seeds,) = [drawn for drawn in axes.lines if drawn.get_marker() == "_"]
+    assert list(seeds.get_ydata()) == [2.0, 4.0]
+    assert used == {"seeds"}
+    _, used = line([Mark(0.0, Estimate((1.0, 2.0, 3.0), 2.0, 0.5, 3.5))])
+    assert used == {"interval"}
+
+
+@pytest.fixture(scope="module")
+def drawings(grid, change):
+    with theme.themed():
+        yield list(draw(grid, change))
+
+
+def test_the_figures_of_the_thesis_are_there(drawings):
+    assert [drawing.stem for drawing in drawings] == [
+        "left-ddn-standard",
+        "curves-ddn-standard",
+        "left-fmn-linf-standard",
+        "curves-fmn-linf-standard",
+        "cost",
+        "accuracy-standard",
+        "distances-ddn-standard",
+        "distances-fmn-linf-standard",
+    ]
+
+
+def test_distances_have_a_row_per_criterion_and_a_column_per_norm(drawings):
+    figure = next(drawing.figure for drawing in drawings if drawing.stem == "distances-ddn-standard")
+    assert [axes.get_title() for axes in figure.axes[:4]] == ["L₀", "L₁", "L₂ (minimised)", "L∞"]
+    assert [axes.get_ylabel() for axes in figure.axes[::4]] == ["l1", "random"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "plain (non-robust)" in labels
+    assert "grade C: unreliable" in labels
+    dashes = {drawn.get_linestyle() for drawn in figure.axes[2].lines}
+    assert len(dashes - {"None"}) >= 2
+
+
+def test_a_failed_pruning_leaves_a_gap_in_every_figure(tmp_path):
+    failed = (("prune", "plain", 0, "l1", 0.4, None, None),)
+    settings = {"models": {"plain": False}, "seeds": (0,), "criteria": ("l1",), "attacks": {"ddn": 2.0}}
+    grid = aggregate(load(write(tmp_path / "run", Grid(failed=failed, grade_c=(), **settings))))
+    with theme.themed():
+        for drawing in draw(grid, changes(grid)):
+            if drawing.stem.startswith("curves"):
+                assert len(drawing.figure.axes[0].lines) == 4 + 1
+                continue
+            long = [drawn for drawn in drawing.figure.axes[0].lines if len(drawn.get_xdata()) == 5]
+            assert long
+            assert all(math.isnan(drawn.get_ydata()[2]) for drawn in long)
+            assert "no result" in [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+
+
+def test_every_figure_says_in_words_what_it_shows(drawings):
+    for drawing in drawings:
+        assert len(drawing.alt) > 40
+        assert drawing.caption.endswith(".")
+
+
+def test_a_figure_is_the_same_to_the_byte_when_made_again(grid, change, tmp_path):
+    made = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        with theme.themed():
+            drawing = next(draw(grid, change))
+            paths = theme.save(drawing.figure, tmp_path / name, drawing.stem)
+            made.append([*(path.read_bytes() for path in paths), theme.svg(drawing.figure)])
+    assert made[0] == made[1]
+
+
+def test_a_figure_with_a_date_in_it_is_caught(tmp_path):
+    with theme.themed():
+        figure = Figure()
+        figure.savefig(tmp_path / "dated.pdf")
+        _, clean = theme.save(figure, tmp_path, "clean")
+    assert b"CreationDate" in (tmp_path / "dated.pdf").read_bytes()
+    assert b"CreationDate" not in clean.read_bytes()
+
+
+HOSTILE = ["<script>", r"$\frac{$", "a$b$c", "=cmd()", "模型\x00🦊", "x" * 300]
+
+
+def test_hostile_names_are_drawn_as_text(tmp_path):
+    settings = {"seeds": (0,), "criteria": HOSTILE[:2], "attacks": {HOSTILE[1]: 2.0}, "failed": ()}
+    models = dict.fromkeys(HOSTILE, False)
+    grid = aggregate(load(write(tmp_path / "run", Grid(models=models, sparsities=(0, 0.5), **settings))))
+    with theme.themed():
+        for drawing in draw(grid, changes(grid)):
+            assert "<script>" not in theme.svg(drawing.figure)
+            assert set(drawing.stem) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert theme.label(HOSTILE[4]) == "模型".translate(dict.fromkeys(map(ord, "模型"), "\ufffd")) + " \ufffd"
+
+
+def test_the_dark_figure_keeps_the_scale_of_its_letters(drawings):
+    svg = theme.svg(drawings[0].figure)
+    assert "prefers-color-scheme: dark" in svg
+    assert "scale(0.015625)" in svg
+
+
+def test_figures_whose_names_collide_get_files_of_their_own(tmp_path):
+    settings = {"models": {"m": False}, "seeds": (0,), "criteria": ("l1",), "failed": (), "grade_c": ()}
+    attacks = {"ddn.1": 2.0, "ddn-1": 2.0}
+    grid = aggregate(load(write(tmp_path / "run", Grid(attacks=attacks, sparsities=(0, 0.5), **settings))))
+    with theme.themed():
+        stems = [drawing.stem for drawing in draw(grid, changes(grid))]
+    assert len(set(stems)) == len(stems) == 8
