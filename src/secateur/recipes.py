@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 SCHEDULES = ("cosine", "exponential", "constant")
 PRECISIONS = ("float32", "bfloat16")
@@ -107,6 +107,15 @@ class Recipe:
     channels_last: bool = False
     distillation: Distillation | None = None
     penalty: Penalty | None = None
+
+
+PARTS: dict[str, type[Any]] = {
+    "augment": Augment,
+    "adversary": Adversary,
+    "distillation": Distillation,
+    "penalty": Penalty,
+}
+"""The fields of a recipe that are records themselves."""
 
 
 def problems(recipe: Recipe) -> list[str]:

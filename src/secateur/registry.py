@@ -150,6 +150,23 @@ DATASETS.register(
 DATASETS.register("svhn", "secateur.data:svhn", "the cropped digits as .mat files: svhn:DIR")
 DATASETS.register("npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_test, y_test: npz:FILE")
 
+
+def checkpoint(spec: str) -> Entry:
+    """The published weights called ``robustbench:NAME``.
+
+    NAME may begin with ``Linf/`` or ``L2/``; without, Linf is meant where there is one. Facts: arch,
+    settings, dataset, norm, epsilon, robust, clean_accuracy and robust_accuracy in percent, gdrive.
+
+    Raises:
+        UserError: no such name.
+    """
+    name = spec.removeprefix("robustbench:")
+    if "/" not in name:
+        known = CHECKPOINTS.names()
+        name = next((full for full in (f"Linf/{name}", f"L2/{name}") if full in known), f"Linf/{name}")
+    return CHECKPOINTS.entry(name)
+
+
 # Published CIFAR-10 weights by threat model and name, as RobustBench lists them; accuracies in percent, clean
 # and under AutoAttack within epsilon. No sha256 is published: the first download pins it in the cache.
 _LINF = {"norm": float("inf"), "epsilon": 8 / 255}

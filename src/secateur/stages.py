@@ -57,10 +57,12 @@ def attacked_images(study: Study) -> Dataset:
 def _train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     splits = _splits(study)
     label = cell.axes["model"]
-    model = _architecture(study, label, splits.test)
-    if weights := study.models[label].weights:
-        models.load_weights(model, weights)
-    else:
+    chosen = study.models[label]
+    published = chosen.arch.startswith("robustbench:") and not chosen.weights
+    model = _architecture(study, label, splits.test, pretrained=published)
+    if chosen.weights:
+        models.load_weights(model, chosen.weights)
+    elif not published:
         models.initialise(model, _generator(derive_seed(cell.seed, "initialise")))
     parts = _fit(cell, store, model, splits, tick)
     return Parts({**parts.science, "robust": study.robust(label)}, parts.artefacts, parts.timing)
@@ -101,7 +103,10 @@ def _prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
 
 
 def _tune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
-    return _fit(cell, store, network(study, _parent(cell), store), _splits(study), tick)
+    teacher = None
+    if cell.settings["recipe"].get("distillation") is not None:
+        teacher = network(study, _dense_ancestor(cell, store), store)
+    return _fit(cell, store, network(study, _parent(cell), store), _splits(study), tick, teacher=teacher)
 
 
 def _attack(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
@@ -131,7 +136,15 @@ _STAGES: Mapping[str, Callable[[Study, Cell, Store, Tick | None], Parts]] = {
 _NOT_THE_ATTACKS = {"attack", "attack_version", "images"}
 
 
-def _fit(cell: Cell, store: Store, model: nn.Module, splits: Splits, tick: Tick | None) -> Parts:
+def _fit(
+    cell: Cell,
+    store: Store,
+    model: nn.Module,
+    splits: Splits,
+    tick: Tick | None,
+    *,
+    teacher: nn.Module | None = None,
+) -> Parts:
     """Train or fine-tune, resuming from the cell's checkpoints, and measure what came out."""
     start = time.perf_counter()
     history = train(
@@ -141,6 +154,7 @@ def _fit(cell: Cell, store: Store, model: nn.Module, splits: Splits, tick: Tick 
         recipe_from(cell.settings["recipe"]),
         seed=cell.seed,
         checkpoints=Checkpoints(store.scratch(cell.id) / "checkpoints"),
+        teacher=teacher,
         on_progress=tick,
     )
     _refuse_divergence(history)
@@ -180,11 +194,11 @@ def _save(model: nn.Module, store: Store, cell: Cell) -> dict[str, bytes | Path]
     return {path.name: path for path in folder.iterdir()}
 
 
-def _architecture(study: Study, label: str, images: Dataset) -> nn.Module:
+def _architecture(study: Study, label: str, images: Dataset, *, pretrained: bool = False) -> nn.Module:
     chosen = study.models[label]
-    size = {"num_classes": images.num_classes, "in_channels": images.shape[0]}
+    size: dict[str, Any] = {"num_classes": images.num_classes, "in_channels": images.shape[0]}
     if ":" in chosen.arch:
-        return models.resolve(chosen.arch, allow_code=False, **size)
+        return models.resolve(chosen.arch, allow_code=False, pretrained=pretrained, **size)
     return models.build(chosen.arch, **size, **chosen.settings)
 
 
@@ -194,6 +208,16 @@ def _parent(cell: Cell) -> str:
             f"the cell {cell.label} has no parent", hint="the run folder is damaged: plan it again"
         )
     return cell.parent
+
+
+def _dense_ancestor(cell: Cell, store: Store) -> str:
+    """The train cell that this one descends from."""
+    above: str | None = _parent(cell)
+    while above is not None and (record := store.record(above)) is not None:
+        if record["parent"] is None:
+            return above
+        above = record["parent"]
+    raise UserError(f"the dense network of the cell {cell.label} is not finished", hint="run the study again")
 
 
 def _splits(study: Study) -> Splits:

@@ -1,6 +1,6 @@
 import pytest
 
-from secateur.config import load
+from secateur.config import load_study
 from secateur.errors import UserError
 
 STUDY = """
@@ -17,7 +17,7 @@ attacks: {{ddn: {{attack: ddn}}}}
 def study(tmp_path, model):
     path = tmp_path / "study.yaml"
     path.write_text(STUDY.format(model=model))
-    return load(path)
+    return load_study(path)
 
 
 @pytest.mark.parametrize(("name", "robust"), [("Sehwag2021Proxy_R18", True), ("L2/Standard", False)])

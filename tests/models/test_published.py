@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from secateur.errors import ExitCode, UserError
-from secateur.models import build, load_weights, off_published, published, resolve, weights_hash
-from secateur.registry import CHECKPOINTS
+from secateur.models import build, load_weights, off_published, resolve, weights_hash
+from secateur.registry import CHECKPOINTS, checkpoint
 
 NAME = "robustbench:Sehwag2021Proxy_R18"
 
@@ -101,10 +101,10 @@ def test_the_architecture_alone_needs_no_download(drive):
 
 
 def test_a_threat_model_may_be_named_and_linf_is_the_default():
-    assert published("robustbench:Sehwag2021Proxy_R18").name == "Linf/Sehwag2021Proxy_R18"
-    assert published("robustbench:L2/Sehwag2021Proxy_R18").facts["epsilon"] == 0.5
+    assert checkpoint("robustbench:Sehwag2021Proxy_R18").name == "Linf/Sehwag2021Proxy_R18"
+    assert checkpoint("robustbench:L2/Sehwag2021Proxy_R18").facts["epsilon"] == 0.5
     with pytest.raises(UserError, match=r"unknown checkpoint 'Linf/Sehwag2021Proxi_R18' \(did you mean"):
-        published("robustbench:Sehwag2021Proxi_R18")
+        checkpoint("robustbench:Sehwag2021Proxi_R18")
 
 
 def test_published_networks_are_for_ten_classes_of_colour_images():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from secateur.config.canonical import canonical, derive_seed, restore
-from secateur.recipes import Adversary, Augment, Recipe
+from secateur.recipes import PARTS, Recipe
 
 Stage = Literal["train", "prune", "tune", "attack"]
 Role = Literal["dense", "dense_tuned", "untuned", "pruned"]
@@ -76,8 +76,7 @@ class Cell:
 def recipe_from(data: Mapping[str, Any]) -> Recipe:
     """The recipe written in a cell's settings."""
     fields = dict(restore(data))
-    if fields.get("augment") is not None:
-        fields["augment"] = Augment(**fields["augment"])
-    if fields.get("adversary") is not None:
-        fields["adversary"] = Adversary(**fields["adversary"])
+    for name, part in PARTS.items():
+        if fields.get(name) is not None:
+            fields[name] = part(**fields[name])
     return Recipe(**fields)

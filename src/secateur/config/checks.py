@@ -7,7 +7,8 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from secateur.config.problems import nearest
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, Registry
+from secateur.errors import UserError
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, Registry, checkpoint
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Names that mean something else to a file system or to the format itself.
@@ -81,7 +82,12 @@ def known_model(value: str) -> str:
     if zoo not in ZOOS:
         zoos = ", ".join(f"{known}:NAME" for known in ZOOS)
         raise ValueError(f"{value!r} names code: a study file names a network of our zoo, or {zoos}")
-    if not LABEL.fullmatch(name):
+    if zoo == "robustbench":
+        try:
+            checkpoint(value)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+    elif not LABEL.fullmatch(name):
         raise ValueError(f"{name!r} is no model name")
     return value
 

@@ -27,7 +27,7 @@ from secateur.config.checks import (
 from secateur.config.recipe import RecipeFields
 from secateur.config.source import Source
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS
+from secateur.registry import ATTACKS, checkpoint
 
 Label = Annotated[str, AfterValidator(label)]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
@@ -185,11 +185,15 @@ class Study(Settings):
         return derive_seed("data", self.seed)
 
     def recipe(self, model: str) -> Recipe:
-        """The recipe that trains the model with this label; of 0 epochs when it comes with weights only."""
+        """The recipe that trains the model with this label; of 0 epochs when it comes with weights only.
+
+        Published networks (``robustbench:NAME``) do.
+        """
         settings = self.models[model]
         if settings.recipe is not None:
             return settings.recipe.recipe()
-        return Recipe(epochs=0) if settings.weights else Recipe()
+        trained = settings.weights or settings.arch.startswith("robustbench:")
+        return Recipe(epochs=0) if trained else Recipe()
 
     def arms(self, model: str) -> dict[str, Recipe]:
         """The fine-tuning recipes of the model with this label, by arm."""
@@ -202,8 +206,12 @@ class Study(Settings):
 
     def robust(self, model: str) -> bool:
         """Whether the model with this label is tagged as trained for robustness."""
-        tag = self.models[model].robust
-        return self.recipe(model).adversary is not None if tag is None else tag
+        chosen = self.models[model]
+        if chosen.robust is not None:
+            return chosen.robust
+        if chosen.recipe is None and not chosen.weights and chosen.arch.startswith("robustbench:"):
+            return bool(checkpoint(chosen.arch).facts["robust"])
+        return self.recipe(model).adversary is not None
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its default filled in, as plain JSON data."""

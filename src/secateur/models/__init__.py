@@ -5,7 +5,6 @@ from secateur.models.checkpoint import load_weights as load_weights
 from secateur.models.names import build as build
 from secateur.models.names import resolve as resolve
 from secateur.models.published import off_published as off_published
-from secateur.models.published import published as published
 from secateur.models.weights import NotFinite as NotFinite
 from secateur.models.weights import accuracy as accuracy
 from secateur.models.weights import evaluating as evaluating

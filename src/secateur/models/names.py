@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from secateur.errors import ExitCode, UserError
-from secateur.models.published import load_published, published
-from secateur.registry import MODELS
+from secateur.models.published import load_published
+from secateur.registry import MODELS, checkpoint
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -114,7 +114,7 @@ def _from_file(path: Path, function: str, num_classes: int, in_channels: int | N
 
 
 def _published(spec: str, num_classes: int, in_channels: int | None, pretrained: bool) -> nn.Module:
-    facts = published(spec).facts
+    facts = checkpoint(spec).facts
     if num_classes != 10 or in_channels not in (None, 3):
         raise UserError(
             f"'{spec}' classifies images of 3 channels into 10 classes, "

@@ -8,29 +8,9 @@ from torch import nn
 
 from secateur.errors import ExitCode, UserError
 from secateur.models.checkpoint import load_weights
-from secateur.registry import CHECKPOINTS, Entry
+from secateur.registry import Entry, checkpoint
 
-SOURCE = "robustbench:"
-THREATS = ("Linf", "L2")
 TOLERANCE = 0.2
-
-
-def published(spec: str) -> Entry:
-    """The entry of ``robustbench:NAME``; NAME may begin with ``Linf/`` or ``L2/``, and Linf is meant without.
-
-    Its facts: arch, settings, norm, epsilon, robust, clean_accuracy and robust_accuracy in percent, gdrive.
-
-    Raises:
-        UserError: no such name.
-    """
-    name = spec.removeprefix(SOURCE)
-    known = CHECKPOINTS.names()
-    if "/" not in name:
-        for threat in THREATS:
-            if f"{threat}/{name}" in known:
-                return CHECKPOINTS.entry(f"{threat}/{name}")
-        return CHECKPOINTS.entry(f"{THREATS[0]}/{name}")
-    return CHECKPOINTS.entry(name)
 
 
 def load_published(model: nn.Module, spec: str) -> Path:
@@ -42,7 +22,7 @@ def load_published(model: nn.Module, spec: str) -> Path:
     Raises:
         UserError: unknown name, no download, a file that is damaged or not the pinned one.
     """
-    entry = published(spec)
+    entry = checkpoint(spec)
     path: Path = cache_folder() / "checkpoints" / entry.facts["dataset"] / f"{entry.name}.pt"
     pin = path.with_suffix(".sha256")
     if path.is_file():
@@ -67,7 +47,7 @@ def off_published(spec: str, accuracy: float, *, n: int) -> str | None:
     The published figure counts all 10 000 test images, and more than 0.2 points beside it are reported. On
     fewer images three standard errors are allowed on top.
     """
-    expected = published(spec).facts["clean_accuracy"]
+    expected = checkpoint(spec).facts["clean_accuracy"]
     share = expected / 100
     spread = 0.0 if n >= 10_000 else 300 * (share * (1 - share) / n) ** 0.5
     gap = 100 * accuracy - expected

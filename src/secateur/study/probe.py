@@ -33,7 +33,9 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
 
 def _network(arch: str, settings: dict[str, object], facts: Facts) -> nn.Module:
     if ":" in arch:
-        return resolve(arch, num_classes=facts.classes, in_channels=facts.shape[0], allow_code=False)
+        return resolve(
+            arch, num_classes=facts.classes, in_channels=facts.shape[0], allow_code=False, pretrained=False
+        )
     return build(arch, num_classes=facts.classes, in_channels=facts.shape[0], **settings)
 
 
