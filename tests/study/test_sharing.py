@@ -14,7 +14,7 @@ from secateur.config import parse_study
 from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
 from secateur.study import cells as cells_module
-from secateur.study import join, plan
+from secateur.study import join, plan, run_plan
 from toy.study import EXECUTE, FACTS, SMALL, run_toy, science, small_plan
 
 MANY = SMALL.replace("images: 20", "images: 20\nseeds: [0, 1, 2]")
@@ -125,3 +125,32 @@ def test_a_limited_study_stays_limited_for_its_workers(tmp_path):
     outcome = join(out, execute=EXECUTE)
     assert outcome.ok == 8
     assert outcome.store.study["limited"] == 5
+
+
+def test_cells_in_common_are_taken_over_from_another_study(tmp_path, monkeypatch):
+    run_toy(tmp_path / "one")
+    monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
+    text = SMALL.replace("plain:", "renamed:")
+    changed = plan(parse_study(text, overrides=["attacks.fmn={norm: 2, steps: 5}"]), facts=FACTS)
+    events = []
+    outcome = run_plan(
+        changed, tmp_path / "two", execute=EXECUTE, reuse=[tmp_path / "one"], on_event=events.append
+    )
+    assert outcome.exit_code == 0
+    assert len((tmp_path / "trace").read_text().split()) == 4
+    assert {record["axes"]["model"] for record in outcome.records} == {"renamed"}
+    assert "8 cells are taken over" in next(event.sentence for event in events if event.kind == "note")
+    monkeypatch.delenv("TOY_TRACE")
+    run_plan(changed, tmp_path / "afresh", execute=EXECUTE)
+    assert science(tmp_path / "two") == science(tmp_path / "afresh")
+
+
+def test_damaged_and_failed_cells_are_not_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FAIL", "prune")
+    store = run_toy(tmp_path / "one").store
+    dense = store.cells[0]
+    (tmp_path / "one" / "cells" / dense.id[:2] / dense.id / "state.json").write_text("7")
+    new = Store.create(tmp_path / "two", small_plan().to_json())
+    taken = [cell for cell in new.cells if new.adopt(Store.open(tmp_path / "one"), cell)]
+    assert len(taken) == 3
+    assert dense not in taken

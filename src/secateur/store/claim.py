@@ -102,7 +102,7 @@ def _foreign(root: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]) 
     listing = "\n".join(f"  {line}" for line in [*lines[:SHOWN], *more])
     return UserError(
         f"{root} belongs to another study, '{present.get('name')}':\n{listing}",
-        hint="choose another folder with --out; finished cells of this one can be reused there",
+        hint=f"choose another folder with --out; --reuse {root} takes over the cells they share",
         code=ExitCode.FOREIGN_FOLDER,
     )
 

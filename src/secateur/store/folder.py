@@ -143,6 +143,17 @@ class Store:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
+    def adopt(self, other: "Store", cell: Cell) -> bool:
+        """Take over a finished cell from another run folder; False when it has none that is sound.
+
+        Equal ids mean equal numbers; the labels of the other study are replaced by those of ``cell``.
+        """
+        record = other.record(cell.id)
+        if record is None or record["status"] != "ok" or other.damage(cell.id):
+            return False
+        artefacts = {name: other.artefact(cell.id, name) for name in record["artefacts"]}
+        return self.commit(cell.id, {**record, **cell.to_json()}, artefacts)
+
     def note(self, sentence: str, **facts: Any) -> None:
         """Append a remark about this folder, for people, to ``notes.jsonl``."""
         with machine_errors(self.root):
@@ -152,13 +163,14 @@ class Store:
         """The remarks so far."""
         return read_lines(self.root / "notes.jsonl")
 
-    def damage(self, cell_id: str) -> str:
-        """What is wrong with a cell's record or artefacts; empty when it is absent or sound."""
+    def damage(self, cell_id: str, *, artefacts: bool = True) -> str:
+        """What is wrong with a cell's record or its artefacts; empty when it is absent or sound."""
         try:
             record = self._read(cell_id)
         except Damaged as damaged:
             return str(damaged)
-        for name, sha256 in (record or {"artefacts": {}})["artefacts"].items():
+        hashes = record["artefacts"] if record and artefacts else {}
+        for name, sha256 in hashes.items():
             if why := self._artefact_damage(self._place(cell_id) / name, sha256):
                 return f"{name}: {why}"
         return ""

@@ -60,6 +60,15 @@ class Leases:
         if nonce and _nonce_of(self._path(cell_id)) == nonce:
             self._path(cell_id).unlink(missing_ok=True)
 
+    def holders(self) -> dict[str, str]:
+        """Who holds which cell, by id, as far as the files say; those known to be dead are left out."""
+        found = {}
+        for path in sorted((self.root / "leases").glob("*.json")):
+            holder = _holder_of(_read(path) or "")
+            if holder and not writer_is_gone(holder):
+                found[path.name.partition(".")[0]] = holder
+        return found
+
     def close(self) -> None:
         """Give all leases back."""
         self._ended.set()

@@ -16,6 +16,8 @@ from secateur.study.planning import plan_of as plan_of
 from secateur.study.run import Outcome as Outcome
 from secateur.study.run import join as join
 from secateur.study.run import run_plan as run_plan
+from secateur.study.state import Status as Status
+from secateur.study.state import status as status
 
 
 def run(
@@ -26,6 +28,7 @@ def run(
     limit: int | None = None,
     overrides: Sequence[str] = (),
     on_event: Listener | None = None,
+    reuse: Sequence[str | Path] = (),
     execute: str = EXECUTE,
 ) -> list[dict[str, Any]]:
     """Run a whole study and return its records, in the study's order; failed cells are among them.
@@ -39,6 +42,7 @@ def run(
         limit: attack at most this many images, for a trial run.
         overrides: settings that replace those of the file, each ``path.to.key=value``.
         on_event: called with everything that happens.
+        reuse: other run folders; cells that they have in common with this study are copied, not computed.
         execute: the function that carries out a cell, ``module:function``.
 
     Raises:

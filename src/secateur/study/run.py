@@ -1,6 +1,7 @@
 """Carry out a plan in a run folder, alone or together with other runners on the same folder."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def run_plan(
     execute: str = EXECUTE,
     engine: Engine | None = None,
     retry_failed: bool = True,
+    reuse: Sequence[str | Path] = (),
 ) -> Outcome:
     """Run what is missing of ``plan`` in the folder ``out``; whatever is there already is kept.
 
@@ -63,6 +65,7 @@ def run_plan(
         execute: the function that carries out a cell, ``module:function``.
         engine: where cells run; by default ``jobs`` local processes. It is closed at the end.
         retry_failed: try cells again that failed in an earlier run.
+        reuse: other run folders; cells that they have in common with this study are copied, not computed.
 
     Returns:
         How it ended. Failed cells do not stop the others, a first SIGINT or SIGTERM does.
@@ -74,7 +77,7 @@ def run_plan(
     started = time.perf_counter()
     store = Store.create(out, plan.to_json())
     store.gc()
-    notes = store.repair()
+    notes = [*store.repair(), *_adopt(store, reuse)]
     run = _prepare(plan, store, on_event or _nobody, jobs)
     with stop_signals() as stop:
         hands = engine or LocalEngine(store.root, slots=jobs, threads=plan.study.threads, execute=execute)
@@ -122,6 +125,15 @@ def _prepare(plan: Plan, store: Store, listener: Listener, jobs: int) -> Run:
         cell_id: record["self_hash"] for cell_id, record in records.items() if record["status"] == "failed"
     }
     return Run(store, board, clock, Leases(store.root), listener, jobs, failures)
+
+
+def _adopt(store: Store, folders: Sequence[str | Path]) -> list[str]:
+    told = []
+    for folder in folders:
+        other = Store.open(folder)
+        taken = [cell for cell in store.cells if not store.committed(cell.id) and store.adopt(other, cell)]
+        told.append(f"{len(taken)} cells are taken over from {folder}")
+    return told
 
 
 def _keep_failures(run: Run) -> None:

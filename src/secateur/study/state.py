@@ -1,0 +1,96 @@
+"""How far a run is: read from the folder alone, at any time, also while others work on it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from secateur.config import Cell
+from secateur.store import Leases, Store
+from secateur.study.cost import Clock
+from secateur.study.planning import plan_of
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run at one moment.
+
+    Attributes:
+        name: of the study.
+        limited: the trial run's number of images, or None; such numbers are partial.
+        stages: cells by stage and state: ok, failed, damaged, running, open.
+        running: labels of the cells that a living runner holds.
+        failed: label and sentence of every failed cell.
+        damaged: label and sentence of every cell that the next run computes afresh.
+        seconds: work that the finished cells took.
+        remaining: estimated work that is left, in seconds for one worker; None before any cell finished.
+        notes: remarks that runs left in the folder.
+    """
+
+    name: str
+    limited: int | None
+    stages: dict[str, dict[str, int]]
+    running: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    damaged: tuple[tuple[str, str], ...]
+    seconds: float
+    remaining: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cells by state, over all stages."""
+        total: Counter[str] = Counter()
+        for states in self.stages.values():
+            total.update(states)
+        return dict(total)
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as plain JSON data."""
+        return {**asdict(self), "counts": self.counts}
+
+
+def status(store: Store) -> Status:
+    """How far the run in this folder is. Records are checked, artefacts are not read. Changes nothing."""
+    held = Leases(store.root).holders()
+    stages: dict[str, Counter[str]] = {}
+    failed, damaged, running, left = [], [], [], []
+    for cell in store.cells:
+        record, damage = store.record(cell.id), store.damage(cell.id, artefacts=False)
+        state = "damaged" if damage else "running" if cell.id in held else "open"
+        state = str(record["status"]) if record else state
+        stages.setdefault(cell.stage, Counter())[state] += 1
+        if damage:
+            damaged.append((cell.label, damage))
+        if record and record["status"] == "failed":
+            failed.append((cell.label, str(record["error"]["sentence"])))
+        if state == "running":
+            running.append(cell.label)
+        if state != "ok":
+            left.append(cell)
+    done = [(cell, float(record["timing"]["seconds"])) for cell, record in _finished(store)]
+    return Status(
+        name=store.study["name"],
+        limited=store.study["limited"],
+        stages={stage: dict(states) for stage, states in stages.items()},
+        running=tuple(running),
+        failed=tuple(failed),
+        damaged=tuple(damaged),
+        seconds=sum(seconds for _, seconds in done),
+        remaining=_remaining(store, done, left),
+        notes=tuple(str(note["note"]) for note in store.notes()),
+    )
+
+
+def _finished(store: Store) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    for cell in store.cells:
+        record = store.record(cell.id)
+        if record is not None and record["status"] == "ok":
+            yield cell, record
+
+
+def _remaining(store: Store, done: list[tuple[Cell, float]], left: list[Cell]) -> float | None:
+    clock = Clock(plan_of(store).costs)
+    for cell, seconds in done:
+        clock.learn(cell, seconds)
+    return clock.remaining(left, 1)
