@@ -98,6 +98,21 @@ ATTACKS = Registry("attack")
 
 CRITERIA.register("l1", "secateur.pruning.criteria:l1", "sum of absolute kernel weights (Li et al. 2017)")
 CRITERIA.register("random", "secateur.pruning.criteria:random", "seeded, uniform over channels")
+CRITERIA.register("l2", "secateur.pruning.criteria_weights:l2", "Euclidean norm of the filters")
+CRITERIA.register(
+    "group_norm",
+    "secateur.pruning.criteria_weights:group_norm",
+    "norm of all that goes along (Fang et al. 2023)",
+)
+CRITERIA.register(
+    "bn_scale", "secateur.pruning.criteria_weights:bn_scale", "scale of batch normalisation (Liu et al. 2017)"
+)
+CRITERIA.register(
+    "fpgm", "secateur.pruning.criteria_weights:fpgm", "distance from the geometric median (He et al. 2019)"
+)
+CRITERIA.register(
+    "lamp", "secateur.pruning.criteria_weights:lamp", "share of the layer's larger channels (Lee et al. 2021)"
+)
 
 ATTACKS.register(
     "ddn",

@@ -1,0 +1,270 @@
+"""Every criterion against a naive loop over channels, on networks whose channels are known by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import secateur
+from secateur.errors import UserError
+from secateur.pruning import criteria_data, criteria_weights
+from secateur.pruning.criteria_data import activation, hessian, taylor
+from secateur.pruning.criteria_weights import bn_scale, fpgm, group_norm, l2, lamp
+from secateur.pruning.evidence import Evidence
+from secateur.registry import CRITERIA
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Net(nn.Module):
+    """Two convolutions with batch normalisation; the second is flattened into a dense layer of 4 x 2 x 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5)
+        self.conv2, self.bn2 = nn.Conv2d(5, 4, 3), nn.BatchNorm2d(4)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return self.fc(F.max_pool2d(x, 2).flatten(1))
+
+
+@pytest.fixture
+def case():
+    model = Net()
+    secateur.models.initialise(model, seeded())
+    with torch.no_grad():
+        for layer in (model.bn1, model.bn2):
+            layer.weight.normal_(generator=seeded(1))
+            layer.bias.normal_(generator=seeded(2))
+    x = torch.rand(12, 1, 8, 8, generator=seeded(3))
+    y = torch.randint(0, 3, (12,), generator=seeded(4))
+    graph = secateur.trace(model, x[:2])
+    return SimpleNamespace(model=model, x=x, y=y, graph=graph, evidence=Evidence(model, x, y, batch_size=5))
+
+
+def layers(model):
+    return [(model.conv1, model.bn1), (model.conv2, model.bn2)]
+
+
+def scores(score, case, **settings):
+    return [score(group, case.model, **settings) for group in case.graph.groups]
+
+
+def close(found, expected):
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float64
+        assert torch.allclose(mine, torch.as_tensor(theirs, dtype=torch.float64), rtol=1e-4, atol=1e-12)
+
+
+def naive_l2(case):
+    return [
+        [conv.weight[c].square().sum().sqrt().item() for c in range(len(conv.weight))]
+        for conv, _ in layers(case.model)
+    ]
+
+
+def naive_group_norm(case):
+    first, second = [], []
+    model = case.model
+    for c in range(5):
+        parts = [model.conv1.weight[c], model.conv1.bias[c], model.bn1.weight[c], model.bn1.bias[c]]
+        parts.append(model.conv2.weight[:, c])
+        first.append(sum(part.square().sum().item() for part in parts) ** 0.5)
+    for c in range(4):
+        parts = [model.conv2.weight[c], model.conv2.bias[c], model.bn2.weight[c], model.bn2.bias[c]]
+        parts.append(model.fc.weight[:, 4 * c : 4 * c + 4])
+        second.append(sum(part.square().sum().item() for part in parts) ** 0.5)
+    return [first, second]
+
+
+def naive_bn_scale(case):
+    return [bn.weight.abs().tolist() for _, bn in layers(case.model)]
+
+
+def naive_fpgm(case):
+    found = []
+    for conv, _ in layers(case.model):
+        filters = conv.weight.detach().double().flatten(1)
+        found.append([sum((a - b).norm().item() for b in filters) for a in filters])
+    return found
+
+
+def naive_lamp(case):
+    found = []
+    for conv, _ in layers(case.model):
+        sizes = conv.weight.detach().double().square().sum((1, 2, 3)).tolist()
+        found.append([size / sum(other for other in sizes if other >= size) for size in sizes])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("score", "naive"),
+    [
+        (l2, naive_l2),
+        (group_norm, naive_group_norm),
+        (bn_scale, naive_bn_scale),
+        (fpgm, naive_fpgm),
+        (lamp, naive_lamp),
+    ],
+)
+def test_a_criterion_on_weights_is_its_formula(case, score, naive):
+    close(scores(score, case), naive(case))
+
+
+def parameter_gradients(model, x, y):
+    model.eval()
+    loss = F.cross_entropy(model(x), y)
+    return dict(
+        zip(dict(model.named_parameters()), torch.autograd.grad(loss, list(model.parameters())), strict=True)
+    )
+
+
+def test_taylor_is_the_squared_first_order_change(case):
+    gradients = parameter_gradients(case.model, case.x, case.y)
+    expected = [
+        [
+            (gradients[f"conv{i}.weight"][c] * conv.weight[c]).sum().square().item()
+            for c in range(len(conv.weight))
+        ]
+        for i, (conv, _) in enumerate(layers(case.model), 1)
+    ]
+    close(scores(taylor, case, evidence=case.evidence), expected)
+
+
+def test_taylor_predicts_the_change_of_the_loss_for_a_small_step(case):
+    """Shrinking one filter by a thousandth changes the loss by a thousandth of the criterion's root."""
+    model = case.model.double().eval()
+    x, y = case.x.double(), case.y
+    found = taylor(case.graph.groups[0], model, evidence=Evidence(model, x, y))
+    for channel in range(5):
+        before = F.cross_entropy(model(x), y).item()
+        kept = model.conv1.weight[channel].detach().clone()
+        with torch.no_grad():
+            model.conv1.weight[channel] *= 1 - 1e-5
+            change = F.cross_entropy(model(x), y).item() - before
+            model.conv1.weight[channel] = kept
+        assert (change / 1e-5) ** 2 == pytest.approx(found[channel].item(), rel=1e-2, abs=1e-10)
+
+
+def test_hessian_sums_the_gradients_of_single_images(case):
+    squares = {name: torch.zeros_like(p) for name, p in case.model.named_parameters()}
+    for index in range(12):
+        single = parameter_gradients(case.model, case.x[index, None], case.y[index, None])
+        for name, gradient in single.items():
+            squares[name] += gradient.square() / 12
+    expected = [
+        [
+            (squares[f"conv{i}.weight"][c] * conv.weight[c].square()).sum().item() / 2
+            for c in range(len(conv.weight))
+        ]
+        for i, (conv, _) in enumerate(layers(case.model), 1)
+    ]
+    close(scores(hessian, case, evidence=case.evidence), expected)
+
+
+def test_activation_is_the_mean_after_batch_normalisation(case):
+    model = case.model.eval()
+    with torch.no_grad():
+        first = model.bn1(model.conv1(case.x))
+        second = model.bn2(model.conv2(first.relu()))
+    expected = [out.abs().mean((0, 2, 3)).tolist() for out in (first, second)]
+    close(scores(activation, case, evidence=case.evidence), expected)
+
+
+def test_without_normalisation_the_producing_layer_is_read():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
+    x, y = torch.rand(9, 1, 4, 4, generator=seeded()), torch.zeros(9, dtype=torch.int64)
+    (group,) = secateur.trace(model, x[:2]).groups
+    found = activation(group, model, evidence=Evidence(model, x, y, batch_size=4))
+    with torch.no_grad():
+        expected = model[1](x.flatten(1)).abs().mean(0)
+    assert torch.allclose(found, expected.double(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken", "check"),
+    [
+        (
+            criteria_weights,
+            "per_channel",
+            lambda member, values, size: torch.ones(size, dtype=torch.float64),
+            lambda case: test_a_criterion_on_weights_is_its_formula(case, l2, naive_l2),
+        ),
+        (
+            criteria_weights,
+            "_shares",
+            lambda found: found / found.sum(),
+            lambda case: test_a_criterion_on_weights_is_its_formula(case, lamp, naive_lamp),
+        ),
+        (
+            criteria_data,
+            "per_channel",
+            lambda member, values, size: criteria_weights.per_channel(member, values.abs(), size),
+            test_taylor_is_the_squared_first_order_change,
+        ),
+        (
+            Evidence,
+            "squares",
+            property(lambda self: {k: g.square() for k, g in self.gradients.items()}),
+            test_hessian_sums_the_gradients_of_single_images,
+        ),
+        (criteria_data, "_BatchNorm", nn.LayerNorm, test_activation_is_the_mean_after_batch_normalisation),
+    ],
+    ids=["no weights", "share of all", "absolute products", "square of the mean", "before normalisation"],
+)
+def test_a_broken_criterion_would_be_noticed(case, monkeypatch, module, name, broken, check):
+    monkeypatch.setattr(module, name, broken)
+    with pytest.raises(AssertionError):
+        check(case)
+
+
+def test_looking_at_images_leaves_the_network_as_it_was(case):
+    case.model.train().requires_grad_(False)
+    before = secateur.models.weights_hash(case.model)
+    for score in (taylor, hessian, activation):
+        assert all(bool(torch.isfinite(found).all()) for found in scores(score, case, evidence=case.evidence))
+    assert secateur.models.weights_hash(case.model) == before
+    assert case.model.training
+    assert not any(parameter.requires_grad for parameter in case.model.parameters())
+    assert not any(module._forward_hooks for module in case.model.modules())
+
+
+def test_evidence_does_not_depend_on_the_batch_size(case):
+    whole = Evidence(case.model, case.x, case.y, batch_size=12)
+    for name, gradient in whole.gradients.items():
+        assert torch.allclose(case.evidence.gradients[name], gradient, atol=1e-6), name
+    for name, found in whole.activations.items():
+        assert torch.allclose(case.evidence.activations[name], found, rtol=1e-5), name
+
+
+def test_bn_scale_says_where_there_is_no_normalisation():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
+    graph = secateur.trace(model, torch.rand(2, 1, 4, 4))
+    with pytest.raises(UserError, match=r"needs batch normalisation, and 1\.weight"):
+        secateur.plan(graph, criterion="bn_scale")
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in CRITERIA.entries()])
+def test_every_registered_criterion_prunes_a_residual_network_with_proof(name):
+    model = secateur.models.build("resnet-tiny", widths=(6, 8))
+    secateur.models.initialise(model, seeded())
+    x = torch.rand(8, 1, 8, 8, generator=seeded())
+    report = secateur.prune(model, x[:2], criterion=name, sparsity=0.5)
+    assert report.max_error < 1e-10
+    assert report.sparsity_achieved == pytest.approx(0.5)
+
+
+def test_the_channels_that_go_are_those_of_the_smallest_score(case):
+    order = np.argsort(naive_l2(case)[0])
+    plan = secateur.plan(case.graph, criterion="l2", sparsity=0.4)
+    removed = next(part.removed for part in plan.cuts[0].slices if part.tensor == "conv1.weight")
+    assert sorted(removed) == sorted(order[:2].tolist())
