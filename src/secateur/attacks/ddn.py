@@ -86,10 +86,10 @@ def ddn(
         query = quantise(x + delta, levels if step else None, problem.bounds)
         with torch.set_grad_enabled(step < steps):
             logits = model(query.requires_grad_(step < steps))
-        fooled = problem.fooled(logits.detach())
         if step == 0:
             check_logits(logits, problem, gradient=True)
-            already_wrong = fooled
+            already_wrong = problem.met(logits.detach())
+        fooled = problem.fooled(logits.detach())
         gap = distance(query.detach() - x, 2.0)
         better = fooled & (gap < best_norm)
         best = torch.where(per_sample(better, x), query.detach(), best)

@@ -97,10 +97,10 @@ def fmn(
         delta = query - x
         with torch.set_grad_enabled(step < steps):
             logits = model(query.requires_grad_(step < steps))
-        fooled = problem.fooled(logits.detach())
         if step == 0:
             check_logits(logits, problem, gradient=True)
-            already_wrong = already_wrong | (fooled & (distance(delta, 0.0) == 0))
+            already_wrong = already_wrong | (problem.met(logits.detach()) & (distance(delta, 0.0) == 0))
+        fooled = problem.fooled(logits.detach())
         gap = distance(delta, norm)
         better = fooled & (gap < best_norm)
         best = torch.where(per_sample(better, x), query.detach(), best)
@@ -169,7 +169,7 @@ def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float)
         fooled = problem.fooled(model(problem.clip(x + trial)))
         best = torch.where(per_sample(fooled, x), trial, best)
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-    return problem.fooled(clean), torch.where(per_sample(usable, x), best, torch.zeros_like(x))
+    return problem.met(clean), torch.where(per_sample(usable, x), best, torch.zeros_like(x))
 
 
 def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float, rank: str) -> None:

@@ -40,11 +40,20 @@ class Problem:
         """The class whose logit the attack lowers (untargeted) or raises (targeted)."""
         return self.y if self.targets is None else self.targets
 
-    def fooled(self, logits: Tensor) -> Tensor:
+    def met(self, logits: Tensor) -> Tensor:
         """Where the prediction is what the attack wants, [N] bool; never where a logit is not finite."""
         hit = logits.argmax(1) == self.anchor
         goal = ~hit if self.targets is None else hit
         return goal & logits.isfinite().all(1)
+
+    def fooled(self, logits: Tensor) -> Tensor:
+        """Where an attack may claim success, [N] bool: the goal is met by more than rounding errors.
+
+        Answers differ in their last digits between batch sizes and machines. An example nearer to the
+        boundary than that would fool here and not there.
+        """
+        rounding = 64 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+        return (self.margin(logits) < -rounding) & logits.isfinite().all(1)
 
     def margin(self, logits: Tensor) -> Tensor:
         """Logit difference [N], negative where fooled (Eq. 2.6); one class takes the gradient of a tie."""

@@ -65,7 +65,7 @@ def run(
         for part in torch.split(torch.arange(len(whole.x)), batch_size):
             batch = _take(whole, part, model)
             logits = _answer(model, batch)
-            ledger.start(part, logits.argmax(1) == batch.y, batch.fooled(logits))
+            ledger.start(part, logits.argmax(1) == batch.y, batch.met(logits))
         todo = (~ledger.ori_success).nonzero().squeeze(1)
         batches = torch.split(todo, batch_size) if len(todo) else ()
         progress = _Progress(on_progress, len(batches), call.steps)
@@ -129,7 +129,7 @@ def _answer(model: nn.Module, batch: Problem) -> Tensor:
 @torch.no_grad()
 def _verify(model: nn.Module, batch: Problem, found: Found) -> Tensor:
     logits: Tensor = model(batch.clip(found.adv))
-    return batch.fooled(logits)
+    return batch.met(logits)
 
 
 def _seed(seed: int) -> int:

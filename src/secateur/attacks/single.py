@@ -75,4 +75,4 @@ def fgsm(
     with torch.no_grad():
         fooled = problem.fooled(model(adv))
     reached = torch.where(fooled, distance(adv - problem.x, norm), torch.inf)
-    return conclude(problem, adv, reached, problem.fooled(logits.detach()))
+    return conclude(problem, adv, reached, problem.met(logits.detach()))

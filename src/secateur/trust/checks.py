@@ -26,7 +26,7 @@ def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
 
 def _reproduced(evidence: Evidence) -> Check:
     single = torch.cat([evidence.ask(image.unsqueeze(0)) for image in evidence.adv])
-    again = evidence.problem.fooled(single)
+    again = evidence.problem.met(single)
     lost = int((evidence.found & ~again).sum()) + int(evidence.result.unverified.sum())
     sentence = (
         f"{lost} examples did not fool the model again, one at a time" if lost else "examples fool again"
@@ -151,11 +151,11 @@ def _converged(evidence: Evidence) -> Check:
 
 
 def _beaten(evidence: Evidence, delta: Tensor) -> float:
-    """How often ``delta`` fools the model where it is smaller than what the attack found, on the same grid."""
+    """How often ``delta`` fools the model and is smaller than what was found, on the same grid."""
     problem = evidence.problem
     query = quantise(problem.clip(problem.x + delta), evidence.levels, problem.bounds)
     smaller = distance(query - problem.x, evidence.result.norm) < evidence.distance
-    return (problem.fooled(evidence.ask(query)) & smaller).double().mean().item()
+    return (problem.met(evidence.ask(query)) & smaller).double().mean().item()
 
 
 def _beats_noise(evidence: Evidence) -> Check:
