@@ -3,7 +3,10 @@ import sys
 
 import pytest
 
-VERBS = ("validate", "plan", "run", "status", "report", "graph", "prune", "attack", "ls", "doctor")
+VERBS = (
+    *("validate", "plan", "run", "report", "status", "worker", "schema"),
+    *("graph", "prune", "attack", "ls", "doctor"),
+)
 
 
 def test_help_names_every_verb(secateur):

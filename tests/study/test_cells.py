@@ -2,12 +2,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, fields
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.config import canonical_json, parse_study
+from secateur.config import canonical_json, parse_study, recipe_from
+from secateur.recipes import Recipe
 from secateur.study import Facts, grid
 from secateur.study import cells as cells_module
 from toy.study import FACTS, SMALL, small_plan
@@ -191,6 +193,37 @@ def test_ids_do_not_depend_on_the_process_or_its_hash_seed():
     }
     assert len(outputs) == 1
     assert small_plan().cells[0].id in outputs.pop()
+
+
+def test_the_ids_of_a_known_study_never_change():
+    """If this fails, cells computed by earlier versions are orphaned.
+
+    That is right only if their numbers have changed: then raise SCIENCE for the stage, and these values.
+    """
+    assert [cell.id[:12] for cell in small_plan().cells[:5]] == [
+        "c66d67ccc409",
+        "6325996e644d",
+        "c0092be05070",
+        "d554f1c363a7",
+        "5e59fa85d91a",
+    ]
+
+
+def test_a_setting_that_a_later_version_adds_orphans_nothing(monkeypatch):
+    before = [cell.id for cell in small_plan(FULL).cells]
+
+    @dataclass(frozen=True)
+    class Later(Recipe):
+        brand_new: float = 0.0
+
+    def later(data):
+        plain = recipe_from({name: value for name, value in data.items() if name != "brand_new"})
+        return Later(
+            **{f.name: getattr(plain, f.name) for f in fields(Recipe)}, brand_new=data.get("brand_new", 0)
+        )
+
+    monkeypatch.setattr(cells_module, "recipe_from", later)
+    assert [cell.id for cell in small_plan(FULL).cells] == before
 
 
 def test_every_cell_draws_from_its_own_seed():

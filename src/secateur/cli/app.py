@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import info, network, studies
+from secateur.cli import folders, info, network, studies
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
 
@@ -19,7 +19,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for panel, room in (("Studies", studies), ("Single networks", network), ("Information", info)):
+for panel, room in (
+    ("Studies", studies),
+    ("Studies", folders),
+    ("Single networks", network),
+    ("Information", info),
+):
     for command in room.COMMANDS:
         app.command(rich_help_panel=panel)(command)
 

@@ -1,40 +1,32 @@
-"""Verbs on studies: init, validate, plan, run, status, report."""
+"""Verbs on studies: validate, plan, run, report."""
 
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.cli.options import (
+    Address,
+    Config,
+    EngineName,
+    EngineOption,
+    Folder,
+    Jobs,
+    Json,
+    Limit,
+    Out,
+    Overrides,
+    Progress,
+    ProgressOption,
+    Reuse,
+    Trusted,
+)
 from secateur.cli.output import note, print_json, print_table
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
     from secateur.study import Plan
-
-Config = Annotated[Path, typer.Argument(help="A study file (YAML).", show_default=False)]
-Folder = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Replace a setting of the file, as in images=50. May be repeated."),
-]
-Limit = Annotated[
-    int | None, typer.Option(min=1, help="Attack at most N images; marks the numbers as partial.")
-]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time on this machine.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run folder; runs/NAME by default.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
-
-
-class Progress(StrEnum):
-    """How a run shows itself."""
-
-    AUTO = "auto"
-    RICH = "rich"
-    PLAIN = "plain"
-    JSON = "json"
-    NONE = "none"
 
 
 def validate(config: Config, overrides: Overrides = None) -> None:
@@ -94,7 +86,11 @@ def run(
     overrides: Overrides = None,
     limit: Limit = None,
     jobs: Jobs = 1,
-    progress: Annotated[Progress, typer.Option(help="How to show what goes on.")] = Progress.AUTO,
+    progress: ProgressOption = Progress.AUTO,
+    reuse: Reuse = None,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
+    trusted: Trusted = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Events and the result as JSON lines on stdout.")
     ] = False,
@@ -111,8 +107,14 @@ def run(
     study = load_study(config, overrides=overrides or ())
     folder = out or Path("runs") / study.name
     mode, stream = (Progress.JSON, sys.stdout) if as_json else (progress, sys.stderr)
+    laid = lay_out(study, out=folder, limit=limit)
+    ray = None
+    if engine is EngineName.RAY:
+        from secateur.engine.ray import RayEngine
+
+        ray = RayEngine(folder, threads=study.threads, address=address, trusted=trusted)
     with show(mode.value, stream=stream) as listener:
-        outcome = run_plan(lay_out(study, out=folder, limit=limit), folder, jobs=jobs, on_event=listener)
+        outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
     if outcome.exit_code < 128:
         paths = write_report(folder)
         if as_json:
@@ -126,36 +128,6 @@ def run(
             if outcome.failed:
                 note(f"{len(outcome.failed)} cells failed; see the report, or secateur status {folder}")
     raise typer.Exit(outcome.exit_code)
-
-
-def status(folder: Folder, as_json: Json = False) -> None:
-    """Show how far a run is, and what failed."""
-    from secateur.store import Store
-
-    store = Store.open(folder)
-    records = {record["id"]: record for record in store.records()}
-    counts: dict[str, Counter[str]] = {}
-    for cell in store.cells:
-        state = records[cell.id]["status"] if cell.id in records else "open"
-        counts.setdefault(cell.stage, Counter())[state] += 1
-    failed = [
-        {"id": cell.id, "cell": cell.label, "sentence": records[cell.id]["error"]["sentence"]}
-        for cell in store.cells
-        if cell.id in records and records[cell.id]["status"] == "failed"
-    ]
-    if as_json:
-        print_json(
-            {"name": store.study["name"], "stages": {k: dict(v) for k, v in counts.items()}, "failed": failed}
-        )
-        return
-    rows = [
-        (stage, *(str(count[state]) for state in ("ok", "failed", "open"))) for stage, count in counts.items()
-    ]
-    print_table(f"{store.study['name']} in {folder}", ("stage", "done", "failed", "open"), rows)
-    for failure in failed:
-        typer.echo(f"failed: {failure['cell']}: {failure['sentence']}")
-    for remark in store.notes():
-        typer.echo(f"note: {remark['note']}")
 
 
 def report(folder: Folder, as_json: Json = False) -> None:
@@ -175,7 +147,7 @@ def report(folder: Folder, as_json: Json = False) -> None:
         _tell(folder, paths)
 
 
-COMMANDS = (validate, plan, run, status, report)
+COMMANDS = (validate, plan, run, report)
 
 
 def _counted(laid: "Plan") -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from secateur.config.canonical import canonical
 from secateur.config.study import Study
 from secateur.registry import ATTACKS, CRITERIA, MODELS
 
@@ -24,7 +25,8 @@ def study_schema() -> dict[str, Any]:
         values = properties[field]["additionalProperties"]
         properties[field]["additionalProperties"] = {"anyOf": [values, {"type": short}]}
     schema["patternProperties"] = {"^x-": {"description": "ignored: a place for YAML anchors"}}
-    return {"$schema": DIALECT, **schema, "title": "A secateur study"}
+    plain: dict[str, Any] = canonical({"$schema": DIALECT, **schema, "title": "A secateur study"})
+    return plain
 
 
 def _suggest(field: dict[str, Any], names: list[str]) -> None:

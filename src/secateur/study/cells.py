@@ -6,10 +6,10 @@ sizes and the machine are no part of an id, because they change no number.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from secateur.config import Cell, Role, Stage, Study, canonical, digest
+from secateur.config import Cell, Role, Stage, Study, canonical, digest, recipe_from
 from secateur.registry import ATTACKS, CRITERIA, MODELS
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
@@ -43,6 +43,11 @@ class Facts:
         """The facts as plain JSON data."""
         plain: dict[str, Any] = canonical(asdict(self))
         return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Facts":
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**data, "shape": tuple(data["shape"])})
 
 
 def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:
@@ -128,6 +133,24 @@ def _cell(
 
 
 def _science(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a cell's settings its numbers depend on.
+
+    A recipe counts by what differs from the defaults, so that a setting which a later version adds does not
+    orphan what an earlier one has computed.
+    """
+    recipe = settings.get("recipe")
+    if recipe is None:
+        return dict(settings)
+    chosen = _chosen(recipe_from(recipe))
     # Resumption is exact, so how often a training is saved changes no number.
-    recipe = {key: value for key, value in settings.get("recipe", {}).items() if key != "checkpoint_every"}
-    return {**settings, "recipe": recipe} if recipe else dict(settings)
+    chosen.pop("checkpoint_every", None)
+    return {**settings, "recipe": chosen}
+
+
+def _chosen(record: Any) -> dict[str, Any]:
+    found = {}
+    for part in fields(record):
+        value = getattr(record, part.name)
+        if value != part.default:
+            found[part.name] = _chosen(value) if is_dataclass(value) else value
+    return found

@@ -116,7 +116,7 @@ def plan_of(store: Store) -> Plan:
         UserError: this version of the software would compute other cells for the same settings.
     """
     study = study_from_json(store.study["config"])
-    facts = Facts(**{**store.study["facts"], "shape": tuple(store.study["facts"]["shape"])})
+    facts = Facts.from_json(store.study["facts"])
     cells = grid(study, facts)
     if [cell.id for cell in cells] != [cell.id for cell in store.cells]:
         raise UserError(

@@ -7,8 +7,8 @@ from typing import Any
 
 from secateur.config import Cell
 from secateur.store import Leases, Store
-from secateur.study.cost import Clock
-from secateur.study.planning import plan_of
+from secateur.study.cells import Facts
+from secateur.study.cost import Clock, cost_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def _finished(store: Store) -> Iterator[tuple[Cell, dict[str, Any]]]:
 
 
 def _remaining(store: Store, done: list[tuple[Cell, float]], left: list[Cell]) -> float | None:
-    clock = Clock(plan_of(store).costs)
+    facts = Facts.from_json(store.study["facts"])
+    clock = Clock({cell.id: cost_of(cell, facts) for cell in store.cells})
     for cell, seconds in done:
         clock.learn(cell, seconds)
     return clock.remaining(left, 1)

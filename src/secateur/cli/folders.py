@@ -1,0 +1,79 @@
+"""Verbs on run folders and what surrounds them: status, worker, schema."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secateur.cli.options import Folder, Jobs, Json, Progress, ProgressOption
+from secateur.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from secateur.study import Status
+
+STATES = {"ok": "done", "failed": "failed", "damaged": "damaged", "running": "running", "open": "open"}
+
+
+def status(folder: Folder, as_json: Json = False) -> None:
+    """Show how far a run is, what runs now, what failed, and how long the rest will take."""
+    from secateur.store import Store
+    from secateur.study import status as look
+
+    told = look(Store.open(folder))
+    if as_json:
+        failed = [{"cell": cell, "sentence": sentence} for cell, sentence in told.failed]
+        print_json({**told.to_json(), "failed": failed})
+        return
+    rows = [
+        (stage, *(str(states.get(state, 0)) for state in STATES)) for stage, states in told.stages.items()
+    ]
+    print_table(f"{told.name} in {folder}", ("stage", *STATES.values()), rows)
+    for line in _remarks(told):
+        typer.echo(line)
+
+
+def worker(
+    folder: Folder,
+    jobs: Jobs = 1,
+    progress: ProgressOption = Progress.AUTO,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try cells again that failed earlier.")
+    ] = False,
+) -> None:
+    """Help with the study of an existing run folder until nothing is left.
+
+    Start as many as you like, from any machine that sees the folder: each cell is done by one of them.
+    """
+    from secateur.progress import show
+    from secateur.study import join
+
+    with show(progress.value) as listener:
+        outcome = join(folder, jobs=jobs, on_event=listener, retry_failed=retry_failed)
+    if outcome.failed:
+        note(f"{len(outcome.failed)} cells failed; see secateur status {folder}")
+    raise typer.Exit(outcome.exit_code)
+
+
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    from secateur.config import study_schema
+
+    print_json(study_schema())
+
+
+COMMANDS = (status, worker, schema)
+
+
+def _remarks(told: "Status") -> list[str]:
+    from secateur.progress import duration
+
+    lines = [f"running: {label}" for label in told.running]
+    lines += [f"failed: {label}: {sentence}" for label, sentence in told.failed]
+    lines += [
+        f"damaged: {label}: {sentence}; the next run computes it afresh" for label, sentence in told.damaged
+    ]
+    lines += [f"note: {sentence}" for sentence in told.notes]
+    if told.limited is not None:
+        lines.append(f"these numbers are partial: --limit {told.limited}")
+    if told.remaining:
+        lines.append(f"about {duration(told.remaining)} of work are left for one job")
+    return lines

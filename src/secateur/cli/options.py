@@ -1,0 +1,52 @@
+"""Options that several verbs share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Progress(StrEnum):
+    """How a run shows itself."""
+
+    AUTO = "auto"
+    RICH = "rich"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
+class EngineName(StrEnum):
+    """Where cells run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+Config = Annotated[Path, typer.Argument(help="A study file (YAML).", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Replace a setting of the file, as in images=50. May be repeated."),
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Attack at most N images; marks the numbers as partial.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time on this machine.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run folder; runs/NAME by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+ProgressOption = Annotated[Progress, typer.Option(help="How to show what goes on.")]
+Reuse = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another run folder; cells in common are copied from it. May be repeated."),
+]
+EngineOption = Annotated[
+    EngineName, typer.Option(help="Where cells run: processes here, or a Ray cluster ([ray] extra).")
+]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster; auto finds this machine's, none starts one here.")
+]
+Trusted = Annotated[
+    bool, typer.Option("--i-trust-this-network", help="Use a Ray head that asks for no token.")
+]

@@ -1,0 +1,70 @@
+import json
+import sys
+
+import pytest
+
+from secateur.store import Store
+from secateur.study import join
+from toy.study import EXECUTE, run_toy, small_plan
+
+
+def test_status_counts_the_cells_of_every_stage(secateur, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FAIL", "prune")
+    run_toy(tmp_path / "run")
+    said = secateur("status", tmp_path / "run", "--json")
+    assert said.code == 0
+    assert said.json["counts"] == {"ok": 4, "failed": 4}
+    assert said.json["failed"][0] == {
+        "cell": "prune plain/0 l1 0.5",
+        "sentence": "ArithmeticError: this toy breaks",
+    }
+    told = secateur("status", tmp_path / "run").out
+    assert "failed: prune plain/0 l1 0.5: ArithmeticError: this toy breaks" in told
+    assert "of work are left for one job" in told
+
+
+@pytest.mark.parametrize("verb", ["status", "worker"])
+def test_a_folder_that_holds_no_run_is_a_mistake_in_one_sentence(secateur, tmp_path, verb):
+    said = secateur(verb, tmp_path)
+    assert said.code == 2
+    assert "is not a run folder" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_worker_finds_nothing_to_do_in_a_finished_run(secateur, tmp_path):
+    run_toy(tmp_path / "run")
+    said = secateur("worker", tmp_path / "run", "--progress", "plain")
+    assert said.code == 0
+    assert "8 of 8 cells are done" in said.err
+
+
+def test_a_worker_passes_its_options_on_and_reports_failures(secateur, tmp_path, monkeypatch):
+    Store.create(tmp_path / "run", small_plan().to_json())
+    asked = {}
+
+    def with_toys(folder, **options):
+        asked.update(options)
+        return join(folder, execute=EXECUTE, **options)
+
+    monkeypatch.setattr("secateur.study.join", with_toys)
+    monkeypatch.setenv("TOY_FAIL", "tune")
+    said = secateur("worker", tmp_path / "run", "--jobs", "2", "--retry-failed", "--progress", "none")
+    assert said.code == 3
+    assert (asked["jobs"], asked["retry_failed"]) == (2, True)
+    assert "4 cells failed" in said.err
+
+
+def test_the_schema_is_one_json_document(secateur):
+    said = secateur("schema")
+    assert said.code == 0
+    assert json.loads(said.out)["title"] == "A secateur study"
+
+
+def test_ray_is_asked_for_by_name(secateur, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    study = tmp_path / "study.yaml"
+    study.write_text("name: tiny\ndata: digits\nmodels: {plain: resnet-tiny}\n")
+    said = secateur("run", study, "--out", tmp_path / "run", "--engine", "ray")
+    assert said.code == 5
+    assert "secateur[ray]" in said.err
+    assert not (tmp_path / "run").exists()
