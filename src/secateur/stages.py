@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Generator, nn
 
-from secateur import evaluate, measure, models, pruning
+from secateur import data, evaluate, measure, models, pruning
 from secateur.config import Cell, Study, derive_seed, recipe_from
 from secateur.data import Dataset, Splits, load_splits, subset
 from secateur.errors import UserError
@@ -65,7 +65,12 @@ def _train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     elif not published:
         models.initialise(model, _generator(derive_seed(cell.seed, "initialise")))
     parts = _fit(cell, store, model, splits, tick)
-    return Parts({**parts.science, "robust": study.robust(label)}, parts.artefacts, parts.timing)
+    notes = data.findings(splits)
+    if published and study.recipe(label).epochs == 0:
+        accuracy = parts.science["accuracy"]["test"]
+        notes += [note] if (note := models.off_published(chosen.arch, accuracy, n=splits.test.n)) else []
+    science = {**parts.science, "robust": study.robust(label), "notes": notes}
+    return Parts(science, parts.artefacts, parts.timing)
 
 
 def _prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
