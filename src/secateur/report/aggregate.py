@@ -142,13 +142,11 @@ def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
         ordered = np.sort(distances(attack, attack.norm, "all"))
         robust = ordered.size - np.searchsorted(ordered, epsilon, side="right")
         per_seed.append(np.asarray(robust / max(attack.n, 1), dtype=np.float64))
-    estimates = [over_seeds(values) for values in np.stack(per_seed, axis=1).tolist()]
+    estimates = [over_seeds(values, highest=1.0) for values in np.stack(per_seed, axis=1).tolist()]
     mean = np.array([e.mean for e in estimates])
     n = min(attack.n for attack in point.attacks)
     bounds = [
-        (max(e.low, 0.0), min(e.high, 1.0))
-        if e.low is not None and e.high is not None
-        else wilson(round(e.mean * n, 9), n)
+        (e.low, e.high) if e.low is not None and e.high is not None else wilson(round(e.mean * n, 9), n)
         for e in estimates
     ]
     low, high = np.array(bounds).T
@@ -193,7 +191,7 @@ def _network_point(place: Place, networks: list[Network], study: Study) -> Netwo
         planned_seeds=_planned(place, study),
         parameters=estimate(lambda network: network.parameters),
         macs=estimate(lambda network: network.macs),
-        accuracy=estimate(lambda network: network.accuracy["test"]),
+        accuracy=over_seeds([network.accuracy["test"] for network in networks], highest=1.0),
         collapsed=any(network.collapsed for network in networks),
     )
 

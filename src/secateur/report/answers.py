@@ -82,7 +82,9 @@ def headlines(found: list[Answer]) -> Iterator[Headline]:
         parts = [f"{_shares(answer)} against {answer.attack}" for answer in these]
         sentence = f"at {setting} keeps {_listed(parts)}."
         controls = [
-            f"{percent(a.control.share)} against {a.attack}" for a in these if a.control and a.control.share
+            f"{percent(a.control.share)}{' (unreliable)' if a.control.grade == 'C' else ''} against {a.attack}"
+            for a in these
+            if a.control and a.control.share is not None
         ]
         if controls:
             sentence += f" The same fine-tuning without pruning leaves {_listed(controls)}."
@@ -110,7 +112,7 @@ def tiles(grid: Grid, change: dict[Place, Change], row_of: Place) -> list[Tile]:
         if place in grid.points:
             point, total = grid.points[place], change[place].total
             share = total.ratio if total and not math.isnan(total.ratio) else None
-            detail = f"{NORM_LABELS[point.norm]} {number(point.median(point.norm).mean)}"
+            detail = number(point.median(point.norm).mean)
             row.append(Tile(sparsity, share, percent(share), detail, change[place].total_grade))
         elif place in grid.holes:
             row.append(Tile(sparsity, None, "✕", grid.holes[place][0].kind, "X"))
@@ -120,9 +122,9 @@ def tiles(grid: Grid, change: dict[Place, Change], row_of: Place) -> list[Tile]:
 
 
 def interval(change: Paired) -> str:
-    """The interval of the share that is left."""
+    """The interval of the share that is left; empty where it is undefined."""
     if math.isnan(change.ratio_low) or math.isnan(change.ratio_high):
-        return "no interval"
+        return ""
     return f"{percent(change.ratio_low)} to {percent(change.ratio_high)}"
 
 
@@ -168,12 +170,25 @@ def _sentence(grid: Grid, point: AttackPoint, change: Change) -> str:
         said = [f"Median {norm} {number(change.total.before)} → {after}."]
     if change.pruning and point.role == "pruned" and not math.isnan(change.pruning.ratio):
         said.append(
-            f"Pruning alone leaves {percent(change.pruning.ratio)} ({interval(change.pruning)}) "
+            f"Pruning alone leaves {percent(change.pruning.ratio)} {_bracketed(interval(change.pruning))}"
             "of the equally fine-tuned dense network."
         )
+    said.append(_over_all(grid, point))
     said.append(_accuracy(grid, point))
     said.append(f"{images(point)}; adversarial examples found for {found(point)}.")
     return " ".join(said)
+
+
+def _bracketed(text: str) -> str:
+    return f"({text}) " if text else ""
+
+
+def _over_all(grid: Grid, point: AttackPoint) -> str:
+    """A network that gets little right keeps its easiest images only: all images tell another story."""
+    after = number(point.median(point.norm, "all").mean)
+    dense = grid.points.get(dense_of(point.place))
+    before = f"{number(dense.median(point.norm, 'all').mean)} → " if dense else ""
+    return f"Over all images, wrong ones at 0: {before}{after}."
 
 
 def _accuracy(grid: Grid, point: AttackPoint) -> str:

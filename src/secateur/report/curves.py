@@ -89,7 +89,7 @@ def _curve_legend(grid: Grid, figure: Figure, arm: str) -> None:
 
 def _shades(grid: Grid) -> dict[float, str]:
     """Light to dark would vanish on a dark page: the shades stay in the middle of the map."""
-    steps = np.linspace(0.12, 0.82, max(len(grid.sparsities), 2))
+    steps = np.linspace(0.2, 0.85, max(len(grid.sparsities), 2))
     return {s: to_hex(colormaps["plasma"](step)) for s, step in zip(grid.sparsities, steps, strict=False)}
 
 

@@ -1,5 +1,6 @@
 """Medians, proportions and their intervals, where some values are infinite; 95 % throughout, numpy only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,14 +56,17 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     return low, 1.0 if successes == n else float(centre + half)
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean over seeds; Student's interval from three seeds on, none below and none around infinity."""
+def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimate:
+    """Mean over seeds; Student's interval from three seeds on, none below and none around infinity.
+
+    The interval ends at 0 and at ``highest``, where the quantity does.
+    """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean()) if array.size else float("nan")
     if array.size < SEEDS_FOR_SPREAD or not np.isfinite(array).all():
         return Estimate(tuple(array.tolist()), mean)
     half = float(stdtrit(array.size - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / np.sqrt(array.size))
-    return Estimate(tuple(array.tolist()), mean, mean - half, mean + half)
+    return Estimate(tuple(array.tolist()), mean, max(mean - half, 0.0), min(mean + half, highest))
 
 
 @dataclass(frozen=True)

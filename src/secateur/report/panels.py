@@ -100,9 +100,9 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
         found = mark.estimate
         if found is None or not math.isfinite(found.mean):
             continue
-        if found.low is not None and found.high is not None:
+        if found.low is not None and found.high is not None and found.low < found.high:
             bars += [(mark.x, found.low), (mark.x, found.high), (mark.x, float("nan"))]
-        elif len(found.values) > 1:
+        elif len(set(found.values)) > 1:
             seeds += [(mark.x, value) for value in found.values]
     if bars:
         axes.plot(*zip(*bars, strict=True), color=style.colour, lw=0.9, alpha=0.7, zorder=3)
