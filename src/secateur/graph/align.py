@@ -1,5 +1,7 @@
 """Lays two tapes of one model side by side: which operation of the dense run is which of the pruned run."""
 
+from difflib import SequenceMatcher
+
 from secateur.graph.tape import Call, Tape
 
 # Operations that come and go with the memory layout of their input, and change no value.
@@ -19,17 +21,24 @@ def steps(tape: Tape) -> list[int]:
     return [place for place, call in enumerate(tape.calls) if call.name not in _COPIES]
 
 
-def plain(call: Call) -> str:
-    """The name of an operation, one name for all reshapes."""
-    return _SAME.get(call.name, call.name)
+def _key(call: Call) -> tuple[str, str]:
+    return _SAME.get(call.name, call.name), call.module
 
 
 def twins(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:
-    """Matching positions, and the first position of ``dense`` without a match (``None`` if all have one)."""
-    found: dict[int, int] = {}
-    theirs = steps(pruned)
-    for number, place in enumerate(steps(dense)):
-        if number >= len(theirs) or plain(pruned.calls[theirs[number]]) != plain(dense.calls[place]):
-            return found, place
-        found[place] = theirs[number]
-    return found, None
+    """Matching positions, and the step of ``dense`` where ``pruned`` ends too early (``None``: nowhere)."""
+    mine, theirs = steps(dense), steps(pruned)
+    keys, others = [_key(dense.calls[i]) for i in mine], [_key(pruned.calls[i]) for i in theirs]
+    common = next((n for n, (a, b) in enumerate(zip(keys, others, strict=False)) if a != b), None)
+    if common is None:
+        found = dict(zip(mine, theirs, strict=False))
+        return found, mine[len(theirs)] if len(theirs) < len(mine) else None
+    found = dict(zip(mine[:common], theirs[:common], strict=True))
+    last = common
+    # Devices differ in how they write constants into tensors: what follows must be found again.
+    matcher = SequenceMatcher(None, keys[common:], others[common:], autojunk=False)
+    for block in matcher.get_matching_blocks():
+        for number in range(block.size):
+            found[mine[common + block.a + number]] = theirs[common + block.b + number]
+            last = common + block.a + number + 1
+    return found, mine[last] if last < len(mine) else None

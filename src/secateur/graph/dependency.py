@@ -12,6 +12,7 @@ from secateur.graph.atoms import Atoms
 from secateur.graph.draw import draw as _draw
 from secateur.graph.groups import Frozen, Group, Tie
 from secateur.graph.labels import Marks
+from secateur.graph.learned import Learned
 from secateur.graph.tape import Tape
 
 
@@ -66,6 +67,13 @@ def fresh_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> Any
     return as_arguments(named)
 
 
+def move_inputs(inputs: Any, device: torch.device) -> Any:
+    """Inputs on another device."""
+    if isinstance(inputs, dict):
+        return {key: value.to(device) for key, value in inputs.items()}
+    return tuple(item.to(device) for item in inputs) if isinstance(inputs, tuple) else inputs.to(device)
+
+
 def as_arguments(named: dict[str, Tensor]) -> Any:
     """Named tensors back in the form the model is called with."""
     if set(named) == {""}:
@@ -92,6 +100,7 @@ class DependencyGraph:
     marks: dict[int, Marks] = field(repr=False)
     statistics: frozenset[int] = field(repr=False)
     atoms: Atoms = field(repr=False)
+    learned: Learned = field(repr=False, default_factory=Learned)
 
     def __getitem__(self, name: str) -> Group:
         return next(group for group in self.groups if group.name == name)

@@ -81,8 +81,8 @@ class Masks:
         return tuple(shape)
 
     def apply(self, number: int, tensor: Tensor) -> Tensor:
-        """Set removed positions to zero."""
-        if not tensor.is_floating_point():
+        """Set removed positions to zero; weights need not be, what they produce is masked."""
+        if not tensor.is_floating_point() or self.marks[number].weight:
             return tensor
         for factor in self.cut(number):
             kept = torch.from_numpy(self.of(factor)).to(tensor.device)

@@ -111,6 +111,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.stack: list[str] = [""]
+        self.pending: tuple[Any, ...] | None = None
         self._names = {module: name for name, module in model.named_modules()}
         self._leaves: dict[int, int] = {}
         self._storages: dict[int, int] = {}
@@ -159,7 +160,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         roots: dict[int, int] = {}
         refs = self._referenced(args, roots)
         named = {key: self._referenced(value, roots) for key, value in kwargs.items()}
+        self.pending = (func, refs, named, self.stack[-1])
         result = func(*args, **kwargs)
+        self.pending = None
         flat = result if isinstance(result, (list, tuple)) else (result,)
         outputs = tuple(self._result(out, roots) if isinstance(out, Tensor) else None for out in flat)
         call = Call(func, refs, named, outputs, self.stack[-1], source_line())

@@ -3,13 +3,13 @@
 from secateur.pruning.carry_out import PruneReport as PruneReport
 from secateur.pruning.carry_out import apply as apply
 from secateur.pruning.carry_out import prune as prune
+from secateur.pruning.planning import plan as plan
 from secateur.pruning.plans import Plan as Plan
 from secateur.pruning.saving import history as history
 from secateur.pruning.saving import load as load
 from secateur.pruning.saving import save as save
 from secateur.pruning.schedule import iterative as iterative
 from secateur.pruning.schedule import one_shot as one_shot
-from secateur.pruning.select import plan as plan
 
 __all__ = [
     "Plan",

@@ -1,6 +1,6 @@
 """Carrying plans out with proof: surgery that verifies itself, rolls back, and reports."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from secateur.errors import UserError
-from secateur.graph.dependency import DependencyGraph, fresh_inputs
+from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
 from secateur.graph.flops import macs as tape_macs
 from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import trace
+from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.plans import Plan
 from secateur.pruning.saving import remember
-from secateur.pruning.select import plan as make_plan
 from secateur.pruning.surgery import check_fits, operate
 from secateur.pruning.verify import Proof, verify
 
@@ -155,16 +155,7 @@ def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof)
 def _tape(model: nn.Module, graph: DependencyGraph) -> Tape:
     inputs = fresh_inputs(graph.inputs, torch.Generator().manual_seed(0))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    return record(model, moved(inputs, device))[0]
-
-
-def moved(inputs: Any, device: torch.device) -> Any:
-    """Example inputs on another device."""
-    if isinstance(inputs, Mapping):
-        return {key: value.to(device) for key, value in inputs.items()}
-    if isinstance(inputs, tuple):
-        return tuple(item.to(device) for item in inputs)
-    return inputs.to(device)
+    return record(model, move_inputs(inputs, device))[0]
 
 
 def _report(

@@ -68,9 +68,9 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
 
 
 def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
-    weight = model.get_parameter(member.tensor).detach().double().abs().cpu()
+    weight = model.get_parameter(member.tensor).detach().abs()
     others = [dim for dim in range(weight.ndim) if dim != member.dim]
-    per_index = weight.sum(dim=others) if others else weight
+    per_index = (weight.sum(dim=others, dtype=torch.float64) if others else weight.double()).cpu()
     scores = torch.zeros(size, dtype=torch.float64)
     scores.index_add_(0, torch.from_numpy(member.channels), per_index[torch.from_numpy(member.indices)])
     return scores

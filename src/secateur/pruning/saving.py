@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.dependency import fresh_inputs
+from secateur.graph.dependency import fresh_inputs, move_inputs
 from secateur.graph.tape import call_model, steady, tensors_in
 from secateur.pruning.plans import Plan
 from secateur.pruning.surgery import check_fits, named_tensors, operate
@@ -171,14 +171,8 @@ def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float]:
     inputs = fresh_inputs(plans[-1].inputs, torch.Generator().manual_seed(0))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with steady(model), torch.no_grad():
-        outputs = tensors_in(call_model(model, _on(inputs, device)))
+        outputs = tensors_in(call_model(model, move_inputs(inputs, device)))
     return [float(value) for value in outputs[0].flatten()[:16]]
-
-
-def _on(inputs: Any, device: torch.device) -> Any:
-    if isinstance(inputs, dict):
-        return {key: value.to(device) for key, value in inputs.items()}
-    return tuple(item.to(device) for item in inputs) if isinstance(inputs, tuple) else inputs.to(device)
 
 
 def _check_fingerprint(model: nn.Module, plans: tuple[Plan, ...], wanted: list[float], source: Path) -> None:

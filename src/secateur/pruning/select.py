@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -11,10 +12,9 @@ from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.groups import Group, Row
+from secateur.graph.groups import Group, Row, Tie
 from secateur.graph.tracing import shapes_of
-from secateur.pruning.plans import Cut, Plan, Slice
-from secateur.registry import CRITERIA
+from secateur.pruning.plans import Cut, Slice
 
 SCOPES = ("local",)
 
@@ -37,71 +37,6 @@ def check_sparsity(sparsity: Any) -> Fraction:
 def kept_count(channels: int | Fraction, sparsity: Fraction) -> int:
     """``max(1, floor(C (1 - s)))`` without rounding errors: 0.9 of 640 leaves 64."""
     return max(1, math.floor(channels * (1 - sparsity)))
-
-
-def plan(
-    graph: DependencyGraph,
-    *,
-    criterion: str = "l1",
-    sparsity: float = 0.5,
-    scope: str = "local",
-    keep: Sequence[str] = (),
-    seed: int = 0,
-    reduction: str = "mean",
-    dense_sizes: Mapping[str, int] | None = None,
-) -> Plan:
-    """Decide which channels go.
-
-    Args:
-        graph: from ``trace``.
-        criterion: a registered name (l1, random) or a function ``score(group, model, generator=,
-            reduction=)`` that returns one score per channel; the smallest go.
-        sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
-            max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
-        scope: ``local``: every group loses that fraction.
-        keep: names of modules, parameters or groups whose channels stay, inputs and outputs alike.
-        seed: of the random criterion; the same seed gives the same plan.
-        reduction: how the scores of the layers of one group are combined.
-        dense_sizes: channels of each group before earlier rounds, by name; ``sparsity`` then counts from
-            there.
-
-    Raises:
-        UserError: a bad sparsity, name or scope, a model that changed since the trace, or nothing that can
-        go.
-    """
-    fraction = check_sparsity(sparsity)
-    if scope not in SCOPES:
-        raise UserError(f"unknown scope '{scope}'", hint=f"known: {', '.join(SCOPES)}")
-    if shapes_of(graph.model) != leaf_shapes(graph):
-        raise UserError("the model has changed since it was traced", hint="trace it again")
-    score = criterion if callable(criterion) else CRITERIA.get(criterion)
-    protected = kept_groups(graph, keep)
-    counts = keep_counts(graph, fraction, protected, dense_sizes or {})
-    generator = torch.Generator().manual_seed(seed)
-    cuts = []
-    for group in graph.groups:
-        scores = scored(score, group, graph.model, generator, reduction)
-        if (cut := _cut(graph, group, scores, counts)) is not None:
-            cuts.append(cut)
-    notes = _notes(graph, fraction, protected, {cut.group for cut in cuts})
-    if fraction > 0 and not cuts:
-        raise UserError(
-            f"sparsity {sparsity} cannot remove a single channel from this model",
-            hint="; ".join(notes[:3]) or "see graph.explain() for what is frozen and why",
-        )
-    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
-    return Plan(
-        name,
-        float(sparsity),
-        scope,
-        seed,
-        shapes_of(graph.model),
-        graph.inputs,
-        tuple(cuts),
-        (),
-        tuple(notes),
-        graph,
-    )
 
 
 def leaf_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:
@@ -153,8 +88,18 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
     return protected
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for: a sparsity, protected groups, sizes before earlier rounds, and all scores."""
+
+    sparsity: Fraction
+    protected: set[int]
+    dense_sizes: Mapping[str, int]
+    scores: list[torch.Tensor]
+
+
 def keep_counts(
-    graph: DependencyGraph, sparsity: Fraction, protected: set[int], dense_sizes: Mapping[str, int]
+    graph: DependencyGraph, choice: Choice, blocked: set[int], ties: Sequence[Tie]
 ) -> dict[int, int]:
     """How many channels each cell keeps, raised where ties ask for equal counts."""
     sizes: dict[int, int] = {}
@@ -162,13 +107,14 @@ def keep_counts(
     for number, group in enumerate(graph.groups):
         for cell, size in zip(*np.unique(group.cells, return_counts=True), strict=True):
             sizes[int(cell)] = int(size)
-            dense = Fraction(int(size) * dense_sizes.get(group.name, group.size), group.size)
-            kept = min(int(size), kept_count(dense, sparsity))
-            counts[int(cell)] = int(size) if number in protected else kept
+            dense = Fraction(int(size) * choice.dense_sizes.get(group.name, group.size), group.size)
+            kept = min(int(size), kept_count(dense, choice.sparsity))
+            whole = number in choice.protected or number in blocked
+            counts[int(cell)] = int(size) if whole else kept
     changed = True
     while changed:
         changed = False
-        for tie in graph.ties:
+        for tie in ties:
             totals = [_total(row, counts) for row in tie.rows]
             target = max(totals)
             for row, total in zip(tie.rows, totals, strict=True):
@@ -199,7 +145,10 @@ def _raise(row: Row, missing: int, counts: dict[int, int], sizes: dict[int, int]
     return changed
 
 
-def _cut(graph: DependencyGraph, group: Group, scores: torch.Tensor, counts: dict[int, int]) -> Cut | None:
+def cut_group(
+    group: Group, scores: torch.Tensor, counts: Mapping[int, int], ties: Sequence[Tie]
+) -> Cut | None:
+    """What a group loses: in each cell the channels with the smallest scores, ``None`` if nothing."""
     removed = np.zeros(group.size, dtype=bool)
     for cell in np.unique(group.cells):
         inside = np.flatnonzero(group.cells == cell)
@@ -212,23 +161,24 @@ def _cut(graph: DependencyGraph, group: Group, scores: torch.Tensor, counts: dic
         gone = member.indices[removed[member.channels]]
         slices.append(Slice(member.tensor, member.dim, tuple(int(index) for index in np.sort(gone))))
     cells = set(group.cells.tolist())
-    ties = tuple(
+    tied = tuple(
         number
-        for number, tie in enumerate(graph.ties)
+        for number, tie in enumerate(ties)
         if any(cell in cells for row in tie.rows for cell, _ in row.cells)
     )
-    return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), ties)
+    return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), tied)
 
 
-def _notes(graph: DependencyGraph, sparsity: Fraction, protected: set[int], cut: set[str]) -> list[str]:
+def notes_of(graph: DependencyGraph, choice: Choice, cut: set[str]) -> tuple[str, ...]:
+    """In words: which groups stay whole, and why."""
     notes = []
     for number, group in enumerate(graph.groups):
-        if number in protected:
+        if number in choice.protected:
             notes.append(f"{group.name} stays because keep names it")
+        elif group.name in graph.learned.blocked:
+            notes.append(f"left whole: {group.name}: {graph.learned.blocked[group.name]}")
         elif group.size == 1:
             notes.append(f"{group.name} has a single channel and stays")
-        elif sparsity > 0 and group.name not in cut:
-            notes.append(
-                f"{group.name} keeps all {group.size} channels: each cell must keep one, or equal counts"
-            )
-    return notes
+        elif choice.sparsity > 0 and group.name not in cut:
+            notes.append(f"{group.name} keeps all {group.size} channels: one per cell, or equal counts")
+    return tuple(notes)

@@ -113,6 +113,8 @@ def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
             _set(undo, module, embedding_dim=module.weight.shape[1])
         elif isinstance(module, nn.PReLU):
             _set(undo, module, num_parameters=module.weight.shape[0])
+        elif isinstance(module, nn.MultiheadAttention):
+            _sync_attention(module, undo)
     modules = dict(model.named_modules())
     for repair in plan.repairs:
         undo.set(modules[repair.module], repair.attribute, repair.after)
@@ -134,6 +136,44 @@ def _sync_conv(module: nn.modules.conv._ConvNd, undo: Undo) -> None:
         if groups > 1 and groups == old_in:
             groups = first // (old_out // old_in)
         _set(undo, module, in_channels=second * groups, out_channels=first, groups=groups)
+
+
+def _sync_attention(module: nn.MultiheadAttention, undo: Undo) -> None:
+    packed = module.in_proj_weight
+    width = packed.shape[0] // 3 if packed is not None else module.q_proj_weight.shape[0]
+    key = packed.shape[1] if packed is not None else module.k_proj_weight.shape[1]
+    value = packed.shape[1] if packed is not None else module.v_proj_weight.shape[1]
+    _set(undo, module, embed_dim=width, kdim=key, vdim=value, head_dim=width // module.num_heads)
+
+
+def _hollow(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    empty = torch.empty(shape, dtype=tensor.dtype, device="meta")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+
+
+@contextmanager
+def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
+    """The model with cut parameters that have shapes and no contents; everything is put back on exit."""
+    undo = Undo()
+    named = named_tensors(model)
+    shapes = plan.shapes_after()
+    hollow = {id(tensor): _hollow(tensor, shapes[name]) for name, tensor in named.items()}
+    slots: list[tuple[dict[str, Any], str, Tensor]] = [
+        (table, name, tensor)
+        for module in model.modules()
+        for table in (module._parameters, module._buffers)
+        for name, tensor in table.items()
+        if tensor is not None
+    ]
+    try:
+        for table, name, tensor in slots:
+            table[name] = hollow[id(tensor)]
+        sync_attributes(model, plan, undo)
+        yield
+    finally:
+        undo.undo()
+        for table, name, tensor in slots:
+            table[name] = tensor
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.graph.align import steps, twins
+from secateur.graph.align import twins
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
 from secateur.graph.replay import Keep, Masks, WideRecorder, replay, widen
 from secateur.graph.tape import Call, Tape, record
@@ -85,19 +85,26 @@ def _wide(inputs: Any) -> Any:
 
 
 def perturbed(tensors: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Float64 copies with multiplicative and additive noise; what is nowhere negative stays so."""
+    """Float64 copies, each index of each dimension scaled at random; constant tensors get noise as well.
+
+    What is nowhere negative (variances) stays so, except where it is all zero.
+    """
     result = {}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             result[name] = tensor.detach()
             continue
         wide = tensor.detach().double()
-        factor = 0.5 + torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
-        noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
-        scale = float(wide.square().mean().sqrt()) if wide.numel() else 0.0
-        if scale == 0 or not bool((wide >= 0).all()):
-            noise = 2 * noise - 1
-        result[name] = wide * factor + noise * 0.2 * (scale if scale > 0 else 0.5)
+        if wide.numel() and bool((wide == wide.flatten()[0]).all()):
+            noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
+            zero = bool((wide == 0).all())
+            wide = 0.2 * noise - 0.1 if zero else wide * (0.6 + 0.8 * noise)
+        else:
+            wide = wide.clone() if wide.data_ptr() == tensor.data_ptr() else wide
+            for dim, size in enumerate(wide.shape[:2]):
+                scale = 0.5 + torch.rand(size, generator=generator, dtype=torch.float64).to(wide.device)
+                wide *= scale.reshape([-1 if place == dim else 1 for place in range(wide.ndim)])
+        result[name] = wide
     return result
 
 
@@ -221,8 +228,7 @@ def _square_sum(item: Any) -> float:
 
 def _crashed(partial: Tape, error: Exception, plan: Plan, graph: DependencyGraph) -> Proof:
     first = (str(error).strip().splitlines() or ["no message"])[0]
-    dense = steps(graph.tape)
-    place = dense[min(len(steps(partial)), len(dense) - 1)]
+    _, place = twins(graph.tape, partial)
     return _refused(place, f"fails after surgery: {type(error).__name__}: {first}", plan, graph, None)
 
 

@@ -79,7 +79,9 @@ def elementwise(tracer: Any, call: Any) -> Any:
     "zero",
 )
 def fill(tracer: Any, call: Any) -> Any:
-    """The same content everywhere: any size will do."""
+    """The same content everywhere: any size will do; filled in place, a tensor keeps its labels."""
+    if call.name in {"aten::fill_", "aten::zero_"}:
+        return tracer.of(call.bind()["self"])
     shape = tracer.shape(call.outputs[0])
     return Marks(shape, (), tuple(size > 1 for size in shape))
 

@@ -1,0 +1,140 @@
+"""What a model's code asks of widths beyond the labels: literal sizes in attributes, matching counts.
+
+A *spot* is a dimension of an argument or result of one recorded operation. Literals and matches are stated
+in spots, so that what one module of a class taught holds for its siblings, and for any later selection.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from secateur.graph.atoms import Axis, Reason
+from secateur.graph.groups import Group, Row, Tie
+from secateur.graph.labels import Factor, IntArray, Marks
+from secateur.graph.tape import Call, Tape
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Dimension ``dim`` of the ``slot``-th value (arguments first, then results) of call ``call``."""
+
+    call: int
+    slot: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class Literal:
+    """An attribute of a module that names a width: it scales with the size at ``spot``.
+
+    ``place`` is the index inside a tuple or list, ``None`` for a plain number; ``value`` is the dense
+    number.
+    """
+
+    module: str
+    attribute: str
+    place: int | None
+    value: int
+    spot: Spot
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two spots that must keep equally many."""
+
+    first: Spot
+    second: Spot
+
+
+@dataclass
+class Learned:
+    """What was found out about one graph so far; ``meta``: whether it runs on the meta device."""
+
+    literals: list[Literal] = field(default_factory=list)
+    matches: list[Match] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+    meta: bool | None = None
+
+
+def slots(call: Call) -> list[int]:
+    """The values of a call: arguments in order, then results."""
+    return [*call.refs(), *(number for number in call.outputs if number is not None)]
+
+
+def factor_at(tape: Tape, marks: dict[int, Marks], spot: Spot) -> Factor | None:
+    """The factor whose column is this dimension."""
+    values = slots(tape.calls[spot.call])
+    if spot.slot >= len(values):
+        return None
+    found = marks[values[spot.slot]]
+    return next((factor for factor in found.factors if factor.column == spot.dim), None)
+
+
+def cells_of(groups: tuple[Group, ...], axes: list[Axis], size: int) -> IntArray:
+    """The cell of each atom, -1 where it is frozen."""
+    starts = {(axis.tensor, axis.dim): axis.start for axis in axes}
+    cells = np.full(size, -1, dtype=np.int64)
+    for group in groups:
+        for member in group.members:
+            cells[starts[member.tensor, member.dim] + member.indices] = group.cells[member.channels]
+    return cells
+
+
+def row_at(factor: Factor, cells: IntArray) -> Row:
+    """The count along a factor's column, as fixed positions and cells."""
+    moved = np.moveaxis(factor.atoms, factor.column, -1)
+    atoms = moved.reshape(-1, moved.shape[-1])[0]
+    own = np.where(atoms >= 0, cells[atoms], -1)
+    found = {}
+    for cell in np.unique(own[own >= 0]):
+        inside = atoms[own == cell]
+        found[int(cell)] = max(1, int(inside.size // np.unique(inside).size))
+    return Row(int((own < 0).sum()), tuple(sorted(found.items())))
+
+
+def tie_of(tape: Tape, marks: dict[int, Marks], match: Match, cells: IntArray) -> Tie | None:
+    """The tie that a match means, if both spots carry channels."""
+    ends = [factor_at(tape, marks, spot) for spot in (match.first, match.second)]
+    if ends[0] is None or ends[1] is None:
+        return None
+    call = tape.calls[match.first.call]
+    reason = Reason("must have the same width", call.name.removeprefix("aten::"), call.module, call.source)
+    return Tie((row_at(ends[0], cells), row_at(ends[1], cells)), reason)
+
+
+def siblings(model: nn.Module, tape: Tape, spots: list[Spot], module: str) -> list[tuple[str, list[Spot]]]:
+    """The same spots in the other modules of the same class that did the same operations."""
+    modules = dict(model.named_modules())
+    kind = type(modules[module])
+    inside = _calls_inside(tape, module)
+    if module == "" or any(spot.call not in inside for spot in spots):
+        return []
+    order = {place: number for number, place in enumerate(inside)}
+    names = [tape.calls[place].name for place in inside]
+    found = []
+    for name, other in modules.items():
+        if name == module or type(other) is not kind:
+            continue
+        theirs = _calls_inside(tape, name)
+        if [tape.calls[place].name for place in theirs] == names:
+            moved = [Spot(theirs[order[spot.call]], spot.slot, spot.dim) for spot in spots]
+            found.append((name, moved))
+    return found
+
+
+def _calls_inside(tape: Tape, module: str) -> list[int]:
+    return [
+        place
+        for place, call in enumerate(tape.calls)
+        if call.module == module or call.module.startswith(f"{module}.")
+    ]
+
+
+def literal_value(module: nn.Module, literal: Literal) -> Any:
+    """The attribute as it is now, ``None`` if it is not there."""
+    held = module.__dict__.get(literal.attribute)
+    if literal.place is None:
+        return held
+    return held[literal.place] if isinstance(held, (tuple, list)) and literal.place < len(held) else None

@@ -1,0 +1,284 @@
+"""Makes a selection fit the model's own code: runs the shapes, and learns literal sizes and matching counts.
+
+The pruned model runs on the meta device. Where it stops, or gives another shape than the labels say, the
+operation says which sizes are at stake. Evidence decides: an attribute of the module that holds such a
+size, or two counts that were one number in the dense model, is believed only if the run gets further with
+it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.graph.align import steps, twins
+from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
+from secateur.graph.learned import Literal, Match, Spot, factor_at, literal_value, siblings, slots
+from secateur.graph.replay import Masks
+from secateur.graph.tape import Call, Recorder, Tape, record
+from secateur.pruning.plans import Plan, Repair
+from secateur.pruning.surgery import named_tensors, on_meta, operated
+from secateur.pruning.verify import guilty_groups, kept_atoms
+
+Draft = Callable[[], Plan]
+_TRIES = 60
+_ROUNDS = 400
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far the pruned shapes went: steps that agreed, and where it stopped (``None``: nowhere)."""
+
+    progress: int
+    place: int | None
+    why: str = ""
+
+
+def fitted(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
+    """The plan that ``draft`` makes once everything the model's code asks for is known.
+
+    ``draft`` is called again whenever something was learned. Groups for which nothing helps are blocked,
+    with the reason in ``graph.learned.blocked``.
+    """
+    plan = draft()
+    if not plan.cuts or not needs_shapes(graph, plan):
+        return plan
+    outcome = shape_run(model, plan, graph)
+    for _ in range(_ROUNDS):
+        if outcome.place is None or not plan.cuts:
+            break
+        better = _learn(model, graph, draft, plan, outcome)
+        if better is None:
+            call = graph.tape.calls[outcome.place]
+            for name in guilty_groups(plan, graph, call):
+                graph.learned.blocked[name] = describe(call, outcome.why)
+            plan = draft()
+            better = plan, shape_run(model, plan, graph) if plan.cuts else Outcome(0, None)
+        plan, outcome = better
+    return plan
+
+
+def describe(call: Call, why: str) -> str:
+    """Where and why, in words."""
+    place = f"{call.name.removeprefix('aten::')} in {call.module or 'the model'} ({call.source})"
+    return f"{place} {why}"
+
+
+def needs_shapes(graph: DependencyGraph, plan: Plan) -> bool:
+    """Whether sizes in the code can matter: a call with listed sizes gives cut channels."""
+    masks = masks_of(graph, plan)
+    for call in graph.tape.calls:
+        sized = any(isinstance(item, (list, tuple)) and _ints(item) for item in call.args[1:])
+        if sized and any(number is not None and masks.cut(number) for number in call.outputs):
+            return True
+    return False
+
+
+def _ints(items: Any) -> bool:
+    return bool(items) and all(isinstance(item, int) for item in items)
+
+
+def masks_of(graph: DependencyGraph, plan: Plan) -> Masks:
+    """Expected shapes under a plan."""
+    return Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, Tape(), {})
+
+
+def repairs_of(model: nn.Module, graph: DependencyGraph, masks: Masks) -> tuple[Repair, ...]:
+    """The attributes to set under a selection, from what was learned."""
+    modules = dict(model.named_modules())
+    values: dict[tuple[str, str], tuple[Any, Any]] = {}
+    for literal in graph.learned.literals:
+        number = slots(graph.tape.calls[literal.spot.call])[literal.spot.slot]
+        dense = graph.tape.values[number].shape[literal.spot.dim]
+        after = literal.value * masks.expected_shape(number)[literal.spot.dim] / dense
+        if after != int(after) or int(after) == literal.value:
+            continue
+        before = modules[literal.module].__dict__.get(literal.attribute)
+        old, new = values.get((literal.module, literal.attribute), (before, before))
+        if literal.place is None:
+            new = int(after)
+        elif isinstance(new, (tuple, list)):
+            new = type(new)(int(after) if place == literal.place else item for place, item in enumerate(new))
+        values[literal.module, literal.attribute] = (old, new)
+    return tuple(Repair(*key, before, after) for key, (before, after) in values.items())
+
+
+def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Outcome:
+    """Run the pruned model for its shapes: on the meta device if the model runs there at all."""
+    if graph.learned.meta is not False:
+        outcome = _run(model, plan, graph, meta=True)
+        if outcome.place is None or graph.learned.meta:
+            return outcome
+        real = _run(model, plan, graph, meta=False)
+        graph.learned.meta = real.place == outcome.place
+        return real
+    return _run(model, plan, graph, meta=False)
+
+
+def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) -> Outcome:
+    inputs = fresh_inputs(graph.inputs, torch.Generator().manual_seed(0))
+    device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
+    inputs = move_inputs(inputs, torch.device("meta") if meta else device)
+    dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
+    recorder: Recorder | None = None
+    why = ""
+    try:
+        with on_meta(model, plan) if meta else operated(model, plan, dense):
+            recorder = Recorder(model)
+            record(model, inputs, recorder)
+    except Exception as error:
+        # Whatever the user's code raises on the smaller shapes is the finding.
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        why = f"fails after surgery: {type(error).__name__}: {first}"
+    return _outcome(graph, plan, recorder.tape if recorder else Tape(), why)
+
+
+def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> Outcome:
+    masks = masks_of(graph, plan)
+    matched, odd = twins(graph.tape, tape)
+    progress = 0
+    for place, twin in matched.items():
+        outputs = zip(graph.tape.calls[place].outputs, tape.calls[twin].outputs, strict=False)
+        for mine, theirs in outputs:
+            if mine is None or theirs is None:
+                continue
+            if masks.expected_shape(mine) != tape.values[theirs].shape:
+                return Outcome(progress, place, "gives another shape than expected")
+        progress += 1
+    if why and odd is None:
+        odd = steps(graph.tape)[-1]
+    return Outcome(progress, odd, why or "is missing or another operation")
+
+
+def _learn(
+    model: nn.Module, graph: DependencyGraph, draft: Draft, plan: Plan, outcome: Outcome
+) -> tuple[Plan, Outcome] | None:
+    """Try what could be behind a failure, most likely first; keep the first that gets further."""
+    assert outcome.place is not None
+    known = graph.learned
+    for number, candidate in enumerate(_candidates(model, graph, plan, outcome.place)):
+        if number >= _TRIES:
+            break
+        state = list(known.literals), list(known.matches)
+        for more in (_with_siblings(model, graph, candidate), [candidate]):
+            known.literals, known.matches = list(state[0]), list(state[1])
+            _adopt(graph, more)
+            again = draft()
+            if not again.cuts:
+                continue
+            found = shape_run(model, again, graph)
+            if found.place is None or found.progress > outcome.progress:
+                return again, found
+        known.literals, known.matches = state
+    return None
+
+
+def _adopt(graph: DependencyGraph, found: list[Literal | Match]) -> None:
+    for item in found:
+        if isinstance(item, Match):
+            graph.learned.matches.append(item)
+        else:
+            key = (item.module, item.attribute, item.place)
+            kept = [old for old in graph.learned.literals if (old.module, old.attribute, old.place) != key]
+            graph.learned.literals = [*kept, item]
+
+
+def _with_siblings(model: nn.Module, graph: DependencyGraph, found: Literal | Match) -> list[Literal | Match]:
+    """The finding and what it means for the other modules of its class."""
+    modules = dict(model.named_modules())
+    result: list[Literal | Match] = [found]
+    if isinstance(found, Match):
+        owner = graph.tape.calls[found.second.call].module
+        for _, (first, second) in siblings(model, graph.tape, [found.first, found.second], owner):
+            result.append(Match(first, second))
+        return result
+    for name, (spot,) in siblings(model, graph.tape, [found.spot], found.module):
+        twin = Literal(name, found.attribute, found.place, found.value, spot)
+        value = literal_value(modules[name], twin)
+        if isinstance(value, int):
+            result.append(Literal(name, found.attribute, found.place, value, spot))
+    return result
+
+
+def _candidates(
+    model: nn.Module, graph: DependencyGraph, plan: Plan, place: int
+) -> Iterator[Literal | Match]:
+    masks = masks_of(graph, plan)
+    spots = _sizes_at_stake(graph, masks, place)
+    yield from _matches(graph, masks, place)
+    yield from _literals(model, graph, masks, place, spots)
+
+
+def _sizes_at_stake(graph: DependencyGraph, masks: Masks, place: int) -> list[tuple[Spot, int, int]]:
+    """Cut dimensions of the failing call and the next few: spot, dense size, size after surgery."""
+    found = []
+    for near in range(place, min(place + 4, len(graph.tape.calls))):
+        values = slots(graph.tape.calls[near])
+        for slot in reversed(range(len(values))):
+            dense = graph.tape.values[values[slot]].shape
+            after = masks.expected_shape(values[slot])
+            found += [
+                (Spot(near, slot, d), a, b)
+                for d, (a, b) in enumerate(zip(dense, after, strict=True))
+                if a != b
+            ]
+    return found
+
+
+def _matches(graph: DependencyGraph, masks: Masks, place: int) -> Iterator[Match]:
+    """Dimensions around the failure that were one number in the dense model and are two after surgery."""
+    around: list[tuple[Spot, int, int]] = []
+    for near in sorted(
+        range(max(place - 40, 0), min(place + 16, len(graph.tape.calls))), key=lambda n: abs(n - place)
+    ):
+        for slot, number in enumerate(slots(graph.tape.calls[near])):
+            dense, after = graph.tape.values[number].shape, masks.expected_shape(number)
+            for dim, (a, b) in enumerate(zip(dense, after, strict=True)):
+                if a != b and factor_at(graph.tape, graph.marks, Spot(near, slot, dim)) is not None:
+                    around.append((Spot(near, slot, dim), a, b))
+    seen: set[tuple[int, int, int]] = set()
+    for number, (second, dense, after) in enumerate(around):
+        for first, size, new in around[:number]:
+            key = (dense, *sorted((after, new)))
+            if size == dense and new != after and key not in seen:
+                seen.add(key)
+                yield Match(first, second)
+
+
+def _literals(
+    model: nn.Module, graph: DependencyGraph, masks: Masks, place: int, stake: list[tuple[Spot, int, int]]
+) -> Iterator[Literal]:
+    """Attributes of the module that ran, and of its owners, that hold a size at stake or a multiple of it."""
+    modules = dict(model.named_modules())
+    owners = _owners(graph.tape.calls[place].module)
+    for exact in (True, False):
+        for owner in owners:
+            for attribute, at, value in _numbers(modules[owner]):
+                for spot, dense, after in stake:
+                    fits = value == dense if exact else value != dense and _scales(value, dense, after)
+                    if fits:
+                        yield Literal(owner, attribute, at, value, spot)
+                        if exact:
+                            break
+
+
+def _owners(module: str) -> list[str]:
+    parts = module.split(".") if module else []
+    return [".".join(parts[:length]) for length in range(len(parts), -1, -1)]
+
+
+def _numbers(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
+    for name, value in module.__dict__.items():
+        if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+            yield name, None, value
+        elif isinstance(value, (tuple, list)):
+            for place, item in enumerate(value):
+                if isinstance(item, int) and not isinstance(item, bool) and item > 1:
+                    yield name, place, item
+
+
+def _scales(value: int, dense: int, after: int) -> bool:
+    related = value % dense == 0 or dense % value == 0
+    return related and (value * after) % dense == 0
