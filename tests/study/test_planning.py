@@ -1,9 +1,13 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from secateur.config import parse_study
-from secateur.errors import UserError
-from secateur.study import plan
-from toy.study import FACTS, SMALL, run_toy, small_plan
+from secateur.errors import ExitCode, UserError
+from secateur.study import plan, run_plan
+from secateur.study.cost import Speed
+from toy.study import EXECUTE, FACTS, SMALL, run_toy, small_plan
 
 
 def test_a_plan_counts_passes_of_what_is_left(tmp_path):
@@ -42,3 +46,16 @@ def test_study_json_says_what_the_report_needs():
     assert content["labels"] == {"robust": {"plain": False}}
     assert {"id", "stage", "parent", "axes", "role", "settings"} == set(content["cells"][0])
     assert content["config"]["attacks"]["ddn"]["steps"] == 10
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    probed = replace(small_plan(), speeds={"plain": Speed(1e-3, 1, 10_000_000)})
+    assert 80_000_000 < probed.disk_bytes < 400_000_000
+    assert small_plan().disk_bytes is None
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    with pytest.raises(UserError, match="MB left") as caught:
+        run_plan(probed, tmp_path / "a" / "run", execute=EXECUTE)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    assert run_plan(probed, tmp_path / "a" / "run", execute=EXECUTE).exit_code == 0

@@ -1,5 +1,7 @@
 """Several runners on one folder."""
 
+import functools
+import importlib
 import os
 import signal
 import subprocess
@@ -154,3 +156,33 @@ def test_damaged_and_failed_cells_are_not_taken_over(tmp_path, monkeypatch):
     taken = [cell for cell in new.cells if new.adopt(Store.open(tmp_path / "one"), cell)]
     assert len(taken) == 3
     assert dense not in taken
+
+
+FROZEN = """
+import functools, importlib, sys
+from toy.study import run_toy
+module = importlib.import_module("secateur.study.running")
+module.Leases = functools.partial(module.Leases, beat_seconds=0.05)
+sys.exit(run_toy(sys.argv[1], jobs=2).exit_code)
+"""
+
+
+def test_a_frozen_runner_is_overtaken_and_does_no_harm_when_it_wakes(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    frozen = subprocess.Popen(
+        [sys.executable, "-c", FROZEN, str(out)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TOY_SLEEP": "0.3"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not list(out.glob("leases/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    frozen.send_signal(signal.SIGSTOP)
+    module = importlib.import_module("secateur.study.running")
+    monkeypatch.setattr(module, "Leases", functools.partial(Leases, beat_seconds=0.05))
+    outcome = join(out, execute=EXECUTE)
+    assert outcome.exit_code == 0
+    frozen.send_signal(signal.SIGCONT)
+    assert frozen.wait(timeout=30) == 0
+    run_toy(tmp_path / "whole")
+    assert science(out) == science(tmp_path / "whole")

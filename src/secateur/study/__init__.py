@@ -13,9 +13,9 @@ from secateur.study.loop import Listener as Listener
 from secateur.study.planning import Plan as Plan
 from secateur.study.planning import plan as plan
 from secateur.study.planning import plan_of as plan_of
-from secateur.study.run import Outcome as Outcome
-from secateur.study.run import join as join
-from secateur.study.run import run_plan as run_plan
+from secateur.study.running import Outcome as Outcome
+from secateur.study.running import join as join
+from secateur.study.running import run_plan as run_plan
 from secateur.study.state import Status as Status
 from secateur.study.state import status as status
 

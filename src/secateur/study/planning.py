@@ -14,6 +14,9 @@ from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
 from secateur.study.facts import read_facts
 
+RECORD_BYTES = 8_000
+IMAGE_BYTES = 400  # what the record of an attack says about one image
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -65,6 +68,20 @@ class Plan:
         if not self.speeds and self.todo:
             return None
         return Clock(self.costs, self.speeds).remaining(self.todo, jobs)
+
+    @property
+    def disk_bytes(self) -> int | None:
+        """Estimated size of what is left to write, mostly weights; None without a probe."""
+        if not self.speeds and self.todo:
+            return None
+        return sum(self._size(cell) for cell in self.todo)
+
+    def _size(self, cell: Cell) -> int:
+        if cell.stage == "attack":
+            return RECORD_BYTES + IMAGE_BYTES * (cell.settings["images"] or self.facts.test)
+        # Weights in float32, and as much again while they are trained.
+        kept = self.speeds[cell.axes["model"]].parameters * self.costs[cell.id].share
+        return RECORD_BYTES + 2 * int(4 * kept)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``study.json``."""

@@ -12,7 +12,7 @@ from secateur.study.cells import Facts
 from secateur.study.cost import Speed
 
 SECONDS = 0.3
-BATCH = 64
+BATCH = 16
 
 
 def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:

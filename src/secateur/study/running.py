@@ -1,5 +1,6 @@
 """Carry out a plan in a run folder, alone or together with other runners on the same folder."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from secateur.engine import EXECUTE, Engine, Event
 from secateur.engine.local import LocalEngine
 from secateur.engine.perform import commit_failure
-from secateur.errors import ExitCode
+from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
 from secateur.study.board import make_board
 from secateur.study.cost import Clock
@@ -71,10 +72,12 @@ def run_plan(
         How it ended. Failed cells do not stop the others, a first SIGINT or SIGTERM does.
 
     Raises:
-        UserError: the folder belongs to another study, or the machine is in trouble (disk full).
+        UserError: the folder belongs to another study, or the machine is in trouble (disk full, or too small
+            for the estimate of a plan with a probe).
         SystemExit: a second signal.
     """
     started = time.perf_counter()
+    _refuse_small_disk(plan, Path(out))
     store = Store.create(out, plan.to_json())
     store.gc()
     notes = [*store.repair(), *_adopt(store, reuse)]
@@ -125,6 +128,18 @@ def _prepare(plan: Plan, store: Store, listener: Listener, jobs: int) -> Run:
         cell_id: record["self_hash"] for cell_id, record in records.items() if record["status"] == "failed"
     }
     return Run(store, board, clock, Leases(store.root), listener, jobs, failures)
+
+
+def _refuse_small_disk(plan: Plan, out: Path) -> None:
+    needed = plan.disk_bytes
+    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed is not None and free < needed:
+        raise UserError(
+            f"the study will write about {needed / 1e6:,.0f} MB, {existing} has {free / 1e6:,.0f} MB left",
+            hint="free some space, or choose another disk with --out",
+            code=ExitCode.ENVIRONMENT,
+        )
 
 
 def _adopt(store: Store, folders: Sequence[str | Path]) -> list[str]:
