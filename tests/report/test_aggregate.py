@@ -78,7 +78,7 @@ def test_pairing_by_position_is_caught(by_hand, monkeypatch):
     def by_position(attack, order, norm, samples):
         return np.where(attack.already_wrong, np.nan, attack.distances[norm])
 
-    monkeypatch.setattr(changing, "_on_images", by_position)
+    monkeypatch.setattr(changing, "on_images", by_position)
     with pytest.raises(AssertionError):
         check_that_images_are_paired_by_their_hash(by_hand)
 

@@ -71,9 +71,14 @@ def test_wilson_is_scipys(k, n):
 
 
 def test_three_seeds_get_students_interval():
-    estimate = over_seeds([1.0, 2.0, 4.0])
-    expected = stats.t.interval(0.95, 2, loc=7 / 3, scale=stats.sem([1.0, 2.0, 4.0]))
-    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((7 / 3, *expected))
+    estimate = over_seeds([11.0, 12.0, 14.0])
+    expected = stats.t.interval(0.95, 2, loc=37 / 3, scale=stats.sem([11.0, 12.0, 14.0]))
+    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((37 / 3, *expected))
+
+
+def test_an_interval_ends_where_the_quantity_does():
+    estimate = over_seeds([0.01, 0.5, 0.99], highest=1.0)
+    assert (estimate.low, estimate.high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0]])

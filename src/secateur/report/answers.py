@@ -82,7 +82,7 @@ def headlines(found: list[Answer]) -> Iterator[Headline]:
         parts = [f"{_shares(answer)} against {answer.attack}" for answer in these]
         sentence = f"at {setting} keeps {_listed(parts)}."
         controls = [
-            f"{percent(a.control.share)}{' (unreliable)' if a.control.grade == 'C' else ''} against {a.attack}"
+            f"{percent(a.control.share)}{_doubt(a.control)} against {a.attack}"
             for a in these
             if a.control and a.control.share is not None
         ]
@@ -95,9 +95,12 @@ def _shares(answer: Answer) -> str:
     said = []
     for line in answer.lines:
         share = "an unknown share" if line.share is None else percent(line.share)
-        doubt = ", unreliable" if line.grade == "C" else ""
-        said.append(f"{share} ({line.criterion}{doubt})")
+        said.append(f"{share} ({line.criterion}){_doubt(line)}")
     return _listed(said)
+
+
+def _doubt(line: Line) -> str:
+    return " (unreliable)" if line.grade == "C" else ""
 
 
 def _listed(parts: list[str]) -> str:

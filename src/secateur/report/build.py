@@ -1,5 +1,7 @@
 """Writes a report: the one place that knows which files it consists of."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from secateur.errors import ExitCode, UserError
 from secateur.report import tables
 from secateur.report.aggregate import Grid, Place, aggregate
 from secateur.report.changes import Change, changes
+from secateur.report.comparison import Comparison
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.load import load
 from secateur.report.overview import overview_table
@@ -40,19 +43,13 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
     target = Path(out) if out is not None else folder / "report"
     grid = aggregate(load(folder))
     change = changes(grid)
-    try:
+    with _writing(target):
         for name in ("figures", "tables"):
-            (target / name).mkdir(parents=True, exist_ok=True)
+            (target / name).mkdir(exist_ok=True)
         written = _write_tables(grid, change, target / "tables")
         page, figures = _write_figures(grid, change, target / "figures", run_folder=folder.name)
         index = target / "index.html"
-        index.write_text(page, encoding="utf-8")
-    except OSError as problem:
-        raise UserError(
-            f"the report cannot be written to '{target}': {problem.strerror or problem}",
-            hint="check its permissions and the free space",
-            code=ExitCode.ENVIRONMENT,
-        ) from problem
+        index.write_text(page, encoding="utf-8", newline="\n")
     return ReportPaths(index, tuple(figures), tuple(written), overview_table(grid, change))
 
 
@@ -60,6 +57,41 @@ def terminal_table(folder: Path | str) -> Table:
     """The results of a run folder in few columns: one row per network, one column per attack."""
     grid = aggregate(load(Path(folder)))
     return overview_table(grid, changes(grid))
+
+
+def write_comparison(comparison: Comparison, folder: Path | str) -> tuple[Path, ...]:
+    """Write a comparison as ``comparison.html``, ``.csv``, ``.md`` and ``.tex`` into ``folder``.
+
+    Raises:
+        UserError: ``folder`` cannot be written.
+    """
+    from secateur.report import page
+
+    table = comparison.table
+    texts = {
+        "comparison.html": page.render_comparison(comparison),
+        "comparison.csv": to_csv(table),
+        "comparison.md": to_markdown(table),
+        "comparison.tex": to_latex(table),
+    }
+    with _writing(Path(folder)) as target:
+        for name, text in texts.items():
+            (target / name).write_text(text, encoding="utf-8", newline="\n")
+    return tuple(Path(folder) / name for name in texts)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[Path]:
+    """Make the folder; whatever keeps it from being written is the user's to mend."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        yield target
+    except OSError as problem:
+        raise UserError(
+            f"the report cannot be written to '{target}': {problem.strerror or problem}",
+            hint="check its permissions and the free space",
+            code=ExitCode.ENVIRONMENT,
+        ) from problem
 
 
 def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list[Path]:

@@ -65,23 +65,29 @@ def compare_attacks(
     pairs: Sequence[tuple[Attack, Attack]], *, norm: str, samples: Samples = "correct"
 ) -> Paired | None:
     """Compare pairs of attacks (before, after) on the images whose hashes they share; None without any."""
-    if not pairs:
+    order = shared_images(pairs)
+    if not order:
         return None
+    return paired(
+        [on_images(before, order, norm, samples) for before, _ in pairs],
+        [on_images(after, order, norm, samples) for _, after in pairs],
+    )
+
+
+def shared_images(pairs: Sequence[tuple[Attack, Attack]]) -> list[str]:
+    """Hashes of the images that every attack of the pairs saw, in the order of the first."""
+    if not pairs:
+        return []
     common = set(pairs[0][0].hashes)
     for pair in pairs:
         for attack in pair:
             if attack.hashes is not pairs[0][0].hashes:
                 common &= set(attack.hashes)
-    if not common:
-        return None
-    order = [image for image in dict.fromkeys(pairs[0][0].hashes) if image in common]
-    return paired(
-        [_on_images(before, order, norm, samples) for before, _ in pairs],
-        [_on_images(after, order, norm, samples) for _, after in pairs],
-    )
+    return [image for image in dict.fromkeys(pairs[0][0].hashes) if image in common]
 
 
-def _on_images(attack: Attack, order: list[str], norm: str, samples: Samples) -> Floats:
+def on_images(attack: Attack, order: list[str], norm: str, samples: Samples) -> Floats:
+    """Distances of the named images; nan where they do not count as ``samples``."""
     values = attack.distances[norm].copy()
     if samples == "correct":
         values[attack.already_wrong] = np.nan

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from secateur.report.aggregate import Grid, Place, tuned_arms
 from secateur.report.answers import answers, headlines, tiles
 from secateur.report.changes import Change
+from secateur.report.comparison import Comparison
 from secateur.report.rows import Axes
 from secateur.report.tables import Table, Value, written
 from secateur.report.words import arm_label, attack_label, percent
@@ -48,14 +50,7 @@ def render(
     grid: Grid, change: dict[Place, Change], pictures: Sequence[Picture], summary: Table, *, run_folder: str
 ) -> str:
     """The page. Every text of the study is escaped, and the policy forbids whatever could load or run."""
-    environment = Environment(
-        loader=PackageLoader("secateur.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = percent
+    environment = _environment()
     script = _template_file("table.js")
     answered = list(answers(grid, change))
     table = summary.pick("summary", summary.title, COLUMNS)
@@ -63,7 +58,6 @@ def render(
         policy=_policy(script),
         css=_template_file("report.css"),
         script=script,
-        share=environment.get_template("share.html.j2").module.share,  # type: ignore[attr-defined]
         study=grid.study,
         counts=_counts(grid),
         headlines=list(headlines(answered)),
@@ -85,6 +79,46 @@ def render(
         run_folder=run_folder,
         config=yaml.safe_dump(dict(grid.study.config), sort_keys=False, allow_unicode=True),
     )
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """The comparison of two studies as a page, under the same policy."""
+    script, table = _template_file("table.js"), comparison.table
+    return (
+        _environment()
+        .get_template("comparison.html.j2")
+        .render(
+            policy=_policy(script),
+            css=_template_file("report.css"),
+            script=script,
+            comparison=comparison,
+            table=table,
+            rows=[_row(table, values) for values in table.values],
+            verdicts=Counter(each.verdict for each in comparison.differences),
+            only=[
+                (study, [_place_words(place) for place in places])
+                for study, places in (
+                    (comparison.first, comparison.only_first),
+                    (comparison.second, comparison.only_second),
+                )
+                if places
+            ],
+            version=version("secateur"),
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("secateur.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["percent"] = percent
+    return environment
 
 
 def _template_file(name: str) -> str:
