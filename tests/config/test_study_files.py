@@ -41,7 +41,7 @@ data: digit
 sparsty: [0.1]
 models:
   plain: {arch: os.system, recipe: {epochs: "3", learning_rte: 1e-3}}
-criteria: [l3]
+criteria: [randon]
 sparsities: [0.1, 0.1]
 seeds: [0.5, -1]
 finetune:
@@ -56,7 +56,7 @@ controls: {dense: 1}
         "study.yaml:2: data.spec: there is no dataset 'digit' -> did you mean 'digits'?",
         "study.yaml:3: sparsty: is no setting -> did you mean 'sparsities'?",
         *complaints(text)[3:6],
-        "study.yaml:6: criteria.0: there is no criterion 'l3' -> did you mean 'l1'?",
+        "study.yaml:6: criteria.0: there is no criterion 'randon' -> did you mean 'random'?",
         "study.yaml:7: sparsities: 0.1 is listed twice",
         "study.yaml:8: seeds.0: must be a whole number (got 0.5)",
         "study.yaml:8: seeds.1: should be greater than or equal to 0 (got -1)",
@@ -97,7 +97,7 @@ controls: {dense: 1}
             "attacks: {ddn: {gamma: {a: 1}}}",
             "attacks.ddn: gamma must be a number, a word, a boolean or a list",
         ),
-        ("attacks: {deepfool: {}}", "attacks.deepfool.attack: there is no attack 'deepfool'"),
+        ("attacks: {zzz: {}}", "attacks.zzz.attack: there is no attack 'zzz'"),
         ("pruning: {scope: lokal}", "pruning.scope: "),
         ("finetune: {a: {epochs: -1}}", "finetune.a.epochs: should be greater than or equal to 0 (got -1)"),
         (
