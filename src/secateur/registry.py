@@ -113,6 +113,21 @@ CRITERIA.register(
 CRITERIA.register(
     "lamp", "secateur.pruning.criteria_weights:lamp", "share of the layer's larger channels (Lee et al. 2021)"
 )
+CRITERIA.register(
+    "taylor",
+    "secateur.pruning.criteria_data:taylor",
+    "first-order change of the loss (Molchanov et al. 2019)",
+    needs_batch=True,
+)
+CRITERIA.register(
+    "hessian",
+    "secateur.pruning.criteria_data:hessian",
+    "second-order change of the loss, diagonal (LeCun et al. 1990)",
+    needs_batch=True,
+)
+CRITERIA.register(
+    "activation", "secateur.pruning.criteria_data:activation", "mean activation over images", needs_batch=True
+)
 
 ATTACKS.register(
     "ddn",

@@ -6,17 +6,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from secateur import data, evaluate, measure, models, pruning
 from secateur.config import Cell, Study, derive_seed, recipe_from
 from secateur.data import Dataset, Splits, load_splits, subset
 from secateur.errors import UserError
 from secateur.graph import trace
+from secateur.registry import CRITERIA
 from secateur.store import Parts, Store
 from secateur.train import Checkpoints, History, train
 
 Tick = Callable[[int, int], None]
+
+# How many training images a criterion looks at.
+EVIDENCE = 256
 
 
 def execute(study: Study, cell: Cell, store: Store, *, on_progress: Tick | None = None) -> Parts:
@@ -87,6 +91,7 @@ def _prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         scope=settings["scope"],
         keep=settings["keep"],
         seed=cell.seed,
+        batch=_evidence(settings["criterion"], splits.train, cell),
     )
     report = pruning.apply(model, plan, example_inputs=example)
     science = {
@@ -213,6 +218,14 @@ def _parent(cell: Cell) -> str:
             f"the cell {cell.label} has no parent", hint="the run folder is damaged: plan it again"
         )
     return cell.parent
+
+
+def _evidence(criterion: str, train: Dataset, cell: Cell) -> tuple[Tensor, Tensor] | None:
+    """Training images for the criteria that look at data: stratified, drawn from the cell's seed."""
+    if not CRITERIA.entry(criterion).facts.get("needs_batch"):
+        return None
+    images = subset(train, min(train.n, EVIDENCE), generator=_generator(derive_seed(cell.seed, "evidence")))
+    return images.x, images.y
 
 
 def _dense_ancestor(cell: Cell, store: Store) -> str:

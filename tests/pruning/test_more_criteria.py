@@ -246,6 +246,18 @@ def test_evidence_does_not_depend_on_the_batch_size(case):
         assert torch.allclose(case.evidence.activations[name], found, rtol=1e-5), name
 
 
+@pytest.mark.parametrize("criterion", ["taylor", "hessian", "activation"])
+def test_a_criterion_on_data_asks_for_images_and_gets_them(case, criterion):
+    with pytest.raises(UserError, match=rf"the criterion {criterion} looks at images .*batch="):
+        secateur.plan(case.graph, criterion=criterion)
+    with pytest.raises(UserError, match="not 12 and 3"):
+        secateur.plan(case.graph, criterion=criterion, batch=(case.x, case.y[:3]))
+    plan = secateur.plan(case.graph, criterion=criterion, batch=(case.x, case.y))
+    assert plan.criterion == criterion
+    report = secateur.apply(case.model, plan)
+    assert report.max_error < 1e-10
+
+
 def test_bn_scale_says_where_there_is_no_normalisation():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
     graph = secateur.trace(model, torch.rand(2, 1, 4, 4))
@@ -253,12 +265,22 @@ def test_bn_scale_says_where_there_is_no_normalisation():
         secateur.plan(graph, criterion="bn_scale")
 
 
+def test_a_function_of_ones_own_gets_evidence_if_it_asks(case):
+    def largest_gradient(group, model, *, generator, reduction, evidence):
+        member = next(member for member in group.members if member.role == "out")
+        gradient = evidence.gradients[member.tensor].abs().flatten(1).amax(1)
+        return gradient.double()
+
+    plan = secateur.plan(case.graph, criterion=largest_gradient, batch=(case.x, case.y))
+    assert plan.criterion == "largest_gradient"
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in CRITERIA.entries()])
 def test_every_registered_criterion_prunes_a_residual_network_with_proof(name):
     model = secateur.models.build("resnet-tiny", widths=(6, 8))
     secateur.models.initialise(model, seeded())
-    x = torch.rand(8, 1, 8, 8, generator=seeded())
-    report = secateur.prune(model, x[:2], criterion=name, sparsity=0.5)
+    x, y = torch.rand(8, 1, 8, 8, generator=seeded()), torch.arange(8)
+    report = secateur.prune(model, x[:2], criterion=name, sparsity=0.5, batch=(x, y))
     assert report.max_error < 1e-10
     assert report.sparsity_achieved == pytest.approx(0.5)
 

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
@@ -100,12 +100,20 @@ def prune(
     keep: Sequence[str] = (),
     seed: int = 0,
     reduction: str = "mean",
+    batch: tuple[Tensor, Tensor] | None = None,
     verify: bool = True,
 ) -> PruneReport:
     """Trace, plan and apply in one call; see ``trace``, ``plan`` and ``apply`` for the arguments."""
     graph = trace(model, example_inputs)
     chosen = make_plan(
-        graph, criterion=criterion, sparsity=sparsity, scope=scope, keep=keep, seed=seed, reduction=reduction
+        graph,
+        criterion=criterion,
+        sparsity=sparsity,
+        scope=scope,
+        keep=keep,
+        seed=seed,
+        reduction=reduction,
+        batch=batch,
     )
     return apply(model, chosen, verify=verify)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from inspect import signature
 
 import torch
 
@@ -9,6 +11,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.learned import cells_of, tie_of
 from secateur.graph.tracing import shapes_of
+from secateur.pruning.evidence import Evidence
 from secateur.pruning.fit import fitted, masks_of, repairs_of
 from secateur.pruning.plans import Plan
 from secateur.pruning.select import (
@@ -35,13 +38,15 @@ def plan(
     seed: int = 0,
     reduction: str = "mean",
     dense_sizes: Mapping[str, int] | None = None,
+    batch: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> Plan:
     """Decide which channels go.
 
     Args:
         graph: from ``trace``.
-        criterion: a registered name (l1, random) or a function ``score(group, model, generator=,
-            reduction=)`` that returns one score per channel; the smallest go.
+        criterion: a registered name (l1, random, ...) or a function ``score(group, model, generator=,
+            reduction=)`` that returns one score per channel; the smallest go. A function with a parameter
+            ``evidence`` gets what the images of ``batch`` say (see ``pruning.evidence.Evidence``).
         sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
             max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
         scope: ``local``: every group loses that fraction.
@@ -50,6 +55,7 @@ def plan(
         reduction: how the scores of the layers of one group are combined.
         dense_sizes: channels of each group before earlier rounds, by name; ``sparsity`` then counts from
             there.
+        batch: images and labels for the criteria that look at data (taylor, hessian, activation).
 
     Raises:
         UserError: a bad sparsity, name or scope, a model that changed since the trace, or nothing that can
@@ -61,6 +67,8 @@ def plan(
     if shapes_of(graph.model) != leaf_shapes(graph):
         raise UserError("the model has changed since it was traced", hint="trace it again")
     score = criterion if callable(criterion) else CRITERIA.get(criterion)
+    if batch is not None and "evidence" in signature(score).parameters:
+        score = partial(score, evidence=Evidence(graph.model, *batch))
     generator = torch.Generator().manual_seed(seed)
     protected = kept_groups(graph, keep)
     scores = [scored(score, group, graph.model, generator, reduction) for group in graph.groups]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph import trace
@@ -25,6 +25,7 @@ def one_shot(
     criterion: str = "l1",
     keep: Sequence[str] = (),
     seed: int = 0,
+    batch: tuple[Tensor, Tensor] | None = None,
 ) -> list[PruneReport]:
     """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``prune`` for the arguments."""
     return iterative(
@@ -36,6 +37,7 @@ def one_shot(
         criterion=criterion,
         keep=keep,
         seed=seed,
+        batch=batch,
     )
 
 
@@ -50,6 +52,7 @@ def iterative(
     criterion: str = "l1",
     keep: Sequence[str] = (),
     seed: int = 0,
+    batch: tuple[Tensor, Tensor] | None = None,
 ) -> list[PruneReport]:
     """Prune and retrain in rounds, so that ``sparsity`` of the original channels is gone after the last.
 
@@ -64,6 +67,7 @@ def iterative(
         criterion: how channels are scored in each round, on the retrained weights.
         keep: names whose channels stay.
         seed: round r uses ``seed + r``.
+        batch: images and labels for criteria that look at data.
 
     Returns:
         One report per round.
@@ -83,6 +87,7 @@ def iterative(
             sparsity=target,
             keep=keep,
             seed=seed + number,
+            batch=batch,
             dense_sizes=dense_sizes,
         )
         reports.append(apply(model, chosen))
