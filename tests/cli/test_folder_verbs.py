@@ -3,9 +3,10 @@ import sys
 
 import pytest
 
+from secateur.config import parse_study
 from secateur.store import Store
-from secateur.study import join
-from toy.study import EXECUTE, run_toy, small_plan
+from secateur.study import join, plan, run_plan
+from toy.study import EXECUTE, SMALL, run_toy, small_plan
 
 
 def test_status_counts_the_cells_of_every_stage(secateur, tmp_path, monkeypatch):
@@ -32,7 +33,7 @@ def test_a_folder_that_holds_no_run_is_a_mistake_in_one_sentence(secateur, tmp_p
 
 
 def test_a_worker_finds_nothing_to_do_in_a_finished_run(secateur, tmp_path):
-    run_toy(tmp_path / "run")
+    run_plan(plan(parse_study(SMALL)), tmp_path / "run", execute=EXECUTE)
     said = secateur("worker", tmp_path / "run", "--progress", "plain")
     assert said.code == 0
     assert "8 of 8 cells are done" in said.err
@@ -44,7 +45,7 @@ def test_a_worker_passes_its_options_on_and_reports_failures(secateur, tmp_path,
 
     def with_toys(folder, **options):
         asked.update(options)
-        return join(folder, execute=EXECUTE, **options)
+        return join(folder, execute=EXECUTE, check_files=False, **options)
 
     monkeypatch.setattr("secateur.study.join", with_toys)
     monkeypatch.setenv("TOY_FAIL", "tune")

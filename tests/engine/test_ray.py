@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from secateur.engine.ray import RayEngine, refuse_open_head
+from secateur.engine.ray import PREPARE, RayEngine, refuse_open_head
 from secateur.errors import ExitCode, UserError
 from secateur.store import Store
 from secateur.study import run_plan
@@ -55,10 +55,12 @@ def cluster():
 
 @pytest.fixture
 def run(cluster, tmp_path):
-    def run(name="run", *, on_event=None, text=SMALL):
+    def run(name="run", *, on_event=None, text=SMALL, prepare=None):
         plan = small_plan(text)
         store = Store.create(tmp_path / name, plan.to_json())
-        engine = RayEngine(store.root, execute=EXECUTE, address=cluster.address, trusted=True)
+        engine = RayEngine(
+            store.root, execute=EXECUTE, address=cluster.address, trusted=True, prepare=prepare
+        )
         return run_plan(plan, store.root, engine=engine, on_event=on_event)
 
     return run
@@ -133,3 +135,11 @@ def test_a_signal_stops_a_ray_run_and_it_can_go_on(run, tmp_path):
     assert outcome.exit_code == 143
     assert 1 <= outcome.ok < 8
     assert run().exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_machine_with_other_data_pauses_the_study_instead_of_failing_its_cells(run, tmp_path):
+    with pytest.raises(UserError, match="the data on this machine are not those") as caught:
+        run(prepare=PREPARE)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert not science(tmp_path / "run")

@@ -5,7 +5,7 @@ import pytest
 
 from secateur.errors import ExitCode, UserError
 from secateur.store import Store
-from secateur.store.claim import differences
+from secateur.store.claim import differences, sealed_study
 from secateur.study import cells as cells_module
 from toy.study import SMALL, small_plan
 
@@ -99,6 +99,33 @@ def test_a_folder_without_a_study_is_no_run_folder(tmp_path):
 def test_a_damaged_study_file_is_refused(tmp_path, text):
     Store.create(tmp_path / "run", study())
     (tmp_path / "run" / "study.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged"):
+        Store.open(tmp_path / "run")
+
+
+def drop_the_name(study):
+    del study["name"]
+
+
+def send_a_cell_outside(study):
+    study["cells"][0]["id"] = "../../../etc"
+
+
+def take_a_cell_apart(study):
+    study["cells"][0] = {"id": study["cells"][0]["id"]}
+
+
+def lose_the_cells(study):
+    study["cells"] = {}
+
+
+@pytest.mark.parametrize("change", [drop_the_name, send_a_cell_outside, take_a_cell_apart, lose_the_cells])
+def test_a_forged_study_file_is_refused_although_its_seal_is_right(tmp_path, change):
+    Store.create(tmp_path / "run", study())
+    path = tmp_path / "run" / "study.json"
+    forged = json.loads(path.read_text())
+    change(forged)
+    path.write_text(json.dumps(sealed_study(forged)))
     with pytest.raises(UserError, match="is damaged"):
         Store.open(tmp_path / "run")
 

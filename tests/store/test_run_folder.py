@@ -10,6 +10,7 @@ import pytest
 from secateur.errors import ExitCode, UserError
 from secateur.store import Store, faults, files
 from secateur.store.files import append_line, read_lines, readable_json, write_durably, writer_mark
+from secateur.store.records import sealed
 from toy.study import small_plan
 
 STUDY = small_plan().to_json()
@@ -141,6 +142,17 @@ def test_a_record_of_another_cell_is_damage(store):
     target.mkdir(parents=True)
     (target / "record.json").write_bytes(place(store).read_bytes())
     assert f"belongs to cell {CELL.id}" in store.damage(other.id)
+
+
+def test_a_forged_record_cannot_name_files_elsewhere(store):
+    store.commit(CELL.id, record(), {"a.bin": b"1"})
+    forged = json.loads(place(store).read_text())
+    forged["artefacts"] = {"../../../../etc/passwd": forged["artefacts"]["a.bin"]}
+    place(store).write_text(json.dumps(sealed(forged)))
+    fresh = Store.open(store.root)
+    assert "outside its folder" in fresh.damage(CELL.id)
+    with pytest.raises(UserError, match="no artefact"):
+        fresh.artefact(CELL.id, "../../../../etc/passwd")
 
 
 def test_a_damaged_artefact_is_never_handed_out(store):

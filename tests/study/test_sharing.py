@@ -37,7 +37,9 @@ def test_two_runners_share_the_work_and_do_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "0.02")
     out = tmp_path / "run"
     Store.create(out, small_plan(MANY).to_json())
-    outcomes = together(lambda: run_toy(out, text=MANY), lambda: join(out, execute=EXECUTE))
+    outcomes = together(
+        lambda: run_toy(out, text=MANY), lambda: join(out, execute=EXECUTE, check_files=False)
+    )
     assert [outcome.exit_code for outcome in outcomes] == [0, 0]
     assert [outcome.ok for outcome in outcomes] == [24, 24]
     counts = Counter((tmp_path / "trace").read_text().split())
@@ -72,7 +74,7 @@ def test_the_cells_of_a_killed_runner_are_taken_over(tmp_path, monkeypatch):
     while not list(out.glob("leases/*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     outcomes = []
-    helper = threading.Thread(target=lambda: outcomes.append(join(out, execute=EXECUTE)))
+    helper = threading.Thread(target=lambda: outcomes.append(join(out, execute=EXECUTE, check_files=False)))
     helper.start()
     time.sleep(0.5)
     assert not outcomes
@@ -99,10 +101,10 @@ def test_a_worker_lets_earlier_failures_stand_unless_told_otherwise(tmp_path, mo
     run_toy(out)
     monkeypatch.delenv("TOY_FAIL")
     monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
-    outcome = join(out, execute=EXECUTE)
+    outcome = join(out, execute=EXECUTE, check_files=False)
     assert (outcome.exit_code, len(outcome.failed)) == (ExitCode.CELLS_FAILED, 4)
     assert not (tmp_path / "trace").exists()
-    assert join(out, execute=EXECUTE, retry_failed=True).exit_code == 0
+    assert join(out, execute=EXECUTE, check_files=False, retry_failed=True).exit_code == 0
 
 
 def test_a_worker_needs_a_run_folder(tmp_path):
@@ -116,15 +118,36 @@ def test_a_worker_of_another_version_is_refused_before_it_works(tmp_path, monkey
     before = (out / "study.json").read_bytes()
     monkeypatch.setattr(cells_module, "SCIENCE", {**cells_module.SCIENCE, "tune": 2})
     with pytest.raises(UserError, match="planned by another version") as caught:
-        join(out, execute=EXECUTE)
+        join(out, execute=EXECUTE, check_files=False)
     assert caught.value.code == ExitCode.FOREIGN_FOLDER
     assert (out / "study.json").read_bytes() == before
+
+
+def test_a_worker_with_other_data_is_refused_before_it_works(tmp_path):
+    Store.create(tmp_path / "run", small_plan().to_json())  # of the toy's data, which no machine has
+    with pytest.raises(UserError, match="the data on this machine are not those") as caught:
+        join(tmp_path / "run", execute=EXECUTE)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert not science(tmp_path / "run")
+
+
+def test_a_worker_without_the_data_is_refused_before_it_works(tmp_path):
+    absent = small_plan(overrides=[f"data=idx:{tmp_path / 'absent'}"])
+    Store.create(tmp_path / "run", absent.to_json())
+    with pytest.raises(UserError, match="absent") as caught:
+        join(tmp_path / "run", execute=EXECUTE)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+
+
+def test_a_worker_with_the_same_data_is_welcome(tmp_path):
+    Store.create(tmp_path / "run", plan(parse_study(SMALL)).to_json())
+    assert join(tmp_path / "run", execute=EXECUTE).exit_code == 0
 
 
 def test_a_limited_study_stays_limited_for_its_workers(tmp_path):
     out = tmp_path / "run"
     Store.create(out, plan(parse_study(SMALL), facts=FACTS, limit=5).to_json())
-    outcome = join(out, execute=EXECUTE)
+    outcome = join(out, execute=EXECUTE, check_files=False)
     assert outcome.ok == 8
     assert outcome.store.study["limited"] == 5
 
@@ -180,7 +203,7 @@ def test_a_frozen_runner_is_overtaken_and_does_no_harm_when_it_wakes(tmp_path, m
     frozen.send_signal(signal.SIGSTOP)
     module = importlib.import_module("secateur.study.running")
     monkeypatch.setattr(module, "Leases", functools.partial(Leases, beat_seconds=0.05))
-    outcome = join(out, execute=EXECUTE)
+    outcome = join(out, execute=EXECUTE, check_files=False)
     assert outcome.exit_code == 0
     frozen.send_signal(signal.SIGCONT)
     assert frozen.wait(timeout=30) == 0

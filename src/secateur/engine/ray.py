@@ -5,18 +5,24 @@ or a lost driver costs no more than the cells that were running.
 """
 
 import os
+import platform
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from secateur.config import Cell, Study
 from secateur.engine import EXECUTE, Message
 from secateur.engine.perform import load_execute, open_run, perform
 from secateur.errors import ExitCode, UserError
+from secateur.store import Store
 
+# Called once per process with the study and the store, before its first cell.
+PREPARE = "secateur.study.facts:refuse_other_files"
 MAX_DEATHS = 3
 SLOTS_SECONDS = 5.0
 
@@ -30,6 +36,7 @@ class RayEngine:
         threads: cores per cell.
         execute: what carries out a cell, ``module:function``.
         address: of a running cluster (``auto`` finds this machine's); None starts one on this machine.
+        prepare: what checks a machine before its first cell, ``module:function``; None checks nothing.
         trusted: the network of the cluster is trusted, although anybody in it can run code on an open head.
     """
 
@@ -37,6 +44,7 @@ class RayEngine:
     threads: int = 1
     execute: str = EXECUTE
     address: str | None = None
+    prepare: str | None = PREPARE
     trusted: bool = False
     _ray: Any = None
     _task: Any = None
@@ -78,7 +86,8 @@ class RayEngine:
 
     def submit(self, cell: str) -> None:
         """Hand the cell to Ray."""
-        reference = self._task.remote(str(self.folder.absolute()), cell, self.execute, sys.version_info[:2])
+        told = (str(self.folder.absolute()), cell, self.execute, self.prepare, sys.version_info[:2])
+        reference = self._task.remote(*told)
         self._pending[reference] = cell
         if not self._deaths[cell]:
             self._started.append(cell)
@@ -159,15 +168,25 @@ def _import_ray() -> Any:
     return ray
 
 
-def _carry_out(folder: str, cell_id: str, execute: str, python: tuple[int, int]) -> tuple[str, float, str]:
+def _carry_out(
+    folder: str, cell_id: str, execute: str, prepare: str | None, python: tuple[int, int]
+) -> tuple[str, float, str]:
     """On a machine of the cluster: one cell, told as (kind, seconds, sentence)."""
     started = time.perf_counter()
     try:
-        store, study, cells = open_run(folder)
-        if cell_id not in cells or sys.version_info[:2] != python:
-            raise UserError("this machine has another version of Python or of the study")
+        if sys.version_info[:2] != python:
+            raise UserError("this machine has another version of Python")
+        store, study, cells = _opened(folder, prepare)
         kind = perform(store, study, cells[cell_id], load_execute(execute))
     except UserError as error:
-        return "paused", 0.0, f"on {os.uname().nodename}: {error}"
+        return "paused", 0.0, f"on {platform.node()}: {error}"
     failure = (store.record(cell_id) or {}).get("error") or {"sentence": ""}
     return kind, time.perf_counter() - started, failure["sentence"]
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: str, prepare: str | None) -> tuple[Store, Study, dict[str, Cell]]:
+    store, study, cells = open_run(folder)
+    if prepare:
+        load_execute(prepare)(study, store)
+    return store, study, cells

@@ -8,10 +8,12 @@ from typing import Any
 from secateur.config import canonical, digest
 from secateur.errors import ExitCode, UserError
 from secateur.store.files import replace_json
-from secateur.store.records import SCHEMA_VERSION, refuse_newer
+from secateur.store.records import CELL_ID, SCHEMA_VERSION, refuse_newer
 
 STUDY = "study.json"
 SHOWN = 12
+NEEDED = {"name", "study_hash", "config", "facts", "science", "limited", "cells"}
+CELL_FIELDS = {"id", "stage", "parent", "axes", "role", "settings"}
 OWN = {"cells", "tmp", "scratch", "quarantine", "leases", "notes.jsonl", "logs", "report"}
 
 
@@ -61,6 +63,8 @@ def read_study(root: Path) -> dict[str, Any]:
     if not isinstance(study, dict):
         raise UserError(f"{path} is damaged: it is no object", hint="use a new folder")
     refuse_newer(study.get("schema_version"), path)
+    if not _is_whole(study):
+        raise UserError(f"{path} is damaged: it lacks fields, or its cells are none", hint="use a new folder")
     if sealed_study(study) != study:
         raise UserError(
             f"{path} was edited after the study began",
@@ -68,6 +72,16 @@ def read_study(root: Path) -> dict[str, Any]:
             code=ExitCode.FOREIGN_FOLDER,
         )
     return study
+
+
+def _is_whole(study: Mapping[str, Any]) -> bool:
+    cells = study.get("cells")
+    return (
+        study.keys() >= NEEDED
+        and isinstance(cells, list)
+        and all(isinstance(cell, dict) and cell.keys() >= CELL_FIELDS for cell in cells)
+        and all(isinstance(cell["id"], str) and CELL_ID.fullmatch(cell["id"]) for cell in cells)
+    )
 
 
 def sealed_study(study: Mapping[str, Any]) -> dict[str, Any]:

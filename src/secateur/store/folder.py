@@ -25,10 +25,7 @@ from secateur.store.files import (
     writer_is_gone,
     writer_mark,
 )
-from secateur.store.records import RECORD, Damaged, read_record, sealed
-
-ARTEFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-CELL_ID = re.compile(r"[0-9a-f]{8,64}")
+from secateur.store.records import ARTEFACT, CELL_ID, RECORD, Damaged, read_record, sealed
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One record: how it is spelled, and how damage is noticed."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from secateur.errors import ExitCode, UserError
 
 SCHEMA_VERSION = 1
 RECORD = "record.json"
+ARTEFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CELL_ID = re.compile(r"[0-9a-f]{8,64}")
 NEEDED = {"schema_version", "id", "stage", "status", "axes", "role", "settings", "artefacts", "self_hash"}
 
 
@@ -47,6 +50,8 @@ def read_record(folder: Path, cell_id: str) -> dict[str, Any] | None:
     body = {key: value for key, value in record.items() if key != "self_hash"}
     if digest(body) != record["self_hash"]:
         raise Damaged("its record was edited after it was committed")
+    if not all(ARTEFACT.fullmatch(name) and name != RECORD for name in record["artefacts"]):
+        raise Damaged("it names a file outside its folder")
     if record["id"] != cell_id:
         raise Damaged(f"its record belongs to cell {record['id']}")
     return record

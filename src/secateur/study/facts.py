@@ -8,8 +8,9 @@ from typing import Any
 
 from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
 from secateur.registry import ATTACKS, MODELS
+from secateur.store import Store
 from secateur.study.cells import Facts
 
 # Parameters of an attack that the runner fills in; a study cannot set them.
@@ -41,6 +42,26 @@ def read_facts(study: Study) -> Facts:
         classes=parts.train.num_classes,
         weights={name: _hash(Path(m.weights)) for name, m in study.models.items() if m.weights},
     )
+
+
+def refuse_other_files(study: Study, store: Store) -> None:
+    """Check that this machine has the data and the weights that a run folder was planned with.
+
+    Raises:
+        UserError: they are missing, or differ; with code ENVIRONMENT, since it is no fault of the study.
+    """
+    planned = Facts.from_json(store.study["facts"])
+    try:
+        here = read_facts(study)
+    except UserError as error:
+        raise UserError(str(error), code=ExitCode.ENVIRONMENT) from None
+    if (here.fingerprint, here.weights) != (planned.fingerprint, planned.weights):
+        what = "data" if here.fingerprint != planned.fingerprint else "weights"
+        raise UserError(
+            f"the {what} on this machine are not those that {store.root} was planned with",
+            hint=f"data: {study.data.spec}; relative paths start at the working directory",
+            code=ExitCode.ENVIRONMENT,
+        )
 
 
 def _unfit(study: Study, test: int) -> Iterator[Problem]:

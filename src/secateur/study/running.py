@@ -14,6 +14,7 @@ from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
 from secateur.study.board import make_board
 from secateur.study.cost import Clock
+from secateur.study.facts import refuse_other_files
 from secateur.study.loop import Listener, Run, work_through
 from secateur.study.planning import Plan, plan_of
 from secateur.study.signals import Stop, stop_signals
@@ -105,15 +106,21 @@ def join(
     on_event: Listener | None = None,
     execute: str = EXECUTE,
     retry_failed: bool = False,
+    check_files: bool = True,
 ) -> Outcome:
     """Help with the study of an existing run folder until nothing is left to do: a worker.
 
-    Start as many as you like, on any machine that sees the folder and has the data where the study says.
+    Start as many as you like, on any machine that sees the folder and has the data where the study says;
+    ``check_files=False`` trusts that they are the same there.
 
     Raises:
-        UserError: as :func:`run_plan`; or this version of the software would compute other cells.
+        UserError: as :func:`run_plan`; or this machine has other data, or a version that computes other
+            cells.
     """
-    plan = plan_of(Store.open(folder))
+    store = Store.open(folder)
+    plan = plan_of(store)
+    if check_files:
+        refuse_other_files(plan.study, store)
     return run_plan(plan, folder, jobs=jobs, on_event=on_event, execute=execute, retry_failed=retry_failed)
 
 
