@@ -53,14 +53,18 @@ class Atoms:
         self.here = Reason("")
         self.rows: dict[tuple[Shape, bytes], tuple[IntArray, Reason]] = {}
         self.frozen: list[tuple[IntArray, Reason]] = []
+        self._starts: dict[tuple[str, int], int] = {}
         self._left: list[IntArray] = []
         self._right: list[IntArray] = []
         self._produced: list[IntArray] = []
         self._consumed: list[IntArray] = []
 
     def axis(self, tensor: str, dim: int, size: int) -> IntArray:
-        """Fresh atoms for a dimension of a parameter."""
-        start = self.size
+        """The atoms of a dimension of a parameter, fresh when it is first seen."""
+        if (tensor, dim) in self._starts:
+            start = self._starts[tensor, dim]
+            return np.arange(start, start + size, dtype=np.int64)
+        start = self._starts[tensor, dim] = self.size
         self.axes.append(Axis(tensor, dim, start, size))
         self.size += size
         return np.arange(start, start + size, dtype=np.int64)

@@ -82,7 +82,7 @@ def mix(values: IntArray) -> npt.NDArray[np.uint64]:
 
 def resolve_rows(atoms: Atoms, component: IntArray) -> list[tuple[IntArray, Reason]]:
     """The equal-count rows as matrices of components, without those that hold by themselves."""
-    found: dict[bytes, tuple[IntArray, Reason]] = {}
+    found: dict[tuple[int, bytes], tuple[IntArray, Reason]] = {}
     for rows, reason in atoms.rows.values():
         ids = np.where(rows >= 0, component[rows], -1)
         while ids.ndim > 1 and bool((ids == ids[..., :1]).all()):
@@ -91,7 +91,7 @@ def resolve_rows(atoms: Atoms, component: IntArray) -> list[tuple[IntArray, Reas
             continue
         ids = np.unique(np.sort(ids.reshape(-1, ids.shape[-1]), axis=1), axis=0)
         if len(ids) > 1:
-            found.setdefault(ids.tobytes(), (ids, reason))
+            found.setdefault((len(ids), ids.tobytes()), (ids, reason))
     return list(found.values())
 
 

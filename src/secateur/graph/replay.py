@@ -80,6 +80,14 @@ class Masks:
             shape[factor.column] = int(rows[0].sum())
         return tuple(shape)
 
+    def fits(self, number: int, shape: tuple[int, ...]) -> bool:
+        """Whether a value may have this shape after surgery; free dimensions may have any size."""
+        free = self.marks[number].free
+        expected = self.expected_shape(number)
+        return len(shape) == len(expected) and all(
+            a == b or anything for a, b, anything in zip(shape, expected, free, strict=True)
+        )
+
     def apply(self, number: int, tensor: Tensor) -> Tensor:
         """Set removed positions to zero; weights need not be, what they produce is masked."""
         if not tensor.is_floating_point() or self.marks[number].weight:

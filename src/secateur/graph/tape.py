@@ -216,19 +216,24 @@ def source_line() -> str:
 
 
 @contextmanager
-def steady(model: nn.Module) -> Iterator[None]:
-    """Eval mode without fused attention kernels, everything restored on exit."""
+def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+    """Eval mode without fused attention kernels, everything restored on exit.
+
+    With ``training`` only modules that have children train: they decide what runs, normalisation and dropout
+    stay as in eval.
+    """
     modes = [(module, module.training) for module in model.modules()]
     fastpath = torch.backends.mha.get_fastpath_enabled()
-    model.eval()
+    for module, _ in modes:
+        module.training = training and bool(module._modules)
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        for module, training in modes:
-            module.training = training
+        for module, mode in modes:
+            module.training = mode
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -240,7 +245,9 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     return model(inputs)
 
 
-def record(model: nn.Module, inputs: Any, recorder: Recorder | None = None) -> tuple[Tape, list[Tensor]]:
+def record(
+    model: nn.Module, inputs: Any, recorder: Recorder | None = None, *, training: bool = False
+) -> tuple[Tape, list[Tensor]]:
     """Run the model once and return its tape and every tensor of its output.
 
     Raises:
@@ -255,7 +262,8 @@ def record(model: nn.Module, inputs: Any, recorder: Recorder | None = None) -> t
             number = recorder.add(leaf, "input", str(position))
             recorder._leaves[id(leaf)] = number
             numbers.append(number)
-    with steady(model), torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
+    mode = steady(model, training=training)
+    with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
         result = call_model(model, tree_unflatten(fresh, spec))
     found = [item for item in tensors_in(result) if item.is_floating_point()]
     if not found:

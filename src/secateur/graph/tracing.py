@@ -107,7 +107,11 @@ def trace(model: nn.Module, example_inputs: Any) -> DependencyGraph:
             hint="pass inputs of the shape and type the model expects",
         ) from error
     _refuse_randomness(tape)
-    tracer = propagate(tape, model)
+    tracer = Tracer(tape)
+    used = propagate(tracer, model)
+    if not parameter_names(tape) <= used:
+        used |= _couple_training(model, example_inputs, tracer.atoms)
+    freeze_unused(tracer, used)
     return build_graph(model, tracer, spec_of(example_inputs))
 
 
@@ -152,9 +156,41 @@ def _refuse_randomness(tape: Tape) -> None:
             )
 
 
-def propagate(tape: Tape, model: nn.Module) -> Tracer:
-    """Carry labels through the tape, and freeze what reaches the outputs."""
-    tracer = Tracer(tape)
+def parameter_names(tape: Tape) -> set[str]:
+    """Names of all parameters."""
+    return {value.name for value in tape.values if value.kind == "parameter"}
+
+
+def _couple_training(model: nn.Module, example_inputs: Any, atoms: Atoms) -> set[str]:
+    """Couple what only runs in training (auxiliary heads): one pass in train mode, its effects undone.
+
+    Returns the names of the parameters that it used; none if the model cannot run in train mode like this.
+    """
+    before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.random.fork_rng():
+            tape, _ = record(model, example_inputs, training=True)
+    except Exception:
+        # A model that cannot run like this in training has nothing to add; its unused parts stay frozen.
+        return set()
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+    return propagate(Tracer(tape, atoms), model)
+
+
+def freeze_unused(tracer: Tracer, used: set[str]) -> None:
+    """Freeze the parameters that did not run."""
+    tracer.atoms.here = Reason("")
+    for number, value in enumerate(tracer.tape.values):
+        if value.kind in {"parameter", "buffer"} and value.name not in used:
+            for factor in tracer.marks[number].factors:
+                tracer.atoms.freeze(factor.atoms, "is not used in the forward pass")
+
+
+def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
+    """Carry labels through the tape, and freeze what reaches the outputs; returns the parameters used."""
+    tape = tracer.tape
     kernels = {
         f"{name}.weight" if name else "weight"
         for name, module in model.named_modules()
@@ -164,10 +200,6 @@ def propagate(tape: Tape, model: nn.Module) -> Tracer:
     for number, value in enumerate(tape.values):
         if value.kind in {"parameter", "buffer"}:
             tracer.marks[number] = _leaf(tracer, number, value.name in kernels)
-            if number not in used:
-                tracer.atoms.here = Reason("")
-                for factor in tracer.marks[number].factors:
-                    tracer.atoms.freeze(factor.atoms, "is not used in the forward pass")
         elif value.kind in {"input", "constant"}:
             tracer.marks[number] = Marks(value.shape)
     for position, call in enumerate(tape.calls):
@@ -178,7 +210,7 @@ def propagate(tape: Tape, model: nn.Module) -> Tracer:
     for number in tape.outputs:
         for factor in tracer.marks[number].factors:
             tracer.atoms.freeze(factor.atoms, "is an output of the model")
-    return tracer
+    return {tape.values[number].name for number in used if tape.values[number].name}
 
 
 def _leaf(tracer: Tracer, number: int, kernel: bool) -> Marks:

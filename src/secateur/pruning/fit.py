@@ -144,7 +144,7 @@ def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> Outcom
         for mine, theirs in outputs:
             if mine is None or theirs is None:
                 continue
-            if masks.expected_shape(mine) != tape.values[theirs].shape:
+            if not masks.fits(mine, tape.values[theirs].shape):
                 return Outcome(progress, place, "gives another shape than expected")
         progress += 1
     if why and odd is None:
@@ -239,10 +239,10 @@ def _matches(graph: DependencyGraph, masks: Masks, place: int) -> Iterator[Match
                 if a != b and factor_at(graph.tape, graph.marks, Spot(near, slot, dim)) is not None:
                     around.append((Spot(near, slot, dim), a, b))
     seen: set[tuple[int, int, int]] = set()
-    for number, (second, dense, after) in enumerate(around):
+    for number, (second, whole, left) in enumerate(around):
         for first, size, new in around[:number]:
-            key = (dense, *sorted((after, new)))
-            if size == dense and new != after and key not in seen:
+            key = (whole, min(left, new), max(left, new))
+            if size == whole and new != left and key not in seen:
                 seen.add(key)
                 yield Match(first, second)
 

@@ -184,7 +184,7 @@ def _first_difference(graph: DependencyGraph, masks: Masks, odd: int | None) -> 
         for mine, theirs in outputs:
             if mine is None or theirs is None:
                 continue
-            if masks.expected_shape(mine) != masks.pruned.values[theirs].shape:
+            if not masks.fits(mine, masks.pruned.values[theirs].shape):
                 return place
     return odd
 

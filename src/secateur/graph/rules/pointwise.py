@@ -77,6 +77,9 @@ def elementwise(tracer: Any, call: Any) -> Any:
     "empty_strided",
     "fill",
     "zero",
+    "bernoulli",
+    "rand_like",
+    "randn_like",
 )
 def fill(tracer: Any, call: Any) -> Any:
     """The same content everywhere: any size will do; filled in place, a tensor keeps its labels."""
