@@ -120,6 +120,12 @@ CRITERIA.register(
     needs_batch=True,
 )
 CRITERIA.register(
+    "robust_taylor",
+    "secateur.pruning.criteria_data:taylor",
+    "the same on adversarial images: what robustness needs",
+    needs_batch="adversarial",
+)
+CRITERIA.register(
     "hessian",
     "secateur.pruning.criteria_data:hessian",
     "second-order change of the loss, diagonal (LeCun et al. 1990)",

@@ -13,14 +13,17 @@ from secateur.config import Cell, Study, derive_seed, recipe_from
 from secateur.data import Dataset, Splits, load_splits, subset
 from secateur.errors import UserError
 from secateur.graph import trace
+from secateur.recipes import Adversary
 from secateur.registry import CRITERIA
 from secateur.store import Parts, Store
-from secateur.train import Checkpoints, History, train
+from secateur.train import Checkpoints, History, perturb, train
 
 Tick = Callable[[int, int], None]
 
 # How many training images a criterion looks at.
 EVIDENCE = 256
+# What robust_taylor attacks with where the network was not trained adversarially.
+ADVERSARY = Adversary(epsilon=8 / 255, step_size=2 / 255, steps=10)
 
 
 def execute(study: Study, cell: Cell, store: Store, *, on_progress: Tick | None = None) -> Parts:
@@ -91,7 +94,7 @@ def _prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         scope=settings["scope"],
         keep=settings["keep"],
         seed=cell.seed,
-        batch=_evidence(settings["criterion"], splits.train, cell),
+        batch=_evidence(study, cell, model, splits.train),
     )
     report = pruning.apply(model, plan, example_inputs=example)
     science = {
@@ -220,12 +223,23 @@ def _parent(cell: Cell) -> str:
     return cell.parent
 
 
-def _evidence(criterion: str, train: Dataset, cell: Cell) -> tuple[Tensor, Tensor] | None:
-    """Training images for the criteria that look at data: stratified, drawn from the cell's seed."""
-    if not CRITERIA.entry(criterion).facts.get("needs_batch"):
+def _evidence(study: Study, cell: Cell, model: nn.Module, train: Dataset) -> tuple[Tensor, Tensor] | None:
+    """Training images for the criteria that look at data: stratified, drawn from the cell's seed.
+
+    Adversarial ones are made by the adversary that the network was trained against, or else by ``ADVERSARY``.
+    """
+    wanted = CRITERIA.entry(cell.settings["criterion"]).facts.get("needs_batch")
+    if not wanted:
         return None
-    images = subset(train, min(train.n, EVIDENCE), generator=_generator(derive_seed(cell.seed, "evidence")))
-    return images.x, images.y
+    generator = _generator(derive_seed(cell.seed, "evidence"))
+    images = subset(train, min(train.n, EVIDENCE), generator=generator)
+    if wanted != "adversarial":
+        return images.x, images.y
+    adversary = study.recipe(cell.axes["model"]).adversary or ADVERSARY
+    attacked = perturb(
+        model, images.x, images.y, adversary=adversary, generator=generator, bounds=images.bounds
+    )
+    return attacked, images.y
 
 
 def _dense_ancestor(cell: Cell, store: Store) -> str:

@@ -9,10 +9,13 @@ import typer
 
 from secateur.cli.output import bar, note, print_json, print_table
 from secateur.errors import UserError
-from secateur.registry import MODELS
+from secateur.registry import CRITERIA, MODELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+# How many images a criterion looks at.
+_EVIDENCE = 256
 
 Model = Annotated[
     str,
@@ -67,6 +70,9 @@ def prune(
     keep: Annotated[
         list[str] | None, typer.Option(help="Name of a module to leave whole; may be repeated.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="Training images, for criteria that look at data.")
+    ] = None,
     input: Input = None,
     weights: Weights = None,
     classes: Classes = 10,
@@ -88,6 +94,7 @@ def prune(
         scope=scope,
         keep=tuple(keep or ()),
         seed=seed,
+        batch=_evidence(criterion, data, seed),
     )
     secateur.save(network, out)
     if as_json:
@@ -179,6 +186,30 @@ def _shape(model: str, text: str | None) -> tuple[int, ...]:
     if len(shape) < 2 or min(shape) < 1:
         raise UserError(f"--input {text} is not a shape", hint="write it as 1x3x224x224")
     return shape
+
+
+def _evidence(criterion: str, spec: str | None, seed: int) -> "tuple[Tensor, Tensor] | None":
+    """Images for the criteria that look at data, from the train part where there is one."""
+    wanted = CRITERIA.entry(criterion).facts.get("needs_batch")
+    if not wanted:
+        return None
+    if wanted == "adversarial":
+        raise UserError(
+            f"the criterion {criterion} needs adversarial images", hint="use it in a study, or in Python"
+        )
+    if spec is None:
+        raise UserError(
+            f"the criterion {criterion} looks at images", hint="add --data, such as --data digits"
+        )
+    import torch
+
+    from secateur import data as datasets
+
+    part = "train" if "train" in datasets.open_source(spec) else None
+    images = datasets.load(spec, split=part)
+    generator = torch.Generator().manual_seed(seed)
+    images = datasets.subset(images, min(images.n, _EVIDENCE), generator=generator)
+    return images.x, images.y
 
 
 def _example(shape: tuple[int, ...]) -> "Tensor":
