@@ -16,6 +16,7 @@ from secateur.engine import Event
 Mode = Literal["auto", "rich", "plain", "json", "none"]
 Listener = Callable[[Event], None]
 PLAIN_SECONDS = 10.0
+JSON_SECONDS = 1.0
 # Worth a line of their own, whatever the mode.
 TOLD = {"note", "failed", "skipped", "retry", "stopping", "interrupted", "end"}
 
@@ -55,6 +56,8 @@ def sentence(event: Event) -> str:
     """One line about an event."""
     if event.cell is None:
         return event.sentence
+    if event.kind == "tick":
+        return f"{event.cell.label}: {100 * event.done // max(event.total, 1)} %"
     took = f" in {duration(event.seconds)}" if event.seconds is not None and event.kind == "ok" else ""
     why = f": {event.sentence}" if event.sentence else ""
     return f"{event.kind} {event.cell.label}{took}{why}"
@@ -65,7 +68,13 @@ def _silent(event: Event) -> None:
 
 
 def _json(stream: TextIO) -> Listener:
+    due: dict[str, float] = {}
+
     def listener(event: Event) -> None:
+        if event.kind == "tick" and event.cell is not None:
+            if time.monotonic() < due.get(event.cell.id, 0.0):
+                return
+            due[event.cell.id] = time.monotonic() + JSON_SECONDS
         stream.write(json.dumps(event.to_json(), allow_nan=False, ensure_ascii=False) + "\n")
         stream.flush()
 
@@ -73,18 +82,18 @@ def _json(stream: TextIO) -> Listener:
 
 
 def _plain(stream: TextIO) -> Listener:
-    due = 0.0
+    due, cells = 0.0, (0, 0)
 
     def listener(event: Event) -> None:
-        nonlocal due
-        if event.kind in TOLD:
+        nonlocal due, cells
+        if event.kind != "tick":
+            cells = (event.done, event.total)
+        if event.kind in TOLD or event.kind == "begin":
             stream.write(sentence(event) + "\n")
-        elif event.kind == "begin":
-            stream.write(event.sentence + "\n")
-        elif event.kind == "ok" and time.monotonic() >= due:
+        elif event.kind in ("ok", "tick") and time.monotonic() >= due:
             due = time.monotonic() + PLAIN_SECONDS
             left = f", {duration(event.eta)} left" if event.eta is not None else ""
-            stream.write(f"{event.done} of {event.total} cells{left} ({sentence(event)})\n")
+            stream.write(f"{cells[0]} of {cells[1]} cells{left} ({sentence(event)})\n")
         stream.flush()
 
     return listener
@@ -120,8 +129,10 @@ def _live(progress: Progress) -> Listener:
             progress.update(inner[event.cell.id], completed=event.done, total=event.total)
         elif event.cell is not None and (task := inner.pop(event.cell.id, None)) is not None:
             progress.remove_task(task)
-        if event.kind != "tick":
-            left = f"{duration(event.eta)} left" if event.eta else ""
+        left = f"{duration(event.eta)} left" if event.eta else ""
+        if event.kind == "tick":
+            progress.update(whole, eta=left)
+        else:
             progress.update(whole, completed=event.done, total=event.total, eta=left)
 
     return listener

@@ -36,7 +36,7 @@ def shown(mode, stream=None):
 def test_plain_lines_tell_what_matters():
     assert shown("plain").splitlines() == [
         "0 of 8 cells are done",
-        "1 of 8 cells, 1 min 15 s left (ok train plain/0 in 3 s)",
+        "0 of 8 cells (train plain/0: 25 %)",
         "failed train plain/0: it [b]broke",
         "skipped train plain/0: its parent failed",
         "stopping",
@@ -50,6 +50,22 @@ def test_plain_lines_come_only_every_few_seconds():
         for done in range(100):
             listener(Event("ok", CELL, done=done, total=100, seconds=0.01))
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_a_finished_cell_says_how_long_it_took_and_how_long_the_rest_will_take():
+    stream = io.StringIO()
+    with show("plain", stream=stream) as listener:
+        listener(EVENTS[3])
+    assert stream.getvalue() == "1 of 8 cells, 1 min 15 s left (ok train plain/0 in 3 s)\n"
+
+
+def test_json_lines_tell_the_steps_of_a_cell_once_a_second():
+    stream = io.StringIO()
+    with show("json", stream=stream) as listener:
+        for done in range(100):
+            listener(Event("tick", CELL, done=done, total=100))
+        listener(EVENTS[3])
+    assert len(stream.getvalue().splitlines()) == 2
 
 
 def test_json_lines_are_one_object_per_event():

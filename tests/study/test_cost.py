@@ -66,3 +66,11 @@ def test_a_probe_gives_an_estimate_before_anything_ran():
 def test_nothing_left_takes_no_time():
     plan = small_plan(SMALL)
     assert Clock(plan.costs).remaining([], 2) == 0
+
+
+def test_what_is_half_done_takes_half_the_time():
+    plan = small_plan(SMALL)
+    clock = Clock(plan.costs, {"plain": Speed(1e-3, 1, 1)})
+    dense = plan.cells[0]
+    whole = clock.remaining([dense], 1)
+    assert clock.remaining([dense], 1, done={dense.id: 0.5}) == pytest.approx(whole / 2)

@@ -79,13 +79,20 @@ class Clock:
             return speed.seconds * self._costs[cell.id].units
         return fmean(self._seen[()]) * self._costs[cell.id].units if self._seen.get(()) else None
 
-    def remaining(self, cells: Iterable[Cell], jobs: int) -> float | None:
-        """The time until all of ``cells`` are done by ``jobs`` workers; None when it cannot be known yet."""
-        times = [self.seconds(cell) for cell in cells]
-        known = [seconds for seconds in times if seconds is not None]
-        if len(known) < len(times):
-            return None
-        return max(sum(known) / jobs, max(known, default=0.0))
+    def remaining(
+        self, cells: Iterable[Cell], jobs: int, *, done: Mapping[str, float] | None = None
+    ) -> float | None:
+        """The time until all of ``cells`` are done by ``jobs`` workers; None when it cannot be known yet.
+
+        ``done`` is the share in [0, 1] of the cells, by id, that are partly done.
+        """
+        left = []
+        for cell in cells:
+            seconds = self.seconds(cell)
+            if seconds is None:
+                return None
+            left.append(seconds * (1 - (done or {}).get(cell.id, 0.0)))
+        return max(sum(left) / jobs, max(left, default=0.0))
 
 
 def _keys(cell: Cell) -> tuple[tuple[str, ...], ...]:

@@ -24,8 +24,13 @@ Listener = Callable[[Event], None]
 class Run:
     """What a run keeps track of while it goes on.
 
-    ``elsewhere`` holds ready cells that another runner on the same folder is working on; ``old_failures`` the
-    seals of failed records from before this run, which say nothing about it.
+    Attributes:
+        old_failures: seals of failed records from before this run, which say nothing about it.
+        running: cells that the engine has.
+        elsewhere: ready cells that another runner on the same folder is working on.
+        shares: how much of a running cell is done, by id.
+        looked: when we last looked at what the others do.
+        deadline: when running cells are given up, once a signal has come.
     """
 
     store: Store
@@ -37,6 +42,7 @@ class Run:
     old_failures: Mapping[str, str] = field(default_factory=dict)
     running: dict[str, Cell] = field(default_factory=dict)
     elsewhere: dict[str, Cell] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
     looked: float = 0.0
     deadline: float | None = None
 
@@ -49,7 +55,7 @@ class Run:
     def eta(self) -> float | None:
         """Seconds until the run ends, from the cells that have finished."""
         left = [self.board.cells[cell_id] for cell_id in self.board.open]
-        return self.clock.remaining(left, self.jobs) if left else 0.0
+        return self.clock.remaining(left, self.jobs, done=self.shares) if left else 0.0
 
 
 def work_through(run: Run, engine: Engine, stop: Stop) -> None:
@@ -131,6 +137,7 @@ def _settle(run: Run, message: Message) -> None:
         case "start":
             run.tell("start", cell)
         case "tick":
+            run.shares[cell.id] = message.done / max(message.total, 1)
             run.tell("tick", cell, done=message.done, total=message.total)
         case "retry":
             run.tell("retry", cell, sentence=f"{message.sentence}; trying once more")
@@ -160,4 +167,5 @@ def _fail(run: Run, cell: Cell, message: Message) -> None:
 
 def _let_go(run: Run, cell: Cell) -> None:
     run.running.pop(cell.id, None)
+    run.shares.pop(cell.id, None)
     run.leases.release(cell.id)
