@@ -69,6 +69,8 @@ def write(folder: Path, grid: Grid | None = None) -> Path:
         "name": grid.name,
         "study_hash": cell_id(grid.name),
         "config": config | grid.config,
+        "facts": {"test": grid.images},
+        "science": {},
         "labels": {"robust": grid.models},
         "limited": grid.limited,
         "cells": cells,

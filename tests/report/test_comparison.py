@@ -138,7 +138,7 @@ def test_the_comparison_is_written_in_every_format(comparison, tmp_path):
     paths = write_comparison(comparison, tmp_path / "out")
     assert [path.suffix for path in paths] == [".html", ".csv", ".md", ".tex"]
     page = paths[0].read_text()
-    assert "less robust in the second study" in page
+    assert "less robust against these attacks" in page
     assert "default-src 'none'" in html.unescape(page)
     assert paths[1].read_text().count("\n") == 1 + len(comparison.differences)
 

@@ -154,7 +154,7 @@ def test_hostile_names_are_drawn_as_text(tmp_path):
     with theme.themed():
         for drawing in draw(grid, changes(grid)):
             assert "<script>" not in theme.svg(drawing.figure)
-            assert set(drawing.stem) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+            assert set(drawing.stem) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
     assert theme.label(HOSTILE[4]) == "模型".translate(dict.fromkeys(map(ord, "模型"), "\ufffd")) + " \ufffd"
 
 
@@ -166,7 +166,7 @@ def test_the_dark_figure_keeps_the_scale_of_its_letters(drawings):
 
 def test_figures_whose_names_collide_get_files_of_their_own(tmp_path):
     settings = {"models": {"m": False}, "seeds": (0,), "criteria": ("l1",), "failed": (), "grade_c": ()}
-    attacks = {"ddn.1": 2.0, "ddn-1": 2.0}
+    attacks = {"ddn_1": 2.0, "ddn-1": 2.0}
     grid = aggregate(load(write(tmp_path / "run", Grid(attacks=attacks, sparsities=(0, 0.5), **settings))))
     with theme.themed():
         stems = [drawing.stem for drawing in draw(grid, changes(grid))]

@@ -8,7 +8,9 @@ from pathlib import Path
 from secateur.errors import ExitCode, UserError
 from secateur.report import tables
 from secateur.report.aggregate import Grid, Place, aggregate
+from secateur.report.cards import cards
 from secateur.report.changes import Change, changes
+from secateur.report.citations import bibliography
 from secateur.report.comparison import Comparison
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.load import load
@@ -28,6 +30,8 @@ class ReportPaths:
     index: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
+    cards: tuple[Path, ...]
+    citations: Path
     overview: Table
 
 
@@ -44,13 +48,26 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
     grid = aggregate(load(folder))
     change = changes(grid)
     with _writing(target):
-        for name in ("figures", "tables"):
+        for name in ("figures", "tables", "cards"):
             (target / name).mkdir(exist_ok=True)
         written = _write_tables(grid, change, target / "tables")
         page, figures = _write_figures(grid, change, target / "figures", run_folder=folder.name)
+        citations = target / "CITATION.bib"
+        citations.write_text(bibliography(grid), encoding="utf-8", newline="\n")
+        written_cards = []
+        for name, card in cards(grid, change):
+            written_cards.append(target / "cards" / name)
+            written_cards[-1].write_text(card, encoding="utf-8", newline="\n")
         index = target / "index.html"
         index.write_text(page, encoding="utf-8", newline="\n")
-    return ReportPaths(index, tuple(figures), tuple(written), overview_table(grid, change))
+    return ReportPaths(
+        index=index,
+        figures=tuple(figures),
+        tables=tuple(written),
+        cards=tuple(written_cards),
+        citations=citations,
+        overview=overview_table(grid, change),
+    )
 
 
 def terminal_table(folder: Path | str) -> Table:

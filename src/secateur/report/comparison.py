@@ -200,6 +200,8 @@ _HEADS = (
     Column("sparsity", "sparsity", "plain"),
     Column("arm", "fine-tuning", "text"),
     Column("attack", "attack", "text"),
+    Column("verdict", "verdict", "text"),
+    Column("grade", "grade", "text"),
     Column("norm", "norm", "text"),
     Column("images", "images", "plain"),
     Column("seeds", "seeds", "plain"),
@@ -211,8 +213,6 @@ _HEADS = (
     Column("accuracy_before", "accuracy before", "percent"),
     Column("accuracy_after", "accuracy after", "percent"),
     Column("p", "p (Holm)"),
-    Column("grade", "grade", "text"),
-    Column("verdict", "verdict", "text"),
 )
 
 
@@ -222,12 +222,11 @@ def _row(each: Difference) -> tuple[Value, ...]:
     if found is not None:
         numbers = found.before, found.after, found.ratio, found.ratio_low, found.ratio_high
     return (
-        *(place.model, place.criterion, place.sparsity, place.arm, place.attack, each.norm),
+        *(place.model, place.criterion, place.sparsity, place.arm, place.attack),
+        *(each.verdict, each.grade, each.norm),
         found.n if found else 0,
         each.seeds,
         *numbers,
         *each.accuracy,
         each.p,
-        each.grade,
-        each.verdict,
     )

@@ -15,7 +15,7 @@ from secateur.report.lines import finish, lines, panels_of, series, styles
 from secateur.report.panels import Drawing, Mark, count_axis, draw_line, percent_axis, sparsity_axis
 from secateur.report.rows import NORMS
 from secateur.report.theme import INK, label
-from secateur.report.words import NORM_LABELS, arm_label, attack_label, number, short, slug
+from secateur.report.words import NORM_LABELS, arm_label, attack_label, number, short, slug, unused
 
 LOOKS = "Lines break where a cell has no result; nothing is interpolated."
 
@@ -25,12 +25,7 @@ def draw(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing]:
     stems: set[str] = set()
     for drawing in _drawings(grid, change):
         if drawing is not None:
-            stem = drawing.stem
-            # Names that differ only in signs make the same slug.
-            while stem in stems:
-                stem += "-again"
-            stems.add(stem)
-            yield replace(drawing, stem=stem)
+            yield replace(drawing, stem=unused(drawing.stem, stems))
 
 
 def _drawings(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing | None]:

@@ -55,11 +55,12 @@ def _csv_cell(value: Value) -> str:
 def to_markdown(table: Table) -> str:
     """A Markdown table; numbers stand to the right."""
     rules = ["---" if head.format == "text" else "---:" for head in table.heads]
-    lines = [list(table.columns), rules, *([_markdown(text) for text in row] for row in table.rows)]
+    lines = [list(table.columns), rules, *([markdown_text(text) for text in row] for row in table.rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """A user's text inside Markdown: on one line, without effect on what stands around it."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
 

@@ -64,7 +64,7 @@ def render(
         answers=answered,
         overview=_overview(grid, change),
         sparsities=[f"{sparsity:g}" for sparsity in grid.sparsities],
-        spread=_spread(grid),
+        spread=spread(grid),
         figures=pictures,
         table=table,
         rows=[_row(table, values) for values in table.values],
@@ -154,12 +154,14 @@ def _overview(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
                 {"model": m, "criterion": c, "tiles": tiles(grid, change, Place(m, c, 0.0, arm, attack))}
                 for m in grid.models
                 for c in grid.criteria
+                if any(place.model == m and place.arm == arm for place in grid.order)
             ]
             blocks.append({"title": f"{attack_label(attack, norms[0])}, {arm_label(arm)}", "rows": rows})
     return blocks
 
 
-def _spread(grid: Grid) -> str:
+def spread(grid: Grid) -> str:
+    """What the number of seeds allows to say."""
     seeds = max((len(point.attacks) for point in grid.points.values()), default=0)
     if seeds >= 3:
         return f"Intervals resample images and the {seeds} seeds together."

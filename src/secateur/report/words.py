@@ -42,7 +42,15 @@ def number(value: float | None) -> str:
 
 def slug(name: str) -> str:
     """A name as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "unnamed"
+
+
+def unused(stem: str, taken: set[str]) -> str:
+    """``stem``, or a longer one where names that differ only in signs made the same; it is then taken."""
+    while stem in taken:
+        stem += "-again"
+    taken.add(stem)
+    return stem
 
 
 def percent(share: float | None) -> str:

@@ -1,0 +1,94 @@
+"""A model card for every pruned network: what it is, what was measured, and what that does not say."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
+from secateur.report.answers import found, images, interval
+from secateur.report.changes import Change
+from secateur.report.formats import markdown_text
+from secateur.report.page import spread
+from secateur.report.words import arm_label, attack_label, number, percent, slug, unused
+
+
+def cards(grid: Grid, change: dict[Place, Change]) -> Iterator[tuple[str, str]]:
+    """File name and Markdown of every pruned network's card, in the order of the study."""
+    # Markdown is no HTML: every text of the study goes through the filter instead.
+    environment = Environment(
+        loader=PackageLoader("secateur.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = markdown_text
+    template = environment.get_template("card.md.j2")
+    names: set[str] = set()
+    for place, point in grid.networks.items():
+        if place.sparsity > 0:
+            parts = (place.model, place.criterion, f"{place.sparsity:g}", place.arm)
+            name = unused("-".join(slug(part)[:40] for part in parts), names)
+            yield f"{name}.md", template.render(**_words(grid, change, point))
+
+
+def _words(grid: Grid, change: dict[Place, Change], point: NetworkPoint) -> dict[str, object]:
+    place = point.place
+    dense = grid.networks.get(dense_of(place))
+    config = grid.study.config
+    return {
+        "model": place.model,
+        "what": f"{place.criterion} at sparsity {place.sparsity:g}, {arm_label(place.arm)}",
+        "study": grid.study.name,
+        "study_hash": grid.study.study_hash,
+        "version": version("secateur"),
+        "collapsed": point.collapsed,
+        "dense": _size(dense),
+        "this": _size(point),
+        "robust": point.robust,
+        "criterion": place.criterion,
+        "sparsity": f"{place.sparsity:g}",
+        "reached": f"{point.networks[0].sparsity_achieved:.4g}",
+        "arm": arm_label(place.arm),
+        "attacks": [
+            _attack(grid, change, replace(place, attack=attack))
+            for attack in grid.attacks
+            if replace(place, attack=attack) in grid.points
+        ],
+        "data": str(config.get("data", {}).get("spec", "unknown")),
+        "spread": spread(grid),
+        "cells": [
+            {"id": network.id, "seed": network.axes.seed, "weights": network.weights_hash[:16]}
+            for network in point.networks
+        ],
+        "environments": "; ".join(text for text, _ in grid.study.environments),
+    }
+
+
+def _size(point: NetworkPoint | None) -> dict[str, str]:
+    if point is None:
+        return dict.fromkeys(("parameters", "macs", "accuracy"), "–")
+    return {
+        "parameters": f"{point.parameters.mean:,.0f}",
+        "macs": f"{point.macs.mean:,.0f}",
+        "accuracy": f"{100 * point.accuracy.mean:.1f} %",
+    }
+
+
+def _attack(grid: Grid, change: dict[Place, Change], place: Place) -> dict[str, str]:
+    point, against = grid.points[place], change[place]
+    total, pruning = against.total, against.pruning
+    return {
+        "name": attack_label(place.attack, point.norm),
+        "after": number(point.median(point.norm).mean),
+        "before": number(total.before if total else None),
+        "left": percent(total.ratio if total else None),
+        "interval": interval(total) or "–" if total else "–",
+        "pruning": percent(pruning.ratio) if pruning and point.role == "pruned" else "–",
+        "found": found(point),
+        "images": images(point),
+        "grade": point.grade,
+        "remarks": "; ".join(point.reasons),
+    }
