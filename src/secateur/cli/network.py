@@ -29,6 +29,7 @@ Weights = Annotated[
         "--weights", "-w", help="A .safetensors or weights-only .pt file, or a folder that `prune` wrote."
     ),
 ]
+Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that look at data.")]
 Input = Annotated[str | None, typer.Option("--input", help="Shape of the input, as in 1x3x32x32.")]
 Classes = Annotated[int, typer.Option(help="Number of classes.", min=2)]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
@@ -70,9 +71,7 @@ def prune(
     keep: Annotated[
         list[str] | None, typer.Option(help="Name of a module to leave whole; may be repeated.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", "-d", help="Training images, for criteria that look at data.")
-    ] = None,
+    data: Data = None,
     input: Input = None,
     weights: Weights = None,
     classes: Classes = 10,

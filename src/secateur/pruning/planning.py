@@ -1,11 +1,12 @@
 """Planning: which channels go, so that the result fits the model's own code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
 
 import torch
+from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
@@ -53,22 +54,18 @@ def plan(
         keep: names of modules, parameters or groups whose channels stay, inputs and outputs alike.
         seed: of the random criterion; the same seed gives the same plan.
         reduction: how the scores of the layers of one group are combined.
-        dense_sizes: channels of each group before earlier rounds, by name; ``sparsity`` then counts from
-            there.
+        dense_sizes: channels of each group before earlier rounds, by name, from which to count.
         batch: images and labels for the criteria that look at data (taylor, hessian, activation).
 
     Raises:
-        UserError: a bad sparsity, name or scope, a model that changed since the trace, or nothing that can
-        go.
+        UserError: a bad sparsity, name or scope, a model changed since the trace, or nothing that can go.
     """
     fraction = check_sparsity(sparsity)
     if scope not in SCOPES:
         raise UserError(f"unknown scope '{scope}'", hint=f"known: {', '.join(SCOPES)}")
     if shapes_of(graph.model) != leaf_shapes(graph):
         raise UserError("the model has changed since it was traced", hint="trace it again")
-    score = criterion if callable(criterion) else CRITERIA.get(criterion)
-    if batch is not None and "evidence" in signature(score).parameters:
-        score = partial(score, evidence=Evidence(graph.model, *batch))
+    score = scorer(criterion, graph.model, batch)
     generator = torch.Generator().manual_seed(seed)
     protected = kept_groups(graph, keep)
     scores = [scored(score, group, graph.model, generator, reduction) for group in graph.groups]
@@ -82,6 +79,18 @@ def plan(
             hint="; ".join(chosen.notes[:3]) or "see graph.explain() for what is frozen and why",
         )
     return chosen
+
+
+def scorer(
+    criterion: str | Callable[..., torch.Tensor],
+    model: nn.Module,
+    batch: tuple[torch.Tensor, torch.Tensor] | None,
+) -> Callable[..., torch.Tensor]:
+    """The function that scores, with what the images say if it asks for it."""
+    score: Callable[..., torch.Tensor] = criterion if callable(criterion) else CRITERIA.get(criterion)
+    if batch is not None and "evidence" in signature(score).parameters:
+        return partial(score, evidence=Evidence(model, *batch))
+    return score
 
 
 def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:

@@ -54,7 +54,7 @@ def iterative(
     seed: int = 0,
     batch: tuple[Tensor, Tensor] | None = None,
 ) -> list[PruneReport]:
-    """Prune and retrain in rounds, so that ``sparsity`` of the original channels is gone after the last.
+    """Prune and retrain in rounds, until ``sparsity`` of the original channels is gone; a report per round.
 
     Args:
         model: pruned in place.
@@ -68,9 +68,6 @@ def iterative(
         keep: names whose channels stay.
         seed: round r uses ``seed + r``.
         batch: images and labels for criteria that look at data.
-
-    Returns:
-        One report per round.
 
     Raises:
         UserError: a bad sparsity, number of rounds or shape.

@@ -38,8 +38,8 @@ def train(
     The best epoch has the highest accuracy on ``validation`` (clean, or under the recipe's adversary with
     ``recipe.select="robust"``; the later one of equals; see ``History`` for what is never kept). All
     randomness comes from ``seed``, dropout included, and the global random state is left alone. With
-    ``checkpoints``, an interrupted training called again with the same arguments goes on where it was saved;
-    on the CPU the result is the same to the bit. A loss that is not finite ends the training.
+    ``checkpoints``, an interrupted training called again goes on where it was saved; on the CPU the result is
+    the same to the bit. A loss that is not finite ends the training.
 
     Args:
         model: starting weights; moved by nobody, the images follow its device.
@@ -47,13 +47,12 @@ def train(
         validation: images to choose the epoch on.
         recipe: how to train; 0 epochs train nothing.
         seed: an integer of at least 0.
-        checkpoints: where to save every ``recipe.checkpoint_every`` epochs.
+        checkpoints: where to save every few epochs.
         teacher: the network to learn from, where the recipe has a distillation.
         on_progress: called as (batches done, batches in all).
 
     Raises:
-        UserError: an impossible recipe, images and model that do not fit, a single image per batch under
-            batch normalisation, a missing teacher, checkpoints of another training.
+        UserError: as ``check`` does before it starts, or the checkpoints are those of another training.
     """
     check(model, train, recipe, seed=seed, teacher=teacher)
     identity = identify(model, train, validation, recipe, seed=seed, teacher=teacher)
