@@ -69,3 +69,21 @@ def test_ray_is_asked_for_by_name(secateur, tmp_path, monkeypatch):
     assert said.code == 5
     assert "secateur[ray]" in said.err
     assert not (tmp_path / "run").exists()
+
+
+def test_init_writes_a_study_that_can_be_planned_and_never_overwrites(secateur, tmp_path):
+    path = tmp_path / "mine.yaml"
+    said = secateur("init", path)
+    assert said.code == 0
+    assert f"secateur plan {path}" in said.out
+    assert f"secateur run  {path}" in path.read_text()
+    assert secateur("validate", path).code == 0
+    path.write_text("precious")
+    assert secateur("init", path).code == 2
+    assert path.read_text() == "precious"
+
+
+def test_init_refuses_unknown_presets_and_places(secateur, tmp_path):
+    assert "did you mean 'digits'" in secateur("init", tmp_path / "a.yaml", "--preset", "digit").err
+    assert secateur("init", tmp_path / "absent" / "a.yaml").code == 2
+    assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 VERBS = (
-    *("validate", "plan", "run", "report", "status", "worker", "schema"),
+    *("init", "validate", "plan", "run", "report", "status", "worker", "schema"),
     *("graph", "prune", "attack", "ls", "doctor"),
 )
 

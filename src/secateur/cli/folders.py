@@ -1,11 +1,13 @@
-"""Verbs on run folders and what surrounds them: status, worker, schema."""
+"""Verbs around studies: init, schema, and on run folders status and worker."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from secateur.cli.options import Folder, Jobs, Json, Progress, ProgressOption
 from secateur.cli.output import note, print_json, print_table
+from secateur.errors import UserError
 
 if TYPE_CHECKING:
     from secateur.study import Status
@@ -53,6 +55,25 @@ def worker(
     raise typer.Exit(outcome.exit_code)
 
 
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml"),
+    preset: Annotated[str, typer.Option(help="digits, thesis or thesis-literal.")] = "digits",
+) -> None:
+    """Write a study file with comments to begin with."""
+    from secateur.config import preset as preset_text
+
+    text = preset_text(preset).replace("THIS", str(path))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{path} exists already", hint="name another file") from None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    typer.echo(f"{path}: {text.splitlines()[0].removeprefix('# ')}")
+    typer.echo(f"next: secateur plan {path}")
+
+
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     from secateur.config import study_schema
@@ -60,7 +81,7 @@ def schema() -> None:
     print_json(study_schema())
 
 
-COMMANDS = (status, worker, schema)
+COMMANDS = (init, status, worker, schema)
 
 
 def _remarks(told: "Status") -> list[str]:

@@ -1,0 +1,22 @@
+"""Study files to begin with, each a page with comments."""
+
+from importlib.resources import files
+
+from secateur.config.problems import nearest
+from secateur.errors import UserError
+
+NAMES = ("digits", "thesis", "thesis-literal")
+
+
+def preset(name: str) -> str:
+    """The text of the study file called ``name``. Raises UserError when there is none."""
+    if name not in NAMES:
+        near = nearest(name, NAMES)
+        hint = f"did you mean '{near}'?" if near else f"known: {', '.join(NAMES)}"
+        raise UserError(f"there is no preset '{name}'", hint=hint)
+    return (files(__package__) / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def summaries() -> dict[str, str]:
+    """One line about each preset, by name: the first line of its file."""
+    return {name: preset(name).splitlines()[0].removeprefix("# ") for name in NAMES}
