@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 
 # CI runs the slow tests as well: on a desk they are `make test SLOW=1`.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(if $(CI)$(SLOW),,-m "not slow")
+	$(BIN)/python -m pytest -n auto $(if $(CI)$(SLOW),,-m "not slow")
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests

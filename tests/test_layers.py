@@ -16,7 +16,7 @@ LAYERS = [
     {"store", "stages", "evaluate"},
     {"study", "engine"},
     {"report", "export"},
-    {"progress", "cli"},
+    {"progress", "cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 NO_TORCH = {"errors", "registry", "recipes", "config", "store", "report", "cli", "progress"}
@@ -28,6 +28,7 @@ SAME_LEVEL = {
     ("stages", "evaluate"): "an attack cell is an evaluation with a record",
     ("study", "engine"): "the study hands cell ids to an engine",
     ("cli", "progress"): "the command line shows the progress",
+    ("__main__", "cli"): "python -m secateur is the command line",
 }
 
 
