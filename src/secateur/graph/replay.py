@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from secateur.graph import depthwise
 from secateur.graph.labels import Factor, Marks
 from secateur.graph.tape import Call, Recorder, Ref, Tape
 
@@ -169,6 +170,8 @@ def _run(
         return [values[call.refs()[0]]]
     # A value that was masked may lie in memory differently, so that a view must be allowed to copy.
     op = torch.ops.aten.reshape if call.name in _VIEWS else call.op
+    if call.name == "aten::convolution":
+        op = _convolution
     if masks is None or twin is None:
         return _flat(op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
     if position in masks.statistics and any(masks.cut(number) for number in call.refs()):
@@ -187,6 +190,13 @@ def _run(
         masks.apply(number, result) if number is not None and isinstance(result, Tensor) else result
         for number, result in zip(call.outputs, results, strict=True)
     ]
+
+
+def _convolution(*args: Any) -> Tensor:
+    if depthwise.applies(args):
+        return depthwise.convolve(args)
+    result: Tensor = torch.ops.aten.convolution.default(*args)
+    return result
 
 
 def _flat(result: Any) -> list[Any]:

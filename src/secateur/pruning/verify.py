@@ -136,11 +136,21 @@ def _compare(
         if any(masks.cut(number) for number in graph.tape.calls[place].refs())
     )
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
-        alive = wanted is None or bool((wanted != 0).any())
+        alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
         return Proof(error, gradient_error, masks.pruned, changed_by_design=changed_by_design, alive=alive)
     place = _first_wrong(graph, dense, smaller, inputs, masks)
     why = f"differs from the masked dense network by {max(error, gradient_error or 0.0):.1e}"
     return _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
+
+
+def _depends(
+    graph: DependencyGraph, dense: Mapping[str, Tensor], masks: Masks, reference: list[Tensor]
+) -> bool:
+    """Whether the masked network computes something else for other (integer) inputs."""
+    others = input_leaves(fresh_inputs(graph.inputs, torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        outputs = replay(graph.tape, dense, [widen(item) for item in others], masks)
+    return any(not torch.equal(a, b) for a, b in zip(outputs, reference, strict=True))
 
 
 def _with_gradient(

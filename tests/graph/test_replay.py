@@ -1,0 +1,40 @@
+"""The replay computes what the model computes."""
+
+import pytest
+import torch
+
+from graph.networks import BLOCKS, build, images
+from secateur.graph.depthwise import applies, convolve
+from secateur.graph.replay import replay
+from secateur.graph.tape import record
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_replay_gives_the_outputs_and_gradients_of_the_model(block):
+    net = build([block], "batch", "hardswish", "flatten").double()
+    x = images().double().requires_grad_()
+    tape, outputs = record(net, x)
+    state = {name: tensor.detach() for name, tensor in [*net.named_parameters(), *net.named_buffers()]}
+    (again,) = replay(tape, state, [x])
+    assert torch.allclose(again, outputs[0], rtol=0, atol=1e-12)
+    assert torch.allclose(again, net(x), rtol=0, atol=1e-12)
+    wanted, found = (torch.autograd.grad(y.square().sum(), x)[0] for y in (net(x), again))
+    assert torch.allclose(wanted, found, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "times"), [(1, 1, 1, 1), (2, 0, 1, 2), (1, 2, 2, 1), (3, 1, 2, 3)]
+)
+def test_a_depthwise_convolution_is_torchs(spatial, stride, padding, dilation, times):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 10, *[9] * spatial, generator=generator, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(10 * times, 1, *[3] * spatial, generator=generator, dtype=torch.float64)
+    b = torch.randn(10 * times, generator=generator, dtype=torch.float64)
+    settings = [[value] * spatial for value in (stride, padding, dilation)]
+    args = (x, w, b, *settings, False, [0] * spatial, 10)
+    assert applies(args)
+    wanted, found = torch.ops.aten.convolution.default(*args), convolve(args)
+    assert torch.allclose(wanted, found, rtol=0, atol=1e-12)
+    grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in (wanted, found)]
+    assert torch.allclose(*grads, rtol=0, atol=1e-10)
