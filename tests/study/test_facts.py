@@ -1,7 +1,9 @@
 import pytest
+import torch
 
 from secateur.config import parse_study
 from secateur.errors import UserError
+from secateur.models import build, initialise
 from secateur.study import plan, read_facts
 from toy.study import SMALL
 
@@ -26,7 +28,7 @@ def test_the_split_belongs_to_the_fingerprint():
         ("attacks.ddn.generator=3", r"attacks\.ddn\.generator: is no setting"),
         ("models.plain.settings={widht: 3}", r"models\.plain\.settings\.widht: is no setting"),
         ("images=5000", r"images: there are only 359 test images \(got 5000\)"),
-        ("models.plain.weights=none.pt", r"models\.plain\.weights: there is no file none\.pt"),
+        ("models.plain.weights=none.pt", r"models\.plain\.weights: .*none\.pt"),
     ],
 )
 def test_settings_that_do_not_fit_the_code_or_the_data_are_refused(override, complaint):
@@ -48,13 +50,31 @@ def test_all_misfits_are_told_at_once():
     assert len(caught.value.message.splitlines()) == 3
 
 
-def test_the_name_of_a_weights_file_is_no_fact_but_its_content_is(tmp_path):
-    def facts(name, content):
-        (tmp_path / name).write_bytes(content)
+def test_not_the_file_of_weights_counts_but_its_tensors(tmp_path):
+    def facts(name, seed=0):
+        model = build("resnet-tiny", in_channels=1)
+        initialise(model, torch.Generator().manual_seed(seed))
+        torch.save(model.state_dict(), tmp_path / name)
         return read_facts(parse_study(SMALL, overrides=[f"models.plain.weights={tmp_path / name}"]))
 
-    assert facts("a.pt", b"1") == facts("b.pt", b"1")
-    assert facts("a.pt", b"1") != facts("a.pt", b"2")
+    assert facts("a.pt") == facts("b.pt")
+    assert (tmp_path / "a.pt").read_bytes() != (tmp_path / "b.pt").read_bytes()
+    assert facts("a.pt") != facts("a.pt", seed=1)
+
+
+def test_weights_that_do_not_fit_are_found_before_anything_runs(tmp_path):
+    torch.save(build("smallcnn").state_dict(), tmp_path / "other.pt")
+    (tmp_path / "broken.pt").write_bytes(b"nonsense")
+    text = SMALL.replace(
+        "{plain: resnet-tiny}",
+        f"\n  a: {{arch: resnet-tiny, weights: {tmp_path}/other.pt}}"
+        f"\n  b: {{arch: resnet-tiny, weights: {tmp_path}/broken.pt}}",
+    )
+    with pytest.raises(UserError) as caught:
+        read_facts(parse_study(text))
+    first, second = caught.value.message.splitlines()
+    assert first.startswith("study.yaml:5: models.a.weights: ")
+    assert second.startswith("study.yaml:6: models.b.weights: ")
 
 
 def test_a_probe_measures_every_model():

@@ -28,7 +28,7 @@ class Facts:
         test: images to report on.
         shape: channels, height and width of an image.
         classes: number of classes.
-        weights: sha256 of the weights file of every model that has one, by label.
+        weights: hash of the starting weights of every model that names a file, by label.
     """
 
     fingerprint: str

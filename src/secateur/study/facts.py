@@ -1,9 +1,7 @@
 """What a study's files contain, and whether its settings fit them; the part of planning that needs torch."""
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from secateur.config import Problem, Study, digest, refuse
@@ -26,6 +24,7 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
+    from secateur.study.networks import hash_weights
 
     generator = Generator().manual_seed(study.split_seed)
     parts = load_splits(study.data.spec, fractions=study.data.fractions, generator=generator)
@@ -33,14 +32,15 @@ def read_facts(study: Study) -> Facts:
     problems = [*_unfit(study, parts.test.n)]
     if problems:
         raise refuse(problems)
+    shape, classes = tuple(parts.train.shape), parts.train.num_classes
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),
         train=parts.train.n,
         validation=parts.validation.n,
         test=parts.test.n,
-        shape=tuple(parts.train.shape),
-        classes=parts.train.num_classes,
-        weights={name: _hash(Path(m.weights)) for name, m in study.models.items() if m.weights},
+        shape=shape,
+        classes=classes,
+        weights=hash_weights(study, shape=shape, classes=classes),
     )
 
 
@@ -77,8 +77,6 @@ def _unfit(study: Study, test: int) -> Iterator[Problem]:
         if ":" not in model.arch:
             taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
             yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
-        if model.weights and not Path(model.weights).is_file():
-            yield _problem(study, f"models.{label}.weights", f"there is no file {model.weights}")
 
 
 def _single_norm(attack: str) -> set[str]:
@@ -99,11 +97,3 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
 
 def _problem(study: Study, key: str, sentence: str) -> Problem:
     return Problem(study.where(key), key, sentence)
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read the weights {path}: {error.strerror}") from None

@@ -145,7 +145,9 @@ def plan_of(store: Store) -> Plan:
 
 
 def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:
-    from secateur.study.probe import measure_speeds  # imports torch, which a plan without a probe can spare
+    from secateur.study.networks import (
+        measure_speeds,  # imports torch, which a plan without a probe can spare
+    )
 
     return measure_speeds(study, facts)
 

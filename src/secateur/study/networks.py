@@ -1,0 +1,81 @@
+"""The dense networks of a study, for planning: their weights' identity, and how fast they are here."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from secateur.config import Problem, Study, refuse
+from secateur.errors import UserError
+from secateur.measure import macs, parameters
+from secateur.models import build, load_weights, resolve, weights_hash
+from secateur.study.cells import Facts
+from secateur.study.cost import Speed
+
+SECONDS = 0.3
+BATCH = 16
+
+
+def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The architecture of a model of the study, without its weights. Raises UserError."""
+    model = study.models[label]
+    if ":" in model.arch:
+        return resolve(
+            model.arch, num_classes=classes, in_channels=shape[0], allow_code=False, pretrained=False
+        )
+    return build(model.arch, num_classes=classes, in_channels=shape[0], **model.settings)
+
+
+def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[str, str]:
+    """The hash of the tensors in every weights file of the study, by label of the model.
+
+    The tensors count, not the file: saving them again or under another name changes nothing.
+
+    Raises:
+        UserError: files that are missing, damaged, or do not fit their architecture, a line each.
+    """
+    found, problems = {}, []
+    for label, model in study.models.items():
+        if model.weights is None:
+            continue
+        try:
+            network = dense_network(study, label, shape=shape, classes=classes)
+            load_weights(network, model.weights)
+            found[label] = weights_hash(network)
+        except UserError as error:
+            key = f"models.{label}.weights"
+            problems.append(Problem(study.where(key), key, str(error)))
+    if problems:
+        raise refuse(problems)
+    return found
+
+
+def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
+    """Time the gradient of every model's dense network for a fraction of a second, by label of the model."""
+    found: dict[str, Speed] = {}
+    images = torch.zeros(BATCH, *facts.shape)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(study.threads)
+    try:
+        for label in study.models:
+            network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
+            seconds = _seconds_per_unit(network, images)
+            found[label] = Speed(seconds, macs(network, images[:1]), parameters(network))
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def _seconds_per_unit(network: nn.Module, images: Tensor) -> float:
+    _gradient(network, images)  # warms up
+    rounds, started = 0, time.perf_counter()
+    while rounds == 0 or time.perf_counter() - started < SECONDS:
+        _gradient(network, images)
+        rounds += 1
+    # A forward pass is one unit, a gradient two.
+    return (time.perf_counter() - started) / (rounds * len(images) * 3)
+
+
+def _gradient(network: nn.Module, images: Tensor) -> None:
+    network.zero_grad()
+    network(images).sum().backward()
