@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import os
+import random
 import struct
 import zipfile
 
@@ -170,3 +171,51 @@ def test_fashion_mnist_is_the_official_files_or_refused(tmp_path, monkeypatch):
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"")
     with pytest.raises(UserError, match="is unpacked"):
         load(f"fashion-mnist:{tmp_path}")
+
+
+def pictures(folder, suffix):
+    (folder / "a").mkdir()
+    Image.fromarray(images(1, shape=(8, 8, 3))[0]).save(folder / "a" / f"x{suffix}")
+    return f"folder:{folder}", folder / "a" / f"x{suffix}"
+
+
+def array_file(folder, save):
+    save(folder / "d.npz", x=images(7), y=np.arange(7) % 3)
+    return f"npz:{folder / 'd.npz'}", folder / "d.npz"
+
+
+def mat_file(folder):
+    x, path = images(4, shape=(32, 32, 3)).transpose(1, 2, 3, 0), folder / "test_32x32.mat"
+    savemat(path, {"X": x, "y": np.ones((4, 1), np.uint8)}, do_compression=True)
+    return f"svhn:{folder}", path
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        *(
+            lambda folder, suffix=suffix: pictures(folder, suffix)
+            for suffix in (".png", ".jpg", ".tif", ".bmp")
+        ),
+        lambda folder: array_file(folder, np.savez),
+        lambda folder: array_file(folder, np.savez_compressed),
+        mat_file,
+    ],
+    ids=["png", "jpg", "tif", "bmp", "npz", "packed npz", "mat"],
+)
+def test_a_file_damaged_anywhere_is_read_or_refused_in_one_sentence(tmp_path, write):
+    spec, path = write(tmp_path)
+    whole, chance, said = path.read_bytes(), random.Random(0), []
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 2, 8])):
+            damaged[chance.randrange(chance.choice([len(whole), min(200, len(whole))]))] = chance.randrange(
+                256
+            )
+        path.write_bytes(damaged[: chance.choice([None, None, None, chance.randrange(len(whole))])])
+        try:
+            load(spec)
+        except UserError as error:
+            said.append(str(error))
+    assert len(said) > 10
+    assert not any("\n" in sentence for sentence in said)

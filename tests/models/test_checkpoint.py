@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import random
 import struct
 import tarfile
 import zipfile
@@ -295,3 +296,27 @@ def test_an_index_of_a_sequential_before_all_names_is_removed(tmp_path, state):
     model = target()
     load_weights(model, tmp_path / "w.pt")
     assert weights_hash(model) == weights_hash(source())
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_file_damaged_anywhere_loads_or_is_refused_and_nothing_else_happens(tmp_path, state, kind):
+    path, chance = tmp_path / f"w.{'safetensors' if kind == 'safetensors' else 'pt'}", random.Random(0)
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    whole, outcomes = path.read_bytes(), []
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 3, 20])):
+            near = chance.choice([len(whole), 3000])
+            position = chance.randrange(min(near, len(whole)))
+            damaged[chance.choice([position, -1 - position])] = chance.randrange(256)
+        path.write_bytes(damaged[: chance.choice([None, None, None, chance.randrange(len(whole))])])
+        try:
+            load_weights(target(), path)
+            outcomes.append("loaded")
+        except UserError as error:
+            outcomes.append(str(error))
+    assert not any("\n" in outcome for outcome in outcomes)
+    assert outcomes.count("loaded") < 150

@@ -16,7 +16,18 @@ from secateur.data.sources import Parts, directory, open_source
 from secateur.errors import UserError
 
 KEYS = {"all": ("x", "y"), "train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
-DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, TypeError)
+# What zipfile, NumPy and SciPy were seen to raise on damaged bytes.
+DAMAGED = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def npz(argument: str) -> Parts:
@@ -112,7 +123,7 @@ def _read_svhn(path: Path) -> Dataset:
     try:
         content: Mapping[str, np.ndarray] = loadmat(path, variable_names=["X", "y"])
         images, labels = content["X"], content["y"].ravel()
-    except (*DAMAGED, MatReadError, NotImplementedError) as error:
+    except (*DAMAGED, MatReadError) as error:
         raise UserError(f"'{path}' is not a readable SVHN file: {error}", hint="download it again") from error
     if images.dtype != np.uint8 or images.shape != (32, 32, 3, labels.size):
         raise UserError(

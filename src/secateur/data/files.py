@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ IDX_PARTS = {"train": "train", "test": "t10k"}
 FOLDER_PARTS = ("train", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_BYTES = 2**31
+MAX_PIXELS = 2**24
 FASHION = (
     "T-shirt/top",
     "Trouser",
@@ -178,9 +180,14 @@ def _read_folder(root: Path) -> Dataset:
 
 def _picture(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            grey = image.mode in {"1", "L", "LA"}
-            return np.asarray(image.convert("L" if grey else "RGB"))
+        with warnings.catch_warnings():
+            # Pillow warns about odd metadata, and about sizes that are refused here.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"it has {image.width}x{image.height} pixels")
+                grey = image.mode in {"1", "L", "LA"}
+                return np.asarray(image.convert("L" if grey else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"'{path}' is not a readable image: {error}", hint="remove or repair it") from error
 

@@ -6,6 +6,7 @@ import pickle
 import re
 import stat
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,22 @@ from secateur.errors import UserError
 MAX_BYTES = 8 * 2**30
 MAX_TENSORS = 20_000
 MAX_HEADER = 16 * 2**20
+# What the readers of torch, zipfile and safetensors were seen to raise on damaged bytes.
+DAMAGED = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    EOFError,
+    ImportError,
+    OSError,
+    struct.error,
+    zipfile.BadZipFile,
+    safetensors.SafetensorError,
+)
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
 WRAPPERS = ("state_dict", "model_state_dict")
 # What DataParallel, wrappers and Sequential put before every name.
@@ -195,22 +212,16 @@ def _read(path: Path) -> Any:
     elif not start.startswith(LEGACY):
         raise UserError(f"'{path}' is not a file of weights", hint=f"known formats: {', '.join(SUFFIXES)}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Old files make torch warn about its own types.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"'{path}' holds more than weights, and reading it would run code",
             hint="save model.state_dict(), best as .safetensors",
         ) from error
-    except (
-        RuntimeError,
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        struct.error,
-        OSError,
-    ) as error:
+    except DAMAGED as error:
         raise UserError(
             f"'{path}' is damaged: {_first_line(error)}", hint="download or save it again"
         ) from error
@@ -220,7 +231,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except DAMAGED as error:
         raise UserError(
             f"'{path}' is damaged: {_first_line(error)}", hint="download or save it again"
         ) from error
@@ -254,7 +265,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         if len(tensors) > MAX_TENSORS:
             raise UserError(f"'{path}' names {len(tensors)} tensors; at most {MAX_TENSORS} are accepted")
         return safetensors.torch.load_file(path, device="cpu")
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
+    except DAMAGED as error:
         raise UserError(
             f"'{path}' is damaged: {_first_line(error)}", hint="download or save it again"
         ) from error
