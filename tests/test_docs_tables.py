@@ -1,0 +1,55 @@
+"""The tables of docs/ agree with the code."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from secateur.models import build
+from secateur.recipes import PENALTIES, Adversary, Penalty, Recipe
+from secateur.registry import CHECKPOINTS, DATASETS, MODELS
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def rows(page):
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+
+
+def names(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in MODELS.entries()])
+def test_every_model_is_listed_with_its_size(name):
+    (row,) = [row for row in rows("models.md") if names(row[0]) == [name]]
+    parameters = sum(parameter.numel() for parameter in build(name).parameters())
+    assert row[2] == f"{parameters:,}"
+
+
+def test_every_published_network_is_listed_with_its_accuracies():
+    listed = {name: row for row in rows("models.md") for name in names(row[0]) if "/" in name}
+    assert set(listed) == {entry.name for entry in CHECKPOINTS.entries()}
+    for entry in CHECKPOINTS.entries():
+        row = listed[entry.name]
+        assert row[2] == ("yes" if entry.facts["robust"] else "no")
+        assert [row[3], row[4]] == [
+            f"{entry.facts['clean_accuracy']:.2f}",
+            f"{entry.facts['robust_accuracy']:.2f}",
+        ]
+
+
+def test_every_dataset_is_listed():
+    listed = {names(row[0])[0].partition(":")[0] for row in rows("data.md")}
+    assert listed == {entry.name for entry in DATASETS.entries()}
+
+
+def test_every_setting_of_a_recipe_is_listed():
+    page = (DOCS / "training.md").read_text(encoding="utf-8")
+    listed = {name for row in rows("training.md") for name in names(row[0])}
+    assert {field.name for field in fields(Recipe)} <= listed
+    assert set(PENALTIES) <= listed
+    for kind, parts in (("adversary", fields(Adversary)), ("penalty", fields(Penalty))):
+        assert f"`{kind}: {{{', '.join(part.name for part in parts)}}}`" in page
