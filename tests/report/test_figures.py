@@ -115,6 +115,8 @@ def test_a_failed_pruning_leaves_a_gap_in_every_figure(tmp_path):
             long = [drawn for drawn in drawing.figure.axes[0].lines if len(drawn.get_xdata()) == 5]
             assert long
             assert all(math.isnan(drawn.get_ydata()[2]) for drawn in long)
+            beside = [d for d in drawing.figure.axes[1].lines if len(d.get_xdata()) == 5]
+            assert all(math.isnan(drawn.get_ydata()[2]) for drawn in beside)
             assert "no result" in [text.get_text() for text in drawing.figure.legends[0].get_texts()]
 
 

@@ -135,6 +135,21 @@ def test_a_trial_run_says_that_its_numbers_are_partial(tmp_path):
     assert "Trial run. Only 20 images were attacked" in plain_text(page)
 
 
+def test_a_study_of_dense_networks_has_no_empty_overview(tmp_path):
+    settings = {"sparsities": (0,), "criteria": (), "failed": (), "grade_c": (), "seeds": (0,)}
+    page = page_without_figures(write(tmp_path / "run", Grid(**settings)))
+    assert "No pruned network has been attacked yet" in page
+    assert "At every sparsity" not in page
+
+
+def test_a_lost_control_leaves_shares_unknown_instead_of_inventing_them(tmp_path):
+    lost = tuple(("attack", "plain", 0, None, 0.0, "none", attack) for attack in ("ddn", "fmn-linf"))
+    settings = {"models": {"plain": False}, "seeds": (0,), "grade_c": ()}
+    text = plain_text(page_without_figures(write(tmp_path / "run", Grid(failed=lost, **settings))))
+    assert "keeps an unknown share (l1) and an unknown share (random) against DDN (L₂)" in text
+    assert "there is no dense network to compare with" in text
+
+
 def test_a_study_without_results_has_a_page_too(tmp_path):
     everything = tuple(("train", m, s, None, 0.0, None, None) for m in ("plain", "robust") for s in (0, 1))
     paths = report(write(tmp_path / "run", Grid(absent=everything, failed=())))

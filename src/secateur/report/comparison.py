@@ -62,7 +62,7 @@ class Comparison:
     @property
     def table(self) -> Table:
         """One row per place, for people and files."""
-        title = f"{self.second} against {self.first}"
+        title = f"{self.second} against {self.first}: median distances"
         return Table("comparison", title, _HEADS, tuple(_row(each) for each in self.differences))
 
 
@@ -196,18 +196,19 @@ def _words(place: Place) -> str:
 
 
 _HEADS = (
-    *(Column(key, key, "text") for key in ("model", "criterion")),
+    Column("model", "model", "text"),
+    Column("criterion", "pruned", "text"),
     Column("sparsity", "sparsity", "plain"),
-    Column("arm", "fine-tuning", "text"),
+    Column("arm", "tuned", "text"),
     Column("attack", "attack", "text"),
     Column("verdict", "verdict", "text"),
     Column("grade", "grade", "text"),
     Column("norm", "norm", "text"),
     Column("images", "images", "plain"),
     Column("seeds", "seeds", "plain"),
-    Column("before", "median before"),
+    Column("before", "before"),
     Column("after", "after"),
-    Column("ratio", "after/before", "percent"),
+    Column("ratio", "share", "percent"),
     Column("ratio_low", "low", "percent"),
     Column("ratio_high", "high", "percent"),
     Column("accuracy_before", "accuracy before", "percent"),

@@ -117,7 +117,6 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["percent"] = percent
-    environment.filters["percent"] = percent
     return environment
 
 
@@ -156,7 +155,8 @@ def _overview(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
                 for c in grid.criteria
                 if any(place.model == m and place.arm == arm for place in grid.order)
             ]
-            blocks.append({"title": f"{attack_label(attack, norms[0])}, {arm_label(arm)}", "rows": rows})
+            if rows:
+                blocks.append({"title": f"{attack_label(attack, norms[0])}, {arm_label(arm)}", "rows": rows})
     return blocks
 
 

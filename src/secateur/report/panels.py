@@ -142,7 +142,7 @@ def sparsity_axis(axes: Axes, sparsities: Sequence[float], *, labelled: bool) ->
 
 def percent_axis(axis: Axis) -> None:
     """Write shares as percentages."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
 
 
 def count_axis(axes: Axes) -> None:
