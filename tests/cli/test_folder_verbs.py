@@ -3,10 +3,19 @@ import sys
 
 import pytest
 
+from report.synthetic import Grid, write
 from secateur.config import parse_study
 from secateur.store import Store
 from secateur.study import join, plan, run_plan
 from toy.study import EXECUTE, SMALL, run_toy, small_plan
+
+COMPARED = {
+    "models": {"robust": True},
+    "criteria": ("l1",),
+    "attacks": {"ddn": 2.0},
+    "failed": (),
+    "grade_c": (),
+}
 
 
 def test_status_counts_the_cells_of_every_stage(secateur, tmp_path, monkeypatch):
@@ -87,3 +96,21 @@ def test_init_refuses_unknown_presets_and_places(secateur, tmp_path):
     assert "did you mean 'digits'" in secateur("init", tmp_path / "a.yaml", "--preset", "digit").err
     assert secateur("init", tmp_path / "absent" / "a.yaml").code == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_compare_of_a_run_with_itself_is_within_the_noise_and_a_limit_is_a_gate(secateur, tmp_path):
+    folder = write(tmp_path / "run", Grid(**COMPARED))
+    said = secateur("compare", folder, folder, "--json")
+    assert said.code == 0, said.err
+    assert {row["verdict"] for row in said.json["rows"]} == {"within the noise"}
+    gate = secateur("compare", folder, folder, "--fail-if", "accuracy>-0.5", "--out", tmp_path / "page")
+    assert gate.code == 1
+    assert "limit broken" in gate.out
+    assert (tmp_path / "page" / "comparison.html").exists()
+
+
+def test_a_limit_that_cannot_be_read_is_refused(secateur, tmp_path):
+    folder = write(tmp_path / "run", Grid(**COMPARED))
+    said = secateur("compare", folder, folder, "--fail-if", "median is bad")
+    assert said.code == 2
+    assert "median<-5%" in said.err

@@ -7,11 +7,13 @@ import typer
 
 from secateur.cli.options import Folder, Jobs, Json, Progress, ProgressOption
 from secateur.cli.output import note, print_json, print_table
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from secateur.study import Status
 
+# What fits into 80 columns; --json and --out give all of them.
+COMPARED = ("model", "criterion", "sparsity", "arm", "attack", "before", "ratio", "verdict", "grade")
 STATES = {"ok": "done", "failed": "failed", "damaged": "damaged", "running": "running", "open": "open"}
 
 
@@ -81,7 +83,42 @@ def schema() -> None:
     print_json(study_schema())
 
 
-COMMANDS = (init, status, worker, schema)
+def compare(
+    first: Annotated[Path, typer.Argument(help="The run folder to start from.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="The run folder seen from it.", show_default=False)],
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if", help="A limit, as in 'median<-5%' or 'accuracy<-0.01'; exit code 1 if broken."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write page and tables into this folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two studies on the images that both attacked, with intervals; a gate for CI."""
+    from secateur.report import compare as compare_runs
+    from secateur.report import violations, write_comparison
+
+    comparison = compare_runs(first, second)
+    table, broken = comparison.table, violations(comparison, fail_if or ())
+    if out is not None:
+        write_comparison(comparison, out)
+        note(f"wrote {out}")
+    if as_json:
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        print_json({"title": table.title, "rows": rows, "broken": broken})
+    else:
+        shown = table.pick("comparison", table.title, COMPARED)
+        print_table(shown.title, shown.columns, shown.rows)
+        for sentence in broken:
+            typer.echo(f"limit broken: {sentence}")
+    if broken:
+        raise typer.Exit(ExitCode.INTERNAL)
+
+
+COMMANDS = (init, status, compare, worker, schema)
 
 
 def _remarks(told: "Status") -> list[str]:
