@@ -1,5 +1,6 @@
 """Where a training keeps what it needs to go on after an interruption."""
 
+import errno
 import hashlib
 import json
 import os
@@ -51,12 +52,17 @@ class Checkpoints:
         _write(temporary / META, text.encode())
         _sync(temporary)
         final = self.folder / f"{PREFIX}{epoch:06d}"
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
+        shutil.rmtree(final, ignore_errors=True)
+        try:
+            temporary.rename(final)
+        except OSError as error:
+            shutil.rmtree(temporary)
+            # Another runner of the same training has just written the same generation.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
         _sync(self.folder)
         for old in self._generations()[self.keep :]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
 
     def latest(self) -> Saved | None:
         """The newest intact generation, or None."""

@@ -61,7 +61,7 @@ class History:
                 if self.best_epoch
                 else "nothing was learned"
             )
-        return f"{len(self.epochs)} epochs; the weights are those of epoch {self.best_epoch}"
+        return f"epochs trained: {len(self.epochs)}; the weights are those of epoch {self.best_epoch}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a record."""
