@@ -65,8 +65,8 @@ def _train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     splits = _splits(study)
     label = cell.axes["model"]
     chosen = study.models[label]
-    published = chosen.arch.startswith("robustbench:") and not chosen.weights
-    model = _architecture(study, label, splits.test, pretrained=published)
+    published = chosen.arch.startswith("robustbench:")
+    model = _architecture(study, label, splits.test, pretrained=published and not chosen.weights)
     if chosen.weights:
         models.load_weights(model, chosen.weights)
     elif not published:

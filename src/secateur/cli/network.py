@@ -231,7 +231,8 @@ def _network(model: str, weights: Path | None, shape: tuple[int, ...], classes: 
     if weights.is_dir():
         return load(weights, build).eval()
     network = build()
-    models.load_weights(network, weights)
+    for sentence in models.load_weights(network, weights).notes:
+        note(sentence)
     return network.eval()
 
 
