@@ -194,11 +194,17 @@ def test_parameters_that_never_run_stay():
 
         def forward(self, x):
             x = self.one(x.mean((2, 3))).relu()
-            return self.two(self.spare(x) if self.training else x)
+            return self.two(self.spare(x) if self.training and runs else x)
 
+    runs = False
     graph = secateur.trace(Spare(), images())
     assert [group.name for group in graph.groups] == ["one.weight[0]"]
     assert any("not used" in item.reason.why for item in graph.frozen)
+    runs = True
+    net = Spare()
+    secateur.prune(net, images(), sparsity=0.5)
+    assert tuple(net.spare.weight.shape) == (4, 4)
+    assert net.train()(images()).shape == (2, 2)
 
 
 class Dropping(nn.Module):

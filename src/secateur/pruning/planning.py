@@ -1,32 +1,39 @@
 """Planning: which channels go, so that the result fits the model's own code."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
+from secateur.graph.flops import macs as tape_macs
 from secateur.graph.learned import cells_of, tie_of
 from secateur.graph.tracing import shapes_of
-from secateur.pruning.evidence import Evidence
-from secateur.pruning.fit import fitted, masks_of, repairs_of
-from secateur.pruning.plans import Plan
-from secateur.pruning.select import (
+from secateur.pruning.budget import limit_of, within
+from secateur.pruning.counts import (
     SCOPES,
     Choice,
+    Scores,
+    check_limits,
     check_sparsity,
-    cut_group,
+    following_shortcut,
     keep_counts,
-    kept_groups,
-    leaf_shapes,
-    notes_of,
-    scored,
 )
+from secateur.pruning.evidence import Evidence
+from secateur.pruning.fit import fitted, masks_of, repairs_of
+from secateur.pruning.plans import Cut, Plan
+from secateur.pruning.select import cut_group, kept_groups, leaf_shapes, notes_of, scored
+from secateur.pruning.surgery import blanked
 from secateur.registry import CRITERIA
+
+SELECTIONS = ("independent", "greedy")
 
 
 def plan(
@@ -40,6 +47,13 @@ def plan(
     reduction: str = "mean",
     dense_sizes: Mapping[str, int] | None = None,
     batch: tuple[torch.Tensor, torch.Tensor] | None = None,
+    selection: str = "independent",
+    rates: Mapping[str, float] | None = None,
+    parameters: float | int | None = None,
+    macs: float | int | None = None,
+    min_channels: int = 1,
+    max_sparsity: float | None = None,
+    round_to: int = 1,
 ) -> Plan:
     """Decide which channels go.
 
@@ -50,35 +64,107 @@ def plan(
             ``evidence`` gets what the images of ``batch`` say (see ``pruning.evidence.Evidence``).
         sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
             max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
-        scope: ``local``: every group loses that fraction.
+        scope: ``local``: every group loses that fraction; ``global``: that fraction of all channels goes,
+            those with the smallest scores relative to their group's mean, down to the floor of each cell.
         keep: names of modules, parameters or groups whose channels stay, inputs and outputs alike.
         seed: of the random criterion; the same seed gives the same plan.
-        reduction: how the scores of the layers of one group are combined.
+        reduction: how the scores of the layers of one group are combined: mean, sum, max, first, or shortcut
+            (the projection shortcut decides for the layers it is added to).
         dense_sizes: channels of each group before earlier rounds, by name, from which to count.
         batch: images and labels for the criteria that look at data (taylor, hessian, activation).
+        selection: ``independent``: every group is scored on the dense weights; ``greedy``: without the input
+            channels that are gone already (thesis Fig. 3.4).
+        rates: sparsity of single layers, by the name of a module, parameter or group; 0 leaves them whole.
+        parameters: instead of a sparsity, at most so many parameters (a count, or a fraction of the dense).
+        macs: the same for multiply-adds of one pass of the example inputs.
+        min_channels: what every cell keeps at least.
+        max_sparsity: the largest fraction that any cell loses.
+        round_to: widths of cells are rounded up to a multiple of this.
 
     Raises:
-        UserError: a bad sparsity, name or scope, a model changed since the trace, or nothing that can go.
+        UserError: a bad argument, a budget out of reach, a model changed since the trace, or nothing can go.
     """
     fraction = check_sparsity(sparsity)
-    if scope not in SCOPES:
-        raise UserError(f"unknown scope '{scope}'", hint=f"known: {', '.join(SCOPES)}")
+    _check_names(scope, selection)
     if shapes_of(graph.model) != leaf_shapes(graph):
         raise UserError("the model has changed since it was traced", hint="trace it again")
-    score = scorer(criterion, graph.model, batch)
-    generator = torch.Generator().manual_seed(seed)
-    protected = kept_groups(graph, keep)
-    scores = [scored(score, group, graph.model, generator, reduction) for group in graph.groups]
-    choice = Choice(fraction, protected, dense_sizes or {}, scores)
+    choice = Choice(
+        fraction,
+        kept_groups(graph, keep),
+        dense_sizes or {},
+        _scores(graph, scorer(criterion, graph.model, batch), seed, reduction),
+        scope,
+        _rates(graph, rates or {}),
+        check_limits(min_channels, max_sparsity, round_to),
+        selection == "greedy",
+    )
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
-    blank = Plan(name, float(sparsity), scope, seed, shapes_of(graph.model), graph.inputs, (), graph=graph)
-    chosen = fitted(graph.model, graph, lambda: draft(graph, blank, choice))
-    if fraction > 0 and not chosen.cuts:
+
+    def at(level: Fraction) -> Plan:
+        asked = replace(choice, sparsity=level)
+        blank = Plan(name, float(level), scope, seed, shapes_of(graph.model), graph.inputs, (), graph=graph)
+        return fitted(graph.model, graph, lambda: draft(graph, blank, asked))
+
+    limits = _limits(graph, parameters, macs)
+    chosen = within(graph, limits, at) if limits else at(fraction)
+    if not chosen.cuts and not limits and (fraction > 0 or any(choice.rates.values())):
         raise UserError(
             f"sparsity {sparsity} cannot remove a single channel from this model",
             hint="; ".join(chosen.notes[:3]) or "see graph.explain() for what is frozen and why",
         )
     return chosen
+
+
+def _check_names(scope: str, selection: str) -> None:
+    if scope not in SCOPES:
+        raise UserError(f"unknown scope '{scope}'", hint=f"known: {', '.join(SCOPES)}")
+    if selection not in SELECTIONS:
+        raise UserError(f"unknown selection '{selection}'", hint=f"known: {', '.join(SELECTIONS)}")
+
+
+def _limits(graph: DependencyGraph, parameters: Any, macs: Any) -> dict[str, int]:
+    """The budgets that were given, as counts."""
+    given = {"parameters": parameters, "macs": macs}
+    dense = {
+        "parameters": sum(parameter.numel() for parameter in graph.model.parameters()),
+        "macs": tape_macs(graph.tape),
+    }
+    return {name: limit_of(name, value, dense[name]) for name, value in given.items() if value is not None}
+
+
+def _rates(graph: DependencyGraph, rates: Mapping[str, float]) -> dict[int, Fraction]:
+    """The sparsity of each group that is named; later names win."""
+    found: dict[int, Fraction] = {}
+    for name, value in rates.items():
+        for number in kept_groups(graph, [name]):
+            found[number] = check_sparsity(value)
+    return found
+
+
+def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: int, reduction: str) -> Scores:
+    """Scores of a group by number; those on the dense weights are computed once."""
+    known: dict[int, torch.Tensor] = {}
+
+    def scores(number: int, removed: Mapping[tuple[str, int], tuple[int, ...]]) -> torch.Tensor:
+        group = graph.groups[number]
+        gone = {
+            key: indices for key, indices in removed.items() if key[0] in {m.tensor for m in group.members}
+        }
+        if not gone and number in known:
+            return known[number]
+        judged = following_shortcut(graph, group) if reduction == "shortcut" else group
+        # A generator per group, so that the draws do not depend on the order or number of calls.
+        digest = hashlib.sha256(f"{seed}:{group.name}:{number}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+        with blanked(graph.model, gone):
+            found = scored(
+                score, judged, graph.model, generator, "mean" if reduction == "shortcut" else reduction
+            )
+        if not gone:
+            known[number] = found
+        return found
+
+    return scores
 
 
 def scorer(
@@ -100,12 +186,17 @@ def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:
     ties = (*graph.ties, *(tie for tie in found if tie is not None))
     blocked = {number for number, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
     counts = keep_counts(graph, choice, blocked, ties)
-    cuts = tuple(
-        cut
-        for group, scores in zip(graph.groups, choice.scores, strict=True)
-        if (cut := cut_group(group, scores, counts, ties)) is not None
-    )
-    plan = replace(blank, cuts=cuts, notes=notes_of(graph, choice, {cut.group for cut in cuts}))
+    cuts: list[Cut] = []
+    removed: dict[tuple[str, int], tuple[int, ...]] = {}
+    for number, group in enumerate(graph.groups):
+        scores = choice.scores(number, removed if choice.greedy else {})
+        cut = cut_group(group, scores, counts, ties)
+        if cut is not None:
+            cuts.append(cut)
+            for part in cut.slices if choice.greedy else ():
+                key = (part.tensor, part.dim)
+                removed[key] = tuple(sorted({*removed.get(key, ()), *part.removed}))
+    plan = replace(blank, cuts=tuple(cuts), notes=notes_of(graph, choice, {cut.group for cut in cuts}))
     if not graph.learned.literals:
         return plan
     return replace(plan, repairs=repairs_of(graph.model, graph, masks_of(graph, plan)))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from secateur.errors import UserError
 from secateur.graph import trace
 from secateur.pruning.carry_out import PruneReport, apply
+from secateur.pruning.counts import check_sparsity
 from secateur.pruning.planning import plan
-from secateur.pruning.select import check_sparsity
 
 Retrain = Callable[[nn.Module, int], None]
 Shape = Literal["linear", "geometric"]

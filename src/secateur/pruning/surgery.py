@@ -152,6 +152,21 @@ def _hollow(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @contextmanager
+def blanked(model: nn.Module, removed: Removed) -> Iterator[None]:
+    """The model with zeros where indices are removed; put back on exit."""
+    named = named_tensors(model)
+    before = {name: named[name].data for name, _ in removed}
+    try:
+        for (name, dim), indices in removed.items():
+            tensor = named[name]
+            tensor.data = tensor.data.index_fill(dim, torch.tensor(indices, device=tensor.device), 0)
+        yield
+    finally:
+        for name, data in before.items():
+            named[name].data = data
+
+
+@contextmanager
 def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
     """The model with cut parameters that have shapes and no contents; everything is put back on exit."""
     undo = Undo()

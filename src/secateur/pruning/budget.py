@@ -1,0 +1,62 @@
+"""Budgets: the smallest sparsity whose plan has at most so many parameters or multiply-adds."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from secateur.errors import UserError
+from secateur.graph.dependency import DependencyGraph
+from secateur.graph.flops import macs
+from secateur.pruning.fit import masks_of
+from secateur.pruning.plans import Plan
+
+_STEPS = 1000
+
+
+def limit_of(name: str, budget: Any, dense: int) -> int:
+    """A budget as a count: a fraction of the dense model in (0, 1), or a whole number.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(budget, float) and 0 < budget < 1:
+        return int(Fraction(str(budget)) * dense)
+    if isinstance(budget, int) and not isinstance(budget, bool) and budget > 0:
+        return budget
+    raise UserError(
+        f"{name} must be a fraction in (0, 1) or a positive whole number, got {budget!r}",
+        hint=f"the dense model has {dense:,}",
+    )
+
+
+def costs(graph: DependencyGraph, plan: Plan) -> dict[str, int]:
+    """Parameters and multiply-adds after a plan, without carrying it out."""
+    masks = masks_of(graph, plan)
+    names = {name for name, _ in graph.model.named_parameters()}
+    return {"parameters": plan.count_after(names), "macs": macs(graph.tape, masks.expected_shape)}
+
+
+def within(graph: DependencyGraph, limits: dict[str, int], at: Callable[[Fraction], Plan]) -> Plan:
+    """The plan of the smallest sparsity, in steps of 1/1000, that meets every limit.
+
+    Raises:
+        UserError: even the sparsest plan does not.
+    """
+    low, high = 0, _STEPS - 1
+    best: Plan | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        plan = at(Fraction(middle, _STEPS))
+        found = costs(graph, plan)
+        if all(found[name] <= limit for name, limit in limits.items()):
+            best, high = plan, middle - 1
+        else:
+            low = middle + 1
+    if best is None:
+        found = costs(graph, at(Fraction(_STEPS - 1, _STEPS)))
+        name = next(name for name, limit in limits.items() if found[name] > limit)
+        raise UserError(
+            f"a budget of {limits[name]:,} {name} cannot be reached: {found[name]:,} is the least",
+            hint="see graph.explain() for what is frozen and why",
+        )
+    return best

@@ -1,0 +1,193 @@
+"""How many channels each cell keeps: in exact arithmetic, with floors, and equal where the model needs it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from secateur.errors import UserError
+from secateur.graph.dependency import DependencyGraph
+from secateur.graph.groups import Group, Row, Tie
+
+SCOPES = ("local", "global")
+Scores = Callable[[int, Mapping[tuple[str, int], tuple[int, ...]]], torch.Tensor]
+
+
+def check_sparsity(sparsity: Any) -> Fraction:
+    """A sparsity in [0, 1) as an exact fraction of its decimal form.
+
+    Raises:
+        UserError: it is not a number in [0, 1).
+    """
+    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, Fraction)):
+        raise UserError(f"sparsity must be a number, got {sparsity!r}", hint="for example sparsity=0.5")
+    if not math.isfinite(sparsity) or not 0 <= sparsity < 1:
+        raise UserError(
+            f"sparsity must be in [0, 1), got {sparsity}", hint="0.5 removes half of the channels"
+        )
+    return Fraction(sparsity) if isinstance(sparsity, (int, Fraction)) else Fraction(str(sparsity))
+
+
+def kept_count(channels: int | Fraction, sparsity: Fraction) -> int:
+    """``max(1, floor(C (1 - s)))`` without rounding errors: 0.9 of 640 leaves 64."""
+    return max(1, math.floor(channels * (1 - sparsity)))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What no cell may go below, and the multiple its width is rounded up to."""
+
+    min_channels: int = 1
+    max_sparsity: Fraction = Fraction(1)
+    round_to: int = 1
+
+    def floor(self, size: int) -> int:
+        """The smallest number of channels that a cell of this size may keep."""
+        return min(size, max(1, self.min_channels, math.ceil(size * (1 - self.max_sparsity))))
+
+    def bounded(self, kept: int, size: int) -> int:
+        """A count within the limits."""
+        kept = max(kept, self.floor(size))
+        return min(size, -(-kept // self.round_to) * self.round_to)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for; ``scores(number, removed)`` are a group's, given what is gone already."""
+
+    sparsity: Fraction
+    protected: set[int]
+    dense_sizes: Mapping[str, int]
+    scores: Scores
+    scope: str = "local"
+    rates: Mapping[int, Fraction] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    greedy: bool = False
+
+    def rate(self, number: int) -> Fraction:
+        """The sparsity of one group."""
+        return self.rates.get(number, self.sparsity)
+
+
+def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
+    """Limits from the user's arguments.
+
+    Raises:
+        UserError: a count that is no positive integer, or a bad sparsity.
+    """
+    for name, value in (("min_channels", min_channels), ("round_to", round_to)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{name} must be a positive integer, got {value!r}")
+    most = Fraction(1) if max_sparsity is None else check_sparsity(max_sparsity)
+    return Limits(min_channels, most, round_to)
+
+
+def keep_counts(
+    graph: DependencyGraph, choice: Choice, blocked: set[int], ties: Sequence[Tie]
+) -> dict[int, int]:
+    """How many channels each cell keeps, raised where ties ask for equal counts."""
+    whole = choice.protected | blocked
+    sizes = {
+        int(cell): int(size)
+        for group in graph.groups
+        for cell, size in zip(*np.unique(group.cells, return_counts=True), strict=True)
+    }
+    wanted = _ranked(graph, choice, whole) if choice.scope == "global" else {}
+    counts: dict[int, int] = {}
+    for number, group in enumerate(graph.groups):
+        for cell in np.unique(group.cells):
+            size = sizes[int(cell)]
+            dense = Fraction(size * choice.dense_sizes.get(group.name, group.size), group.size)
+            kept = wanted.get(int(cell), kept_count(dense, choice.rate(number)))
+            unchanged = number in whole or choice.rate(number) == 0
+            counts[int(cell)] = size if unchanged else choice.limits.bounded(min(size, kept), size)
+    _level(ties, counts, sizes, choice.limits.round_to)
+    return counts
+
+
+def _ranked(graph: DependencyGraph, choice: Choice, whole: set[int]) -> dict[int, int]:
+    """Global scope: the channels with the smallest scores, each relative to its group's mean, go first."""
+    scores, cells, floors = [], [], {}
+    for number, group in enumerate(graph.groups):
+        if number in whole or number in choice.rates:
+            continue
+        own = choice.scores(number, {}).numpy()
+        scores.append(own / max(float(np.abs(own).mean()), 1e-300))
+        cells.append(group.cells)
+        for cell, size in zip(*np.unique(group.cells, return_counts=True), strict=True):
+            floors[int(cell)] = (int(size), choice.limits.floor(int(size)))
+    if not scores:
+        return {}
+    flat, owner = np.concatenate(scores), np.concatenate(cells)
+    missing = flat.size - kept_count(flat.size, choice.sparsity)
+    kept = {cell: size for cell, (size, _) in floors.items()}
+    for place in np.argsort(flat, kind="stable"):
+        cell = int(owner[place])
+        if missing > 0 and kept[cell] > floors[cell][1]:
+            kept[cell] -= 1
+            missing -= 1
+    return kept
+
+
+def _level(ties: Sequence[Tie], counts: dict[int, int], sizes: Mapping[int, int], step: int) -> None:
+    """Raise counts until the rows of every tie are equal; at the latest everything is whole."""
+    changed = True
+    while changed:
+        changed = False
+        for tie in ties:
+            totals = [_total(row, counts) for row in tie.rows]
+            target = max(totals)
+            for row, total in zip(tie.rows, totals, strict=True):
+                if total < target:
+                    changed |= _raise(row, target - total, counts, sizes, step)
+
+
+def _total(row: Row, counts: Mapping[int, int]) -> int:
+    return row.fixed + sum(counts[cell] * times for cell, times in row.cells)
+
+
+def _raise(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[int, int], step: int) -> bool:
+    """Keep more of a row's cells, the emptiest first."""
+    changed = False
+    while missing > 0:
+        open_cells = [
+            (counts[cell] / sizes[cell], cell, times)
+            for cell, times in row.cells
+            if counts[cell] < sizes[cell]
+        ]
+        if not open_cells:
+            break
+        _, cell, times = min(open_cells)
+        more = min(step, sizes[cell] - counts[cell])
+        counts[cell] += more
+        missing -= times * more
+        changed = True
+    return changed
+
+
+def following_shortcut(graph: DependencyGraph, group: Group) -> Group:
+    """The group as the residual rule scores it: only its projection shortcuts produce it.
+
+    A projection shortcut reads what its block reads, so its input is read by several layers; the layers
+    inside a block read channels that nobody else does. Without a projection the first producer decides
+    (thesis Fig. 3.5, Li et al. 2017, section 3.3).
+    """
+    readers: dict[str, int] = {}
+    for other in graph.groups:
+        inside = {member.tensor for member in other.members if member.role == "in"}
+        for tensor in inside:
+            readers[tensor] = max(readers.get(tensor, 0), len(inside))
+    producers = [member for member in group.members if member.role == "out"]
+    projections = [member for member in producers if readers.get(member.tensor, 0) > 1]
+    chosen = {id(member) for member in (projections or producers[:1])}
+    members = tuple(
+        member
+        if member.role != "out" or id(member) in chosen
+        else type(member)(member.tensor, member.dim, member.indices, member.channels, "with")
+        for member in group.members
+    )
+    return Group(group.name, group.size, members, group.cells)
