@@ -7,12 +7,14 @@ import subprocess
 from html.parser import HTMLParser
 
 import jinja2
+import numpy as np
 import pytest
 
 from report.synthetic import Grid, write
 from secateur.report import page as page_module
 from secateur.report import report
-from secateur.report.aggregate import aggregate
+from secateur.report.aggregate import Place, aggregate, security_curve
+from secateur.report.budgets import budgets
 from secateur.report.changes import changes
 from secateur.report.load import load
 from secateur.report.tables import summary
@@ -75,6 +77,17 @@ def test_the_answer_comes_first_and_in_words(page):
 def test_two_seeds_claim_nothing_about_trainings(page):
     assert "nothing can be said about the spread between trainings" in plain_text(page)
     assert "±" not in page
+
+
+def test_budgets_to_choose_from_are_those_of_the_security_curves(grid):
+    (block, _) = budgets(grid)
+    point = grid.points[Place("robust", "l1", 0.4, "standard", "ddn")]
+    row = next(row for row in block.rows if (row.model, row.criterion) == ("robust", "l1"))
+    cell = row.cells[grid.sparsities.index(0.4)]
+    curve = security_curve(point, np.array([0.0]))
+    assert cell.curve[0] == round(100 * curve.mean[0])
+    assert list(cell.curve) == sorted(cell.curve, reverse=True)
+    assert len(cell.curve) == len(block.epsilon) == 61
 
 
 def test_failed_cells_and_reasons_for_grades_are_on_the_page(page):
@@ -186,11 +199,13 @@ def test_a_script_that_is_not_ours_is_refused_by_the_browser(page, tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_a_click_sorts_the_table_and_words_filter_it(page, tmp_path):
+def test_clicks_sort_the_table_words_filter_it_and_a_slider_sets_the_budget(page, tmp_path):
     clicks = (
         'document.querySelectorAll("#results button")[8].click();'
         'const box = document.getElementById("filter"); box.value = "robust l1";'
         'box.dispatchEvent(new Event("input"));'
+        'const slider = document.querySelector(".budgets input"); slider.value = 0;'
+        'slider.dispatchEvent(new Event("input"));'
     )
     (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.S)
     tried = page.replace(script, script + clicks)
@@ -210,3 +225,8 @@ def test_a_click_sorts_the_table_and_words_filter_it(page, tmp_path):
     shown = [cells for attributes, cells in rows if "hidden" not in attributes]
     assert len(shown) == 16
     assert all(">robust<" in cells and ">l1<" in cells for cells in shown)
+    shown = re.search(r'class="budgets".*?<output>L₂ ≤ <b>(.*?)</b>.*?<tbody>(.*?)</tbody>', dom, flags=re.S)
+    assert shown[1] == "0"
+    tiles = re.findall(r'data-curve="(\d+) [^>]*>(.*?)</td>', shown[2])
+    assert len(tiles) == 20
+    assert all(text == f"{first} %" for first, text in tiles)

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
 from secateur.report.answers import answers, headlines, tiles
+from secateur.report.budgets import budgets
 from secateur.report.changes import Change
 from secateur.report.comparison import Comparison
 from secateur.report.rows import Axes
@@ -63,6 +64,7 @@ def render(
         headlines=list(headlines(answered)),
         answers=answered,
         overview=_overview(grid, change),
+        budgets=budgets(grid),
         sparsities=[f"{sparsity:g}" for sparsity in grid.sparsities],
         spread=spread(grid),
         figures=pictures,

@@ -36,3 +36,17 @@
     }
   });
 })();
+(() => {
+  for (const block of document.querySelectorAll(".budgets")) {
+    const epsilon = block.dataset.epsilon.split(" ");
+    const cells = Array.from(block.querySelectorAll("[data-curve]"), (cell) => [cell, cell.dataset.curve.split(" ")]);
+    block.querySelector("input").addEventListener("input", (event) => {
+      const at = Number(event.target.value);
+      block.querySelector("output b").textContent = epsilon[at];
+      for (const [cell, curve] of cells) {
+        cell.textContent = curve[at] + " %";
+        cell.style.setProperty("--share", curve[at] / 100);
+      }
+    });
+  }
+})();
