@@ -92,7 +92,7 @@ def _rows(registry: Registry) -> list[dict[str, str]]:
 
 def _text(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+        return ", ".join(f"{part:g}" for part in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
