@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,9 +23,9 @@ from secateur.cli.options import (
     Trusted,
 )
 from secateur.cli.output import note, print_json, print_table
-from secateur.errors import UserError
 
 if TYPE_CHECKING:
+    from secateur.report import ReportPaths
     from secateur.study import Plan
 
 
@@ -154,15 +154,12 @@ def _counted(laid: "Plan") -> str:
     return ", ".join(f"{count} {stage}" for stage, count in laid.counts.items())
 
 
-def _tell(folder: Path, paths: Any) -> None:
-    from secateur.report import terminal_table
-
-    table = terminal_table(folder)
-    if not table.rows:
-        raise UserError(
-            f"{folder} has no attacked network yet", hint=f"continue it with secateur run ... --out {folder}"
-        )
-    print_table(table.title, table.columns, table.rows)
+def _tell(folder: Path, paths: "ReportPaths") -> None:
+    table = paths.overview
+    if table.rows:
+        print_table(table.title, table.columns, table.rows)
+    else:
+        note(f"no network in {folder} has been attacked yet: there is nothing to tabulate")
     typer.echo(f"report:  {paths.index}")
     typer.echo(f"figures: {paths.index.parent / 'figures'} ({len(paths.figures)} files, PNG and PDF)")
     typer.echo(f"tables:  {paths.index.parent / 'tables'}")
