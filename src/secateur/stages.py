@@ -89,12 +89,9 @@ def _prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     example = splits.validation.x[:2]
     plan = pruning.plan(
         trace(model, example),
-        criterion=settings["criterion"],
-        sparsity=settings["sparsity"],
-        scope=settings["scope"],
-        keep=settings["keep"],
         seed=cell.seed,
         batch=_evidence(study, cell, model, splits.train),
+        **{key: value for key, value in settings.items() if key != "criterion_version"},
     )
     report = pruning.apply(model, plan, example_inputs=example)
     science = {

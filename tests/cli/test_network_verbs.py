@@ -112,3 +112,28 @@ def test_prune_never_overwrites_a_folder(secateur, pruned):
     said = secateur("prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-o", folder)
     assert said.code == 2
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_budget_takes_the_place_of_a_sparsity(secateur, tmp_path):
+    said = secateur("prune", "-m", "resnet-tiny", "--parameters", "0.4", "-o", tmp_path / "out", "--json")
+    assert said.code == 0, said.err
+    assert said.json["parameters_after"] <= 0.4 * said.json["parameters_before"]
+
+
+def test_ways_to_choose_channels_are_options(secateur, tmp_path):
+    said = secateur(
+        *(
+            "prune",
+            "-m",
+            "resnet-tiny",
+            "--scope",
+            "global",
+            "--selection",
+            "greedy",
+            "--reduction",
+            "shortcut",
+        ),
+        *("--round-to", "4", "-s", "0.5", "-o", tmp_path / "out", "--json"),
+    )
+    assert said.code == 0, said.err
+    assert said.json["parameters_after"] < said.json["parameters_before"]

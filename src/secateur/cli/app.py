@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import folders, info, network, studies
+from secateur.cli import attacking, folders, info, network, studies
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
 
@@ -23,6 +23,7 @@ for panel, room in (
     ("Studies", studies),
     ("Studies", folders),
     ("Single networks", network),
+    ("Single networks", attacking),
     ("Information", info),
 ):
     for command in room.COMMANDS:

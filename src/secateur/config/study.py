@@ -1,6 +1,6 @@
 """What a study is: the frozen settings of the whole grid."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -126,6 +126,16 @@ class Pruning(Settings):
         default="local", description="local: every group loses the fraction; global: channels compete"
     )
     keep: tuple[str, ...] = Field(default=(), description="layers that stay whole")
+    selection: Literal["independent", "greedy"] = Field(
+        default="independent", description="greedy: scored without the input channels that are gone already"
+    )
+    reduction: Literal["mean", "sum", "max", "first", "shortcut"] = Field(
+        default="mean",
+        description="how the scores of coupled layers become one; shortcut decides for its block",
+    )
+    min_channels: PositiveInt = Field(default=1, description="what every group keeps at least")
+    max_sparsity: Sparsity | None = Field(default=None, description="the most that any group loses")
+    round_to: PositiveInt = Field(default=1, description="widths are rounded up to a multiple of this")
 
 
 class Controls(Settings):

@@ -77,7 +77,10 @@ def _network(study: Study, facts: Facts, model: str, seed: int) -> Iterator[Cell
                 "criterion": criterion,
                 "criterion_version": CRITERIA.entry(criterion).facts.get("science", 1),
                 "sparsity": sparsity,
-                **study.pruning.model_dump(),
+                "scope": study.pruning.scope,
+                "keep": study.pruning.keep,
+                # What is not asked for is no part of the identity: a later version may add to it.
+                **study.pruning.model_dump(exclude_defaults=True),
             }
             point = {**axes, "criterion": criterion, "sparsity": sparsity}
             pruned = _cell("prune", dense, point, "untuned", settings)

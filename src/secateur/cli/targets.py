@@ -1,0 +1,102 @@
+"""How the command line names a network, its input and its images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secateur.cli.output import note
+from secateur.errors import UserError
+from secateur.registry import CRITERIA, MODELS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# How many images a criterion looks at.
+_EVIDENCE = 256
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="A zoo name, torchvision:NAME, timm:NAME, robustbench:NAME or FILE.py:FUNCTION."
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", "-w", help="A .safetensors or weights-only .pt file, or a folder that `prune` wrote."
+    ),
+]
+Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that look at data.")]
+Input = Annotated[str | None, typer.Option("--input", help="Shape of the input, as in 1x3x32x32.")]
+Classes = Annotated[int, typer.Option(help="Number of classes.", min=2)]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
+
+
+def shape(model: str, text: str | None) -> tuple[int, ...]:
+    """The input shape a user wrote, or the one the zoo knows for the model."""
+    if text is None:
+        if ":" not in model:
+            known = MODELS.entry(model).facts.get("input")
+            if known is not None:
+                return (1, *known)
+        raise UserError(f"the input shape of {model} is not known", hint="add --input 1x3x224x224")
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if len(shape) < 2 or min(shape) < 1:
+        raise UserError(f"--input {text} is not a shape", hint="write it as 1x3x224x224")
+    return shape
+
+
+def example(shape: tuple[int, ...]) -> "Tensor":
+    """Images to trace with: random, always the same."""
+    import torch
+
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def network(model: str, weights: Path | None, shape: tuple[int, ...], classes: int) -> "nn.Module":
+    """The network that ``--model`` and ``--weights`` name, in evaluation mode."""
+    from secateur import models
+    from secateur.pruning import load
+
+    def build() -> "nn.Module":
+        return models.resolve(model, num_classes=classes, in_channels=shape[1], pretrained=weights is None)
+
+    if weights is None:
+        if not model.startswith("robustbench:"):
+            note(f"no --weights given: {model} is as its constructor left it")
+        return build().eval()
+    if weights.is_dir():
+        return load(weights, build).eval()
+    network = build()
+    for sentence in models.load_weights(network, weights).notes:
+        note(sentence)
+    return network.eval()
+
+
+def evidence(criterion: str, spec: str | None, seed: int) -> "tuple[Tensor, Tensor] | None":
+    """Images for the criteria that look at data, from the train part where there is one."""
+    wanted = CRITERIA.entry(criterion).facts.get("needs_batch")
+    if not wanted:
+        return None
+    if wanted == "adversarial":
+        raise UserError(
+            f"the criterion {criterion} needs adversarial images", hint="use it in a study, or in Python"
+        )
+    if spec is None:
+        raise UserError(
+            f"the criterion {criterion} looks at images", hint="add --data, such as --data digits"
+        )
+    import torch
+
+    from secateur import data as datasets
+
+    part = "train" if "train" in datasets.open_source(spec) else None
+    images = datasets.load(spec, split=part)
+    generator = torch.Generator().manual_seed(seed)
+    images = datasets.subset(images, min(images.n, _EVIDENCE), generator=generator)
+    return images.x, images.y
