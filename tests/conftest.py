@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# The tests run side by side, and small tensors gain nothing from threads. Processes started by tests inherit this.
+# The tests run side by side and small tensors gain nothing from threads; processes of tests inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Worker processes get the path of their parent, so this reaches them too.
