@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secateur.config import Cell
-from secateur.engine import Engine, Event, Message
+from secateur.engine import Engine, Event, Kind, Message
 from secateur.engine.perform import commit_failure
 from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
@@ -17,6 +17,7 @@ from secateur.study.signals import Stop
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 1.0
 GRACE_SECONDS = 5.0
+ETA_SECONDS = 0.5
 Listener = Callable[[Event], None]
 
 
@@ -29,6 +30,7 @@ class Run:
         running: cells that the engine has.
         elsewhere: ready cells that another runner on the same folder is working on.
         shares: how much of a running cell is done, by id.
+        estimate: when the time that is left was last computed, and what it was.
         looked: when we last looked at what the others do.
         deadline: when running cells are given up, once a signal has come.
     """
@@ -43,19 +45,26 @@ class Run:
     running: dict[str, Cell] = field(default_factory=dict)
     elsewhere: dict[str, Cell] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
+    estimate: tuple[float, float | None] = (float("-inf"), None)
     looked: float = 0.0
     deadline: float | None = None
 
-    def tell(self, kind: Any, cell: Cell | None = None, **facts: Any) -> None:
+    def tell(self, kind: Kind, cell: Cell | None = None, **facts: Any) -> None:
         """Send an event; unless it is a tick, ``done`` and ``total`` count cells."""
         total = len(self.board.cells)
         counts = {"done": total - len(self.board.open), "total": total}
         self.listener(Event(kind, cell, **{**counts, "eta": self.eta(), **facts}))
 
     def eta(self) -> float | None:
-        """Seconds until the run ends, from the cells that have finished."""
-        left = [self.board.cells[cell_id] for cell_id in self.board.open]
-        return self.clock.remaining(left, self.jobs, done=self.shares) if left else 0.0
+        """Seconds until the run ends, from the cells that have finished; computed twice a second at most."""
+        if not self.board.open:
+            return 0.0
+        asked, eta = self.estimate
+        if time.monotonic() - asked > ETA_SECONDS:
+            left = [self.board.cells[cell_id] for cell_id in self.board.open]
+            eta = self.clock.remaining(left, self.jobs, done=self.shares)
+            self.estimate = (time.monotonic(), eta)
+        return eta
 
 
 def work_through(run: Run, engine: Engine, stop: Stop) -> None:
