@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -179,20 +178,19 @@ def test_one_signal_stops_the_run_and_it_can_go_on(tmp_path, monkeypatch, number
 
 def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "30")
+    kinds_seen = []
 
-    def interrupt_twice():
-        for _ in range(2):
+    def interrupt_twice(event):
+        kinds_seen.append(event.kind)
+        if event.kind in ("start", "stopping"):
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.5)
 
-    timer = threading.Timer(1.0, interrupt_twice)
-    timer.start()
     started = time.monotonic()
     with pytest.raises(SystemExit) as caught:
-        run_toy(tmp_path / "run")
-    timer.join()
+        run_toy(tmp_path / "run", on_event=interrupt_twice)
     assert caught.value.code == 130
-    assert time.monotonic() - started < 5
+    assert kinds_seen == ["begin", "start", "stopping"]
+    assert time.monotonic() - started < 20
 
 
 def test_a_moved_run_folder_goes_on(tmp_path, monkeypatch):
