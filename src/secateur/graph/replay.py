@@ -144,11 +144,28 @@ def replay(
             twin = masks.pruned.calls[masks.twins[position]] if position in masks.twins else call
         results = _run(call, twin, values, masks, position)
         values.update((out, item) for out, item in zip(call.outputs, results, strict=True) if out is not None)
+        for item in results:
+            if isinstance(item, Tensor) and item.requires_grad:
+                item.register_hook(_same_layout(item))  # type: ignore[no-untyped-call]
         if watch is not None:
             watch(position, call, results)
         for number in last.get(position, ()):
             values.pop(number, None)
     return [values[number] for number in tape.outputs]
+
+
+def _same_layout(result: Tensor) -> Callable[[Tensor], Tensor]:
+    """Gives gradients the memory layout of their tensor.
+
+    torch 2.13 on CPUs returns wrong float64 gradients where a contiguous image meets channels-last gradients.
+    """
+    if (
+        result.ndim == 4
+        and not result.is_contiguous()
+        and result.is_contiguous(memory_format=torch.channels_last)
+    ):
+        return lambda gradient: gradient.contiguous(memory_format=torch.channels_last)
+    return lambda gradient: gradient.contiguous()
 
 
 def _last_uses(tape: Tape) -> dict[int, list[int]]:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from secateur.errors import UserError
 
 _HERE = str(Path(__file__).resolve().parents[1])
+_INTERNAL = frozenset(nn.Module().__dict__)
 _TORCH = str(Path(torch.__file__).resolve().parent)
 
 
@@ -223,6 +224,7 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     stay as in eval.
     """
     modes = [(module, module.training) for module in model.modules()]
+    held = [(module, _contents(module)) for module, _ in modes]
     fastpath = torch.backends.mha.get_fastpath_enabled()
     for module, _ in modes:
         module.training = training and bool(module._modules)
@@ -232,8 +234,31 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+        for module, contents in held:
+            _restore(module, contents)
         for module, mode in modes:
             module.training = mode
+
+
+def _contents(module: nn.Module) -> dict[str, Any]:
+    """A module's own attributes, containers copied: caches that a run fills must not outlive it."""
+    own = {name: value for name, value in module.__dict__.items() if name not in _INTERNAL}
+    return {
+        name: (value, type(value)(value) if type(value) in (dict, list) else None)
+        for name, value in own.items()
+    }
+
+
+def _restore(module: nn.Module, contents: dict[str, Any]) -> None:
+    for name in [name for name in module.__dict__ if name not in _INTERNAL and name not in contents]:
+        del module.__dict__[name]
+    for name, (value, copy) in contents.items():
+        module.__dict__[name] = value
+        if isinstance(copy, dict):
+            value.clear()
+            value.update(copy)
+        elif isinstance(copy, list):
+            value[:] = copy
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:

@@ -13,6 +13,7 @@ from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
 from secateur.graph.flops import macs as tape_macs
 from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import trace
+from secateur.pruning.fit import masks_of, repairs_of
 from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.plans import Plan
 from secateur.pruning.saving import remember
@@ -152,12 +153,18 @@ def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof)
     """The plan without the guilty groups: without a single one of a few, if that is enough."""
     guilty = sorted(proof.guilty)
     for name in guilty if 1 < len(guilty) <= _FEW else ():
-        candidate = plan.without({name}, f"left whole: {name}: {proof.reason}")
+        candidate = _less(plan, {name}, f"left whole: {name}: {proof.reason}", graph)
         if candidate.cuts and (again := verify(model, candidate, graph)).ok:
             return candidate, again
     few = ", ".join(guilty[:_FEW])
-    candidate = plan.without(set(guilty), f"left whole: {few}: {proof.reason}")
+    candidate = _less(plan, set(guilty), f"left whole: {few}: {proof.reason}", graph)
     return candidate, verify(model, candidate, graph)
+
+
+def _less(plan: Plan, groups: set[str], note: str, graph: DependencyGraph) -> Plan:
+    """The plan without some groups, its attributes set for what is left."""
+    left = plan.without(groups, note)
+    return replace(left, repairs=repairs_of(graph.model, graph, masks_of(graph, left)))
 
 
 def _tape(model: nn.Module, graph: DependencyGraph) -> Tape:

@@ -112,7 +112,7 @@ def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Outcome:
         if outcome.place is None or graph.learned.meta:
             return outcome
         real = _run(model, plan, graph, meta=False)
-        graph.learned.meta = real.place == outcome.place
+        graph.learned.meta = real.place is not None and (real.place, real.why) == (outcome.place, outcome.why)
         return real
     return _run(model, plan, graph, meta=False)
 
@@ -162,7 +162,8 @@ def _learn(
         if number >= _TRIES:
             break
         state = list(known.literals), list(known.matches)
-        for more in (_with_siblings(model, graph, candidate), [candidate]):
+        spread = [item for found in candidate for item in _with_siblings(model, graph, found)]
+        for more in (spread, candidate):
             known.literals, known.matches = list(state[0]), list(state[1])
             _adopt(graph, more)
             again = draft()
@@ -204,11 +205,28 @@ def _with_siblings(model: nn.Module, graph: DependencyGraph, found: Literal | Ma
 
 def _candidates(
     model: nn.Module, graph: DependencyGraph, plan: Plan, place: int
-) -> Iterator[Literal | Match]:
+) -> Iterator[list[Literal | Match]]:
+    """What could be behind a failure: single findings, and all literals of one module together."""
     masks = masks_of(graph, plan)
-    spots = _sizes_at_stake(graph, masks, place)
-    yield from _matches(graph, masks, place)
-    yield from _literals(model, graph, masks, place, spots)
+    for match in _matches(graph, masks, place):
+        yield [match]
+    literals = list(_literals(model, graph, masks, place, _sizes_at_stake(graph, masks, place)))
+    first: dict[tuple[str, str, int | None], Literal] = {}
+    for literal in literals:
+        first.setdefault((literal.module, literal.attribute, literal.place), literal)
+    for owner in dict.fromkeys(literal.module for literal in literals):
+        together = [literal for literal in first.values() if literal.module == owner]
+        exact = [literal for literal in together if _is_exact(graph, literal)]
+        for several in (exact, together):
+            if len(several) > 1:
+                yield list(several)
+    for literal in literals:
+        yield [literal]
+
+
+def _is_exact(graph: DependencyGraph, literal: Literal) -> bool:
+    number = slots(graph.tape.calls[literal.spot.call])[literal.spot.slot]
+    return graph.tape.values[number].shape[literal.spot.dim] == literal.value
 
 
 def _sizes_at_stake(graph: DependencyGraph, masks: Masks, place: int) -> list[tuple[Spot, int, int]]:
