@@ -67,6 +67,18 @@ class LinearCase:
             classes = self.model(adv).argmax(1).numpy()
         return np.take_along_axis(self.planes(p), classes[:, None], 1)[:, 0]
 
+    def rounding(self, adv: torch.Tensor, p: float) -> np.ndarray:
+        """How much farther [N] an attack must go to be sure: success is claimed beyond rounding errors only.
+
+        64 units in the last place of the largest logit, over the slope of the class that was reached.
+        """
+        with torch.no_grad():
+            z = self.model(adv)
+        weight = self.model[-1].weight.detach().double().numpy()
+        slopes = weight[self.y.numpy()] - weight[z.argmax(1).numpy()]
+        dual = np.linalg.norm(slopes, ord={1.0: INF, 2.0: 2.0, INF: 1.0}[p], axis=1)
+        return 64 * torch.finfo(z.dtype).eps * z.abs().amax(1).double().numpy() / np.maximum(dual, 1e-12)
+
 
 def linear_case(
     d: int, classes: int, n: int, *, seed: int, scale: float = 1.0, lift: float = 0.0

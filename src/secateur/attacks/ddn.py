@@ -100,7 +100,8 @@ def ddn(
         loss = problem.soft_margin(logits).sum()
         gradient = torch.autograd.grad(loss, query)[0]
         rate = alpha if schedule == "constant" else cosine(alpha, alpha_final, step, steps)
-        direction = unit_direction(gradient, problem, query.detach(), unit_noise(x, generator))
+        noise = unit_noise(x, generator)
+        direction = unit_direction(gradient, problem, query.detach(), noise, fooled=fooled)
         delta = delta - rate * direction
         eps = torch.minimum(torch.where(fooled, eps * (1 - gamma), eps * (1 + gamma)), largest)
         length = distance(delta, 2.0).clamp_min(torch.finfo(x.dtype).tiny)

@@ -120,7 +120,8 @@ def fmn(
             missed = torch.where(best_norm.isfinite(), eps * (1 + rate), boundary)
             eps = torch.where(fooled, torch.minimum(eps * (1 - rate), best_norm), missed)
         eps = torch.minimum(eps, largest)
-        direction = unit_direction(gradient, problem, query.detach(), unit_noise(x, generator))
+        noise = unit_noise(x, generator)
+        direction = unit_direction(gradient, problem, query.detach(), noise, fooled=fooled)
         delta = delta - cosine(alpha, alpha_final, step, steps) * direction
         if norm == 0 and rank == "gain":
             delta = keep_top(delta, problem.room(gradient) * gradient.abs(), eps)

@@ -193,15 +193,20 @@ def conclude(problem: Problem, best: Tensor, best_distance: Tensor, already_wron
     return Found(adv, mask, already_wrong, distance)
 
 
-def unit_direction(gradient: Tensor, problem: Problem, query: Tensor, noise: Tensor) -> Tensor:
+def unit_direction(
+    gradient: Tensor, problem: Problem, query: Tensor, noise: Tensor, *, fooled: Tensor | None = None
+) -> Tensor:
     """``gradient`` [N, ...] at ``query`` scaled to L2 norm 1.
 
     ``noise`` [1, ...], a unit vector, replaces it where a step against it would not move: where it is zero,
-    not finite, or points out of the box in every pixel.
+    not finite, or points out of the box in every pixel. Where ``fooled`` [N] the last is no reason to leave:
+    there the radius shrinks, and the example comes back into the box along the way it went.
     """
     norms = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)))
     low, high = problem.bounds
     free = torch.where(gradient > 0, query > low, (query < high) & (gradient < 0)).flatten(1).any(1)
+    if fooled is not None:
+        free = free | fooled
     usable = norms.isfinite() & (norms > torch.finfo(gradient.dtype).tiny) & free
     return torch.where(per_sample(usable, gradient), gradient / per_sample(norms, gradient), noise)
 
