@@ -229,11 +229,17 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     for module, _ in modes:
         module.training = training and bool(module._modules)
     torch.backends.mha.set_fastpath_enabled(False)
+    recurrent = any(isinstance(module, nn.RNNBase) for module, _ in modes)
+    fused = torch._C._get_mkldnn_enabled()
+    if recurrent:
+        # Fused recurrent kernels hide what they do; without them such a layer is a row of plain operations.
+        torch._C._set_mkldnn_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch._C._set_mkldnn_enabled(fused)
         for module, contents in held:
             _restore(module, contents)
         for module, mode in modes:

@@ -17,7 +17,7 @@ from secateur.pruning.fit import masks_of, repairs_of
 from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.plans import Plan
 from secateur.pruning.saving import remember
-from secateur.pruning.surgery import check_fits, operate
+from secateur.pruning.surgery import check_fits, cut_state, operate
 from secateur.pruning.verify import Proof, verify
 
 _FEW = 3
@@ -63,7 +63,15 @@ class PruneReport:
         )
 
 
-def apply(model: nn.Module, plan: Plan, *, example_inputs: Any = None, verify: bool = True) -> PruneReport:
+def apply(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    example_inputs: Any = None,
+    verify: bool = True,
+    optimizer: torch.optim.Optimizer | None = None,
+    copies: Sequence[nn.Module] = (),
+) -> PruneReport:
     """Remove what the plan says, in place, and prove the result.
 
     The pruned network must compute what the dense one does with the removed channels masked after every
@@ -75,18 +83,24 @@ def apply(model: nn.Module, plan: Plan, *, example_inputs: Any = None, verify: b
         plan: from ``plan`` or ``Plan.from_json``.
         example_inputs: needed only if the plan does not know its inputs.
         verify: whether to prove the result before it is kept.
+        optimizer: of this model; its state (momentum, moments) is cut with the parameters.
+        copies: modules of the same architecture (moving averages, teachers to follow) that are cut alike.
 
     Raises:
-        UserError: the plan does not fit this model, or nothing of it can be carried out.
+        UserError: the plan does not fit this model or a copy, or nothing of it can be carried out.
     """
-    check_fits(model, plan)
+    for module in (model, *copies):
+        check_fits(module, plan)
     graph = _graph_for(model, plan, example_inputs)
     before = sum(parameter.numel() for parameter in model.parameters())
     proof: Proof | None = None
     if verify:
         plan, proof = proved(model, plan, graph)
-    operate(model, plan)
-    remember(model, plan)
+    if optimizer is not None:
+        cut_state(optimizer, model, plan)
+    for module in (model, *copies):
+        operate(module, plan)
+        remember(module, plan)
     pruned = proof.pruned if proof is not None and proof.pruned is not None else _tape(model, graph)
     return _report(model, plan, graph, before, pruned, proof)
 

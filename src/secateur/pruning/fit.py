@@ -271,6 +271,9 @@ def _literals(
     """Attributes of the module that ran, and of its owners, that hold a size at stake or a multiple of it."""
     modules = dict(model.named_modules())
     owners = _owners(graph.tape.calls[place].module)
+    # A helper whose methods are called directly (rotary embeddings) never shows up as the module that runs.
+    children = (f"{owners[0]}.{name}".lstrip(".") for name, _ in modules[owners[0]].named_children())
+    owners += [name for name in children if name in modules]
     for exact in (True, False):
         for owner in owners:
             for attribute, at, value in _numbers(modules[owner]):

@@ -113,6 +113,10 @@ def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
             _set(undo, module, embedding_dim=module.weight.shape[1])
         elif isinstance(module, nn.PReLU):
             _set(undo, module, num_parameters=module.weight.shape[0])
+        elif isinstance(module, nn.RNNBase):
+            first = dict(module.named_parameters(recurse=False))
+            wide, hidden = first["weight_ih_l0"].shape[1], first["weight_hh_l0"].shape[1]
+            _set(undo, module, input_size=wide, hidden_size=hidden)
         elif isinstance(module, nn.MultiheadAttention):
             _sync_attention(module, undo)
     modules = dict(model.named_modules())
@@ -205,6 +209,19 @@ def operated(model: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> Ite
         for name, tensor in named_tensors(model).items():
             tensor.grad = None
             tensor.data, tensor.grad = before[name]
+
+
+def cut_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan: Plan) -> None:
+    """Cut an optimizer's state like the parameters it belongs to, which must still be whole."""
+    removed = plan.removed()
+    for name, parameter in model.named_parameters():
+        state = optimizer.state.get(parameter)
+        own = {key: indices for key, indices in removed.items() if key[0] == name}
+        if not state or not own:
+            continue
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = sliced({name: value}, own)[name]
 
 
 def operate(model: nn.Module, plan: Plan) -> None:

@@ -1,0 +1,71 @@
+"""What travels with a pruned network: optimizer state, averages, gradients."""
+
+import copy
+
+import pytest
+import torch
+
+import secateur
+from graph.networks import build, images
+from secateur.errors import UserError
+
+
+def trained(kind):
+    net = build(["residual", "plain"], "batch", "gelu", "flatten").train()
+    optimizer = kind(net)
+    for _ in range(2):
+        optimizer.zero_grad()
+        net(images(4)).square().sum().backward()
+        optimizer.step()
+    return net, optimizer
+
+
+OPTIMIZERS = {
+    "momentum": lambda net: torch.optim.SGD(net.parameters(), 0.01, momentum=0.9),
+    "adam": lambda net: torch.optim.AdamW(net.parameters(), 0.01),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
+def test_optimizer_state_is_cut_like_the_parameters(kind):
+    net, optimizer = trained(OPTIMIZERS[kind])
+    weight = net.body[1].first[0].weight
+    whole = {
+        key: value.clone() for key, value in optimizer.state[weight].items() if value.shape == weight.shape
+    }
+    plan = secateur.plan(secateur.trace(net, images()), sparsity=0.5)
+    secateur.apply(net, plan, optimizer=optimizer)
+    removed = plan.removed()
+    keep = [[i for i in range(8) if i not in removed["body.1.first.0.weight", dim]] for dim in (0, 1)]
+    assert whole
+    for key, value in whole.items():
+        assert torch.equal(optimizer.state[weight][key], value[keep[0]][:, keep[1]])
+    net(images(4)).square().sum().backward()
+    optimizer.step()
+    assert all(p is q for p, q in zip(net.parameters(), optimizer.param_groups[0]["params"], strict=True))
+
+
+def test_gradients_are_cut_like_the_parameters():
+    net, _ = trained(OPTIMIZERS["momentum"])
+    weight = net.body[1].first[0].weight
+    whole = weight.grad.clone()
+    plan = secateur.plan(secateur.trace(net, images()), sparsity=0.5)
+    secateur.apply(net, plan)
+    removed = plan.removed()
+    keep = [[i for i in range(8) if i not in removed["body.1.first.0.weight", dim]] for dim in (0, 1)]
+    assert torch.equal(weight.grad, whole[keep[0]][:, keep[1]])
+
+
+def test_moving_averages_are_cut_alike():
+    net, _ = trained(OPTIMIZERS["adam"])
+    average = copy.deepcopy(net)
+    secateur.apply(net, secateur.plan(secateur.trace(net, images()), sparsity=0.5), copies=[average])
+    assert torch.equal(net.eval()(images()), average.eval()(images()))
+
+
+def test_a_copy_of_another_architecture_is_refused_before_anything_is_cut():
+    net, _ = trained(OPTIMIZERS["adam"])
+    plan = secateur.plan(secateur.trace(net, images()), sparsity=0.5)
+    with pytest.raises(UserError, match="another architecture"):
+        secateur.apply(net, plan, copies=[build(["plain"], "batch", "gelu", "flatten")])
+    assert net.body[0][0].out_channels == 8
