@@ -17,7 +17,9 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[list[str]]:
+    text = path.read_text(encoding="utf-8")
     lines = [line for block in blocks(path, "(?:[a-z]*)") for line in block.splitlines()]
+    lines += re.findall(r"`(secateur [^`]+)`", text)
     return [shlex.split(line, comments=True) for line in lines if line.startswith("secateur ")]
 
 
