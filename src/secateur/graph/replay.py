@@ -154,18 +154,16 @@ def replay(
     return [values[number] for number in tape.outputs]
 
 
-def _same_layout(result: Tensor) -> Callable[[Tensor], Tensor]:
+def _same_layout(result: Tensor) -> Callable[[Tensor | None], Tensor | None]:
     """Gives gradients the memory layout of their tensor.
 
     torch 2.13 on CPUs returns wrong float64 gradients where a contiguous image meets channels-last gradients.
     """
-    if (
-        result.ndim == 4
-        and not result.is_contiguous()
-        and result.is_contiguous(memory_format=torch.channels_last)
-    ):
-        return lambda gradient: gradient.contiguous(memory_format=torch.channels_last)
-    return lambda gradient: gradient.contiguous()
+    last = result.ndim == 4 and not result.is_contiguous()
+    layout = torch.contiguous_format
+    if last and result.is_contiguous(memory_format=torch.channels_last):
+        layout = torch.channels_last
+    return lambda gradient: None if gradient is None else gradient.contiguous(memory_format=layout)
 
 
 def _last_uses(tape: Tape) -> dict[int, list[int]]:

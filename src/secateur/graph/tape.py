@@ -14,15 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.errors import UserError
+from secateur.graph.running import call_model, steady, tensors_in
 
 _HERE = str(Path(__file__).resolve().parents[1])
-_INTERNAL = frozenset(nn.Module().__dict__)
 _TORCH = str(Path(torch.__file__).resolve().parent)
 
 
@@ -216,66 +215,6 @@ def source_line() -> str:
     return ""
 
 
-@contextmanager
-def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
-    """Eval mode without fused attention kernels, everything restored on exit.
-
-    With ``training`` only modules that have children train: they decide what runs, normalisation and dropout
-    stay as in eval.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    held = [(module, _contents(module)) for module, _ in modes]
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    for module, _ in modes:
-        module.training = training and bool(module._modules)
-    torch.backends.mha.set_fastpath_enabled(False)
-    recurrent = any(isinstance(module, nn.RNNBase) for module, _ in modes)
-    fused = torch._C._get_mkldnn_enabled()
-    if recurrent:
-        # Fused recurrent kernels hide what they do; without them such a layer is a row of plain operations.
-        torch._C._set_mkldnn_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
-        torch._C._set_mkldnn_enabled(fused)
-        for module, contents in held:
-            _restore(module, contents)
-        for module, mode in modes:
-            module.training = mode
-
-
-def _contents(module: nn.Module) -> dict[str, Any]:
-    """A module's own attributes, containers copied: caches that a run fills must not outlive it."""
-    own = {name: value for name, value in module.__dict__.items() if name not in _INTERNAL}
-    return {
-        name: (value, type(value)(value) if type(value) in (dict, list) else None)
-        for name, value in own.items()
-    }
-
-
-def _restore(module: nn.Module, contents: dict[str, Any]) -> None:
-    for name in [name for name in module.__dict__ if name not in _INTERNAL and name not in contents]:
-        del module.__dict__[name]
-    for name, (value, copy) in contents.items():
-        module.__dict__[name] = value
-        if isinstance(copy, dict):
-            value.clear()
-            value.update(copy)
-        elif isinstance(copy, list):
-            value[:] = copy
-
-
-def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Run the model on a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return model(*inputs)
-    return model(inputs)
-
-
 def record(
     model: nn.Module, inputs: Any, recorder: Recorder | None = None, *, training: bool = False
 ) -> tuple[Tape, list[Tensor]]:
@@ -304,14 +243,3 @@ def record(
     recorder.tape.inputs = tuple(numbers)
     recorder.tape.outputs = tuple(recorder.number(item) for item in found)
     return recorder.tape, found
-
-
-def tensors_in(result: Any) -> list[Tensor]:
-    """Every tensor in a model's output, in order: nested tuples, lists, dicts and dataclass-like outputs."""
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, Mapping):
-        return [item for value in result.values() for item in tensors_in(value)]
-    if isinstance(result, (list, tuple)):
-        return [item for value in result for item in tensors_in(value)]
-    return []

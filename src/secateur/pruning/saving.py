@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import fresh_inputs, move_inputs
-from secateur.graph.tape import call_model, steady, tensors_in
+from secateur.graph.running import call_model, steady, tensors_in
 from secateur.pruning.plans import Plan
 from secateur.pruning.surgery import check_fits, named_tensors, operate
 

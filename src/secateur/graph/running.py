@@ -1,0 +1,82 @@
+"""Runs a model so that nothing of the run stays: modes, caches and backend switches are put back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_INTERNAL = frozenset(nn.Module().__dict__)
+
+
+@contextmanager
+def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+    """Eval mode without fused attention kernels, everything restored on exit.
+
+    With ``training`` only modules that have children train: they decide what runs, normalisation and dropout
+    stay as in eval.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    held = [(module, _contents(module)) for module, _ in modes]
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    for module, _ in modes:
+        module.training = training and bool(module._modules)
+    torch.backends.mha.set_fastpath_enabled(False)
+    recurrent = any(isinstance(module, nn.RNNBase) for module, _ in modes)
+    fused = torch._C._get_mkldnn_enabled()
+    if recurrent:
+        # Fused recurrent kernels hide what they do; without them such a layer is a row of plain operations.
+        torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch._C._set_mkldnn_enabled(fused)
+        for module, contents in held:
+            _restore(module, contents)
+        for module, mode in modes:
+            module.training = mode
+
+
+def _contents(module: nn.Module) -> dict[str, Any]:
+    """A module's own attributes, containers copied: caches that a run fills must not outlive it."""
+    own = {name: value for name, value in module.__dict__.items() if name not in _INTERNAL}
+    return {
+        name: (value, type(value)(value) if type(value) in (dict, list) else None)
+        for name, value in own.items()
+    }
+
+
+def _restore(module: nn.Module, contents: dict[str, Any]) -> None:
+    for name in [name for name in module.__dict__ if name not in _INTERNAL and name not in contents]:
+        del module.__dict__[name]
+    for name, (value, copy) in contents.items():
+        module.__dict__[name] = value
+        if isinstance(copy, dict):
+            value.clear()
+            value.update(copy)
+        elif isinstance(copy, list):
+            value[:] = copy
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Run the model on a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
+def tensors_in(result: Any) -> list[Tensor]:
+    """Every tensor in a model's output, in order: nested tuples, lists, dicts and dataclass-like outputs."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, Mapping):
+        return [item for value in result.values() for item in tensors_in(value)]
+    if isinstance(result, (list, tuple)):
+        return [item for value in result for item in tensors_in(value)]
+    return []

@@ -1,0 +1,110 @@
+"""What could be behind a pruned model that stops: sizes in attributes, and counts that must match."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from secateur.graph.dependency import DependencyGraph
+from secateur.graph.learned import Literal, Match, Spot, factor_at, slots
+from secateur.graph.replay import Masks
+
+
+def candidates(
+    model: nn.Module, graph: DependencyGraph, masks: Masks, place: int
+) -> Iterator[list[Literal | Match]]:
+    """What could be behind a failure: single findings, and all literals of one module together."""
+    for match in _matches(graph, masks, place):
+        yield [match]
+    literals = list(_literals(model, graph, masks, place, _sizes_at_stake(graph, masks, place)))
+    first: dict[tuple[str, str, int | None], Literal] = {}
+    for literal in literals:
+        first.setdefault((literal.module, literal.attribute, literal.place), literal)
+    for owner in dict.fromkeys(literal.module for literal in literals):
+        together = [literal for literal in first.values() if literal.module == owner]
+        exact = [literal for literal in together if _is_exact(graph, literal)]
+        for several in (exact, together):
+            if len(several) > 1:
+                yield list(several)
+    for literal in literals:
+        yield [literal]
+
+
+def _is_exact(graph: DependencyGraph, literal: Literal) -> bool:
+    number = slots(graph.tape.calls[literal.spot.call])[literal.spot.slot]
+    return graph.tape.values[number].shape[literal.spot.dim] == literal.value
+
+
+def _sizes_at_stake(graph: DependencyGraph, masks: Masks, place: int) -> list[tuple[Spot, int, int]]:
+    """Cut dimensions of the failing call and the next few: spot, dense size, size after surgery."""
+    found = []
+    for near in range(place, min(place + 4, len(graph.tape.calls))):
+        values = slots(graph.tape.calls[near])
+        for slot in reversed(range(len(values))):
+            dense = graph.tape.values[values[slot]].shape
+            after = masks.expected_shape(values[slot])
+            found += [
+                (Spot(near, slot, d), a, b)
+                for d, (a, b) in enumerate(zip(dense, after, strict=True))
+                if a != b
+            ]
+    return found
+
+
+def _matches(graph: DependencyGraph, masks: Masks, place: int) -> Iterator[Match]:
+    """Dimensions around the failure that were one number in the dense model and are two after surgery."""
+    around: list[tuple[Spot, int, int]] = []
+    for near in sorted(
+        range(max(place - 40, 0), min(place + 16, len(graph.tape.calls))), key=lambda n: abs(n - place)
+    ):
+        for slot, number in enumerate(slots(graph.tape.calls[near])):
+            dense, after = graph.tape.values[number].shape, masks.expected_shape(number)
+            for dim, (a, b) in enumerate(zip(dense, after, strict=True)):
+                if a != b and factor_at(graph.tape, graph.marks, Spot(near, slot, dim)) is not None:
+                    around.append((Spot(near, slot, dim), a, b))
+    seen: set[tuple[int, int, int]] = set()
+    for number, (second, whole, left) in enumerate(around):
+        for first, size, new in around[:number]:
+            key = (whole, min(left, new), max(left, new))
+            if size == whole and new != left and key not in seen:
+                seen.add(key)
+                yield Match(first, second)
+
+
+def _literals(
+    model: nn.Module, graph: DependencyGraph, masks: Masks, place: int, stake: list[tuple[Spot, int, int]]
+) -> Iterator[Literal]:
+    """Attributes of the module that ran, and of its owners, that hold a size at stake or a multiple of it."""
+    modules = dict(model.named_modules())
+    owners = _owners(graph.tape.calls[place].module)
+    # A helper whose methods are called directly (rotary embeddings) never shows up as the module that runs.
+    children = (f"{owners[0]}.{name}".lstrip(".") for name, _ in modules[owners[0]].named_children())
+    owners += [name for name in children if name in modules]
+    for exact in (True, False):
+        for owner in owners:
+            for attribute, at, value in _numbers(modules[owner]):
+                for spot, dense, after in stake:
+                    fits = value == dense if exact else value != dense and _scales(value, dense, after)
+                    if fits:
+                        yield Literal(owner, attribute, at, value, spot)
+                        if exact:
+                            break
+
+
+def _owners(module: str) -> list[str]:
+    parts = module.split(".") if module else []
+    return [".".join(parts[:length]) for length in range(len(parts), -1, -1)]
+
+
+def _numbers(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
+    for name, value in module.__dict__.items():
+        if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+            yield name, None, value
+        elif isinstance(value, (tuple, list)):
+            for place, item in enumerate(value):
+                if isinstance(item, int) and not isinstance(item, bool) and item > 1:
+                    yield name, place, item
+
+
+def _scales(value: int, dense: int, after: int) -> bool:
+    related = value % dense == 0 or dense % value == 0
+    return related and (value * after) % dense == 0
