@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from secateur.attacks.adapters import adapt
 from secateur.attacks.norms import check_norm
 from secateur.attacks.problem import Found, Problem
 from secateur.data import Dataset
@@ -50,8 +51,9 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
         UserError: an unknown name or setting, a norm the attack does not have, targets for an untargeted
             attack.
     """
-    entry = ATTACKS.entry(name)
-    function = ATTACKS.get(name)
+    peer = ":" in name
+    facts: Mapping[str, Any] = {} if peer else ATTACKS.entry(name).facts
+    function = adapt(name) if peer else ATTACKS.get(name)
     parameters = inspect.signature(function).parameters
     accepts = frozenset(parameters)
     if targeted and "targets" not in accepts:
@@ -59,7 +61,7 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
             f"attack '{name}' cannot be targeted", hint="leave out targets or choose another attack"
         )
     settings = {key: value for key, value in settings.items() if not (key == "norm" and value is None)}
-    norm = _norm(name, settings, parameters, entry.facts.get("norms", ()))
+    norm = _norm(name, settings, parameters, facts.get("norms", ()))
     if "norm" in accepts:
         settings["norm"] = norm
     else:
@@ -77,13 +79,16 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
         for key, parameter in parameters.items()
         if key not in PROVIDED and (key in settings or parameter.default is not parameter.empty)
     }
-    return Call(name, norm, entry.facts.get("kind", "minimum-norm"), filled, accepts, function)
+    kind = facts.get("kind", "fixed-eps" if "eps" in filled else "minimum-norm")
+    return Call(name, norm, kind, filled, accepts, function)
 
 
 def _norm(
     name: str, settings: dict[str, Any], parameters: Mapping[str, inspect.Parameter], known: tuple[float, ...]
 ) -> float:
     default = parameters["norm"].default if "norm" in parameters else None
+    if default is inspect.Parameter.empty:
+        default = None
     value = settings.get("norm", default if default is not None or not known else known[0])
     if value is None:
         raise UserError(

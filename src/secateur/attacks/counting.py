@@ -38,6 +38,7 @@ class Counted(nn.Module):
         self._steps = steps
         self._problem = problem
         self._on_forward = on_forward
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """The model's logits for ``x``."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.norms import INF, check_norm, distance, keep_top, per_sample
-from secateur.attacks.problem import Found, Problem, check_eps, check_logits, conclude, pose
+from secateur.attacks.problem import Found, Problem, check_eps, check_logits, check_steps, conclude, pose
 
 
 def steepest(gradient: Tensor, problem: Problem, eps: Tensor, p: float) -> Tensor:
@@ -33,12 +33,13 @@ def _spend(room: Tensor, worth: Tensor, eps: Tensor) -> Tensor:
 
 
 def random_perturbation(problem: Problem, eps: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """Noise [N, ...] of p-norm ``eps`` [N], clipped to the box: random signs for inf, Gaussian for 1 and 2.
+    """Noise [N, ...] of p-norm ``eps`` [N], clipped to the box: signs for inf, Gaussian for 1 and 2.
 
-    For p = 0 random pixels jump to a random end of the box.
+    For p = 0 random pixels jump to a random end of the box. All images of a batch get the same noise, scaled
+    and clipped, so that batching changes nothing.
     """
     x = problem.x
-    shape = x.shape
+    shape = (1, *x.shape[1:])
     drawn = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
     if p == 0:
         score = torch.rand(shape, generator=generator, dtype=x.dtype).to(x.device).flatten(1)
@@ -76,3 +77,38 @@ def fgsm(
         fooled = problem.fooled(model(adv))
     reached = torch.where(fooled, distance(adv - problem.x, norm), torch.inf)
     return conclude(problem, adv, reached, problem.met(logits.detach()))
+
+
+def noise(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: float = INF,
+    eps: float = 8 / 255,
+    steps: int = 100,
+    targets: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Found:
+    """The first of ``steps`` random perturbations of size ``eps`` that fools: a floor for attacks.
+
+    ``steps + 1`` forwards, no backward. Images are drawn for one after the other, so results depend on the
+    batch.
+    """
+    problem = pose(x, y, targets, bounds)
+    norm = check_norm(norm)
+    check_eps(eps)
+    check_steps(steps)
+    generator = generator or torch.Generator().manual_seed(0)
+    radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
+    best, reached = problem.x.clone(), torch.full_like(radius, torch.inf)
+    with torch.no_grad():
+        logits = model(problem.x)
+        check_logits(logits, problem)
+        for _ in range(steps):
+            query = problem.clip(problem.x + random_perturbation(problem, radius, norm, generator))
+            fooled = problem.fooled(model(query)) & reached.isinf()
+            best = torch.where(per_sample(fooled, best), query, best)
+            reached = torch.where(fooled, distance(query - problem.x, norm), reached)
+    return conclude(problem, best, reached, problem.met(logits))

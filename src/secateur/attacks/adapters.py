@@ -1,0 +1,150 @@
+"""Attacks of other libraries, if installed, behind the signature of ours: ``adv-lib:alma`` and the like."""
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.norms import check_norm, distance
+from secateur.attacks.problem import Found, check_logits, conclude, pose
+from secateur.errors import ExitCode, UserError
+
+Maker = Callable[..., Tensor]
+_HANDED_OVER = {"model", "inputs", "labels", "targeted", "callback", "self"}
+
+
+def adapt(name: str) -> Callable[..., Found]:
+    """The attack called ``library:attack``, for ``run``; settings are those of the peer's own signature.
+
+    Libraries: ``adv-lib`` (functions of ``adv_lib.attacks``), ``foolbox`` and ``torchattacks`` (classes). A
+    ``norm`` must be given where the peer does not fix one: distances are reported and examples chosen in it.
+
+    Raises:
+        UserError: an unknown library or attack, or a library that is not installed.
+    """
+    library, _, attack = name.partition(":")
+    if library not in _LIBRARIES:
+        raise UserError(f"no adapter for library '{library}'", hint=f"known: {', '.join(_LIBRARIES)}")
+    module, call = _LIBRARIES[library]
+    try:
+        peer = getattr(import_module(module), attack, None)
+    except ImportError as missing:
+        raise UserError(
+            f"attack '{name}' needs {library}, which cannot be imported: {missing}",
+            hint=f"pip install {library}",
+            code=ExitCode.ENVIRONMENT,
+        ) from missing
+    if not callable(peer):
+        raise UserError(f"{library} has no attack '{attack}'", hint=f"look into {module}")
+    own = [
+        parameter
+        for key, parameter in inspect.signature(peer).parameters.items()
+        if key not in _HANDED_OVER and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+
+    def adapted(
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        norm: float,
+        targets: Tensor | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        **settings: Any,
+    ) -> Found:
+        if any(parameter.name == "norm" for parameter in own):
+            settings["norm"] = norm
+        return _found(call, peer, model, x, y, check_norm(norm), targets, bounds, settings)
+
+    shown = [p for p in inspect.signature(adapted).parameters.values() if p.name != "settings"]
+    known = {p.name for p in shown}
+    extra = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in known]
+    adapted.__signature__ = inspect.Signature(shown + extra)  # type: ignore[attr-defined]
+    return adapted
+
+
+def _found(
+    call: Maker,
+    peer: Callable[..., Any],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    norm: float,
+    targets: Tensor | None,
+    bounds: tuple[float, float],
+    settings: dict[str, Any],
+) -> Found:
+    problem = pose(x, y, targets, bounds)
+    with torch.no_grad():
+        clean = model(problem.x)
+    check_logits(clean, problem)
+    with torch.enable_grad():
+        adv = call(peer, model, problem.x.clone(), problem.y, targets, problem.bounds, settings)
+    adv = problem.clip(adv.detach().to(problem.x))
+    with torch.no_grad():
+        fooled = problem.met(model(adv))
+    reached = torch.where(fooled, distance(adv - problem.x, norm), torch.inf)
+    return conclude(problem, adv, reached, problem.met(clean))
+
+
+def _unit_box(library: str, bounds: tuple[float, float]) -> None:
+    if bounds != (0.0, 1.0):
+        raise UserError(f"{library} attacks images in [0, 1] only", hint="scale images and model to [0, 1]")
+
+
+def _adv_lib(
+    peer: Maker,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    bounds: tuple[float, float],
+    settings: dict[str, Any],
+) -> Tensor:
+    _unit_box("adv-lib", bounds)
+    labels, targeted = (y, False) if targets is None else (targets, True)
+    return peer(model, x, labels, targeted=targeted, **settings)
+
+
+def _foolbox(
+    peer: Callable[..., Any],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    bounds: tuple[float, float],
+    settings: dict[str, Any],
+) -> Tensor:
+    foolbox = import_module("foolbox")
+    eps = settings.pop("epsilons", None)
+    goal = foolbox.Misclassification(y) if targets is None else foolbox.TargetedMisclassification(targets)
+    wrapped = foolbox.PyTorchModel(model, bounds=bounds, device=x.device)
+    _, clipped, _ = peer(**settings)(wrapped, x, goal, epsilons=eps)
+    adv: Tensor = clipped
+    return adv
+
+
+def _torchattacks(
+    peer: Callable[..., Any],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    bounds: tuple[float, float],
+    settings: dict[str, Any],
+) -> Tensor:
+    _unit_box("torchattacks", bounds)
+    if targets is not None:
+        raise UserError("torchattacks is adapted for untargeted attacks only", hint="leave out the targets")
+    adv: Tensor = peer(model, **settings)(x, y)
+    return adv
+
+
+_LIBRARIES: dict[str, tuple[str, Maker]] = {
+    "adv-lib": ("adv_lib.attacks", _adv_lib),
+    "foolbox": ("foolbox.attacks", _foolbox),
+    "torchattacks": ("torchattacks", _torchattacks),
+}

@@ -1,0 +1,221 @@
+"""Attacks inside a ball of given size: PGD and APGD. They say whether an image can be fooled."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.norms import INF, check_norm, distance, per_sample, project_boxed
+from secateur.attacks.problem import (
+    Found,
+    Problem,
+    check_eps,
+    check_logits,
+    check_steps,
+    conclude,
+    pose,
+    unit_direction,
+    unit_noise,
+)
+from secateur.errors import UserError
+
+Loss = Literal["margin", "ce", "dlr"]
+
+
+def losses(problem: Problem, logits: Tensor, loss: Loss) -> Tensor:
+    """What to lower, [N]: the logit difference, the soft one (as cross-entropy), or DLR (Croce & Hein 2020).
+
+    DLR divides the logit difference by that of the first and third largest logits, so that scale does not
+    matter.
+    """
+    # With two classes DLR is the sign of the logit difference: it has no gradient.
+    if loss == "margin" or (loss == "dlr" and logits.shape[1] < 3):
+        return problem.margin(logits)
+    if loss == "ce":
+        return problem.soft_margin(logits)
+    top = logits.topk(3, dim=1).values
+    return problem.margin(logits) / (top[:, 0] - top[:, -1]).clamp_min(1e-12)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: float = INF,
+    eps: float = 8 / 255,
+    steps: int = 40,
+    step: float | None = None,
+    loss: Loss = "ce",
+    random_start: bool = True,
+    targets: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Found:
+    """Projected gradient descent (Madry et al. 2018) with steepest steps of fixed size; norms 2 and inf.
+
+    ``step`` is 2.5 ε / steps by default. A sample is found if any iterate fools the model; the nearest such
+    iterate is returned. The random start is the same direction for every image, so that batching changes
+    nothing.
+
+    Raises:
+        UserError: images, labels, settings or logits an attack cannot work with.
+    """
+    problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
+    size = 2.5 * eps / steps if step is None else step
+    if not size > 0:
+        raise UserError(f"step is {step}", hint="give a positive length")
+    keeper = _Nearest(model, problem, norm)
+    delta = start
+    for k in range(steps + 1):
+        query, logits = keeper.ask(delta, gradient=k < steps)
+        if k == steps:
+            break
+        gradient = torch.autograd.grad(losses(problem, logits, loss).sum(), query)[0]
+        direction = unit_direction(gradient, problem, query.detach(), unit_noise(problem.x, generator))
+        direction = direction.sign() if norm == INF else direction
+        delta = _inside(problem, delta - size * direction, eps, norm)
+    return keeper.found()
+
+
+def apgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: float = INF,
+    eps: float = 8 / 255,
+    steps: int = 100,
+    loss: Loss = "dlr",
+    rho: float = 0.75,
+    random_start: bool = True,
+    targets: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Found:
+    """Auto-PGD (Croce & Hein 2020): momentum, and a step that halves where progress stalls; norms 2 and inf.
+
+    The step starts at 2 ε. At checkpoints (22 % of the steps, then at ever shorter intervals) it is halved,
+    and the search resumes from its best point, if fewer than ``rho`` of the steps since the last one made
+    progress or if neither step nor best loss has changed. ``loss`` is ``"dlr"``, ``"ce"`` or ``"margin"``.
+
+    Raises:
+        UserError: images, labels, settings or logits an attack cannot work with.
+    """
+    problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
+    keeper = _Nearest(model, problem, norm)
+    n = len(problem.x)
+    size = torch.full((n,), 2 * eps, dtype=problem.x.dtype, device=problem.x.device)
+    delta, previous = start, start
+    best_delta, best_slope = delta, torch.zeros_like(delta)
+    best_loss, last_loss = torch.full_like(size, torch.inf), torch.full_like(size, torch.inf)
+    gained, checkpoint = torch.zeros_like(size), 0
+    kept_loss, halved = best_loss.clone(), torch.ones_like(size, dtype=torch.bool)
+    marks = _checkpoints(steps)
+    for k in range(steps + 1):
+        query, logits = keeper.ask(delta, gradient=k < steps)
+        if k == steps:
+            break
+        value = losses(problem, logits, loss)
+        slope = torch.autograd.grad(value.sum(), query)[0]
+        value = value.detach()
+        gained = gained + (value < last_loss)
+        last_loss = value
+        better = value < best_loss
+        best_loss = torch.where(better, value, best_loss)
+        best_delta = torch.where(per_sample(better, delta), delta, best_delta)
+        best_slope = torch.where(per_sample(better, delta), slope, best_slope)
+        if k in marks:
+            stalled = gained < rho * (k - checkpoint)
+            stuck = ~halved & (best_loss >= kept_loss)
+            halved, kept_loss = stalled | stuck, best_loss.clone()
+            size = torch.where(halved, size / 2, size)
+            back = per_sample(halved, delta)
+            delta, previous = torch.where(back, best_delta, delta), torch.where(back, best_delta, previous)
+            slope = torch.where(back, best_slope, slope)
+            gained, checkpoint = torch.zeros_like(gained), k
+        direction = unit_direction(
+            slope, problem, problem.clip(problem.x + delta), unit_noise(problem.x, generator)
+        )
+        direction = direction.sign() if norm == INF else direction
+        moved = _inside(problem, delta - per_sample(size, delta) * direction, eps, norm)
+        share = 0.75 if k else 1.0
+        moved = _inside(
+            problem, delta + share * (moved - delta) + (1 - share) * (delta - previous), eps, norm
+        )
+        previous, delta = delta, moved
+    return keeper.found()
+
+
+def _checkpoints(steps: int) -> set[int]:
+    places, gap = [0.0, 0.22], 0.22
+    while places[-1] < 1:
+        gap = max(gap - 0.03, 0.06)
+        places.append(places[-1] + gap)
+    return {round(place * steps) for place in places[1:] if place < 1}
+
+
+def _begin(
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    bounds: tuple[float, float],
+    norm: float,
+    eps: float,
+    steps: int,
+    loss: str,
+    random_start: bool,
+    generator: torch.Generator | None,
+) -> tuple[Problem, Tensor, torch.Generator]:
+    problem = pose(x, y, targets, bounds)
+    check_steps(steps)
+    check_eps(eps)
+    if check_norm(norm) not in (2.0, INF):
+        raise UserError(f"this attack has no norm {norm:g}", hint="choose 2 or inf")
+    if loss not in ("margin", "ce", "dlr"):
+        raise UserError(f"unknown loss '{loss}'", hint="choose 'margin', 'ce' or 'dlr'")
+    generator = generator or torch.Generator().manual_seed(0)
+    start = torch.zeros_like(problem.x)
+    if random_start:
+        drawn = torch.rand(start.shape[1:], generator=generator, dtype=start.dtype).to(start.device) * 2 - 1
+        unit = drawn if norm == INF else drawn / torch.linalg.vector_norm(drawn)
+        start = _inside(problem, (eps * unit).expand_as(start), eps, norm)
+    return problem, start, generator
+
+
+def _inside(problem: Problem, delta: Tensor, eps: float, norm: float) -> Tensor:
+    low, high = problem.bounds
+    radius = torch.full((len(delta),), eps, dtype=delta.dtype, device=delta.device)
+    return project_boxed(delta, radius, norm, low - problem.x, high - problem.x)
+
+
+class _Nearest:
+    """Asks the model and keeps the nearest query that fooled it."""
+
+    def __init__(self, model: nn.Module, problem: Problem, norm: float) -> None:
+        self.model, self.problem, self.norm = model, problem, norm
+        with torch.no_grad():
+            clean = model(problem.x)
+        check_logits(clean, problem)
+        self.already_wrong = problem.met(clean)
+        self.best = problem.x.clone()
+        self.reached = torch.full_like(problem.x.flatten(1)[:, 0], torch.inf)
+
+    def ask(self, delta: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
+        """The query at ``delta`` and its logits, with a graph between them if a ``gradient`` is wanted."""
+        problem = self.problem
+        query = problem.clip(problem.x + delta)
+        with torch.set_grad_enabled(gradient):
+            logits = self.model(query.requires_grad_(gradient))
+        if gradient:
+            check_logits(logits, problem, gradient=True)
+        fooled = problem.fooled(logits.detach())
+        gap = distance(query.detach() - problem.x, self.norm)
+        better = fooled & (gap < self.reached)
+        self.best = torch.where(per_sample(better, self.best), query.detach(), self.best)
+        self.reached = torch.where(better, gap, self.reached)
+        return query, logits
+
+    def found(self) -> Found:
+        """The record of what was kept."""
+        return conclude(self.problem, self.best, self.reached, self.already_wrong)
