@@ -16,7 +16,7 @@ from secateur.config import parse_study
 from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
 from secateur.study import cells as cells_module
-from secateur.study import join, plan, run_plan
+from secateur.study import join, plan, plan_of, run_plan
 from toy.study import EXECUTE, FACTS, SMALL, run_toy, science, small_plan
 
 MANY = SMALL.replace("images: 20", "images: 20\nseeds: [0, 1, 2]")
@@ -142,6 +142,20 @@ def test_a_worker_without_the_data_is_refused_before_it_works(tmp_path):
 def test_a_worker_with_the_same_data_is_welcome(tmp_path):
     Store.create(tmp_path / "run", plan(parse_study(SMALL)).to_json())
     assert join(tmp_path / "run", execute=EXECUTE).exit_code == 0
+
+
+def test_the_order_of_labels_in_the_file_makes_no_other_study(tmp_path):
+    text = SMALL.replace("{standard: {epochs: 2}}", "{z: {epochs: 2}, a: {epochs: 3}}")
+    text = text.replace(
+        "{plain: resnet-tiny}", "{y: resnet-tiny, b: {arch: resnet-tiny, recipe: {epochs: 1}}}"
+    )
+    laid = small_plan(text)
+    store = Store.create(tmp_path / "run", laid.to_json())
+    before = (tmp_path / "run" / "study.json").read_bytes()
+    assert [cell.id for cell in plan_of(store).cells] == [cell.id for cell in laid.cells]
+    outcome = join(tmp_path / "run", execute=EXECUTE, check_files=False)
+    assert (outcome.exit_code, outcome.ok) == (0, len(laid.cells))
+    assert (tmp_path / "run" / "study.json").read_bytes() == before
 
 
 def test_a_limited_study_stays_limited_for_its_workers(tmp_path):

@@ -134,14 +134,14 @@ def plan_of(store: Store) -> Plan:
     """
     study = study_from_json(store.study["config"])
     facts = Facts.from_json(store.study["facts"])
-    cells = grid(study, facts)
-    if [cell.id for cell in cells] != [cell.id for cell in store.cells]:
+    # As sets: the order of labels in the study file is kept by the folder's cells, not by its settings.
+    if {cell.id for cell in grid(study, facts)} != {cell.id for cell in store.cells}:
         raise UserError(
             f"{store.root} was planned by another version of secateur, whose numbers differ from this one's",
             hint="use the same version everywhere, or a new folder",
             code=ExitCode.FOREIGN_FOLDER,
         )
-    return Plan(study, facts, cells, limited=store.study["limited"])
+    return Plan(study, facts, store.cells, limited=store.study["limited"])
 
 
 def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:
