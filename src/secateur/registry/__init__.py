@@ -1,0 +1,10 @@
+"""Names for everything that can be chosen by name, without importing what they name."""
+
+from secateur.registry.attacks import ATTACKS as ATTACKS
+from secateur.registry.checkpoints import CHECKPOINTS as CHECKPOINTS
+from secateur.registry.checkpoints import checkpoint as checkpoint
+from secateur.registry.criteria import CRITERIA as CRITERIA
+from secateur.registry.datasets import DATASETS as DATASETS
+from secateur.registry.models import MODELS as MODELS
+from secateur.registry.registry import Entry as Entry
+from secateur.registry.registry import Registry as Registry

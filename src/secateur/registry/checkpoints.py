@@ -1,0 +1,91 @@
+"""Published weights by name."""
+
+from secateur.registry.registry import Entry, Registry
+
+CHECKPOINTS = Registry("checkpoint")
+
+
+def checkpoint(spec: str) -> Entry:
+    """The published weights called ``robustbench:NAME``.
+
+    NAME may begin with ``Linf/`` or ``L2/``; without, Linf is meant where there is one. Facts: arch,
+    settings, dataset, norm, epsilon, robust, clean_accuracy and robust_accuracy in percent, gdrive.
+
+    Raises:
+        UserError: no such name.
+    """
+    name = spec.removeprefix("robustbench:")
+    if "/" not in name:
+        known = CHECKPOINTS.names()
+        name = next((full for full in (f"Linf/{name}", f"L2/{name}") if full in known), f"Linf/{name}")
+    return CHECKPOINTS.entry(name)
+
+
+# Published CIFAR-10 weights by threat model and name, as RobustBench lists them; accuracies in percent, clean
+# and under AutoAttack within epsilon. No sha256 is published: the first download pins it in the cache.
+_LINF = {"norm": float("inf"), "epsilon": 8 / 255}
+_L2 = {"norm": 2.0, "epsilon": 0.5}
+for _name, _arch, _settings, _threat, _clean, _attacked, _drive in [
+    (
+        "Linf/Addepalli2022Efficient_RN18",
+        "resnet18",
+        {},
+        _LINF,
+        85.71,
+        52.48,
+        "1m5vhdzIUUKhDbsZdOG9z76Eyp6f4xe_f",
+    ),
+    ("Linf/Sehwag2021Proxy_R18", "resnet18", {}, _LINF, 84.59, 55.54, "1-ZgoSlD_AMhtXdnUElilxVXnzK2DcHuu"),
+    ("L2/Sehwag2021Proxy_R18", "resnet18", {}, _L2, 89.76, 74.41, "1zPjjZj9wujBNkAmHHHIikem6_aIjMhXG"),
+    (
+        "Linf/Engstrom2019Robustness",
+        "resnet50",
+        {"normalise": "cifar10-robustness"},
+        _LINF,
+        87.03,
+        49.25,
+        "1etqmQsksNIWBvBQ4r8ZFk_3FJlLWr8Rr",
+    ),
+    (
+        "L2/Engstrom2019Robustness",
+        "resnet50",
+        {"normalise": "cifar10-robustness"},
+        _L2,
+        90.83,
+        69.24,
+        "1O8rGa6xOUIRwQ-M4ESrCjzknby8TM2ZE",
+    ),
+    (
+        "Linf/Wang2023Better_WRN-28-10",
+        "wrn-28-10-silu",
+        {},
+        _LINF,
+        92.44,
+        67.31,
+        "1-6MYKJdECDVGaWjj6GgqvaT95BGKhUvI",
+    ),
+    (
+        "L2/Wang2023Better_WRN-28-10",
+        "wrn-28-10-silu",
+        {},
+        _L2,
+        95.16,
+        83.68,
+        "1-fwKiJXEqHHUngt8wKsNnHuD4vAPvPXC",
+    ),
+    ("Linf/Standard", "wrn-28-10", {}, _LINF, 94.78, 0.0, "1t98aEuzeTL8P7Kpd5DIrCoCL21BNZUhC"),
+    ("L2/Standard", "wrn-28-10", {}, _L2, 94.78, 0.0, "1t98aEuzeTL8P7Kpd5DIrCoCL21BNZUhC"),
+]:
+    CHECKPOINTS.register(
+        _name,
+        "secateur.models.names:build",
+        f"{_arch}, clean {_clean:g} %, {_attacked:g} % under AutoAttack",
+        arch=_arch,
+        settings=_settings,
+        dataset="cifar10",
+        robust=_attacked > 0,
+        clean_accuracy=_clean,
+        robust_accuracy=_attacked,
+        gdrive=_drive,
+        **_threat,
+    )

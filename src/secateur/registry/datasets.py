@@ -1,0 +1,20 @@
+"""The sources of images."""
+
+from secateur.registry.registry import Registry
+
+DATASETS = Registry("dataset")
+
+DATASETS.register("digits", "secateur.data:digits", "1 797 handwritten 8x8 digits, 17 grey levels, built in")
+DATASETS.register("idx", "secateur.data:idx", "MNIST-like IDX files in a folder: idx:DIR")
+DATASETS.register("folder", "secateur.data:folder", "a folder of images per class: folder:DIR")
+DATASETS.register(
+    "cifar10", "secateur.data:cifar10", "the official binary archive, packed or not: cifar10:DIR"
+)
+DATASETS.register(
+    "cifar100", "secateur.data:cifar100", "the official binary archive, fine labels: cifar100:DIR"
+)
+DATASETS.register(
+    "fashion-mnist", "secateur.data:fashion_mnist", "the four official files: fashion-mnist:DIR"
+)
+DATASETS.register("svhn", "secateur.data:svhn", "the cropped digits as .mat files: svhn:DIR")
+DATASETS.register("npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_test, y_test: npz:FILE")

@@ -1,0 +1,50 @@
+"""The networks of the zoo, each with the images it is made for: channels, height and width."""
+
+from secateur.registry.registry import Registry
+
+MODELS = Registry("model")
+
+_CIFAR = (3, 32, 32)
+
+MODELS.register(
+    "resnet-tiny",
+    "secateur.models.resnet:resnet_tiny",
+    "residual network for small images (the demo's)",
+    input=(1, 8, 8),
+)
+MODELS.register(
+    "smallcnn",
+    "secateur.models.smallcnn:smallcnn",
+    "4 convolutions, 3 dense layers, for 28x28 digits",
+    input=(1, 28, 28),
+)
+MODELS.register("resnet18", "secateur.models.resnet:resnet18", "ResNet-18 with the CIFAR stem", input=_CIFAR)
+MODELS.register("resnet50", "secateur.models.resnet:resnet50", "ResNet-50 with the CIFAR stem", input=_CIFAR)
+MODELS.register(
+    "resnet20", "secateur.models.resnet:resnet20", "CIFAR ResNet-20, shortcuts of zero channels", input=_CIFAR
+)
+MODELS.register(
+    "resnet56", "secateur.models.resnet:resnet56", "CIFAR ResNet-56, shortcuts of zero channels", input=_CIFAR
+)
+MODELS.register(
+    "resnet110",
+    "secateur.models.resnet:resnet110",
+    "CIFAR ResNet-110, shortcuts of zero channels",
+    input=_CIFAR,
+)
+MODELS.register(
+    "preact-resnet18", "secateur.models.preact:preact_resnet18", "pre-activation ResNet-18", input=_CIFAR
+)
+MODELS.register("wrn-28-10", "secateur.models.wide:wrn", "wide ResNet-28-10, TRADES layout", input=_CIFAR)
+MODELS.register(
+    "wrn-28-10-silu",
+    "secateur.models.wide:wrn_silu",
+    "wide ResNet-28-10, SiLU, DeepMind layout",
+    input=_CIFAR,
+)
+MODELS.register(
+    "vgg16-bn", "secateur.models.vgg:vgg16", "VGG-16 with batch normalisation, for 32x32 images", input=_CIFAR
+)
+MODELS.register(
+    "vgg19-bn", "secateur.models.vgg:vgg19", "VGG-19 with batch normalisation, for 32x32 images", input=_CIFAR
+)

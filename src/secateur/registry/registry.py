@@ -1,0 +1,90 @@
+"""Names for everything that can be chosen by name: models, datasets, criteria, attacks, engines.
+
+A registry maps a name to ``"package.module:attribute"`` and imports it on first use, so that listing names
+never imports torch. Installed packages add names through entry points (group ``secateur.<kind>``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from secateur.errors import UserError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name: where it lives, one line about it, and facts for listings."""
+
+    name: str
+    target: str
+    summary: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """Import and return the registered object."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(import_module(module), attribute)
+
+
+class Registry:
+    """All names of one kind, in order of registration."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+        self._objects: dict[str, Any] = {}
+        self._discovered = False
+
+    def register(self, name: str, target: str | Any, summary: str = "", **facts: Any) -> None:
+        """Add ``name``; ``target`` is ``"module:attribute"`` or the object itself.
+
+        Raises:
+            UserError: the name is taken by something else.
+        """
+        where = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+        if (known := self._entries.get(name)) and known.target != where:
+            raise UserError(
+                f"{self.kind} '{name}' is already registered as {known.target}", hint="choose another name"
+            )
+        self._entries[name] = Entry(name, where, summary, facts)
+        if not isinstance(target, str):
+            self._objects[name] = target
+
+    def entries(self) -> list[Entry]:
+        """Every entry, installed plug-ins included."""
+        self._discover()
+        return list(self._entries.values())
+
+    def names(self) -> list[str]:
+        """Every name, in order of registration."""
+        return [entry.name for entry in self.entries()]
+
+    def entry(self, name: str) -> Entry:
+        """The entry called ``name``.
+
+        Raises:
+            UserError: no such name; the hint offers the nearest one.
+        """
+        self._discover()
+        if name in self._entries:
+            return self._entries[name]
+        near = get_close_matches(name, self._entries, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(self._entries)}"
+        raise UserError(f"unknown {self.kind} '{name}'", hint=hint)
+
+    def get(self, name: str) -> Any:
+        """The object called ``name``, imported on first use."""
+        entry = self.entry(name)
+        if name not in self._objects:
+            self._objects[name] = entry.load()
+        return self._objects[name]
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        for point in entry_points(group=f"secateur.{self.kind}"):
+            self.register(point.name, point.value, "installed plug-in")
