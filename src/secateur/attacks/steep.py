@@ -107,7 +107,8 @@ def steep(
         )
         eps = torch.where(fooled, torch.minimum(eps * (1 - rate), best_norm), missed)
         eps = torch.minimum(eps, largest)
-        direction = unit_direction(gradient, problem, query.detach(), unit_noise(x, generator))
+        noise = unit_noise(x, generator)
+        direction = unit_direction(gradient, problem, query.detach(), noise, fooled=fooled)
         if norm == INF:
             direction = direction.sign()
         length = cosine(first, decay * first, k, steps)
