@@ -38,7 +38,7 @@ def test_the_summary_counts_outcomes_and_takes_medians_over_stated_images(images
 
 
 def test_the_security_curve_starts_at_the_clean_accuracy_and_falls(images):
-    curve = attack(Ruler(), images, "fmn", norm=2, steps=200, eps=(0, 0.3, 0.7, 2)).summary()[
+    curve = attack(Ruler(), images, "fmn", norm=2, steps=200, budgets=(0, 0.3, 0.7, 2)).summary()[
         "security_curve"
     ]
     assert curve["robust_accuracy"] == [0.8, 0.6, 0.2, 0.0]
@@ -72,3 +72,9 @@ def test_the_record_without_timings_is_the_same_bytes_every_time(images):
 def test_an_unknown_attack_is_one_sentence(images):
     with pytest.raises(UserError, match="did you mean 'fmn'"):
         attack(Ruler(), images, "fnm")
+
+
+def test_the_size_of_a_fixed_size_attack_is_a_setting_like_any_other(images):
+    seen = attack(Ruler(), images, "pgd", norm=2, eps=0.5, steps=10)
+    assert seen.result.settings["eps"] == 0.5
+    assert seen.summary()["found"] == 2

@@ -91,7 +91,7 @@ def attack(
     batch_size: int = 256,
     seed: int = 0,
     targets: Tensor | None = None,
-    eps: Sequence[float] | None = None,
+    budgets: Sequence[float] | None = None,
     expected_accuracy: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     **settings: Any,
@@ -105,7 +105,7 @@ def attack(
         batch_size: images per batch; changes no number beyond floating-point noise.
         seed: of attacks and checks that draw random numbers.
         targets: wanted classes [N] of a targeted attack.
-        eps: budgets of the security curve in the attack's norm; a standard list by default.
+        budgets: ε of the security curve in the attack's norm, rising; a standard list by default.
         expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
         on_progress: called with (queries done, queries expected).
         settings: of the attack, as its signature names them.
@@ -124,8 +124,8 @@ def attack(
         **settings,
     )
     graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, seed=seed)
-    budgets = tuple(measure.CURVE_POINTS[result.norm_key] if eps is None else eps)
-    return Evaluated(result, graded, budgets)
+    curve = measure.CURVE_POINTS[result.norm_key] if budgets is None else budgets
+    return Evaluated(result, graded, tuple(curve))
 
 
 def _each(

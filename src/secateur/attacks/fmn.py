@@ -21,6 +21,8 @@ from secateur.errors import UserError
 
 SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""
+ESCAPE_PACE = 0.2
+"""How fast the number of pixels grows before the first success, with ``escape``."""
 
 
 def fmn(
@@ -61,13 +63,13 @@ def fmn(
         alpha_final: α_K, reached by cosine annealing (Eq. 2.8).
         gamma: γ₀, the relative change of the radius.
         gamma_final: γ_K, reached by cosine annealing.
-        escape: before the first success the radius also grows by at least 1 + γ per step. The paper's value
-            is False: there the linear estimate of the distance alone sets the radius, and where the box is
-            active or the model is linear it approaches the boundary for ever from inside and finds nothing.
+        escape: before the first success the radius also grows by at least 1 + γ per step (1.2 for L0). The
+            paper's value is False: there the linear estimate of the distance alone sets the radius, and
+            where the box is active or the model is linear it approaches the boundary for ever from inside
+            and finds nothing.
         rank: which pixels the L0 projection keeps. ``"size"``, the paper's, keeps the largest
-        perturbations, so
-            that early choices are never revised; ``"gain"`` keeps those that could lower the logit
-            difference most, |∂L/∂xᵢ| times the room that the box leaves pixel i.
+            perturbations, so that early choices are never revised; ``"gain"`` keeps those that could lower
+            the logit difference most, |∂L/∂xᵢ| times the room that the box leaves pixel i.
         start: adversarial images [N, ...] to start from, each first moved towards the clean image by
             a binary search of 10 steps; a sample whose start is not adversarial begins at the clean image.
         targets: wanted classes [N] of a targeted attack.
@@ -112,7 +114,7 @@ def fmn(
         gradient = torch.autograd.grad(loss.sum(), query)[0]
         rate = cosine(gamma, gamma_final, step, steps)
         if norm == 0:
-            eps = _next_count(eps, rate, fooled, best_norm)
+            eps = _next_count(eps, rate, fooled, best_norm, escape)
         else:
             boundary = gap + loss.detach().abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
             if escape:
@@ -131,9 +133,10 @@ def fmn(
     return conclude(problem, best, best_norm, already_wrong)
 
 
-def _next_count(eps: Tensor, rate: float, fooled: Tensor, best: Tensor) -> Tensor:
+def _next_count(eps: Tensor, rate: float, fooled: Tensor, best: Tensor, escape: bool) -> Tensor:
     """The ε-step for L0, where ε counts pixels and changes by at least one."""
-    grown = torch.maximum(eps + 1, (eps * (1 + rate)).floor())
+    pace = torch.where(best.isinf(), max(rate, ESCAPE_PACE) if escape else rate, rate)
+    grown = torch.maximum(eps + 1, (eps * (1 + pace)).floor())
     shrunk = torch.minimum(torch.minimum(eps - 1, (eps * (1 - rate)).floor()), best)
     return torch.where(fooled, shrunk, grown).clamp_min(0.0)
 
