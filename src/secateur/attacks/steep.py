@@ -52,7 +52,7 @@ def steep(
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
         norm: 1, 2 or inf.
-        steps: number of iterations; 100 to 200 go as far as other attacks' 1000.
+        steps: number of iterations.
         step: the first step: a multiple of ε for L2 (1.5) and Linf (1), an L2 length for L1 (0.5).
         decay: the last step relative to the first, reached by cosine annealing.
         inertia: the share of a step taken from the previous movement: 0.25 for Linf, else 0.
