@@ -88,3 +88,11 @@ def test_the_explanation_says_what_can_go_and_why_the_rest_stays():
     assert [group["channels"] for group in data["groups"]] == [4, 6]
     assert data["parameters"] == sum(p.numel() for p in graph.model.parameters())
     assert 0 < data["prunable_parameters"] <= data["parameters"]
+
+
+def test_the_share_that_can_be_pruned_is_that_of_the_traced_network():
+    model = chain()
+    graph = secateur.trace(model, images())
+    before = graph.explain().splitlines()[0]
+    secateur.apply(model, secateur.plan(graph, sparsity=0.5))
+    assert graph.explain().splitlines()[0] == before

@@ -1,6 +1,7 @@
 """The graph in words: what can be pruned, what cannot, and which line of the model's source says so."""
 
 from collections import Counter
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
-    """How many parameters lie in at least one prunable channel, and how many there are."""
+    """How many parameters lie in at least one prunable channel, and how many there were at the trace."""
     prunable = total = 0
     touched: dict[str, dict[int, set[int]]] = {}
     for group in graph.groups:
@@ -20,12 +21,14 @@ def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
                 touched.setdefault(member.tensor, {}).setdefault(member.dim, set()).update(
                     member.indices.tolist()
                 )
-    for name, parameter in graph.model.named_parameters():
-        total += parameter.numel()
-        fixed = 1
-        for dim, size in enumerate(parameter.shape):
-            fixed *= size - len(touched.get(name, {}).get(dim, ()))
-        prunable += parameter.numel() - fixed
+    # As they were traced: the model may have been pruned since.
+    for value in graph.tape.values:
+        if value.kind == "parameter":
+            cut = touched.get(value.name, {})
+            total += prod(value.shape)
+            prunable += prod(value.shape) - prod(
+                size - len(cut.get(dim, ())) for dim, size in enumerate(value.shape)
+            )
     return prunable, total
 
 
