@@ -5,17 +5,19 @@ one: there the distance is compared with the exact one to the class that was rea
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from attacks.oracles import INF, linear_case
-from secateur.attacks import ddn, fmn, norms, problem
+from secateur.attacks import ddn, every_class, fmn, norms, problem
 
 FAST = [(2, 2), (2, 10), (64, 2), (64, 10)]
 WIDE = [(d, k, n, seed) for d in (1, 2, 64, 3072) for k in (2, 10) for n in (1, 64) for seed in (1, 2)]
 FMN = sys.modules["secateur.attacks.fmn"]
+EVERY = [("ddn", 2.0, 1.005), ("fmn", 2.0, 1.01), ("fmn", INF, 1.01), ("fmn", 1.0, 1.01), ("fmn", 0.0, 1.0)]
 GATE = {1.0: 1.01, 2.0: 1.01, INF: 1.01}
 
 
@@ -80,6 +82,48 @@ def test_ddn_reaches_the_exact_distance_everywhere(d, classes, n, seed):
 def test_fmn_reaches_the_exact_distance_everywhere(d, classes, n, seed, p):
     made = case(d, classes, n, seed)
     check(made, attack(made, p), p, GATE.get(p, 1))
+
+
+def nearest(made, p, name):
+    """The attack on every class, with the logit difference: what ten classes ask for."""
+    bound = {"ddn": partial(ddn, loss="difference"), "fmn": partial(fmn, norm=p)}[name]
+    return every_class(bound, made.model, made.x, made.y, classes=10)
+
+
+def check_nearest(made, found, p, gate):
+    """The exact minimum over all classes is reached, in float32 and with logits of any scale."""
+    optimum = made.optimum(p)
+    feasible = np.isfinite(optimum)
+    assert found.mask.tolist() == feasible.tolist()
+    measured = norms.distance(found.adv - made.x, p).double().numpy()[feasible]
+    best = optimum[feasible]
+    if p == 0:
+        assert (measured > best + 1).sum() <= 0.05 * len(best)
+    else:
+        assert (measured <= best * gate + 2 * made.rounding(found.adv, p)[feasible]).all(), (
+            measured / best
+        ).max()
+
+
+@pytest.mark.parametrize(("name", "p", "gate"), EVERY)
+def test_over_every_class_ten_classes_have_their_exact_minimum(name, p, gate):
+    made = linear_case(64, 10, 8, seed=0)
+    check_nearest(made, nearest(made, p, name), p, gate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "p", "gate"), EVERY)
+@pytest.mark.parametrize("n", [1, 64])
+@pytest.mark.parametrize("d", [2, 64, 3072])
+def test_over_every_class_ten_classes_have_their_exact_minimum_everywhere(d, n, name, p, gate):
+    made = linear_case(d, 10, n if d < 3072 else min(n, 8), seed=1)
+    check_nearest(made, nearest(made, p, name), p, gate)
+
+
+def test_following_one_class_only_is_seen_where_ten_are_near():
+    made = linear_case(64, 10, 8, seed=0)
+    with pytest.raises(AssertionError):
+        check_nearest(made, ddn(made.model, made.x, made.y), 2.0, 1.005)
 
 
 @pytest.mark.parametrize("levels", [17, 256])

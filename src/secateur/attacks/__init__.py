@@ -1,5 +1,6 @@
 """Attacks: pure functions that find perturbations, and ``run``, which carries one out on a dataset."""
 
+from secateur.attacks.classes import every_class as every_class
 from secateur.attacks.ddn import ddn as ddn
 from secateur.attacks.fmn import fmn as fmn
 from secateur.attacks.problem import Found as Found

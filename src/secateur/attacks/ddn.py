@@ -39,6 +39,7 @@ def ddn(
     alpha: float = 1.0,
     alpha_final: float = 0.01,
     schedule: Literal["cosine", "constant"] = "cosine",
+    loss: Literal["cross_entropy", "difference"] = "cross_entropy",
     levels: int | None = None,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -60,6 +61,8 @@ def ddn(
         alpha_final: the length of the last step under the cosine schedule.
         schedule: ``"cosine"`` decays α as all public implementations do; ``"constant"`` is Algorithm 1 to
             the letter.
+        loss: whose gradient is followed: ``"cross_entropy"`` as Algorithm 1 has it, or the ``"difference"``
+            of two logits, which does not mix in the classes that are far where all logits are close.
         levels: every query is rounded to this many grey levels (17 for the digits, 256 for 8-bit images);
             None leaves it continuous. The perturbation that accumulates steps is not rounded, so that small
             steps on a coarse grid are not lost.
@@ -73,6 +76,8 @@ def ddn(
     problem = pose(x, y, targets, bounds)
     check_steps(steps)
     _check_settings(init_eps, gamma, alpha, levels, schedule)
+    if loss not in ("cross_entropy", "difference"):
+        raise UserError(f"unknown loss '{loss}'", hint="choose 'cross_entropy' or 'difference'")
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
     delta = torch.zeros_like(x)
@@ -97,8 +102,8 @@ def ddn(
         if step == steps:
             break
 
-        loss = problem.soft_margin(logits).sum()
-        gradient = torch.autograd.grad(loss, query)[0]
+        objective = problem.soft_margin if loss == "cross_entropy" else problem.margin
+        gradient = torch.autograd.grad(objective(logits).sum(), query)[0]
         rate = alpha if schedule == "constant" else cosine(alpha, alpha_final, step, steps)
         noise = unit_noise(x, generator)
         direction = unit_direction(gradient, problem, query.detach(), noise, fooled=fooled)

@@ -193,6 +193,14 @@ def conclude(problem: Problem, best: Tensor, best_distance: Tensor, already_wron
     return Found(adv, mask, already_wrong, distance)
 
 
+def nearer(one: Found, other: Found) -> Found:
+    """Per image the nearer of two answers; wrong already where either says so."""
+    closer = other.distance < one.distance
+    adv = torch.where(per_sample(closer, one.adv), other.adv, one.adv)
+    wrong = one.already_wrong | other.already_wrong
+    return Found(adv, one.mask | other.mask, wrong, torch.minimum(one.distance, other.distance))
+
+
 def unit_direction(
     gradient: Tensor, problem: Problem, query: Tensor, noise: Tensor, *, fooled: Tensor | None = None
 ) -> Tensor:

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from secateur.attacks.ddn import ddn
 from secateur.attacks.fmn import fmn
-from secateur.attacks.norms import INF, check_norm, per_sample
-from secateur.attacks.problem import Found
+from secateur.attacks.norms import INF, check_norm
+from secateur.attacks.problem import Found, nearer
 from secateur.attacks.sigma_zero import sigma_zero
 from secateur.attacks.steep import steep
 
@@ -34,18 +34,12 @@ def strongest(
     start = generator.get_state()
     found = fmn(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds, generator=generator)
     if norm == 0:
-        return _nearer(found, sigma_zero(model, x, y, steps=steps, targets=targets, bounds=bounds))
+        return nearer(found, sigma_zero(model, x, y, steps=steps, targets=targets, bounds=bounds))
     generator.set_state(start)
     other = steep(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds, generator=generator)
-    found = _nearer(found, other)
+    found = nearer(found, other)
     if norm == 2:
         generator.set_state(start)
         other = ddn(model, x, y, steps=steps, targets=targets, bounds=bounds, generator=generator)
-        found = _nearer(found, other)
+        found = nearer(found, other)
     return found
-
-
-def _nearer(one: Found, other: Found) -> Found:
-    closer = other.distance < one.distance
-    adv = torch.where(per_sample(closer, one.adv), other.adv, one.adv)
-    return Found(adv, one.mask | other.mask, one.already_wrong, torch.minimum(one.distance, other.distance))
