@@ -86,8 +86,12 @@ def test_fmn_reaches_the_exact_distance_everywhere(d, classes, n, seed, p):
 
 def nearest(made, p, name):
     """The attack on every class, with the logit difference: what ten classes ask for."""
-    # A region may be a sliver next to the image: the first sphere must not lie beyond it.
-    bound = {"ddn": partial(ddn, loss="difference", init_eps=0.01), "fmn": partial(fmn, norm=p)}[name]
+    # A region may be a sliver next to the image: the first sphere must not lie beyond it,
+    # nor the last step be longer than it is wide.
+    bound = {
+        "ddn": partial(ddn, loss="difference", init_eps=0.01),
+        "fmn": partial(fmn, norm=p, alpha_final=0.001),
+    }[name]
     return every_class(bound, made.model, made.x, made.y, classes=10)
 
 
@@ -102,10 +106,7 @@ def check_nearest(made, found, p, gate):
         assert (measured > best + 1).sum() <= 0.05 * len(best)
     else:
         slack = 2 * made.rounding(found.adv, p)[feasible]
-        above = measured > best * gate + slack
-        # In L1 and two dimensions, FMN ends 1.5 % above on one image in 64: a corner of the ball holds it.
-        assert above.sum() <= (0.02 * len(best) if p == 1 else 0), (measured / best).max()
-        assert (measured <= best * max(gate, 1.02) + slack).all()
+        assert (measured <= best * gate + slack).all(), (measured / best).max()
 
 
 @pytest.mark.parametrize(("name", "p", "gate"), EVERY)
