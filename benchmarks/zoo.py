@@ -3,9 +3,9 @@
     python benchmarks/zoo.py torchvision timm hf --tools ours torch-pruning torch-kirigami --out zoo.json
     python benchmarks/zoo_report.py zoo.json > docs/zoo.md
 
-Rows are written as they come, and rows that are there are not run again. Every model runs in a process of
-its own that is ended after --limit seconds of CPU time (a busy machine changes nothing); the process is forked,
-so that libraries are imported once.
+Rows are written as they come, and rows that are there are not run again. Every model runs in a process of its
+own that is ended after --limit seconds of CPU time, so that a busy machine changes nothing; the process is
+forked, so that libraries are imported once.
 """
 
 import argparse
