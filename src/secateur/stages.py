@@ -250,12 +250,14 @@ def _dense_ancestor(cell: Cell, store: Store) -> str:
 
 
 def _splits(study: Study) -> Splits:
-    return _read_splits(study.data.spec, study.data.fractions, study.split_seed)
+    return _read_splits(study.data.spec, study.data.fractions, study.data.sizes, study.split_seed)
 
 
 @lru_cache(maxsize=1)
-def _read_splits(spec: str, fractions: tuple[float, float, float], seed: int) -> Splits:
-    return load_splits(spec, fractions=fractions, generator=_generator(seed))
+def _read_splits(
+    spec: str, fractions: tuple[float, float, float], sizes: tuple[int, int, int] | None, seed: int
+) -> Splits:
+    return load_splits(spec, fractions=fractions, sizes=sizes, generator=_generator(seed))
 
 
 def _generator(seed: int) -> Generator:

@@ -110,3 +110,17 @@ def test_a_test_part_of_one_class_is_pointed_out():
 
 def test_clean_splits_have_no_findings():
     assert findings(split(load("digits"), generator=seeded())) == []
+
+
+def test_sizes_keep_that_many_images_of_each_part_by_class():
+    parts = load_splits("digits", sizes=(100, 20, 50), generator=seeded())
+    assert (parts.train.n, parts.validation.n, parts.test.n) == (100, 20, 50)
+    assert torch.bincount(parts.test.y).tolist() == [5] * 10
+    whole = load_splits("digits", generator=seeded())
+    assert set(parts.test.image_hashes()) <= set(whole.test.image_hashes())
+    assert set(parts.train.image_hashes()) <= set(whole.train.image_hashes())
+
+
+def test_a_size_beyond_its_part_is_refused_by_name():
+    with pytest.raises(UserError, match=r"400 test images asked for, but the test part has 359"):
+        load_splits("digits", sizes=(100, 20, 400), generator=seeded())

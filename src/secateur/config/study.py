@@ -21,6 +21,7 @@ from secateur.config.checks import (
     known_dataset,
     known_model,
     label,
+    layer_rates,
     plain_settings,
     unique,
 )
@@ -49,6 +50,10 @@ class Data(Settings):
     )
     fractions: tuple[Fraction, Fraction, Fraction] = Field(
         default=(0.7, 0.1, 0.2), description="train, validation, test; official test parts stay whole"
+    )
+    sizes: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        default=None,
+        description="train, validation and test images kept of these parts, by class; by default all",
     )
 
     @model_validator(mode="after")
@@ -136,6 +141,12 @@ class Pruning(Settings):
     min_channels: PositiveInt = Field(default=1, description="what every group keeps at least")
     max_sparsity: Sparsity | None = Field(default=None, description="the most that any group loses")
     round_to: PositiveInt = Field(default=1, description="widths are rounded up to a multiple of this")
+    # One type for both spellings, because a union has no single sentence for what is wrong with a value.
+    rates: Annotated[Any, AfterValidator(layer_rates)] = Field(
+        default=None,
+        description="sparsity by layer, or published rates by name, such as li2017:resnet56-a",
+        json_schema_extra={"type": ["string", "object", "null"]},
+    )
 
 
 class Controls(Settings):

@@ -7,7 +7,7 @@ import torch
 from torch import Generator
 
 from secateur.data.dataset import Dataset
-from secateur.data.splits import Splits, hold_out, split
+from secateur.data.splits import Splits, hold_out, shrink, split
 from secateur.errors import UserError
 from secateur.registry import DATASETS
 
@@ -36,20 +36,27 @@ def load(spec: str, *, split: str | None = None) -> Dataset:
 
 
 def load_splits(
-    spec: str, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), generator: Generator
+    spec: str,
+    *,
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    sizes: tuple[int, int, int] | None = None,
+    generator: Generator,
 ) -> Splits:
     """Read a dataset and cut it into train, validation and test.
 
     Where the source has official train and test parts, test stays whole, and validation takes its fraction
-    out of the train part (CIFAR-10: 45 000, 5 000 and 10 000). Otherwise all images are cut.
+    out of the train part (CIFAR-10: 45 000, 5 000 and 10 000). Otherwise all images are cut. ``sizes`` then
+    keeps that many images of each part, stratified by class.
 
     Raises:
-        UserError: as ``load`` and ``split``.
+        UserError: as ``load``, ``split`` and ``shrink``.
     """
     parts = open_source(spec)
     if {"train", "test"} <= set(parts):
-        return hold_out(parts["train"](), parts["test"](), fraction=fractions[1], generator=generator)
-    return split(load(spec), fractions=fractions, generator=generator)
+        whole = hold_out(parts["train"](), parts["test"](), fraction=fractions[1], generator=generator)
+    else:
+        whole = split(load(spec), fractions=fractions, generator=generator)
+    return shrink(whole, sizes, generator=generator) if sizes else whole
 
 
 def open_source(spec: str) -> Parts:

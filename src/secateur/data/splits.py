@@ -63,6 +63,24 @@ def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator:
     return Splits(rest, validation, test)
 
 
+def shrink(splits: Splits, sizes: tuple[int, int, int], *, generator: Generator) -> Splits:
+    """Keep so many images of the train, validation and test parts, each class in proportion to its share.
+
+    Raises:
+        UserError: a part has fewer images than asked for.
+    """
+    kept = []
+    for name, size in zip(("train", "validation", "test"), sizes, strict=True):
+        part: Dataset = getattr(splits, name)
+        if size > part.n:
+            raise UserError(
+                f"{size} {name} images asked for, but the {name} part has {part.n}",
+                hint="lower that one of the sizes, or change the fractions",
+            )
+        kept.append(subset(part, size, generator=generator))
+    return Splits(*kept)
+
+
 def findings(splits: Splits) -> list[str]:
     """What a reader of results on these splits should know, one sentence each; empty if nothing."""
     said = []

@@ -27,7 +27,8 @@ def read_facts(study: Study) -> Facts:
     from secateur.study.networks import hash_weights
 
     generator = Generator().manual_seed(study.split_seed)
-    parts = load_splits(study.data.spec, fractions=study.data.fractions, generator=generator)
+    chosen = study.data
+    parts = load_splits(chosen.spec, fractions=chosen.fractions, sizes=chosen.sizes, generator=generator)
     splits = (parts.train, parts.validation, parts.test)
     problems = [*_unfit(study, parts.test.n)]
     if problems:
