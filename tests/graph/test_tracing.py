@@ -10,6 +10,7 @@ from torch import nn
 
 import secateur
 from graph.networks import BLOCKS, build, images
+from secateur import models
 from secateur.errors import UserError
 
 
@@ -258,3 +259,14 @@ def test_inputs_that_do_not_fit_are_refused_in_one_sentence(x):
 def test_what_is_no_module_is_refused(thing):
     with pytest.raises(UserError, match=r"expected a torch\.nn\.Module"):
         secateur.trace(thing, images())
+
+
+def test_torchs_own_layers_blame_no_line_of_the_caller():
+    graph = secateur.trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), images())
+    assert {item.reason.source for item in graph.frozen} == {""}
+
+
+def test_a_network_of_the_zoo_has_lines_too():
+    graph = secateur.trace(models.build("resnet-tiny"), torch.rand(1, 1, 8, 8))
+    assert all(item.reason.source.startswith("models/resnet.py:") for item in graph.frozen)
+    assert all(item.reason.op and item.reason.module for item in graph.frozen)

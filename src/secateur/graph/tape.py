@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from secateur.errors import UserError
 from secateur.graph.running import call_model, steady, tensors_in
 
-_HERE = str(Path(__file__).resolve().parents[1])
+_HERE = str(Path(__file__).resolve().parent)
+_CALLER = str(Path(_HERE, "running.py"))
 _TORCH = str(Path(torch.__file__).resolve().parent)
 
 
@@ -202,10 +203,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def source_line() -> str:
-    """``file.py:12`` of the innermost frame that is neither torch's nor ours."""
+    """``file.py:12`` of the innermost frame of the model's own code; empty where torch's layers ran alone."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
+        if name == _CALLER:
+            # Further out is whoever asked for the trace.
+            break
         if not name.startswith((_TORCH, _HERE)) and not name.startswith("<"):
             path = Path(name)
             return f"{path.parent.name}/{path.name}:{frame.f_lineno}"

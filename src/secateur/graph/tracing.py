@@ -204,13 +204,18 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
             tracer.marks[number] = Marks(value.shape)
     for position, call in enumerate(tape.calls):
         tracer.position = position
-        tracer.atoms.here = Reason("", call.name.removeprefix("aten::"), call.module, call.source)
+        tracer.atoms.here = _place(call)
         step(tracer, call)
-    tracer.atoms.here = Reason("")
+    makers = {number: call for call in tape.calls for number in call.outputs}
     for number in tape.outputs:
+        tracer.atoms.here = _place(makers[number]) if number in makers else Reason("")
         for factor in tracer.marks[number].factors:
             tracer.atoms.freeze(factor.atoms, "is an output of the model")
     return {tape.values[number].name for number in used if tape.values[number].name}
+
+
+def _place(call: Call) -> Reason:
+    return Reason("", call.name.removeprefix("aten::"), call.module, call.source)
 
 
 def _leaf(tracer: Tracer, number: int, kernel: bool) -> Marks:
