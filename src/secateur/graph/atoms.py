@@ -52,6 +52,7 @@ class Atoms:
         self.size = 0
         self.here = Reason("")
         self.rows: dict[tuple[Shape, bytes], tuple[IntArray, Reason]] = {}
+        self.parts: list[IntArray] = []
         self.frozen: list[tuple[IntArray, Reason]] = []
         self._starts: dict[tuple[str, int], int] = {}
         self._left: list[IntArray] = []
@@ -101,6 +102,10 @@ class Atoms:
         """Every slice along the leading dimensions must keep equally many along the last."""
         rows = np.ascontiguousarray(atoms)
         self.rows.setdefault((rows.shape, rows.tobytes()), (rows, self.here))
+
+    def part(self, atoms: IntArray) -> None:
+        """These positions are one piece of a cut: they keep their own count, whatever the rest keeps."""
+        self.parts.append(atoms[atoms >= 0])
 
     def produces(self, atoms: IntArray) -> None:
         """These atoms index the outputs of a layer."""

@@ -109,6 +109,9 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
         for row in ids:
             np.add.at(cell_mark, row[row >= 0], mix(np.array([number])))
             number += 1
+    for part in atoms.parts:
+        np.add.at(cell_mark, np.unique(component[part]), mix(np.array([number])))
+        number += 1
     is_frozen = np.zeros(count, dtype=bool)
     is_frozen[list(reasons)] = True
     _, cell = np.unique(np.where(is_frozen, np.uint64(0), cell_mark), return_inverse=True)

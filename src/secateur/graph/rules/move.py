@@ -105,7 +105,7 @@ def slice_(tracer: Any, call: Any) -> Any:
             factors.append(factor)
             continue
         if dim == factor.column:
-            _note_slice(tracer, factor, dim, (start, min(stop, size), step))
+            factor = _cut(tracer, factor, dim, (start, min(stop, size), step))
         part = np.moveaxis(np.moveaxis(factor.atoms, dim, 0)[start:stop:step], 0, dim)
         moved = _moved(factor, part, factor.column)
         if moved is None:
@@ -115,16 +115,32 @@ def slice_(tracer: Any, call: Any) -> Any:
     return Marks(shape, _kept(factors), free, marks.weight)
 
 
-def _note_slice(tracer: Any, factor: Factor, dim: int, part: tuple[int, int, int]) -> None:
-    """Channels are cut at a position: halves keep equally many, any other cut keeps its own count."""
+def _cut(tracer: Any, factor: Factor, dim: int, part: tuple[int, int, int]) -> Factor:
+    """Channels are cut at positions: equal pieces keep equally many, other pieces keep their own count."""
     start, stop, step = part
-    size = factor.atoms.shape[dim]
+    moved = np.moveaxis(factor.atoms, dim, -1)
+    size = moved.shape[-1]
+    if step > 1:
+        if size % step or bool((moved < 0).any()):
+            tracer.atoms.freeze(factor.atoms, PICKS)
+            return factor
+        # Every step-th channel: those between two of them stay or go with it.
+        runs = moved.reshape(*moved.shape[:-1], size // step, step)
+        joined = np.repeat(tracer.atoms.merge(runs, [runs.ndim - 1])[..., 0], step, axis=-1)
+        return Factor(np.moveaxis(joined, -1, dim), factor.column)
     length = stop - start
-    if step == 1 and size % length == 0 and start % length == 0:
-        moved = np.moveaxis(factor.atoms, dim, -1)
+    pieces = [moved[..., a:b] for a, b in ((0, start), (start, stop), (stop, size)) if a < b]
+    if bool((moved < 0).any()):
+        if bool((np.delete(moved, range(start, stop), -1) >= 0).any()):
+            tracer.atoms.freeze(factor.atoms, PICKS)
+    elif size % length == 0 and start % length == 0:
         tracer.atoms.equal_rows(moved.reshape(-1, length))
     else:
-        tracer.atoms.freeze(factor.atoms, PICKS)
+        for piece in pieces:
+            tracer.atoms.part(piece)
+            if moved.size > size:
+                tracer.atoms.equal_rows(piece.reshape(-1, piece.shape[-1]))
+    return factor
 
 
 @rule("select", "unbind")

@@ -1,0 +1,72 @@
+"""Single operations: what each rule carries along, on the smallest networks that have it."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import secateur
+from graph.networks import images
+
+
+class Body(nn.Module):
+    """A stem of 24 channels, something in between, and a head on its mean."""
+
+    def __init__(self, width: int = 24, **parts: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 24, 3, padding=1), nn.Linear(width, 4)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.middle(self.stem(x).relu()).mean((2, 3)))
+
+    def middle(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def pruned(net, sparsity=0.5, x=None):
+    """The report of pruning a network that must be proved, with nothing left whole."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    report = secateur.prune(net, images() if x is None else x, sparsity=sparsity)
+    assert report.max_error <= 1e-10
+    assert not [note for note in report.notes if note.startswith("left whole")]
+    return report
+
+
+class CutAt(Body):
+    """A dual path: some channels are added, the others go another way; the border is an attribute."""
+
+    def __init__(self, border: int) -> None:
+        super().__init__(8, left=nn.Conv2d(border, 8, 1), right=nn.Conv2d(24 - border, 8, 1))
+        self.border = border
+
+    def middle(self, x):
+        return self.left(x[:, : self.border]) + self.right(x[:, self.border :])
+
+
+@pytest.mark.parametrize("border", [16, 12, 20])
+def test_channels_cut_at_a_position_keep_their_share_on_both_sides(border):
+    net = CutAt(border)
+    pruned(net)
+    assert net.border == border // 2
+    assert (net.left.in_channels, net.right.in_channels) == (border // 2, 12 - border // 2)
+
+
+class EverySecond(Body):
+    def __init__(self):
+        super().__init__(8, left=nn.Conv2d(12, 8, 1), right=nn.Conv2d(12, 8, 1))
+
+    def middle(self, x):
+        return self.left(x[:, ::2]) + self.right(x[:, 1::2])
+
+
+def test_every_second_channel_goes_with_its_neighbour():
+    net = EverySecond()
+    graph = secateur.trace(net, images())
+    assert [group.size for group in graph.groups] == [12, 8]
+    pruned(net, 0.3)
+    assert net.left.in_channels == net.right.in_channels == 8
