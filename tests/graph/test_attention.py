@@ -72,3 +72,12 @@ def test_recurrent_layers_are_pruned(kind, layers, both):
     assert not [note for note in report.notes if note.startswith("left whole")]
     assert (net.rnn.input_size, net.rnn.hidden_size) == (5, 4)
     assert net.train()(images()).shape == (2, 5)
+
+
+def test_the_groups_of_a_packed_projection_have_names_of_their_own():
+    graph = secateur.trace(Transformer("packed").eval(), images())
+    names = [group.name for group in graph.groups]
+    assert len(set(names)) == len(names)
+    packed = [name for name in names if name.startswith("blocks.0.attention.qkv.weight[0]")]
+    assert packed == ["blocks.0.attention.qkv.weight[0]", "blocks.0.attention.qkv.weight[0]#2"]
+    assert [graph[name].members[0].indices[0] for name in packed] == [0, 48]

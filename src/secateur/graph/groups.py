@@ -1,6 +1,8 @@
 """From atoms to groups: connected components over channels, and the equal counts that tie groups together."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -118,12 +120,23 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     cell = np.where(is_frozen, -1, cell)
     produced, consumed = atoms.roles()
     members = _Members(atoms, component, axis_of, produced, consumed)
-    groups = tuple(
+    groups = _distinct(
         members.group(parts, cell)
         for parts in _partition(np.flatnonzero(~is_frozen), signature, members.first)
     )
     ties = tuple(tie for ids, reason in matrices if (tie := _tie(ids, reason, cell)))
     return groups, ties, _frozen(members, reasons)
+
+
+def _distinct(groups: Iterable[Group]) -> tuple[Group, ...]:
+    """The groups with distinct names: a packed projection holds several, the second one ends in ``#2``."""
+    seen = Counter[str]()
+    found = []
+    for group in groups:
+        seen[group.name] += 1
+        count = seen[group.name]
+        found.append(group if count == 1 else replace(group, name=f"{group.name}#{count}"))
+    return tuple(found)
 
 
 def frozen_components(atoms: Atoms, component: IntArray) -> dict[int, Reason]:
