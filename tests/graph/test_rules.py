@@ -70,3 +70,45 @@ def test_every_second_channel_goes_with_its_neighbour():
     assert [group.size for group in graph.groups] == [12, 8]
     pruned(net, 0.3)
     assert net.left.in_channels == net.right.in_channels == 8
+
+
+class Windows(Body):
+    """Overlapping windows of keys and values, as halo attention reads them."""
+
+    def __init__(self):
+        super().__init__(24, mix=nn.Conv2d(24, 24, 1))
+
+    def middle(self, x):
+        windows = F.pad(x, [1, 1, 1, 1]).unfold(2, 6, 4).unfold(3, 6, 4)
+        return self.mix(windows.mean((4, 5)))
+
+
+class Folded(Body):
+    """Patches of an image as columns, weighed and put together again, as outlook attention does."""
+
+    def __init__(self):
+        super().__init__(24, weigh=nn.Linear(24, 9))
+
+    def middle(self, x):
+        patches = F.unfold(x, 3, padding=1).view(x.shape[0], x.shape[1], 9, -1)
+        weights = self.weigh(x.flatten(2).transpose(1, 2)).softmax(-1)
+        patches = patches * weights.transpose(1, 2).unsqueeze(1)
+        return F.fold(patches.flatten(1, 2), x.shape[2:], 3, padding=1)
+
+
+class Scales(Body):
+    """A convolution of kernel 1 over stacked scales: the channels are its positions."""
+
+    def __init__(self):
+        super().__init__(24, blend=nn.Conv1d(2, 1, 1))
+
+    def middle(self, x):
+        both = torch.stack([x.mean((2, 3)), x.amax((2, 3))], 1)
+        return self.blend(both).squeeze(1)[..., None, None]
+
+
+@pytest.mark.parametrize("kind", [Windows, Folded, Scales])
+def test_windows_patches_and_pointwise_kernels_let_channels_pass(kind):
+    net = kind()
+    pruned(net)
+    assert (net.stem.out_channels, net.head.in_features) == (12, 12)

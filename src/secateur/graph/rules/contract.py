@@ -118,7 +118,8 @@ def convolution(tracer: Any, call: Any) -> Any:
     groups, transposed = int(bound["groups"]), bool(bound.get("transposed"))
     spatial = len(image.shape) - 2
     weight = freeze_along(tracer.atoms, weight, set(range(2, spatial + 2)), "indexes a kernel position")
-    image = _channels_only(tracer, image)
+    still = _still_dims(tracer, call, bound, weight.shape)
+    image = _channels_only(tracer, image, (1, *still))
     kernel, window = "xyz"[:spatial], "uvw"[:spatial]
     outputs = int(tracer.shape(call.outputs[0])[1])
     depthwise = groups > 1 and (weight.shape[0] // groups if transposed else weight.shape[1]) == 1
@@ -143,11 +144,17 @@ def convolution(tracer: Any, call: Any) -> Any:
     return join(tracer.atoms, [result, bias], shape)
 
 
-def _channels_only(tracer: Any, image: Marks) -> Marks:
-    """An image whose labels vary along the channel dimension alone."""
+def _still_dims(tracer: Any, call: Any, bound: dict[str, Any], weight: tuple[int, ...]) -> list[int]:
+    """Dimensions of positions that a convolution leaves alone: kernels of size 1 that look at every one."""
+    before, after = tracer.shape(bound["input"].id), tracer.shape(call.outputs[0])
+    return [dim for dim in range(2, len(before)) if weight[dim] == 1 and before[dim] == after[dim]]
+
+
+def _channels_only(tracer: Any, image: Marks, dims: tuple[int, ...]) -> Marks:
+    """An image whose labels vary along these dimensions alone: channels, and positions left alone."""
     factors = []
     for factor in image.factors:
-        kept = collapse(tracer.atoms, factor, (1,))
+        kept = collapse(tracer.atoms, factor, dims)
         if kept is None:
             tracer.atoms.freeze(factor.atoms, MEETS)
         else:
