@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.attacks.adapters import adapt
-from secateur.attacks.norms import check_norm
+from secateur.attacks.norms import check_norm, distance, per_sample
 from secateur.attacks.problem import Found, Problem
 from secateur.data import Dataset
 from secateur.errors import UserError
@@ -41,7 +41,30 @@ class Call:
         """Call it on one batch."""
         provided = {"targets": problem.targets, "bounds": problem.bounds, "generator": generator}
         known = {key: value for key, value in provided.items() if key in self.accepts}
-        return self.function(model, problem.x, problem.y, **known, **self.settings)
+        answer = self.function(model, problem.x, problem.y, **known, **self.settings)
+        return answered(self.name, model, problem, answer, self.norm)
+
+
+def answered(name: str, model: nn.Module, problem: Problem, answer: object, norm: float) -> Found:
+    """What an attack answered as a record; images alone are asked about once more, which counts as a query.
+
+    Raises:
+        UserError: the answer is neither a ``Found`` nor images like those that were attacked.
+    """
+    images = answer.adv if isinstance(answer, Found) else answer
+    if not isinstance(images, Tensor) or images.shape != problem.x.shape:
+        seen = tuple(images.shape) if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise UserError(
+            f"attack '{name}' answered images of shape {tuple(problem.x.shape)} with {seen}",
+            hint="an attack returns secateur.attacks.Found, or one image for each that it was given",
+        )
+    if isinstance(answer, Found):
+        return answer
+    adv = problem.clip(images.detach().to(problem.x))
+    with torch.no_grad():
+        met = problem.met(model(adv))
+    reached = torch.where(met, distance(adv - problem.x, norm), torch.inf)
+    return Found(torch.where(per_sample(met, adv), adv, problem.x), met, torch.zeros_like(met), reached)
 
 
 def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targeted: bool = False) -> Call:
@@ -54,6 +77,8 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
     peer = ":" in name
     facts: Mapping[str, Any] = {} if peer else ATTACKS.entry(name).facts
     function = adapt(name) if peer else ATTACKS.get(name)
+    if not callable(function):
+        raise UserError(f"attack '{name}' is a {type(function).__name__}, not a function")
     parameters = inspect.signature(function).parameters
     accepts = frozenset(parameters)
     if targeted and "targets" not in accepts:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table
 from secateur.cli.targets import Json, Model, Seed, Weights, network
 from secateur.errors import UserError
@@ -35,12 +36,14 @@ def attack(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the per-image record (JSON) here.")
     ] = None,
+    plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
     """Find minimum-norm adversarial examples, re-verify them, and grade the result."""
     import secateur
     from secateur import data as datasets
 
+    plug_in(plugin)
     whole = datasets.load(data)
     dataset = _limited(whole, limit)
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)

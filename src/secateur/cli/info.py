@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, print_table
 from secateur.errors import ExitCode, UserError
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, Registry
@@ -39,11 +40,13 @@ def ls(
     kind: Annotated[
         str | None, typer.Argument(help="models, data, criteria or attacks; all of them by default.")
     ] = None,
+    plugin: PlugIns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
 ) -> None:
     """List what can be chosen by name."""
     if kind is not None and kind not in _KINDS:
         raise UserError(f"there is no list of '{kind}'", hint=f"choose one of {', '.join(_KINDS)}")
+    plug_in(plugin)
     chosen = {kind: _KINDS[kind]} if kind else _KINDS
     if as_json:
         print_json({name: _rows(registry) for name, registry in chosen.items()})

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
 from secateur.cli.targets import (
     Classes,
@@ -53,11 +54,13 @@ def graph(
     weights: Weights = None,
     classes: Classes = 10,
     draw: Annotated[Path | None, typer.Option(help="Write a picture of the graph: graph.svg.")] = None,
+    plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
     """Show what must be removed together: layers, groups, and what is frozen and why."""
     import secateur
 
+    plug_in(plugin)
     size = shape(model, input)
     traced = secateur.trace(network(model, weights, size, classes), example(size))
     if draw is not None:
@@ -102,11 +105,13 @@ def prune(
     weights: Weights = None,
     classes: Classes = 10,
     seed: Seed = 0,
+    plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
     """Remove channels along the dependency graph, prove the result, and save it."""
     import secateur
 
+    plug_in(plugin)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder", hint="choose another --out")
     size = shape(model, input)

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.output import note
+from secateur.registry import load_plugin
+
 
 class Progress(StrEnum):
     """How a run shows itself."""
@@ -47,6 +50,18 @@ EngineOption = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="Of the Ray cluster; auto finds this machine's, none starts one here.")
 ]
+PlugIns = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", help="A Python file that registers attacks, criteria or models; its code is run."
+    ),
+]
 Trusted = Annotated[
     bool, typer.Option("--i-trust-this-network", help="Use a Ray head that asks for no token.")
 ]
+
+
+def plug_in(files: list[Path] | None) -> None:
+    """Run the files of ``--plugin`` and say what they registered."""
+    for path in files or ():
+        note(f"{path} registers {', '.join(load_plugin(path))}")

@@ -42,3 +42,17 @@ CRITERIA.register(
 CRITERIA.register(
     "activation", "secateur.pruning.criteria_data:activation", "mean activation over images", needs_batch=True
 )
+CRITERIA.register(
+    "growing_reg",
+    "secateur.pruning.criteria_weights:group_norm",
+    "group_norm, for networks trained with the penalty growing_reg (Wang et al. 2021)",
+)
+CRITERIA.register(
+    "weight_magnitude",
+    "secateur.pruning.masks:magnitude",
+    "masks single weights: the smallest (Han et al. 2015)",
+    kind="weights",
+)
+CRITERIA.register(
+    "weight_random", "secateur.pruning.masks:uniform", "masks single weights at random", kind="weights"
+)

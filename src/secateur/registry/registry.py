@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Registry:
         Raises:
             UserError: the name is taken by something else.
         """
-        where = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+        where = target if isinstance(target, str) else _place(target)
         if (known := self._entries.get(name)) and known.target != where:
             raise UserError(
                 f"{self.kind} '{name}' is already registered as {known.target}", hint="choose another name"
@@ -52,6 +52,10 @@ class Registry:
         self._entries[name] = Entry(name, where, summary, facts)
         if not isinstance(target, str):
             self._objects[name] = target
+
+    def describe(self, entry: Entry) -> None:
+        """Replace what is known about a registered name; the object behind it stays."""
+        self._entries[entry.name] = entry
 
     def entries(self) -> list[Entry]:
         """Every entry, installed plug-ins included."""
@@ -76,10 +80,23 @@ class Registry:
         raise UserError(f"unknown {self.kind} '{name}'", hint=hint)
 
     def get(self, name: str) -> Any:
-        """The object called ``name``, imported on first use."""
+        """The object called ``name``, imported on first use.
+
+        Raises:
+            UserError: no such name, or an installed plug-in that cannot be imported.
+        """
         entry = self.entry(name)
         if name not in self._objects:
-            self._objects[name] = entry.load()
+            try:
+                self._objects[name] = entry.load()
+            except (ImportError, AttributeError) as error:
+                if not entry.facts.get("installed"):
+                    raise
+                raise UserError(
+                    f"{self.kind} '{name}' of {entry.facts['installed']} cannot be imported: {error}",
+                    hint=f"its entry point is {entry.target}",
+                    code=ExitCode.ENVIRONMENT,
+                ) from error
         return self._objects[name]
 
     def _discover(self) -> None:
@@ -87,4 +104,18 @@ class Registry:
             return
         self._discovered = True
         for point in entry_points(group=f"secateur.{self.kind}"):
-            self.register(point.name, point.value, "installed plug-in")
+            package = point.dist.name if point.dist else "an installed package"
+            if point.name in self._entries:
+                raise UserError(
+                    f"{package} registers {self.kind} '{point.name}', which is taken by "
+                    f"{self._entries[point.name].target}",
+                    hint=f"pip uninstall {package}, or rename its entry point",
+                    code=ExitCode.ENVIRONMENT,
+                )
+            self.register(point.name, point.value, f"from {package}", installed=package)
+
+
+def _place(target: Any) -> str:
+    """Where an object comes from; objects without a name of their own, such as partials, by their type."""
+    named = target if hasattr(target, "__qualname__") else type(target)
+    return f"{named.__module__}:{named.__qualname__}"
