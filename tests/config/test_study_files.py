@@ -231,3 +231,32 @@ def test_resolved_settings_make_the_same_study_again():
 def test_no_document_at_all_gets_past_as_anything_but_a_study_or_a_user_error(document):
     with suppress(UserError):
         parse_study(yaml.safe_dump(document))
+
+
+RATES = """
+name: rates
+data: digits
+models: {net: %s}
+sparsities: [0, 0.1]
+pruning: {rates: %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arch", "rates", "sentence"),
+    [
+        ("resnet56", "li2017:resnet56-c", "did you mean 'li2017:resnet56-a'|no rates 'li2017:resnet56-c'"),
+        ("resnet20", "li2017:resnet56-a", "li2017:resnet56-a is for resnet56, not for resnet20"),
+        ("resnet56", "{layer1.0.bn1: 1.5}", r"the sparsity of layer1.0.bn1 must be a number in \[0, 1\)"),
+        ("resnet56", "[0.1]", "a mapping from layers to sparsities"),
+    ],
+)
+def test_rates_that_cannot_be_are_refused(arch, rates, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse_study(RATES % (arch, rates))
+
+
+def test_published_rates_go_with_one_sparsity():
+    assert parse_study(RATES % ("resnet56", "li2017:resnet56-a")).pruning.rates == "li2017:resnet56-a"
+    with pytest.raises(UserError, match="give one sparsity"):
+        parse_study(RATES % ("resnet56", "li2017:resnet56-a"), overrides=["sparsities=[0.1, 0.2]"])

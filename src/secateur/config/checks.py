@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from secateur.config.problems import nearest
 from secateur.errors import UserError
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, Registry, checkpoint
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Names that mean something else to a file system or to the format itself.
@@ -59,6 +59,20 @@ def gradient_norm(value: float) -> float:
 def known_criterion(value: str) -> str:
     """A registered criterion."""
     return _known(CRITERIA, value)
+
+
+def layer_rates(value: Any) -> Any:
+    """The name of registered pruning rates, a sparsity by layer, or nothing."""
+    if isinstance(value, str):
+        return _known(RATES, value)
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("must be a name from `secateur ls rates`, or a mapping from layers to sparsities")
+    for name, rate in value.items():
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise ValueError(f"the sparsity of {name} must be a number in [0, 1), not {rate!r}")
+    return dict(value)
 
 
 def known_attack(value: str) -> str:

@@ -14,6 +14,7 @@ from secateur.config.problems import Problem, nearest, refuse
 from secateur.config.source import Source, parse_source, read_source
 from secateur.config.study import Study
 from secateur.recipes import problems as recipe_problems
+from secateur.registry import RATES
 
 SENTENCES = {
     "missing": "is required",
@@ -158,7 +159,7 @@ def _contradictions(study: Study) -> list[Problem]:
                 key = f"finetune.{name}.models.{i}"
                 near = nearest(model, study.models)
                 problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
-    found = _impossible_recipes(study) if not problems else []
+    found = [*_impossible_recipes(study), *_unfit_rates(study)] if not problems else []
     found = found or (_coincidences(study) if not problems else [])
     return problems + [Problem(study.where(key), key, sentence) for key, sentence in found]
 
@@ -170,6 +171,22 @@ def _impossible_recipes(study: Study) -> list[tuple[str, str]]:
         found += [(f"models.{model}.recipe", text) for text in recipe_problems(study.recipe(model))]
         for arm, recipe in study.arms(model).items():
             found += [(f"finetune.{arm}", text) for text in recipe_problems(recipe)]
+    return found
+
+
+def _unfit_rates(study: Study) -> list[tuple[str, str]]:
+    """Published rates are for one network, and say everything about it: no sparsity changes them."""
+    name = study.pruning.rates
+    if not isinstance(name, str):
+        return []
+    arch = RATES.entry(name).facts["arch"]
+    found = [
+        (f"models.{label}.arch", f"{name} is for {arch}, not for {model.arch}")
+        for label, model in study.models.items()
+        if model.arch != arch
+    ]
+    if len([sparsity for sparsity in study.sparsities if sparsity > 0]) > 1:
+        found.append(("sparsities", f"{name} sets the rate of every layer: give one sparsity, to call it by"))
     return found
 
 

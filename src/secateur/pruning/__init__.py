@@ -3,6 +3,10 @@
 from secateur.pruning.carry_out import PruneReport as PruneReport
 from secateur.pruning.carry_out import apply as apply
 from secateur.pruning.carry_out import prune as prune
+from secateur.pruning.masks import MaskReport as MaskReport
+from secateur.pruning.masks import held as held
+from secateur.pruning.masks import mask as mask
+from secateur.pruning.masks import nonzero as nonzero
 from secateur.pruning.planning import plan as plan
 from secateur.pruning.plans import Plan as Plan
 from secateur.pruning.saving import history as history
@@ -12,12 +16,16 @@ from secateur.pruning.schedule import iterative as iterative
 from secateur.pruning.schedule import one_shot as one_shot
 
 __all__ = [
+    "MaskReport",
     "Plan",
     "PruneReport",
     "apply",
+    "held",
     "history",
     "iterative",
     "load",
+    "mask",
+    "nonzero",
     "one_shot",
     "plan",
     "prune",

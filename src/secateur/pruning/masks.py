@@ -1,0 +1,207 @@
+"""Unstructured pruning: single weights become zero and stay zero, and the network keeps its shape."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+from secateur.errors import UserError
+from secateur.pruning.counts import SCOPES, check_sparsity, kept_count
+from secateur.registry import CRITERIA
+
+Score = Callable[..., Tensor]
+
+
+def magnitude(weight: Tensor, *, generator: torch.Generator) -> Tensor:
+    """The absolute weight (Han et al. 2015)."""
+    return weight.abs()
+
+
+def uniform(weight: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Drawn from ``generator``: every subset of weights is equally likely."""
+    return torch.rand(weight.shape, generator=generator).to(weight.device)
+
+
+@dataclass(frozen=True)
+class MaskReport:
+    """What masking did. ``weights`` could go, ``zeros`` of them are gone; ``parameters`` counts all there are.
+
+    ``layers`` holds the share of zeros of each masked weight, ``notes`` name layers without any weight left.
+    """
+
+    parameters: int
+    weights: int
+    zeros: int
+    sparsity_requested: float
+    layers: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def parameters_nonzero(self) -> int:
+        """Parameters without the masked ones."""
+        return self.parameters - self.zeros
+
+    @property
+    def sparsity_achieved(self) -> float:
+        """The share of the weights that is zero."""
+        return self.zeros / self.weights
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        extra = {"parameters_nonzero": self.parameters_nonzero, "sparsity_achieved": self.sparsity_achieved}
+        return {**vars(self), "layers": dict(self.layers), "notes": list(self.notes), **extra}
+
+
+def mask(
+    model: nn.Module,
+    *,
+    criterion: str | Score = "weight_magnitude",
+    sparsity: float = 0.5,
+    scope: str = "local",
+    keep: Sequence[str] = (),
+    seed: int = 0,
+) -> MaskReport:
+    """Set the smallest weights of convolutions and linear layers to zero, in place, by ``torch.nn.utils.prune``.
+
+    Weights that are zero already count, so that rounds of masking end at their last sparsity. ``held`` keeps
+    the zeros while the model is trained.
+
+    Args:
+        model: masked in place; its tensors keep their shapes and names.
+        criterion: weight_magnitude, weight_random, or a function ``score(weight, generator=)`` that returns a
+            number for every weight; the smallest go.
+        sparsity: the fraction of the weights that is zero afterwards, in [0, 1).
+        scope: ``local``: of every layer; ``global``: of all layers together, where none keeps a floor.
+        keep: names of modules that stay whole.
+        seed: of the random criterion.
+
+    Raises:
+        UserError: a bad argument, or nothing to mask.
+    """
+    fraction = check_sparsity(sparsity)
+    if scope not in SCOPES:
+        raise UserError(f"unknown scope '{scope}'", hint=f"known: {', '.join(SCOPES)}")
+    layers = _layers(model, keep)
+    if not layers:
+        raise UserError("there is no convolution or linear layer to mask")
+    scores = _scores(layers, score_of(criterion), seed)
+    places = [(module, "weight") for module in layers.values()]
+    if scope == "global":
+        counted = sum(module.weight.numel() for module in layers.values())
+        torch_prune.global_unstructured(  # type: ignore[no-untyped-call]
+            places,
+            pruning_method=torch_prune.L1Unstructured,
+            importance_scores={place: scores[name] for name, place in zip(layers, places, strict=True)},
+            amount=counted - kept_count(counted, fraction),
+        )
+    else:
+        for name, module in layers.items():
+            counted = module.weight.numel()
+            amount = counted - kept_count(counted, fraction)
+            torch_prune.l1_unstructured(module, "weight", amount, scores[name])  # type: ignore[no-untyped-call]
+    for module in layers.values():
+        torch_prune.remove(module, "weight")  # type: ignore[no-untyped-call]
+    return _report(model, layers, sparsity)
+
+
+@contextmanager
+def held(model: nn.Module) -> Iterator[None]:
+    """Within, every weight of a convolution or linear layer that is zero stays zero, whatever trains it."""
+    layers = _layers(model, ())
+    for module in layers.values():
+        torch_prune.custom_from_mask(module, "weight", module.weight != 0)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for module in layers.values():
+            torch_prune.remove(module, "weight")  # type: ignore[no-untyped-call]
+
+
+def nonzero(model: nn.Module) -> int:
+    """Parameters without the zeros in the weights of convolutions and linear layers."""
+    zeros = sum(_zeros(module) for module in _layers(model, ()).values())
+    return sum(parameter.numel() for parameter in model.parameters()) - zeros
+
+
+def score_of(criterion: str | Score) -> Score:
+    """The function that scores single weights.
+
+    Raises:
+        UserError: no such criterion, or one that scores channels.
+    """
+    if callable(criterion):
+        return criterion
+    entry = CRITERIA.entry(criterion)
+    if entry.facts.get("kind") != "weights":
+        known = [other.name for other in CRITERIA.entries() if other.facts.get("kind") == "weights"]
+        raise UserError(
+            f"the criterion {criterion} scores channels, not single weights",
+            hint=f"use {' or '.join(known)}, or pruning.prune to remove channels",
+        )
+    found: Score = CRITERIA.get(criterion)
+    return found
+
+
+def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, nn.Module]:
+    """Convolutions and linear layers by name, each weight once."""
+    if isinstance(keep, str):
+        raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
+    modules = dict(model.named_modules())
+    if unknown := [name for name in keep if name not in modules]:
+        raise UserError(f"keep names '{unknown[0]}', which is no module of this model")
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+    for name, module in modules.items():
+        kind = isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+        whole = any(f"{name}.".startswith(f"{kept}.") for kept in keep)
+        if kind and not whole and id(module.weight) not in seen:
+            seen.add(id(module.weight))
+            found[name] = module
+    return found
+
+
+def _scores(layers: Mapping[str, nn.Module], score: Score, seed: int) -> dict[str, Tensor]:
+    """The rank of every weight among all, from 1; torch ranks absolute values, and a score may be negative.
+
+    What is gone already has rank 0: it goes first, so that no round brings a weight back.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for name, module in layers.items():
+        weight = module.weight.detach()
+        scores = score(weight, generator=generator)
+        if scores.shape != weight.shape or not bool(torch.isfinite(scores).all()):
+            raise UserError(
+                f"the criterion gives no finite score for every weight of {name}",
+                hint="check the weights for NaN and infinity",
+            )
+        found.append(scores.flatten())
+    order = torch.argsort(torch.cat(found), stable=True)
+    ranks = torch.empty(len(order), dtype=torch.float64, device=order.device)
+    ranks[order] = torch.arange(1, len(order) + 1, dtype=torch.float64, device=order.device)
+    parts = ranks.split([module.weight.numel() for module in layers.values()])
+    return {
+        name: part.reshape(module.weight.shape) * (module.weight != 0)
+        for (name, module), part in zip(layers.items(), parts, strict=True)
+    }
+
+
+def _zeros(module: nn.Module) -> int:
+    return int((module.weight == 0).sum())
+
+
+def _report(model: nn.Module, layers: Mapping[str, nn.Module], sparsity: float) -> MaskReport:
+    zeros = {name: _zeros(module) for name, module in layers.items()}
+    sizes = {name: module.weight.numel() for name, module in layers.items()}
+    return MaskReport(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        weights=sum(sizes.values()),
+        zeros=sum(zeros.values()),
+        sparsity_requested=float(sparsity),
+        layers={name: zeros[name] / sizes[name] for name in layers},
+        notes=tuple(f"{name} has no weight left" for name in layers if zeros[name] == sizes[name]),
+    )

@@ -1,0 +1,132 @@
+"""The stage that prunes: removes channels, or masks single weights."""
+
+import time
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateur import pruning
+from secateur.config import Cell, Study, derive_seed
+from secateur.data import Dataset, Splits, subset
+from secateur.graph import trace
+from secateur.recipes import Adversary
+from secateur.registry import CRITERIA
+from secateur.stages.shared import (
+    Tick,
+    architecture,
+    dense_ancestor,
+    generator,
+    masked,
+    network,
+    parent_of,
+    quality,
+    saved,
+    size,
+    splits_of,
+)
+from secateur.store import Parts, Store
+from secateur.train import perturb
+
+# How many training images a criterion looks at.
+EVIDENCE = 256
+# What robust_taylor attacks with where the network was not trained adversarially.
+ADVERSARY = Adversary(epsilon=8 / 255, step_size=2 / 255, steps=10)
+
+
+def prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
+    """Prune the parent's network; sparsities count from the dense one, also in later rounds.
+
+    Raises:
+        RuntimeError: the network has more parameters than a less sparse one of the same study.
+    """
+    start = time.perf_counter()
+    splits = splits_of(study)
+    model = network(study, parent_of(cell), store)
+    dense = (store.record(dense_ancestor(cell, store)) or {})["science"]
+    settings = {key: value for key, value in cell.settings.items() if key != "criterion_version"}
+    carried_out = _mask(model, cell, settings) if masked(cell) else _cut(study, cell, model, splits, settings)
+    science = {
+        **size(model, splits.test, cell),
+        "parameters_dense": dense["parameters"],
+        "macs_dense": dense["macs"],
+        "sparsity_requested": settings["sparsity"],
+        **carried_out,
+        **quality(model, {"test": splits.test}),
+    }
+    _refuse_growth(cell, store, science)
+    return Parts(science, saved(model, store, cell), {"seconds": time.perf_counter() - start})
+
+
+def _cut(
+    study: Study, cell: Cell, model: nn.Module, splits: Splits, settings: dict[str, Any]
+) -> dict[str, Any]:
+    example = splits.validation.x[:2]
+    graph = trace(model, example)
+    if history := pruning.history(model):
+        whole = trace(architecture(study, cell.axes["model"], splits.test).eval(), example)
+        settings = settings | {"dense_sizes": {group.name: group.size for group in whole.groups}}
+    plan = pruning.plan(graph, seed=cell.seed, batch=_evidence(study, cell, model, splits.train), **settings)
+    report = pruning.apply(model, plan, example_inputs=example)
+    channels = sum(settings["dense_sizes"].values()) if history else report.channels_before
+    return {
+        "sparsity_achieved": 1 - report.channels / channels if history else report.sparsity_achieved,
+        "groups": report.groups_pruned,
+        "proof": {
+            "max_error": report.max_error,
+            "gradient_error": report.gradient_error,
+            "changed_by_design": list(report.changed_by_design),
+        },
+        "notes": list(report.notes),
+    }
+
+
+def _mask(model: nn.Module, cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
+    report = pruning.mask(model, seed=cell.seed, **settings)
+    return {
+        "sparsity_achieved": report.sparsity_achieved,
+        "groups": len(report.layers),
+        # A masked network is the masked network: there is nothing to prove.
+        "proof": {"max_error": None, "gradient_error": None, "changed_by_design": []},
+        "notes": list(report.notes),
+    }
+
+
+def _refuse_growth(cell: Cell, store: Store, science: dict[str, Any]) -> None:
+    """Parameters never rise with sparsity: compared with every sibling that is finished.
+
+    Under global scope channels compete, so a random criterion may take them from wider layers; there only the
+    dense network is an upper bound.
+    """
+    counted = "parameters_nonzero" if masked(cell) else "parameters"
+    points = [(0.0, science["parameters_dense"], "the dense network")]
+    if cell.settings["scope"] == "local":
+        for other in store.cells:
+            if other.stage != "prune" or other.parent != cell.parent or not _differ_in_sparsity(cell, other):
+                continue
+            if (record := store.record(other.id)) is not None and record["status"] == "ok":
+                points.append((other.settings["sparsity"], record["science"][counted], other.label))
+    own, mine = cell.settings["sparsity"], science[counted]
+    for sparsity, parameters, label in points:
+        if (sparsity < own and parameters < mine) or (sparsity > own and parameters > mine):
+            raise RuntimeError(f"parameters rise with sparsity: {parameters:,} in {label}, {mine:,} here")
+
+
+def _differ_in_sparsity(cell: Cell, other: Cell) -> bool:
+    return {**other.settings, "sparsity": 0} == {**cell.settings, "sparsity": 0} and other.id != cell.id
+
+
+def _evidence(study: Study, cell: Cell, model: nn.Module, train: Dataset) -> tuple[Tensor, Tensor] | None:
+    """Training images for the criteria that look at data: stratified, drawn from the cell's seed.
+
+    Adversarial ones are made by the adversary that the network was trained against, or else by ``ADVERSARY``.
+    """
+    wanted = CRITERIA.entry(cell.settings["criterion"]).facts.get("needs_batch")
+    if not wanted:
+        return None
+    stream = generator(derive_seed(cell.seed, "evidence"))
+    images = subset(train, min(train.n, EVIDENCE), generator=stream)
+    if wanted != "adversarial":
+        return images.x, images.y
+    adversary = study.recipe(cell.axes["model"]).adversary or ADVERSARY
+    attacked = perturb(model, images.x, images.y, adversary=adversary, generator=stream, bounds=images.bounds)
+    return attacked, images.y

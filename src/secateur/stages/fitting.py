@@ -1,0 +1,95 @@
+"""The stages that train: a dense network, or what an earlier cell left."""
+
+import time
+from contextlib import nullcontext
+from typing import Any
+
+from torch import nn
+
+from secateur import data, models, pruning
+from secateur.config import Cell, Study, derive_seed, recipe_from
+from secateur.data import Splits
+from secateur.errors import UserError
+from secateur.stages.shared import (
+    Tick,
+    architecture,
+    dense_ancestor,
+    generator,
+    masked,
+    network,
+    parent_of,
+    quality,
+    saved,
+    size,
+    splits_of,
+)
+from secateur.store import Parts, Store
+from secateur.train import Checkpoints, History
+from secateur.train import train as fit
+
+
+def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
+    """Train a dense network, or load its weights."""
+    splits = splits_of(study)
+    label = cell.axes["model"]
+    chosen = study.models[label]
+    published = chosen.arch.startswith("robustbench:")
+    model = architecture(study, label, splits.test, pretrained=published and not chosen.weights)
+    if chosen.weights:
+        models.load_weights(model, chosen.weights)
+    elif not published:
+        models.initialise(model, generator(derive_seed(cell.seed, "initialise")))
+    parts = _fit(cell, store, model, splits, tick)
+    notes = data.findings(splits)
+    if published and study.recipe(label).epochs == 0:
+        accuracy = parts.science["accuracy"]["test"]
+        notes += [note] if (note := models.off_published(chosen.arch, accuracy, n=splits.test.n)) else []
+    science = {**parts.science, "robust": study.robust(label), "notes": notes}
+    return Parts(science, parts.artefacts, parts.timing)
+
+
+def tune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
+    """Fine-tune the parent's network; masked weights stay zero."""
+    teacher = None
+    if cell.settings["recipe"].get("distillation") is not None:
+        teacher = network(study, dense_ancestor(cell, store), store)
+    model = network(study, parent_of(cell), store)
+    return _fit(cell, store, model, splits_of(study), tick, teacher=teacher)
+
+
+def _fit(
+    cell: Cell,
+    store: Store,
+    model: nn.Module,
+    splits: Splits,
+    tick: Tick | None,
+    *,
+    teacher: nn.Module | None = None,
+) -> Parts:
+    """Train or fine-tune, resuming from the cell's checkpoints, and measure what came out."""
+    start = time.perf_counter()
+    with pruning.held(model) if masked(cell) else nullcontext():
+        history = fit(
+            model,
+            splits.train,
+            splits.validation,
+            recipe_from(cell.settings["recipe"]),
+            seed=cell.seed,
+            checkpoints=Checkpoints(store.scratch(cell.id) / "checkpoints"),
+            teacher=teacher,
+            on_progress=tick,
+        )
+    _refuse_divergence(history)
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    science = {**size(model, splits.test, cell), **quality(model, parts), **_told(history)}
+    return Parts(science, saved(model, store, cell), {"seconds": time.perf_counter() - start})
+
+
+def _refuse_divergence(history: History) -> None:
+    if history.outcome == "diverged":
+        raise UserError(f"the training diverged: {history.sentence}", hint="lower the recipe's learning_rate")
+
+
+def _told(history: History) -> dict[str, Any]:
+    plain = history.to_json()
+    return {"best_epoch": plain["best_epoch"], "history": plain["epochs"]}

@@ -1,0 +1,117 @@
+"""What the stages have in common: the images, the networks of finished cells, and what is measured of one."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import Generator, nn
+
+from secateur import measure, models, pruning
+from secateur.config import Cell, Study
+from secateur.data import Dataset, Splits, load_splits
+from secateur.errors import UserError
+from secateur.registry import CRITERIA
+from secateur.store import Store
+
+Tick = Callable[[int, int], None]
+
+
+def network(study: Study, cell_id: str, store: Store) -> nn.Module:
+    """The network that a finished train, prune or tune cell left behind, in evaluation mode.
+
+    Raises:
+        UserError: the cell is not finished, or its artefacts are damaged.
+    """
+    record = store.record(cell_id)
+    if record is None or record["status"] != "ok":
+        raise UserError(f"cell {cell_id} is not finished in {store.root}", hint="run the study again")
+    paths = [store.artefact(cell_id, name) for name in record["artefacts"]]
+    test = splits_of(study).test
+    return pruning.load(paths[0].parent, lambda: architecture(study, record["axes"]["model"], test)).eval()
+
+
+def architecture(study: Study, label: str, images: Dataset, *, pretrained: bool = False) -> nn.Module:
+    """A fresh network of the model with this label."""
+    chosen = study.models[label]
+    size: dict[str, Any] = {"num_classes": images.num_classes, "in_channels": images.shape[0]}
+    if ":" in chosen.arch:
+        return models.resolve(chosen.arch, allow_code=False, pretrained=pretrained, **size)
+    return models.build(chosen.arch, **size, **chosen.settings)
+
+
+def parent_of(cell: Cell) -> str:
+    """The id of the cell above.
+
+    Raises:
+        UserError: there is none.
+    """
+    if cell.parent is None:
+        raise UserError(
+            f"the cell {cell.label} has no parent", hint="the run folder is damaged: plan it again"
+        )
+    return cell.parent
+
+
+def dense_ancestor(cell: Cell, store: Store) -> str:
+    """The id of the train cell that this one descends from.
+
+    Raises:
+        UserError: a cell in between is not finished.
+    """
+    above: str | None = parent_of(cell)
+    while above is not None and (record := store.record(above)) is not None:
+        if record["parent"] is None:
+            return above
+        above = record["parent"]
+    raise UserError(f"the dense network of the cell {cell.label} is not finished", hint="run the study again")
+
+
+def masked(cell: Cell) -> bool:
+    """Whether the cell's network has single weights masked instead of channels removed."""
+    criterion = cell.axes["criterion"]
+    return criterion is not None and CRITERIA.entry(criterion).facts.get("kind") == "weights"
+
+
+def size(model: nn.Module, images: Dataset, cell: Cell) -> dict[str, int]:
+    """Parameters and multiply-adds as the network computes them; of a masked one also what is not zero."""
+    found = {"parameters": measure.parameters(model), "macs": measure.macs(model, images.x[:1])}
+    if masked(cell):
+        found["parameters_nonzero"] = pruning.nonzero(model)
+    return found
+
+
+def quality(model: nn.Module, parts: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Accuracy on each part, and whether the network is at chance: its 95 % interval holds 1/classes."""
+    accuracy = {name: models.accuracy(model, part.x, part.y) for name, part in parts.items()}
+    test = parts["test"]
+    low, _ = measure.wilson(round(accuracy["test"] * test.n), test.n)
+    return {
+        "accuracy": accuracy,
+        "collapsed": low <= 1 / test.num_classes,
+        "weights_hash": models.weights_hash(model),
+    }
+
+
+def saved(model: nn.Module, store: Store, cell: Cell) -> dict[str, bytes | Path]:
+    """The network as artefacts."""
+    folder = store.scratch(cell.id) / "network"
+    pruning.save(model, folder, overwrite=True)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def splits_of(study: Study) -> Splits:
+    """The study's images."""
+    return _read_splits(study.data.spec, study.data.fractions, study.data.sizes, study.split_seed)
+
+
+@lru_cache(maxsize=1)
+def _read_splits(
+    spec: str, fractions: tuple[float, float, float], sizes: tuple[int, int, int] | None, seed: int
+) -> Splits:
+    return load_splits(spec, fractions=fractions, sizes=sizes, generator=generator(seed))
+
+
+def generator(seed: int) -> Generator:
+    """A random stream."""
+    return Generator().manual_seed(seed)
