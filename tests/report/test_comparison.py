@@ -95,7 +95,7 @@ def test_studies_without_a_common_network_are_refused(folders, tmp_path):
 def check_that_many_comparisons_are_adjusted_for():
     p = [0.01, 0.04, 0.03, 0.005]
     stub = [dataclasses.replace(_stub(), p=value) for value in p]
-    assert [round(each.p, 10) for each in comparing._adjusted(stub)] == [0.03, 0.06, 0.06, 0.02]
+    assert [round(each.p, 10) for each in comparing.adjusted(stub)] == [0.03, 0.06, 0.06, 0.02]
 
 
 def _stub():
@@ -107,7 +107,7 @@ def test_many_comparisons_are_adjusted_for():
 
 
 def test_comparisons_without_adjustment_are_caught(monkeypatch):
-    monkeypatch.setattr(comparing, "_adjusted", lambda differences: differences)
+    monkeypatch.setattr(comparing, "adjusted", lambda differences: differences)
     with pytest.raises(AssertionError):
         check_that_many_comparisons_are_adjusted_for()
 

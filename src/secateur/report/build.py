@@ -12,6 +12,7 @@ from secateur.report.cards import cards
 from secateur.report.changes import Change, changes
 from secateur.report.citations import bibliography
 from secateur.report.comparison import Comparison
+from secateur.report.criteria import criteria
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.load import load
 from secateur.report.overview import overview_table
@@ -115,6 +116,8 @@ def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list
     summary = tables.summary(grid, change)
     paper = summary.pick("summary", summary.title, PAPER_COLUMNS)
     texts = {"summary.md": to_markdown(paper), "summary.tex": to_latex(paper)}
+    if (contest := criteria(grid)).values:
+        texts |= {"criteria.md": to_markdown(contest), "criteria.csv": to_csv(contest)}
     for table in (summary, tables.per_seed(grid), tables.networks(grid), tables.security_curves(grid),
                   tables.holes(grid)):  # fmt: skip
         texts[f"{table.name}.csv"] = to_csv(table)

@@ -1,51 +1,18 @@
 """Two studies side by side: the same places of the grid, on the same images, with their uncertainty."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from scipy.special import bdtr
-
 from secateur.errors import UserError
-from secateur.report.aggregate import AttackPoint, Grid, Place, aggregate, worst
-from secateur.report.changes import compare_attacks, on_images, shared_images
-from secateur.report.intervals import Paired
+from secateur.report.aggregate import Grid, Place, aggregate
+from secateur.report.differences import HEADS, Difference, adjusted, difference, row
 from secateur.report.load import load
-from secateur.report.rows import Attack
-from secateur.report.tables import Column, Table, Value
+from secateur.report.tables import Table
 
-LEVEL = 0.05
 GATE = re.compile(r"\s*(median|accuracy)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*(%?)\s*")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One place in both studies; ``paired`` is None when they attacked no image in common.
-
-    ``p`` is the exact two-sided sign test over images, adjusted for all places of the comparison (Holm 1979).
-    """
-
-    place: Place
-    norm: str
-    paired: Paired | None
-    seeds: int
-    accuracy: tuple[float, float]
-    grade: str
-    p: float
-
-    @property
-    def verdict(self) -> str:
-        """What may be said: farther, nearer, within the noise, or why nothing may be said."""
-        if self.paired is None:
-            return "other images"
-        if self.grade in "CX":
-            return "unreliable"
-        low, high = self.paired.difference_low, self.paired.difference_high
-        if self.p < LEVEL and low > 0:
-            return "farther"
-        return "nearer" if self.p < LEVEL and high < 0 else "within the noise"
 
 
 @dataclass(frozen=True)
@@ -63,7 +30,7 @@ class Comparison:
     def table(self) -> Table:
         """One row per place, for people and files."""
         title = f"{self.second} against {self.first}: median distances"
-        return Table("comparison", title, _HEADS, tuple(_row(each) for each in self.differences))
+        return Table("comparison", title, HEADS, tuple(row(each) for each in self.differences))
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:
@@ -85,7 +52,7 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
     return Comparison(
         first=before.study.name,
         second=after.study.name,
-        differences=tuple(_adjusted([_difference(before, after, place) for place in common])),
+        differences=tuple(adjusted([_difference(before, after, place) for place in common])),
         only_first=tuple(place for place in before.points if place not in after.points),
         only_second=tuple(place for place in after.points if place not in before.points),
         settings=tuple(_settings(before, after)),
@@ -126,52 +93,13 @@ def _change(each: Difference, quantity: str, *, relative: bool) -> float | None:
     if each.paired is None or each.grade in "CX":
         return None
     change = each.paired.ratio - 1 if relative else each.paired.difference
-    return None if np.isnan(change) else change
+    return None if math.isnan(change) else change
 
 
 def _difference(first: Grid, second: Grid, place: Place) -> Difference:
-    before, after = first.points[place], second.points[place]
-    pairs = _pairs(before, after)
-    same = before.norm == after.norm
     network = replace(place, attack="")
-    return Difference(
-        place=place,
-        norm=before.norm,
-        paired=compare_attacks(pairs, norm=before.norm) if same else None,
-        seeds=len(pairs),
-        accuracy=(first.networks[network].accuracy.mean, second.networks[network].accuracy.mean),
-        grade=worst([before.grade, after.grade]),
-        p=_sign_test(pairs, before.norm) if same else 1.0,
-    )
-
-
-def _pairs(before: AttackPoint, after: AttackPoint) -> list[tuple[Attack, Attack]]:
-    by_seed = {attack.axes.seed: attack for attack in before.attacks}
-    return [(by_seed[a.axes.seed], a) for a in after.attacks if a.axes.seed in by_seed]
-
-
-def _sign_test(pairs: Sequence[tuple[Attack, Attack]], norm: str) -> float:
-    """Two-sided sign test over images that both get right; a seed's vote counts once per image."""
-    images = shared_images(pairs)
-    if not images:
-        return 1.0
-    votes = np.zeros(len(images))
-    for before, after in pairs:
-        a, b = (on_images(attack, images, norm, "correct") for attack in (before, after))
-        votes += np.nan_to_num((b > a).astype(float) - (b < a).astype(float))
-    farther, nearer = int((votes > 0).sum()), int((votes < 0).sum())
-    return min(2 * float(bdtr(min(farther, nearer), farther + nearer, 0.5)), 1.0)
-
-
-def _adjusted(differences: list[Difference]) -> Iterator[Difference]:
-    """Holm's step-down adjustment over all places, in the order given."""
-    ranked = sorted(range(len(differences)), key=lambda i: differences[i].p)
-    adjusted, highest = [1.0] * len(differences), 0.0
-    for rank, i in enumerate(ranked):
-        highest = max(highest, min((len(ranked) - rank) * differences[i].p, 1.0))
-        adjusted[i] = highest
-    for each, p in zip(differences, adjusted, strict=True):
-        yield replace(each, p=p)
+    accuracy = first.networks[network].accuracy.mean, second.networks[network].accuracy.mean
+    return difference(place, first.points[place], second.points[place], accuracy)
 
 
 def _settings(first: Grid, second: Grid) -> Iterator[tuple[str, str, str]]:
@@ -193,41 +121,3 @@ def _flat(value: object, prefix: str = "") -> Iterable[tuple[str, str]]:
 def _words(place: Place) -> str:
     pruned = f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense"
     return f"{place.model}, {pruned}, {place.arm}, {place.attack}"
-
-
-_HEADS = (
-    Column("model", "model", "text"),
-    Column("criterion", "pruned", "text"),
-    Column("sparsity", "sparsity", "plain"),
-    Column("arm", "tuned", "text"),
-    Column("attack", "attack", "text"),
-    Column("verdict", "verdict", "text"),
-    Column("grade", "grade", "text"),
-    Column("norm", "norm", "text"),
-    Column("images", "images", "plain"),
-    Column("seeds", "seeds", "plain"),
-    Column("before", "before"),
-    Column("after", "after"),
-    Column("ratio", "share", "percent"),
-    Column("ratio_low", "low", "percent"),
-    Column("ratio_high", "high", "percent"),
-    Column("accuracy_before", "accuracy before", "percent"),
-    Column("accuracy_after", "accuracy after", "percent"),
-    Column("p", "p (Holm)"),
-)
-
-
-def _row(each: Difference) -> tuple[Value, ...]:
-    place, found = each.place, each.paired
-    numbers: tuple[Value, ...] = (None,) * 5
-    if found is not None:
-        numbers = found.before, found.after, found.ratio, found.ratio_low, found.ratio_high
-    return (
-        *(place.model, place.criterion, place.sparsity, place.arm, place.attack),
-        *(each.verdict, each.grade, each.norm),
-        found.n if found else 0,
-        each.seeds,
-        *numbers,
-        *each.accuracy,
-        each.p,
-    )

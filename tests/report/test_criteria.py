@@ -1,0 +1,59 @@
+import dataclasses
+
+import pytest
+
+from report.synthetic import Grid, write
+from secateur.report import criteria as contest
+from secateur.report import report
+from secateur.report.aggregate import aggregate
+from secateur.report.load import load
+
+SMALL = Grid(name="contest", models={"robust": True}, attacks={"ddn": 2.0}, failed=(), grade_c=())
+
+
+def rows(folder):
+    table = contest.criteria(aggregate(load(folder)))
+    keys = [head.key for head in table.heads]
+    return [dict(zip(keys, values, strict=True)) for values in table.values]
+
+
+def halve_random(cell, science):
+    """Adversarial examples of networks pruned at random lie half as far."""
+    if cell["axes"]["criterion"] == "random" and "distances" in science:
+        near = [None if d is None else d / 2 for d in science["distances"]["l2"]]
+        science["distances"]["l2"] = near
+    return science
+
+
+def test_the_later_criterion_is_seen_from_the_earlier_at_every_place_of_both(tmp_path):
+    found = rows(write(tmp_path / "run", SMALL))
+    assert {(row["against"], row["criterion"]) for row in found} == {("l1", "random")}
+    assert [(row["sparsity"], row["arm"]) for row in found] == [
+        (sparsity, arm) for sparsity in (0.2, 0.4, 0.6, 0.8) for arm in ("none", "standard")
+    ]
+
+
+def test_a_criterion_that_leaves_half_is_nearer_everywhere(tmp_path):
+    found = rows(write(tmp_path / "run", dataclasses.replace(SMALL, edit=halve_random)))
+    even = rows(write(tmp_path / "even", SMALL))
+    assert all(row["verdict"] == "nearer" and row["p"] < 0.05 for row in found)
+    for halved, whole in zip(found, even, strict=True):
+        assert halved["ratio"] == pytest.approx(whole["ratio"] / 2)
+
+
+def test_criteria_seen_the_wrong_way_round_are_caught(tmp_path, monkeypatch):
+    folder = write(tmp_path / "run", dataclasses.replace(SMALL, edit=halve_random))
+    right = contest.difference
+    monkeypatch.setattr(contest, "difference", lambda place, a, b, accuracy: right(place, b, a, accuracy))
+    assert not any(row["verdict"] == "nearer" for row in rows(folder))
+
+
+def test_a_study_of_one_criterion_has_no_contest(tmp_path):
+    folder = write(tmp_path / "one", dataclasses.replace(SMALL, criteria=("l1",)))
+    assert rows(folder) == []
+    assert not any(path.name.startswith("criteria") for path in report(folder).tables)
+
+
+def test_the_contest_is_among_the_tables_of_a_report(tmp_path):
+    names = {path.name for path in report(write(tmp_path / "run", SMALL)).tables}
+    assert {"criteria.md", "criteria.csv"} <= names
