@@ -17,6 +17,7 @@ from secateur.attacks import ddn, every_class, fmn, norms, problem
 FAST = [(2, 2), (2, 10), (64, 2), (64, 10)]
 WIDE = [(d, k, n, seed) for d in (1, 2, 64, 3072) for k in (2, 10) for n in (1, 64) for seed in (1, 2)]
 FMN = sys.modules["secateur.attacks.fmn"]
+NEAREST = sys.modules["secateur.attacks.nearest"]
 EVERY = [("ddn", 2.0, 1.005), ("fmn", 2.0, 1.01), ("fmn", INF, 1.01), ("fmn", 1.0, 1.01), ("fmn", 0.0, 1.0)]
 GATE = {1.0: 1.01, 2.0: 1.01, INF: 1.01}
 
@@ -197,7 +198,7 @@ def last_instead_of_best(posed, best, reached, already_wrong):
 
 @pytest.mark.parametrize("broken", [clean_returned, last_instead_of_best])
 def test_the_gates_catch_an_attack_that_returns_the_wrong_image(monkeypatch, broken):
-    monkeypatch.setattr(FMN, "conclude", broken)
+    monkeypatch.setattr(NEAREST, "conclude", broken)
     made = linear_case(8, 2, 32, seed=0, lift=1.0)
     with pytest.raises(AssertionError):
         check(made, attack(made, 2.0, steps=200), 2.0, 1.01)

@@ -5,12 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import distance, per_sample
 from secateur.attacks.problem import (
     Found,
-    check_logits,
     check_steps,
-    conclude,
     cosine,
     pose,
     unit_direction,
@@ -83,22 +82,12 @@ def ddn(
     delta = torch.zeros_like(x)
     eps = torch.full((len(x),), float(init_eps), dtype=x.dtype, device=x.device)
     largest = distance(problem.reach(), 2.0)
-    best, best_norm = x.clone(), torch.full_like(eps, torch.inf)
-    already_wrong = torch.zeros_like(problem.y, dtype=torch.bool)
+    nearest = Nearest(model, problem, 2.0)
 
     for step in range(steps + 1):
         # The first query is the clean image itself, off the grid or not: it decides who is already wrong.
         query = quantise(x + delta, levels if step else None, problem.bounds)
-        with torch.set_grad_enabled(step < steps):
-            logits = model(query.requires_grad_(step < steps))
-        if step == 0:
-            check_logits(logits, problem, gradient=True)
-            already_wrong = problem.met(logits.detach())
-        fooled = problem.fooled(logits.detach())
-        gap = distance(query.detach() - x, 2.0)
-        better = fooled & (gap < best_norm)
-        best = torch.where(per_sample(better, x), query.detach(), best)
-        best_norm = torch.where(better, gap, best_norm)
+        query, logits = nearest.ask(query, gradient=step < steps)
         if step == steps:
             break
 
@@ -106,13 +95,13 @@ def ddn(
         gradient = torch.autograd.grad(objective(logits).sum(), query)[0]
         rate = alpha if schedule == "constant" else cosine(alpha, alpha_final, step, steps)
         noise = unit_noise(x, generator)
-        direction = unit_direction(gradient, problem, query.detach(), noise, fooled=fooled)
+        direction = unit_direction(gradient, problem, query.detach(), noise, fooled=nearest.fooled)
         delta = delta - rate * direction
-        eps = torch.minimum(torch.where(fooled, eps * (1 - gamma), eps * (1 + gamma)), largest)
+        eps = torch.minimum(torch.where(nearest.fooled, eps * (1 - gamma), eps * (1 + gamma)), largest)
         length = distance(delta, 2.0).clamp_min(torch.finfo(x.dtype).tiny)
         delta = problem.clip(x + delta * per_sample(eps / length, x)) - x
 
-    return conclude(problem, best, best_norm, already_wrong)
+    return nearest.found()
 
 
 def _check_settings(init_eps: float, gamma: float, alpha: float, levels: int | None, schedule: str) -> None:

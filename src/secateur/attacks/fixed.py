@@ -5,14 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import INF, check_norm, distance, per_sample, project_boxed
+from secateur.attacks.nearest import Nearest
+from secateur.attacks.norms import INF, check_norm, per_sample, project_boxed
 from secateur.attacks.problem import (
     Found,
     Problem,
     check_eps,
-    check_logits,
     check_steps,
-    conclude,
     pose,
     unit_direction,
     unit_noise,
@@ -65,17 +64,17 @@ def pgd(
     size = 2.5 * eps / steps if step is None else step
     if not size > 0:
         raise UserError(f"step is {step}", hint="give a positive length")
-    keeper = _Nearest(model, problem, norm)
+    nearest = _asked_at_clean(model, problem, norm)
     delta = start
     for k in range(steps + 1):
-        query, logits = keeper.ask(delta, gradient=k < steps)
+        query, logits = nearest.ask(problem.clip(problem.x + delta), gradient=k < steps)
         if k == steps:
             break
         gradient = torch.autograd.grad(losses(problem, logits, loss).sum(), query)[0]
         direction = unit_direction(gradient, problem, query.detach(), unit_noise(problem.x, generator))
         direction = direction.sign() if norm == INF else direction
         delta = _inside(problem, delta - size * direction, eps, norm)
-    return keeper.found()
+    return nearest.found()
 
 
 def apgd(
@@ -103,7 +102,7 @@ def apgd(
         UserError: images, labels, settings or logits an attack cannot work with.
     """
     problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
-    keeper = _Nearest(model, problem, norm)
+    nearest = _asked_at_clean(model, problem, norm)
     n = len(problem.x)
     size = torch.full((n,), 2 * eps, dtype=problem.x.dtype, device=problem.x.device)
     delta, previous = start, start
@@ -113,7 +112,7 @@ def apgd(
     kept_loss, halved = best_loss.clone(), torch.ones_like(size, dtype=torch.bool)
     marks = _checkpoints(steps)
     for k in range(steps + 1):
-        query, logits = keeper.ask(delta, gradient=k < steps)
+        query, logits = nearest.ask(problem.clip(problem.x + delta), gradient=k < steps)
         if k == steps:
             break
         value = losses(problem, logits, loss)
@@ -144,7 +143,7 @@ def apgd(
             problem, delta + share * (moved - delta) + (1 - share) * (delta - previous), eps, norm
         )
         previous, delta = delta, moved
-    return keeper.found()
+    return nearest.found()
 
 
 def _checkpoints(steps: int) -> set[int]:
@@ -189,33 +188,7 @@ def _inside(problem: Problem, delta: Tensor, eps: float, norm: float) -> Tensor:
     return project_boxed(delta, radius, norm, low - problem.x, high - problem.x)
 
 
-class _Nearest:
-    """Asks the model and keeps the nearest query that fooled it."""
-
-    def __init__(self, model: nn.Module, problem: Problem, norm: float) -> None:
-        self.model, self.problem, self.norm = model, problem, norm
-        with torch.no_grad():
-            clean = model(problem.x)
-        check_logits(clean, problem)
-        self.already_wrong = problem.met(clean)
-        self.best = problem.x.clone()
-        self.reached = torch.full_like(problem.x.flatten(1)[:, 0], torch.inf)
-
-    def ask(self, delta: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
-        """The query at ``delta`` and its logits, with a graph between them if a ``gradient`` is wanted."""
-        problem = self.problem
-        query = problem.clip(problem.x + delta)
-        with torch.set_grad_enabled(gradient):
-            logits = self.model(query.requires_grad_(gradient))
-        if gradient:
-            check_logits(logits, problem, gradient=True)
-        fooled = problem.fooled(logits.detach())
-        gap = distance(query.detach() - problem.x, self.norm)
-        better = fooled & (gap < self.reached)
-        self.best = torch.where(per_sample(better, self.best), query.detach(), self.best)
-        self.reached = torch.where(better, gap, self.reached)
-        return query, logits
-
-    def found(self) -> Found:
-        """The record of what was kept."""
-        return conclude(self.problem, self.best, self.reached, self.already_wrong)
+def _asked_at_clean(model: nn.Module, problem: Problem, norm: float) -> Nearest:
+    nearest = Nearest(model, problem, norm)
+    nearest.ask(problem.x, gradient=False)
+    return nearest

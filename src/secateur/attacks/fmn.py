@@ -5,13 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, distance, dual, keep_top, per_sample, project
 from secateur.attacks.problem import (
     Found,
     Problem,
     check_logits,
     check_steps,
-    conclude,
     cosine,
     pose,
     unit_direction,
@@ -88,25 +88,17 @@ def fmn(
     largest = distance(problem.reach(), norm)
     delta = torch.zeros_like(x)
     eps = torch.full((len(x),), 1.0 if norm == 0 else 0.0, dtype=x.dtype, device=x.device)
-    best, best_norm = x.clone(), torch.full_like(eps, torch.inf)
-    already_wrong = torch.zeros_like(problem.y, dtype=torch.bool)
+    already_wrong = None
     if start is not None:
         already_wrong, delta = search_start(model, problem, start, norm)
         eps = torch.maximum(eps, distance(delta, norm))
+    nearest = Nearest(model, problem, norm, already_wrong=already_wrong)
 
     for step in range(steps + 1):
         query = problem.clip(x + delta)
         delta = query - x
-        with torch.set_grad_enabled(step < steps):
-            logits = model(query.requires_grad_(step < steps))
-        if step == 0:
-            check_logits(logits, problem, gradient=True)
-            already_wrong = already_wrong | (problem.met(logits.detach()) & (distance(delta, 0.0) == 0))
-        fooled = problem.fooled(logits.detach())
-        gap = distance(delta, norm)
-        better = fooled & (gap < best_norm)
-        best = torch.where(per_sample(better, x), query.detach(), best)
-        best_norm = torch.where(better, gap, best_norm)
+        query, logits = nearest.ask(query, gradient=step < steps)
+        fooled, gap, best_norm = nearest.fooled, nearest.gap, nearest.reached
         if step == steps:
             break
 
@@ -130,7 +122,7 @@ def fmn(
         else:
             delta = project(delta, eps, norm)
 
-    return conclude(problem, best, best_norm, already_wrong)
+    return nearest.found()
 
 
 def _next_count(eps: Tensor, rate: float, fooled: Tensor, best: Tensor, escape: bool) -> Tensor:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, distance, per_sample
-from secateur.attacks.problem import Found, check_logits, check_steps, conclude, cosine, pose
+from secateur.attacks.problem import Found, check_steps, cosine, pose
 from secateur.errors import UserError
 
 BETAS = (0.9, 0.999)
@@ -59,21 +60,10 @@ def sigma_zero(
     width = high - low
     delta, first, second = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
     level = torch.full((len(x),), threshold, dtype=x.dtype, device=x.device)
-    best, best_norm = x.clone(), torch.full_like(level, torch.inf)
-    already_wrong = torch.zeros_like(problem.y, dtype=torch.bool)
+    nearest = Nearest(model, problem, 0.0)
 
     for k in range(steps + 1):
-        query = problem.clip(x + width * delta)
-        with torch.set_grad_enabled(k < steps):
-            logits = model(query.requires_grad_(k < steps))
-        if k == 0:
-            check_logits(logits, problem, gradient=True)
-            already_wrong = problem.met(logits.detach())
-        fooled = problem.fooled(logits.detach())
-        gap = distance(query.detach() - x, 0.0)
-        better = fooled & (gap < best_norm)
-        best = torch.where(per_sample(better, x), query.detach(), best)
-        best_norm = torch.where(better, gap, best_norm)
+        query, logits = nearest.ask(problem.clip(x + width * delta), gradient=k < steps)
         if k == steps:
             break
 
@@ -88,7 +78,7 @@ def sigma_zero(
         scale = (second / (1 - BETAS[1] ** (k + 1))).sqrt() + 1e-8
         delta = delta - rate * first / (1 - BETAS[0] ** (k + 1)) / scale
         delta = (problem.clip(x + width * delta) - x) / width
-        level = (level + torch.where(fooled, threshold_step, -threshold_step) * rate).clamp(0.0, 1.0)
+        level = (level + torch.where(nearest.fooled, threshold_step, -threshold_step) * rate).clamp(0.0, 1.0)
         delta = torch.where(delta.abs() < per_sample(level, x), torch.zeros_like(delta), delta)
 
-    return conclude(problem, best, best_norm, already_wrong)
+    return nearest.found()

@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, distance, dual, per_sample, project_boxed
 from secateur.attacks.problem import (
     Found,
-    check_logits,
     check_steps,
-    conclude,
     cosine,
     pose,
     unit_direction,
@@ -79,22 +78,13 @@ def steep(
     low, high = problem.bounds[0] - x, problem.bounds[1] - x
     delta, previous = torch.zeros_like(x), torch.zeros_like(x)
     eps = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    best, best_norm = x.clone(), torch.full_like(eps, torch.inf)
-    already_wrong = torch.zeros_like(problem.y, dtype=torch.bool)
+    nearest = Nearest(model, problem, norm)
 
     for k in range(steps + 1):
         query = problem.clip(x + delta)
         delta = query - x
-        with torch.set_grad_enabled(k < steps):
-            logits = model(query.requires_grad_(k < steps))
-        if k == 0:
-            check_logits(logits, problem, gradient=True)
-            already_wrong = problem.met(logits.detach())
-        fooled = problem.fooled(logits.detach())
-        gap = distance(delta, norm)
-        better = fooled & (gap < best_norm)
-        best = torch.where(per_sample(better, x), query.detach(), best)
-        best_norm = torch.where(better, gap, best_norm)
+        query, logits = nearest.ask(query, gradient=k < steps)
+        fooled, gap, best_norm = nearest.fooled, nearest.gap, nearest.reached
         if k == steps:
             break
 
@@ -119,7 +109,7 @@ def steep(
             moved = project_boxed(moved, eps, norm, low, high)
         previous, delta = delta.detach(), moved.detach()
 
-    return conclude(problem, best, best_norm, already_wrong)
+    return nearest.found()
 
 
 def _check_settings(step: float, decay: float, inertia: float, gamma: float, gamma_final: float) -> None:

@@ -1,0 +1,53 @@
+"""Asks the model and keeps the nearest query that fooled it: the part that all attack loops share."""
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.problem import Found, Problem, check_logits, conclude
+
+
+class Nearest:
+    """The nearest example of every image so far, by the norm ``norm``.
+
+    ``best`` [N, ...] lies at the distance ``reached`` [N], inf where nothing has fooled yet. ``fooled`` [N]
+    and ``gap`` [N] tell of the last query whether it fools and how far it lies. ``already_wrong`` [N] holds
+    where a first query that was the clean image met the goal, and where the caller says so.
+    """
+
+    def __init__(
+        self, model: nn.Module, problem: Problem, norm: float, *, already_wrong: Tensor | None = None
+    ) -> None:
+        self.model, self.problem, self.norm = model, problem, norm
+        none = torch.zeros_like(problem.y, dtype=torch.bool)
+        self.already_wrong = none if already_wrong is None else already_wrong
+        self.fooled = none
+        self.best = problem.x.clone()
+        self.reached = torch.full((len(none),), torch.inf, dtype=problem.x.dtype, device=problem.x.device)
+        self.gap = torch.zeros_like(self.reached)
+        self._asked: set[bool] = set()
+
+    def ask(self, query: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
+        """``query`` [N, ...] and its logits [N, K], with a graph between them if a ``gradient`` is wanted.
+
+        Raises:
+            UserError: the first logits, with or without a graph, are none an attack can work with.
+        """
+        with torch.set_grad_enabled(gradient):
+            logits = self.model(query.requires_grad_(gradient))
+        seen, image = logits.detach(), query.detach()
+        if gradient not in self._asked:
+            check_logits(logits, self.problem, gradient=gradient)
+        self.gap = distance(image - self.problem.x, self.norm)
+        if not self._asked:
+            self.already_wrong = self.already_wrong | (self.problem.met(seen) & (self.gap == 0))
+        self._asked.add(gradient)
+        self.fooled = self.problem.fooled(seen)
+        better = self.fooled & (self.gap < self.reached)
+        self.best = torch.where(per_sample(better, image), image, self.best)
+        self.reached = torch.where(better, self.gap, self.reached)
+        return query, logits
+
+    def found(self) -> Found:
+        """The record of what was kept."""
+        return conclude(self.problem, self.best, self.reached, self.already_wrong)

@@ -1,0 +1,67 @@
+"""The bookkeeping that all attack loops share keeps the nearest query that fooled, and nothing else."""
+
+import pytest
+import torch
+from torch import nn
+
+from secateur.attacks import nearest as module
+from secateur.attacks.nearest import Nearest
+from secateur.attacks.problem import pose
+from secateur.errors import UserError
+
+
+@pytest.fixture
+def model():
+    """Says class 1 where the first pixel exceeds one half."""
+    made = nn.Linear(2, 2)
+    with torch.no_grad():
+        made.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+        made.bias.copy_(torch.tensor([0.5, 0.0]))
+    return made
+
+
+def asked(model, *queries, labels=(0, 0)):
+    x = torch.tensor([[0.2, 0.2], [0.2, 0.2]])
+    kept = Nearest(model, pose(x, torch.tensor(labels), None, (0.0, 1.0)), 2.0)
+    for query in queries:
+        kept.ask(torch.tensor(query), gradient=False)
+    return kept.found()
+
+
+def test_the_nearest_query_that_fools_is_kept_per_image(model):
+    far, near = [[0.9, 0.2], [0.7, 0.2]], [[0.6, 0.2], [0.8, 0.2]]
+    found = asked(model, [[0.2, 0.2]] * 2, far, near, [[0.3, 0.2]] * 2)
+    torch.testing.assert_close(found.adv, torch.tensor([[0.6, 0.2], [0.7, 0.2]]))
+    torch.testing.assert_close(found.distance, torch.tensor([0.4, 0.5]))
+    assert found.mask.all()
+
+
+def test_what_never_fools_is_not_found_and_what_was_wrong_stays_so(model):
+    found = asked(model, [[0.2, 0.2]] * 2, [[0.3, 0.2]] * 2, labels=(0, 1))
+    assert not found.mask.any()
+    assert found.already_wrong.tolist() == [False, True]
+    assert found.distance.tolist() == [float("inf"), 0.0]
+
+
+def test_a_first_query_away_from_the_clean_image_says_nothing_about_it(model):
+    found = asked(model, [[0.9, 0.2]] * 2)
+    assert not found.already_wrong.any()
+    assert found.mask.all()
+
+
+def test_a_bookkeeper_that_keeps_the_last_success_is_seen(model, monkeypatch):
+    monkeypatch.setattr(module, "distance", lambda delta, p: torch.zeros(len(delta)))
+    with pytest.raises(AssertionError):
+        test_the_nearest_query_that_fools_is_kept_per_image(model)
+
+
+def test_logits_without_a_graph_are_refused_when_a_gradient_is_wanted():
+    class Cut(nn.Module):
+        def forward(self, x):
+            return x.detach()
+
+    problem = pose(torch.zeros(1, 2), torch.tensor([0]), None, (0.0, 1.0))
+    kept = Nearest(Cut(), problem, 2.0)
+    kept.ask(problem.x, gradient=False)
+    with pytest.raises(UserError, match="carry no gradient"):
+        kept.ask(problem.x.clone(), gradient=True)
