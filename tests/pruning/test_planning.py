@@ -1,5 +1,10 @@
 """Everything a plan can be asked for: scopes, rates, limits, budgets, greedy selection, the residual rule."""
 
+import inspect
+import json
+from fractions import Fraction
+from typing import Unpack, get_type_hints
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +13,9 @@ import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
 from secateur.pruning.budget import costs
-from secateur.pruning.counts import following_shortcut
+from secateur.pruning.counts import following_shortcut, kept_count
 from secateur.pruning.criteria import l1
+from secateur.pruning.options import Choosing, PlanOptions
 
 
 def network():
@@ -46,6 +52,14 @@ def test_global_scope_has_a_floor_and_says_what_it_leaves(graph):
     assert all(cut.kept >= cut.channels / 4 for cut in plan.cuts)
     untouched = [group.name for group in graph.groups if group.name not in kept(plan)]
     assert all(any(note.startswith(name) for note in plan.notes) for name in untouched)
+
+
+def test_global_scope_says_how_many_channels_the_floors_hold_back(graph):
+    plan = secateur.plan(graph, scope="global", sparsity=0.9, max_sparsity=0.5)
+    total = sum(group.size for group in graph.groups)
+    short = total - kept_count(total, Fraction("0.9")) - sum(cut.channels - cut.kept for cut in plan.cuts)
+    assert f"{short} channels fewer than asked for go" in plan.notes[-1]
+    assert "fewer" not in "".join(secateur.plan(graph, scope="global", sparsity=0.3).notes)
 
 
 def test_rates_override_the_sparsity_of_single_layers(graph):
@@ -142,3 +156,82 @@ def test_without_a_projection_the_first_producer_decides(graph):
     group = graph["body.0.0.weight[0]"]
     judged = following_shortcut(graph, group)
     assert [m.tensor for m in judged.members if m.role == "out"] == ["body.0.0.weight"]
+
+
+def options(function):
+    return inspect.signature(function).parameters
+
+
+def test_the_options_of_a_plan_are_declared_once():
+    declared = get_type_hints(PlanOptions)
+    own = get_type_hints(secateur.plan)
+    assert {name: own[name] for name in options(secateur.plan) if name != "graph"} == declared
+    assert options(secateur.prune)["options"].annotation == Unpack[PlanOptions]
+    assert set(get_type_hints(Choosing)) < set(declared)
+
+
+def test_prune_takes_every_option_of_a_plan():
+    given = {
+        "criterion": "random",
+        "sparsity": 0.5,
+        "scope": "local",
+        "selection": "greedy",
+        "reduction": "max",
+        "keep": ["body.0"],
+        "rates": {"body.3.0": 0.25},
+        "parameters": None,
+        "macs": None,
+        "latency": None,
+        "min_channels": 2,
+        "max_sparsity": 0.75,
+        "round_to": 2,
+        "batch": None,
+        "seed": 3,
+        "dense_sizes": {"body.1.first.0.weight[0]": 12},
+    }
+    assert set(given) == set(get_type_hints(PlanOptions))
+    net = network()
+    plan = secateur.plan(secateur.trace(net, images()), **given)
+    assert kept(plan)["body.1.first.0.weight[0]"] == 6
+    report = secateur.prune(net, images(), **given)
+    assert report.plan.to_json() == plan.to_json()
+
+
+def test_an_option_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError, match="sparsty"):
+        secateur.prune(network(), images(), sparsty=0.5)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"scope": "global", "sparsity": 0.6, "max_sparsity": 0.75},
+        {"selection": "greedy", "criterion": "random", "seed": 7, "rates": {"body.1": 0.25}},
+        {"parameters": 0.4, "reduction": "shortcut", "round_to": 2},
+    ],
+)
+def test_a_plan_is_its_json_and_replays_on_a_fresh_module(asked):
+    net, fresh = network(), network()
+    plan = secateur.plan(secateur.trace(net, images()), **asked)
+    again = secateur.pruning.Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert again == plan
+    assert again.fingerprint == plan.fingerprint
+    secateur.apply(net, plan)
+    report = secateur.apply(fresh, again)
+    assert report.max_error <= 1e-10
+    assert torch.equal(fresh(images()), net(images()))
+
+
+def test_plans_compose_over_rounds_and_replay_in_their_order():
+    net, fresh = network(), network()
+    texts = []
+    for number in range(3):
+        plan = secateur.plan(secateur.trace(net, images()), sparsity=0.25, criterion="random", seed=number)
+        texts.append(json.dumps(plan.to_json()))
+        secateur.apply(net, plan)
+    assert [json.dumps(plan.to_json()) for plan in secateur.pruning.history(net)] == texts
+    with pytest.raises(UserError, match="another architecture"):
+        secateur.apply(fresh, secateur.pruning.Plan.from_json(json.loads(texts[1])))
+    for text in texts:
+        secateur.apply(fresh, secateur.pruning.Plan.from_json(json.loads(text)), verify=False)
+    assert torch.equal(fresh(images()), net(images()))

@@ -1,11 +1,14 @@
 """Rounds of pruning and retraining end exactly where one shot does."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 
 import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
+from secateur.pruning.counts import kept_count
 from secateur.pruning.schedule import iterative, one_shot, round_targets
 
 
@@ -57,3 +60,30 @@ def test_bad_rounds_are_refused(rounds):
 def test_an_unknown_shape_is_refused():
     with pytest.raises(UserError, match="unknown shape"):
         iterative(network(), images(), shape="cubic")
+
+
+def test_rounds_take_the_options_of_a_plan():
+    at_once, in_rounds = network(), network()
+    rates = {"body.3.0": 0.75, "body.0": 0}
+    one_shot(at_once, images(), sparsity=0.5, rates=rates, round_to=2, scope="local", reduction="max")
+    iterative(in_rounds, images(), sparsity=0.5, rates=rates, round_to=2, rounds=3, reduction="max")
+    assert widths(in_rounds) == widths(at_once)
+    assert in_rounds.body[3][0].out_channels == 4
+    assert in_rounds.body[0][0].out_channels == 8
+
+
+@pytest.mark.parametrize("limit", [{"max_sparsity": 0.25}, {"min_channels": 5}])
+def test_limits_count_from_the_original_channels(limit):
+    at_once, in_rounds = network(), network()
+    one_shot(at_once, images(), sparsity=0.75, **limit)
+    iterative(in_rounds, images(), sparsity=0.75, rounds=3, **limit)
+    assert widths(in_rounds) == widths(at_once)
+
+
+def test_rounds_of_global_scope_remove_that_share_of_the_original_channels():
+    net = network()
+    reports = iterative(net, images(), sparsity=0.6, rounds=3, scope="global")
+    total = reports[0].channels_before
+    assert [report.channels for report in reports] == [
+        kept_count(total, Fraction(s)) for s in ("0.2", "0.4", "0.6")
+    ]

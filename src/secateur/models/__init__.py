@@ -5,6 +5,8 @@ from secateur.models.checkpoint import load_weights as load_weights
 from secateur.models.names import build as build
 from secateur.models.names import resolve as resolve
 from secateur.models.published import off_published as off_published
+from secateur.models.timing import Latency as Latency
+from secateur.models.timing import time_calls as time_calls
 from secateur.models.weights import NotFinite as NotFinite
 from secateur.models.weights import accuracy as accuracy
 from secateur.models.weights import evaluating as evaluating

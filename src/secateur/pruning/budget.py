@@ -1,16 +1,42 @@
-"""Budgets: the smallest sparsity whose plan has at most so many parameters or multiply-adds."""
+"""Budgets: the smallest sparsity whose plan has at most so many parameters, multiply-adds or milliseconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.flops import macs
+from secateur.graph.flops import macs as macs_of
 from secateur.pruning.fit import masks_of
+from secateur.pruning.latency import LatencyLimit, fast_enough, latency_limit
 from secateur.pruning.plans import Plan
 
 _STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a plan may cost: parameters and multiply-adds as counts, and a measured latency."""
+
+    counts: Mapping[str, int]
+    latency: LatencyLimit | None
+
+
+def budget_of(graph: DependencyGraph, *, parameters: Any, macs: Any, latency: Any) -> Budget | None:
+    """The budget that the user's arguments describe, ``None`` if there is none.
+
+    Raises:
+        UserError: an argument that is no budget.
+    """
+    given = {"parameters": parameters, "macs": macs}
+    dense = {
+        "parameters": sum(parameter.numel() for parameter in graph.model.parameters()),
+        "macs": macs_of(graph.tape),
+    }
+    counts = {name: limit_of(name, value, dense[name]) for name, value in given.items() if value is not None}
+    limit = latency_limit(latency) if latency is not None else None
+    return Budget(counts, limit) if counts or limit else None
 
 
 def limit_of(name: str, budget: Any, dense: int) -> int:
@@ -33,15 +59,22 @@ def costs(graph: DependencyGraph, plan: Plan) -> dict[str, int]:
     """Parameters and multiply-adds after a plan, without carrying it out."""
     masks = masks_of(graph, plan)
     names = {name for name, _ in graph.model.named_parameters()}
-    return {"parameters": plan.count_after(names), "macs": macs(graph.tape, masks.expected_shape)}
+    return {"parameters": plan.count_after(names), "macs": macs_of(graph.tape, masks.expected_shape)}
 
 
-def within(graph: DependencyGraph, limits: dict[str, int], at: Callable[[Fraction], Plan]) -> Plan:
-    """The plan of the smallest sparsity, in steps of 1/1000, that meets every limit.
+def within(graph: DependencyGraph, budget: Budget, at: Callable[[Fraction], Plan]) -> Plan:
+    """The plan of the smallest sparsity that ``budget`` allows, in steps of 1/1000, or 1/100 for a latency.
 
     Raises:
-        UserError: even the sparsest plan does not.
+        UserError: even the sparsest plan costs more.
     """
+    if budget.latency is None:
+        return _counted(graph, budget.counts, at)
+    start = Fraction(str(_counted(graph, budget.counts, at).sparsity)) if budget.counts else Fraction(0)
+    return fast_enough(graph, budget.latency, at, start)
+
+
+def _counted(graph: DependencyGraph, limits: Mapping[str, int], at: Callable[[Fraction], Plan]) -> Plan:
     low, high = 0, _STEPS - 1
     best: Plan | None = None
     while low <= high:

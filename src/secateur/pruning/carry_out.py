@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
@@ -14,6 +14,7 @@ from secateur.graph.flops import macs as tape_macs
 from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import trace
 from secateur.pruning.fit import masks_of, repairs_of
+from secateur.pruning.options import PlanOptions
 from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.plans import Plan
 from secateur.pruning.saving import remember
@@ -106,31 +107,20 @@ def apply(
 
 
 def prune(
-    model: nn.Module,
-    example_inputs: Any,
-    *,
-    criterion: str = "l1",
-    sparsity: float = 0.5,
-    scope: str = "local",
-    keep: Sequence[str] = (),
-    seed: int = 0,
-    reduction: str = "mean",
-    batch: tuple[Tensor, Tensor] | None = None,
-    verify: bool = True,
+    model: nn.Module, example_inputs: Any, *, verify: bool = True, **options: Unpack[PlanOptions]
 ) -> PruneReport:
-    """Trace, plan and apply in one call; see ``trace``, ``plan`` and ``apply`` for the arguments."""
-    graph = trace(model, example_inputs)
-    chosen = make_plan(
-        graph,
-        criterion=criterion,
-        sparsity=sparsity,
-        scope=scope,
-        keep=keep,
-        seed=seed,
-        reduction=reduction,
-        batch=batch,
-    )
-    return apply(model, chosen, verify=verify)
+    """Trace, plan and apply in one call; ``options`` are all those of ``plan``.
+
+    Args:
+        model: pruned in place.
+        example_inputs: what ``trace`` takes.
+        verify: whether to prove the result before it is kept, see ``apply``.
+        options: ``criterion``, ``sparsity``, a budget instead of it, and the others: see ``plan``.
+
+    Raises:
+        UserError: what ``trace``, ``plan`` and ``apply`` refuse.
+    """
+    return apply(model, make_plan(trace(model, example_inputs), **options), verify=verify)
 
 
 def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyGraph:

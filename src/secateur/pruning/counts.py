@@ -45,13 +45,13 @@ class Limits:
     max_sparsity: Fraction = Fraction(1)
     round_to: int = 1
 
-    def floor(self, size: int) -> int:
-        """The smallest number of channels that a cell of this size may keep."""
-        return min(size, max(1, self.min_channels, math.ceil(size * (1 - self.max_sparsity))))
+    def floor(self, size: int, dense: Fraction) -> int:
+        """The smallest number of channels that a cell may keep that has ``size`` and once had ``dense``."""
+        return min(size, max(1, self.min_channels, math.ceil(dense * (1 - self.max_sparsity))))
 
-    def bounded(self, kept: int, size: int) -> int:
+    def bounded(self, kept: int, size: int, dense: Fraction) -> int:
         """A count within the limits."""
-        kept = max(kept, self.floor(size))
+        kept = max(kept, self.floor(size, dense))
         return min(size, -(-kept // self.round_to) * self.round_to)
 
 
@@ -71,6 +71,10 @@ class Choice:
     def rate(self, number: int) -> Fraction:
         """The sparsity of one group."""
         return self.rates.get(number, self.sparsity)
+
+    def dense(self, group: Group, size: int) -> Fraction:
+        """What ``size`` channels of a group were before earlier rounds."""
+        return Fraction(size * self.dense_sizes.get(group.name, group.size), group.size)
 
 
 def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
@@ -101,29 +105,38 @@ def keep_counts(
     for number, group in enumerate(graph.groups):
         for cell in np.unique(group.cells):
             size = sizes[int(cell)]
-            dense = Fraction(size * choice.dense_sizes.get(group.name, group.size), group.size)
+            dense = choice.dense(group, size)
             kept = wanted.get(int(cell), kept_count(dense, choice.rate(number)))
             unchanged = number in whole or choice.rate(number) == 0
-            counts[int(cell)] = size if unchanged else choice.limits.bounded(min(size, kept), size)
+            counts[int(cell)] = size if unchanged else choice.limits.bounded(min(size, kept), size, dense)
     _level(ties, counts, sizes, choice.limits.round_to)
     return counts
 
 
+def asked_globally(graph: DependencyGraph, choice: Choice, whole: set[int]) -> tuple[list[int], int]:
+    """Global scope: the groups whose channels compete, and how many channels are to go."""
+    competing = [
+        number for number in range(len(graph.groups)) if number not in whole and number not in choice.rates
+    ]
+    groups = [graph.groups[number] for number in competing]
+    dense = sum((choice.dense(group, group.size) for group in groups), Fraction(0))
+    return competing, max(0, sum(group.size for group in groups) - kept_count(dense, choice.sparsity))
+
+
 def _ranked(graph: DependencyGraph, choice: Choice, whole: set[int]) -> dict[int, int]:
     """Global scope: the channels with the smallest scores, each relative to its group's mean, go first."""
+    competing, missing = asked_globally(graph, choice, whole)
+    if not competing:
+        return {}
     scores, cells, floors = [], [], {}
-    for number, group in enumerate(graph.groups):
-        if number in whole or number in choice.rates:
-            continue
-        own = choice.scores(number, {}).numpy()
+    for number in competing:
+        group, own = graph.groups[number], choice.scores(number, {}).numpy()
         scores.append(own / max(float(np.abs(own).mean()), 1e-300))
         cells.append(group.cells)
         for cell, size in zip(*np.unique(group.cells, return_counts=True), strict=True):
-            floors[int(cell)] = (int(size), choice.limits.floor(int(size)))
-    if not scores:
-        return {}
+            dense = choice.dense(group, int(size))
+            floors[int(cell)] = (int(size), choice.limits.floor(int(size), dense))
     flat, owner = np.concatenate(scores), np.concatenate(cells)
-    missing = flat.size - kept_count(flat.size, choice.sparsity)
     kept = {cell: size for cell, (size, _) in floors.items()}
     for place in np.argsort(flat, kind="stable"):
         cell = int(owner[place])

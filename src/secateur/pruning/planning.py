@@ -6,17 +6,15 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from inspect import signature
-from typing import Any
 
 import torch
 from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.flops import macs as tape_macs
 from secateur.graph.learned import cells_of, tie_of
 from secateur.graph.tracing import shapes_of
-from secateur.pruning.budget import limit_of, within
+from secateur.pruning.budget import budget_of, within
 from secateur.pruning.counts import (
     SCOPES,
     Choice,
@@ -31,7 +29,7 @@ from secateur.pruning.fit import fitted, masks_of, repairs_of
 from secateur.pruning.plans import Cut, Plan
 from secateur.pruning.select import cut_group, kept_groups, leaf_shapes, notes_of, scored
 from secateur.pruning.surgery import blanked
-from secateur.registry import CRITERIA
+from secateur.registry import CRITERIA, RATES
 
 SELECTIONS = ("independent", "greedy")
 
@@ -39,21 +37,22 @@ SELECTIONS = ("independent", "greedy")
 def plan(
     graph: DependencyGraph,
     *,
-    criterion: str = "l1",
+    criterion: str | Callable[..., torch.Tensor] = "l1",
     sparsity: float = 0.5,
     scope: str = "local",
-    keep: Sequence[str] = (),
-    seed: int = 0,
-    reduction: str = "mean",
-    dense_sizes: Mapping[str, int] | None = None,
-    batch: tuple[torch.Tensor, torch.Tensor] | None = None,
     selection: str = "independent",
-    rates: Mapping[str, float] | None = None,
+    reduction: str = "mean",
+    keep: Sequence[str] = (),
+    rates: str | Mapping[str, float] | None = None,
     parameters: float | int | None = None,
     macs: float | int | None = None,
+    latency: float | str | None = None,
     min_channels: int = 1,
     max_sparsity: float | None = None,
     round_to: int = 1,
+    batch: tuple[torch.Tensor, torch.Tensor] | None = None,
+    seed: int = 0,
+    dense_sizes: Mapping[str, int] | None = None,
 ) -> Plan:
     """Decide which channels go.
 
@@ -66,20 +65,23 @@ def plan(
             max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
         scope: ``local``: every group loses that fraction; ``global``: that fraction of all channels goes,
             those with the smallest scores relative to their group's mean, down to the floor of each cell.
-        keep: names of modules, parameters or groups whose channels stay, inputs and outputs alike.
-        seed: of the random criterion; the same seed gives the same plan.
-        reduction: how the scores of the layers of one group are combined: mean, sum, max, first, or shortcut
-            (the projection shortcut decides for the layers it is added to).
-        dense_sizes: channels of each group before earlier rounds, by name, from which to count.
-        batch: images and labels for the criteria that look at data (taylor, hessian, activation).
         selection: ``independent``: every group is scored on the dense weights; ``greedy``: without the input
             channels that are gone already (thesis Fig. 3.4).
-        rates: sparsity of single layers, by the name of a module, parameter or group; 0 leaves them whole.
+        reduction: how the scores of the layers of one group are combined: mean, sum, max, first, or shortcut
+            (the projection shortcut decides for the layers it is added to).
+        keep: names of modules, parameters or groups whose channels stay, inputs and outputs alike.
+        rates: sparsity of single layers, by the name of a module, parameter or group; 0 leaves them whole. Or
+            the name of published rates, such as ``li2017:resnet56-a``.
         parameters: instead of a sparsity, at most so many parameters (a count, or a fraction of the dense).
         macs: the same for multiply-adds of one pass of the example inputs.
+        latency: the same for the measured median seconds of such a pass: a fraction of the dense, or a time
+            such as ``5ms``. The plan's notes say what was measured, and how much it spread.
         min_channels: what every cell keeps at least.
         max_sparsity: the largest fraction that any cell loses.
         round_to: widths of cells are rounded up to a multiple of this.
+        batch: images and labels for the criteria that look at data (taylor, hessian, activation).
+        seed: of the random criterion; the same seed gives the same plan.
+        dense_sizes: channels of each group before earlier rounds, by name, from which to count.
 
     Raises:
         UserError: a bad argument, a budget out of reach, a model changed since the trace, or nothing can go.
@@ -105,9 +107,10 @@ def plan(
         blank = Plan(name, float(level), scope, seed, shapes_of(graph.model), graph.inputs, (), graph=graph)
         return fitted(graph.model, graph, lambda: draft(graph, blank, asked))
 
-    limits = _limits(graph, parameters, macs)
-    chosen = within(graph, limits, at) if limits else at(fraction)
-    if not chosen.cuts and not limits and (fraction > 0 or any(choice.rates.values())):
+    budget = budget_of(graph, parameters=parameters, macs=macs, latency=latency)
+    chosen = within(graph, budget, at) if budget else at(fraction)
+    asked = fraction > 0 or any(choice.rates.values())
+    if asked and not (chosen.cuts or budget or dense_sizes):
         raise UserError(
             f"sparsity {sparsity} cannot remove a single channel from this model",
             hint="; ".join(chosen.notes[:3]) or "see graph.explain() for what is frozen and why",
@@ -122,20 +125,11 @@ def _check_names(scope: str, selection: str) -> None:
         raise UserError(f"unknown selection '{selection}'", hint=f"known: {', '.join(SELECTIONS)}")
 
 
-def _limits(graph: DependencyGraph, parameters: Any, macs: Any) -> dict[str, int]:
-    """The budgets that were given, as counts."""
-    given = {"parameters": parameters, "macs": macs}
-    dense = {
-        "parameters": sum(parameter.numel() for parameter in graph.model.parameters()),
-        "macs": tape_macs(graph.tape),
-    }
-    return {name: limit_of(name, value, dense[name]) for name, value in given.items() if value is not None}
-
-
-def _rates(graph: DependencyGraph, rates: Mapping[str, float]) -> dict[int, Fraction]:
+def _rates(graph: DependencyGraph, rates: str | Mapping[str, float]) -> dict[int, Fraction]:
     """The sparsity of each group that is named; later names win."""
     found: dict[int, Fraction] = {}
-    for name, value in rates.items():
+    chosen: Mapping[str, float] = RATES.get(rates)() if isinstance(rates, str) else rates
+    for name, value in chosen.items():
         for number in kept_groups(graph, [name]):
             found[number] = check_sparsity(value)
     return found
@@ -173,6 +167,11 @@ def scorer(
     batch: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> Callable[..., torch.Tensor]:
     """The function that scores, with what the images say if it asks for it."""
+    if isinstance(criterion, str) and CRITERIA.entry(criterion).facts.get("kind") == "weights":
+        raise UserError(
+            f"the criterion {criterion} masks single weights and removes no channel",
+            hint="use it in a study, or with secateur.pruning.mask",
+        )
     score: Callable[..., torch.Tensor] = criterion if callable(criterion) else CRITERIA.get(criterion)
     if batch is not None and "evidence" in signature(score).parameters:
         return partial(score, evidence=Evidence(model, *batch))
@@ -196,7 +195,7 @@ def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:
             for part in cut.slices if choice.greedy else ():
                 key = (part.tensor, part.dim)
                 removed[key] = tuple(sorted({*removed.get(key, ()), *part.removed}))
-    plan = replace(blank, cuts=tuple(cuts), notes=notes_of(graph, choice, {cut.group for cut in cuts}))
+    plan = replace(blank, cuts=tuple(cuts), notes=notes_of(graph, choice, cuts))
     if not graph.learned.literals:
         return plan
     return replace(plan, repairs=repairs_of(graph.model, graph, masks_of(graph, plan)))

@@ -1,16 +1,18 @@
 """Schedules: prune once and retrain, or prune and retrain in rounds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph import trace
 from secateur.pruning.carry_out import PruneReport, apply
 from secateur.pruning.counts import check_sparsity
+from secateur.pruning.options import Choosing
 from secateur.pruning.planning import plan
+from secateur.registry import RATES
 
 Retrain = Callable[[nn.Module, int], None]
 Shape = Literal["linear", "geometric"]
@@ -22,22 +24,20 @@ def one_shot(
     *,
     sparsity: float = 0.5,
     retrain: Retrain | None = None,
-    criterion: str = "l1",
-    keep: Sequence[str] = (),
+    rates: str | Mapping[str, float] | None = None,
     seed: int = 0,
-    batch: tuple[Tensor, Tensor] | None = None,
+    **options: Unpack[Choosing],
 ) -> list[PruneReport]:
-    """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``prune`` for the arguments."""
+    """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``plan`` for the options."""
     return iterative(
         model,
         example_inputs,
         sparsity=sparsity,
         rounds=1,
         retrain=retrain,
-        criterion=criterion,
-        keep=keep,
+        rates=rates,
         seed=seed,
-        batch=batch,
+        **options,
     )
 
 
@@ -49,10 +49,9 @@ def iterative(
     rounds: int = 3,
     shape: Shape = "linear",
     retrain: Retrain | None = None,
-    criterion: str = "l1",
-    keep: Sequence[str] = (),
+    rates: str | Mapping[str, float] | None = None,
     seed: int = 0,
-    batch: tuple[Tensor, Tensor] | None = None,
+    **options: Unpack[Choosing],
 ) -> list[PruneReport]:
     """Prune and retrain in rounds, until ``sparsity`` of the original channels is gone; a report per round.
 
@@ -64,29 +63,30 @@ def iterative(
         shape: ``linear`` removes the same number of channels in each round, ``geometric`` the same share of
             what is left.
         retrain: called as ``retrain(model, round)`` after each round, rounds counted from 0.
-        criterion: how channels are scored in each round, on the retrained weights.
-        keep: names whose channels stay.
+        rates: final sparsity of single layers, reached in the same rounds.
         seed: round r uses ``seed + r``.
-        batch: images and labels for criteria that look at data.
+        options: how channels are chosen in each round, on the retrained weights: ``criterion``, ``scope``,
+            ``keep`` and the others of ``plan``; ``max_sparsity`` counts from the original channels.
 
     Raises:
         UserError: a bad sparsity, number of rounds or shape.
     """
     targets = round_targets(check_sparsity(sparsity), rounds, shape)
+    named: Mapping[str, float] = RATES.get(rates)() if isinstance(rates, str) else rates or {}
+    steps = {name: round_targets(check_sparsity(rate), rounds, shape) for name, rate in named.items()}
     reports = []
     dense_sizes: dict[str, int] = {}
     for number, target in enumerate(targets):
         graph = trace(model, example_inputs)
-        dense_sizes = dense_sizes or {group.name: group.size for group in graph.groups}
         chosen = plan(
             graph,
-            criterion=criterion,
             sparsity=target,
-            keep=keep,
+            rates={name: step[number] for name, step in steps.items()},
             seed=seed + number,
-            batch=batch,
             dense_sizes=dense_sizes,
+            **options,
         )
+        dense_sizes = dense_sizes or {group.name: group.size for group in graph.groups}
         reports.append(apply(model, chosen))
         if retrain is not None:
             retrain(model, number)

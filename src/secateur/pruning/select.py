@@ -10,7 +10,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.tracing import shapes_of
-from secateur.pruning.counts import Choice
+from secateur.pruning.counts import Choice, asked_globally
 from secateur.pruning.plans import Cut, Slice
 
 
@@ -87,9 +87,10 @@ def cut_group(
     return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), tied)
 
 
-def notes_of(graph: DependencyGraph, choice: Choice, cut: set[str]) -> tuple[str, ...]:
-    """In words: which groups stay whole, and why."""
+def notes_of(graph: DependencyGraph, choice: Choice, cuts: Sequence[Cut]) -> tuple[str, ...]:
+    """In words: which groups stay whole, and why, and what a global scope could not take."""
     notes = []
+    cut = {item.group for item in cuts}
     for number, group in enumerate(graph.groups):
         if number in choice.protected:
             notes.append(f"{group.name} stays because keep names it")
@@ -99,4 +100,14 @@ def notes_of(graph: DependencyGraph, choice: Choice, cut: set[str]) -> tuple[str
             notes.append(f"{group.name} has a single channel and stays")
         elif choice.rate(number) > 0 and group.name not in cut:
             notes.append(f"{group.name} keeps all {group.size} channels: one per cell, or equal counts")
+    if choice.scope == "global" and (short := _missed(graph, choice, cuts)):
+        notes.append(f"{short} channels fewer than asked for go: floors, rounding or equal counts hold them")
     return tuple(notes)
+
+
+def _missed(graph: DependencyGraph, choice: Choice, cuts: Sequence[Cut]) -> int:
+    """How many of the channels that were to go in global competition stay."""
+    blocked = {n for n, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
+    competing, asked = asked_globally(graph, choice, choice.protected | blocked)
+    names = {graph.groups[number].name for number in competing}
+    return max(0, asked - sum(item.channels - item.kept for item in cuts if item.group in names))

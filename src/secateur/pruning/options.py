@@ -1,0 +1,32 @@
+"""The options of a plan, for the functions that make plans on the way; ``plan`` says what each means."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
+
+from torch import Tensor
+
+
+class Choosing(TypedDict, total=False):
+    """How channels are chosen, however many."""
+
+    criterion: str | Callable[..., Tensor]
+    scope: str
+    selection: str
+    reduction: str
+    keep: Sequence[str]
+    min_channels: int
+    max_sparsity: float | None
+    round_to: int
+    batch: tuple[Tensor, Tensor] | None
+
+
+class PlanOptions(Choosing, total=False):
+    """Everything that ``plan`` takes."""
+
+    sparsity: float
+    rates: str | Mapping[str, float] | None
+    parameters: float | int | None
+    macs: float | int | None
+    latency: float | str | None
+    seed: int
+    dense_sizes: Mapping[str, int] | None
