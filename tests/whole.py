@@ -5,6 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from secateur.config import parse_study
+from secateur.engine.perform import perform
+from secateur.stages import execute
+from secateur.store import Store
+from secateur.study import plan
 
 STUDY = """
 name: whole
@@ -20,6 +27,29 @@ attacks:
   fmn-linf: {attack: fmn, norm: inf, steps: 10}
 images: 20
 """
+
+
+# Small enough to run inside a test: a second per study and cell at most.
+TINY = """
+name: tiny
+data: {spec: digits, sizes: [200, 40, 100]}
+models:
+  net: {arch: resnet-tiny, settings: {widths: [6, 8]}, recipe: {epochs: 1, batch_size: 50}}
+criteria: [l1]
+sparsities: [0, 0.5]
+finetune: {standard: {epochs: 1, batch_size: 50, learning_rate: 0.02}}
+attacks: {ddn: {steps: 2}}
+images: 4
+"""
+
+
+def run_here(text: str, out: Path, *overrides: str) -> tuple[Store, list[dict[str, Any]]]:
+    """Carry out a study in this process, cell by cell; its folder and its records."""
+    laid = plan(parse_study(text, overrides=overrides))
+    store = Store.create(out, laid.to_json())
+    for cell in laid.cells:
+        perform(store, laid.study, cell, execute)
+    return store, store.records()
 
 
 def start(study: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:

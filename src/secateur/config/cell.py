@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from secateur.config.canonical import canonical, derive_seed, restore
 from secateur.recipes import PARTS, Recipe
+from secateur.registry import CRITERIA
 
 Stage = Literal["train", "prune", "tune", "attack"]
-Role = Literal["dense", "dense_tuned", "untuned", "pruned"]
+Role = Literal["dense", "dense_tuned", "untuned", "pruned", "round"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,9 @@ class Cell:
         id: 32 hex digits, the hash of everything that can change the numbers of this cell.
         stage: which function of ``stages`` carries it out.
         parent: the id of the cell whose network this one starts from; None for training.
-        axes: its place in the grid, in the study's labels: model, seed, criterion, sparsity, arm, attack.
-        role: what it is compared as.
+        axes: its place in the grid, in the study's labels: model, seed, criterion, sparsity, arm, attack; a
+            step of an iterative schedule also has its number, ``round``, and the sparsity it is ``towards``.
+        role: what it is compared as; "round" is compared as nothing, it is a step of the iterative schedule.
         settings: the resolved settings of the stage; plain data, infinities are floats.
     """
 
@@ -37,6 +39,12 @@ class Cell:
         return derive_seed("cell", self.id)
 
     @property
+    def masked(self) -> bool:
+        """Whether its network has single weights masked instead of channels removed."""
+        criterion = self.axes["criterion"]
+        return criterion is not None and CRITERIA.entry(criterion).facts.get("kind") == "weights"
+
+    @property
     def label(self) -> str:
         """The cell in words, for progress and messages."""
         axes = self.axes
@@ -47,6 +55,8 @@ class Cell:
             parts.append(str(axes["arm"]))
         if axes["attack"]:
             parts.append(str(axes["attack"]))
+        if "round" in axes:
+            parts.append(f"round {axes['round']} towards {axes['towards']:g}")
         return " ".join(parts)
 
     def to_json(self) -> dict[str, Any]:

@@ -125,8 +125,18 @@ class Attack(Settings):
 
 
 class Pruning(Settings):
-    """How channels are chosen."""
+    """How channels are chosen, and in how many rounds."""
 
+    schedule: Literal["one_shot", "iterative"] = Field(
+        default="one_shot", description="iterative: prune and fine-tune in rounds, each with the arm's recipe"
+    )
+    rounds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        default=None, description="of the iterative schedule; the controls are fine-tuned as often"
+    )
+    spacing: Literal["linear", "geometric"] | None = Field(
+        default=None,
+        description="a round removes the same number (the default), or the same share of the rest",
+    )
     scope: Annotated[str, Field(pattern="^(local|global)$")] = Field(
         default="local", description="local: every group loses the fraction; global: channels compete"
     )
@@ -147,6 +157,14 @@ class Pruning(Settings):
         description="sparsity by layer, or published rates by name, such as li2017:resnet56-a",
         json_schema_extra={"type": ["string", "object", "null"]},
     )
+
+    @model_validator(mode="after")
+    def _scheduled(self) -> Self:
+        if self.schedule == "iterative" and self.rounds is None:
+            raise ValueError("schedule: iterative needs rounds, such as rounds: 3")
+        if self.schedule == "one_shot" and (self.rounds is not None or self.spacing is not None):
+            raise ValueError("rounds and spacing belong to schedule: iterative")
+        return self
 
 
 class Controls(Settings):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune as torch_prune
 
 from secateur.errors import UserError
@@ -14,6 +15,7 @@ from secateur.pruning.counts import SCOPES, check_sparsity, kept_count
 from secateur.registry import CRITERIA
 
 Score = Callable[..., Tensor]
+Layer = nn.Linear | _ConvNd
 
 
 def magnitude(weight: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -28,7 +30,7 @@ def uniform(weight: Tensor, *, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskReport:
-    """What masking did. ``weights`` could go, ``zeros`` of them are gone; ``parameters`` counts all there are.
+    """What masking did: of all ``parameters``, ``weights`` could go, and ``zeros`` of them are gone.
 
     ``layers`` holds the share of zeros of each masked weight, ``notes`` name layers without any weight left.
     """
@@ -65,10 +67,10 @@ def mask(
     keep: Sequence[str] = (),
     seed: int = 0,
 ) -> MaskReport:
-    """Set the smallest weights of convolutions and linear layers to zero, in place, by ``torch.nn.utils.prune``.
+    """Set the smallest weights of convolutions and linear layers to zero, in place.
 
-    Weights that are zero already count, so that rounds of masking end at their last sparsity. ``held`` keeps
-    the zeros while the model is trained.
+    The masks are those of ``torch.nn.utils.prune``. Weights that are zero already count, so that rounds of
+    masking end at their last sparsity. ``held`` keeps the zeros while the model is trained.
 
     Args:
         model: masked in place; its tensors keep their shapes and names.
@@ -146,25 +148,24 @@ def score_of(criterion: str | Score) -> Score:
     return found
 
 
-def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, nn.Module]:
+def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Layer]:
     """Convolutions and linear layers by name, each weight once."""
     if isinstance(keep, str):
         raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
     modules = dict(model.named_modules())
     if unknown := [name for name in keep if name not in modules]:
         raise UserError(f"keep names '{unknown[0]}', which is no module of this model")
-    found: dict[str, nn.Module] = {}
+    found: dict[str, Layer] = {}
     seen: set[int] = set()
     for name, module in modules.items():
-        kind = isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
         whole = any(f"{name}.".startswith(f"{kept}.") for kept in keep)
-        if kind and not whole and id(module.weight) not in seen:
+        if isinstance(module, Layer) and not whole and id(module.weight) not in seen:
             seen.add(id(module.weight))
             found[name] = module
     return found
 
 
-def _scores(layers: Mapping[str, nn.Module], score: Score, seed: int) -> dict[str, Tensor]:
+def _scores(layers: Mapping[str, Layer], score: Score, seed: int) -> dict[str, Tensor]:
     """The rank of every weight among all, from 1; torch ranks absolute values, and a score may be negative.
 
     What is gone already has rank 0: it goes first, so that no round brings a weight back.
@@ -183,18 +184,18 @@ def _scores(layers: Mapping[str, nn.Module], score: Score, seed: int) -> dict[st
     order = torch.argsort(torch.cat(found), stable=True)
     ranks = torch.empty(len(order), dtype=torch.float64, device=order.device)
     ranks[order] = torch.arange(1, len(order) + 1, dtype=torch.float64, device=order.device)
-    parts = ranks.split([module.weight.numel() for module in layers.values()])
+    parts = torch.split(ranks, [module.weight.numel() for module in layers.values()])
     return {
         name: part.reshape(module.weight.shape) * (module.weight != 0)
         for (name, module), part in zip(layers.items(), parts, strict=True)
     }
 
 
-def _zeros(module: nn.Module) -> int:
-    return int((module.weight == 0).sum())
+def _zeros(module: Layer) -> int:
+    return module.weight.numel() - int(torch.count_nonzero(module.weight))
 
 
-def _report(model: nn.Module, layers: Mapping[str, nn.Module], sparsity: float) -> MaskReport:
+def _report(model: nn.Module, layers: Mapping[str, Layer], sparsity: float) -> MaskReport:
     zeros = {name: _zeros(module) for name, module in layers.items()}
     sizes = {name: module.weight.numel() for name, module in layers.items()}
     return MaskReport(

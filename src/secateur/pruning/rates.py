@@ -1,8 +1,8 @@
 """The layer-wise rates of Li et al. 2017, Table 1, for the names of our zoo.
 
-A rate is the fraction of the filters of one convolution that goes, named by the batch normalisation behind it,
-which touches nothing else. Whatever loses nothing is named too, so that a plan of these rates does not depend on
-its sparsity.
+A rate is the fraction of the filters of one convolution that goes, named by the batch normalisation behind
+it, which touches nothing else. Whatever loses nothing is named too, so that a plan of these rates does not
+depend on its sparsity.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def resnet110_b() -> Rates:
 
 
 def _blocks(depth: int, stages: tuple[float, float, float], whole: set[int]) -> Rates:
-    """Rates of three stages of ``depth`` blocks; ``whole`` are convolutions, numbered from 1 as in the paper."""
+    """Rates of three stages of ``depth`` blocks; ``whole`` are the paper's numbers of convolutions."""
     rates = dict.fromkeys(("conv1", "layer1", "layer2", "layer3", "linear"), 0.0)
     for stage, rate in enumerate(stages):
         for block in range(depth):

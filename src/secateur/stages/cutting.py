@@ -16,7 +16,6 @@ from secateur.stages.shared import (
     architecture,
     dense_ancestor,
     generator,
-    masked,
     network,
     parent_of,
     quality,
@@ -44,7 +43,7 @@ def prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     model = network(study, parent_of(cell), store)
     dense = (store.record(dense_ancestor(cell, store)) or {})["science"]
     settings = {key: value for key, value in cell.settings.items() if key != "criterion_version"}
-    carried_out = _mask(model, cell, settings) if masked(cell) else _cut(study, cell, model, splits, settings)
+    carried_out = _mask(model, cell, settings) if cell.masked else _cut(study, cell, model, splits, settings)
     science = {
         **size(model, splits.test, cell),
         "parameters_dense": dense["parameters"],
@@ -97,7 +96,7 @@ def _refuse_growth(cell: Cell, store: Store, science: dict[str, Any]) -> None:
     Under global scope channels compete, so a random criterion may take them from wider layers; there only the
     dense network is an upper bound.
     """
-    counted = "parameters_nonzero" if masked(cell) else "parameters"
+    counted = "parameters_nonzero" if cell.masked else "parameters"
     points = [(0.0, science["parameters_dense"], "the dense network")]
     if cell.settings["scope"] == "local":
         for other in store.cells:

@@ -15,7 +15,6 @@ from secateur.stages.shared import (
     architecture,
     dense_ancestor,
     generator,
-    masked,
     network,
     parent_of,
     quality,
@@ -68,7 +67,7 @@ def _fit(
 ) -> Parts:
     """Train or fine-tune, resuming from the cell's checkpoints, and measure what came out."""
     start = time.perf_counter()
-    with pruning.held(model) if masked(cell) else nullcontext():
+    with pruning.held(model) if cell.masked else nullcontext():
         history = fit(
             model,
             splits.train,

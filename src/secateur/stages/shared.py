@@ -11,7 +11,6 @@ from secateur import measure, models, pruning
 from secateur.config import Cell, Study
 from secateur.data import Dataset, Splits, load_splits
 from secateur.errors import UserError
-from secateur.registry import CRITERIA
 from secateur.store import Store
 
 Tick = Callable[[int, int], None]
@@ -67,16 +66,10 @@ def dense_ancestor(cell: Cell, store: Store) -> str:
     raise UserError(f"the dense network of the cell {cell.label} is not finished", hint="run the study again")
 
 
-def masked(cell: Cell) -> bool:
-    """Whether the cell's network has single weights masked instead of channels removed."""
-    criterion = cell.axes["criterion"]
-    return criterion is not None and CRITERIA.entry(criterion).facts.get("kind") == "weights"
-
-
 def size(model: nn.Module, images: Dataset, cell: Cell) -> dict[str, int]:
     """Parameters and multiply-adds as the network computes them; of a masked one also what is not zero."""
     found = {"parameters": measure.parameters(model), "macs": measure.macs(model, images.x[:1])}
-    if masked(cell):
+    if cell.masked:
         found["parameters_nonzero"] = pruning.nonzero(model)
     return found
 

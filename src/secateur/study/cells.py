@@ -7,14 +7,18 @@ sizes and the machine are no part of an id, because they change no number.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from fractions import Fraction
 from typing import Any
 
 from secateur.config import Cell, Role, Stage, Study, canonical, digest, recipe_from
-from secateur.registry import ATTACKS, CRITERIA, MODELS
+from secateur.recipes import Recipe
+from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
 SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 1}
 ID_DIGITS = 32
+# Settings that the chain of cells expresses itself.
+_SCHEDULE = {"schedule", "rounds", "spacing"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,10 @@ def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:
     for seed in study.seeds:
         for model in study.models:
             for cell in _network(study, facts, model, seed):
-                cells.setdefault(cell.id, cell)
+                known = cells.get(cell.id)
+                # A step of one schedule may be a point of the grid as well, and is then compared as that.
+                if known is None or (known.role == "round" != cell.role):
+                    cells[cell.id] = cell
     return tuple(cells.values())
 
 
@@ -64,30 +71,85 @@ def _network(study: Study, facts: Facts, model: str, seed: int) -> Iterator[Cell
     axes = {"model": model, "seed": seed, "criterion": None, "sparsity": 0.0, "arm": "none", "attack": None}
     dense = _cell("train", None, axes, "dense", _training(study, facts, model, seed))
     controls, whole = study.controls, 0 in study.sparsities
+    arms = study.arms(model)
     yield dense
     if controls.dense or whole:
         yield from _attacks(study, dense)
     if controls.dense_tuned or whole:
-        yield from _arms(study, dense, "dense_tuned")
+        for arm, recipe in arms.items():
+            yield from _in_rounds(study, dense, {**axes, "arm": arm}, recipe)
     for criterion in study.criteria:
-        for sparsity in study.sparsities:
-            if sparsity == 0:
-                continue
-            settings = {
-                "criterion": criterion,
-                "criterion_version": CRITERIA.entry(criterion).facts.get("science", 1),
-                "sparsity": sparsity,
-                "scope": study.pruning.scope,
-                "keep": study.pruning.keep,
-                # What is not asked for is no part of the identity: a later version may add to it.
-                **study.pruning.model_dump(exclude_defaults=True),
-            }
+        for sparsity in (value for value in study.sparsities if value > 0):
             point = {**axes, "criterion": criterion, "sparsity": sparsity}
-            pruned = _cell("prune", dense, point, "untuned", settings)
-            yield pruned
-            if controls.untuned or not study.arms(model):
+            settings = _choosing(study, criterion)
+            if controls.untuned or not arms:
+                pruned = _cell("prune", dense, point, "untuned", {**settings, "sparsity": sparsity})
+                yield pruned
                 yield from _attacks(study, pruned)
-            yield from _arms(study, pruned, "pruned")
+            for arm, recipe in arms.items():
+                yield from _in_rounds(study, dense, {**point, "arm": arm}, recipe, settings)
+
+
+def _in_rounds(
+    study: Study,
+    dense: Cell,
+    axes: dict[str, Any],
+    recipe: Recipe,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Cell]:
+    """Prune and fine-tune, once or in rounds, then attack; without settings the dense control, tuned alike.
+
+    One shot prunes a cell that all arms share, so it is placed as the untuned network is.
+    """
+    above, last = dense, len(_targets(study, axes["sparsity"]))
+    for number, target in enumerate(_targets(study, axes["sparsity"]), start=1):
+        step = {"sparsity": target, "round": number, "towards": axes["sparsity"]}
+        if settings is not None:
+            arm = "none" if number == 1 else axes["arm"]
+            place = {**axes, "arm": arm, **(step if last > 1 else {})}
+            goal = {**settings, "sparsity": target, **_rates_of(study, settings, number)}
+            above = _cell("prune", above, place, "round" if last > 1 else "untuned", goal)
+            yield above
+        finished = number == last
+        role: Role = "round" if not finished else "dense_tuned" if settings is None else "pruned"
+        place = axes if finished else {**axes, **step}
+        above = _cell("tune", above, place, role, {"recipe": asdict(recipe)})
+        yield above
+    yield from _attacks(study, above)
+
+
+def _targets(study: Study, sparsity: float) -> list[float]:
+    """The sparsity after each round."""
+    if study.pruning.rounds is None:
+        return [sparsity]
+    from secateur.pruning.schedule import round_targets  # imports torch, which one shot can spare
+
+    return round_targets(Fraction(str(sparsity)), study.pruning.rounds, study.pruning.spacing or "linear")
+
+
+def _rates_of(study: Study, settings: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The rates of single layers after a round; they grow as the sparsity does."""
+    rates = settings.get("rates")
+    if rates is None or study.pruning.rounds is None:
+        return {}
+    final = RATES.get(rates)() if isinstance(rates, str) else rates
+    return {"rates": {name: _targets(study, rate)[number - 1] for name, rate in final.items()}}
+
+
+def _choosing(study: Study, criterion: str) -> dict[str, Any]:
+    """The settings of a prune cell, but for its sparsity."""
+    facts = CRITERIA.entry(criterion).facts
+    settings = {
+        "criterion": criterion,
+        "criterion_version": facts.get("science", 1),
+        "scope": study.pruning.scope,
+        "keep": study.pruning.keep,
+    }
+    if facts.get("kind") == "weights":  # the others are about channels
+        return settings
+    # What is not asked for is no part of the identity: a later version may add to it.
+    chosen = study.pruning.model_dump(exclude_defaults=True)
+    return settings | {key: value for key, value in chosen.items() if key not in _SCHEDULE}
 
 
 def _training(study: Study, facts: Facts, model: str, seed: int) -> dict[str, Any]:
@@ -104,13 +166,6 @@ def _training(study: Study, facts: Facts, model: str, seed: int) -> dict[str, An
         "weights": facts.weights.get(model),
         "recipe": asdict(study.recipe(model)),
     }
-
-
-def _arms(study: Study, parent: Cell, role: Role) -> Iterator[Cell]:
-    for arm, recipe in study.arms(parent.axes["model"]).items():
-        tuned = _cell("tune", parent, {**parent.axes, "arm": arm}, role, {"recipe": asdict(recipe)})
-        yield tuned
-        yield from _attacks(study, tuned)
 
 
 def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:

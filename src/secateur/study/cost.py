@@ -40,7 +40,8 @@ class Speed:
 
 def cost_of(cell: Cell, facts: Facts) -> Cost:
     """The work of ``cell``; for attacks the most it can be, since wrong and converged images leave early."""
-    share = (1 - cell.axes["sparsity"]) ** 2
+    # A masked network computes its zeros.
+    share = 1.0 if cell.masked else (1 - cell.axes["sparsity"]) ** 2
     if cell.stage == "prune":
         # The proof runs a few images, the accuracy the test set.
         return Cost(facts.test, 0, 1.0)
