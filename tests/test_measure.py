@@ -84,5 +84,30 @@ def test_parameters_and_macs_are_those_counted_by_hand():
 
 
 def test_latency_is_measured_in_seconds():
-    measured = measure.latency(lenet(), torch.zeros(1, 1, 28, 28), seconds=0.02)
-    assert 0 < measured["median"] < 1
+    measured = measure.latency(lenet(), torch.zeros(1, 1, 28, 28), seconds=0.02, threads=1)
+    low, high = measured["quartiles"]
+    assert 0 < low <= measured["median"] <= high < 1
+    assert measured["threads"] == 1
+    assert measured["runs"] >= 4
+
+
+def chain():
+    return nn.Sequential(
+        nn.Linear(10, 100, bias=False), nn.ReLU(), nn.Linear(100, 50, bias=False), nn.ReLU(), nn.Flatten()
+    )
+
+
+def test_the_peak_of_memory_is_that_of_what_lives_together():
+    # Weights, the input, and both sides of the first ReLU; the second pair of results is smaller.
+    model = chain().train()
+    assert measure.peak_memory(model, torch.rand(7, 10)) == 4 * (1000 + 5000 + 7 * (10 + 100 + 100))
+    assert model.training
+    shared = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    shared[1].weight = shared[0].weight
+    assert measure.peak_memory(shared, (torch.rand(1, 4),)) == 4 * (16 + 4 + 4 + 4)
+
+
+def test_a_meter_that_forgets_nothing_is_caught(monkeypatch):
+    honest = measure.peak_memory(chain(), torch.rand(7, 10))
+    monkeypatch.setattr(measure._Meter, "_forget", lambda self, place, size: None)
+    assert measure.peak_memory(chain(), torch.rand(7, 10)) > honest

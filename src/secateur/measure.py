@@ -1,16 +1,18 @@
-"""Numbers about networks and distances: sizes, latency, quantiles with infinity, intervals, curves."""
+"""Numbers about networks and distances: sizes, latency, memory, quantiles with infinity, intervals."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.errors import UserError
-from secateur.models import evaluating
+from secateur.models import evaluating, time_calls
 
 CURVE_POINTS: dict[str, tuple[float, ...]] = {
     "l0": (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500),
@@ -41,18 +43,61 @@ def macs(model: nn.Module, example_inputs: Example) -> int:
     return int(counter.get_total_flops()) // (2 * len(first))
 
 
-def latency(model: nn.Module, example_inputs: Example, *, seconds: float = 1.0) -> dict[str, float]:
-    """Seconds per forward pass in evaluation mode: ``median``, ``iqr`` and the number of ``threads``."""
+def latency(
+    model: nn.Module, example_inputs: Example, *, seconds: float = 1.0, threads: int | None = None
+) -> dict[str, Any]:
+    """Seconds per pass in evaluation mode: ``median``, ``quartiles``, ``iqr``, ``runs`` ``threads``."""
     arguments, keywords = _call(example_inputs)
-
-    def forward() -> None:
-        model(*arguments, **keywords)
-
     with evaluating(model), torch.no_grad():
-        forward()
-        timer = Timer("forward()", globals={"forward": forward}, num_threads=torch.get_num_threads())
-        measured = timer.blocked_autorange(min_run_time=seconds)
-    return {"median": measured.median, "iqr": measured.iqr, "threads": float(torch.get_num_threads())}
+        (found,) = time_calls([lambda: model(*arguments, **keywords)], seconds=seconds, threads=threads)
+    return found.to_json()
+
+
+def peak_memory(model: nn.Module, example_inputs: Example) -> int:
+    """Bytes that a forward pass needs at its peak: parameters, buffers, inputs, and results alive together.
+
+    Counted from what torch's operations hand to each other, so it is the same on every run and device; what
+    a kernel allocates inside of itself is not seen.
+    """
+    arguments, keywords = _call(example_inputs)
+    held = [*model.parameters(), *model.buffers(), *arguments, *keywords.values()]
+    with evaluating(model), torch.no_grad(), _Meter() as meter:
+        for thing in held:
+            meter.see(thing)
+        model(*arguments, **keywords)
+    return int(meter.peak)
+
+
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the storages that are alive, and remembers the most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.peak: int = 0
+        self._alive: set[int] = set()
+
+    def see(self, thing: Any) -> None:
+        """Count the storage of a tensor from now on until nothing refers to it any more."""
+        if not isinstance(thing, Tensor):
+            return
+        storage = thing.untyped_storage()
+        place, size = id(storage), storage.nbytes()
+        if place in self._alive:
+            return
+        self._alive.add(place)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        finalize(storage, self._forget, place, size).atexit = False
+
+    def _forget(self, place: int, size: int) -> None:
+        self._alive.discard(place)
+        self.now -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self.see, result)
+        return result
 
 
 def _call(example_inputs: Example) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
