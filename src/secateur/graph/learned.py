@@ -120,8 +120,15 @@ def siblings(model: nn.Module, tape: Tape, spots: list[Spot], module: str) -> li
         theirs = _calls_inside(tape, name)
         if [tape.calls[place].name for place in theirs] == names:
             moved = [Spot(theirs[order[spot.call]], spot.slot, spot.dim) for spot in spots]
-            found.append((name, moved))
+            if all(_exists(tape, spot) for spot in moved):
+                found.append((name, moved))
     return found
+
+
+def _exists(tape: Tape, spot: Spot) -> bool:
+    """Whether there is such a dimension: a module may do the same operations on other shapes."""
+    values = slots(tape.calls[spot.call])
+    return spot.slot < len(values) and spot.dim < len(tape.values[values[spot.slot]].shape)
 
 
 def _calls_inside(tape: Tape, module: str) -> list[int]:

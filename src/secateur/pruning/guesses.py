@@ -54,7 +54,7 @@ def _matches(graph: DependencyGraph, masks: Masks, place: int) -> Iterator[Match
     """Dimensions around the failure that were one number in the dense model and are two after surgery."""
     around: list[tuple[Spot, int, int]] = []
     for near in sorted(
-        range(max(place - 40, 0), min(place + 16, len(graph.tape.calls))), key=lambda n: abs(n - place)
+        range(max(place - 40, 0), min(place + 40, len(graph.tape.calls))), key=lambda n: abs(n - place)
     ):
         for slot, number in enumerate(slots(graph.tape.calls[near])):
             dense, after = graph.tape.values[number].shape, masks.expected_shape(number)

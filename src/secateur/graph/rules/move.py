@@ -105,6 +105,8 @@ def slice_(tracer: Any, call: Any) -> Any:
             factors.append(factor)
             continue
         if dim == factor.column:
+            if _counts_from_the_end(factor, dim, bound["start"] or 0):
+                continue
             factor = _cut(tracer, factor, dim, (start, min(stop, size), step))
         part = np.moveaxis(np.moveaxis(factor.atoms, dim, 0)[start:stop:step], 0, dim)
         moved = _moved(factor, part, factor.column)
@@ -113,6 +115,12 @@ def slice_(tracer: Any, call: Any) -> Any:
         factors.append(moved)
     free = tuple(f and shape[d] > 1 for d, f in enumerate(marks.free))
     return Marks(shape, _kept(factors), free, marks.weight)
+
+
+def _counts_from_the_end(factor: Factor, dim: int, start: int) -> bool:
+    """Whether a slice takes constants behind the channels alone, wherever these end."""
+    channels = (np.moveaxis(factor.atoms, dim, -1) >= 0).any(tuple(range(factor.atoms.ndim - 1)))
+    return start < 0 and not channels[start:].any() and bool(channels[:start].all())
 
 
 def _cut(tracer: Any, factor: Factor, dim: int, part: tuple[int, int, int]) -> Factor:
