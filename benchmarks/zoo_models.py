@@ -32,7 +32,11 @@ def build(library, name):
         import_torchvision()
         import timm
 
-        model = timm.create_model(name, pretrained=False).eval()
+        model = timm.create_model(name, pretrained=False)
+        if model.num_classes == 0:
+            # A feature extractor; the zoo is about classifiers.
+            model = timm.create_model(name, pretrained=False, num_classes=1000)
+        model.eval()
         size = model.default_cfg["input_size"]
         return model, torch.rand(1, *size)
     return HF[name]()
