@@ -14,7 +14,9 @@ from secateur.pruning import criteria_data, criteria_weights
 from secateur.pruning.criteria_data import activation, hessian, taylor
 from secateur.pruning.criteria_weights import bn_scale, fpgm, group_norm, l2, lamp
 from secateur.pruning.evidence import Evidence
+from secateur.recipes import Penalty
 from secateur.registry import CRITERIA
+from secateur.train.penalty import Penaliser
 
 
 def seeded(seed=0):
@@ -118,6 +120,16 @@ def naive_lamp(case):
 )
 def test_a_criterion_on_weights_is_its_formula(case, score, naive):
     close(scores(score, case), naive(case))
+
+
+def test_growing_reg_ranks_as_its_penalty_does(case):
+    """It grows on the norm of everything that goes with a channel, so that is what it is pruned by."""
+    close(scores(CRITERIA.get("growing_reg"), case), naive_group_norm(case))
+    how = Penalty(kind="growing_reg", strength=0.0, growth=1.0)
+    penaliser = Penaliser(case.model, how, case.x[:2])
+    penaliser.grow()
+    for weights, found in zip(penaliser.weights, scores(CRITERIA.get("growing_reg"), case), strict=True):
+        assert torch.equal(weights.argsort(descending=True), found.argsort())
 
 
 def parameter_gradients(model, x, y):
@@ -275,7 +287,10 @@ def test_a_function_of_ones_own_gets_evidence_if_it_asks(case):
     assert plan.criterion == "largest_gradient"
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in CRITERIA.entries()])
+CHANNELS = [entry.name for entry in CRITERIA.entries() if entry.facts.get("kind") != "weights"]
+
+
+@pytest.mark.parametrize("name", CHANNELS)
 def test_every_registered_criterion_prunes_a_residual_network_with_proof(name):
     model = secateur.models.build("resnet-tiny", widths=(6, 8))
     secateur.models.initialise(model, seeded())

@@ -11,9 +11,9 @@ import typer
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, print_table
 from secateur.errors import ExitCode, UserError
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, Registry
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry
 
-_KINDS = {"models": MODELS, "data": DATASETS, "criteria": CRITERIA, "attacks": ATTACKS}
+_KINDS = {"models": MODELS, "data": DATASETS, "criteria": CRITERIA, "attacks": ATTACKS, "rates": RATES}
 _NEEDED = (
     "torch",
     "numpy",
@@ -38,7 +38,7 @@ _EXTRAS = {
 
 def ls(
     kind: Annotated[
-        str | None, typer.Argument(help="models, data, criteria or attacks; all of them by default.")
+        str | None, typer.Argument(help="models, data, criteria, attacks or rates; all of them by default.")
     ] = None,
     plugin: PlugIns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
@@ -96,6 +96,8 @@ def _rows(registry: Registry) -> list[dict[str, str]]:
 def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"{part:g}" for part in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {part}" for key, part in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

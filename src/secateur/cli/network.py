@@ -1,11 +1,31 @@
 """Verbs on one network: graph, prune."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secateur.cli.choosing import (
+    Criterion,
+    Keep,
+    LatencyOption,
+    Macs,
+    MaxSparsity,
+    MinChannels,
+    Parameters,
+    Rates,
+    Reduction,
+    ReductionOption,
+    RoundTo,
+    Scope,
+    ScopeOption,
+    Selection,
+    SelectionOption,
+    Sparsity,
+    budget_of,
+    latency_of,
+    rates_of,
+)
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
 from secateur.cli.targets import (
@@ -23,29 +43,8 @@ from secateur.cli.targets import (
 )
 from secateur.errors import UserError
 
-
-class Scope(StrEnum):
-    """Whether channels compete."""
-
-    LOCAL = "local"
-    GLOBAL = "global"
-
-
-class Selection(StrEnum):
-    """What a score sees of the channels that are gone already."""
-
-    INDEPENDENT = "independent"
-    GREEDY = "greedy"
-
-
-class Reduction(StrEnum):
-    """How the scores of coupled layers become one."""
-
-    MEAN = "mean"
-    SUM = "sum"
-    MAX = "max"
-    FIRST = "first"
-    SHORTCUT = "shortcut"
+if TYPE_CHECKING:
+    from secateur.pruning import PruneReport
 
 
 def graph(
@@ -77,29 +76,19 @@ def prune(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for plan.json, weights.safetensors and the card.")
     ],
-    sparsity: Annotated[
-        float, typer.Option("--sparsity", "-s", help="Fraction of each group's channels to remove.")
-    ] = 0.5,
-    criterion: Annotated[str, typer.Option("--criterion", "-c", help="See `secateur ls criteria`.")] = "l1",
-    scope: Annotated[
-        Scope, typer.Option(help="local: every group loses that fraction; global: channels compete.")
-    ] = Scope.LOCAL,
-    selection: Annotated[
-        Selection, typer.Option(help="greedy: scored without the input channels that are gone already.")
-    ] = Selection.INDEPENDENT,
-    reduction: Annotated[
-        Reduction, typer.Option(help="How the scores of coupled layers become one.")
-    ] = Reduction.MEAN,
-    keep: Annotated[
-        list[str] | None, typer.Option(help="Name of a module to leave whole; may be repeated.")
-    ] = None,
-    parameters: Annotated[
-        float | None, typer.Option(help="Instead of a sparsity: at most this fraction of the parameters.")
-    ] = None,
-    macs: Annotated[
-        float | None, typer.Option(help="Instead of a sparsity: at most this fraction of the multiply-adds.")
-    ] = None,
-    round_to: Annotated[int, typer.Option(help="Round widths up to a multiple of this.")] = 1,
+    sparsity: Sparsity = 0.5,
+    criterion: Criterion = "l1",
+    scope: ScopeOption = Scope.LOCAL,
+    selection: SelectionOption = Selection.INDEPENDENT,
+    reduction: ReductionOption = Reduction.MEAN,
+    keep: Keep = None,
+    rates: Rates = None,
+    parameters: Parameters = None,
+    macs: Macs = None,
+    latency: LatencyOption = None,
+    min_channels: MinChannels = 1,
+    max_sparsity: MaxSparsity = None,
+    round_to: RoundTo = 1,
     data: Data = None,
     input: Input = None,
     weights: Weights = None,
@@ -116,28 +105,40 @@ def prune(
         raise UserError(f"{out} exists and is not an empty folder", hint="choose another --out")
     size = shape(model, input)
     pruned = network(model, weights, size, classes)
-    plan = secateur.plan(
-        secateur.trace(pruned, example(size)),
+    report = secateur.prune(
+        pruned,
+        example(size),
         criterion=criterion,
         sparsity=sparsity,
         scope=scope.value,
         selection=selection.value,
         reduction=reduction.value,
         keep=tuple(keep or ()),
-        parameters=parameters,
-        macs=macs,
+        rates=rates_of(rates),
+        parameters=budget_of("parameters", parameters),
+        macs=budget_of("macs", macs),
+        latency=latency_of(latency),
+        min_channels=min_channels,
+        max_sparsity=max_sparsity,
         round_to=round_to,
         seed=seed,
-        batch=evidence(criterion, data, seed),
+        batch=evidence(criterion, data, pruned, seed),
     )
-    report = secateur.apply(pruned, plan)
-    secateur.save(pruned, out)
+    secateur.save(pruned, out, origin={"model": model, "classes": classes, "input": list(size)})
+    _tell(model, report, out, as_json=as_json)
+
+
+COMMANDS = (graph, prune)
+
+
+def _tell(model: str, report: "PruneReport", out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({**report.to_json(), "folder": str(out)})
         return
+    plan = report.plan
     equals = f"equals the masked network to {report.max_error:.1e}"
     print_table(
-        f"{model}, {criterion} at sparsity {plan.sparsity:.3g}: {equals}",
+        f"{model}, {plan.criterion} at sparsity {plan.sparsity:.3g}: {equals}",
         ("", "before", "after", "left"),
         [
             ("parameters", *_before_after(report.parameters_before, report.parameters_after)),
@@ -147,9 +148,6 @@ def prune(
     for remark in report.notes:
         note(remark)
     note(f"saved {out}; attack it with: secateur attack --model {model} --weights {out} --data ...")
-
-
-COMMANDS = (graph, prune)
 
 
 def _before_after(before: int, after: int) -> tuple[str, str, str]:

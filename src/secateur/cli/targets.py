@@ -7,13 +7,10 @@ import typer
 
 from secateur.cli.output import note
 from secateur.errors import UserError
-from secateur.registry import CRITERIA, MODELS
+from secateur.registry import MODELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-# How many images a criterion looks at.
-_EVIDENCE = 256
 
 Model = Annotated[
     str,
@@ -78,25 +75,21 @@ def network(model: str, weights: Path | None, shape: tuple[int, ...], classes: i
     return network.eval()
 
 
-def evidence(criterion: str, spec: str | None, seed: int) -> "tuple[Tensor, Tensor] | None":
+def evidence(
+    criterion: str, spec: str | None, model: "nn.Module", seed: int
+) -> "tuple[Tensor, Tensor] | None":
     """Images for the criteria that look at data, from the train part where there is one."""
-    wanted = CRITERIA.entry(criterion).facts.get("needs_batch")
-    if not wanted:
+    import torch
+
+    from secateur import data as datasets
+    from secateur.stages.evidence import evidence, needs_images
+
+    if not needs_images(criterion):
         return None
-    if wanted == "adversarial":
-        raise UserError(
-            f"the criterion {criterion} needs adversarial images", hint="use it in a study, or in Python"
-        )
     if spec is None:
         raise UserError(
             f"the criterion {criterion} looks at images", hint="add --data, such as --data digits"
         )
-    import torch
-
-    from secateur import data as datasets
-
     part = "train" if "train" in datasets.open_source(spec) else None
-    images = datasets.load(spec, split=part)
     generator = torch.Generator().manual_seed(seed)
-    images = datasets.subset(images, min(images.n, _EVIDENCE), generator=generator)
-    return images.x, images.y
+    return evidence(criterion, model, datasets.load(spec, split=part), generator=generator)

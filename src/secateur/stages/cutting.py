@@ -3,14 +3,13 @@
 import time
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from secateur import pruning
-from secateur.config import Cell, Study, derive_seed
-from secateur.data import Dataset, Splits, subset
+from secateur.config import Cell, Study, canonical, derive_seed
+from secateur.data import Splits
 from secateur.graph import trace
-from secateur.recipes import Adversary
-from secateur.registry import CRITERIA
+from secateur.stages.evidence import evidence
 from secateur.stages.shared import (
     Tick,
     architecture,
@@ -24,12 +23,6 @@ from secateur.stages.shared import (
     splits_of,
 )
 from secateur.store import Parts, Store
-from secateur.train import perturb
-
-# How many training images a criterion looks at.
-EVIDENCE = 256
-# What robust_taylor attacks with where the network was not trained adversarially.
-ADVERSARY = Adversary(epsilon=8 / 255, step_size=2 / 255, steps=10)
 
 
 def prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
@@ -64,7 +57,14 @@ def _cut(
     if history := pruning.history(model):
         whole = trace(architecture(study, cell.axes["model"], splits.test).eval(), example)
         settings = settings | {"dense_sizes": {group.name: group.size for group in whole.groups}}
-    plan = pruning.plan(graph, seed=cell.seed, batch=_evidence(study, cell, model, splits.train), **settings)
+    batch = evidence(
+        settings["criterion"],
+        model,
+        splits.train,
+        generator=generator(derive_seed(cell.seed, "evidence")),
+        adversary=study.recipe(cell.axes["model"]).adversary,
+    )
+    plan = pruning.plan(graph, seed=cell.seed, batch=batch, **settings)
     report = pruning.apply(model, plan, example_inputs=example)
     channels = sum(settings["dense_sizes"].values()) if history else report.channels_before
     return {
@@ -111,21 +111,5 @@ def _refuse_growth(cell: Cell, store: Store, science: dict[str, Any]) -> None:
 
 
 def _differ_in_sparsity(cell: Cell, other: Cell) -> bool:
-    return {**other.settings, "sparsity": 0} == {**cell.settings, "sparsity": 0} and other.id != cell.id
-
-
-def _evidence(study: Study, cell: Cell, model: nn.Module, train: Dataset) -> tuple[Tensor, Tensor] | None:
-    """Training images for the criteria that look at data: stratified, drawn from the cell's seed.
-
-    Adversarial ones are made by the adversary that the network was trained against, or else by ``ADVERSARY``.
-    """
-    wanted = CRITERIA.entry(cell.settings["criterion"]).facts.get("needs_batch")
-    if not wanted:
-        return None
-    stream = generator(derive_seed(cell.seed, "evidence"))
-    images = subset(train, min(train.n, EVIDENCE), generator=stream)
-    if wanted != "adversarial":
-        return images.x, images.y
-    adversary = study.recipe(cell.axes["model"]).adversary or ADVERSARY
-    attacked = perturb(model, images.x, images.y, adversary=adversary, generator=stream, bounds=images.bounds)
-    return attacked, images.y
+    same = canonical({**other.settings, "sparsity": 0}) == canonical({**cell.settings, "sparsity": 0})
+    return same and other.id != cell.id
