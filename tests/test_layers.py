@@ -14,8 +14,8 @@ LAYERS = [
     {"pruning", "train", "attacks"},
     {"trust", "measure"},
     {"store", "stages", "evaluate"},
-    {"study", "engine"},
-    {"report", "export"},
+    {"study", "engine", "transfer"},
+    {"report", "exports"},
     {"progress", "cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import attacking, folders, info, network, studies
+from secateur.cli import attacking, exporting, folders, info, network, studies, transferring
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
 
@@ -22,8 +22,10 @@ app = typer.Typer(
 for panel, room in (
     ("Studies", studies),
     ("Studies", folders),
+    ("Studies", transferring),
     ("Single networks", network),
     ("Single networks", attacking),
+    ("Single networks", exporting),
     ("Information", info),
 ):
     for command in room.COMMANDS:

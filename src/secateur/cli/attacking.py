@@ -2,6 +2,7 @@
 
 import json
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ def attack(
     whole = datasets.load(data)
     dataset = _limited(whole, limit)
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
-    settings = _settings(norm, steps, set_ or [])
+    settings = attack_settings(norm, steps, set_ or [])
     start = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(
@@ -81,7 +82,7 @@ def _limited(dataset: "Dataset", limit: int | None) -> "Dataset":
     return dataset.take(range(limit))
 
 
-def _settings(norm: str | None, steps: int | None, pairs: list[str]) -> dict[str, Any]:
+def attack_settings(norm: str | None, steps: int | None, pairs: list[str]) -> dict[str, Any]:
     """Attack settings of the command line as Python values."""
     import yaml
 
@@ -93,7 +94,7 @@ def _settings(norm: str | None, steps: int | None, pairs: list[str]) -> dict[str
                 f"--set {pair} is not of the form name=value", hint="for example --set gamma=0.05"
             )
         value = yaml.safe_load(text)
-        settings[key] = float(value) if isinstance(value, str) and _is_number(value) else value
+        settings[key] = _as_number(value) if isinstance(value, str) else value
     if norm is not None:
         if norm not in ("0", "1", "2", "inf"):
             raise UserError(f"--norm {norm} is not one of 0, 1, 2, inf")
@@ -103,12 +104,12 @@ def _settings(norm: str | None, steps: int | None, pairs: list[str]) -> dict[str
     return settings
 
 
-def _is_number(text: str) -> bool:
+def _as_number(text: str) -> float | str:
+    """Text as the number it spells, such as 1e-3, inf or 8/255; other text stays."""
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return float(Fraction(text) if "/" in text else text)
+    except (ValueError, ZeroDivisionError):
+        return text
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

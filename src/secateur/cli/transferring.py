@@ -1,0 +1,60 @@
+"""The verb transfer: examples of one network of a run, put to the others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from secateur.cli.attacking import attack_settings
+from secateur.cli.options import Folder, Json, Limit
+from secateur.cli.output import bar, note, print_json, print_table
+
+SHOWN = 12
+
+
+def transfer(
+    folder: Folder,
+    name: Annotated[str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.")] = "ddn",
+    norm: Annotated[str | None, typer.Option(help="0, 1, 2 or inf; the attack's own by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the attack, as in gamma=0.05.")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model. May be repeated.")] = None,
+    criterion: Annotated[list[str] | None, typer.Option(help="Only this criterion. May be repeated.")] = None,
+    sparsity: Annotated[list[float] | None, typer.Option(help="Only this sparsity. May be repeated.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only this fine-tuning. May be repeated.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Only this seed. May be repeated.")] = None,
+    scale: Annotated[float, typer.Option(help="Factor of every perturbation.")] = 1.0,
+    limit: Limit = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write to; FOLDER/transfer by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put each network's adversarial examples to every other one: dense, pruned, other seeds.
+
+    The networks come from a run folder. The dense ones always take part, as long as their model and seed do.
+    """
+    from secateur.report.transfer import transfer_table, write_transfer
+    from secateur.transfer import Where
+    from secateur.transfer import transfer as put
+
+    where = Where(model, criterion, sparsity, arm, seed)
+    settings = attack_settings(norm, steps, set_ or [])
+    with bar("networks attacked", quiet=as_json) as tick:
+        found = put(folder, name, where=where, scale=scale, limit=limit, on_progress=tick, **settings)
+    record = found.to_json()
+    for path in write_transfer(record, out or folder / "transfer"):
+        note(f"wrote {path}")
+    if as_json:
+        print_json(record)
+        return
+    table = transfer_table(record)
+    others = [row for row in table.rows if row[0] != row[1]]
+    print_table(table.title, table.columns, others[:SHOWN])
+    if len(others) > SHOWN:
+        typer.echo(f"{len(others) - SHOWN} more pairs in the files")
+
+
+COMMANDS = (transfer,)

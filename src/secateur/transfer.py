@@ -1,0 +1,191 @@
+"""Do adversarial examples carry over? Found on one network of a study, put to every other one."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateur import models
+from secateur.attacks.result import AttackResult, Outcome
+from secateur.attacks.run import run
+from secateur.config import Cell, Study, derive_seed, study_from_json
+from secateur.data import Dataset
+from secateur.errors import UserError
+from secateur.measure import wilson
+from secateur.stages import attacked_images, network
+from secateur.store import Store
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which networks of a study take part; None means all. The dense ones of a chosen model and seed do."""
+
+    models: Collection[str] | None = None
+    criteria: Collection[str] | None = None
+    sparsities: Collection[float] | None = None
+    arms: Collection[str] | None = None
+    seeds: Collection[int] | None = None
+
+    def __contains__(self, cell: Cell) -> bool:
+        axes = cell.axes
+        asked = (
+            (self.models, axes["model"]),
+            (self.criteria, axes["criterion"]),
+            (self.sparsities, axes["sparsity"]),
+            (self.arms, axes["arm"]),
+            (self.seeds, axes["seed"]),
+        )
+        dense = cell.stage == "train"
+        return all(
+            wanted is None or value is None or value in wanted or (dense and value in ("none", 0))
+            for wanted, value in asked
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """How many adversarial examples of one network (row) also fool another (column).
+
+    ``eligible`` [S][S] counts the images with an example found on the row that the column gets right without
+    it; ``fooled`` [S][S] those whose example the column gets wrong. Every example is the row's minimum-norm
+    one times ``scale``, clipped to the bounds of the images.
+    """
+
+    study: str
+    attack: str
+    norm: str
+    settings: Mapping[str, Any]
+    scale: float
+    images: int
+    networks: tuple[Cell, ...]
+    accuracy: tuple[float, ...]
+    eligible: tuple[tuple[int, ...], ...]
+    fooled: tuple[tuple[int, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: counts, shares (null where no image is eligible) and their Wilson intervals."""
+        counts = [list(zip(*pair, strict=True)) for pair in zip(self.fooled, self.eligible, strict=True)]
+        bounds = [[wilson(k, n) if n else (None, None) for k, n in row] for row in counts]
+        return {
+            "study": self.study,
+            "attack": self.attack,
+            "norm": self.norm,
+            "settings": dict(self.settings),
+            "scale": self.scale,
+            "images": self.images,
+            "networks": [
+                {"cell": cell.id, "label": network_label(cell), "axes": dict(cell.axes), "accuracy": accuracy}
+                for cell, accuracy in zip(self.networks, self.accuracy, strict=True)
+            ],
+            "eligible": [list(row) for row in self.eligible],
+            "fooled": [list(row) for row in self.fooled],
+            "share": [[k / n if n else None for k, n in row] for row in counts],
+            "low": [[low for low, _ in row] for row in bounds],
+            "high": [[high for _, high in row] for row in bounds],
+        }
+
+
+def transfer(
+    folder: Path | str,
+    attack: str = "ddn",
+    *,
+    where: Where | None = None,
+    scale: float = 1.0,
+    limit: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Transfer:
+    """Attack the finished networks of a run folder, and put each one's examples to all of them.
+
+    Args:
+        folder: a run folder; unfinished networks are left out.
+        attack: a registered attack. Minimum-norm examples lie just beyond their own network's boundary, so
+            they carry over less than those of a fixed budget: compare like with like.
+        where: which networks take part.
+        scale: factor of every perturbation; above 1 the examples lie deeper beyond the boundary.
+        limit: use so many of the study's images only.
+        on_progress: called with (networks done, networks).
+        settings: of the attack, as its signature names them.
+
+    Raises:
+        UserError: no study in the folder, fewer than two finished networks, or as ``attacks.run``.
+    """
+    if scale <= 0:
+        raise UserError(f"the scale of a perturbation must be positive, not {scale:g}")
+    store = Store.open(folder)
+    study = study_from_json(store.study["config"])
+    cells = tuple(_finished(store, where or Where()))
+    if len(cells) < 2:
+        raise UserError(
+            f"{folder} has {len(cells)} finished networks of that kind; a transfer needs two",
+            hint="ask for more models, criteria, sparsities, arms or seeds, or finish the run",
+        )
+    images = _images(study, limit)
+    found: list[AttackResult] = []
+    for done, cell in enumerate(cells):
+        model = network(study, cell.id, store)
+        seed = derive_seed("transfer", cell.id)
+        found.append(run(model, images, attack, batch_size=study.batch_size, seed=seed, **settings))
+        if on_progress:
+            on_progress(done + 1, len(cells))
+    examples = [_scaled(images, result.adv, scale) for result in found]
+    columns = [_column(network(study, cell.id, store), images, found, examples) for cell in cells]
+    return Transfer(
+        study=study.name,
+        attack=attack,
+        norm=found[0].norm_key,
+        settings=found[0].settings,
+        scale=scale,
+        images=images.n,
+        networks=cells,
+        accuracy=tuple(result.accuracy for result in found),
+        eligible=tuple(zip(*(eligible for eligible, _ in columns), strict=True)),
+        fooled=tuple(zip(*(fooled for _, fooled in columns), strict=True)),
+    )
+
+
+def network_label(cell: Cell) -> str:
+    """A network in words: model and seed, and where it is pruned and fine-tuned, how."""
+    axes = cell.axes
+    words = [f"{axes['model']}/{axes['seed']}"]
+    words += [f"{axes['criterion']} {axes['sparsity']:g}"] if axes["criterion"] else []
+    words += [str(axes["arm"])] if axes["arm"] != "none" else []
+    return ", ".join(words)
+
+
+def _finished(store: Store, where: Where) -> Iterator[Cell]:
+    for cell in store.cells:
+        if cell.stage == "attack" or cell.role == "round" or cell not in where:
+            continue
+        record = store.record(cell.id)
+        if record is not None and record["status"] == "ok":
+            yield cell
+
+
+def _images(study: Study, limit: int | None) -> Dataset:
+    images = attacked_images(study)
+    if limit is None:
+        return images
+    if not 1 <= limit <= images.n:
+        raise UserError(f"{limit} images asked for, but the study attacks {images.n}")
+    return images.take(range(limit))
+
+
+def _scaled(images: Dataset, adv: Tensor, scale: float) -> Tensor:
+    low, high = images.bounds
+    return (images.x + scale * (adv - images.x)).clamp(low, high) if scale != 1 else adv
+
+
+def _column(
+    model: nn.Module, images: Dataset, found: list[AttackResult], examples: list[Tensor]
+) -> tuple[list[int], list[int]]:
+    """For one target: of every source, how many examples count, and how many of them fool it."""
+    right = models.predict(model, images.x) == images.y
+    counted = [result.where(Outcome.FOUND) & right for result in found]
+    fooled = [
+        counts & (models.predict(model, adv) != images.y)
+        for counts, adv in zip(counted, examples, strict=True)
+    ]
+    return [int(counts.sum()) for counts in counted], [int(hits.sum()) for hits in fooled]
