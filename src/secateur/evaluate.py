@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from secateur import measure, trust
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
+from secateur.attacks.search import Precision, Search
 from secateur.data import Dataset
 
 
@@ -93,6 +94,9 @@ def attack(
     targets: Tensor | None = None,
     budgets: Sequence[float] | None = None,
     expected_accuracy: float | None = None,
+    early_stop: bool = False,
+    compile: bool = False,
+    search_precision: Precision = "float32",
     on_progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Evaluated:
@@ -102,12 +106,17 @@ def attack(
         model: images in the dataset's bounds to logits; left as it was.
         dataset: images and labels.
         name: a registered attack.
-        batch_size: images per batch; changes no number beyond floating-point noise.
+        batch_size: images per batch at most, halved when memory runs out; changes no number beyond
+            floating-point noise.
         seed: of attacks and checks that draw random numbers.
         targets: wanted classes [N] of a targeted attack.
         budgets: ε of the security curve in the attack's norm, rising; a standard list by default.
         expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
-        on_progress: called with (queries done, queries expected).
+        early_stop: let an image go once it has converged: fewer passes, slightly larger distances.
+        compile: ask the model by way of ``torch.compile``.
+        search_precision: ``"bfloat16"`` or ``"tf32"`` search with rounded products, for GPUs; what is found
+            must fool in float32 all the same, and distances grow a little.
+        on_progress: called with (queries of one image done, queries expected).
         settings: of the attack, as its signature names them.
 
     Raises:
@@ -120,6 +129,7 @@ def attack(
         batch_size=batch_size,
         seed=seed,
         targets=targets,
+        search=Search(compile=compile, precision=search_precision, early_stop=early_stop),
         on_progress=on_progress,
         **settings,
     )

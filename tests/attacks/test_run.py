@@ -114,7 +114,7 @@ def test_progress_rises_to_the_total(net, images):
         on_progress=lambda done, total: seen.append((done, total)),
     )
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert seen[-1] == (40, 40)
+    assert seen[-1] == (400, 400)
 
 
 def test_a_double_precision_model_is_attacked_in_double_precision(net, images):

@@ -1,6 +1,7 @@
 """The columns of an attack's result while its batches come in."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,9 @@ class Ledger:
     best: dict[str, Tensor]
     halfway: Tensor
     late: Tensor
+    classes: Tensor
     times: list[float]
+    mended: int
 
     @classmethod
     def empty(cls, problem: Problem) -> "Ledger":
@@ -50,17 +53,31 @@ class Ledger:
             best=_nowhere(n),
             halfway=zero + torch.inf,
             late=zero + torch.inf,
+            classes=torch.full((n,), -1, dtype=torch.int64),
             times=[],
+            mended=0,
         )
 
-    def start(self, part: Tensor, correct: Tensor, fooled: Tensor) -> None:
+    def start(self, part: Tensor, logits: Tensor, batch: Problem) -> None:
         """Enter the clean predictions of the images ``part``."""
-        self.correct[part] = correct.cpu()
-        self.ori_success[part] = fooled.cpu()
+        classes = logits.argmax(1)
+        self.correct[part] = (classes == batch.y).cpu()
+        self.ori_success[part] = batch.met(logits).cpu()
+        self.classes[part] = classes.cpu()
         for column in (*self.distances.values(), *self.best.values(), self.halfway, self.late):
             column[part] = torch.where(self.ori_success[part], 0.0, torch.inf).double()
 
-    def finish(self, part: Tensor, batch: Problem, found: Found, counted: Counted, verified: Tensor) -> None:
+    def finish(
+        self,
+        part: Tensor,
+        batch: Problem,
+        found: Found,
+        counted: Counted,
+        verified: Tensor,
+        classes: Tensor,
+        *,
+        mended: Tensor,
+    ) -> None:
         """Enter what an attack found for the images ``part``, as far as it was verified."""
         low, high = batch.bounds
         adv = batch.clip(found.adv)
@@ -68,8 +85,10 @@ class Ledger:
         mask = found.mask & verified
         self.found[part] = mask.cpu()
         self.unverified[part] = (found.mask & ~verified).cpu()
-        self.forwards[part] += counted.forwards
-        self.backwards[part] += counted.backwards
+        self.classes[part] = torch.where(mask.cpu(), classes.cpu(), self.classes[part])
+        self.mended += int(mended.sum())
+        self.forwards[part] = counted.forwards.cpu()
+        self.backwards[part] = counted.backwards.cpu()
         delta = adv.double() - batch.x.double()
         for norm in NORMS:
             reached = torch.where(mask, distance(delta, norm), torch.inf)
@@ -81,7 +100,7 @@ class Ledger:
         kept = torch.where(per_sample(mask, adv), adv, batch.x)
         self.adv[part] = kept.to("cpu", self.adv.dtype)
 
-    def close(self, call: Call, *, seed: int, batch_size: int, hashes: list[str]) -> AttackResult:
+    def close(self, call: Call, *, seed: int, search: dict[str, Any], hashes: list[str]) -> AttackResult:
         """The result, all images settled."""
         outcome = [
             Outcome.ALREADY_WRONG if wrong else Outcome.FOUND if hit else Outcome.NOT_FOUND
@@ -94,7 +113,7 @@ class Ledger:
             kind=call.kind,
             settings=call.settings,
             seed=seed,
-            batch_size=batch_size,
+            search={**search, "mended": self.mended},
             outcome=outcome,
             distances=self.distances,
             best_optim_distances=self.best,
@@ -111,6 +130,7 @@ class Ledger:
             box_failures=self.box_failures,
             batch_failures=[False] * len(self.times),
             unverified=self.unverified,
+            classes=self.classes,
             adv=self.adv,
             targets=None if targets is None else targets.cpu(),
         )

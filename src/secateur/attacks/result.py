@@ -29,7 +29,9 @@ class AttackResult:
     the best adversarial query of all, norm by norm; ``halfway`` and ``late`` are the best in the attack's
     norm after 50 % and 75 % of the steps. ``forwards`` and ``backwards`` [N] count the attack's own passes
     per image; the clean prediction and the re-verification are not in them. ``times`` are seconds per
-    batch.
+    batch. ``classes`` [N] is what the untouched model says to ``adv``. ``search`` tells how the model was
+    asked: batch normalisations folded, memory format, precision, early stopping, the batch size that fitted,
+    how often memory ran out, and how many examples had to be mended to fool the untouched model.
     """
 
     attack: str
@@ -37,7 +39,7 @@ class AttackResult:
     kind: str
     settings: dict[str, Any]
     seed: int
-    batch_size: int
+    search: dict[str, Any]
     outcome: list[Outcome]
     distances: dict[str, Tensor]
     best_optim_distances: dict[str, Tensor]
@@ -54,6 +56,7 @@ class AttackResult:
     box_failures: Tensor
     batch_failures: list[bool]
     unverified: Tensor
+    classes: Tensor
     adv: Tensor
     targets: Tensor | None = None
 
@@ -104,7 +107,13 @@ class AttackResult:
             "box_failures": self.box_failures.tolist(),
             "batch_failures": self.batch_failures,
             "outcome": [str(value) for value in self.outcome],
+            "adv_preds": self.classes.tolist(),
+            "search": {key: value for key, value in self.search.items() if key not in _BY_MEMORY},
         }
+
+
+# How much memory there was changes no number, and is kept out of records that are compared.
+_BY_MEMORY = ("batch_size", "out_of_memory")
 
 
 def _distances(values: dict[str, Tensor]) -> dict[str, list[float | None]]:

@@ -1,25 +1,26 @@
 """Run any registered attack on a dataset: batched, counted, and re-verified on the untouched model."""
 
 import hashlib
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.call import prepare
+from secateur.attacks.acceptance import mend, verified
+from secateur.attacks.batches import Progress, Tick, in_batches
+from secateur.attacks.call import Call, prepare
 from secateur.attacks.counting import Counted
 from secateur.attacks.ledger import Ledger
 from secateur.attacks.problem import Found, Problem, check_logits, pose
 from secateur.attacks.result import AttackResult
+from secateur.attacks.search import Search, products, searcher
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import evaluating
-
-Tick = Callable[[int, int], None]
 
 
 def run(
@@ -30,6 +31,7 @@ def run(
     batch_size: int = 256,
     seed: int = 0,
     targets: Tensor | None = None,
+    search: Search | None = None,
     on_progress: Tick | None = None,
     **settings: Any,
 ) -> AttackResult:
@@ -46,39 +48,87 @@ def run(
         dataset: images, labels, bounds and grey levels; an attack that quantises uses the dataset's levels
             unless told otherwise (``levels=None`` switches it off).
         name: a registered attack, see ``secateur ls attacks``.
-        batch_size: images per batch, clipped to what there is.
+        batch_size: images per batch at most, halved when memory runs out.
         seed: for attacks that draw random numbers; every batch starts from it.
         targets: wanted classes [N] of a targeted attack.
-        on_progress: called with (queries done, queries expected).
+        search: how the model is asked while the attack searches; see ``Search``.
+        on_progress: called with (queries of one image done, queries expected).
         settings: of the attack itself, as its signature names them.
 
     Raises:
         UserError: unknown attack or setting, data and model that do not fit, a model that breaks its
-            contract.
+            contract, not enough memory for one image.
     """
     call = prepare(name, dataset, settings, targeted=targets is not None)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
+    search = search or Search()
     whole = pose(dataset.x, dataset.y, targets, dataset.bounds)
     ledger = Ledger.empty(whole)
-    with undisturbed(model):
-        for part in torch.split(torch.arange(len(whole.x)), batch_size):
-            batch = _take(whole, part, model)
-            logits = _answer(model, batch)
-            ledger.start(part, logits.argmax(1) == batch.y, batch.met(logits))
+
+    def look(part: Tensor) -> None:
+        batch = _take(whole, part, model)
+        logits = _answer(model, batch)
+        ledger.start(part, logits, batch)
+
+    with undisturbed(model), products("float32"):
+        batch_size, short = in_batches(torch.arange(len(whole.x)), min(batch_size, len(whole.x)), look)
         todo = (~ledger.ori_success).nonzero().squeeze(1)
-        batches = torch.split(todo, batch_size) if len(todo) else ()
-        progress = _Progress(on_progress, len(batches), call.steps)
-        for part in batches:
-            batch = _take(whole, part, model)
-            counted = Counted(model, batch, norm=call.norm, steps=call.steps, on_forward=progress.forward)
-            begin = time.perf_counter()
-            found = call.attack(counted, batch, torch.Generator().manual_seed(_seed(seed)))
-            _settle(batch.x.device)
-            ledger.times.append(time.perf_counter() - begin)
-            ledger.finish(part, batch, found, counted, _verify(model, batch, found))
-            progress.batch()
-    return ledger.close(call, seed=seed, batch_size=batch_size, hashes=hash_images(dataset.x))
+        facts: dict[str, Any] = {}
+        if len(todo):
+            fast, facts = searcher(model, _take(whole, todo[:8], model), search)
+            progress = Progress(on_progress, len(todo), call.steps)
+            work = partial(_attack_batch, call, whole, ledger, model, fast, search, _seed(seed), progress)
+            batch_size, more = in_batches(todo, batch_size, work)
+            short += more
+    facts |= {"batch_size": batch_size, "out_of_memory": short}
+    return ledger.close(call, seed=seed, search=facts, hashes=hash_images(dataset.x))
+
+
+def _attack_batch(
+    call: Call,
+    whole: Problem,
+    ledger: Ledger,
+    model: nn.Module,
+    fast: nn.Module,
+    search: Search,
+    seed: int,
+    progress: Progress,
+    part: Tensor,
+) -> None:
+    """Attack the images ``part`` by way of ``fast``, accept by ``model``, and enter what is left."""
+    batch = _take(whole, part, model)
+    progress.start(len(part))
+    minimum = call.kind == "minimum-norm"
+
+    def attack(network: nn.Module, problem: Problem) -> tuple[Found, Counted]:
+        counted = Counted(
+            network,
+            problem,
+            norm=call.norm,
+            steps=call.steps,
+            on_forward=progress.forward,
+            early_stop=search.early_stop,
+            minimum=minimum,
+        )
+        return call.attack(counted, problem, torch.Generator().manual_seed(seed)), counted
+
+    begin = time.perf_counter()
+    with products(search.precision):
+        found, counted = attack(fast, batch)
+    met, classes = verified(model, batch, found)
+    lost = found.mask & ~met
+    if fast is not model and bool(lost.any()):
+        levels = call.settings.get("levels")
+        found = mend(
+            model, batch, found, counted, lost,
+            norm=call.norm, levels=levels, minimum=minimum, attack=partial(attack, model),
+        )  # fmt: skip
+        met, classes = verified(model, batch, found)
+    _settle(batch.x.device)
+    ledger.finish(part, batch, found, counted, met, classes, mended=lost & found.mask & met)
+    ledger.times.append(time.perf_counter() - begin)
+    progress.finish()
 
 
 @contextmanager
@@ -126,12 +176,6 @@ def _answer(model: nn.Module, batch: Problem) -> Tensor:
     return logits
 
 
-@torch.no_grad()
-def _verify(model: nn.Module, batch: Problem, found: Found) -> Tensor:
-    logits: Tensor = model(batch.clip(found.adv))
-    return batch.met(logits)
-
-
 def _seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UserError(f"the seed is {seed!r}", hint="give a whole number from 0 to 2⁶³ − 1")
@@ -141,26 +185,3 @@ def _seed(seed: int) -> int:
 def _settle(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-class _Progress:
-    """Counts queries for a progress bar, at most ten reports a second."""
-
-    def __init__(self, tick: Tick | None, batches: int, steps: int | None) -> None:
-        self._tick = tick
-        self._per_batch = steps or 1
-        self._total = batches * self._per_batch
-        self._batch = 0
-        self._query = 0
-        self._last = -math.inf
-
-    def forward(self) -> None:
-        self._query = min(self._query + 1, self._per_batch)
-        if self._tick is not None and (now := time.monotonic()) - self._last > 0.1:
-            self._last = now
-            self._tick(self._batch * self._per_batch + self._query, self._total)
-
-    def batch(self) -> None:
-        self._batch, self._query = self._batch + 1, 0
-        if self._tick is not None:
-            self._tick(self._batch * self._per_batch, self._total)
