@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from secateur.config import parse_study, preset, summaries
 from secateur.config.presets import NAMES
 from secateur.errors import UserError
-from secateur.study import grid
+from secateur.study import facts_to_price, grid
 from toy.study import FACTS
 
 SPARSITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -43,12 +45,19 @@ def test_the_thesis_is_there_with_its_networks_sparsities_and_attacks(name):
     assert {attack.steps for attack in study.attacks.values()} == {1000}
     assert study.attacks["fmn-linf"].norm == float("inf")
     assert study.images == 1000
-    train, validation, test = (fraction * 60_000 for fraction in study.data.fractions)
-    assert (round(train), round(validation), round(test)) == (45_000, 5_000, 10_000)
+    facts, missing = facts_to_price(study)
+    assert (facts.train, facts.validation, facts.test) == (45_000, 5_000, 10_000)
+    assert "holds no cifar10 files" in missing
 
 
-def test_the_literal_thesis_has_its_learning_rate():
-    recipe = parse_study(preset("thesis-literal")).arms("vgg19-bn")["retrained"]
+def test_the_file_of_the_thesis_study_is_the_preset():
+    file = Path(__file__).parents[2] / "studies" / "thesis.yaml"
+    assert file.read_text(encoding="utf-8") == preset("thesis")
+
+
+@pytest.mark.parametrize(("name", "arm"), [("thesis-literal", "retrained"), ("thesis", "thesis")])
+def test_the_thesis_retrains_with_its_learning_rate(name, arm):
+    recipe = parse_study(preset(name)).arms("vgg19-bn")[arm]
     assert (recipe.epochs, recipe.batch_size, recipe.momentum, recipe.weight_decay) == (50, 256, 0.9, 5e-4)
     assert (recipe.learning_rate, recipe.schedule, recipe.decay) == (1e-3, "exponential", 0.1)
     assert (recipe.augment.padding, recipe.augment.rotation, recipe.checkpoint_every) == (4, 15, 5)

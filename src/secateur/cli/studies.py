@@ -49,10 +49,16 @@ def plan(
     """Show the cells of a study, what is already done, and what the rest will cost. Runs nothing."""
     from secateur.config import load_study
     from secateur.progress import duration
+    from secateur.study import facts_to_price
     from secateur.study import plan as lay_out
 
     study = load_study(config, overrides=overrides or ())
-    laid = lay_out(study, out=out or Path("runs") / study.name, limit=limit, probe=True)
+    facts, missing = facts_to_price(study)
+    folder = None if missing else out or Path("runs") / study.name
+    laid = lay_out(study, out=folder, limit=limit, facts=facts, probe=True)
+    if missing:
+        counts = " + ".join(f"{count:,}" for count in (facts.train, facts.validation, facts.test))
+        note(f"priced for {counts} images, as the official dataset has them: {missing}")
     seconds = laid.seconds(jobs)
     if as_json:
         print_json(
@@ -65,6 +71,7 @@ def plan(
                 "backwards": laid.backwards,
                 "seconds": seconds,
                 "jobs": jobs,
+                "missing": missing or None,
             }
         )
         return

@@ -4,17 +4,41 @@ from secateur.registry.registry import Registry
 
 DATASETS = Registry("dataset")
 
+# ``images`` counts the official train and test parts, so that a study can be priced before they are here.
+
 DATASETS.register("digits", "secateur.data:digits", "1 797 handwritten 8x8 digits, 17 grey levels, built in")
 DATASETS.register("idx", "secateur.data:idx", "MNIST-like IDX files in a folder: idx:DIR")
 DATASETS.register("folder", "secateur.data:folder", "a folder of images per class: folder:DIR")
 DATASETS.register(
-    "cifar10", "secateur.data:cifar10", "the official binary archive, packed or not: cifar10:DIR"
+    "cifar10",
+    "secateur.data:cifar10",
+    "the official binary archive, packed or not: cifar10:DIR",
+    images=(50_000, 10_000),
+    shape=(3, 32, 32),
+    classes=10,
 )
 DATASETS.register(
-    "cifar100", "secateur.data:cifar100", "the official binary archive, fine labels: cifar100:DIR"
+    "cifar100",
+    "secateur.data:cifar100",
+    "the official binary archive, fine labels: cifar100:DIR",
+    images=(50_000, 10_000),
+    shape=(3, 32, 32),
+    classes=100,
 )
 DATASETS.register(
-    "fashion-mnist", "secateur.data:fashion_mnist", "the four official files: fashion-mnist:DIR"
+    "fashion-mnist",
+    "secateur.data:fashion_mnist",
+    "the four official files: fashion-mnist:DIR",
+    images=(60_000, 10_000),
+    shape=(1, 28, 28),
+    classes=10,
 )
-DATASETS.register("svhn", "secateur.data:svhn", "the cropped digits as .mat files: svhn:DIR")
+DATASETS.register(
+    "svhn",
+    "secateur.data:svhn",
+    "the cropped digits as .mat files: svhn:DIR",
+    images=(73_257, 26_032),
+    shape=(3, 32, 32),
+    classes=10,
+)
 DATASETS.register("npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_test, y_test: npz:FILE")

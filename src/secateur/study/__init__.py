@@ -8,6 +8,7 @@ from secateur.config import load_study
 from secateur.engine import EXECUTE
 from secateur.study.cells import Facts as Facts
 from secateur.study.cells import grid as grid
+from secateur.study.facts import facts_to_price as facts_to_price
 from secateur.study.facts import read_facts as read_facts
 from secateur.study.loop import Listener as Listener
 from secateur.study.planning import Plan as Plan

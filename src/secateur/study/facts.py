@@ -7,7 +7,7 @@ from typing import Any
 from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
 from secateur.errors import ExitCode, UserError
-from secateur.registry import ATTACKS, MODELS
+from secateur.registry import ATTACKS, DATASETS, MODELS
 from secateur.store import Store
 from secateur.study.cells import Facts
 
@@ -43,6 +43,31 @@ def read_facts(study: Study) -> Facts:
         classes=classes,
         weights=hash_weights(study, shape=shape, classes=classes),
     )
+
+
+def facts_to_price(study: Study) -> tuple[Facts, str]:
+    """As :func:`read_facts`; where the images are missing, the official dataset's, and what is missing.
+
+    Raises:
+        UserError: as :func:`read_facts`, when nothing is known about the missing images.
+    """
+    from secateur.data import open_source
+    from secateur.study.networks import hash_weights
+
+    try:
+        open_source(study.data.spec)
+    except UserError as error:
+        known = DATASETS.entry(study.data.spec.partition(":")[0]).facts
+        if "images" not in known:
+            raise
+        train, test = known["images"]
+        validation = round(study.data.fractions[1] * train)
+        parts = study.data.sizes or (train - validation, validation, test)
+        if problems := [*_unfit(study, parts[2])]:
+            raise refuse(problems) from None
+        weights = hash_weights(study, shape=known["shape"], classes=known["classes"])
+        return Facts("", *parts, known["shape"], known["classes"], weights), str(error)
+    return read_facts(study), ""
 
 
 def refuse_other_files(study: Study, store: Store) -> None:
