@@ -72,13 +72,20 @@ class Masks:
         """The factors of a value that lose positions."""
         return [factor for factor in self.marks[number].factors if not self.of(factor).all()]
 
+    def kept(self, number: int) -> list[tuple[int, Keep]]:
+        """The dimensions of a value that shrink, and which positions stay: those that every factor keeps."""
+        found: dict[int, Keep] = {}
+        for factor in self.cut(number):
+            kept = self.of(factor)
+            found[factor.column] = found[factor.column] & kept if factor.column in found else kept
+        return list(found.items())
+
     def expected_shape(self, number: int) -> tuple[int, ...]:
         """The shape of a value after surgery."""
         shape = list(self.marks[number].shape)
-        for factor in self.cut(number):
-            kept = self.of(factor)
-            rows = np.moveaxis(kept, factor.column, -1).reshape(-1, kept.shape[factor.column])
-            shape[factor.column] = int(rows[0].sum())
+        for column, kept in self.kept(number):
+            rows = np.moveaxis(kept, column, -1).reshape(-1, kept.shape[column])
+            shape[column] = int(rows[0].sum())
         return tuple(shape)
 
     def fits(self, number: int, shape: tuple[int, ...]) -> bool:
@@ -93,32 +100,33 @@ class Masks:
         """Set removed positions to zero; weights need not be, what they produce is masked."""
         if not tensor.is_floating_point() or self.marks[number].weight:
             return tensor
-        for factor in self.cut(number):
-            kept = torch.from_numpy(self.of(factor)).to(tensor.device)
+        for _, stays in self.kept(number):
+            kept = torch.from_numpy(stays).to(tensor.device)
             tensor = torch.where(kept, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
         return tensor
 
     def compact(self, number: int, tensor: Tensor) -> Tensor:
         """Drop removed positions."""
-        for factor in self.cut(number):
-            tensor = torch.take_along_dim(tensor, self._where(factor, tensor), factor.column)
+        for column, kept in self.kept(number):
+            tensor = torch.take_along_dim(tensor, _positions(kept, column).to(tensor.device), column)
         return tensor
 
     def spread(self, number: int, tensor: Tensor) -> Tensor:
         """Undo ``compact``: removed positions are zero."""
-        for factor in reversed(self.cut(number)):
+        for column, kept in reversed(self.kept(number)):
             shape = list(tensor.shape)
-            shape[factor.column] = self.marks[number].shape[factor.column]
-            where = self._where(factor, tensor).expand(tensor.shape)
+            shape[column] = self.marks[number].shape[column]
+            where = _positions(kept, column).to(tensor.device).expand(tensor.shape)
             blank = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
-            tensor = blank.scatter(factor.column, where, tensor)
+            tensor = blank.scatter(column, where, tensor)
         return tensor
 
-    def _where(self, factor: Factor, tensor: Tensor) -> Tensor:
-        kept = self.of(factor)
-        count = int(kept.sum(axis=factor.column).min())
-        order = np.argsort(~kept, axis=factor.column, kind="stable").take(range(count), factor.column)
-        return torch.from_numpy(np.ascontiguousarray(order)).to(tensor.device)
+
+def _positions(kept: Keep, column: int) -> Tensor:
+    """Where the kept positions along a dimension are, in order."""
+    count = int(kept.sum(axis=column).min())
+    order = np.argsort(~kept, axis=column, kind="stable").take(range(count), column)
+    return torch.from_numpy(np.ascontiguousarray(order))
 
 
 def replay(

@@ -156,32 +156,47 @@ def _shuffled(tracer: Any, factor: Factor, dim: int, channels: int) -> Factor:
     return Factor(np.moveaxis(narrow, -1, dim), dim)
 
 
-@rule("index", "index_select", "embedding", "gather", "take_along_dim")
-def index(tracer: Any, call: Any) -> Any:
-    """Picking by an index tensor: what is indexed must stay, other dimensions pass."""
+@rule("embedding", "_embedding_bag", "_embedding_bag_forward_only")
+def embedding(tracer: Any, call: Any) -> Any:
+    """Rows of a table, single or summed up in bags: the rows stay, their width passes."""
+    table = freeze_along(tracer.atoms, tracer.of(call.bind()["weight"]), {0}, PICKS)
+    shape = tracer.shape(call.outputs[0])
+    shift = len(shape) - len(table.shape)
+    for factor in table.factors:
+        tracer.atoms.produces(factor.atoms)
+    factors = tuple(
+        Factor(factor.atoms.reshape((1,) * shift + factor.atoms.shape), factor.column + shift)
+        for factor in table.factors
+    )
+    return (Marks(shape, factors), *(None for _ in call.outputs[1:]))
+
+
+@rule("gather")
+def gather(tracer: Any, call: Any) -> Any:
+    """Each position takes its value from another along ``dim``; the other dimensions are the index's, too."""
     bound = call.bind()
-    if call.name == "aten::index":
-        return _advanced(tracer, call, bound)
-    source = tracer.of(bound["weight"] if call.name == "aten::embedding" else bound["self"])
-    dim = 0 if call.name == "aten::embedding" else bound["dim"] % len(source.shape)
+    source = tracer.of(bound["self"])
+    dim = bound["dim"] % len(source.shape)
     source = freeze_along(tracer.atoms, source, {dim}, PICKS)
     shape = tracer.shape(call.outputs[0])
-    if call.name == "aten::embedding":
-        shift = len(shape) - len(source.shape)
-        for factor in source.factors:
-            tracer.atoms.produces(factor.atoms)
-        factors = tuple(
-            Factor(factor.atoms.reshape((1,) * shift + factor.atoms.shape), factor.column + shift)
-            for factor in source.factors
-        )
-        return Marks(shape, factors)
-    if call.name != "aten::index_select":
-        tracer.freeze_all(call, PICKS)
-        return None
-    return Marks(shape, source.factors, (), source.weight)
+    return join(
+        tracer.atoms, [Marks(shape, source.factors, (), source.weight), tracer.of(bound["index"])], shape
+    )
 
 
-def _advanced(tracer: Any, call: Any, bound: dict[str, Any]) -> Any:
+@rule("index_select")
+def index_select(tracer: Any, call: Any) -> Any:
+    """Picking by a list of positions: what is indexed must stay, other dimensions pass."""
+    bound = call.bind()
+    source = tracer.of(bound["self"])
+    source = freeze_along(tracer.atoms, source, {bound["dim"] % len(source.shape)}, PICKS)
+    return Marks(tracer.shape(call.outputs[0]), source.factors, (), source.weight)
+
+
+@rule("index")
+def index(tracer: Any, call: Any) -> Any:
+    """Picking by index tensors along some dimensions at once."""
+    bound = call.bind()
     source = tracer.of(bound["self"])
     picked = [dim for dim, ref in enumerate(bound["indices"]) if ref is not None]
     source = freeze_along(tracer.atoms, source, set(picked), PICKS)

@@ -88,6 +88,21 @@ def vector(tracer: Any, call: Any) -> Any:
     return product
 
 
+@rule("_trilinear")
+def trilinear(tracer: Any, call: Any) -> Any:
+    """The product of three tensors with new dimensions inserted, summed over some: ``nn.Bilinear``."""
+    bound = call.bind()
+    first = tracer.of(bound["i1"])
+    letters = "abcdefgh"[: len(first.shape) + len(bound["expand1"])]
+    operands = []
+    for number in "123":
+        missing = {dim % len(letters) for dim in bound[f"expand{number}"]}
+        own = "".join(letter for dim, letter in enumerate(letters) if dim not in missing)
+        operands.append((tracer.of(bound[f"i{number}"]), own))
+    summed = {dim % len(letters) for dim in bound["sumdim"]}
+    return contract(tracer, operands, "".join(x for dim, x in enumerate(letters) if dim not in summed))
+
+
 def _regroup(tracer: Any, marks: Marks, dim: int, groups: int) -> Marks:
     """Split a dimension into (group, member)."""
     shape = (*marks.shape[:dim], groups, marks.shape[dim] // groups, *marks.shape[dim + 1 :])

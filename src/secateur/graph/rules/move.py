@@ -119,7 +119,8 @@ def slice_(tracer: Any, call: Any) -> Any:
 
 def _counts_from_the_end(factor: Factor, dim: int, start: int) -> bool:
     """Whether a slice takes constants behind the channels alone, wherever these end."""
-    channels = (np.moveaxis(factor.atoms, dim, -1) >= 0).any(tuple(range(factor.atoms.ndim - 1)))
+    moved = np.moveaxis(factor.atoms, dim, -1)
+    channels = moved.reshape(-1, moved.shape[-1]).max(axis=0) >= 0
     return start < 0 and not channels[start:].any() and bool(channels[:start].all())
 
 

@@ -34,7 +34,16 @@ def batch_norm(tracer: Any, call: Any) -> Any:
     vectors = [tracer.of(bound[name]) for name in names if bound.get(name) is not None]
     operands = [marks, *(on_dim(vector, 1, len(marks.shape)) for vector in vectors)]
     joined = join(tracer.atoms, operands, marks.shape)
-    return (joined, *(None for _ in call.outputs[1:]))
+    # What is saved for the backward pass, where statistics are the batch's own: a number per channel.
+    own = tuple(Factor(factor.atoms.reshape(-1), 0) for factor in joined.factors if factor.support == (1,))
+    saved = Marks(marks.shape[1:2], own)
+    return (
+        joined,
+        *(
+            saved if number is not None and tracer.shape(number) == saved.shape else None
+            for number in call.outputs[1:]
+        ),
+    )
 
 
 @rule("native_layer_norm", "layer_norm", "_fused_rms_norm", "rms_norm")
