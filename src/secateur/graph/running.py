@@ -1,7 +1,8 @@
 """Runs a model so that nothing of the run stays: modes, caches and backend switches are put back."""
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         # Fused recurrent kernels hide what they do; without them such a layer is a row of plain operations.
         torch._C._set_mkldnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _uncompiled():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
@@ -39,6 +40,11 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
             _restore(module, contents)
         for module, mode in modes:
             module.training = mode
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    """Compiled modules run their plain code; without torch's compiler loaded there are none."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _contents(module: nn.Module) -> dict[str, Any]:

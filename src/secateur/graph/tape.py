@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,6 @@ class Value:
     kind: str
     name: str
     root: int
-    broadcast: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def collect(thing: Any, found: list[int]) -> None:
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every operation that runs while it is active."""
+    """Writes down every operation that runs while it is active, with its source line if ``sources``."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, sources: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.stack: list[str] = [""]
-        self.pending: tuple[Any, ...] | None = None
+        self._sources = sources
         self._names = {module: name for name, module in model.named_modules()}
         self._leaves: dict[int, int] = {}
         self._storages: dict[int, int] = {}
@@ -124,15 +124,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def add(self, tensor: Tensor, kind: str, name: str = "") -> int:
         """Number a tensor; leaves are kept alive so that their identity stays theirs."""
         number = len(self.tape.values)
-        shape = tuple(int(size) for size in tensor.shape)
-        storage = tensor.untyped_storage()._cdata
-        root = number if kind == "result" else self._storages.setdefault(storage, number)
-        broadcast = tuple(
-            size > 1 and stride == 0 for size, stride in zip(shape, tensor.stride(), strict=True)
-        )
-        self.tape.values.append(Value(shape, tensor.dtype, kind, name, root, broadcast))
-        if kind != "result":
-            self._alive.append(tensor)
+        root = self._storages.setdefault(tensor.untyped_storage()._cdata, number)
+        self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, kind, name, root))
+        self._alive.append(tensor)
         return number
 
     def number(self, tensor: Tensor) -> int:
@@ -148,11 +142,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return number
 
     def _result(self, tensor: Tensor, roots: Mapping[int, int]) -> int:
-        number = self.add(tensor, "result")
-        root = roots.get(tensor.untyped_storage()._cdata)
-        if root is not None:
-            value = self.tape.values[number]
-            self.tape.values[number] = Value(value.shape, value.dtype, "result", "", root, value.broadcast)
+        number = len(self.tape.values)
+        root = roots.get(tensor.untyped_storage()._cdata, number)
+        self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, "result", "", root))
         tensor.__dict__["_secateur_mark"] = (self, number)
         return number
 
@@ -161,18 +153,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         roots: dict[int, int] = {}
         refs = self._referenced(args, roots)
         named = {key: self._referenced(value, roots) for key, value in kwargs.items()}
-        self.pending = (func, refs, named, self.stack[-1])
-        result = func(*args, **kwargs)
-        self.pending = None
+        result = self.compute(func, args, kwargs)
         flat = result if isinstance(result, (list, tuple)) else (result,)
         outputs = tuple(self._result(out, roots) if isinstance(out, Tensor) else None for out in flat)
-        call = Call(func, refs, named, outputs, self.stack[-1], source_line())
-        self.tape.calls.append(call)
-        self.after(call, flat)
+        source = source_line() if self._sources else ""
+        self.tape.calls.append(Call(func, refs, named, outputs, self.stack[-1], source))
         return result
 
-    def after(self, call: Call, outputs: Any) -> None:
-        """Called with every operation and its results; subclasses look at them here."""
+    def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of one operation."""
+        return func(*args, **kwargs)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To switch its compiler off for a mode, torch would load it, which takes longer than most traces.
+        return False
 
     def _referenced(self, thing: Any, roots: dict[int, int]) -> Any:
         if isinstance(thing, Tensor):
@@ -210,13 +205,21 @@ def source_line() -> str:
         if name == _CALLER:
             # Further out is whoever asked for the trace.
             break
-        if not name.startswith((_TORCH, _HERE)) and not name.startswith("<"):
-            path = Path(name)
-            return f"{path.parent.name}/{path.name}:{frame.f_lineno}"
+        if (file := _own_file(name)) is not None:
+            return f"{file}:{frame.f_lineno}"
         if frame.f_back is None:
             break
         frame = frame.f_back
     return ""
+
+
+@cache
+def _own_file(name: str) -> str | None:
+    """The last two parts of a file's name, ``None`` for torch's files, ours, and generated code."""
+    if name.startswith((_TORCH, _HERE, "<")):
+        return None
+    path = Path(name)
+    return f"{path.parent.name}/{path.name}"
 
 
 def record(

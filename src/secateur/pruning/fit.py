@@ -17,6 +17,7 @@ from secateur.graph.align import steps, twins
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
 from secateur.graph.learned import Literal, Match, literal_value, siblings, slots
 from secateur.graph.replay import Masks
+from secateur.graph.shapes import ShapeRecorder
 from secateur.graph.tape import Call, Recorder, Tape, record
 from secateur.pruning.guesses import candidates
 from secateur.pruning.plans import Plan, Repair
@@ -113,7 +114,7 @@ def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Outcome:
         if outcome.place is None or graph.learned.meta:
             return outcome
         real = _run(model, plan, graph, meta=False)
-        graph.learned.meta = real.place is not None and (real.place, real.why) == (outcome.place, outcome.why)
+        graph.learned.meta = real.place is not None and real.place == outcome.place
         return real
     return _run(model, plan, graph, meta=False)
 
@@ -127,7 +128,7 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     why = ""
     try:
         with on_meta(model, plan) if meta else operated(model, plan, dense):
-            recorder = Recorder(model)
+            recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
             record(model, inputs, recorder)
     except Exception as error:
         # Whatever the user's code raises on the smaller shapes is the finding.

@@ -1,0 +1,158 @@
+"""Shapes of common operations by arithmetic, for runs on the meta device.
+
+torch's own functions for them load its symbolic mathematics and its compiler, and take longer than a run.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.graph.tape import Recorder
+
+_LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+_ALONE = (
+    *("relu", "gelu", "silu", "elu", "mish", "sigmoid", "tanh", "softplus", "hardswish", "hardsigmoid"),
+    *("hardtanh", "leaky_relu", "exp", "sqrt", "rsqrt", "erf", "abs", "neg", "square"),
+    *("_safe_softmax", "clamp"),
+)
+_IN_PLACE = ("relu_", "gelu_", "silu_", "elu_", "hardswish_", "hardsigmoid_", "hardtanh_", "leaky_relu_")
+_PAIRED = ("add", "sub", "mul", "div")
+
+
+class ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
+    """Records a run on the meta device, without source lines."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, sources=False)
+
+    def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Empty tensors of the result's shape and layout."""
+        shape = _SHAPES.get(func)
+        result = shape(*args) if shape is not None and not kwargs else None
+        return super().compute(func, args, kwargs) if result is None else result
+
+
+def convolution(image: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+    """An empty result of ``aten.convolution`` with the same arguments.
+
+    Raises:
+        RuntimeError: the channels do not fit, or nothing is left of the image.
+    """
+    stride, padding, dilation, transposed, extra, groups = settings
+    inputs = weight.shape[0] if transposed else weight.shape[1] * groups
+    outputs = weight.shape[1] * groups if transposed else weight.shape[0]
+    fits = image.shape[1] == inputs and weight.shape[0] % groups == 0
+    if not fits or (bias is not None and bias.shape != (outputs,)):
+        raise _misfit(f"a convolution with weights of shape {list(weight.shape)} and {groups} groups", image)
+    sizes = []
+    for dim, size in enumerate(image.shape[2:]):
+        step, pad, spread = _at(stride, dim), _at(padding, dim), _at(dilation, dim)
+        reach = spread * (weight.shape[2 + dim] - 1)
+        if transposed:
+            sizes.append((size - 1) * step - 2 * pad + reach + _at(extra, dim) + 1)
+        else:
+            sizes.append((size + 2 * pad - reach - 1) // step + 1)
+    if any(size < 1 for size in sizes):
+        raise _misfit(f"a convolution with weights of shape {list(weight.shape)}", image)
+    last = any(_channels_last(item) for item in (image, weight))
+    layout = _LAYOUTS[image.ndim] if last else torch.contiguous_format
+    shape = (image.shape[0], outputs, *sizes)
+    return torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=layout)
+
+
+def batch_norm(
+    image: Tensor, weight: Tensor | None, bias: Tensor | None, *settings: Any
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Empty results of ``aten.native_batch_norm`` in eval mode.
+
+    Raises:
+        RuntimeError: the channels do not fit.
+    """
+    mean, variance, training = settings[:3]
+    if training:
+        return None
+    for vector in (weight, bias, mean, variance):
+        if vector is not None and vector.shape != image.shape[1:2]:
+            raise _misfit(f"batch normalisation of {vector.shape[0]} channels", image)
+    return _like(image), image.new_empty((0,)), image.new_empty((0,))
+
+
+def layer_norm(
+    x: Tensor, sizes: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Empty results of ``aten.native_layer_norm``.
+
+    Raises:
+        RuntimeError: the sizes do not fit.
+    """
+    count = len(sizes)
+    vectors = [vector for vector in (weight, bias) if vector is not None]
+    if list(x.shape[-count:]) != list(sizes) or any(list(v.shape) != list(sizes) for v in vectors):
+        raise _misfit(f"layer normalisation over {list(sizes)}", x)
+    saved = (*x.shape[:-count], *(1 for _ in sizes))
+    return x.new_empty(x.shape), x.new_empty(saved), x.new_empty(saved)
+
+
+def addmm(bias: Tensor, left: Tensor, right: Tensor) -> Tensor | None:
+    """An empty result of ``aten.addmm``; ``None`` where torch should say what does not fit."""
+    if left.shape[1] != right.shape[0] or bias.shape != right.shape[1:]:
+        return None
+    return left.new_empty((left.shape[0], right.shape[1]))
+
+
+def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor | None:
+    """An empty result of ``aten.mean`` over some dimensions."""
+    if not dims or not x.is_floating_point():
+        return None
+    gone = {dim % x.ndim for dim in dims}
+    sizes = [1 if dim in gone else size for dim, size in enumerate(x.shape) if keepdim or dim not in gone]
+    return x.new_empty(sizes)
+
+
+def _alone(x: Tensor, *settings: Any) -> Tensor | None:
+    plain = x.is_floating_point() and not any(isinstance(item, Tensor) for item in settings)
+    return _like(x) if plain else None
+
+
+def _paired(left: Any, right: Any) -> Tensor | None:
+    both = isinstance(left, Tensor) and isinstance(right, Tensor)
+    if not both or left.dtype != right.dtype or left.shape != right.shape:
+        return None
+    return _like(left) if left.stride() == right.stride() else None
+
+
+def _like(x: Tensor) -> Tensor:
+    if x.is_contiguous():
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if _channels_last(x):
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=_LAYOUTS[x.ndim])
+    return torch.empty_like(x)
+
+
+def _misfit(what: str, x: Tensor) -> RuntimeError:
+    return RuntimeError(f"{what} does not fit an input of shape {list(x.shape)}")
+
+
+def _at(values: Sequence[int], dim: int) -> int:
+    return values[dim if len(values) > 1 else 0]
+
+
+def _channels_last(x: Tensor) -> bool:
+    layout = _LAYOUTS.get(x.ndim)
+    return layout is not None and not x.is_contiguous() and x.is_contiguous(memory_format=layout)
+
+
+_SHAPES: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.convolution.default: convolution,
+    torch.ops.aten.native_batch_norm.default: batch_norm,
+    torch.ops.aten.native_layer_norm.default: layer_norm,
+    torch.ops.aten.addmm.default: addmm,
+    torch.ops.aten.mean.dim: mean,
+    torch.ops.aten._softmax.default: lambda x, *settings: x.new_empty(x.shape),
+    **{getattr(torch.ops.aten, name).default: _alone for name in _ALONE},
+    **{getattr(torch.ops.aten, name).default: lambda x, *settings: x for name in _IN_PLACE},
+    **{getattr(torch.ops.aten, name).Tensor: _paired for name in _PAIRED},
+    **{getattr(torch.ops.aten, name).Scalar: _alone for name in _PAIRED},
+}
