@@ -108,6 +108,13 @@ def test_a_folder_with_a_single_network_is_refused(folder):
         transfer(folder, where=Where(models=("net",), arms=("none",), criteria=("none such",), seeds=(0,)))
 
 
+def test_examples_of_a_fixed_budget_can_be_written_too(folder, tmp_path):
+    seed = Where(seeds=(0,), arms=("none",))
+    record = transfer(folder, "pgd", where=seed, limit=4, steps=2, eps=0.1).to_json()
+    assert record["settings"]["norm"] == "inf"
+    assert json.loads(write_transfer(record, tmp_path)[0].read_text()) == record
+
+
 def test_a_scale_of_zero_is_refused(folder):
     with pytest.raises(UserError, match="must be positive"):
         transfer(folder, scale=0.0)

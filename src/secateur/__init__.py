@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from secateur.attacks.fmn import fmn as fmn
     from secateur.errors import UserError as UserError
     from secateur.evaluate import attack as attack
+    from secateur.exports import export as export
     from secateur.graph import trace as trace
     from secateur.pruning import apply as apply
     from secateur.pruning import load as load
@@ -25,6 +26,7 @@ _HOMES = {
     "apply": "secateur.pruning",
     "attack": "secateur.evaluate",
     "ddn": "secateur.attacks.ddn",
+    "export": "secateur.exports",
     "fmn": "secateur.attacks.fmn",
     "load": "secateur.pruning",
     "plan": "secateur.pruning",
@@ -33,7 +35,19 @@ _HOMES = {
     "save": "secateur.pruning",
     "trace": "secateur.graph",
 }
-_ROOMS = ("attacks", "data", "graph", "measure", "models", "pruning", "report", "train", "trust")
+_ROOMS = (
+    "attacks",
+    "data",
+    "exports",
+    "graph",
+    "measure",
+    "models",
+    "pruning",
+    "report",
+    "train",
+    "transfer",
+    "trust",
+)
 
 __all__ = ["__version__", *sorted(_HOMES), *_ROOMS]
 

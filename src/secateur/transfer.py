@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from secateur import models
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
-from secateur.config import Cell, Study, derive_seed, study_from_json
+from secateur.config import Cell, Study, canonical, derive_seed, study_from_json
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.measure import wilson
@@ -72,7 +72,7 @@ class Transfer:
             "study": self.study,
             "attack": self.attack,
             "norm": self.norm,
-            "settings": dict(self.settings),
+            "settings": canonical(self.settings),
             "scale": self.scale,
             "images": self.images,
             "networks": [
