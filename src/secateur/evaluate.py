@@ -1,16 +1,20 @@
 """One attack on one model, start to end: counted, re-verified, measured and graded. The public ``attack``."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateur import measure, trust
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
-from secateur.attacks.search import Precision, Search
+from secateur.attacks.search import Search
 from secateur.data import Dataset
 
 
@@ -50,6 +54,7 @@ class Evaluated:
             "backwards": result.backwards.sum().item() / max(1, attacked),
             **({"seconds": sum(result.times)} if timings else {}),
             "grade": self.grade.letter,
+            "meaning": self.grade.meaning,
             "reasons": self.grade.reasons,
             "security_curve": {
                 "eps": list(self.eps),
@@ -96,7 +101,7 @@ def attack(
     expected_accuracy: float | None = None,
     early_stop: bool = False,
     compile: bool = False,
-    search_precision: Precision = "float32",
+    search_precision: str = "float32",
     on_progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Evaluated:
@@ -122,6 +127,8 @@ def attack(
     Raises:
         UserError: see ``secateur.attacks.run``.
     """
+    if budgets is not None:
+        measure.check_budgets(budgets)
     result = run(
         model,
         dataset,
@@ -136,6 +143,31 @@ def attack(
     graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, seed=seed)
     curve = measure.CURVE_POINTS[result.norm_key] if budgets is None else budgets
     return Evaluated(result, graded, tuple(curve))
+
+
+def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | None = None) -> None:
+    """Write the adversarial examples of a result as safetensors.
+
+    ``adv`` [F, ...] float32 are the examples found, ``index`` [F] says which images they were made from, and
+    ``outcome`` [N] is 0 where found, 1 where already wrong, 2 where not found. The metadata hold attack,
+    norm, settings, seed and grade as JSON.
+
+    Args:
+        evaluated: what ``attack`` returned.
+        path: the file to write; replaced if it exists.
+        index: numbers of the attacked images [N] in the dataset they were taken from; 0 to N - 1 by default.
+    """
+    result = evaluated.result
+    numbers = torch.arange(result.n) if index is None else torch.as_tensor(index, dtype=torch.int64)
+    found, codes = result.where(Outcome.FOUND), list(Outcome)
+    tensors = {
+        "adv": result.adv[found].float().contiguous(),
+        "index": numbers[found].contiguous(),
+        "outcome": torch.tensor([codes.index(outcome) for outcome in result.outcome], dtype=torch.uint8),
+    }
+    plain = result.to_json()
+    facts = {key: plain[key] for key in ("attack", "norm", "settings", "seed", "targeted")}
+    save_file(tensors, path, {"secateur": json.dumps({**facts, "grade": evaluated.grade.letter})})
 
 
 def _each(

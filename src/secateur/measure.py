@@ -168,6 +168,11 @@ def security_curve(distances: Tensor, eps: Sequence[float]) -> list[float]:
     Raises:
         UserError: negative or unsorted budgets.
     """
-    if any(not value >= 0 for value in eps) or list(eps) != sorted(eps):
-        raise UserError(f"the budgets {list(eps)} are not a rising list", hint="give ε ≥ 0 in rising order")
+    check_budgets(eps)
     return [(distances > value).double().mean().item() for value in eps]
+
+
+def check_budgets(eps: Sequence[float]) -> None:
+    """``eps`` are budgets of a security curve: not negative, in rising order; else a UserError."""
+    if not len(eps) or any(not value >= 0 for value in eps) or list(eps) != sorted(eps):
+        raise UserError(f"the budgets {list(eps)} are not a rising list", hint="give ε ≥ 0 in rising order")

@@ -97,6 +97,8 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
             near = get_close_matches(key, own, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(own)}"
             raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
+    for key, value in settings.items():
+        _check_type(name, key, value, parameters[key].default)
     if "levels" in accepts:
         settings.setdefault("levels", dataset.levels)
     filled = {
@@ -106,6 +108,19 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
     }
     kind = facts.get("kind", "fixed-eps" if "eps" in filled else "minimum-norm")
     return Call(name, norm, kind, filled, accepts, function)
+
+
+def _check_type(name: str, key: str, value: object, default: object) -> None:
+    """A number where the default is one, a word where it is a word; other defaults say too little."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int | float):
+        fits, wanted = number and value == value, "a number"
+    else:
+        fits, wanted = not isinstance(default, str) or isinstance(value, str), "a word"
+    if not fits:
+        raise UserError(f"{key} is {value!r} for attack '{name}'", hint=f"{key} is {wanted}")
 
 
 def _norm(

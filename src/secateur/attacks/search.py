@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from secateur.attacks.folding import fold, fold_candidates
 from secateur.attacks.problem import Problem
 from secateur.errors import UserError
 
-Precision = Literal["float32", "tf32", "bfloat16"]
+PRECISIONS = ("float32", "tf32", "bfloat16")
 NARROW = 64
 """Up to this many channels, channels-last convolutions are the faster ones on CPUs (measured)."""
 PROOF = 8
@@ -35,7 +35,7 @@ class Search:
     fold: bool = True
     channels_last: bool | None = None
     compile: bool = False
-    precision: Precision = "float32"
+    precision: str = "float32"
     early_stop: bool = False
 
     @classmethod
@@ -44,15 +44,17 @@ class Search:
         return cls(fold=False, channels_last=False)
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise UserError(f"there is no search precision '{self.precision}'", hint=f"choose one of {known}")
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f"there is no search precision '{self.precision}'",
+                hint=f"choose one of {', '.join(PRECISIONS)}",
+            )
 
 
 class Searcher(nn.Module):
     """A model in another memory format or precision, that answers in the precision of its input."""
 
-    def __init__(self, model: nn.Module, *, channels_last: bool, precision: Precision) -> None:
+    def __init__(self, model: nn.Module, *, channels_last: bool, precision: str) -> None:
         super().__init__()
         self.model = model
         self.channels_last = channels_last
@@ -95,7 +97,7 @@ def searcher(model: nn.Module, batch: Problem, search: Search) -> tuple[nn.Modul
 
 
 @contextmanager
-def products(precision: Precision) -> Iterator[None]:
+def products(precision: str) -> Iterator[None]:
     """Full float32 products on GPUs, unless ``precision`` is ``"tf32"``; as before afterwards."""
     backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
     name: str = "allow_tf32"

@@ -2,7 +2,8 @@
 
 import json
 import time
-from fractions import Fraction
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +11,13 @@ import typer
 
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table
+from secateur.cli.settings import attack_settings, budgets_of, limited, targets_of
 from secateur.cli.targets import Json, Model, Seed, Weights, network
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
     from secateur.data import Dataset
+    from secateur.evaluate import Evaluated
 
 
 def attack(
@@ -29,13 +32,35 @@ def attack(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the attack, as in gamma=0.05.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="A class to reach (its images are left out), or next: the one after the label."),
+    ] = None,
+    budgets: Annotated[
+        str | None, typer.Option(help="Sizes ε of the security curve, as in 0,2/255,8/255.")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Attack the first N images only; marks the result partial.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 256,
+    batch_size: Annotated[
+        int, typer.Option(help="Images per batch at most; halved when memory runs out.")
+    ] = 256,
+    early_stop: Annotated[
+        bool, typer.Option("--early-stop", help="Let converged images go: fewer passes, larger distances.")
+    ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Search with torch.compile.")] = False,
+    search_precision: Annotated[
+        str, typer.Option(help="float32, tf32 or bfloat16; examples must fool in float32 all the same.")
+    ] = "float32",
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the per-image record (JSON) here.")
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="Write the adversarial examples here: FILE.safetensors.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of examples and the security curve.")
     ] = None,
     plugin: PlugIns = None,
     as_json: Json = False,
@@ -45,26 +70,36 @@ def attack(
     from secateur import data as datasets
 
     plug_in(plugin)
-    whole = datasets.load(data)
-    dataset = _limited(whole, limit)
-    attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
+    _check_places(out, examples, pictures)
     settings = attack_settings(norm, steps, set_ or [])
+    _refuse_arguments(settings, secateur.attack)
+    whole = datasets.load(data)
+    dataset, index, targets = targets_of(limited(whole, limit), target)
+    attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
     start = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(
-            attacked, dataset, name, batch_size=batch_size, seed=seed, on_progress=tick, **settings
+            attacked,
+            dataset,
+            name,
+            batch_size=batch_size,
+            seed=seed,
+            targets=targets,
+            budgets=budgets_of(budgets),
+            early_stop=early_stop,
+            compile=compile,
+            search_precision=search_precision,
+            on_progress=tick,
+            **settings,
         )
     summary = {
         **result.summary(),
         "seconds": time.perf_counter() - start,
-        "partial": dataset.n < whole.n,
+        "partial": limit is not None and limit < whole.n,
         "model": model,
         "data": data,
     }
-    if out is not None:
-        record = {**result.to_json(), "summary": summary}
-        out.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
-        note(f"wrote {out}")
+    _write(result, summary, dataset, index, out=out, examples=examples, pictures=pictures)
     if as_json:
         print_json(summary)
     else:
@@ -74,42 +109,53 @@ def attack(
 COMMANDS = (attack,)
 
 
-def _limited(dataset: "Dataset", limit: int | None) -> "Dataset":
-    if limit is None:
-        return dataset
-    if not 0 < limit <= dataset.n:
-        raise UserError(f"--limit {limit} is not between 1 and the {dataset.n} images of {dataset.name}")
-    return dataset.take(range(limit))
+def _refuse_arguments(settings: dict[str, Any], attack: Callable[..., Any]) -> None:
+    """``--set`` reaches the attack; what steers the evaluation has options of its own."""
+    if taken := settings.keys() & signature(attack).parameters.keys():
+        name = min(taken)
+        raise UserError(f"--set {name}: an attack has no setting '{name}'", hint="see secateur attack --help")
 
 
-def attack_settings(norm: str | None, steps: int | None, pairs: list[str]) -> dict[str, Any]:
-    """Attack settings of the command line as Python values."""
-    import yaml
-
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise UserError(
-                f"--set {pair} is not of the form name=value", hint="for example --set gamma=0.05"
-            )
-        value = yaml.safe_load(text)
-        settings[key] = _as_number(value) if isinstance(value, str) else value
-    if norm is not None:
-        if norm not in ("0", "1", "2", "inf"):
-            raise UserError(f"--norm {norm} is not one of 0, 1, 2, inf")
-        settings["norm"] = float(norm)
-    if steps is not None:
-        settings["steps"] = steps
-    return settings
+def _check_places(out: Path | None, examples: Path | None, pictures: Path | None) -> None:
+    """Before anything runs: what cannot be written later."""
+    for option, path in (("--out", out), ("--examples", examples)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UserError(f"{option} {path} cannot be written", hint="name a file in a folder that exists")
+    if examples is not None and examples.suffix != ".safetensors":
+        raise UserError(f"--examples {examples} is no .safetensors file", hint="name it FILE.safetensors")
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
 
 
-def _as_number(text: str) -> float | str:
-    """Text as the number it spells, such as 1e-3, inf or 8/255; other text stays."""
-    try:
-        return float(Fraction(text) if "/" in text else text)
-    except (ValueError, ZeroDivisionError):
-        return text
+def _write(
+    result: "Evaluated",
+    summary: dict[str, Any],
+    dataset: "Dataset",
+    index: list[int],
+    *,
+    out: Path | None,
+    examples: Path | None,
+    pictures: Path | None,
+) -> None:
+    """The files that were asked for, each with a note."""
+    from secateur.evaluate import save_examples
+
+    record = {**result.to_json(), "index": index, "summary": summary}
+    written = []
+    if out is not None:
+        out.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+        written.append(out)
+    if examples is not None:
+        save_examples(result, examples, index=index)
+        written.append(examples)
+    if pictures is not None:
+        from secateur.report.attacked import draw_attack, save_attack
+
+        clean, adv = dataset.x.numpy(), result.result.adv.numpy()
+        drawn = draw_attack(record, clean, adv, dataset.y.tolist(), dataset.classes)
+        written += save_attack(drawn, pictures)
+    for path in written:
+        note(f"wrote {path}")
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -129,6 +175,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         f"correct images; {summary['forwards']:.0f} forwards and {summary['backwards']:.0f} backwards "
         f"per image; {summary['seconds']:.1f} s"
     )
+    typer.echo(f"grade {summary['grade']}: {summary['meaning']}")
     for reason in summary["reasons"]:
         typer.echo(f"  {reason}")
 

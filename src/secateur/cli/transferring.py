@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli.attacking import attack_settings
 from secateur.cli.options import Folder, Json, Limit
 from secateur.cli.output import bar, note, print_json, print_table
+from secateur.cli.settings import attack_settings
 
 SHOWN = 12
 

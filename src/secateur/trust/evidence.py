@@ -23,12 +23,26 @@ class Check:
     sentence: str
 
 
+MEANINGS = {
+    "A": "every check passed; distances are still upper bounds of the true ones",
+    "B": "some checks warn: read the reasons before quoting the numbers",
+    "C": "the evaluation is unreliable: these numbers are not robustness",
+    "X": "nothing could be evaluated: there are no numbers to believe",
+}
+"""What a grade says about the numbers beside it."""
+
+
 @dataclass(frozen=True)
 class Grade:
     """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: there is nothing to believe."""
 
     letter: Literal["A", "B", "C", "X"]
     checks: list[Check]
+
+    @property
+    def meaning(self) -> str:
+        """The letter in words."""
+        return MEANINGS[self.letter]
 
     @property
     def reasons(self) -> list[str]:

@@ -1,0 +1,92 @@
+"""What the words of `secateur attack` mean: settings, targets, budgets, the images that are attacked."""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from secateur.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from secateur.data import Dataset
+
+
+def limited(dataset: "Dataset", limit: int | None) -> "Dataset":
+    """The first ``limit`` images."""
+    if limit is None:
+        return dataset
+    if not 0 < limit <= dataset.n:
+        raise UserError(f"--limit {limit} is not between 1 and the {dataset.n} images of {dataset.name}")
+    return dataset.take(range(limit))
+
+
+def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[int], Tensor | None]":
+    """The images to attack, their numbers, and the classes wanted of them; None for an untargeted attack.
+
+    Images of the wanted class itself are left out: they have no other class to reach.
+    """
+    import torch
+
+    everything = list(range(dataset.n))
+    if target is None:
+        return dataset, everything, None
+    if target == "next":
+        return dataset, everything, (dataset.y + 1) % dataset.num_classes
+    names = [str(number) for number in range(dataset.num_classes)]
+    if target not in dataset.classes and target not in names:
+        known = ", ".join(dataset.classes[:12])
+        raise UserError(
+            f"--target {target} is no class of {dataset.name}", hint=f"choose next or one of {known}"
+        )
+    wanted = dataset.classes.index(target) if target in dataset.classes else int(target)
+    index = (dataset.y != wanted).nonzero().squeeze(1).tolist()
+    if not index:
+        raise UserError(f"all {dataset.n} images are of the class --target {target} already")
+    return dataset.take(index), index, torch.full((len(index),), wanted)
+
+
+def budgets_of(text: str | None) -> list[float] | None:
+    """A list of sizes, as in ``0,2/255,0.1``."""
+    if text is None:
+        return None
+    try:
+        return [float(Fraction(part.strip())) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise UserError(
+            f"--budgets {text} is not a list of numbers", hint="for example --budgets 0,2/255,0.1"
+        ) from None
+
+
+def attack_settings(norm: str | None, steps: int | None, pairs: list[str]) -> dict[str, Any]:
+    """Attack settings of the command line as Python values."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise UserError(
+                f"--set {pair} is not of the form name=value", hint="for example --set gamma=0.05"
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--set {pair} has no value that can be read") from None
+        settings[key] = _number(value) if isinstance(value, str) else value
+    if norm is not None:
+        if norm not in ("0", "1", "2", "inf"):
+            raise UserError(f"--norm {norm} is not one of 0, 1, 2, inf")
+        settings["norm"] = float(norm)
+    if steps is not None:
+        settings["steps"] = steps
+    return settings
+
+
+def _number(text: str) -> float | str:
+    """YAML's words that are numbers all the same: ``1e-3``, ``8/255``, ``inf``."""
+    for read in (float, Fraction):
+        try:
+            return float(read(text))
+        except (ValueError, ZeroDivisionError):
+            continue
+    return text

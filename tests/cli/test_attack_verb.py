@@ -1,0 +1,136 @@
+"""What `secateur attack` leaves behind, and every mistake one can make with it."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from secateur import data, models
+
+TINY = ("attack", "-m", "resnet-tiny", "-d", "digits", "--limit", "12", "--steps", "8")
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A network that knows its digits a little, so that there is something to attack."""
+    digits = data.load("digits")
+    model = models.build("resnet-tiny", in_channels=1)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for start in range(0, 640, 64):
+        optimiser.zero_grad()
+        part = slice(start, start + 64)
+        torch.nn.functional.cross_entropy(model(digits.x[part]), digits.y[part]).backward()
+        optimiser.step()
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    return tmp_path / "w.pt"
+
+
+def test_examples_pictures_and_record_agree(secateur, weights, tmp_path):
+    said = secateur(
+        *TINY, "-w", weights, "-o", tmp_path / "r.json", "--examples", tmp_path / "e.safetensors",
+        *("--pictures", tmp_path / "p", "--budgets", "0,1/10,2", "--json"),
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    record = json.loads((tmp_path / "r.json").read_text())
+    stored = load_file(tmp_path / "e.safetensors")
+    found = [i for i, outcome in enumerate(record["outcome"]) if outcome == "found"]
+    assert stored["index"].tolist() == found
+    assert len(found) == said.json["found"] > 0
+    clean = data.load("digits").x[stored["index"]]
+    sizes = torch.linalg.vector_norm((stored["adv"] - clean).double().flatten(1), dim=1)
+    expected = torch.tensor([record["distances"]["l2"][i] for i in found], dtype=torch.float64)
+    torch.testing.assert_close(sizes, expected)
+    codes = {"found": 0, "already_wrong": 1, "not_found": 2}
+    assert stored["outcome"].tolist() == [codes[outcome] for outcome in record["outcome"]]
+    with safe_open(tmp_path / "e.safetensors", "pt") as file:
+        facts = json.loads(file.metadata()["secateur"])
+    assert (facts["attack"], facts["settings"]["steps"]) == ("ddn", 8)
+    assert {path.name for path in (tmp_path / "p").iterdir()} >= {"curve.svg", "curve.png", "examples.png"}
+    assert said.json["security_curve"]["eps"] == [0.0, 0.1, 2.0]
+    assert record["index"] == list(range(12))
+
+
+def test_a_target_leaves_out_its_own_images_and_is_reached(secateur, weights, tmp_path):
+    said = secateur(
+        *TINY, "-w", weights, "--target", "3", "--steps", "60", "-o", tmp_path / "r.json",
+        *("--examples", tmp_path / "e.safetensors", "--json"),
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert record["targeted"]
+    assert record["index"] == [i for i, y in enumerate(data.load("digits").y[:12].tolist()) if y != 3]
+    reached = {
+        c for c, outcome in zip(record["adv_preds"], record["outcome"], strict=True) if outcome == "found"
+    }
+    assert reached == {3}
+    assert set(load_file(tmp_path / "e.safetensors")["index"].tolist()) <= set(record["index"])
+    assert secateur(*TINY, "-w", weights, "--target", "next", "--json").json["n"] == 12
+
+
+def test_the_table_says_what_the_grade_means(secateur, weights):
+    said = secateur(*TINY, "-w", weights)
+    assert said.code == 0, said.err
+    assert "grade " in said.out
+    assert any(words in said.out for words in ("read the reasons", "not robustness", "every check passed"))
+
+
+def test_ways_to_search_are_options(secateur, weights):
+    plain = secateur(*TINY, "-w", weights, "--steps", "40", "--json").json
+    early = secateur(
+        *TINY, "-w", weights, "--steps", "40", "--early-stop", "--search-precision", "bfloat16", "--json"
+    )
+    assert early.code == 0, early.err
+    assert early.json["found"] == plain["found"]
+    assert early.json["backwards"] <= plain["backwards"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        (("--steps", "0"), 2, "steps is 0"),
+        (("--steps", "-3"), 2, "steps is -3"),
+        (("--set", "gamma=1.0"), 2, "gamma is 1.0"),
+        (("--set", "gamma=1"), 2, "gamma is 1"),
+        (("--set", "alpha=0"), 2, "alpha is 0"),
+        (("--set", "alpha=-1e-3"), 2, "alpha is -0.001"),
+        (("--set", "alpha=nan"), 2, "alpha is nan"),
+        (("--set", "gamma=fast"), 2, "gamma"),
+        (("--set", "alpha=[1, 2]"), 2, "alpha"),
+        (("--set", "alpha={"), 2, "alpha={"),
+        (("--set", "x=1"), 2, "no setting 'x'"),
+        (("--set", "model=1"), 2, "no setting 'model'"),
+        (("-a", "pgd", "--set", "eps=-1"), 2, "eps is -1"),
+        (("-a", "pgd", "--set", "eps=inf"), 2, "eps is inf"),
+        (("-a", "pgd", "--set", "eps=big"), 2, "eps"),
+        (("--budgets", "0.5,0.1"), 2, "not a rising list"),
+        (("--budgets", "-1,0"), 2, "not a rising list"),
+        (("--budgets", "nan"), 2, "not a list of numbers"),
+        (("--budgets", "a,b"), 2, "not a list of numbers"),
+        (("--budgets", ""), 2, "not a list of numbers"),
+        (("--batch-size", "0"), 2, "batch size is 0"),
+        (("--batch-size", "-5"), 2, "batch size is -5"),
+        (("--target", "bird"), 2, "no class of digits"),
+        (("--target", "10"), 2, "no class of digits"),
+        (("--target", "3", "-a", "untargeted"), 2, "unknown attack"),
+        (("--search-precision", "half"), 2, "no search precision 'half'"),
+        (("--limit", "0"), 2, "--limit 0"),
+        (("--limit", "100000"), 2, "--limit 100000"),
+        (("--seed", "-1"), 2, "--seed"),
+        (("--examples", "e.npz"), 2, "no .safetensors file"),
+        (("--examples", "absent/e.safetensors"), 2, "cannot be written"),
+        (("--out", "absent/r.json"), 2, "cannot be written"),
+        (("--out", "."), 2, "cannot be written"),
+        (("--pictures", "a_file"), 2, "is a file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_and_writes_nothing(secateur, tmp_path, monkeypatch, options, code, word):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("")
+    said = secateur(*TINY, *options)
+    assert said.code == code, said.err
+    assert word in said.err
+    assert "Traceback" not in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
+    assert said.out == ""

@@ -1,0 +1,94 @@
+"""Pictures of one attack: what they show is what the record says."""
+
+import numpy as np
+import pytest
+
+from secateur.report.attacked import COLUMNS, draw_attack, save_attack
+
+CLASSES = ("a", "<b>", "$c$")
+
+
+def record(n=12, **changed):
+    outcome = ["found"] * (n - 2) + ["already_wrong", "not_found"]
+    distance = [float(n - i) / n for i in range(n - 2)] + [0.0, None]
+    return {
+        "attack": "fmn",
+        "norm": "linf",
+        "grade": "A",
+        "outcome": outcome,
+        "distances": {"linf": distance},
+        "adv_preds": [1] * n,
+        **changed,
+    }
+
+
+def images(n=12, channels=1):
+    clean = np.full((n, channels, 4, 4), 0.5, dtype=np.float32)
+    adv = clean.copy()
+    adv[:, :, 0, 0] = 0.75
+    return clean, adv
+
+
+def drawn(plain, channels=1):
+    clean, adv = images(len(plain["outcome"]), channels)
+    return {d.stem: d for d in draw_attack(plain, clean, adv, [0] * len(clean), CLASSES)}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_grid_goes_from_the_nearest_to_the_farthest_example(channels):
+    figure = drawn(record(), channels)["examples"].figure
+    titles = [axes.get_title() for axes in figure.axes]
+    sizes = [float(title.split()[1]) for title in titles if title.startswith("L∞")]
+    assert sizes == sorted(sizes)
+    assert len(sizes) == COLUMNS
+    assert (sizes[0], sizes[-1]) == (0.25, 1.0)
+    assert "→ <b>" in titles
+
+
+def test_the_perturbation_is_magnified_around_middle_grey_by_the_factor_it_states():
+    figure = drawn(record())["examples"].figure
+    below = figure.axes[2 * COLUMNS]
+    pixels = below.images[0].get_array()
+    assert pixels[0, 0] == pytest.approx(1.0)
+    assert pixels[1, 1] == pytest.approx(0.5)
+    assert below.get_xlabel() == "×4"
+
+
+def test_fewer_examples_than_columns_leave_the_rest_empty():
+    plain = record()
+    plain["outcome"] = ["found"] * 2 + ["not_found"] * 10
+    figure = drawn(plain)["examples"].figure
+    assert sum(bool(axes.images) for axes in figure.axes) == 6
+
+
+def test_where_nothing_was_found_there_is_only_a_curve():
+    plain = record()
+    plain["outcome"] = ["not_found"] * 12
+    plain["distances"] = {"linf": [None] * 12}
+    assert set(drawn(plain)) == {"curve"}
+
+
+def test_the_curve_starts_at_the_clean_accuracy_and_lies_inside_its_interval():
+    axes = drawn(record())["curve"].figure.axes[0]
+    (line,) = axes.lines
+    robust = line.get_ydata()
+    assert robust[0] == pytest.approx(11 / 12)
+    assert (np.diff(robust) <= 0).all()
+    (band,) = axes.collections
+    low, high = band.get_paths()[0].get_extents().intervaly
+    assert low <= robust.min()
+    assert high >= robust.max()
+
+
+def test_an_unreliable_result_says_so():
+    assert "unreliable" in drawn(record(grade="C"))["curve"].figure.axes[0].get_title()
+    assert "unreliable" not in drawn(record())["curve"].figure.axes[0].get_title()
+
+
+def test_the_files_are_the_same_bytes_every_time(tmp_path):
+    clean, adv = images()
+    for folder in ("one", "two"):
+        paths = save_attack(draw_attack(record(), clean, adv, [0] * 12, CLASSES), tmp_path / folder)
+        assert {path.name for path in paths} == {"examples.png", "examples.svg", "curve.png", "curve.svg"}
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
