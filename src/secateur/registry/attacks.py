@@ -39,6 +39,22 @@ ATTACKS.register(
     targeted=True,
 )
 ATTACKS.register(
+    "alma",
+    "secateur.attacks.alma:alma",
+    "augmented Lagrangian (Rony et al. 2021)",
+    norms=(2.0,),
+    kind="minimum-norm",
+    targeted=True,
+)
+ATTACKS.register(
+    "pdpgd",
+    "secateur.attacks.pdpgd:pdpgd",
+    "primal-dual proximal gradient (Matyasko & Chau 2021)",
+    norms=(0.0, 1.0, 2.0, float("inf")),
+    kind="minimum-norm",
+    targeted=True,
+)
+ATTACKS.register(
     "strongest",
     "secateur.attacks.strongest:strongest",
     "per image, the nearest example of several attacks",
