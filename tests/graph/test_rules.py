@@ -112,3 +112,27 @@ def test_windows_patches_and_pointwise_kernels_let_channels_pass(kind):
     net = kind()
     pruned(net)
     assert (net.stem.out_channels, net.head.in_features) == (12, 12)
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weights are standardised by a batch norm over its inputs and kernel."""
+
+    def forward(self, x):
+        weight = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(weight, None, None, training=True, momentum=0.0).reshape_as(self.weight)
+        return F.conv2d(x, weight, self.bias, padding=1)
+
+
+class Standard(Body):
+    def __init__(self):
+        super().__init__(24, conv=Standardised(24, 24, 3))
+
+    def middle(self, x):
+        return self.conv(x)
+
+
+def test_weights_standardised_by_a_batch_norm_are_pruned():
+    net = Standard()
+    report = pruned(net)
+    assert net.conv.weight.shape == (12, 12, 3, 3)
+    assert any("native_batch_norm" in place for place in report.changed_by_design)

@@ -30,10 +30,12 @@ def batch_norm(tracer: Any, call: Any) -> Any:
     bound = call.bind()
     names = ("weight", "bias", "running_mean", "running_var")
     marks = tracer.of(bound["input"])
-    marks = freeze_along(tracer.atoms, marks, {0, *range(2, len(marks.shape))}, "varies over positions")
     vectors = [tracer.of(bound[name]) for name in names if bound.get(name) is not None]
     operands = [marks, *(on_dim(vector, 1, len(marks.shape)) for vector in vectors)]
     joined = join(tracer.atoms, operands, marks.shape)
+    # Statistics of the batch's own may run over channels: those of weights that are standardised.
+    if bound.get("training") and any(set(factor.support) - {1} for factor in joined.factors):
+        tracer.statistic(call)
     # What is saved for the backward pass, where statistics are the batch's own: a number per channel.
     own = tuple(Factor(factor.atoms.reshape(-1), 0) for factor in joined.factors if factor.support == (1,))
     saved = Marks(marks.shape[1:2], own)
