@@ -24,6 +24,7 @@ NO_TORCH = {"errors", "registry", "recipes", "config", "store", "report", "cli",
 SAME_LEVEL = {
     ("config", "registry"): "a study names what the registry knows",
     ("config", "recipes"): "a study contains recipes",
+    ("trust", "measure"): "checks compare medians and intervals",
     ("stages", "store"): "a stage reads its parent's artefacts",
     ("stages", "evaluate"): "an attack cell is an evaluation with a record",
     ("study", "engine"): "the study hands cell ids to an engine",

@@ -99,6 +99,7 @@ def attack(
     targets: Tensor | None = None,
     budgets: Sequence[float] | None = None,
     expected_accuracy: float | None = None,
+    audit: bool = False,
     early_stop: bool = False,
     compile: bool = False,
     search_precision: str = "float32",
@@ -117,6 +118,7 @@ def attack(
         targets: wanted classes [N] of a targeted attack.
         budgets: ε of the security curve in the attack's norm, rising; a standard list by default.
         expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
+        audit: add the costly checks: other attacks, other seeds, planted examples on a sample.
         early_stop: let an image go once it has converged: fewer passes, slightly larger distances.
         compile: ask the model by way of ``torch.compile``.
         search_precision: ``"bfloat16"`` or ``"tf32"`` search with rounded products, for GPUs; what is found
@@ -140,7 +142,7 @@ def attack(
         on_progress=on_progress,
         **settings,
     )
-    graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, seed=seed)
+    graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
     curve = measure.CURVE_POINTS[result.norm_key] if budgets is None else budgets
     return Evaluated(result, graded, tuple(curve))
 

@@ -45,6 +45,10 @@ def attack(
     batch_size: Annotated[
         int, typer.Option(help="Images per batch at most; halved when memory runs out.")
     ] = 256,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Add the costly checks: other attacks and seeds, planted examples."),
+    ] = False,
     early_stop: Annotated[
         bool, typer.Option("--early-stop", help="Let converged images go: fewer passes, larger distances.")
     ] = False,
@@ -86,6 +90,7 @@ def attack(
             seed=seed,
             targets=targets,
             budgets=budgets_of(budgets),
+            audit=audit,
             early_stop=early_stop,
             compile=compile,
             search_precision=search_precision,

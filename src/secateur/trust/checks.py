@@ -122,6 +122,30 @@ def _scaled(evidence: Evidence) -> Check:
     )
 
 
+def _starts_clean(evidence: Evidence) -> Check:
+    """F11 from the record alone: at budget 0 the security curve is the clean accuracy, then it falls."""
+    result = evidence.result
+    wrong = result.where(Outcome.ALREADY_WRONG)
+    zero = (result.distance <= 0) if result.targets is None else wrong
+    start = 1 - (result.distance <= 0).double().mean().item()
+    agrees = result.targets is not None or abs(start - result.accuracy) < 1e-9
+    passed = agrees and torch.equal(zero, wrong) and not bool(result.distance.isnan().any())
+    sentence = f"at budget 0 robust accuracy is {start:.1%}, clean accuracy {result.accuracy:.1%}"
+    return Check("F11", passed, "fail", sentence)
+
+
+def _survives_rounding(evidence: Evidence) -> Check:
+    """F20, reported only: what is left of the examples on the grid of an image file."""
+    problem = evidence.problem
+    stored = quantise(evidence.adv, evidence.dataset.levels or 256, problem.bounds)
+    left = (problem.met(evidence.ask(stored)) & evidence.found).sum().item()
+    share = left / max(1, int(evidence.found.sum()))
+    grid = evidence.dataset.levels or 256
+    return Check(
+        "F20", True, "warn", f"{share:.0%} of the examples still fool when rounded to {grid} grey levels"
+    )
+
+
 def _silent(evidence: Evidence) -> Check:
     result = evidence.result
     best = result.best_optim_distances[result.norm_key]
@@ -184,7 +208,9 @@ ALWAYS: tuple[Callable[[Evidence], Check], ...] = (
     _gradients,
     _finite_differences,
     _batch_invariant,
+    _starts_clean,
     _scaled,
+    _survives_rounding,
 )
 """Checks of any attack."""
 MINIMUM: tuple[Callable[[Evidence], Check], ...] = (

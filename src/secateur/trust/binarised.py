@@ -1,0 +1,125 @@
+"""The active test: a last layer under which an adversarial example certainly exists where it was planted."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.call import prepare
+from secateur.attacks.ddn import quantise
+from secateur.attacks.norms import distance
+from secateur.attacks.problem import Problem
+from secateur.attacks.single import random_perturbation
+from secateur.trust.evidence import Evidence
+
+INNER = 8
+"""Random perturbations, smaller than the planted one, that must keep the class."""
+
+
+def planted_share(evidence: Evidence) -> tuple[float, int]:
+    """How many planted examples the attack finds, and how many could be planted.
+
+    For every image a point at the distance that the attack reached (or at 95 % of its fixed size), in a
+    random direction, becomes class 1, the image and nearer random points class 0: one linear layer on the
+    model's own features, fitted exactly. Something at least as near is there to be found, whatever the
+    network is (Zimmermann et al. 2022, with one planted point). (0, 0) where the model does not end in a
+    linear layer, or the attack asks about parts of its batch, which have no last layer of their own.
+    """
+    last = _last_layer(evidence)
+    if last is None:
+        return 0.0, 0
+    problem = replace(evidence.problem, y=torch.zeros_like(evidence.problem.y), targets=None)
+    generator = torch.Generator().manual_seed(evidence.seed)
+    size = _sizes(evidence)
+
+    def point(share: float) -> Tensor:
+        delta = random_perturbation(problem, share * size, evidence.result.norm, generator)
+        return quantise(problem.clip(problem.x + delta), evidence.levels, problem.bounds)
+
+    plant = point(1.0)
+    inner = [problem.x, *(point(0.3 + 0.5 * k / INNER) for k in range(INNER))]
+    with torch.no_grad():
+        features = torch.stack([_features(evidence.model, last, x) for x in (*inner, plant)], 1)
+    weight, usable = _fit(features.double())
+    radius = distance(plant - problem.x, evidence.result.norm)
+    usable &= radius > 0
+    rows = usable.nonzero().squeeze(1)
+    if len(rows) < 4:
+        return 0.0, len(rows)
+    chosen = Problem(problem.x[rows], problem.y[rows], None, problem.bounds)
+    model = _Binarised(evidence.model, last, weight[rows].to(problem.x.dtype))
+    result = evidence.result
+    call = prepare(result.attack, evidence.dataset, result.settings)
+    try:
+        found = call.attack(model, chosen, torch.Generator().manual_seed(result.seed))
+    except _PartOfBatch:
+        return 0.0, 0
+    with torch.no_grad():
+        there = chosen.met(model(chosen.clip(found.adv))) & found.mask
+    reached = distance(chosen.clip(found.adv) - chosen.x, result.norm)
+    within = reached <= radius[rows] * 1.05 if result.kind == "minimum-norm" else torch.ones_like(there)
+    return (there & within).double().mean().item(), len(rows)
+
+
+def _sizes(evidence: Evidence) -> Tensor:
+    own = evidence.distance
+    if evidence.result.kind != "minimum-norm":
+        return torch.full_like(own, 0.95 * float(evidence.result.settings.get("eps", 0.0)))
+    known = own[own.isfinite()]
+    whole = distance(evidence.problem.reach(), evidence.result.norm)
+    return torch.where(own.isfinite(), own, known.median() if len(known) else whole / 4)
+
+
+def _last_layer(evidence: Evidence) -> nn.Linear | None:
+    """The linear layer whose answer is the model's answer."""
+    seen: list[tuple[nn.Linear, Tensor]] = []
+    handles = [
+        module.register_forward_hook(lambda layer, _, output: seen.append((layer, output)))
+        for module in evidence.model.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    try:
+        logits = evidence.ask(evidence.problem.x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen[-1][0] if seen and seen[-1][1] is logits else None
+
+
+def _features(model: nn.Module, last: nn.Linear, x: Tensor) -> Tensor:
+    """What the last layer is given, [N, F], with its graph."""
+    given: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        model(x)
+    finally:
+        handle.remove()
+    return given[-1].flatten(1)
+
+
+def _fit(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [N, F + 1] that give the last of [N, P, F] points +1 and the others -1, and where they do."""
+    wide = torch.cat([features, torch.ones_like(features[..., :1])], 2)
+    wanted = -torch.ones(features.shape[:2], dtype=features.dtype, device=features.device)
+    wanted[:, -1] = 1
+    weight = (torch.linalg.pinv(wide) @ wanted.unsqueeze(2)).squeeze(2)
+    answers = (wide @ weight.unsqueeze(2)).squeeze(2)
+    return weight, ((answers - wanted).abs() < 0.5).all(1)
+
+
+class _PartOfBatch(Exception):
+    """An attack asked about other images than the whole batch."""
+
+
+class _Binarised(nn.Module):
+    """Two logits per image, by a last layer of its own."""
+
+    def __init__(self, model: nn.Module, last: nn.Linear, weight: Tensor) -> None:
+        super().__init__()
+        self.model, self.last, self.weight = model, last, weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) != len(self.weight):
+            raise _PartOfBatch
+        value = (_features(self.model, self.last, x) * self.weight[:, :-1]).sum(1) + self.weight[:, -1]
+        return torch.stack([-value, value], 1)
