@@ -267,6 +267,18 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path):
     refused(tmp_path / "pipe.pt", "not a regular file")
 
 
+def test_a_link_is_its_file_and_one_to_nothing_or_a_pipe_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "w.pt")
+    os.mkfifo(tmp_path / "pipe")
+    for name, place in {"good": "w.pt", "gone": "absent", "loop": "loop.pt", "piped": "pipe"}.items():
+        (tmp_path / f"{name}.pt").symlink_to(place)
+    whole = [load_weights(target(), tmp_path / name).sha256 for name in ("good.pt", "w.pt")]
+    assert whole[0] == whole[1]
+    refused(tmp_path / "gone.pt", "there is no file")
+    refused(tmp_path / "loop.pt", "there is no file")
+    refused(tmp_path / "piped.pt", "not a regular file")
+
+
 @pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, {"state_dict": [1]}])
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")

@@ -28,12 +28,22 @@ def test_the_split_belongs_to_the_fingerprint():
         ("attacks.ddn.generator=3", r"attacks\.ddn\.generator: is no setting"),
         ("models.plain.settings={widht: 3}", r"models\.plain\.settings\.widht: is no setting"),
         ("images=5000", r"images: there are only 359 test images \(got 5000\)"),
+        (
+            "pruning={keep: [layer9]}",
+            r"pruning\.keep\.0: the model 'plain' has no module or parameter 'layer9'",
+        ),
+        ("pruning={rates: {layre1: 0.1}}", r"has no module or parameter 'layre1' -> did you mean 'layer1'\?"),
         ("models.plain.weights=none.pt", r"models\.plain\.weights: .*none\.pt"),
     ],
 )
 def test_settings_that_do_not_fit_the_code_or_the_data_are_refused(override, complaint):
     with pytest.raises(UserError, match=complaint):
         read_facts(parse_study(SMALL, overrides=[override]))
+
+
+def test_layers_may_be_modules_parameters_or_groups():
+    names = "[layer1, layer2.0.conv1.weight, 'conv1.weight[0]']"
+    read_facts(parse_study(SMALL, overrides=[f"pruning={{keep: {names}}}"]))
 
 
 def test_late_errors_name_the_line_of_the_file():

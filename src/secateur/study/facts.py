@@ -24,16 +24,16 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
-    from secateur.study.networks import hash_weights
+    from secateur.study.networks import hash_weights, unknown_layers
 
     generator = Generator().manual_seed(study.split_seed)
     chosen = study.data
     parts = load_splits(chosen.spec, fractions=chosen.fractions, sizes=chosen.sizes, generator=generator)
     splits = (parts.train, parts.validation, parts.test)
-    problems = [*_unfit(study, parts.test.n)]
+    shape, classes = tuple(parts.train.shape), parts.train.num_classes
+    problems = [*_unfit(study, parts.test.n)] or unknown_layers(study, shape=shape, classes=classes)
     if problems:
         raise refuse(problems)
-    shape, classes = tuple(parts.train.shape), parts.train.num_classes
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),
         train=parts.train.n,
@@ -52,7 +52,7 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         UserError: as :func:`read_facts`, when nothing is known about the missing images.
     """
     from secateur.data import open_source
-    from secateur.study.networks import hash_weights
+    from secateur.study.networks import hash_weights, unknown_layers
 
     try:
         open_source(study.data.spec)
@@ -63,10 +63,11 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         train, test = known["images"]
         validation = round(study.data.fractions[1] * train)
         parts = study.data.sizes or (train - validation, validation, test)
-        if problems := [*_unfit(study, parts[2])]:
+        form = {"shape": known["shape"], "classes": known["classes"]}
+        # A network whose own settings are wrong cannot be built to look for its layers.
+        if problems := [*_unfit(study, parts[2])] or unknown_layers(study, **form):
             raise refuse(problems) from None
-        weights = hash_weights(study, shape=known["shape"], classes=known["classes"])
-        return Facts("", *parts, known["shape"], known["classes"], weights), str(error)
+        return Facts("", *parts, **form, weights=hash_weights(study, **form)), str(error)
     return read_facts(study), ""
 
 

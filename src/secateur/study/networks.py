@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.config import Problem, Study, refuse
+from secateur.config.problems import nearest
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
 from secateur.models import build, load_weights, resolve, weights_hash
@@ -24,6 +25,23 @@ def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: 
             model.arch, num_classes=classes, in_channels=shape[0], allow_code=False, pretrained=False
         )
     return build(model.arch, num_classes=classes, in_channels=shape[0], **model.settings)
+
+
+def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:
+    """Layers that the study's ``keep`` or ``rates`` name and one of its models does not have."""
+    rates = study.pruning.rates if isinstance(study.pruning.rates, dict) else {}
+    named = {f"pruning.keep.{i}": name for i, name in enumerate(study.pruning.keep)}
+    named |= {f"pruning.rates.{name}": name for name in rates}
+    found = []
+    for label in study.models if named else ():
+        network = dense_network(study, label, shape=shape, classes=classes)
+        known = {name for name, _ in (*network.named_modules(), *network.named_parameters())}
+        for key, name in named.items():
+            # A group is called by the dimension of a parameter: conv1.weight[0].
+            if name.partition("[")[0] not in known:
+                sentence = f"the model '{label}' has no module or parameter '{name}'"
+                found.append(Problem(study.where(key), key, sentence, nearest(name, known)))
+    return found
 
 
 def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[str, str]:
