@@ -8,7 +8,7 @@ import pytest
 
 from secateur.models import build
 from secateur.recipes import PENALTIES, Adversary, Penalty, Recipe
-from secateur.registry import CHECKPOINTS, DATASETS, MODELS
+from secateur.registry import CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -44,6 +44,18 @@ def test_every_published_network_is_listed_with_its_accuracies():
 def test_every_dataset_is_listed():
     listed = {names(row[0])[0].partition(":")[0] for row in rows("data.md")}
     assert listed == {entry.name for entry in DATASETS.entries()}
+
+
+def test_every_criterion_is_listed():
+    listed = {names(row[0])[0] for row in rows("criteria.md")}
+    assert listed == {entry.name for entry in (*CRITERIA.entries(), *RATES.entries())}
+
+
+@pytest.mark.parametrize("name", RATES.names())
+def test_published_rates_are_listed_with_their_sizes(name):
+    (row,) = [row for row in rows("criteria.md") if names(row[0])[0] == name]
+    facts = RATES.entry(name).facts
+    assert [row[1], row[3]] == [f"{facts['parameters']:,}", f"{facts['macs']:,}"]
 
 
 def test_every_setting_of_a_recipe_is_listed():
