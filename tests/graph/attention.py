@@ -101,7 +101,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.position
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
         for block in self.blocks:
             x = x + self.scale * block["attention"](block["norm1"](x))
             x = x + block["mlp"](block["norm2"](x))

@@ -139,7 +139,7 @@ def test_a_plan_measured_in_earnest_says_what_it_found(monkeypatch):
     graph = secateur.trace(net, images(size=16))
     plan = secateur.plan(graph, latency="1s")
     assert plan.sparsity == 0
-    assert re.search(r"latency [\d.]+ ms \([\d.]+ to [\d.]+\) against [\d.]+ ms", plan.notes[-1])
+    assert re.search(r"latency [\d.e+]+ ms \([\d.e+]+–[\d.e+]+\) against [\d.e+]+ ms", plan.notes[-1])
     assert "inputs 2x3x16x16" in plan.notes[-1]
     assert net.body[0][0].out_channels == 8
 

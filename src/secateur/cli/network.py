@@ -148,6 +148,7 @@ def _tell(model: str, report: "PruneReport", out: Path, *, as_json: bool) -> Non
     for remark in report.notes:
         note(remark)
     note(f"saved {out}; attack it with: secateur attack --model {model} --weights {out} --data ...")
+    note(f"or take it elsewhere with: secateur export {out} --out {out.name}.onnx")
 
 
 def _before_after(before: int, after: int) -> tuple[str, str, str]:

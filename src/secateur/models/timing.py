@@ -23,7 +23,7 @@ class Latency:
     threads: int
 
     def __str__(self) -> str:
-        return f"{1e3 * self.median:.4g} ms ({1e3 * self.low:.4g} to {1e3 * self.high:.4g})"
+        return f"{1e3 * self.median:.3g} ms ({1e3 * self.low:.3g}–{1e3 * self.high:.3g})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; seconds."""

@@ -11,6 +11,7 @@ from secateur.pruning.planning import plan as plan
 from secateur.pruning.plans import Plan as Plan
 from secateur.pruning.saving import history as history
 from secateur.pruning.saving import load as load
+from secateur.pruning.saving import origin as origin
 from secateur.pruning.saving import save as save
 from secateur.pruning.schedule import iterative as iterative
 from secateur.pruning.schedule import one_shot as one_shot
@@ -27,6 +28,7 @@ __all__ = [
     "mask",
     "nonzero",
     "one_shot",
+    "origin",
     "plan",
     "prune",
     "save",

@@ -110,8 +110,9 @@ def describe(graph: DependencyGraph, limit: LatencyLimit, dense: Latency, pruned
     """What was measured, in words, and how sure it is."""
     device = next((parameter.device for parameter in graph.model.parameters()), torch.device("cpu"))
     shape = "x".join(map(str, graph.inputs[0].shape))
+    threads = f"{pruned.threads} CPU thread{'s' if pruned.threads > 1 else ''}"
     unsure = "; the quartiles overlap, so measure on a quieter machine" if pruned.high > dense.low else ""
     return (
         f"latency {pruned} against {dense} dense, at most {limit} was asked for: medians and quartiles "
-        f"on {device}, {pruned.threads} threads, inputs {shape}{unsure}"
+        f"on {device}, {threads}, inputs {shape}{unsure}"
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,22 @@ def history(model: nn.Module) -> tuple[Plan, ...]:
     return tuple(Plan.from_json(json.loads(text)) for text in model.__dict__.get(_PLANS, ()))
 
 
-def save(model: nn.Module, folder: str | Path, *, card: str = "", overwrite: bool = False) -> Path:
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    card: str = "",
+    origin: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Write ``plan.json``, ``weights.safetensors`` and a card, from which ``load`` rebuilds the model.
 
     Args:
         model: a model pruned with ``apply`` or ``prune`` (or untouched: its history is then empty).
         folder: created if missing.
         card: text to put into the card, in Markdown.
+        origin: what the command line called the network (``model``, ``classes``, ``input``), so that it needs
+            not be told again; JSON.
         overwrite: whether files of the same names may be replaced.
 
     Raises:
@@ -59,6 +68,8 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "", overwrite: boo
         "weights": _tensor_hash(tensors),
         "fingerprint": _fingerprint(model, plans) if plans else None,
     }
+    if origin is not None:
+        document["origin"] = dict(origin)
     document["hash"] = _document_hash(document)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -68,6 +79,15 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "", overwrite: boo
     except OSError as error:
         raise UserError(f"cannot write to '{folder}': {error.strerror}") from error
     return target
+
+
+def origin(folder: str | Path) -> dict[str, Any]:
+    """What a saved network says it was called; empty if it says nothing.
+
+    Raises:
+        UserError: there is none, or its plan is damaged or changed.
+    """
+    return dict(_read_document(Path(folder) / _PLAN_FILE).get("origin", {}))
 
 
 def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:

@@ -1,0 +1,120 @@
+"""The verb export: from a folder that `prune` wrote, or any network, to a file of its own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secateur.cli.options import PlugIns, plug_in
+from secateur.cli.output import note, print_json, print_table
+from secateur.cli.targets import Input, Json, Weights, example, network, shape
+from secateur.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_BATCHES = (1, 32)
+
+
+def export(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="FILE.onnx ([onnx] extra) or FILE.pt2 (torch.export).")
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder that `prune` wrote; else give --model and --weights.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="What the folder was pruned from.")
+    ] = None,
+    weights: Weights = None,
+    input: Input = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Number of classes.")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Batch sizes to measure; 1 and 32 by default. Repeatable.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Of measurement per network and batch.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads while measuring.")] = None,
+    device: Annotated[str, typer.Option(help="Where the networks are measured, such as cuda.")] = "cpu",
+    measure: Annotated[bool, typer.Option(help="Measure latency and peak memory.")] = True,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Largest difference of outputs, relative to the largest output.")
+    ] = 1e-4,
+    fixed_batch: Annotated[
+        bool, typer.Option("--fixed-batch", help="For the batch of --input only.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    plugin: PlugIns = None,
+    as_json: Json = False,
+) -> None:
+    """Write a network as ONNX or torch.export, check the file, and measure before and after pruning."""
+    import secateur
+
+    plug_in(plugin)
+    pruned, dense, images = _networks(folder, model, weights, input, classes)
+    _move(device, pruned, dense)
+    exported = secateur.export(
+        pruned,
+        out,
+        images,
+        before=dense,
+        batch_sizes=(batch or _BATCHES) if measure else (),
+        seconds=seconds,
+        threads=threads,
+        tolerance=tolerance,
+        dynamic_batch=not fixed_batch,
+        overwrite=overwrite,
+    )
+    if as_json:
+        print_json(exported.to_json())
+        return
+    left = "left" if dense is not None else ""
+    print_table(exported.summary(), ("", *exported.networks, left), exported.rows())
+    if exported.costs:
+        typer.echo(exported.conditions())
+    note(f"wrote {out}, its record {out}.json and its card {out}.md")
+
+
+COMMANDS = (export,)
+
+
+def _networks(
+    folder: Path | None, model: str | None, weights: Path | None, input: str | None, classes: int | None
+) -> "tuple[nn.Module, nn.Module | None, Tensor]":
+    """The network, what it was before pruning (``None`` if it was not pruned), and images for it."""
+    from secateur import models
+    from secateur.pruning import history, origin
+
+    if folder is not None and weights is not None:
+        raise UserError(f"{folder} holds its weights already", hint="leave --weights out")
+    saved = weights if weights is not None and weights.is_dir() else folder
+    told = origin(saved) if saved is not None else {}
+    named = model or told.get("model")
+    if named is None:
+        raise UserError("which network is it?", hint="give a folder that `prune` wrote, or --model")
+    # A folder may come from others: what it names is not run unless the user names it too.
+    size = shape(named, input or "x".join(map(str, told.get("input", ()))) or None)
+    count = classes or told.get("classes", 10)
+    if model is None and ".py:" in named:
+        raise UserError(f"{saved} was pruned from {named}, whose code would run", hint=f"add --model {named}")
+    pruned = network(named, saved or weights, size, count)
+    if not history(pruned):
+        return pruned, None, example(size)
+    dense = models.resolve(named, num_classes=count, in_channels=size[1], pretrained=False)
+    return pruned, dense.eval(), example(size)
+
+
+def _move(device: str, *networks: "nn.Module | None") -> None:
+    """Move networks to a device.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    try:
+        for model in networks:
+            if model is not None:
+                model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"there is no device {device} here: {first}", hint="--device cpu", code=ExitCode.ENVIRONMENT
+        ) from error

@@ -1,0 +1,95 @@
+"""What networks cost when they run: latency of networks that take turns, and peak memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur import measure
+from secateur.errors import UserError
+from secateur.exports.inputs import batch_of
+from secateur.graph.dependency import InputSpec, move_inputs
+from secateur.graph.running import call_model
+from secateur.models import Latency, evaluating, time_calls
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs per pass of one batch; ``peak_bytes`` is None where nothing can be seen."""
+
+    network: str
+    batch: int
+    latency: Latency
+    peak_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "network": self.network,
+            "batch": self.batch,
+            "latency": self.latency.to_json(),
+            "peak_bytes": self.peak_bytes,
+        }
+
+
+def costs(
+    networks: Mapping[str, nn.Module],
+    inputs: tuple[InputSpec, ...],
+    *,
+    batch_sizes: Sequence[int] = (1, 32),
+    seconds: float = 1.0,
+    threads: int | None = None,
+    runs: Mapping[str, Callable[[Any], object]] | None = None,
+) -> list[Cost]:
+    """Measure networks on the device of their parameters, in turns, so that they meet the same machine.
+
+    Args:
+        networks: by name.
+        inputs: what ``spec_of`` finds in example inputs; their batch is replaced.
+        batch_sizes: how many images at a time, one measurement each.
+        seconds: of measurement for each network and batch size, at least.
+        threads: of the CPU; torch's own number by default.
+        runs: other things that run such inputs, on the CPU, such as exported files.
+
+    Raises:
+        UserError: a batch size that is no positive integer.
+    """
+    found = []
+    for size in batch_sizes:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UserError(f"a batch size must be a positive integer, got {size!r}")
+        inputs_here = batch_of(inputs, size, seed=0)
+        calls: list[Callable[[], object]] = [_pass(model, inputs_here) for model in networks.values()]
+        calls += [_call(run, inputs_here) for run in (runs or {}).values()]
+        with ExitStack() as stack, torch.no_grad():
+            for model in networks.values():
+                stack.enter_context(evaluating(model))
+            times = time_calls(calls, seconds=seconds, threads=threads)
+        names = [*networks, *(runs or {})]
+        for name, latency in zip(names, times, strict=True):
+            seen = networks.get(name)
+            peak = None if seen is None else measure.peak_memory(seen, placed(seen, inputs_here))
+            found.append(Cost(name, size, latency, peak))
+    return found
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def placed(model: nn.Module, inputs: Any) -> Any:
+    """Inputs on the model's device."""
+    return move_inputs(inputs, device_of(model))
+
+
+def _pass(model: nn.Module, inputs: Any) -> Callable[[], object]:
+    ready = placed(model, inputs)
+    return lambda: call_model(model, ready)
+
+
+def _call(run: Callable[[Any], object], inputs: Any) -> Callable[[], object]:
+    return lambda: run(inputs)

@@ -1,0 +1,121 @@
+"""The two formats: how each is written, and how what was written is run again."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from secateur.errors import ExitCode, UserError
+from secateur.exports.inputs import named
+from secateur.graph.running import call_model, tensors_in
+
+Run = Callable[[Any], list[Tensor]]
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file of one kind is written, and opened with so many threads; ``runtime`` names what runs it."""
+
+    name: str
+    write: Callable[[ExportedProgram, Path, Any], None]
+    open: Callable[[Path, int], Run]
+    packages: tuple[str, ...]
+    runtime: str
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what wrote and ran the file."""
+        return {package: version(package) for package in ("torch", *self.packages)}
+
+
+def format_of(path: Path) -> Format:
+    """The format that the name of a file asks for.
+
+    Raises:
+        UserError: an unknown ending, or packages that are missing (exit code ENVIRONMENT).
+    """
+    found = FORMATS.get(path.suffix)
+    if found is None:
+        raise UserError(f"'{path}' names no format", hint=f"end it in {' or '.join(FORMATS)}")
+    missing = [package for package in found.packages if find_spec(package) is None]
+    if missing:
+        raise UserError(
+            f"{found.name} needs {', '.join(missing)}",
+            hint="pip install 'secateur[onnx]'",
+            code=ExitCode.ENVIRONMENT,
+        )
+    return found
+
+
+def _write_pt2(program: ExportedProgram, path: Path, shapes: Any) -> None:
+    torch.export.save(program, path)
+
+
+def _open_pt2(path: Path, threads: int) -> Run:
+    module = torch.export.load(path).module()
+
+    def run(inputs: Any) -> list[Tensor]:
+        with torch.no_grad():
+            return tensors_in(call_model(module, inputs))
+
+    return run
+
+
+def _write_onnx(program: ExportedProgram, path: Path, shapes: Any) -> None:
+    count = len(program.graph_signature.user_outputs)
+    names = ["logits"] if count == 1 else [f"output_{place}" for place in range(count)]
+    with quiet():
+        written = torch.onnx.export(
+            program, dynamo=True, verbose=False, dynamic_shapes=shapes, output_names=names
+        )
+    assert written is not None
+    written.save(path)
+
+
+def _open_onnx(path: Path, threads: int) -> Run:
+    runtime = import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [item.name for item in session.get_inputs()]
+
+    def run(inputs: Any) -> list[Tensor]:
+        tensors = named(inputs)
+        # Positional arguments have no names here: the file lists its inputs in their order.
+        given: Mapping[str, Tensor] = (
+            tensors if isinstance(inputs, dict) else dict(zip(names, tensors.values(), strict=True))
+        )
+        found = session.run(None, {name: given[name].numpy() for name in names})
+        return [torch.from_numpy(item) for item in found]
+
+    return run
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporters say about themselves and their dependencies."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+FORMATS = {
+    ".onnx": Format("ONNX", _write_onnx, _open_onnx, _ONNX, "onnxruntime"),
+    ".pt2": Format("torch.export", _write_pt2, _open_pt2, (), "torch.export"),
+}

@@ -1,0 +1,54 @@
+"""Example inputs of any batch size, and which of their dimensions is the batch."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from secateur.errors import UserError
+from secateur.graph.dependency import InputSpec, fresh_inputs, spec_of
+
+
+def specs(example_inputs: Any) -> tuple[InputSpec, ...]:
+    """What is known of the example inputs.
+
+    Raises:
+        UserError: there is no tensor with a first dimension among them.
+    """
+    found = spec_of(example_inputs)
+    if not found or not found[0].shape:
+        raise UserError("the example inputs hold no batch of images", hint="give a tensor [N, C, H, W]")
+    return found
+
+
+def batch_of(inputs: tuple[InputSpec, ...], size: int, seed: int) -> Any:
+    """Fresh inputs of this batch size, drawn from the seed."""
+    sized = tuple(
+        replace(item, shape=(size, *item.shape[1:])) if batched(item, inputs) else item for item in inputs
+    )
+    return fresh_inputs(sized, torch.Generator().manual_seed(seed))
+
+
+def dynamic_shapes(inputs: tuple[InputSpec, ...]) -> Any:
+    """Which dimension of which input is the batch, in the form that ``torch.export`` takes."""
+    batch = Dim("batch", min=1)
+    marked = {item.path: {0: batch} if batched(item, inputs) else {} for item in inputs}
+    if inputs[0].path == "" or inputs[0].path.isdigit():
+        return tuple(marked.values())
+    return marked
+
+
+def batched(item: InputSpec, inputs: tuple[InputSpec, ...]) -> bool:
+    """Whether the first dimension of an input is the batch: it is as long as that of the first input."""
+    return bool(item.shape) and item.shape[0] == inputs[0].shape[0]
+
+
+def named(inputs: Any) -> dict[str, Tensor]:
+    """The tensors among inputs, by name or position."""
+    if isinstance(inputs, Tensor):
+        return {"0": inputs}
+    if isinstance(inputs, dict):
+        return inputs
+    return {str(place): item for place, item in enumerate(inputs)}

@@ -1,0 +1,169 @@
+"""Writing a network to a file of its own: exported, checked on fresh inputs, measured, and described."""
+
+import copy
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur import measure
+from secateur.errors import ExitCode, UserError
+from secateur.exports.checking import answers, captured, difference
+from secateur.exports.costs import costs, device_of, placed
+from secateur.exports.formats import Format, format_of
+from secateur.exports.inputs import batch_of, batched, dynamic_shapes, specs
+from secateur.exports.record import Exported, Input
+from secateur.graph.dependency import InputSpec
+from secateur.pruning import history
+
+# Batch sizes of the check beside that of the example, and the seed of its inputs.
+_CHECKED, _SEED = (1, 5), 1
+
+
+def export(
+    model: nn.Module,
+    path: str | Path,
+    example_inputs: Any,
+    *,
+    before: nn.Module | None = None,
+    batch_sizes: Sequence[int] = (1, 32),
+    seconds: float = 1.0,
+    threads: int | None = None,
+    tolerance: float = 1e-4,
+    dynamic_batch: bool = True,
+    overwrite: bool = False,
+) -> Exported:
+    """Write the model as ONNX (``.onnx``) or ``torch.export`` (``.pt2``), and check what was written.
+
+    The file is loaded again and compared with the model on fresh inputs of several batch sizes; one that
+    fails is not kept. Beside it stand ``FILE.json``, the record, and ``FILE.md``, its card.
+
+    Args:
+        model: exported in evaluation mode from a copy on the CPU; left as it is.
+        path: ends in ``.onnx`` (needs the extra ``[onnx]``) or ``.pt2``.
+        example_inputs: what ``trace`` takes.
+        before: the network before pruning, to be measured beside the model.
+        batch_sizes: to measure latency and peak memory with, on the model's device; none measures nothing.
+            Where the batch is not dynamic, its size is measured.
+        seconds: of measurement for each network and batch size.
+        threads: of the CPU while measuring; torch's own number by default.
+        tolerance: the largest difference that is accepted, relative to the largest output.
+        dynamic_batch: whether the file takes any batch size; else that of the example inputs.
+        overwrite: whether existing files may be replaced.
+
+    Raises:
+        UserError: an unknown ending, a missing extra (exit code ENVIRONMENT), a file that exists, a model
+            that cannot be exported, or an export that does not compute what the model does.
+    """
+    target = Path(path)
+    kind = format_of(target)
+    if not overwrite and (taken := next((p for p in _files(target) if p.exists()), None)):
+        raise UserError(f"'{taken}' exists already", hint="choose another name, or overwrite it")
+    inputs = specs(example_inputs)
+    own = inputs[0].shape[0]
+    sizes = (own, *(size for size in _CHECKED if size != own)) if dynamic_batch else (own,)
+    networks = {"model": model} if before is None else {"before": before, "after": model}
+    with _folder_beside(target) as folder:
+        draft = folder / target.name
+        error, names = _write(model, kind, draft, inputs, sizes=sizes, tolerance=tolerance)
+        measured = costs(
+            networks,
+            inputs,
+            batch_sizes=batch_sizes if dynamic_batch else sizes[: len(batch_sizes)],
+            seconds=seconds,
+            threads=threads,
+            runs={kind.runtime: kind.open(draft, threads or torch.get_num_threads())},
+        )
+        exported = Exported(
+            path=target,
+            format=kind.name,
+            sha256=hashlib.sha256(draft.read_bytes()).hexdigest(),
+            size=sum(part.stat().st_size for part in folder.iterdir()),
+            dynamic_batch=dynamic_batch,
+            inputs=tuple(_described(inputs, names, dynamic=dynamic_batch)),
+            max_error=error,
+            tolerance=tolerance,
+            checked=sizes,
+            seed=_SEED,
+            networks={name: _facts(network, inputs) for name, network in networks.items()},
+            costs=tuple(measured),
+            device=str(device_of(model)),
+            versions=kind.versions(),
+            plans=tuple(plan.fingerprint for plan in history(model)),
+        )
+        record, card = _files(draft)[1:]
+        record.write_text(json.dumps(exported.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        card.write_text(exported.card(), encoding="utf-8")
+        for part in sorted(folder.iterdir()):
+            part.replace(target.parent / part.name)
+    return exported
+
+
+def _files(path: Path) -> tuple[Path, Path, Path]:
+    """The file, its record and its card."""
+    return path, path.with_name(f"{path.name}.json"), path.with_name(f"{path.name}.md")
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """A folder on the same disk, so that finished files only need to be renamed."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+            yield Path(folder)
+    except OSError as failure:
+        raise UserError(
+            f"cannot write '{target}': {failure.strerror or failure}", code=ExitCode.ENVIRONMENT
+        ) from failure
+
+
+def _write(
+    model: nn.Module,
+    kind: Format,
+    draft: Path,
+    inputs: tuple[InputSpec, ...],
+    *,
+    sizes: Sequence[int],
+    tolerance: float,
+) -> tuple[float, Sequence[str]]:
+    """Write a draft and return how far it is from the model, and what it calls its inputs.
+
+    Raises:
+        UserError: it is too far.
+    """
+    twin = copy.deepcopy(model).cpu().eval()
+    shapes = dynamic_shapes(inputs) if len(sizes) > 1 else None
+    program = captured(twin, inputs, shapes)
+    # Before anything is written: the program holds the twin's own tensors.
+    known = answers(twin, inputs, sizes, _SEED)
+    kind.write(program, draft, shapes)
+    error = difference(known, kind.open(draft, torch.get_num_threads()))
+    if not error <= tolerance:
+        raise UserError(
+            f"the exported {draft.name} does not compute what the model does: its outputs differ by "
+            f"{error:.1e} of the largest, and {tolerance:g} is allowed; it was not kept",
+            hint="a model that is random in evaluation cannot be exported",
+        )
+    return error, program.graph_signature.user_inputs
+
+
+def _described(inputs: tuple[InputSpec, ...], names: Sequence[str], *, dynamic: bool) -> Iterator[Input]:
+    for item, name in zip(inputs, names, strict=True):
+        free = dynamic and batched(item, inputs)
+        yield Input(name, ("batch", *item.shape[1:]) if free else item.shape, item.dtype)
+
+
+def _facts(model: nn.Module, inputs: tuple[InputSpec, ...]) -> dict[str, int]:
+    example = placed(model, batch_of(inputs, inputs[0].shape[0], seed=0))
+    tensors = [*model.parameters(), *model.buffers()]
+    return {
+        "parameters": measure.parameters(model),
+        "macs": measure.macs(model, example),
+        "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+    }
