@@ -94,7 +94,7 @@ def mask(
     places = [(module, "weight") for module in layers.values()]
     if scope == "global":
         counted = sum(module.weight.numel() for module in layers.values())
-        torch_prune.global_unstructured(  # type: ignore[no-untyped-call]
+        torch_prune.global_unstructured(
             places,
             pruning_method=torch_prune.L1Unstructured,
             importance_scores={place: scores[name] for name, place in zip(layers, places, strict=True)},

@@ -60,14 +60,15 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         known = DATASETS.entry(study.data.spec.partition(":")[0]).facts
         if "images" not in known:
             raise
-        train, test = known["images"]
-        validation = round(study.data.fractions[1] * train)
-        parts = study.data.sizes or (train - validation, validation, test)
-        form = {"shape": known["shape"], "classes": known["classes"]}
+        official, test = known["images"]
+        validation = round(study.data.fractions[1] * official)
+        train, validation, test = study.data.sizes or (official - validation, validation, test)
+        shape, classes = known["shape"], known["classes"]
         # A network whose own settings are wrong cannot be built to look for its layers.
-        if problems := [*_unfit(study, parts[2])] or unknown_layers(study, **form):
+        if problems := [*_unfit(study, test)] or unknown_layers(study, shape=shape, classes=classes):
             raise refuse(problems) from None
-        return Facts("", *parts, **form, weights=hash_weights(study, **form)), str(error)
+        weights = hash_weights(study, shape=shape, classes=classes)
+        return Facts("", train, validation, test, shape, classes, weights), str(error)
     return read_facts(study), ""
 
 
