@@ -37,9 +37,18 @@ def build(library, name):
             # A feature extractor; the zoo is about classifiers.
             model = timm.create_model(name, pretrained=False, num_classes=1000)
         model.eval()
-        size = model.default_cfg["input_size"]
-        return model, torch.rand(1, *size)
+        return model, torch.rand(1, *_timm_size(model.default_cfg))
     return HF[name]()
+
+
+def _timm_size(config):
+    """The input size of a timm model; those made for large images see small ones where they take any size."""
+    size = config["input_size"]
+    if size[1] <= 300 or config.get("fixed_input_size"):
+        return size
+    least = (config.get("min_input_size") or (3, 256, 256))[1]
+    side = least * -(-224 // least)
+    return (size[0], side, side)
 
 
 def _torchvision(name):
