@@ -1,26 +1,32 @@
 """Attacks of other libraries, if installed, behind the signature of ours: ``adv-lib:alma`` and the like."""
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import check_norm, distance
+from secateur.attacks.norms import INF, check_norm, distance
 from secateur.attacks.problem import Found, check_logits, conclude, pose
 from secateur.errors import ExitCode, UserError
 
 Maker = Callable[..., Tensor]
-_HANDED_OVER = {"model", "inputs", "labels", "targeted", "callback", "self"}
+_HANDED_OVER = {"x", "y", "model", "inputs", "labels", "targeted", "callback", "self"}
 
 
 def adapt(name: str) -> Callable[..., Found]:
     """The attack called ``library:attack``, for ``run``; settings are those of the peer's own signature.
 
-    Libraries: ``adv-lib`` (functions of ``adv_lib.attacks``), ``foolbox`` and ``torchattacks`` (classes). A
+    Libraries: ``adv-lib`` (functions of ``adv_lib.attacks``), ``foolbox`` and ``torchattacks`` (classes), and
+    ``autoattack`` (its versions ``standard``, ``plus``, ``rand``, and ``custom`` with ``attacks_to_run``). A
     ``norm`` must be given where the peer does not fix one: distances are reported and examples chosen in it.
+    What a peer draws or prints does not reach the global generator or stdout.
 
     Raises:
         UserError: an unknown library or attack, or a library that is not installed.
@@ -30,13 +36,14 @@ def adapt(name: str) -> Callable[..., Found]:
         raise UserError(f"no adapter for library '{library}'", hint=f"known: {', '.join(_LIBRARIES)}")
     module, call = _LIBRARIES[library]
     try:
-        peer = getattr(import_module(module), attack, None)
+        home = import_module(module)
     except ImportError as missing:
         raise UserError(
             f"attack '{name}' needs {library}, which cannot be imported: {missing}",
-            hint=f"pip install {library}",
+            hint=f"pip install {_INSTALL.get(library, library)}",
             code=ExitCode.ENVIRONMENT,
         ) from missing
+    peer = _version(home, attack) if library == "autoattack" else getattr(home, attack, None)
     if not callable(peer):
         raise UserError(f"{library} has no attack '{attack}'", hint=f"look into {module}")
     own = [
@@ -53,11 +60,15 @@ def adapt(name: str) -> Callable[..., Found]:
         norm: float,
         targets: Tensor | None = None,
         bounds: tuple[float, float] = (0.0, 1.0),
+        generator: torch.Generator | None = None,
         **settings: Any,
     ) -> Found:
         if any(parameter.name == "norm" for parameter in own):
             settings["norm"] = norm
-        return _found(call, peer, model, x, y, check_norm(norm), targets, bounds, settings)
+        # Peers draw from the global generator, and some print.
+        with torch.random.fork_rng(), redirect_stdout(sys.stderr):
+            torch.manual_seed(0 if generator is None else generator.initial_seed())
+            return _found(call, peer, model, x, y, check_norm(norm), targets, bounds, settings)
 
     shown = [p for p in inspect.signature(adapted).parameters.values() if p.name != "settings"]
     known = {p.name for p in shown}
@@ -143,8 +154,54 @@ def _torchattacks(
     return adv
 
 
+def _version(home: ModuleType, version: str) -> Callable[..., Tensor] | None:
+    """A version of AutoAttack as a function with the settings that matter."""
+    if version not in ("standard", "plus", "rand", "custom"):
+        return None
+
+    def ensemble(
+        model: nn.Module, x: Tensor, y: Tensor, *, norm: float, eps: float, attacks_to_run: Sequence[str] = ()
+    ) -> Tensor:
+        names = {1.0: "L1", 2.0: "L2", INF: "Linf"}
+        if norm not in names:
+            raise UserError(f"AutoAttack has no norm {norm:g}", hint="choose 1, 2 or inf")
+        if bool(attacks_to_run) != (version == "custom"):
+            raise UserError(
+                f"attacks_to_run is {list(attacks_to_run)} for autoattack:{version}",
+                hint="autoattack:custom needs it, the other versions choose their own",
+            )
+        make = partial(home.AutoAttack, model, norm=names[norm], eps=eps, version=version)
+        attack = make(
+            seed=torch.initial_seed() % 2**32,
+            verbose=False,
+            attacks_to_run=list(attacks_to_run),
+            device=x.device,
+        )
+        adv: Tensor = attack.run_standard_evaluation(x, y, bs=len(x))
+        return adv
+
+    return ensemble
+
+
+def _autoattack(
+    peer: Callable[..., Tensor],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    bounds: tuple[float, float],
+    settings: dict[str, Any],
+) -> Tensor:
+    _unit_box("AutoAttack", bounds)
+    if targets is not None:
+        raise UserError("AutoAttack is untargeted", hint="leave out the targets")
+    return peer(model, x, y, **settings)
+
+
+_INSTALL = {"autoattack": "git+https://github.com/fra31/auto-attack"}
 _LIBRARIES: dict[str, tuple[str, Maker]] = {
     "adv-lib": ("adv_lib.attacks", _adv_lib),
     "foolbox": ("foolbox.attacks", _foolbox),
     "torchattacks": ("torchattacks", _torchattacks),
+    "autoattack": ("autoattack", _autoattack),
 }

@@ -97,6 +97,10 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
             near = get_close_matches(key, own, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(own)}"
             raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
+    for key, parameter in parameters.items():
+        optional = parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD
+        if key not in PROVIDED and key not in settings and not optional:
+            raise UserError(f"attack '{name}' needs the setting '{key}'", hint=f"for example {key}=0.5")
     for key, value in settings.items():
         _check_type(name, key, value, parameters[key].default)
     if "levels" in accepts:

@@ -34,6 +34,8 @@ _EXTRAS = {
     "report": ("plotly",),
     "track": ("tensorboard", "wandb"),
 }
+# Facts for machines: the version of a plug-in's file, and the package that an entry point comes from.
+_UNSHOWN = ("science", "installed")
 
 
 def ls(
@@ -53,7 +55,8 @@ def ls(
         return
     for name, registry in chosen.items():
         rows = _rows(registry)
-        facts = sorted({key for row in rows for key in row} - {"name", "summary"})
+        # The number of the paper is in the JSON: a column of its own leaves too little room for the others.
+        facts = sorted({key for row in rows for key in row} - {"name", "summary", "paper"})
         table = [(row["name"], row["summary"], *(row.get(fact, "") for fact in facts)) for row in rows]
         print_table(name, ("name", "what it is", *facts), table)
 
@@ -87,7 +90,7 @@ def _rows(registry: Registry) -> list[dict[str, str]]:
         {
             "name": entry.name,
             "summary": entry.summary,
-            **{key: _text(value) for key, value in entry.facts.items()},
+            **{key: _text(value) for key, value in entry.facts.items() if key not in _UNSHOWN},
         }
         for entry in registry.entries()
     ]

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -44,7 +44,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     table = Table(title=escape(title), title_justify="left", title_style="bold", **look)
     for index, column in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows if row[index])
-        table.add_column(escape(column), justify="right" if numeric and index else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if numeric and index else "left"
+        table.add_column(escape(column), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*map(escape, row))
     Console(highlight=False).print(table)

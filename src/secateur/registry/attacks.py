@@ -1,4 +1,4 @@
-"""The attacks: their norms, their kind, and whether they can be targeted."""
+"""The attacks: their norms, their kind, whether they can be targeted, their paper, and what a step costs."""
 
 from secateur.registry.registry import Registry
 
@@ -11,6 +11,8 @@ ATTACKS.register(
     norms=(2.0,),
     kind="minimum-norm",
     targeted=True,
+    paper="arXiv:1811.09600",
+    cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
     "fmn",
@@ -19,9 +21,9 @@ ATTACKS.register(
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
     targeted=True,
+    paper="arXiv:2102.12827",
+    cost="1 fwd, 1 bwd",
 )
-
-# Channels, height and width of the images that a network is made for.
 ATTACKS.register(
     "steep",
     "secateur.attacks.steep:steep",
@@ -29,6 +31,7 @@ ATTACKS.register(
     norms=(1.0, 2.0, float("inf")),
     kind="minimum-norm",
     targeted=True,
+    cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
     "sigma-zero",
@@ -37,6 +40,8 @@ ATTACKS.register(
     norms=(0.0,),
     kind="minimum-norm",
     targeted=True,
+    paper="arXiv:2402.01879",
+    cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
     "alma",
@@ -45,6 +50,8 @@ ATTACKS.register(
     norms=(2.0,),
     kind="minimum-norm",
     targeted=True,
+    paper="arXiv:2011.11857",
+    cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
     "pdpgd",
@@ -53,6 +60,8 @@ ATTACKS.register(
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
     targeted=True,
+    paper="arXiv:2106.01538",
+    cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
     "strongest",
@@ -61,6 +70,7 @@ ATTACKS.register(
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
     targeted=True,
+    cost="its members'",
 )
 ATTACKS.register(
     "pgd",
@@ -69,6 +79,8 @@ ATTACKS.register(
     norms=(2.0, float("inf")),
     kind="fixed-eps",
     targeted=True,
+    paper="arXiv:1706.06083",
+    cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
     "apgd",
@@ -77,6 +89,8 @@ ATTACKS.register(
     norms=(2.0, float("inf")),
     kind="fixed-eps",
     targeted=True,
+    paper="arXiv:2003.01690",
+    cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
     "fgsm",
@@ -85,6 +99,8 @@ ATTACKS.register(
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
     targeted=True,
+    paper="arXiv:1412.6572",
+    cost="2 fwd, 1 bwd, once",
 )
 ATTACKS.register(
     "noise",
@@ -93,6 +109,7 @@ ATTACKS.register(
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
     targeted=True,
+    cost="1 fwd",
 )
 ATTACKS.register(
     "square",
@@ -101,4 +118,6 @@ ATTACKS.register(
     norms=(float("inf"),),
     kind="fixed-eps",
     targeted=True,
+    paper="arXiv:1912.00049",
+    cost="1 fwd",
 )

@@ -1,0 +1,33 @@
+"""What `secateur ls attacks` says is so."""
+
+import inspect
+
+import pytest
+
+from secateur.attacks import run
+from secateur.registry import ATTACKS
+
+COST = {"1 fwd, 1 bwd": (1, 1), "1 fwd": (1, 0)}
+ENTRIES = {entry.name: entry for entry in ATTACKS.entries()}
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.facts["cost"] in COST])
+def test_a_step_costs_what_the_list_says(net, images, name):
+    settings = {"eps": 0.01} if ENTRIES[name].facts["kind"] == "fixed-eps" else {}
+    images = images.take(range(1, 6))
+    short, long = (run(net, images, name, steps=steps, **settings) for steps in (5, 9))
+    forwards, backwards = COST[ENTRIES[name].facts["cost"]]
+    assert ((long.forwards - short.forwards) == 4 * forwards).all()
+    assert ((long.backwards - short.backwards) == 4 * backwards).all()
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_norms_kind_and_targets_are_those_of_the_signature(name):
+    facts, parameters = ENTRIES[name].facts, inspect.signature(ATTACKS.get(name)).parameters
+    assert facts["targeted"] == ("targets" in parameters)
+    assert (facts["kind"] == "fixed-eps") == ("eps" in parameters)
+    assert len(facts["norms"]) == 1 or "norm" in parameters
+    assert facts["cost"]
+    # Where others had the idea, their paper is named; the number is for machines.
+    assert facts.get("paper", "arXiv:").startswith("arXiv:")
+    assert ("paper" in facts) == any(year in ENTRIES[name].summary for year in ("20",))
