@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from secateur.config import parse_study, preset, summaries
+from secateur.config import load_study, parse_study, preset, summaries
 from secateur.config.presets import NAMES
 from secateur.errors import UserError
 from secateur.study import facts_to_price, grid
 from toy.study import FACTS
 
+STUDIES = Path(__file__).parents[2] / "studies"
 SPARSITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -51,8 +52,7 @@ def test_the_thesis_is_there_with_its_networks_sparsities_and_attacks(name):
 
 
 def test_the_file_of_the_thesis_study_is_the_preset():
-    file = Path(__file__).parents[2] / "studies" / "thesis.yaml"
-    assert file.read_text(encoding="utf-8") == preset("thesis")
+    assert (STUDIES / "thesis.yaml").read_text(encoding="utf-8") == preset("thesis")
 
 
 @pytest.mark.parametrize(("name", "arm"), [("thesis-literal", "retrained"), ("thesis", "thesis")])
@@ -67,3 +67,9 @@ def test_published_networks_are_tagged_by_what_they_are():
     study = parse_study(preset("thesis"))
     robust = {model for model in study.models if study.robust(model)}
     assert robust == {"addepalli-rn18", "sehwag-rn18", "engstrom-rn50", "wang-wrn-28-10"}
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_study_file_has_its_controls(file):
+    cells = grid(load_study(file), FACTS)
+    assert {"dense", "dense_tuned", "untuned", "pruned"} <= {cell.role for cell in cells}
