@@ -69,3 +69,65 @@ def test_a_copy_of_another_architecture_is_refused_before_anything_is_cut():
     with pytest.raises(UserError, match="another architecture"):
         secateur.apply(net, plan, copies=[build(["plain"], "batch", "gelu", "flatten")])
     assert net.body[0][0].out_channels == 8
+
+
+EVERY = (
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Adagrad",
+    "Adadelta",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "ASGD",
+)
+
+
+@pytest.mark.parametrize("kind", [*EVERY, "Adafactor"])
+def test_every_optimizer_of_torch_goes_on_after_surgery(kind):
+    net, optimizer = trained(lambda net: getattr(torch.optim, kind)(net.parameters(), lr=1e-3))
+    weight = net.body[1].first[0].weight
+    factors = {
+        key: value.clone()
+        for key, value in optimizer.state[weight].items()
+        if isinstance(value, torch.Tensor) and value.ndim
+    }
+    plan = secateur.plan(secateur.trace(net, images()), sparsity=0.5)
+    secateur.apply(net, plan, optimizer=optimizer, verify=False)
+    removed = plan.removed()
+    keep = [[i for i in range(8) if i not in removed["body.1.first.0.weight", dim]] for dim in (0, 1)]
+    for key, whole in factors.items():
+        assert torch.equal(optimizer.state[weight][key], whole[keep[0]][:, keep[1]])
+    net.train()(images(4)).square().sum().backward()
+    optimizer.step()
+
+
+def test_an_optimizer_that_mixes_all_parameters_is_refused_before_anything_is_cut():
+    net = build(["residual"], "batch", "relu", "flatten")
+    optimizer = torch.optim.LBFGS(net.parameters())
+
+    def closure():
+        optimizer.zero_grad()
+        loss = net(images(4)).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    plan = secateur.plan(secateur.trace(net, images()), sparsity=0.5)
+    with pytest.raises(UserError, match="LBFGS is not shaped like its parameter") as caught:
+        secateur.apply(net, plan, optimizer=optimizer, verify=False)
+    assert "after pruning" in caught.value.hint
+    assert net.body[0][0].out_channels == 8
+
+
+def test_torchs_moving_average_goes_on_after_surgery():
+    net, _ = trained(OPTIMIZERS["momentum"])
+    average = torch.optim.swa_utils.AveragedModel(net)
+    plan = secateur.plan(secateur.trace(net, images()), sparsity=0.5)
+    secateur.apply(net, plan, copies=[average.module], verify=False)
+    average.update_parameters(net)
+    assert torch.equal(average.module.eval()(images()), net.eval()(images()))
+    assert average.module.body[0][0].out_channels == 4

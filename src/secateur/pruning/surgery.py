@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
                 hint="apply a plan to a fresh model of the same class and size, and only once",
             )
     for (name, dim), indices in plan.removed().items():
-        if name not in want or dim >= len(want[name]) or not all(0 <= i < want[name][dim] for i in indices):
+        if name not in want or dim >= len(want[name]) or not _inside(indices, want[name][dim]):
             raise UserError(
                 f"the plan removes indices that '{name}' does not have", hint="make the plan again"
             )
@@ -51,14 +52,19 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
             )
 
 
+def _inside(indices: tuple[int, ...], size: int) -> bool:
+    return not indices or (min(indices) >= 0 and max(indices) < size)
+
+
 def sliced(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]:
     """The tensors without the removed indices; untouched ones are passed through."""
     result = dict(tensors)
     for (name, dim), indices in removed.items():
         tensor = result[name]
-        keep = torch.ones(tensor.shape[dim], dtype=torch.bool)
+        keep = np.ones(tensor.shape[dim], dtype=bool)
         keep[list(indices)] = False
-        result[name] = tensor.index_select(dim, keep.nonzero().flatten().to(tensor.device))
+        kept = torch.from_numpy(np.flatnonzero(keep)).to(tensor.device)
+        result[name] = tensor.index_select(dim, kept)
     return result
 
 
@@ -158,6 +164,9 @@ def _hollow(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
 @contextmanager
 def blanked(model: nn.Module, removed: Removed) -> Iterator[None]:
     """The model with zeros where indices are removed; put back on exit."""
+    if not removed:
+        yield
+        return
     named = named_tensors(model)
     before = {name: named[name].data for name, _ in removed}
     try:
@@ -212,16 +221,37 @@ def operated(model: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> Ite
 
 
 def cut_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan: Plan) -> None:
-    """Cut an optimizer's state like the parameters it belongs to, which must still be whole."""
+    """Cut an optimizer's state like the parameters it belongs to, which must still be whole.
+
+    Factors of moments, which are as long as the parameter along some dimensions and 1 along the others, are
+    cut along the former.
+
+    Raises:
+        UserError: the optimizer keeps something of another shape; nothing is cut then.
+    """
     removed = plan.removed()
+    cut: list[tuple[dict[str, Any], str, Tensor]] = []
     for name, parameter in model.named_parameters():
-        state = optimizer.state.get(parameter)
-        own = {key: indices for key, indices in removed.items() if key[0] == name}
-        if not state or not own:
-            continue
+        state = optimizer.state.get(parameter, {})
         for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[key] = sliced({name: value}, own)[name]
+            if not isinstance(value, Tensor) or value.ndim == 0:
+                continue
+            if value.ndim != parameter.ndim or any(
+                size not in (1, whole) for size, whole in zip(value.shape, parameter.shape, strict=True)
+            ):
+                raise UserError(
+                    f"the state '{key}' of {type(optimizer).__name__} is not shaped like its parameter "
+                    f"{name}",
+                    hint="make a new optimizer after pruning",
+                )
+            own = {
+                spot: indices
+                for spot, indices in removed.items()
+                if spot[0] == name and value.shape[spot[1]] == parameter.shape[spot[1]]
+            }
+            cut.append((state, key, sliced({name: value}, own)[name]))
+    for state, key, value in cut:
+        state[key] = value
 
 
 def operate(model: nn.Module, plan: Plan) -> None:
