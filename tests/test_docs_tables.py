@@ -1,5 +1,6 @@
 """The tables of docs/ agree with the code."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -65,3 +66,19 @@ def test_every_setting_of_a_recipe_is_listed():
     assert set(PENALTIES) <= listed
     for kind, parts in (("adversary", fields(Adversary)), ("penalty", fields(Penalty))):
         assert f"`{kind}: {{{', '.join(part.name for part in parts)}}}`" in page
+
+
+def test_the_repeated_experiment_is_told_as_it_was_recorded():
+    results = json.loads((DOCS.parent / "results" / "li2017" / "resnet56.json").read_text(encoding="utf-8"))
+    page = (DOCS / "criteria.md").read_text(encoding="utf-8")
+    pairs = {"dense": "dense_tuned", "untuned": "pruned"}
+    cells = {(cell["role"], cell["rates"]): cell for cell in results["cells"]}
+    for (role, rates), cell in cells.items():
+        if role in pairs:
+            name = "unpruned" if rates is None else rates[-1].upper()
+            before, after = (c["accuracy"]["test"] for c in (cell, cells[pairs[role], rates]))
+            size = f"{cell['parameters']:,} | {cell['macs']:,}"
+            assert f"| {name} | {size} | {before:.2%} | {after:.2%} |".replace("%", " %") in page
+        if rates is not None:
+            facts = RATES.entry(rates).facts
+            assert (cell["parameters"], cell["macs"]) == (facts["parameters"], facts["macs"])
