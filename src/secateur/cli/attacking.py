@@ -12,7 +12,7 @@ import typer
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table
 from secateur.cli.settings import attack_settings, budgets_of, limited, targets_of
-from secateur.cli.targets import Json, Model, Seed, Weights, network
+from secateur.cli.targets import Json, Model, Seed, Weights, move, network
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def attack(
     search_precision: Annotated[
         str, typer.Option(help="float32, tf32 or bfloat16; examples must fool in float32 all the same.")
     ] = "float32",
+    device: Annotated[str, typer.Option(help="Where the network runs, such as cuda.")] = "cpu",
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the per-image record (JSON) here.")
@@ -80,6 +81,7 @@ def attack(
     whole = datasets.load(data)
     dataset, index, targets = targets_of(limited(whole, limit), target)
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
+    move(device, attacked)
     start = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(

@@ -7,8 +7,8 @@ import typer
 
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
-from secateur.cli.targets import Input, Json, Weights, example, network, shape
-from secateur.errors import ExitCode, UserError
+from secateur.cli.targets import Input, Json, Weights, example, move, network, shape
+from secateur.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +51,7 @@ def export(
 
     plug_in(plugin)
     pruned, dense, images = _networks(folder, model, weights, input, classes)
-    _move(device, pruned, dense)
+    move(device, pruned, dense)
     exported = secateur.export(
         pruned,
         out,
@@ -101,20 +101,3 @@ def _networks(
         return pruned, None, example(size)
     dense = models.resolve(named, num_classes=count, in_channels=size[1], pretrained=False)
     return pruned, dense.eval(), example(size)
-
-
-def _move(device: str, *networks: "nn.Module | None") -> None:
-    """Move networks to a device.
-
-    Raises:
-        UserError: there is no such device.
-    """
-    try:
-        for model in networks:
-            if model is not None:
-                model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"there is no device {device} here: {first}", hint="--device cpu", code=ExitCode.ENVIRONMENT
-        ) from error

@@ -89,7 +89,7 @@ def rivals(auditor: Auditor) -> Check:
         winners |= other < auditor.own * (1 - 1e-3)
         best = torch.minimum(best, other)
     own, joint = median(auditor.own), median(best)
-    gap = 0.0 if own == joint else 1 - joint / own
+    gap = 0.0 if own == joint or own == 0 else 1 - joint / own
     sentence = (
         f"{' and '.join(names)} find nearer examples of {winners.double().mean():.0%} of the images; "
         f"the best of all attacks is {gap:.1%} below this one's median"
@@ -144,7 +144,9 @@ def seeds(auditor: Auditor) -> Check:
         again = auditor.attack(result.attack, seed=result.seed + seed, **result.settings)
         medians.append(median(again.distance))
     ordered = sorted(medians)
-    spread = 0.0 if ordered[0] == ordered[-1] else (ordered[-1] - ordered[0]) / ordered[len(ordered) // 2]
+    middle = ordered[len(ordered) // 2]
+    equal = ordered[0] == ordered[-1] or middle == 0
+    spread = 0.0 if equal else (ordered[-1] - ordered[0]) / middle
     sentence = f"over {SEEDS} seeds the median distance differs by {spread:.1%}"
     return Check("F17", spread <= 0.05, "fail" if spread > 0.25 else "warn", sentence)
 
