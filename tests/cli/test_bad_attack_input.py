@@ -1,0 +1,122 @@
+"""Data and models that cannot be attacked, or whose numbers cannot be believed, on the command line."""
+
+import numpy as np
+import pytest
+
+PRELUDE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(64, 10)
+    def forward(self, x):
+        return self.line(x.flatten(1))
+"""
+
+
+@pytest.fixture
+def attack(secateur, tmp_path):
+    def call(forward, *options):
+        body = f"class Mine(Net):\n    def forward(self, x):\n        {forward}\n"
+        code = f"{PRELUDE}\n{body}\ndef net():\n    return Mine()\n"
+        (tmp_path / "mine.py").write_text(code)
+        return secateur(
+            "attack", "-m", f"{tmp_path / 'mine.py'}:net", "-d", "digits", "--limit", "60", "--steps", "5",
+            "--json", *options,
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("forward", "word"),
+    [
+        ("return super().forward(x), x", "answered 60 images with tuple"),
+        ("return super().forward(x)[:, :1]", "answered 60 images with (60, 1)"),
+        ("return super().forward(x)[:, 0]", "answered 60 images with (60,)"),
+        ("return super().forward(x)[:30]", "answered 60 images with (30, 10)"),
+        ("return super().forward(x) * float('nan')", "logits are not finite"),
+        ("return super().forward(x) / 0", "logits are not finite"),
+        ("return super().forward(x)[:, :5]", "beyond the model's 5 classes"),
+        ("return super().forward(x).detach()", "carry no gradient"),
+        ("return super().forward(x.detach())", "carry no gradient"),
+    ],
+)
+def test_a_model_that_breaks_its_contract_is_one_sentence(attack, forward, word):
+    said = attack(forward)
+    assert said.code == 2, said.err
+    assert word in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("forward", "check", "letters"),
+    [
+        ("return super().forward(x + 0.1 * torch.randn_like(x))", "F03", "C"),
+        ("return super().forward(nn.functional.dropout(x, 0.5))", "F03", "C"),
+        ("return super().forward(x).softmax(1)", "F04", "BC"),
+        ("return super().forward((x * 4).round() / 4 + 0 * x)", "F05", "C"),
+        ("return 1e4 * super().forward(x)", "F18", "BC"),
+    ],
+)
+def test_a_model_whose_numbers_cannot_be_believed_gets_a_grade_that_says_so(attack, forward, check, letters):
+    said = attack(forward)
+    assert said.code == 0, said.err
+    assert said.json["grade"] in letters
+    assert any(reason.startswith(check) for reason in said.json["reasons"]), said.json["reasons"]
+
+
+def test_a_model_that_is_always_wrong_leaves_nothing_to_grade(attack):
+    # Nine, whatever the image; the first five digits are 0 to 4.
+    said = attack("return 0 * super().forward(x) + torch.eye(10)[9]", "--limit", "5")
+    assert said.code == 0, said.err
+    assert said.json["grade"] == "X"
+    assert said.json["asr"] is None
+    assert said.json["median_correct"]["l2"] is None
+    assert said.json["median_all"]["l2"] == 0.0
+
+
+def images(path, x, y):
+    np.savez(path, x=x, y=y)
+    return f"npz:{path}"
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda x, y: (x * 255, y), "pixel of value"),
+        (lambda x, y: (x - 0.1, y), "image 0 has a pixel of value -0.1"),
+        (lambda x, y: (x + 0.2, y), "outside [0, 1]"),
+        (lambda x, y: (np.where(np.arange(6)[:, None, None, None] == 3, np.nan, x), y), "image 3"),
+        (lambda x, y: (x, y - 1), "label"),
+        (lambda x, y: (x, np.where(y == 1, -100, y)), "label"),
+        (lambda x, y: (x[:0], y[:0]), "int64 [0]"),
+    ],
+)
+def test_images_and_labels_out_of_range_are_one_sentence(secateur, tmp_path, change, word):
+    x = np.linspace(0, 1, 6 * 64, dtype=np.float32).reshape(6, 1, 8, 8)
+    spec = images(tmp_path / "set.npz", *change(x, np.arange(6) % 2))
+    said = secateur("attack", "-m", "resnet-tiny", "-d", spec, "--steps", "2")
+    assert said.code == 2, said.err
+    assert word in said.err
+    assert "Traceback" not in said.err
+
+
+def test_images_of_one_class_only_are_attacked_like_others(secateur, tmp_path):
+    x = np.linspace(0, 1, 4 * 64, dtype=np.float32).reshape(4, 1, 8, 8)
+    spec = images(tmp_path / "set.npz", x, np.zeros(4, dtype=np.int64))
+    said = secateur("attack", "-m", "resnet-tiny", "-d", spec, "--steps", "2", "--json")
+    # A model for a single class has nothing to confuse it with.
+    assert said.code == 2
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "gpu"])
+def test_a_device_that_is_not_there_is_the_environment_s_fault_and_never_the_cpu(secateur, device):
+    said = secateur("attack", "-m", "resnet-tiny", "-d", "digits", "--limit", "2", "--device", device)
+    assert said.code == 5
+    assert device in said.err
+    assert "Traceback" not in said.err
