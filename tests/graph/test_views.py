@@ -7,7 +7,9 @@ import pytest
 from torch import nn
 
 import secateur
+from graph.attention import Recurrent
 from graph.networks import build, images
+from secateur.graph.flops import macs
 
 
 def chain():
@@ -82,7 +84,7 @@ def test_the_explanation_says_what_can_go_and_why_the_rest_stays():
     graph = secateur.trace(chain(), images())
     text = graph.explain()
     assert "group 0: 0.weight[0], 4 channels" in text
-    assert "is read by dimension 1 of 5.weight, 64 indices per channel" in text
+    assert "is read by dimension 1 of 5.weight[:, 0:384], 64 indices per channel" in text
     assert "is an output of the model" in text
     data = graph.to_json()
     assert [group["channels"] for group in data["groups"]] == [4, 6]
@@ -96,3 +98,49 @@ def test_the_share_that_can_be_pruned_is_that_of_the_traced_network():
     before = graph.explain().splitlines()[0]
     secateur.apply(model, secateur.plan(graph, sparsity=0.5))
     assert graph.explain().splitlines()[0] == before
+
+
+class Beside(nn.Module):
+    """A hidden layer, and a second path that leads straight from the images to the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.direct = nn.Linear(432, 8), nn.Linear(8, 5), nn.Linear(432, 5)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.head(self.body(x).relu()) + self.direct(x)
+
+
+def test_the_share_of_multiply_adds_that_can_go_is_counted_by_hand():
+    graph = secateur.trace(Beside(), images())
+    gone, total = 2 * (432 * 8 + 8 * 5), 2 * (432 * 8 + 8 * 5 + 432 * 5)
+    assert (graph.to_json()["prunable_macs"], graph.to_json()["macs"]) == (gone, total)
+    assert f"{gone:,} of {total:,} ({gone / total:.1%}) multiply-adds" in graph.explain()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_multiply_adds_of_recurrent_layers_are_counted_before_and_after(kind):
+    net = Recurrent(kind, 2, True).eval()
+    graph = secateur.trace(net, images())
+    report = secateur.apply(net, secateur.plan(graph, sparsity=0.5), verify=False)
+    assert report.macs_after == macs(secateur.trace(net, images()).tape) < report.macs_before
+    part, total = graph.to_json()["prunable_macs"], graph.to_json()["macs"]
+    assert total - report.macs_after < part <= total == report.macs_before
+
+
+def test_slices_of_a_group_are_written_as_slices():
+    graph = secateur.trace(build(["dense"], "batch", "relu", "linear"), images())
+    text = graph.explain()
+    assert "is produced by dimension 0 of body.1.left.0.weight[0:6]" in text
+    assert "is read by dimension 1 of head.weight[:, 6:14]" in text
+
+
+def test_sides_that_cannot_be_pruned_are_grey_and_groups_have_colours_of_their_own():
+    net = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()) for _ in range(20)))
+    text = secateur.trace(net, images()).draw()
+    root = ET.fromstring(text)
+    fills = [box.get("fill") for box in root.iter("{http://www.w3.org/2000/svg}rect")][1:]
+    images_side, logits_side = fills[0], fills[-1]
+    assert (images_side, logits_side) == ("#f0f0f0", "#c9c9c9")
+    assert len(set(fills)) == 2 + 19

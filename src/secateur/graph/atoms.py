@@ -41,7 +41,7 @@ class Reason:
         place = ", ".join(
             part for part in (self.op, self.module and f"in {self.module}", self.source) if part
         )
-        return f"{self.why} ({place})" if place else self.why
+        return f"{self.why} ({place})" if self.why and place else self.why or place
 
 
 class Atoms:

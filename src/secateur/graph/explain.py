@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secateur.graph.flops import macs
+from secateur.graph.replay import Masks
+from secateur.graph.tape import Tape
+
 if TYPE_CHECKING:
     from secateur.graph.dependency import DependencyGraph
-    from secateur.graph.groups import Group
+    from secateur.graph.groups import Group, Member
 
 
 def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
@@ -32,18 +36,34 @@ def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
     return prunable, total
 
 
+def prunable_macs(graph: "DependencyGraph") -> tuple[int, int]:
+    """Multiply-adds that would vanish with every prunable channel, and how many the trace has."""
+    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
+    keep = np.ones(graph.atoms.size, dtype=bool)
+    for group in graph.groups:
+        for member in group.members if group.size > 1 else ():
+            keep[starts[member.tensor, member.dim] + member.indices] = False
+    masks = Masks(keep, graph.marks, graph.statistics, Tape(), {})
+    total = macs(graph.tape)
+    return total - macs(graph.tape, masks.expected_shape), total
+
+
 def explain(graph: "DependencyGraph") -> str:
     """A page of text: shares, groups with their slices, frozen channels with reasons."""
-    prunable, total = prunable_parameters(graph)
     channels = sum(group.size for group in graph.groups)
     stuck = sum(item.size for item in graph.frozen)
     lines = [
-        f"{prunable:,} of {total:,} parameters ({prunable / max(total, 1):.1%}) lie in prunable channels: "
-        f"{channels:,} channels in {len(graph.groups)} groups; {stuck:,} channels stay.",
+        f"{_share(*prunable_parameters(graph))} parameters and {_share(*prunable_macs(graph))} multiply-adds "
+        f"lie in prunable channels: {channels:,} channels in {len(graph.groups)} groups; "
+        f"{stuck:,} channels stay.",
         "",
     ]
     for number, group in enumerate(graph.groups):
-        lines += [f"group {number}: {group.name}, {group.size} channels", *_slices(graph, group), ""]
+        lines += [
+            f"group {number}: {group.name}, {group.size} channel{'s' if group.size > 1 else ''}",
+            *_slices(graph, group),
+            "",
+        ]
     if graph.ties:
         lines.append("counts that must stay equal:")
         lines += [f"  {len(tie.rows)} rows, because of {tie.reason}" for tie in graph.ties]
@@ -54,13 +74,17 @@ def explain(graph: "DependencyGraph") -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,} ({part / max(whole, 1):.1%})"
+
+
 _WORDS = {"out": "is produced by", "in": "is read by", "with": "goes along in"}
 
 
 def _slices(graph: "DependencyGraph", group: "Group") -> list[str]:
     lines = []
     for member in group.members:
-        where = f"dimension {member.dim} of {member.tensor}"
+        where = f"dimension {member.dim} of {member.tensor}[{_position(member)}]"
         each = len(member.indices) / group.size
         many = "" if each == 1 else f", {each:g} indices per channel"
         lines.append(f"  {_WORDS[member.role]} {where}{many}")
@@ -70,19 +94,30 @@ def _slices(graph: "DependencyGraph", group: "Group") -> list[str]:
     return lines
 
 
-def _few(names: tuple[str, ...], limit: int = 3) -> str:
-    shown = ", ".join(names[:limit])
+def _position(member: "Member") -> str:
+    """The indices of a member in the place of its dimension, as a slice or the slices it consists of."""
+    ordered = np.unique(member.indices)
+    edges = np.flatnonzero(np.diff(ordered) > 1) + 1
+    runs = [f"{run[0]}:{run[-1] + 1}" for run in np.split(ordered, edges)]
+    return ", ".join([":"] * member.dim + [_few(tuple(runs), between=" and ")])
+
+
+def _few(names: tuple[str, ...], limit: int = 3, between: str = ", ") -> str:
+    shown = between.join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def to_json(graph: "DependencyGraph") -> dict[str, Any]:
     """The same facts as plain data."""
     prunable, total = prunable_parameters(graph)
+    macs_prunable, macs_total = prunable_macs(graph)
     reasons = Counter(item.reason.why for item in graph.frozen)
     return {
         "schema_version": 1,
         "parameters": total,
         "prunable_parameters": prunable,
+        "macs": macs_total,
+        "prunable_macs": macs_prunable,
         "groups": [
             {
                 "name": group.name,

@@ -7,6 +7,9 @@ from torch.utils.flop_counter import flop_registry
 
 from secateur.graph.tape import Ref, Tape
 
+# The two arguments of each matrix product.
+_PRODUCTS = {"aten::mm": (0, 1), "aten::bmm": (0, 1), "aten::addmm": (1, 2), "aten::baddbmm": (1, 2)}
+
 
 def macs(tape: Tape, shape_of: Callable[[int], tuple[int, ...]] | None = None) -> int:
     """Multiply-adds of the recorded forward pass (flops of FlopCounterMode // 2), for its whole batch.
@@ -18,11 +21,31 @@ def macs(tape: Tape, shape_of: Callable[[int], tuple[int, ...]] | None = None) -
     for call in tape.calls:
         formula = flop_registry.get(call.op._overloadpacket)
         if formula is not None:
-            shapes = [_shape(find, argument) for argument in call.args]
+            shapes = _agreed(call.name, [_shape(find, argument) for argument in call.args])
             named = {key: _shape(find, argument) for key, argument in call.kwargs.items()}
             outputs = tuple(find(number) for number in call.outputs if number is not None)
-            total += int(formula(*shapes, **named, out_val=outputs[0] if len(outputs) == 1 else outputs))
+            result = outputs[0] if len(outputs) == 1 else outputs
+            # torch's formulas are wrapped to take tensors, and these are shapes already.
+            plain = getattr(formula, "__wrapped__", None)
+            total += int(
+                plain(*shapes, **named, out_shape=result)
+                if plain
+                else formula(*shapes, **named, out_val=result)
+            )
     return total // 2
+
+
+def _agreed(name: str, shapes: list[Any]) -> list[Any]:
+    """Arguments of a matrix product with one length of what is summed over.
+
+    A hidden state that starts as zeros follows no channel: what it meets says how long it is.
+    """
+    if name in _PRODUCTS:
+        left, right = _PRODUCTS[name]
+        inner = min(shapes[left][-1], shapes[right][-2])
+        shapes[left] = (*shapes[left][:-1], inner)
+        shapes[right] = (*shapes[right][:-2], inner, shapes[right][-1])
+    return shapes
 
 
 def _shape(find: Callable[[int], tuple[int, ...]], argument: Any) -> Any:
