@@ -114,3 +114,11 @@ def test_a_limit_that_cannot_be_read_is_refused(secateur, tmp_path):
     said = secateur("compare", folder, folder, "--fail-if", "median is bad")
     assert said.code == 2
     assert "median<-5%" in said.err
+
+
+def test_a_report_can_be_written_elsewhere(secateur, tmp_path):
+    run = write(tmp_path / "run", Grid(name="kept", sparsities=(0.0, 0.4), **COMPARED))
+    said = secateur("report", run, "--out", tmp_path / "results")
+    assert said.code == 0
+    assert (tmp_path / "results" / "index.html").exists()
+    assert not (run / "report").exists()

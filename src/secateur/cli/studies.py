@@ -123,7 +123,7 @@ def run(
     with show(mode.value, stream=stream) as listener:
         outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
     if outcome.exit_code < 128:
-        paths = write_report(folder)
+        paths = write_report(folder, out=out)
         if as_json:
             print_json(
                 {"event": "report", "index": str(paths.index), "ok": outcome.ok, "failed": outcome.failed}
@@ -137,11 +137,17 @@ def run(
     raise typer.Exit(outcome.exit_code)
 
 
-def report(folder: Folder, as_json: Json = False) -> None:
+def report(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write here; by default into FOLDER/report.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Write figures, tables and the HTML page of a run again, from its records alone."""
     from secateur.report import report as write_report
 
-    paths = write_report(folder)
+    paths = write_report(folder, out=out)
     if as_json:
         print_json(
             {
