@@ -301,3 +301,21 @@ def test_auxiliary_heads_that_run_in_training_are_pruned_along(form, training):
     found = net.train()(images())
     outputs = found if form == "tuple" else (found["logits"], found["aux"])
     assert [output.shape for output in outputs] == [(2, 4), (2, 4)]
+
+
+class Coordinates(Body):
+    """Positions are a table of coordinates, turned into a number per channel by a small network."""
+
+    def __init__(self) -> None:
+        super().__init__(24, turn=nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 24)))
+        self.register_buffer("places", torch.arange(12.0)[:, None] ** torch.arange(1, 5) / 1000)
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x + self.turn(self.places).t()[:, None, :]
+
+
+def test_tables_that_layers_read_are_masked_too():
+    net = Coordinates()
+    pruned(net)
+    assert net.places.shape == (12, 2)
+    assert (net.turn[0].in_features, net.turn[2].out_features) == (2, 12)

@@ -143,7 +143,9 @@ def replay(
     values = dict(zip(tape.inputs, (item.clone() for item in inputs), strict=True))
     for number, value in enumerate(tape.values):
         if value.kind in {"parameter", "buffer"}:
-            values[number] = state[value.name]
+            held = state[value.name]
+            # A table that a layer reads (coordinates) is no result of an operation that would mask it.
+            values[number] = masks.apply(number, held) if masks and value.kind == "buffer" else held
     values |= {number: widen(tensor) for number, tensor in tape.constants.items()}
     last = _last_uses(tape)
     for position, call in enumerate(tape.calls):
