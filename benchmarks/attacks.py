@@ -1,201 +1,112 @@
-"""Our attacks and those of three libraries on the same images, machine and model; writes docs/attacks.md.
+"""Our attacks and those of three libraries on the same images, machine and models; writes docs/attacks.md.
 
-usage: python benchmarks/attacks.py DIR [--images 48] [--steps 100 300] [--norms 0 1 2 inf] [--out
-docs/attacks.md]
+usage: python benchmarks/attacks.py DIR --numbers FILE.json [--models mnist ...] [--norms 0 1 2 inf]
+           [--steps 100 300 1000] [--only NAME ...] [--images 48] [--speed] [--out docs/attacks.md]
 
-DIR holds the MNIST test set (IDX) and smallcnn-ddn-trained.pth. Peers are those of requirements-peers.txt;
-one that is not installed is left out. Every attack goes through `secateur.attacks.run`: its passes are
-counted per image, and only examples that fool the untouched model count.
+DIR holds mnist/ (the test set as IDX and smallcnn-ddn-trained.pth), resnet20-12fca82f.th, cifar10.npz and
+resnet20-robust.safetensors, the weights of the cell of that name, seed 0, of studies/cifar10-small.yaml.
+Every row is measured once and kept in FILE.json, so that the table is built in pieces: delete a row to
+measure it again. Peers are those of requirements-peers.txt; one that is not installed is left out. Every
+attack goes through `secateur.attacks.run`: its passes are counted per image, and only examples that fool the
+untouched model count.
 """
 
 import argparse
 import json
-import math
 import platform
 import time
+import warnings
 from pathlib import Path
 
 import torch
+from attack_cases import ENTRIES, INF, MODELS, Entry, case, import_peers
+from attack_report import page
+from attack_speed import overheads, ratios
 from torch import nn
 
-from secateur.attacks import AttackResult, run
-from secateur.attacks.fmn import fmn
-from secateur.data import Dataset, load
+from secateur.attacks import run
+from secateur.data import Dataset
 from secateur.errors import ExitCode, UserError
-from secateur.measure import median
-from secateur.models import build, load_weights
 
-INF = math.inf
-# (attack, name of its setting for the number of iterations, other settings)
-ENTRIES: dict[float, list[tuple[str, str, dict[str, object]]]] = {
-    0.0: [
-        ("sigma-zero", "steps", {}),
-        ("fmn", "steps", {}),
-        ("adv-lib:sigma_zero", "num_steps", {}),
-        ("adv-lib:fmn", "steps", {}),
-        ("foolbox:L0FMNAttack", "steps", {}),
-    ],
-    1.0: [
-        ("steep", "steps", {}),
-        ("fmn", "steps", {}),
-        ("adv-lib:fmn", "steps", {}),
-        ("adv-lib:pdpgd", "num_steps", {}),
-        ("foolbox:L1FMNAttack", "steps", {}),
-    ],
-    2.0: [
-        ("steep", "steps", {}),
-        ("ddn", "steps", {"levels": None}),
-        ("fmn", "steps", {}),
-        ("adv-lib:ddn", "steps", {"levels": None}),
-        ("adv-lib:fmn", "steps", {}),
-        ("adv-lib:alma", "num_steps", {}),
-        ("adv-lib:pdgd", "num_steps", {}),
-        ("foolbox:DDNAttack", "steps", {}),
-        ("foolbox:L2FMNAttack", "steps", {}),
-        ("torchattacks:CW", "steps", {"c": 10}),
-    ],
-    INF: [
-        ("steep", "steps", {}),
-        ("fmn", "steps", {}),
-        ("adv-lib:fmn", "steps", {}),
-        ("adv-lib:pdpgd", "num_steps", {}),
-        ("foolbox:LInfFMNAttack", "steps", {}),
-    ],
-}
+KEY = ("model", "norm", "attack", "steps", "images")
 
 
-def row(result: AttackResult, seconds: float) -> dict[str, object]:
-    correct = ~result.ori_success
-    distances = result.distance[correct]
-    failed_as_zero = torch.where(distances.isfinite(), distances, 0.0)
+def measured(model: nn.Module, images: Dataset, norm: float, entry: Entry, steps: int) -> dict | None:
+    """One row of the table, or nothing where the peer is not installed."""
+    start = time.process_time()
+    try:
+        result = run(model, images, entry.name, norm=norm, **entry.settings(steps))
+    except UserError as problem:
+        if problem.code is not ExitCode.ENVIRONMENT:
+            raise
+        return None
+    correct = result.correct
     return {
-        "attack": result.attack,
-        "norm": result.norm_key,
-        "median": median(distances),
-        "median_failed_as_zero": median(failed_as_zero),
-        "found": int(distances.isfinite().sum()),
-        "attacked": int(correct.sum()),
+        "distances": [float(f"{value:.6g}") for value in result.distance[correct].tolist()],
         "forwards": result.forwards[correct].mean().item(),
         "backwards": result.backwards[correct].mean().item(),
-        "seconds": seconds,
+        "seconds": round(time.process_time() - start, 2),
     }
 
 
-def measure(
-    model: nn.Module, images: Dataset, norms: list[float], steps: list[int]
-) -> list[dict[str, object]]:
-    rows = []
-    for norm in norms:
-        for name, iterations, settings in ENTRIES[norm]:
-            for count in steps:
-                start = time.process_time()
-                try:
-                    result = run(model, images, name, norm=norm, **{iterations: count}, **settings)
-                except UserError as problem:
-                    if problem.code is not ExitCode.ENVIRONMENT:
-                        raise
-                    break
-                rows.append({"steps": count, **row(result, time.process_time() - start)})
-                print(rows[-1], flush=True)
-    return rows
+def fill(report: dict, chosen: argparse.Namespace) -> None:
+    known = {tuple(row[key] for key in KEY) for row in report["rows"]}
+    for name in chosen.models:
+        model, images = case(name, chosen.folder, chosen.images)
+        for steps in chosen.steps:
+            for norm in chosen.norms:
+                for entry in ENTRIES[norm]:
+                    key = (name, f"{norm:g}", entry.shown, steps, images.n)
+                    wanted = not chosen.only or any(part in entry.shown for part in chosen.only)
+                    if key in known or not wanted:
+                        continue
+                    row = measured(model, images, norm, entry, steps)
+                    if row is not None:
+                        report["rows"].append(dict(zip(KEY, key, strict=True)) | row)
+                        keep(report, chosen.numbers)
+                        print(*key, f"{row['seconds']} s", flush=True)
 
 
-def overhead(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int = 10) -> float:
-    """CPU seconds of an FMN step over those of a bare forward and input gradient of the same model."""
-
-    def bare() -> None:
-        for _ in range(steps):
-            query = x.clone().requires_grad_(True)
-            torch.autograd.grad(model(query).sum(), query)
-
-    def attack() -> None:
-        fmn(model, x, y, norm=INF, steps=steps)
-
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    times: dict[str, list[float]] = {"bare": [], "attack": []}
-    bare()
-    for _ in range(5):
-        for name, call in (("bare", bare), ("attack", attack)):
-            start = time.process_time()
-            call()
-            times[name].append(time.process_time() - start)
-    # The attack's last forward, of the last iterate, is one that the bare loop does not have.
-    forward = min(times["bare"]) / steps / 2
-    return (min(times["attack"]) - forward) / min(times["bare"])
-
-
-def page(report: dict) -> str:
-    lines = [
-        "# Attacks: measured",
-        "",
-        "Generated by `benchmarks/attacks.py`; do not edit. " + report["machine"] + ".",
-        "",
-        f"Model: the published DDN-trained MNIST network; {report['images']} images. Medians are over the",
-        "initially correct images; one that was not found counts as infinite. *Failed = 0* is the reading of",
-        "libraries that return the clean image when they fail. Passes are per image; seconds are CPU time.",
-        "",
-    ]
-    for norm in dict.fromkeys(entry["norm"] for entry in report["rows"]):
-        lines += [
-            f"## {norm}",
-            "",
-            "| attack | steps | median | failed = 0 | found | forwards | backwards | CPU s |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        chosen = sorted(
-            (entry for entry in report["rows"] if entry["norm"] == norm),
-            key=lambda e: (e["steps"], e["median"]),
-        )
-        lines += [
-            f"| {e['attack']} | {e['steps']} | {e['median']:.4g} | {e['median_failed_as_zero']:.4g} | "
-            f"{e['found']}/{e['attacked']} | {e['forwards']:.0f} | {e['backwards']:.0f} | "
-            f"{e['seconds']:.1f} |"
-            for e in chosen
-        ]
-        lines.append("")
-    lines += [
-        "## Overhead of a step",
-        "",
-        "An FMN-Linf step over a bare forward and input gradient of the same model:",
-        "",
-    ]
-    lines += [f"- {name}: {value:.3f}" for name, value in report["overhead"].items()]
-    return "\n".join(lines) + "\n"
+def keep(report: dict, path: Path) -> None:
+    path.write_text(json.dumps(report).replace("Infinity", "1e999"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--numbers", type=Path, required=True, help="measurements, added to")
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--norms", type=float, nargs="+", default=[2.0, INF, 1.0, 0.0])
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--only", nargs="+", default=[], help="attacks whose name contains one of these")
     parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300])
-    parser.add_argument("--norms", type=float, nargs="+", default=[0.0, 1.0, 2.0, INF])
-    parser.add_argument(
-        "--numbers", type=Path, default=Path("docs/attacks.json"), help="measurements, added to"
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs/attacks.md"))
-    parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--speed", action="store_true", help="measure times as well")
+    parser.add_argument("--note", default="", help="what the page should say of the machine")
+    parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    images = load(f"idx:{chosen.folder}").take(range(chosen.images))
-    model = build("smallcnn", num_classes=10, in_channels=1)
-    load_weights(model, chosen.folder / "smallcnn-ddn-trained.pth")
-    model.eval()
-    report = {"rows": [], "overhead": {}}
+    # Other libraries warn of what has nothing to do with the measurement.
+    warnings.filterwarnings("ignore")
+    import_peers()
+    report = {"rows": [], "ratios": [], "overhead": {}}
     if chosen.numbers.exists():
         report = json.loads(chosen.numbers.read_text())
-    report["images"] = chosen.images
-    report["machine"] = f"{platform.machine()}, torch {torch.__version__}, one thread"
-    report["rows"] += measure(model, images, chosen.norms, chosen.steps)
-    if chosen.overhead:
-        report["overhead"]["smallcnn, batch 48"] = overhead(model, images.x, images.y)
-        resnet = build("resnet18", num_classes=10, in_channels=3).eval()
-        x = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-        report["overhead"]["CIFAR ResNet-18, batch 16"] = overhead(
-            resnet, x, torch.zeros(16, dtype=torch.int64), steps=2
-        )
-    chosen.numbers.write_text(json.dumps(report, indent=1).replace("Infinity", "1e999"))
-    chosen.out.write_text(page(report))
+    report["machine"] = (
+        f"{platform.machine()}, torch {torch.__version__}, one thread{chosen.note and '; ' + chosen.note}"
+    )
+    fill(report, chosen)
+    if chosen.speed:
+        report["ratios"] = []
+        for row in ratios(chosen.folder):
+            report["ratios"].append(row)
+            keep(report, chosen.numbers)
+            print(row, flush=True)
+        for name, ratio in overheads():
+            report["overhead"][name] = ratio
+            keep(report, chosen.numbers)
+            print(name, ratio, flush=True)
+    if chosen.out:
+        chosen.out.write_text(page(report))
 
 
 if __name__ == "__main__":
