@@ -55,8 +55,8 @@ def verdicts(rows: list[dict]) -> list[str]:
             own, peer = (min(part, key=lambda row: median(row["distances"])) for part in (ours, peers))
             ratio = median(own["distances"]) / median(peer["distances"])
             lines.append(
-                f"- {steps} steps: the best of ours measured, {own['attack']}, has {ratio:.3f} of the median of the "
-                f"best peer, {peer['attack']}."
+                f"- {steps} steps: the best of ours measured, {own['attack']}, has {ratio:.3f} of the "
+                f"median of the best peer, {peer['attack']}."
             )
     few = [r for r in rows if r["attack"] == "steep" and r["steps"] <= 200]
     long = [r for r in rows if ":" in r["attack"] and r["steps"] == 1000]
