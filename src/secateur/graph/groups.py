@@ -150,10 +150,12 @@ def frozen_components(atoms: Atoms, component: IntArray) -> dict[int, Reason]:
 
 def _partition(ids: IntArray, signature: npt.NDArray[np.uint64], first: IntArray) -> list[IntArray]:
     """Components with the same signature together, in order of their first atom."""
-    together: dict[int, list[int]] = {}
-    for number in ids[np.argsort(first[ids], kind="stable")]:
-        together.setdefault(int(signature[number]), []).append(int(number))
-    return [np.array(found, dtype=np.int64) for found in together.values()]
+    ids = ids[np.argsort(first[ids], kind="stable")]
+    _, start, own = np.unique(signature[ids], return_index=True, return_inverse=True)
+    by_start = start[own]
+    order = np.argsort(by_start, kind="stable")
+    edges = np.flatnonzero(np.diff(by_start[order])) + 1
+    return [part for part in np.split(ids[order], edges) if part.size]
 
 
 class _Members:
@@ -169,27 +171,32 @@ class _Members:
         self._starts = np.searchsorted(component[self._order], np.arange(component.max(initial=-1) + 2))
         self.first = self._order[self._starts[:-1]] if component.size else np.zeros(0, dtype=np.int64)
 
-    def atoms_of(self, number: int) -> IntArray:
-        return self._order[self._starts[number] : self._starts[number + 1]]
-
-    def slices(self, parts: IntArray) -> list[tuple[Axis, IntArray, IntArray]]:
-        """For each axis touched: the axis, the indices, and the channel of each index."""
-        found = [self.atoms_of(number) for number in parts]
-        atoms = np.concatenate(found)
-        channels = np.repeat(np.arange(len(parts)), [len(part) for part in found])
+    def slices(self, parts: IntArray) -> list[tuple[Axis, IntArray, IntArray, str]]:
+        """For each axis touched: the axis, the indices, the channel of each index, and the role."""
+        starts = self._starts[parts]
+        sizes = self._starts[parts + 1] - starts
+        skipped = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+        atoms = self._order[skipped + np.arange(len(skipped))]
         order = np.argsort(atoms, kind="stable")
-        atoms, channels = atoms[order], channels[order]
-        edges = np.flatnonzero(np.diff(self.axis_of[atoms])) + 1
+        atoms, channels = atoms[order], np.repeat(np.arange(len(parts)), sizes)[order]
+        axis_of = self.axis_of[atoms]
+        edges = np.flatnonzero(np.diff(axis_of, prepend=-1))
+        made = np.logical_or.reduceat(self.produced[atoms], edges).tolist()
+        read = np.logical_or.reduceat(self.consumed[atoms], edges).tolist()
         result = []
-        for own, number in zip(np.split(atoms, edges), np.split(channels, edges), strict=True):
-            result.append((self.axes[self.axis_of[own[0]]], own, number))
+        bounds = [*edges.tolist(), len(atoms)]
+        for place, number in enumerate(axis_of[edges].tolist()):
+            own = slice(bounds[place], bounds[place + 1])
+            role = "out" if made[place] else "in" if read[place] else "with"
+            axis = self.axes[number]
+            result.append((axis, atoms[own] - axis.start, channels[own], role))
         return result
 
     def group(self, parts: IntArray, cell: IntArray) -> Group:
-        members = []
-        for axis, atoms, channels in self.slices(parts):
-            role = "out" if self.produced[atoms].any() else "in" if self.consumed[atoms].any() else "with"
-            members.append(Member(axis.tensor, axis.dim, atoms - axis.start, channels, role))
+        members = [
+            Member(axis.tensor, axis.dim, indices, channels, role)
+            for axis, indices, channels, role in self.slices(parts)
+        ]
         name = next((str(member) for member in members if member.role == "out"), str(members[0]))
         return Group(name, len(parts), tuple(members), cell[parts])
 
@@ -214,6 +221,6 @@ def _frozen(members: _Members, reasons: dict[int, Reason]) -> tuple[Frozen, ...]
     result = []
     for (axis, reason), parts in together.items():
         slices = members.slices(np.array(parts, dtype=np.int64))
-        indices = {str(own): atoms - own.start for own, atoms, _ in slices}
+        indices = {str(own): found for own, found, _, _ in slices}
         result.append(Frozen(str(members.axes[axis]), len(parts), tuple(indices), reason, indices))
     return tuple(result)

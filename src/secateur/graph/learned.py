@@ -50,12 +50,16 @@ class Match:
 
 @dataclass
 class Learned:
-    """What was found out about one graph so far; ``meta``: whether it runs on the meta device."""
+    """What was found out about one graph so far.
+
+    ``meta``: whether it runs on the meta device; ``shrunk``: the graph on smaller images.
+    """
 
     literals: list[Literal] = field(default_factory=list)
     matches: list[Match] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
     meta: bool | None = None
+    shrunk: Any = None
 
 
 def slots(call: Call) -> list[int]:

@@ -6,7 +6,7 @@ channels alone.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,14 @@ from secateur.graph.tape import Call, Recorder, Ref, Tape
 
 _NARROW = {torch.float32, torch.float16, torch.bfloat16}
 _VIEWS = {"aten::view", "aten::_unsafe_view", "aten::_reshape_alias"}
+# What is zero stays zero in these: their results need no mask.
+_PASSING = _VIEWS | {
+    f"aten::{name}"
+    for name in (
+        *("reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "clone", "contiguous"),
+        *("detach", "alias", "_to_copy", "slice", "split", "split_with_sizes", "unbind", "relu", "relu_"),
+    )
+}
 Keep = npt.NDArray[np.bool_]
 
 
@@ -63,30 +71,40 @@ class Masks:
     statistics: frozenset[int]
     pruned: Tape
     twins: Mapping[int, int]
+    _stays: dict[Factor, Keep | None] = field(default_factory=dict, init=False, repr=False)
+    _sizes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False)
 
-    def of(self, factor: Factor) -> Keep:
-        """Which positions of a factor stay."""
-        return np.where(factor.atoms >= 0, self.keep[factor.atoms], True)
+    def of(self, factor: Factor) -> Keep | None:
+        """Which positions of a factor stay, ``None`` if all do."""
+        if factor not in self._stays:
+            kept = self.keep[factor.atoms]
+            if factor.atoms.min(initial=0) < 0:
+                kept = kept | (factor.atoms < 0)
+            self._stays[factor] = None if kept.all() else kept
+        return self._stays[factor]
 
     def cut(self, number: int) -> list[Factor]:
         """The factors of a value that lose positions."""
-        return [factor for factor in self.marks[number].factors if not self.of(factor).all()]
+        return [factor for factor in self.marks[number].factors if self.of(factor) is not None]
 
     def kept(self, number: int) -> list[tuple[int, Keep]]:
         """The dimensions of a value that shrink, and which positions stay: those that every factor keeps."""
         found: dict[int, Keep] = {}
-        for factor in self.cut(number):
-            kept = self.of(factor)
+        for factor in self.marks[number].factors:
+            if (kept := self.of(factor)) is None:
+                continue
             found[factor.column] = found[factor.column] & kept if factor.column in found else kept
         return list(found.items())
 
     def expected_shape(self, number: int) -> tuple[int, ...]:
         """The shape of a value after surgery."""
-        shape = list(self.marks[number].shape)
-        for column, kept in self.kept(number):
-            rows = np.moveaxis(kept, column, -1).reshape(-1, kept.shape[column])
-            shape[column] = int(rows[0].sum())
-        return tuple(shape)
+        if number not in self._sizes:
+            shape = list(self.marks[number].shape)
+            for column, kept in self.kept(number):
+                rows = np.moveaxis(kept, column, -1).reshape(-1, kept.shape[column])
+                shape[column] = int(rows[0].sum())
+            self._sizes[number] = tuple(shape)
+        return self._sizes[number]
 
     def fits(self, number: int, shape: tuple[int, ...]) -> bool:
         """Whether a value may have this shape after surgery; free dimensions may have any size."""
@@ -211,6 +229,8 @@ def _run(
     arguments = _with_floats(call.args, twin.args)
     named = {key: _with_floats(value, twin.kwargs.get(key)) for key, value in call.kwargs.items()}
     results = _flat(op(*_filled(arguments, values), **_filled(named, values)))
+    if call.name in _PASSING:
+        return results
     return [
         masks.apply(number, result) if number is not None and isinstance(result, Tensor) else result
         for number, result in zip(call.outputs, results, strict=True)

@@ -29,12 +29,12 @@ def budget_of(graph: DependencyGraph, *, parameters: Any, macs: Any, latency: An
     Raises:
         UserError: an argument that is no budget.
     """
-    given = {"parameters": parameters, "macs": macs}
-    dense = {
-        "parameters": sum(parameter.numel() for parameter in graph.model.parameters()),
-        "macs": macs_of(graph.tape),
-    }
-    counts = {name: limit_of(name, value, dense[name]) for name, value in given.items() if value is not None}
+    counts = {}
+    if parameters is not None:
+        dense = sum(parameter.numel() for parameter in graph.model.parameters())
+        counts["parameters"] = limit_of("parameters", parameters, dense)
+    if macs is not None:
+        counts["macs"] = limit_of("macs", macs, macs_of(graph.tape))
     limit = latency_limit(latency) if latency is not None else None
     return Budget(counts, limit) if counts or limit else None
 

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from secateur.errors import UserError
-from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
+from secateur.graph.dependency import DependencyGraph, fresh_inputs
 from secateur.graph.flops import macs as tape_macs
-from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import trace
 from secateur.pruning.fit import masks_of, repairs_of
 from secateur.pruning.options import PlanOptions
@@ -102,8 +101,7 @@ def apply(
     for module in (model, *copies):
         operate(module, plan)
         remember(module, plan)
-    pruned = proof.pruned if proof is not None and proof.pruned is not None else _tape(model, graph)
-    return _report(model, plan, graph, before, pruned, proof)
+    return _report(model, plan, graph, before, proof)
 
 
 def prune(
@@ -171,14 +169,8 @@ def _less(plan: Plan, groups: set[str], note: str, graph: DependencyGraph) -> Pl
     return replace(left, repairs=repairs_of(graph.model, graph, masks_of(graph, left)))
 
 
-def _tape(model: nn.Module, graph: DependencyGraph) -> Tape:
-    inputs = fresh_inputs(graph.inputs, torch.Generator().manual_seed(0))
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    return record(model, move_inputs(inputs, device))[0]
-
-
 def _report(
-    model: nn.Module, plan: Plan, graph: DependencyGraph, before: int, pruned: Tape, proof: Proof | None
+    model: nn.Module, plan: Plan, graph: DependencyGraph, before: int, proof: Proof | None
 ) -> PruneReport:
     channels = sum(group.size for group in graph.groups)
     removed = sum(cut.channels - cut.kept for cut in plan.cuts)
@@ -186,7 +178,7 @@ def _report(
         parameters_before=before,
         parameters_after=sum(prod(parameter.shape) for parameter in model.parameters()),
         macs_before=tape_macs(graph.tape),
-        macs_after=tape_macs(pruned),
+        macs_after=tape_macs(graph.tape, masks_of(graph, plan).expected_shape),
         groups_pruned=len(plan.cuts),
         channels_before=channels,
         channels=channels - removed,

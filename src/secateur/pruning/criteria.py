@@ -44,11 +44,17 @@ def random(
 
 def producers(group: Group, model: nn.Module) -> list[Member]:
     """Members that are filters producing the channels; without any, every member that is not read."""
-    shapes = dict(model.named_parameters())
-    found = [member for member in group.members if member.role == "out" and member.tensor in shapes]
-    kernels = [member for member in found if shapes[member.tensor].ndim > 1]
-    rest = [member for member in group.members if member.tensor in shapes and member.role != "in"]
-    return kernels or found or rest or [member for member in group.members if member.tensor in shapes]
+    made = [member for member in group.members if member.role == "out" and is_parameter(model, member.tensor)]
+    if made:
+        return [member for member in made if model.get_parameter(member.tensor).ndim > 1] or made
+    owned = [member for member in group.members if is_parameter(model, member.tensor)]
+    return [member for member in owned if member.role != "in"] or owned
+
+
+def is_parameter(model: nn.Module, name: str) -> bool:
+    """Whether a tensor of the model is a parameter, and no buffer."""
+    module, _, attribute = name.rpartition(".")
+    return attribute in model.get_submodule(module)._parameters
 
 
 def combine(scores: list[Tensor], reduction: str) -> Tensor:
@@ -68,9 +74,10 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
 
 
 def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
-    weight = model.get_parameter(member.tensor).detach().abs()
+    weight = model.get_parameter(member.tensor).detach()
     others = [dim for dim in range(weight.ndim) if dim != member.dim]
-    per_index = (weight.sum(dim=others, dtype=torch.float64) if others else weight.double()).cpu()
+    sums = torch.linalg.vector_norm(weight, 1, dim=others, dtype=torch.float64) if others else weight.abs()
+    per_index = sums.double().cpu()
     scores = torch.zeros(size, dtype=torch.float64)
     scores.index_add_(0, torch.from_numpy(member.channels), per_index[torch.from_numpy(member.indices)])
     return scores

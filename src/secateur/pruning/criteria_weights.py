@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from secateur.errors import UserError
 from secateur.graph import Group
 from secateur.graph.groups import Member
-from secateur.pruning.criteria import combine, producers
+from secateur.pruning.criteria import combine, is_parameter, producers
 
 
 def l2(
@@ -27,8 +27,8 @@ def group_norm(
     The importance of Fang et al. 2023 (Eq. 5). The layers are always combined by this norm, so ``reduction``
     has no effect.
     """
-    names = dict(model.named_parameters())
-    parts = [squares(member, model, group.size) for member in group.members if member.tensor in names]
+    owned = [member for member in group.members if is_parameter(model, member.tensor)]
+    parts = [squares(member, model, group.size) for member in owned]
     return torch.stack(parts).sum(0).sqrt()
 
 

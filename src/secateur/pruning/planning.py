@@ -27,7 +27,7 @@ from secateur.pruning.counts import (
 from secateur.pruning.evidence import Evidence
 from secateur.pruning.fit import fitted, masks_of, repairs_of
 from secateur.pruning.plans import Cut, Plan
-from secateur.pruning.select import cut_group, kept_groups, leaf_shapes, notes_of, scored
+from secateur.pruning.select import cut_group, kept_groups, leaf_shapes, notes_of, scored, ties_of_cells
 from secateur.pruning.surgery import blanked
 from secateur.registry import CRITERIA, RATES
 
@@ -184,12 +184,12 @@ def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:
     found = (tie_of(graph.tape, graph.marks, match, cells) for match in graph.learned.matches)
     ties = (*graph.ties, *(tie for tie in found if tie is not None))
     blocked = {number for number, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
-    counts = keep_counts(graph, choice, blocked, ties)
+    counts, tied = keep_counts(graph, choice, blocked, ties), ties_of_cells(ties)
     cuts: list[Cut] = []
     removed: dict[tuple[str, int], tuple[int, ...]] = {}
     for number, group in enumerate(graph.groups):
         scores = choice.scores(number, removed if choice.greedy else {})
-        cut = cut_group(group, scores, counts, ties)
+        cut = cut_group(group, scores, counts, tied)
         if cut is not None:
             cuts.append(cut)
             for part in cut.slices if choice.greedy else ():

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -63,13 +64,20 @@ class Plan:
     notes: tuple[str, ...] = ()
     graph: DependencyGraph | None = field(default=None, compare=False, repr=False)
 
-    def removed(self) -> dict[tuple[str, int], tuple[int, ...]]:
+    def removed(self) -> Mapping[tuple[str, int], tuple[int, ...]]:
         """All indices that go, for each dimension of each tensor, sorted."""
-        together: dict[tuple[str, int], set[int]] = {}
+        return self._removed
+
+    @cached_property
+    def _removed(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        together: dict[tuple[str, int], list[tuple[int, ...]]] = {}
         for cut in self.cuts:
             for part in cut.slices:
-                together.setdefault((part.tensor, part.dim), set()).update(part.removed)
-        return {key: tuple(sorted(indices)) for key, indices in sorted(together.items())}
+                together.setdefault((part.tensor, part.dim), []).append(part.removed)
+        return {
+            key: tuple(sorted(parts[0] if len(parts) == 1 else {i for part in parts for i in part}))
+            for key, parts in sorted(together.items())
+        }
 
     def shapes_after(self) -> Shapes:
         """Shapes of all parameters and buffers after surgery."""

@@ -64,9 +64,12 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
 
 
 def cut_group(
-    group: Group, scores: torch.Tensor, counts: Mapping[int, int], ties: Sequence[Tie]
+    group: Group, scores: torch.Tensor, counts: Mapping[int, int], tied: Mapping[int, set[int]]
 ) -> Cut | None:
-    """What a group loses: in each cell the channels with the smallest scores, ``None`` if nothing."""
+    """What a group loses: in each cell the channels with the smallest scores, ``None`` if nothing.
+
+    ``tied`` are the numbers of the ties that each cell takes part in.
+    """
     removed = np.zeros(group.size, dtype=bool)
     for cell in np.unique(group.cells):
         inside = np.flatnonzero(group.cells == cell)
@@ -76,15 +79,20 @@ def cut_group(
         return None
     slices = []
     for member in group.members:
-        gone = member.indices[removed[member.channels]]
-        slices.append(Slice(member.tensor, member.dim, tuple(int(index) for index in np.sort(gone))))
-    cells = set(group.cells.tolist())
-    tied = tuple(
-        number
-        for number, tie in enumerate(ties)
-        if any(cell in cells for row in tie.rows for cell, _ in row.cells)
-    )
-    return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), tied)
+        gone = np.sort(member.indices[removed[member.channels]])
+        slices.append(Slice(member.tensor, member.dim, tuple(gone.tolist())))
+    ties = set[int]().union(*(tied.get(cell, ()) for cell in set(group.cells.tolist())))
+    return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), tuple(sorted(ties)))
+
+
+def ties_of_cells(ties: Sequence[Tie]) -> dict[int, set[int]]:
+    """The numbers of the ties that each cell takes part in."""
+    found: dict[int, set[int]] = {}
+    for number, tie in enumerate(ties):
+        for row in tie.rows:
+            for cell, _ in row.cells:
+                found.setdefault(cell, set()).add(number)
+    return found
 
 
 def notes_of(graph: DependencyGraph, choice: Choice, cuts: Sequence[Cut]) -> tuple[str, ...]:

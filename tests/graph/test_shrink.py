@@ -1,0 +1,49 @@
+"""Proofs run on smaller images where the network does the same with them, and still see what is wrong."""
+
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from secateur.graph.shrink import shrunk
+from secateur.pruning import surgery
+from secateur.pruning.verify import verify
+
+
+def network(head):
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3, 4))
+    return nn.Sequential(body, nn.ReLU(), *head).eval()
+
+
+def test_large_images_are_shrunk_where_the_network_does_the_same():
+    net = network([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)])
+    graph = secateur.trace(net, torch.rand(1, 3, 160, 224))
+    small = shrunk(graph)
+    assert small.inputs[0].shape == (1, 3, 96, 128)
+    assert shrunk(graph) is small
+
+
+@pytest.mark.parametrize("size", [96, 160])
+def test_small_images_and_networks_made_for_one_size_keep_theirs(size):
+    sides = ((size - 3) // 4 + 1 - 3) // 4 + 1
+    net = network([nn.Flatten(), nn.Linear(6 * sides**2, 4)])
+    graph = secateur.trace(net, torch.rand(1, 3, size, size))
+    assert shrunk(graph) is graph
+
+
+def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
+    net = network([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)])
+    graph = secateur.trace(net, torch.rand(1, 3, 160, 160))
+    plan = secateur.plan(graph, sparsity=0.5)
+    assert verify(net, plan, graph).ok
+    honest = surgery.sliced
+
+    def swapped(tensors, removed):
+        return {
+            name: tensor[[1, 0, *range(2, len(tensor))]] if name == "0.0.weight" else tensor
+            for name, tensor in honest(tensors, removed).items()
+        }
+
+    monkeypatch.setattr(surgery, "sliced", swapped)
+    assert not verify(net, plan, graph).ok
