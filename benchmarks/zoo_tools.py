@@ -3,9 +3,11 @@
 Seconds are CPU time: the machine may be busy with something else.
 """
 
-import resource
+import itertools
 import time
 from collections import Counter
+from math import prod
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -26,7 +28,7 @@ def call(model, inputs):
 GIVEN = ("is an output of the model", "is combined with values that have no channels there")
 
 
-def floor(model, graph, sparsity):
+def floor(shapes, parameters, graph, sparsity):
     """The ratio if every channel could go but those that meet the network's inputs, positions and outputs."""
     fixed = Counter()
     for item in graph.frozen:
@@ -34,49 +36,75 @@ def floor(model, graph, sparsity):
             fixed.update({axis: len(indices) for axis, indices in item.indices.items()})
     labelled = {str(axis) for axis in graph.atoms.axes}
     left = total = 0
-    for name, parameter in model.named_parameters():
-        kept = parameter.numel()
-        for dim, size in enumerate(parameter.shape):
+    for name in parameters:
+        kept = whole = prod(shapes[name])
+        for dim, size in enumerate(shapes[name]):
             axis = f"{name}[{dim}]"
             if axis in labelled:
                 kept *= 1 - sparsity * (1 - fixed[axis] / size)
-        left, total = left + kept, total + parameter.numel()
+        left, total = left + kept, total + whole
     return left / total
 
 
-def ours(model, inputs, sparsity):
-    """Trace, plan and apply with proof."""
-    import secateur
+def resident(line):
+    """MiB of memory held now (``VmRSS``) or at most since ``forget_peak`` (``VmHWM``)."""
+    text = Path("/proc/self/status").read_text()
+    return int(next(row for row in text.splitlines() if row.startswith(line)).split()[1]) / 2**10
 
+
+def forget_peak():
+    """Let the highest use of memory count from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def ours(model, inputs, sparsity):
+    """Trace, plan and apply; the proof, which is a part of apply, is timed by itself."""
+    import secateur
+    from secateur.pruning import carry_out
+
+    proof = []
+    honest = carry_out.proved
+
+    def timed(*arguments):
+        start = time.process_time()
+        result = honest(*arguments)
+        proof.append(time.process_time() - start)
+        return result
+
+    carry_out.proved = timed
     before = counted(model)
     call(model, inputs)
     times = [time.process_time()]
     call(model, inputs)
     times.append(time.process_time())
+    forget_peak()
+    held = resident("VmRSS")
     graph = secateur.trace(model, inputs)
     times.append(time.process_time())
-    lowest = floor(model, graph, sparsity)
     plan = secateur.plan(graph, sparsity=sparsity)
     times.append(time.process_time())
     report = secateur.apply(model, plan)
     times.append(time.process_time())
+    forward, trace, planning, applying = (b - a for a, b in itertools.pairwise(times))
     left = [note for note in report.notes if note.startswith("left whole")]
     return {
         "status": "verified" if report.verified else "unverified",
         "ratio": counted(model) / before,
-        "floor": lowest,
-        "seconds": times[4] - times[1],
-        "trace": times[2] - times[1],
-        "plan": times[3] - times[2],
-        "apply": times[4] - times[3],
-        "forward": times[1] - times[0],
+        "floor": floor(dict(plan.shapes), set(dict(model.named_parameters())), graph, sparsity),
+        "seconds": trace + planning + applying - proof[0],
+        "proof": proof[0],
+        "total": trace + planning + applying,
+        "trace": trace,
+        "plan": planning,
+        "surgery": applying - proof[0],
+        "forward": forward,
         "error": report.max_error,
         "gradient_error": report.gradient_error,
         "changed_by_design": len(report.changed_by_design),
         "left_whole": len(left),
         "reason": left[0] if left else "",
         "model_mib": before * 4 / 2**20,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+        "extra_mib": resident("VmHWM") - held,
     }
 
 
