@@ -85,7 +85,7 @@ def main():
         "ratio of parameters left and seconds for the whole: trace, plan, surgery and, for ours alone, the "
         "proof with gradients (after a +, where it was timed by itself). "
         "Above 0.35 the floor is given: what would be left if every channel could go "
-        "but those that meet inputs, positions and outputs (a classifier of 1000 classes keeps all its rows). "
+        "but those that meet inputs, positions and outputs (a classifier keeps a row for every class). "
         "A peer's network counts as soon as it runs; nobody checks what it computes.\n"
     )
     for (library, sparsity), rows in sorted(read(sys.argv[1:]).items()):
