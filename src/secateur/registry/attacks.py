@@ -32,6 +32,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     cost="1 fwd, 1 bwd",
+    science=2,
 )
 ATTACKS.register(
     "sigma-zero",
