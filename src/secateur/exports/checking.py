@@ -57,7 +57,7 @@ def difference(known: Sequence[tuple[Any, list[Tensor]]], run: Run) -> float:
     """
     worst = 0.0
     for batch, wanted in known:
-        found = run(batch)
+        found = [item.detach() for item in run(batch)]
         if [item.shape for item in wanted] != [item.shape for item in found]:
             return math.inf
         largest = max(float(item.abs().max()) for item in wanted)
