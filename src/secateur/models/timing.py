@@ -53,7 +53,9 @@ def time_calls(
     spent = [0.0 for _ in calls]
     for timer in timers:
         timer.timeit(1)
-    while min(map(len, found)) < _TURNS or min(spent) < seconds:
+    turns = 0
+    while turns < _TURNS or min(spent) < seconds:
+        turns += 1
         for place, timer in enumerate(timers):
             measured = timer.blocked_autorange(min_run_time=_TURN)
             found[place] += measured.times
