@@ -41,7 +41,7 @@ def test_a_missing_result_breaks_the_line_and_is_marked():
 
 
 def test_interpolating_over_a_gap_is_caught(monkeypatch):
-    monkeypatch.setattr(panels, "_height", lambda m: 2.0 if m.estimate is None else m.estimate.mean)
+    monkeypatch.setattr(panels, "_height", lambda m, top: 2.0 if m.estimate is None else m.estimate.mean)
     with pytest.raises(AssertionError):
         check_that_a_gap_is_a_gap()
 
@@ -53,6 +53,36 @@ def test_an_infinite_median_stands_at_the_upper_edge_and_not_on_the_axis():
     assert sign.get_ydata()[0] == 0.97
     assert sign.get_transform() != axes.transData
     assert "inf" in used
+
+
+@pytest.mark.parametrize("distance", [90.0, math.inf])
+def test_a_network_at_chance_stands_below_the_axis_however_far_it_seems(distance):
+    axes, used = line([mark(0.0, 3.0), Mark(0.2, Estimate((), distance, 50.0, 100.0), "A", chance=True)])
+    assert math.isnan(axes.lines[0].get_ydata()[1])
+    assert used == {"chance"}
+    assert axes.get_ylim()[1] < 50
+
+
+def test_what_lies_beyond_the_axis_is_said_and_does_not_stretch_it():
+    axes = Figure().subplots()
+    used = draw_line(axes, [mark(0.0, 1.0), mark(0.2, 30.0, "C")], STYLE, ceiling=1.4)
+    assert math.isnan(axes.lines[0].get_ydata()[1])
+    assert used == {"beyond"}
+
+
+def test_shares_end_where_belief_does(tmp_path):
+    """The axis of what is left is set by networks above chance with a grade above C."""
+
+    def far(cell, science):
+        if cell["axes"]["sparsity"] == 0.8 and "distances" in science:
+            away = [None if d is None else 100 * d for d in science["distances"]["l2"]]
+            science = {**science, "grade": "C", "distances": {**science["distances"], "l2": away}}
+        return science
+
+    settings = {"models": {"robust": True}, "attacks": {"ddn": 2.0}, "failed": (), "grade_c": ()}
+    grid = aggregate(load(write(tmp_path / "run", Grid(name="far", edit=far, **settings))))
+    (drawing,) = [d for d in draw(grid, changes(grid)) if d.stem == "left-ddn-standard"]
+    assert all(axes.get_ylim()[1] < 3 for axes in drawing.figure.axes)
 
 
 def test_an_unreliable_point_is_hollow():

@@ -168,7 +168,7 @@ def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[Place], Mark |
         place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
         if place in grid.points:
             point = grid.points[place]
-            return Mark(place.sparsity, point.median(norm), point.grade)
+            return Mark(place.sparsity, point.median(norm), point.grade, _at_chance(grid, place))
         return Mark(place.sparsity, None) if place in grid.holes else None
 
     return mark
@@ -187,12 +187,14 @@ def _left(grid: Grid, change: dict[Place, Change], attack: str, arm: str) -> Dra
     name = attack_label(attack, points[0].norm)
     figure, panels = panels_of(grid, 2)
     used: set[str] = set()
+    top = _ceiling(grid, change, attack, arm)
     for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
         for axes, pruning in zip(row, (False, True), strict=True):
             axes.axhline(1, color=INK, lw=0.6, zorder=1)
             sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
-            used |= lines(grid, axes, criterion, arm, _change_mark(grid, change, attack, pruning))
-            axes.set_ylim(bottom=0)
+            mark = _change_mark(grid, change, attack, pruning)
+            used |= lines(grid, axes, criterion, arm, mark, ceiling=top)
+            axes.set_ylim(bottom=0, top=min(axes.get_ylim()[1], top))
             percent_axis(axes.yaxis)
         row[1].sharey(row[0])
         row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
@@ -223,9 +225,26 @@ def _change_mark(
         interval = (found.ratio_low, found.ratio_high)
         low, high = interval if np.isfinite(interval).all() else (None, None)
         grade = change[place].pruning_grade if pruning else change[place].total_grade
-        return Mark(place.sparsity, Estimate((), found.ratio, low, high), grade)
+        return Mark(place.sparsity, Estimate((), found.ratio, low, high), grade, _at_chance(grid, place))
 
     return mark
+
+
+def _ceiling(grid: Grid, change: dict[Place, Change], attack: str, arm: str) -> float:
+    """Where the axis of shares ends: what cannot be believed does not stretch it."""
+    shares = [
+        found.ratio
+        for place, each in change.items()
+        if place.attack == attack and place.arm == arm and not _at_chance(grid, place)
+        for found, grade in ((each.total, each.total_grade), (each.pruning, each.pruning_grade))
+        if found is not None and grade not in "CX" and np.isfinite(found.ratio)
+    ]
+    return max([1.0, *shares]) * 1.4
+
+
+def _at_chance(grid: Grid, place: Place) -> bool:
+    network = replace(place, attack="")
+    return network in grid.networks and grid.networks[network].collapsed
 
 
 def _values(grid: Grid, text: Callable[[str, float], str]) -> str:

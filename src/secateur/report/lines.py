@@ -1,5 +1,6 @@
 """A grid of panels with one row per criterion, and in each panel one line per model with its controls."""
 
+import math
 from collections.abc import Callable
 
 from matplotlib.axes import Axes
@@ -39,6 +40,8 @@ def lines(
     criterion: str,
     arm: str,
     mark: Callable[[Place], Mark | None],
+    *,
+    ceiling: float = math.inf,
 ) -> set[str]:
     """One line per model: fine-tuned and, fainter, not fine-tuned; the dense control at sparsity 0."""
     used: set[str] = set()
@@ -46,12 +49,12 @@ def lines(
         if arm != "none":
             faint = Style(style.colour, style.robust, faint=True, offset=style.offset)
             marks = series(grid, model, criterion, "none", mark)
-            used |= draw_line(axes, marks, faint) & {"inf"}
+            used |= draw_line(axes, marks, faint, ceiling=ceiling) & {"inf", "chance", "beyond"}
             used |= {"untuned"} if len(marks) > 1 else set()
             if marks and marks[0].x == 0 and marks[0].estimate is not None:
                 dense_mark(axes, marks[0].estimate.mean, style)
                 used.add("dense")
-        used |= draw_line(axes, series(grid, model, criterion, arm, mark), style)
+        used |= draw_line(axes, series(grid, model, criterion, arm, mark), style, ceiling=ceiling)
     return used
 
 

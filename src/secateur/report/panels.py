@@ -29,11 +29,25 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a line; ``estimate`` is None where a cell failed, and ``grade`` its letter."""
+    """A point of a line; ``estimate`` is None where a cell failed, and ``grade`` its letter.
+
+    ``chance``: the network guesses, so that its distances say nothing and would only stretch the axis.
+    """
 
     x: float
     estimate: Estimate | None
     grade: str = "A"
+    chance: bool = False
+
+    def sign(self, ceiling: float) -> str:
+        """The sign that stands at the edge in its place, or "" for a point on the axis up to ``ceiling``."""
+        if self.estimate is None or math.isnan(self.estimate.mean):
+            return "X"
+        if self.chance:
+            return "chance"
+        if math.isinf(self.estimate.mean):
+            return "inf"
+        return "beyond" if self.estimate.mean > ceiling else ""
 
 
 @dataclass(frozen=True)
@@ -58,15 +72,16 @@ class Style:
         return "s" if self.robust else "o"
 
 
-def draw_line(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
-    """Draw the marks in order, broken wherever one is missing or infinite.
+def draw_line(axes: Axes, marks: Sequence[Mark], style: Style, *, ceiling: float = math.inf) -> set[str]:
+    """Draw the marks in order, broken wherever one has no place on the axis, which ends at ``ceiling``.
 
     Returns:
-        Which signs the legend has to explain: "C", "X", "inf", "seeds", "interval".
+        Which signs the legend has to explain: "C", "X", "inf", "chance", "beyond", "seeds", "interval".
     """
-    used = set() if style.faint else _draw_spread(axes, marks, style)
+    placed = [mark for mark in marks if not mark.sign(ceiling)]
+    used = set() if style.faint else _draw_spread(axes, placed, style)
     width, size, alpha = (0.8, 2.2, 0.65) if style.faint else (1.4, 3.6, 1.0)
-    ys = [_height(mark) for mark in marks]
+    ys = [_height(mark, ceiling) for mark in marks]
     axes.plot([m.x for m in marks], ys, color=style.colour, lw=width, ls=style.dashes, alpha=alpha, zorder=2)
     shown = [(mark, y) for mark, y in zip(marks, ys, strict=True) if not math.isnan(y)]
     for face, drawn in (
@@ -78,18 +93,14 @@ def draw_line(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
             axes.plot(*zip(*drawn, strict=True), marker=style.marker, ms=size, mec=style.colour, mfc=face,
                       mew=0.9, ls="none", alpha=alpha, zorder=4)  # fmt: skip
     for mark in marks:
-        if mark.estimate is None or math.isnan(mark.estimate.mean):
-            used.add("X")
-            _at_edge(axes, mark.x, 0.025, "x", style)
-        elif math.isinf(mark.estimate.mean):
-            used.add("inf")
-            _at_edge(axes, mark.x, 0.97, "^", style)
+        if sign := mark.sign(ceiling):
+            used.add(sign)
+            _at_edge(axes, mark.x, sign, style)
     return used
 
 
-def _height(mark: Mark) -> float:
-    finite = mark.estimate is not None and math.isfinite(mark.estimate.mean)
-    return mark.estimate.mean if mark.estimate is not None and finite else float("nan")
+def _height(mark: Mark, ceiling: float) -> float:
+    return math.nan if mark.estimate is None or mark.sign(ceiling) else mark.estimate.mean
 
 
 def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
@@ -98,7 +109,7 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
     seeds: list[tuple[float, float]] = []
     for mark in marks:
         found = mark.estimate
-        if found is None or not math.isfinite(found.mean):
+        if found is None:
             continue
         if found.low is not None and found.high is not None and found.low < found.high:
             bars += [(mark.x, found.low), (mark.x, found.high), (mark.x, float("nan"))]
@@ -112,11 +123,13 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
     return ({"interval"} if bars else set()) | ({"seeds"} if seeds else set())
 
 
-def _at_edge(axes: Axes, x: float, height: float, marker: str, style: Style) -> None:
+def _at_edge(axes: Axes, x: float, sign: str, style: Style) -> None:
     """A sign at the edge of the panel: the point has no place on the axis."""
     left, right = axes.get_xlim()
-    axes.plot([x + style.offset * (right - left)], [height], marker=marker, ms=4, mew=1.1, ls="none",
-              color=style.colour, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
+    look = {key: value for key, value in _SIGNS[sign][1].items() if key in ("marker", "ms", "mew", "mfc")}
+    height = 0.97 if sign in ("inf", "beyond") else 0.025
+    axes.plot([x + style.offset * (right - left)], [height], ls="none", color=style.colour, **look,
+              transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
 
 
 def dense_mark(axes: Axes, y: float, style: Style) -> None:
@@ -163,7 +176,12 @@ _SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"marker": "o", "ms": 3.8, "mfc": PAPER, "mec": SOFT, "mew": 0.9, "ls": "none"},
     ),
     "X": ("no result", {"marker": "x", "ms": 4, "mew": 1.1, "ls": "none", "color": SOFT}),
+    "chance": ("at chance", {"marker": "d", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT}),
     "inf": ("beyond reach: half not found", {"marker": "^", "ms": 4, "ls": "none", "color": SOFT}),
+    "beyond": (
+        "beyond the axis",
+        {"marker": "^", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
+    ),
 }
 
 
