@@ -123,7 +123,7 @@ def run(
     with show(mode.value, stream=stream) as listener:
         outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
     if outcome.exit_code < 128:
-        paths = write_report(folder, out=out)
+        paths = write_report(folder)
         if as_json:
             print_json(
                 {"event": "report", "index": str(paths.index), "ok": outcome.ok, "failed": outcome.failed}
