@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from secateur.errors import ExitCode, UserError
-from secateur.store import Store
+from secateur.store import Store, claim
 from secateur.store.claim import differences, sealed_study
 from secateur.study import cells as cells_module
 from toy.study import SMALL, small_plan
@@ -150,3 +150,29 @@ def test_a_newer_study_is_refused(tmp_path):
 def test_a_relative_folder_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Store.create("run", study()).root == Path("run")
+
+
+def test_a_runner_that_comes_a_moment_later_joins_the_study(tmp_path, monkeypatch):
+    """Between the first look and the second, another runner of the same study makes the folder its own."""
+    refuse = claim._refuse_foreign_files
+
+    def meanwhile(root):
+        monkeypatch.setattr(claim, "_refuse_foreign_files", refuse)
+        Store.create(root, study())
+        refuse(root)
+
+    monkeypatch.setattr(claim, "_refuse_foreign_files", meanwhile)
+    assert Store.create(tmp_path / "run", study()).study == Store.open(tmp_path / "run").study
+
+
+def test_a_runner_of_another_study_that_comes_a_moment_later_is_refused(tmp_path, monkeypatch):
+    refuse = claim._refuse_foreign_files
+
+    def meanwhile(root):
+        monkeypatch.setattr(claim, "_refuse_foreign_files", refuse)
+        Store.create(root, study())
+        refuse(root)
+
+    monkeypatch.setattr(claim, "_refuse_foreign_files", meanwhile)
+    with pytest.raises(UserError, match="in the folder"):
+        Store.create(tmp_path / "run", study(fingerprint="e" * 64))

@@ -25,13 +25,14 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     """
     _refuse_unsafe(root)
     wanted = {**canonical(study), "schema_version": SCHEMA_VERSION}
+    if not (root / STUDY).exists():
+        _refuse_foreign_files(root)
+        (root / "cells").mkdir(parents=True, exist_ok=True)
+    # Asked again: another runner of the same study may have been faster.
     if (root / STUDY).exists():
         present = match_study(root, wanted)
         if present == sealed_study(wanted):
             return present
-    else:
-        _refuse_foreign_files(root)
-        (root / "cells").mkdir(parents=True, exist_ok=True)
     sealed = sealed_study(wanted)
     replace_json(root / STUDY, sealed)
     return sealed
@@ -142,4 +143,5 @@ def _refuse_foreign_files(root: Path) -> None:
 
 def _ours(name: str) -> bool:
     # A run that died before study.json had its name leaves these, and must be able to start again.
-    return name in OWN or (name.startswith(STUDY) and name.endswith(".tmp"))
+    # Where another runner is faster, study.json itself appears meanwhile; it is compared afterwards.
+    return name in OWN or name == STUDY or (name.startswith(STUDY) and name.endswith(".tmp"))
