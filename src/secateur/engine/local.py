@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -194,5 +195,7 @@ def _last_words(log: Path) -> str:
 
 
 def _drop_if_empty(log: Path) -> None:
-    if log.exists() and log.stat().st_size == 0:
-        log.unlink()
+    # Two engines of one process share names, and the other one may be faster.
+    with suppress(FileNotFoundError):
+        if log.stat().st_size == 0:
+            log.unlink()
