@@ -11,7 +11,7 @@ from secateur.graph import views as _views
 from secateur.graph.atoms import Atoms
 from secateur.graph.draw import draw as _draw
 from secateur.graph.groups import Frozen, Group, Tie
-from secateur.graph.labels import Marks
+from secateur.graph.labels import IntArray, Marks
 from secateur.graph.learned import Learned
 from secateur.graph.tape import Tape
 
@@ -89,6 +89,7 @@ class DependencyGraph:
 
     ``groups`` can be pruned; ``frozen`` cannot, each with the operation and source line that says so;
     ``ties`` are counts that must stay equal (heads, groups of a normalisation, halves of a gate).
+    ``whole`` is the head of each atom, if heads were to go as wholes.
     """
 
     model: nn.Module = field(repr=False)
@@ -101,6 +102,12 @@ class DependencyGraph:
     statistics: frozenset[int] = field(repr=False)
     atoms: Atoms = field(repr=False)
     learned: Learned = field(repr=False, default_factory=Learned)
+    whole: IntArray | None = field(repr=False, default=None)
+
+    @property
+    def heads(self) -> str:
+        """What can go of attention: ``width`` or ``whole``."""
+        return "width" if self.whole is None else "whole"
 
     def __getitem__(self, name: str) -> Group:
         return next(group for group in self.groups if group.name == name)

@@ -76,17 +76,20 @@ def factor_at(tape: Tape, marks: dict[int, Marks], spot: Spot) -> Factor | None:
     return next((factor for factor in found.factors if factor.column == spot.dim), None)
 
 
-def cells_of(groups: tuple[Group, ...], axes: list[Axis], size: int) -> IntArray:
-    """The cell of each atom, -1 where it is frozen."""
+def cells_of(groups: tuple[Group, ...], axes: list[Axis], size: int) -> tuple[IntArray, IntArray]:
+    """The cell of each atom, -1 where it is frozen, and its channel (counted through all groups)."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in axes}
-    cells = np.full(size, -1, dtype=np.int64)
+    cells, channels = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
+    first = 0
     for group in groups:
         for member in group.members:
-            cells[starts[member.tensor, member.dim] + member.indices] = group.cells[member.channels]
-    return cells
+            where = starts[member.tensor, member.dim] + member.indices
+            cells[where], channels[where] = group.cells[member.channels], first + member.channels
+        first += group.size
+    return cells, channels
 
 
-def row_at(factor: Factor, cells: IntArray) -> Row:
+def row_at(factor: Factor, cells: IntArray, channels: IntArray) -> Row:
     """The count along a factor's column, as fixed positions and cells."""
     moved = np.moveaxis(factor.atoms, factor.column, -1)
     atoms = moved.reshape(-1, moved.shape[-1])[0]
@@ -94,18 +97,20 @@ def row_at(factor: Factor, cells: IntArray) -> Row:
     found = {}
     for cell in np.unique(own[own >= 0]):
         inside = atoms[own == cell]
-        found[int(cell)] = max(1, int(inside.size // np.unique(inside).size))
+        found[int(cell)] = max(1, int(inside.size // np.unique(channels[inside]).size))
     return Row(int((own < 0).sum()), tuple(sorted(found.items())))
 
 
-def tie_of(tape: Tape, marks: dict[int, Marks], match: Match, cells: IntArray) -> Tie | None:
+def tie_of(
+    tape: Tape, marks: dict[int, Marks], match: Match, cells: IntArray, channels: IntArray
+) -> Tie | None:
     """The tie that a match means, if both spots carry channels."""
     ends = [factor_at(tape, marks, spot) for spot in (match.first, match.second)]
     if ends[0] is None or ends[1] is None:
         return None
     call = tape.calls[match.first.call]
     reason = Reason("must have the same width", call.name.removeprefix("aten::"), call.module, call.source)
-    return Tie((row_at(ends[0], cells), row_at(ends[1], cells)), reason)
+    return Tie((row_at(ends[0], cells, channels), row_at(ends[1], cells, channels)), reason)
 
 
 def siblings(model: nn.Module, tape: Tape, spots: list[Spot], module: str) -> list[tuple[str, list[Spot]]]:

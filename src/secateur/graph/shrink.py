@@ -35,7 +35,7 @@ def _shrunk(graph: DependencyGraph) -> DependencyGraph:
     except Exception:
         # The network is made for images of one size.
         return graph
-    tracer = Tracer(tape)
+    tracer = Tracer(tape, whole=graph.whole)
     if _steps(tape) != _steps(graph.tape):
         return graph
     propagate(tracer, graph.model)

@@ -13,7 +13,8 @@ from secateur.errors import UserError
 from secateur.graph.atoms import Atoms, Reason
 from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
 from secateur.graph.groups import build_groups
-from secateur.graph.labels import Factor, Marks, chunks, columns_last, reshape
+from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
+from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
 from secateur.graph.rules import find, pointwise
 from secateur.graph.tape import Call, Ref, Tape, record
 
@@ -29,6 +30,7 @@ class Tracer:
     marks: dict[int, Marks] = field(default_factory=dict)
     statistics: set[int] = field(default_factory=set)
     position: int = 0
+    whole: IntArray | None = None
 
     def of(self, ref: Ref) -> Marks:
         """Labels of an argument."""
@@ -64,7 +66,10 @@ class Tracer:
                 self.atoms.freeze(factor.atoms, "picks channels by position")
                 continue
             if (new.rows and not factor.rows) or (new.rows and len(new.rows) != len(factor.rows)):
-                self.atoms.equal_rows(columns_last(new))
+                if self.whole is not None and are_heads(new, self.whole):
+                    new = as_wholes(self.atoms, new)
+                if new.rows:
+                    self.atoms.equal_rows(columns_last(new))
             factors.append(new)
         free = [False] * len(shape)
         for before, after in pieces:
@@ -83,7 +88,7 @@ class Tracer:
         return factor
 
 
-def trace(model: nn.Module, example_inputs: Any) -> DependencyGraph:
+def trace(model: nn.Module, example_inputs: Any, *, heads: str = "width") -> DependencyGraph:
     """Find out which channels of a model can only be removed together.
 
     The model runs once, in eval mode, without gradients; its parameters, buffers, modes and hooks are as
@@ -92,11 +97,13 @@ def trace(model: nn.Module, example_inputs: Any) -> DependencyGraph:
     Args:
         model: any module that runs.
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments.
+        heads: what goes of attention: ``width``, equally many channels of every head, or ``whole`` heads.
 
     Raises:
-        UserError: the model fails on these inputs, is random in eval mode, or returns no tensor.
+        UserError: the model fails on these inputs, is random in eval mode, gives no tensor, or has no heads.
     """
     check_model(model)
+    check_heads(heads)
     try:
         tape, _ = record(model, example_inputs)
     except UserError:
@@ -109,8 +116,11 @@ def trace(model: nn.Module, example_inputs: Any) -> DependencyGraph:
     _refuse_randomness(tape)
     tracer = Tracer(tape)
     used = propagate(tracer, model)
+    if heads == "whole":
+        tracer = Tracer(tape, whole=attention_heads(tape, tracer.marks, tracer.atoms.size))
+        propagate(tracer, model)
     if not parameter_names(tape) <= used:
-        used |= _couple_training(model, example_inputs, tracer.atoms)
+        used |= _couple_training(model, example_inputs, tracer)
     freeze_unused(tracer, used)
     return build_graph(model, tracer, spec_of(example_inputs))
 
@@ -128,6 +138,7 @@ def build_graph(model: nn.Module, tracer: Tracer, spec: tuple[InputSpec, ...]) -
         marks=tracer.marks,
         statistics=frozenset(tracer.statistics),
         atoms=tracer.atoms,
+        whole=tracer.whole,
     )
 
 
@@ -161,7 +172,7 @@ def parameter_names(tape: Tape) -> set[str]:
     return {value.name for value in tape.values if value.kind == "parameter"}
 
 
-def _couple_training(model: nn.Module, example_inputs: Any, atoms: Atoms) -> set[str]:
+def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> set[str]:
     """Couple what only runs in training (auxiliary heads): one pass in train mode, its effects undone.
 
     Returns the names of the parameters that it used; none if the model cannot run in train mode like this.
@@ -176,7 +187,7 @@ def _couple_training(model: nn.Module, example_inputs: Any, atoms: Atoms) -> set
     finally:
         for name, buffer in model.named_buffers():
             buffer.copy_(before[name])
-    return propagate(Tracer(tape, atoms), model)
+    return propagate(Tracer(tape, tracer.atoms, whole=tracer.whole), model)
 
 
 def freeze_unused(tracer: Tracer, used: set[str]) -> None:

@@ -105,7 +105,12 @@ def apply(
 
 
 def prune(
-    model: nn.Module, example_inputs: Any, *, verify: bool = True, **options: Unpack[PlanOptions]
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    verify: bool = True,
+    heads: str = "width",
+    **options: Unpack[PlanOptions],
 ) -> PruneReport:
     """Trace, plan and apply in one call; ``options`` are all those of ``plan``.
 
@@ -113,12 +118,14 @@ def prune(
         model: pruned in place.
         example_inputs: what ``trace`` takes.
         verify: whether to prove the result before it is kept, see ``apply``.
+        heads: ``width`` or ``whole``, see ``trace``.
         options: ``criterion``, ``sparsity``, a budget instead of it, and the others: see ``plan``.
 
     Raises:
         UserError: what ``trace``, ``plan`` and ``apply`` refuse.
     """
-    return apply(model, make_plan(trace(model, example_inputs), **options), verify=verify)
+    graph = trace(model, example_inputs, heads=heads)
+    return apply(model, make_plan(graph, **options), verify=verify)
 
 
 def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyGraph:
@@ -128,7 +135,7 @@ def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyG
         if not plan.inputs:
             raise UserError("the plan does not know its inputs", hint="pass example_inputs")
         example_inputs = fresh_inputs(plan.inputs, torch.Generator().manual_seed(0))
-    return trace(model, example_inputs)
+    return trace(model, example_inputs, heads=plan.heads)
 
 
 def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, Proof]:

@@ -104,7 +104,10 @@ def plan(
 
     def at(level: Fraction) -> Plan:
         asked = replace(choice, sparsity=level)
-        blank = Plan(name, float(level), scope, seed, shapes_of(graph.model), graph.inputs, (), graph=graph)
+        shapes = shapes_of(graph.model)
+        blank = Plan(
+            name, float(level), scope, seed, shapes, graph.inputs, (), heads=graph.heads, graph=graph
+        )
         return fitted(graph.model, graph, lambda: draft(graph, blank, asked))
 
     budget = budget_of(graph, parameters=parameters, macs=macs, latency=latency)
@@ -180,8 +183,8 @@ def scorer(
 
 def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:
     """The plan as far as is known now: counts, indices, and attributes to set."""
-    cells = cells_of(graph.groups, graph.atoms.axes, graph.atoms.size)
-    found = (tie_of(graph.tape, graph.marks, match, cells) for match in graph.learned.matches)
+    cells, channels = cells_of(graph.groups, graph.atoms.axes, graph.atoms.size)
+    found = (tie_of(graph.tape, graph.marks, match, cells, channels) for match in graph.learned.matches)
     ties = (*graph.ties, *(tie for tie in found if tie is not None))
     blocked = {number for number, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
     counts, tied = keep_counts(graph, choice, blocked, ties), ties_of_cells(ties)

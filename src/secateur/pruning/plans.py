@@ -50,7 +50,7 @@ class Plan:
     """Everything needed to prune a module of the architecture it was made for.
 
     ``shapes`` are the parameters and buffers it expects; ``cuts`` say what each group loses; ``notes`` say
-    in words what could not be done as asked.
+    in words what could not be done as asked; ``heads`` what could go of attention, see ``trace``.
     """
 
     criterion: str
@@ -62,6 +62,7 @@ class Plan:
     cuts: tuple[Cut, ...]
     repairs: tuple[Repair, ...] = ()
     notes: tuple[str, ...] = ()
+    heads: str = "width"
     graph: DependencyGraph | None = field(default=None, compare=False, repr=False)
 
     def removed(self) -> Mapping[tuple[str, int], tuple[int, ...]]:
@@ -140,6 +141,7 @@ class Plan:
                 for r in self.repairs
             ],
             "notes": list(self.notes),
+            **({} if self.heads == "width" else {"heads": self.heads}),
         }
 
     @staticmethod
@@ -204,4 +206,5 @@ def _parse(data: Mapping[str, Any]) -> Plan:
         cuts,
         repairs,
         tuple(str(note) for note in data["notes"]),
+        str(data.get("heads", "width")),
     )

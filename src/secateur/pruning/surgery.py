@@ -99,6 +99,9 @@ class Undo:
 
 def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
     """Make the attributes of torch's own layers say what their parameters are."""
+    modules = dict(model.named_modules())
+    for repair in plan.repairs:
+        undo.set(modules[repair.module], repair.attribute, repair.after)
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             _sync_conv(module, undo)
@@ -125,9 +128,6 @@ def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
             _set(undo, module, input_size=wide, hidden_size=hidden)
         elif isinstance(module, nn.MultiheadAttention):
             _sync_attention(module, undo)
-    modules = dict(model.named_modules())
-    for repair in plan.repairs:
-        undo.set(modules[repair.module], repair.attribute, repair.after)
 
 
 def _set(undo: Undo, module: nn.Module, **values: Any) -> None:

@@ -1,0 +1,60 @@
+"""Attention whose heads go as wholes: where heads are found, and what makes one channel of each."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from secateur.errors import UserError
+from secateur.graph.atoms import Atoms
+from secateur.graph.labels import Factor, IntArray, Marks, columns_last
+from secateur.graph.tape import Tape
+
+HEADS = ("width", "whole")
+_PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm"})
+
+
+def check_heads(heads: str) -> None:
+    """Refuse another way to prune attention than the two there are.
+
+    Raises:
+        UserError: it is neither ``width`` nor ``whole``.
+    """
+    if heads not in HEADS:
+        raise UserError(f"unknown heads '{heads}'", hint=f"known: {', '.join(HEADS)}")
+
+
+def attention_heads(tape: Tape, marks: Mapping[int, Marks], size: int) -> IntArray:
+    """For each atom the head of queries, keys or values that it belongs to, -1 where it belongs to none.
+
+    A batch of products of activations is attention of some kind; the rows that its channels lie in along the
+    batch are the heads.
+
+    Raises:
+        UserError: there are none.
+    """
+    head = np.full(size, -1, dtype=np.int64)
+    for call in tape.calls:
+        if call.name not in _PRODUCTS:
+            continue
+        for number in call.refs():
+            for factor in () if marks[number].weight else marks[number].factors:
+                if 0 in factor.rows:
+                    rows = columns_last(factor)
+                    head[rows[rows >= 0]] = np.broadcast_to(rows[:, :1], rows.shape)[rows >= 0]
+    if (head < 0).all():
+        raise UserError("this model has no attention with several heads", hint="leave heads out")
+    return head
+
+
+def are_heads(factor: Factor, head: IntArray) -> bool:
+    """Whether each row of a factor is one head, or a part of one."""
+    rows = columns_last(factor)
+    if bool((rows < 0).any() or (rows >= head.size).any()):
+        return False
+    own = head[rows]
+    return bool((own >= 0).all() and (own == own[:, :1]).all())
+
+
+def as_wholes(atoms: Atoms, factor: Factor) -> Factor:
+    """All channels of a row become one, and the heads are what shrinks."""
+    return Factor(atoms.merge(factor.atoms, [factor.column]), factor.rows[-1])

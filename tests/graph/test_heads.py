@@ -1,0 +1,87 @@
+"""Whole heads go where they are asked for, and the modules say how many are left."""
+
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from graph.attention import ATTENTION, Literal, Transformer
+from graph.networks import images
+from secateur.graph import tracing
+from secateur.graph.labels import Factor
+
+
+def transformer(kind):
+    torch.manual_seed(0)
+    return Transformer(kind).eval()
+
+
+@pytest.mark.parametrize("kind", sorted(ATTENTION))
+def test_half_of_the_heads_go_with_all_their_channels(kind):
+    net = transformer(kind)
+    report = secateur.prune(net, images(), sparsity=0.5, heads="whole")
+    assert report.max_error <= 1e-10
+    assert report.gradient_error <= 1e-10
+    assert not [note for note in report.notes if note.startswith("left whole")]
+    # Heads do not change when others go: only the layer norms of the stream see fewer channels.
+    assert all("norm" in place for place in report.changed_by_design)
+    assert net.train()(images()).shape == (2, 5)
+
+
+def test_attributes_say_how_many_heads_are_left():
+    literal, torchs = transformer("literal"), transformer("torch")
+    for net in (literal, torchs):
+        secateur.prune(net, images(), sparsity=0.5, heads="whole")
+    own, theirs = literal.blocks[0]["attention"], torchs.blocks[0]["attention"].attention
+    assert (own.num_heads, own.head_size, own.all_size) == (2, 6, 12)
+    assert (theirs.num_heads, theirs.head_dim, theirs.embed_dim) == (2, 6, 12)
+
+
+def test_what_goes_are_the_rows_of_heads():
+    plan = secateur.plan(secateur.trace(transformer("packed"), images(), heads="whole"), sparsity=0.5)
+    gone = plan.removed()["blocks.0.attention.qkv.weight", 0]
+    places = [[index % 24 for index in gone if index // 24 == part] for part in range(3)]
+    assert places[0] == places[1] == places[2]
+    assert {index // 6 for index in places[0]} == {index // 6 for index in places[0][::6]}
+    assert len(places[0]) == 12
+
+
+def test_such_a_plan_replays_and_is_proved_on_a_fresh_network():
+    report = secateur.prune(transformer("literal"), images(), sparsity=0.5, heads="whole")
+    plan = secateur.pruning.Plan.from_json(report.plan.to_json())
+    assert plan.heads == "whole"
+    assert secateur.apply(transformer("literal"), plan).max_error <= 1e-10
+
+
+def test_a_head_that_would_leave_channels_behind_is_caught(monkeypatch):
+    def first_channel(atoms, factor):
+        return Factor(factor.atoms.take([0], factor.column), factor.rows[-1])
+
+    monkeypatch.setattr(tracing, "as_wholes", first_channel)
+    net = transformer("literal")
+    report = secateur.prune(net, images(), sparsity=0.5, heads="whole")
+    assert [note for note in report.notes if note.startswith("left whole") and "attention" in note]
+    assert net.blocks[0]["attention"].num_heads == 4
+
+
+class Fixed(Literal):
+    def split(self, x):
+        return x.view(x.shape[0], -1, 4, x.shape[-1] // 4).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("kind", "sparsity"), [("fixed", 0.5), ("torch", 0.3)])
+def test_heads_stay_where_code_counts_them_or_ties_them_to_the_stream(kind, sparsity, monkeypatch):
+    monkeypatch.setitem(ATTENTION, "fixed", Fixed)
+    net = transformer(kind)
+    report = secateur.prune(net, images(), sparsity=sparsity, heads="whole")
+    assert [note for note in report.notes if note.startswith("left whole") and "attention" in note]
+    assert report.max_error <= 1e-10
+
+
+def test_asking_for_heads_where_there_are_none_is_refused():
+    with pytest.raises(secateur.UserError, match="no attention with several heads"):
+        secateur.trace(
+            nn.Sequential(nn.Flatten(), nn.Linear(432, 4), nn.Linear(4, 2)), images(), heads="whole"
+        )
+    with pytest.raises(secateur.UserError, match="unknown heads 'half'"):
+        secateur.trace(transformer("packed"), images(), heads="half")
