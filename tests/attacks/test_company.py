@@ -3,6 +3,7 @@
 import math
 import sys
 from types import ModuleType
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -196,6 +197,28 @@ def test_a_peer_s_attack_is_counted_and_verified_like_our_own(net, images):
         run(net, images, "adv-lib:borrowed")
     with pytest.raises(UserError, match="no attack 'nothing'"):
         run(net, images, "adv-lib:nothing", norm=2)
+
+
+@pytest.mark.parametrize("annotation", ["int | None", int | None, Optional[int]])  # noqa: UP045
+def test_a_peer_s_number_may_be_nothing_where_its_annotation_says_so(net, images, monkeypatch, annotation):
+    seen = []
+
+    def rounded(model, inputs, labels, targeted=False, levels=256, steps=3):
+        seen.append(levels)
+        return ddn(model, inputs, labels, steps=steps, levels=levels).adv
+
+    rounded.__annotations__["levels"] = annotation
+    module = ModuleType("adv_lib.attacks")
+    module.rounded = rounded
+    monkeypatch.setitem(sys.modules, "adv_lib", ModuleType("adv_lib"))
+    monkeypatch.setitem(sys.modules, "adv_lib.attacks", module)
+    assert run(net, images, "adv-lib:rounded", norm=2, levels=None).settings["levels"] is None
+    assert run(net, images, "adv-lib:rounded", norm=2).settings["levels"] == images.levels
+    assert set(seen) == {None, images.levels}
+    with pytest.raises(UserError, match=r"levels is 'many'.*nothing"):
+        run(net, images, "adv-lib:rounded", norm=2, levels="many")
+    with pytest.raises(UserError, match="steps is None"):
+        run(net, images, "adv-lib:rounded", norm=2, steps=None)
 
 
 @pytest.mark.reference

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +102,7 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
         if key not in PROVIDED and key not in settings and not optional:
             raise UserError(f"attack '{name}' needs the setting '{key}'", hint=f"for example {key}=0.5")
     for key, value in settings.items():
-        _check_type(name, key, value, parameters[key].default)
+        _check_type(name, value, parameters[key])
     if "levels" in accepts:
         settings.setdefault("levels", dataset.levels)
     filled = {
@@ -114,8 +114,12 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
     return Call(name, norm, kind, filled, accepts, function)
 
 
-def _check_type(name: str, key: str, value: object, default: object) -> None:
-    """A number where the default is one, a word where it is a word; other defaults say too little."""
+def _check_type(name: str, value: object, parameter: inspect.Parameter) -> None:
+    """A number where the default is one, a word where it is a word; other defaults say too little.
+
+    Nothing where the annotation allows it, whatever the default: ``levels: int | None = 256``.
+    """
+    default = parameter.default
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "true or false"
@@ -123,8 +127,16 @@ def _check_type(name: str, key: str, value: object, default: object) -> None:
         fits, wanted = number and value == value, "a number"
     else:
         fits, wanted = not isinstance(default, str) or isinstance(value, str), "a word"
-    if not fits:
-        raise UserError(f"{key} is {value!r} for attack '{name}'", hint=f"{key} is {wanted}")
+    optional = _allows_none(parameter.annotation)
+    if not fits and not (value is None and optional):
+        key, nothing = parameter.name, " or nothing (null, None)" if optional else ""
+        raise UserError(f"{key} is {value!r} for attack '{name}'", hint=f"{key} is {wanted}{nothing}")
+
+
+def _allows_none(annotation: object) -> bool:
+    # Under ``from __future__ import annotations`` they are text.
+    spelled = annotation if isinstance(annotation, str) else ""
+    return type(None) in get_args(annotation) or "None" in spelled or "Optional" in spelled
 
 
 def _norm(
