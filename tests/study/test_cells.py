@@ -1,14 +1,17 @@
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.config import canonical_json, parse_study, recipe_from
+from secateur.config import canonical_json, load_study, parse_study, recipe_from, study_from_json
 from secateur.recipes import Recipe
 from secateur.study import Facts, grid
 from secateur.study import cells as cells_module
@@ -105,6 +108,9 @@ EVERYTHING_PRUNED = ALL_ATTACKS | TUNED | {("prune", "none", None), ("tune", "ge
     [
         ("attacks.ddn.steps=11", ATTACK),
         ("attacks.ddn.gamma=0.1", ATTACK),
+        ("attacks.ddn.early_stop=true", ATTACK),
+        ("attacks.ddn.search_precision=bfloat16", ATTACK),
+        ("attacks.ddn.compile=true", ATTACK),
         ("images=19", ALL_ATTACKS),
         ("finetune.standard.epochs=3", TUNED),
         ("pruning.scope=global", EVERYTHING_PRUNED),
@@ -134,6 +140,9 @@ def test_one_model_can_change_without_the_other():
         "models.plain.recipe={checkpoint_every: 1}",
         "models.plain.robust=true",
         "attacks.ddn.norm=2",
+        "attacks.ddn.early_stop=false",
+        "attacks.ddn.search_precision=float32",
+        "attacks.ddn.compile=false",
     ],
 )
 def test_what_changes_no_number_changes_no_id(override):
@@ -209,6 +218,36 @@ def test_the_ids_of_a_known_study_never_change():
     ]
 
 
+def test_the_ids_of_the_published_cells_are_those_of_their_study():
+    """Every id in ``results/cifar10-small`` is what the study in it gives now, and no other."""
+    with tarfile.open(ROOT / "results" / "cifar10-small" / "records.tar.xz") as archive:
+        published = json.load(archive.extractfile("study.json"))
+    study, facts = study_from_json(published["config"]), Facts.from_json(published["facts"])
+    assert {cell.id for cell in grid(study, facts)} == {cell["id"] for cell in published["cells"]}
+    assert len(published["cells"]) == 1050
+    again = study.model_copy(update={"attacks": {"ddn": study.attacks["ddn"].model_copy(update=EARLY)}})
+    assert not {cell.id for cell in grid(again, facts) if cell.stage == "attack"} & {
+        cell["id"] for cell in published["cells"]
+    }
+
+
+EARLY = {"early_stop": True}
+ROOT = Path(__file__).parents[2]
+IDS = {
+    "cifar10-small.yaml": "0c81af6913a2d276",
+    "demo.yaml": "cf29d139b9e02504",
+    "li2017-resnet56.yaml": "5a57fcef22f42e59",
+    "thesis.yaml": "55a98ccfeed96628",
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_ids_of_the_studies_in_this_repository_never_change(name):
+    """As above: an id that changes without need throws away what somebody has computed."""
+    cells = grid(load_study(ROOT / "studies" / name), FACTS)
+    assert hashlib.sha256("".join(cell.id for cell in cells).encode()).hexdigest()[:16] == IDS[name]
+
+
 def test_a_setting_that_a_later_version_adds_orphans_nothing(monkeypatch):
     before = [cell.id for cell in small_plan(FULL).cells]
 
@@ -237,6 +276,15 @@ def test_a_cell_survives_json():
         again = type(cell).from_json(json.loads(json.dumps(cell.to_json())))
         assert canonical_json(again.to_json()) == canonical_json(cell.to_json())
         assert (again.id, again.seed, again.label) == (cell.id, cell.seed, cell.label)
+
+
+def test_an_attack_of_one_step_has_no_steps_in_its_cells_nor_in_its_cost():
+    plan = small_plan(FULL, overrides=["attacks={fgsm: {norm: inf}}"])
+    attacks = [cell for cell in plan.cells if cell.stage == "attack"]
+    assert attacks
+    assert all("steps" not in cell.settings for cell in attacks)
+    assert plan.costs[attacks[0].id].backwards == attacks[0].settings["images"]
+    assert grid(study_from_json(plan.study.resolved()), FACTS) == plan.cells
 
 
 def test_facts_are_plain_data():

@@ -34,8 +34,8 @@ _EXTRAS = {
     "report": ("plotly",),
     "track": ("tensorboard", "wandb"),
 }
-# Facts for machines: the version of a plug-in's file, and the package that an entry point comes from.
-_UNSHOWN = ("science", "installed")
+# For machines: the version of a plug-in's file, the package of an entry point, whether an attack iterates.
+_UNSHOWN = ("science", "installed", "steps")
 
 
 def ls(

@@ -28,7 +28,7 @@ from secateur.config.checks import (
 from secateur.config.recipe import RecipeFields
 from secateur.config.source import Source
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, checkpoint
+from secateur.registry import ATTACKS, checkpoint, takes_steps
 
 Label = Annotated[str, AfterValidator(label)]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
@@ -104,13 +104,20 @@ class Attack(Settings):
     norm: Annotated[float, AfterValidator(distance_norm)] | None = Field(
         default=None, description="0, 1, 2 or inf; by default the only one the attack knows"
     )
-    steps: PositiveInt = Field(default=100, description="iterations per image")
+    steps: PositiveInt = Field(default=100, description="iterations per image, of the attacks that iterate")
+    early_stop: bool = Field(default=False, description="an image leaves once it has converged")
+    search_precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        default="float32", description="of the search; what it finds must fool in float32 all the same"
+    )
+    compile: bool = Field(default=False, description="search by way of torch.compile")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         plain_settings(self.model_extra or {})
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         spelled = ", ".join(f"{value:g}" for value in norms)
+        if "steps" in self.model_fields_set and not takes_steps(self.attack):
+            raise ValueError(f"{self.attack} does not iterate: leave out steps")
         if self.norm is None and len(norms) > 1:
             raise ValueError(f"{self.attack} needs a norm, one of {spelled}")
         if self.norm is not None and norms and self.norm not in norms:
@@ -122,6 +129,12 @@ class Attack(Settings):
         """The norm, filled in where the attack knows only one; None for an attack without norms."""
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         return self.norm if self.norm is not None or not norms else float(norms[0])
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """How the search is asked for, as far as it is not done the usual way."""
+        asked = {"early_stop", "search_precision", "compile"}
+        return self.model_dump(include=asked, exclude_defaults=True)
 
 
 class Pruning(Settings):
@@ -258,4 +271,7 @@ class Study(Settings):
         for name, arm in self.finetune.items():
             if arm.inherit:  # what is not given must stay open, or it would no longer be inherited
                 plain["finetune"][name] = canonical(arm.model_dump(exclude_unset=True))
+        for name, attack in self.attacks.items():
+            if not takes_steps(attack.attack):
+                del plain["attacks"][name]["steps"]
         return plain

@@ -1,6 +1,7 @@
 """Names for everything that can be chosen by name, without importing what they name."""
 
 from secateur.registry.attacks import ATTACKS as ATTACKS
+from secateur.registry.attacks import takes_steps as takes_steps
 from secateur.registry.checkpoints import CHECKPOINTS as CHECKPOINTS
 from secateur.registry.checkpoints import checkpoint as checkpoint
 from secateur.registry.criteria import CRITERIA as CRITERIA

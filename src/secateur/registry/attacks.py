@@ -1,8 +1,23 @@
 """The attacks: their norms, their kind, whether they can be targeted, their paper, and what a step costs."""
 
+import inspect
+
 from secateur.registry.registry import Registry
 
 ATTACKS = Registry("attack")
+
+
+def takes_steps(name: str) -> bool:
+    """Whether the attack called ``name`` iterates, which is to say that it has a setting ``steps``.
+
+    Raises:
+        UserError: no such attack.
+    """
+    facts = ATTACKS.entry(name).facts
+    if "steps" in facts or not facts.get("installed"):
+        return bool(facts.get("steps", True))
+    return "steps" in inspect.signature(ATTACKS.get(name)).parameters
+
 
 ATTACKS.register(
     "ddn",
@@ -102,6 +117,7 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:1412.6572",
     cost="2 fwd, 1 bwd, once",
+    steps=False,
 )
 ATTACKS.register(
     "noise",

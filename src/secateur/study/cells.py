@@ -12,7 +12,7 @@ from typing import Any
 
 from secateur.config import Cell, Role, Stage, Study, canonical, digest, recipe_from
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES
+from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, takes_steps
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
 SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 2}
@@ -175,8 +175,9 @@ def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
             "attack": chosen.attack,
             "attack_version": ATTACKS.entry(chosen.attack).facts.get("science", 1),
             "norm": chosen.resolved_norm,
-            "steps": chosen.steps,
+            **({"steps": chosen.steps} if takes_steps(chosen.attack) else {}),
             "images": study.images,
+            **chosen.search,
             **(chosen.model_extra or {}),
         }
         yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, settings)

@@ -52,7 +52,7 @@ def cost_of(cell: Cell, facts: Facts) -> Cost:
         return Cost(facts.test, 0, 1.0)
     if cell.stage == "attack":
         images = cell.settings["images"] or facts.test
-        passes = images * cell.settings["steps"]
+        passes = images * cell.settings.get("steps", 1)
         return Cost(passes + 2 * images, passes, share)
     recipe = cell.settings["recipe"]
     seen = recipe["epochs"] * facts.train

@@ -7,12 +7,15 @@ from typing import Any
 from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
 from secateur.errors import ExitCode, UserError
-from secateur.registry import ATTACKS, DATASETS, MODELS
+from secateur.registry import ATTACKS, DATASETS, MODELS, takes_steps
 from secateur.store import Store
 from secateur.study.cells import Facts
 
 # Parameters of an attack that the runner fills in; a study cannot set them.
 FILLED = {"model", "x", "y", "generator", "bounds", "levels", "targets", "on_progress", "batch_size", "seed"}
+
+# Settings of every attack's search, beside its own.
+SEARCH = {"early_stop", "search_precision", "compile"}
 
 
 def read_facts(study: Study) -> Facts:
@@ -99,7 +102,9 @@ def _unfit(study: Study, test: int) -> Iterator[Problem]:
         given = {"norm", "steps", *(attack.model_extra or {})}
         if attack.norm is None:
             given.discard("norm")
-        taken = _parameters(ATTACKS.get(attack.attack)) - FILLED
+        if not takes_steps(attack.attack):
+            given.discard("steps")
+        taken = (_parameters(ATTACKS.get(attack.attack)) - FILLED) | SEARCH
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
     for label, model in study.models.items():
         if ":" not in model.arch:
@@ -108,8 +113,8 @@ def _unfit(study: Study, test: int) -> Iterator[Problem]:
 
 
 def _single_norm(attack: str) -> set[str]:
-    # An attack of one norm need not have a parameter for it.
-    return {"norm"} if len(ATTACKS.entry(attack).facts.get("norms", ())) == 1 else set()
+    # An attack of one norm need not have a parameter for it; of an installed package's none is known.
+    return {"norm"} if len(ATTACKS.entry(attack).facts.get("norms", ())) <= 1 else set()
 
 
 def _unknown(study: Study, key: str, given: set[str], taken: set[str]) -> Iterator[Problem]:

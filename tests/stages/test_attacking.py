@@ -1,0 +1,66 @@
+"""How a study asks its attacks, beside their own settings."""
+
+import pytest
+
+from secateur import evaluate
+from secateur.config import parse_study
+from secateur.errors import UserError
+from secateur.study import plan
+from whole import TINY, run_here
+
+ONE_NETWORK = "\n".join(line for line in TINY.splitlines() if not line.startswith("finetune"))
+ONE_NETWORK = ONE_NETWORK.replace("[0, 0.5]", "[0]")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The keywords of every call of ``evaluate.attack``."""
+    calls, real = [], evaluate.attack
+
+    def attack(*args, **settings):
+        calls.append(settings)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(evaluate, "attack", attack)
+    return calls
+
+
+def test_early_stopping_precision_and_compilation_reach_the_attack_and_its_record(tmp_path, asked):
+    unusual = "{attack: ddn, steps: 3, early_stop: true, search_precision: bfloat16}"
+    attacks = f"attacks={{a: {unusual}, b: {{attack: ddn, steps: 3}}}}"
+    _, records = run_here(ONE_NETWORK, tmp_path, attacks, "images=60")
+    told = {record["axes"]["attack"]: record["science"] for record in records if record["stage"] == "attack"}
+    assert {record["status"] for record in records} == {"ok"}
+    first, second = asked
+    assert (first["early_stop"], first["search_precision"]) == (True, "bfloat16")
+    assert not {"early_stop", "search_precision", "compile"} & set(second)
+    for label, expected in (("a", (True, "bfloat16")), ("b", (False, "float32"))):
+        search = told[label]["search"]
+        assert (search["early_stop"], search["precision"]) == expected
+    assert told["a"]["settings"] == told["b"]["settings"]
+
+
+def test_an_attack_without_steps_runs_in_a_study(tmp_path, asked):
+    _, records = run_here(ONE_NETWORK, tmp_path, "attacks={fgsm: {norm: inf, eps: 0.2}}")
+    assert {record["status"] for record in records} == {"ok"}
+    assert "steps" not in asked[0]
+    assert records[-1]["science"]["settings"] == {"norm": "inf", "eps": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ("early_stop: 1", r"study\.yaml:7: attacks\.ddn\.early_stop: must be true or false"),
+        ("compile: 'yes'", r"study\.yaml:7: attacks\.ddn\.compile: must be true or false"),
+        ("search_precision: half", r"study\.yaml:7: attacks\.ddn\.search_precision: .*'bfloat16'"),
+        (
+            "early_stp: true",
+            r"study\.yaml:7: attacks\.ddn\.early_stp: is no setting.*did you mean 'early_stop'",
+        ),
+        ("attack: fgsm, norm: inf, steps: 3", r"study\.yaml:7: attacks\.ddn: fgsm does not iterate"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(attack, said):
+    text = f"name: a\ndata: digits\nmodels:\n  net: resnet-tiny\nimages: 5\nattacks:\n  ddn: {{{attack}}}\n"
+    with pytest.raises(UserError, match=said):
+        plan(parse_study(text))
