@@ -1,0 +1,232 @@
+"""How long the networks of a study take: each in turns with its dense ancestor, by a clock."""
+
+import copy
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from secateur import measure, pruning
+from secateur.config import Cell, study_from_json
+from secateur.errors import ExitCode, UserError
+from secateur.models import evaluating, time_calls
+from secateur.store import (
+    LATENCIES,
+    Conditions,
+    Latencies,
+    Leases,
+    Measured,
+    Spread,
+    Store,
+    architecture_cell,
+    dense_cell,
+    read_latencies,
+    write_latencies,
+)
+from secateur.study.cells import Facts
+from secateur.study.networks import dense_network
+
+SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What became of measuring a study.
+
+    Attributes:
+        path: where everything that was measured lies.
+        conditions: under which it was measured.
+        measured: networks that were measured now.
+        kept: networks that had been measured before.
+        unfinished: labels of the cells that have no network yet.
+        without: labels of the cells whose network cannot be measured, and why.
+        busy: labels of the cells that were being computed meanwhile; they disturb the clock.
+    """
+
+    path: Path
+    conditions: Conditions
+    measured: int
+    kept: int
+    unfinished: tuple[str, ...]
+    without: Mapping[str, str]
+    busy: tuple[str, ...]
+
+
+def measure_latencies(
+    folder: Path | str,
+    *,
+    batch: int = 1,
+    threads: int | None = None,
+    device: str = "cpu",
+    seconds: float = SECONDS,
+    again: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Measurement:
+    """Measure the networks of a run folder, finished or not, and store it there as ``latency.json``.
+
+    Every trained and pruned network runs in turns with its dense ancestor, a dense one with a copy of itself:
+    what that share differs from 1 is the noise of the clock. Fine-tuning changes no architecture, so
+    fine-tuned networks are not measured. What is stored is kept: an interrupted measurement goes on where it
+    was. No cell is touched, and no images are needed.
+
+    Args:
+        folder: a run folder.
+        batch: how many images a pass takes.
+        threads: of torch on the CPU; torch's own number by default.
+        device: where the networks run, such as cuda.
+        seconds: to run each network and its ancestor, at least.
+        again: forget what was measured before.
+        on_progress: called with (networks done, networks to measure), also before the first.
+
+    Raises:
+        UserError: no study, or none of its networks is finished; what is stored is damaged, or was measured
+            under other conditions; no such device.
+    """
+    store = Store.open(folder)
+    cells = {cell.id: cell for cell in store.cells}
+    conditions = _conditions(batch, threads, device)
+    stored = None if again else _stored(store.root, conditions)
+    wanted = _with_own_architecture(cells)
+    finished = [cell for cell in wanted if store.committed(cell.id)]
+    if not finished:
+        raise UserError(
+            f"nothing to measure yet: no network of {folder} is finished", hint=f"secateur status {folder}"
+        )
+    rows = {cell: row for cell, row in stored.rows.items() if _is_of(row, store)} if stored else {}
+    kept = len(rows)
+    open_ = [cell for cell in finished if cell.id not in rows]
+    without = {cell.label: why for cell in open_ if (why := _lack(store, cell, dense_cell(cells, cell)))}
+    todo = [cell for cell in open_ if cell.label not in without]
+    tick = on_progress or (lambda done, total: None)
+    tick(0, len(todo))
+    for done, row in enumerate(_rows(store, cells, todo, conditions, seconds), start=1):
+        rows[row.cell] = row
+        write_latencies(store.root, Latencies(conditions, rows))
+        tick(done, len(todo))
+    return Measurement(
+        path=store.root / LATENCIES,
+        conditions=conditions,
+        measured=len(todo),
+        kept=kept,
+        unfinished=tuple(cell.label for cell in wanted if cell not in finished),
+        without=without,
+        busy=tuple(cells[held].label for held in Leases(store.root).holders() if held in cells),
+    )
+
+
+def _with_own_architecture(cells: Mapping[str, Cell]) -> list[Cell]:
+    """The train and prune cells that stand for the networks a report shows, in the order of the study."""
+    shown = (cell for cell in cells.values() if cell.stage != "attack" and cell.role != "round")
+    own = {architecture_cell(cells, cell).id for cell in shown}
+    return [cell for cell in cells.values() if cell.id in own]
+
+
+def _rows(
+    store: Store, cells: Mapping[str, Cell], todo: Sequence[Cell], conditions: Conditions, seconds: float
+) -> Iterator[Measured]:
+    facts = Facts.from_json(store.study["facts"])
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(conditions.batch, *facts.shape, generator=generator).to(conditions.device)
+    known: dict[str, nn.Module] = {}
+    for cell in todo:
+        ancestor = dense_cell(cells, cell)
+        if ancestor.id not in known:
+            # One dense network at a time is enough: those of a model and seed stand together.
+            known = {ancestor.id: _network(store, facts, ancestor).to(conditions.device)}
+        dense = known[ancestor.id]
+        own = copy.deepcopy(dense) if cell is ancestor else _network(store, facts, cell).to(conditions.device)
+        with evaluating(own), evaluating(dense), torch.no_grad():
+            before, after = time_calls(
+                [_pass(dense, images), _pass(own, images)], seconds=seconds, threads=conditions.threads
+            )
+        yield Measured(
+            cell=cell.id,
+            weights=_weights(store, cell.id),
+            dense=ancestor.id,
+            dense_weights=_weights(store, ancestor.id),
+            seconds=Spread(after.low, after.median, after.high),
+            dense_seconds=Spread(before.low, before.median, before.high),
+            share=Spread(*after.share_of(before)),
+            turns=len(after.turns),
+            peak_bytes=measure.peak_memory(own, images),
+            dense_peak_bytes=measure.peak_memory(dense, images),
+        )
+
+
+def _pass(network: nn.Module, images: Tensor) -> Callable[[], object]:
+    return lambda: network(images)
+
+
+def _network(store: Store, facts: Facts, cell: Cell) -> nn.Module:
+    """The network that a finished cell left behind, built without looking at any images."""
+    study = study_from_json(store.study["config"])
+    artefacts = (store.record(cell.id) or {})["artefacts"]
+    (folder,) = {store.artefact(cell.id, name).parent for name in artefacts}
+    label = cell.axes["model"]
+    return pruning.load(folder, lambda: dense_network(study, label, shape=facts.shape, classes=facts.classes))
+
+
+def _lack(store: Store, cell: Cell, dense: Cell) -> str:
+    """Why a finished network cannot be measured; empty where it can."""
+    for each in (cell, dense):
+        record = store.record(each.id)
+        if record is None or record["status"] != "ok":
+            return "its dense network is not finished"
+        if why := store.damage(each.id):
+            return f"{why} (of its dense network)" if each is not cell else why
+    return ""
+
+
+def _weights(store: Store, cell_id: str) -> str:
+    record = store.record(cell_id)
+    return str(record["science"]["weights_hash"]) if record and record["status"] == "ok" else ""
+
+
+def _is_of(row: Measured, store: Store) -> bool:
+    """Whether a row is of the networks that are in the folder now."""
+    return (row.weights, row.dense_weights) == (_weights(store, row.cell), _weights(store, row.dense))
+
+
+def _stored(root: Path, conditions: Conditions) -> Latencies | None:
+    stored = read_latencies(root)
+    if stored and stored.conditions != conditions:
+        raise UserError(
+            f"{root / LATENCIES} was measured with {stored.conditions}; this would be {conditions}",
+            hint="ask for the same, or let --again measure all networks afresh",
+        )
+    return stored
+
+
+def _conditions(batch: int, threads: int | None, device: str) -> Conditions:
+    for what, number in (("the batch", batch), ("the number of threads", threads)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise UserError(f"{what} must be a positive integer, got {number!r}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"there is no device {device} here: {first}", hint="--device cpu", code=ExitCode.ENVIRONMENT
+        ) from error
+    return Conditions(
+        batch=batch,
+        threads=threads or torch.get_num_threads(),
+        device=device,
+        processor=_processor(torch.device(device)),
+        torch=torch.__version__,
+    )
+
+
+def _processor(device: torch.device) -> str:
+    """The name of what computes; never of the machine, which is nobody's business."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
