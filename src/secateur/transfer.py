@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from secateur import models
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
-from secateur.config import Cell, Study, canonical, derive_seed, study_from_json
+from secateur.config import Cell, Study, canonical, derive_seed, study_of
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.measure import wilson
@@ -115,7 +115,7 @@ def transfer(
     if scale <= 0:
         raise UserError(f"the scale of a perturbation must be positive, not {scale:g}")
     store = Store.open(folder)
-    study = study_from_json(store.study["config"])
+    study = study_of(store.study)
     cells = tuple(_finished(store, where or Where()))
     if len(cells) < 2:
         raise UserError(

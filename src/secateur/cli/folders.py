@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secateur.cli.options import Folder, Jobs, Json, Progress, ProgressOption
+from secateur.cli.options import Folder, Jobs, Json, PlugIns, Progress, ProgressOption, plug_in
 from secateur.cli.output import note, print_json, print_table
 from secateur.errors import ExitCode, UserError
 
@@ -39,6 +39,7 @@ def worker(
     folder: Folder,
     jobs: Jobs = 1,
     progress: ProgressOption = Progress.AUTO,
+    plugin: PlugIns = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try cells again that failed earlier.")
     ] = False,
@@ -50,6 +51,7 @@ def worker(
     from secateur.progress import show
     from secateur.study import join
 
+    plug_in(plugin)
     with show(progress.value) as listener:
         outcome = join(folder, jobs=jobs, on_event=listener, retry_failed=retry_failed)
     if outcome.failed:
@@ -76,10 +78,11 @@ def init(
     typer.echo(f"next: secateur plan {path}")
 
 
-def schema() -> None:
+def schema(plugin: PlugIns = None) -> None:
     """Print the JSON Schema of study files, for editors."""
     from secateur.config import study_schema
 
+    plug_in(plugin)
     print_json(study_schema())
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secateur.cli.measuring import measure
 from secateur.cli.options import (
     Address,
     Config,
@@ -17,23 +18,27 @@ from secateur.cli.options import (
     Limit,
     Out,
     Overrides,
+    PlugIns,
     Progress,
     ProgressOption,
     Reuse,
     Trusted,
+    plug_in,
 )
 from secateur.cli.output import note, print_json, print_table
+from secateur.errors import UserError
 
 if TYPE_CHECKING:
     from secateur.report import ReportPaths
     from secateur.study import Plan
 
 
-def validate(config: Config, overrides: Overrides = None) -> None:
+def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None) -> None:
     """Check a study file: every problem at once, each with its line."""
     from secateur.config import load_study
     from secateur.study import plan as lay_out
 
+    plug_in(plugin)
     laid = lay_out(load_study(config, overrides=overrides or ()))
     typer.echo(f"{config} is a sound study of {len(laid.cells)} cells: {_counted(laid)}")
 
@@ -44,6 +49,7 @@ def plan(
     overrides: Overrides = None,
     limit: Limit = None,
     jobs: Jobs = 1,
+    plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
     """Show the cells of a study, what is already done, and what the rest will cost. Runs nothing."""
@@ -52,6 +58,7 @@ def plan(
     from secateur.study import facts_to_price
     from secateur.study import plan as lay_out
 
+    plug_in(plugin)
     study = load_study(config, overrides=overrides or ())
     facts, missing = facts_to_price(study)
     folder = None if missing else out or Path("runs") / study.name
@@ -95,6 +102,7 @@ def run(
     jobs: Jobs = 1,
     progress: ProgressOption = Progress.AUTO,
     reuse: Reuse = None,
+    plugin: PlugIns = None,
     engine: EngineOption = EngineName.LOCAL,
     address: Address = None,
     trusted: Trusted = False,
@@ -111,6 +119,7 @@ def run(
     from secateur.study import plan as lay_out
     from secateur.study import run_plan
 
+    plug_in(plugin)
     study = load_study(config, overrides=overrides or ())
     folder = out or Path("runs") / study.name
     mode, stream = (Progress.JSON, sys.stdout) if as_json else (progress, sys.stderr)
@@ -142,11 +151,37 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write here; by default into FOLDER/report.")
     ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="First measure how long the networks take that were not yet.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --latency: forget what was measured, and measure all.")
+    ] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="With --latency: images per pass; 1 by default.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="With --latency: CPU threads; torch's own number by default.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="With --latency: where the networks run, such as cuda; cpu by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write figures, tables and the HTML page of a run again, from its records alone."""
+    """Write figures, tables and the HTML page of a run again, from its records alone.
+
+    With --latency every pruned network runs in turns with its dense one; FOLDER/latency.json keeps what the
+    clock said, and this and every later report shows it. An interrupted measurement goes on where it was.
+    """
     from secateur.report import report as write_report
 
+    if latency:
+        measure(folder, again=again, batch=batch or 1, threads=threads, device=device or "cpu", quiet=as_json)
+    elif again or batch or threads or device:
+        raise UserError(
+            "--again, --batch, --threads and --device are about --latency, which is not asked for",
+            hint=f"secateur report {folder} --latency",
+        )
     paths = write_report(folder, out=out)
     if as_json:
         print_json(
@@ -154,6 +189,7 @@ def report(
                 "index": str(paths.index),
                 "figures": [str(p) for p in paths.figures],
                 "tables": [str(p) for p in paths.tables],
+                "latency": [{"model": model, "sentence": sentence} for model, sentence in paths.latency],
             }
         )
     else:
@@ -173,6 +209,8 @@ def _tell(folder: Path, paths: "ReportPaths") -> None:
         print_table(table.title, table.columns, table.rows)
     else:
         note(f"no network in {folder} has been attacked yet: there is nothing to tabulate")
+    for model, sentence in paths.latency:
+        typer.echo(f"latency: {model}, {sentence}")
     typer.echo(f"report:  {paths.index}")
     typer.echo(f"figures: {paths.index.parent / 'figures'} ({len(paths.figures)} files, PNG and PDF)")
     typer.echo(f"tables:  {paths.index.parent / 'tables'}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli.options import Folder, Json, Limit
+from secateur.cli.options import Folder, Json, Limit, PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table
 from secateur.cli.settings import attack_settings
 
@@ -27,6 +27,7 @@ def transfer(
     seed: Annotated[list[int] | None, typer.Option(help="Only this seed. May be repeated.")] = None,
     scale: Annotated[float, typer.Option(help="Factor of every perturbation.")] = 1.0,
     limit: Limit = None,
+    plugin: PlugIns = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to write to; FOLDER/transfer by default.")
     ] = None,
@@ -40,6 +41,7 @@ def transfer(
     from secateur.transfer import Where
     from secateur.transfer import transfer as put
 
+    plug_in(plugin)
     where = Where(model, criterion, sparsity, arm, seed)
     settings = attack_settings(norm, steps, set_ or [])
     with bar("networks attacked", quiet=as_json) as tick:

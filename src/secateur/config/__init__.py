@@ -12,6 +12,7 @@ from secateur.config.cell import recipe_from as recipe_from
 from secateur.config.load import load_study as load_study
 from secateur.config.load import parse_study as parse_study
 from secateur.config.load import study_from_json as study_from_json
+from secateur.config.load import study_of as study_of
 from secateur.config.presets import preset as preset
 from secateur.config.presets import summaries as summaries
 from secateur.config.problems import Problem as Problem

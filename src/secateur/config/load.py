@@ -14,7 +14,7 @@ from secateur.config.problems import Problem, nearest, refuse
 from secateur.config.source import Source, parse_source, read_source
 from secateur.config.study import Study
 from secateur.recipes import problems as recipe_problems
-from secateur.registry import RATES
+from secateur.registry import RATES, require
 
 SENTENCES = {
     "missing": "is required",
@@ -53,6 +53,16 @@ def parse_study(text: str, *, file: str = "study.yaml", overrides: Sequence[str]
 def study_from_json(config: Mapping[str, Any]) -> Study:
     """The study whose resolved settings a run folder keeps. Raises UserError."""
     return _validated(Source("study.json", restore(config)))
+
+
+def study_of(folder: Mapping[str, Any]) -> Study:
+    """The study of a run folder, given the content of its ``study.json``.
+
+    Raises:
+        UserError: also where it was planned with plug-ins that this process has not run.
+    """
+    require(folder.get("plugins", ()))
+    return study_from_json(folder["config"])
 
 
 def _checked(source: Source, overrides: Sequence[str]) -> Study:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from secateur.engine import EXECUTE, Message
+from secateur.errors import ExitCode, UserError
+from secateur.registry import PlugIn, loaded, version_of
 
 LAST_WORDS = 400
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -39,6 +41,7 @@ class LocalEngine:
     slots: int = 1
     threads: int = 1
     execute: str = EXECUTE
+    plugins: tuple[PlugIn, ...] = field(default_factory=loaded)
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _queue: "queue.Queue[tuple[int, str]]" = field(default_factory=queue.Queue)
     _waiting: deque[str] = field(default_factory=deque)
@@ -101,9 +104,12 @@ class LocalEngine:
                 ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads)
             ),
         }
+        for plugin in self.plugins:
+            refuse_changed(plugin)
+        arguments = [str(self.folder), self.execute, *(str(plugin.path) for plugin in self.plugins)]
         with log.open("w") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "secateur.engine.process", str(self.folder), self.execute],
+                [sys.executable, "-m", "secateur.engine.process", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -165,6 +171,20 @@ class LocalEngine:
         self._waiting.appendleft(cell)
         self._dispatch()
         return [Message("retry", cell, sentence=sentence)]
+
+
+def refuse_changed(plugin: PlugIn) -> None:
+    """Refuse a plug-in whose file is no longer what this process has run.
+
+    Raises:
+        UserError: it has changed, or is gone (code ENVIRONMENT).
+    """
+    if not plugin.path.is_file() or version_of(plugin.path) != plugin.version:
+        raise UserError(
+            f"the plug-in {plugin.path} has changed since the run began",
+            hint="put it back, or plan the study anew with the changed file",
+            code=ExitCode.ENVIRONMENT,
+        )
 
 
 def _tell(worker: _Worker, line: str) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from secateur.config import Cell, Study, study_from_json
+from secateur.config import Cell, Study, study_of
 from secateur.errors import ExitCode, UserError
 from secateur.store import Parts, Store
 from secateur.store.files import DISK, machine_errors
@@ -33,7 +33,7 @@ def load_execute(target: str) -> Execute:
 def open_run(folder: str) -> tuple[Store, Study, dict[str, Cell]]:
     """A run folder with its study and its cells by id. Raises UserError."""
     store = Store.open(folder)
-    return store, study_from_json(store.study["config"]), {cell.id: cell for cell in store.cells}
+    return store, study_of(store.study), {cell.id: cell for cell in store.cells}
 
 
 def perform(

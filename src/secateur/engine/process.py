@@ -10,21 +10,25 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, TextIO
 
 from secateur.engine.perform import Stopped, load_execute, open_run, perform
 from secateur.errors import UserError
+from secateur.registry import load_plugin
 
 TICK_SECONDS = 0.1
 
 
-def main(folder: str, execute_target: str) -> None:
-    """Serve one parent until it closes our input."""
+def main(folder: str, execute_target: str, *plugins: str) -> None:
+    """Serve one parent until it closes our input; ``plugins`` are the files that it has run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches us too, but the parent decides
     voice = _private_stdout()
     inbox: queue.Queue[str] = queue.Queue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(inbox, stop), daemon=True).start()
+    for path in plugins:
+        load_plugin(Path(path))
     execute = load_execute(execute_target)
     store, study, cells = open_run(folder)
     _say(voice, "", "ready")

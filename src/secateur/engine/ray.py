@@ -19,6 +19,7 @@ from secateur.config import Cell, Study
 from secateur.engine import EXECUTE, Message
 from secateur.engine.perform import load_execute, open_run, perform
 from secateur.errors import ExitCode, UserError
+from secateur.registry import load_plugin, loaded
 from secateur.store import Store
 
 # Called once per process with the study and the store, before its first cell.
@@ -86,7 +87,8 @@ class RayEngine:
 
     def submit(self, cell: str) -> None:
         """Hand the cell to Ray."""
-        told = (str(self.folder.absolute()), cell, self.execute, self.prepare, sys.version_info[:2])
+        plugins = tuple(str(plugin.path) for plugin in loaded())
+        told = (str(self.folder.absolute()), cell, self.execute, self.prepare, sys.version_info[:2], plugins)
         reference = self._task.remote(*told)
         self._pending[reference] = cell
         if not self._deaths[cell]:
@@ -169,14 +171,19 @@ def _import_ray() -> Any:
 
 
 def _carry_out(
-    folder: str, cell_id: str, execute: str, prepare: str | None, python: tuple[int, int]
+    folder: str,
+    cell_id: str,
+    execute: str,
+    prepare: str | None,
+    python: tuple[int, int],
+    plugins: tuple[str, ...],
 ) -> tuple[str, float, str]:
     """On a machine of the cluster: one cell, told as (kind, seconds, sentence)."""
     started = time.perf_counter()
     try:
         if sys.version_info[:2] != python:
             raise UserError("this machine has another version of Python")
-        store, study, cells = _opened(folder, prepare)
+        store, study, cells = _opened(folder, prepare, plugins)
         kind = perform(store, study, cells[cell_id], load_execute(execute))
     except UserError as error:
         return "paused", 0.0, f"on {platform.node()}: {error}"
@@ -185,7 +192,11 @@ def _carry_out(
 
 
 @lru_cache(maxsize=1)
-def _opened(folder: str, prepare: str | None) -> tuple[Store, Study, dict[str, Cell]]:
+def _opened(
+    folder: str, prepare: str | None, plugins: tuple[str, ...]
+) -> tuple[Store, Study, dict[str, Cell]]:
+    for path in plugins:
+        load_plugin(Path(path))
     store, study, cells = open_run(folder)
     if prepare:
         load_execute(prepare)(study, store)

@@ -7,7 +7,11 @@ from secateur.registry.checkpoints import checkpoint as checkpoint
 from secateur.registry.criteria import CRITERIA as CRITERIA
 from secateur.registry.datasets import DATASETS as DATASETS
 from secateur.registry.models import MODELS as MODELS
+from secateur.registry.plugins import PlugIn as PlugIn
 from secateur.registry.plugins import load_plugin as load_plugin
+from secateur.registry.plugins import loaded as loaded
+from secateur.registry.plugins import require as require
+from secateur.registry.plugins import version_of as version_of
 from secateur.registry.rates import RATES as RATES
 from secateur.registry.registry import Entry as Entry
 from secateur.registry.registry import Registry as Registry

@@ -1,13 +1,16 @@
 """A user's own file as a plug-in: it registers attacks, criteria, models or datasets when it is run."""
 
 import hashlib
+import inspect
 import sys
 import traceback
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
 from secateur.registry.attacks import ATTACKS
 from secateur.registry.criteria import CRITERIA
 from secateur.registry.datasets import DATASETS
@@ -18,6 +21,56 @@ REGISTRIES: tuple[Registry, ...] = (ATTACKS, CRITERIA, MODELS, DATASETS)
 KINDS = ("minimum-norm", "fixed-eps")
 """What an attack looks for: the smallest perturbation, or one of a given size."""
 NORMS = (0.0, 1.0, 2.0, float("inf"))
+
+
+@dataclass(frozen=True)
+class PlugIn:
+    """A file that has been run: where it is, its version (of its content), and what it registered.
+
+    ``names`` are pairs such as ``("attack", "mine")``.
+    """
+
+    path: Path
+    version: str
+    names: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a run folder keeps of it: never a path, for a folder must not name code that others run."""
+        return {"file": self.path.name, "version": self.version, "names": [list(name) for name in self.names]}
+
+
+_LOADED: dict[Path, PlugIn] = {}
+
+
+def loaded() -> tuple[PlugIn, ...]:
+    """The plug-ins of this process, in the order in which they were first run."""
+    return tuple(_LOADED.values())
+
+
+def version_of(path: Path) -> str:
+    """The version of the plug-in at ``path``: 16 hex digits of the sha256 of its content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def require(wanted: Iterable[Mapping[str, Any]]) -> None:
+    """Check that this process has run the plug-ins that a run folder was planned with (``to_json``).
+
+    Raises:
+        UserError: one has not been run here, or with another content (code FOREIGN_FOLDER).
+    """
+    here = {(plugin.path.name, plugin.version) for plugin in loaded()}
+    for plugin in wanted:
+        file, version = plugin["file"], plugin["version"]
+        if (file, version) in here:
+            continue
+        if any(name == file for name, _ in here):
+            raise UserError(
+                f"{file} is not what the run was planned with: its content has changed",
+                hint="use the same file, or a new folder",
+                code=ExitCode.FOREIGN_FOLDER,
+            )
+        names = ", ".join(" ".join(name) for name in plugin["names"])
+        raise UserError(f"the run needs {names} of the plug-in {file}", hint=f"add --plugin {file}")
 
 
 def load_plugin(path: Path) -> list[str]:
@@ -37,22 +90,29 @@ def load_plugin(path: Path) -> list[str]:
             f"there is no file '{path}'", hint="--plugin names a Python file that registers names"
         )
     before = {registry.kind: {entry.name: entry for entry in registry.entries()} for registry in REGISTRIES}
-    content = path.read_bytes()
+    version = version_of(path)
     _run(path)
-    added = []
+    added: list[tuple[str, str]] = []
     for registry in REGISTRIES:
         for entry in registry.entries():
             if before[registry.kind].get(entry.name) is not entry:
                 _check(registry, entry, path)
-                version = hashlib.sha256(content).hexdigest()[:16]
-                registry.describe(replace(entry, facts={"science": version, **entry.facts}))
-                added.append(f"{registry.kind} {entry.name}")
+                facts = {**entry.facts, "science": version}
+                if registry is ATTACKS:
+                    facts["steps"] = _has_steps(registry.get(entry.name))
+                registry.describe(replace(entry, facts=facts))
+                added.append((registry.kind, entry.name))
     if not added:
         raise UserError(
             f"'{path}' registers nothing",
             hint="call register(name, function, summary) of secateur.registry.ATTACKS, CRITERIA or MODELS",
         )
-    return added
+    _LOADED[path.resolve()] = PlugIn(path.resolve(), version, tuple(added))
+    return [f"{kind} {name}" for kind, name in added]
+
+
+def _has_steps(attack: Any) -> bool:
+    return not callable(attack) or "steps" in inspect.signature(attack).parameters
 
 
 def _run(path: Path) -> None:

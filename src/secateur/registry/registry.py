@@ -112,7 +112,8 @@ class Registry:
                     hint=f"pip uninstall {package}, or rename its entry point",
                     code=ExitCode.ENVIRONMENT,
                 )
-            self.register(point.name, point.value, f"from {package}", installed=package)
+            version = f"{package} {point.dist.version}" if point.dist else 1
+            self.register(point.name, point.value, f"from {package}", installed=package, science=version)
 
 
 def _place(target: Any) -> str:

@@ -95,7 +95,8 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     """The settings in which two studies differ, one sentence each."""
     sides = []
     for side in (ours, theirs):
-        versions = {"science": side.get("science", {})}
+        plugins = {f"plugin {plugin['file']}": plugin["version"] for plugin in side.get("plugins", ())}
+        versions = {"science": side.get("science", {}), **plugins}
         sides.append(_flat({**side.get("config", {}), **side.get("facts", {}), **versions}))
     keys = sorted({key for side in sides for key in side if sides[0].get(key) != sides[1].get(key)})
     shown = [(key, *(side.get(key, "nothing") for side in sides)) for key in keys]

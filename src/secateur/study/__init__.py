@@ -6,6 +6,7 @@ from typing import Any
 
 from secateur.config import load_study
 from secateur.engine import EXECUTE
+from secateur.registry import load_plugin
 from secateur.study.cells import Facts as Facts
 from secateur.study.cells import grid as grid
 from secateur.study.facts import facts_to_price as facts_to_price
@@ -31,6 +32,7 @@ def run(
     on_event: Listener | None = None,
     reuse: Sequence[str | Path] = (),
     execute: str = EXECUTE,
+    plugins: Sequence[str | Path] = (),
 ) -> list[dict[str, Any]]:
     """Run a whole study and return its records, in the study's order; failed cells are among them.
 
@@ -45,11 +47,14 @@ def run(
         on_event: called with everything that happens.
         reuse: other run folders; cells that they have in common with this study are copied, not computed.
         execute: the function that carries out a cell, ``module:function``.
+        plugins: Python files that register what the study names; their code is run, here and in every worker.
 
     Raises:
         UserError: every problem of the study file, or a folder of another study.
         KeyboardInterrupt: the run was interrupted; calling again goes on.
     """
+    for path in plugins:
+        load_plugin(Path(path))
     study = load_study(config, overrides=overrides)
     outcome = run_plan(
         plan(study, limit=limit),
@@ -57,6 +62,7 @@ def run(
         jobs=jobs,
         on_event=on_event,
         execute=execute,
+        reuse=reuse,
     )
     if outcome.exit_code >= 128:
         raise KeyboardInterrupt

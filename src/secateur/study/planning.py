@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from secateur.config import Cell, Study, digest, study_from_json
+from secateur.config import Cell, Study, digest, study_of
 from secateur.errors import ExitCode, UserError
+from secateur.registry import loaded
 from secateur.store import Store
 from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
@@ -94,6 +95,8 @@ class Plan:
             "science": dict(SCIENCE),
             "labels": labels,
             "limited": self.limited,
+            # Only where there are any, so that folders without them stay as they were written.
+            **({"plugins": used} if (used := _plugins(self.study)) else {}),
             "cells": [cell.to_json() for cell in self.cells],
         }
 
@@ -132,7 +135,7 @@ def plan_of(store: Store) -> Plan:
     Raises:
         UserError: this version of the software would compute other cells for the same settings.
     """
-    study = study_from_json(store.study["config"])
+    study = study_of(store.study)
     facts = Facts.from_json(store.study["facts"])
     # As sets: the order of labels in the study file is kept by the folder's cells, not by its settings.
     if {cell.id for cell in grid(study, facts)} != {cell.id for cell in store.cells}:
@@ -142,6 +145,15 @@ def plan_of(store: Store) -> Plan:
             code=ExitCode.FOREIGN_FOLDER,
         )
     return Plan(study, facts, store.cells, limited=store.study["limited"])
+
+
+def _plugins(study: Study) -> list[dict[str, Any]]:
+    """The plug-ins that register what the study names."""
+    used = {("dataset", study.data.spec.partition(":")[0])}
+    used |= {("criterion", name) for name in study.criteria}
+    used |= {("model", model.arch) for model in study.models.values()}
+    used |= {("attack", attack.attack) for attack in study.attacks.values()}
+    return [plugin.to_json() for plugin in loaded() if used & set(plugin.names)]
 
 
 def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:
