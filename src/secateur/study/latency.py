@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur import measure, pruning
-from secateur.config import Cell, study_from_json
+from secateur.config import Cell, study_of
 from secateur.errors import ExitCode, UserError
 from secateur.models import evaluating, time_calls
 from secateur.store import (
@@ -163,7 +163,7 @@ def _pass(network: nn.Module, images: Tensor) -> Callable[[], object]:
 
 def _network(store: Store, facts: Facts, cell: Cell) -> nn.Module:
     """The network that a finished cell left behind, built without looking at any images."""
-    study = study_from_json(store.study["config"])
+    study = study_of(store.study)
     artefacts = (store.record(cell.id) or {})["artefacts"]
     (folder,) = {store.artefact(cell.id, name).parent for name in artefacts}
     label = cell.axes["model"]
