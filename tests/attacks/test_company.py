@@ -154,6 +154,9 @@ def test_every_registered_attack_is_honest_and_independent_of_the_batch(net, ima
     [
         ("steep", {"norm": 0}, "no norm 0"),
         ("steep", {"classes": 0}, "classes is 0"),
+        ("steep", {"outside": 1.0}, "outside is 1.0"),
+        ("steep", {"outside": -0.1}, "outside is -0.1"),
+        ("steep", {"steps": 0}, "steps is 0"),
         ("steep", {"inertia": 1.0}, "inertia is 1.0"),
         ("steep", {"decay": 0.0}, "decay 0.0"),
         ("pgd", {"norm": 1}, "no norm 1"),

@@ -1,4 +1,4 @@
-"""Steep surveys classes: it ends in the one that is nearest, and asks no query more than it was given."""
+"""Steep surveys classes and, in L1, hears PDPGD first: the nearest counts, and no query is one too many."""
 
 import math
 import sys
@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from attacks.oracles import linear_case
-from secateur.attacks import run
+from secateur.attacks import every_class, fmn, run
 from secateur.attacks.norms import distance
-from secateur.attacks.steep import steep
+from secateur.attacks.search import Search
+from secateur.attacks.steep import settled, steep
+from secateur.registry import ATTACKS
 
 INF = math.inf
 STEEP = sys.modules["secateur.attacks.steep"]
@@ -58,3 +60,102 @@ def test_a_targeted_attack_surveys_nothing(net, images):
     targets = (images.y + 1) % 3
     one, many = (steep(net, images.x, images.y, steps=30, targets=targets, classes=c) for c in (1, 9))
     assert torch.equal(one.adv, many.adv)
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings"),
+    [
+        (600, {}),
+        (601, {}),
+        (1, {"outside": 0.5}),
+        (3, {"outside": 0.9}),
+        (60, {"outside": 0.99}),
+        (60, {"outside": 0.3, "classes": 9}),
+        (60, {"outside": 0.3, "norm": 2.0}),
+    ],
+)
+def test_pdpgd_s_share_stays_within_the_queries(net, images, steps, settings):
+    result = run(net, images, "steep", steps=steps, **{"norm": 1.0, **settings})
+    assert steps - 8 <= result.forwards.max() <= steps + 1
+    assert result.backwards.max() <= steps
+
+
+@pytest.fixture
+def far_sighted(monkeypatch):
+    """A linear case, and what PDPGD is made to find in it: examples near the exact minimum."""
+    made = linear_case(64, 10, 24, seed=0)
+
+    def near(model, x, y, *, norm, steps, targets, bounds, **settings):
+        def attack(_, x, y, *, targets):
+            return fmn(made.model, x, y, norm=norm, steps=80, targets=targets, bounds=bounds)
+
+        return every_class(attack, model, x, y, classes=10)
+
+    monkeypatch.setattr(STEEP, "pdpgd", near)
+    return made
+
+
+def check_no_farther(made):
+    """Few steps would end much farther out on their own."""
+    ratio = distance(steep(made.model, made.x, made.y, norm=1.0, steps=20, outside=0.3).adv - made.x, 1.0)
+    assert (ratio.double().numpy() <= 1.05 * made.optimum(1.0)).mean() >= 0.9
+
+
+def test_what_pdpgd_found_is_never_lost(far_sighted):
+    check_no_farther(far_sighted)
+
+
+def test_a_steep_that_forgets_what_pdpgd_found_is_seen(far_sighted, monkeypatch):
+    monkeypatch.setattr(STEEP, "nearer", lambda one, other: one)
+    monkeypatch.setattr(STEEP, "resumed", lambda path, found: path)
+    with pytest.raises(AssertionError):
+        check_no_farther(far_sighted)
+
+
+@pytest.mark.parametrize("classes", [1, 5])
+def test_the_last_descent_starts_from_what_pdpgd_found(far_sighted, monkeypatch, classes):
+    monkeypatch.setattr(STEEP, "nearer", lambda one, other: one)
+    made = far_sighted
+    found = STEEP.pdpgd(made.model, made.x, made.y, norm=1.0, steps=0, targets=None, bounds=(0, 1))
+    asked = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, x):
+            asked.append(x.detach().clone())
+            return made.model(x)
+
+    result = steep(Watched(), made.x, made.y, norm=1.0, steps=60, outside=0.3, classes=classes)
+    heard = torch.stack([(query - found.adv).flatten(1).abs().amax(1) < 1e-6 for query in asked])
+    assert heard.any(0).float().mean() > 0.9
+    assert (result.distance <= found.distance * (1 + 1e-5)).float().mean() > 0.9
+
+
+EARLY = [(1.0, 600), (1.0, 300), (2.0, 200), (INF, 200)]
+
+
+@pytest.mark.parametrize(("p", "steps"), EARLY)
+def test_no_image_stops_before_the_survey_has_ended(net, images, p, steps):
+    result = run(net, images, "steep", norm=p, steps=steps, search=Search(early_stop=True))
+    asked = result.forwards[~result.ori_success]
+    end = settled(result.settings)
+    assert 0.5 * steps < end < 0.9 * steps
+    assert asked.min() > end
+    assert asked.mean() < steps, "then it may"
+
+
+def test_an_early_stop_that_knows_no_survey_is_seen(net, images, monkeypatch):
+    entry = ATTACKS.entry("steep")
+    monkeypatch.setitem(entry.facts, "settled", "attacks.test_steep:at_once")
+    with pytest.raises(AssertionError):
+        test_no_image_stops_before_the_survey_has_ended(net, images, *EARLY[0])
+
+
+def at_once(settings):
+    """For the test above: converged whenever it looks like it."""
+    return 0
+
+
+def test_a_descent_without_a_survey_may_converge_from_its_first_query():
+    settings = {"norm": 1.0, "steps": 100, "classes": None, "outside": None}
+    assert settled(settings) == 0
+    assert settled({**settings, "norm": 2.0}) > 50

@@ -14,7 +14,7 @@ from secateur.attacks.norms import check_norm, distance, per_sample
 from secateur.attacks.problem import Found, Problem
 from secateur.data import Dataset
 from secateur.errors import UserError
-from secateur.registry import ATTACKS
+from secateur.registry import ATTACKS, Entry
 
 PROVIDED = ("model", "x", "y", "targets", "bounds", "generator")
 """Arguments of an attack that ``run`` supplies."""
@@ -30,6 +30,8 @@ class Call:
     settings: dict[str, Any]
     accepts: frozenset[str]
     function: Callable[..., Found]
+    settled: int = 0
+    """Queries after which its last descent starts; before that, a distance that stays says nothing."""
 
     @property
     def steps(self) -> int | None:
@@ -111,7 +113,8 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
         if key not in PROVIDED and (key in settings or parameter.default is not parameter.empty)
     }
     kind = facts.get("kind", "fixed-eps" if "eps" in filled else "minimum-norm")
-    return Call(name, norm, kind, filled, accepts, function)
+    settled = Entry(name, facts["settled"], "").load()(filled) if "settled" in facts else 0
+    return Call(name, norm, kind, filled, accepts, function, settled)
 
 
 def _check_type(name: str, value: object, parameter: inspect.Parameter) -> None:

@@ -26,7 +26,8 @@ class Counted(nn.Module):
 
     With ``early_stop`` an image retires: in a fixed-size attack once a query has fooled, in a minimum-norm
     attack once its best distance (which must exist) has gained less than ``GAIN`` in the last
-    ``max(LEAST_PATIENCE, PATIENCE * steps)`` queries. The attack then gets an answer without gradient that
+    ``max(LEAST_PATIENCE, PATIENCE * steps)`` queries. Both count from the query ``settled`` on, where an
+    attack that tries several ways starts its last one. The attack then gets an answer without gradient that
     does not fool; it costs no passes, so what was found before stays the best. The rule looks at one image at
     a time: batching changes nothing.
     """
@@ -41,6 +42,7 @@ class Counted(nn.Module):
         on_forward: Callable[[], None],
         early_stop: bool = False,
         minimum: bool = True,
+        settled: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -56,7 +58,9 @@ class Counted(nn.Module):
         self._on_forward = on_forward
         self._queries = 0
         self._early = early_stop
-        self._patience = max(LEAST_PATIENCE, math.ceil(PATIENCE * (steps or 0))) if minimum else 0
+        self._settled = settled
+        share = math.ceil(PATIENCE * ((steps or 0) - settled))
+        self._patience = max(LEAST_PATIENCE, share) if minimum else 0
         self._reference = torch.full((n,), torch.inf, device=device)
         self._gained = torch.zeros(n, dtype=torch.int64, device=device)
         self._retired = torch.zeros(n, dtype=torch.bool, device=device)
@@ -130,7 +134,8 @@ class Counted(nn.Module):
         gain = best < self._reference * (1 - GAIN)
         self._reference = torch.where(gain, best, self._reference)
         self._gained = torch.where(gain, self._queries, self._gained)
-        done = best.isfinite() & (self._queries - self._gained >= self._patience)
+        idle = self._queries - self._gained.clamp_min(self._settled)
+        done = best.isfinite() & (idle >= self._patience)
         # Not in place: graphs of earlier queries hold on to it.
         self._retired = self._retired | done
 

@@ -110,6 +110,7 @@ def _attack_batch(
             on_forward=progress.forward,
             early_stop=search.early_stop,
             minimum=minimum,
+            settled=call.settled,
         )
         return call.attack(counted, problem, torch.Generator().manual_seed(seed)), counted
 

@@ -34,8 +34,9 @@ _EXTRAS = {
     "report": ("plotly",),
     "track": ("tensorboard", "wandb"),
 }
-# For machines: the version of a plug-in's file, the package of an entry point, whether an attack iterates.
-_UNSHOWN = ("science", "installed", "steps")
+# For machines: the version of a plug-in's file, the package of an entry point, whether an attack iterates,
+# and from where on its best distance tells whether it has converged.
+_UNSHOWN = ("science", "installed", "steps", "settled")
 
 
 def ls(

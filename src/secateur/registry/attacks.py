@@ -47,7 +47,8 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     cost="1 fwd, 1 bwd",
-    science=2,
+    science=3,
+    settled="secateur.attacks.steep:settled",
 )
 ATTACKS.register(
     "sigma-zero",
