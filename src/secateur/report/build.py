@@ -14,6 +14,14 @@ from secateur.report.citations import bibliography
 from secateur.report.comparison import Comparison
 from secateur.report.criteria import criteria
 from secateur.report.formats import to_csv, to_latex, to_markdown
+from secateur.report.latency import (
+    LATENCY_COLUMNS,
+    in_networks,
+    in_summary,
+    latency_table,
+    sentences,
+    with_latency,
+)
 from secateur.report.load import load
 from secateur.report.overview import overview_table
 from secateur.report.tables import Table
@@ -26,7 +34,7 @@ PAPER_COLUMNS = (
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where a report lies, and its results in few columns."""
+    """Where a report lies, its results in few columns, and model and sentence about latency, if measured."""
 
     index: Path
     figures: tuple[Path, ...]
@@ -34,6 +42,7 @@ class ReportPaths:
     cards: tuple[Path, ...]
     citations: Path
     overview: Table
+    latency: tuple[tuple[str, str], ...]
 
 
 def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
@@ -68,6 +77,7 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
         cards=tuple(written_cards),
         citations=citations,
         overview=overview_table(grid, change),
+        latency=sentences(grid),
     )
 
 
@@ -113,13 +123,17 @@ def _writing(target: Path) -> Iterator[Path]:
 
 
 def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list[Path]:
-    summary = tables.summary(grid, change)
-    paper = summary.pick("summary", summary.title, PAPER_COLUMNS)
+    summary = in_summary(tables.summary(grid, change), grid)
+    paper = summary.pick("summary", summary.title, with_latency(PAPER_COLUMNS, summary))
     texts = {"summary.md": to_markdown(paper), "summary.tex": to_latex(paper)}
     if (contest := criteria(grid)).values:
         texts |= {"criteria.md": to_markdown(contest), "criteria.csv": to_csv(contest)}
-    for table in (summary, tables.per_seed(grid), tables.networks(grid), tables.security_curves(grid),
-                  tables.holes(grid)):  # fmt: skip
+    if (clocked := latency_table(grid)).values:
+        paper = clocked.pick("latency", clocked.title, LATENCY_COLUMNS)
+        texts |= {"latency.csv": to_csv(clocked)}
+        texts |= {"latency.md": to_markdown(paper), "latency.tex": to_latex(paper)}
+    networks = in_networks(tables.networks(grid), grid)
+    for table in (summary, tables.per_seed(grid), networks, tables.security_curves(grid), tables.holes(grid)):
         texts[f"{table.name}.csv"] = to_csv(table)
     paths = []
     for name, text in texts.items():
@@ -142,5 +156,5 @@ def _write_figures(
             width, height = (round(96 * inches) for inches in drawing.figure.get_size_inches())
             words = drawing.stem, drawing.title, drawing.caption, drawing.alt
             pictures.append(page.Picture(*words, theme.svg(drawing.figure), width, height))
-    summary = tables.summary(grid, change)
+    summary = in_summary(tables.summary(grid, change), grid)
     return page.render(grid, change, pictures, summary, run_folder=run_folder), paths

@@ -10,6 +10,7 @@ from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
 from secateur.report.answers import found, images, interval
 from secateur.report.changes import Change
 from secateur.report.formats import markdown_text
+from secateur.report.latency import Latency, latency_of
 from secateur.report.page import spread
 from secateur.report.words import arm_label, attack_label, number, percent, slug, unused
 
@@ -47,6 +48,7 @@ def _words(grid: Grid, change: dict[Place, Change], point: NetworkPoint) -> dict
         "collapsed": point.collapsed,
         "dense": _size(dense),
         "this": _size(point),
+        "latency": _latency(latency_of(point), str(grid.study.conditions)),
         "robust": point.robust,
         "criterion": place.criterion,
         "sparsity": f"{place.sparsity:g}",
@@ -74,6 +76,20 @@ def _size(point: NetworkPoint | None) -> dict[str, str]:
         "parameters": f"{point.parameters.mean:,.0f}",
         "macs": f"{point.macs.mean:,.0f}",
         "accuracy": f"{100 * point.accuracy.mean:.1f} %",
+    }
+
+
+def _latency(found: Latency | None, conditions: str) -> dict[str, str] | None:
+    if found is None:
+        return None
+    return {
+        "dense": f"{number(1e3 * found.dense_seconds)} ms",
+        "this": f"{number(1e3 * found.seconds)} ms",
+        "share": percent(found.share),
+        "quartiles": f"{percent(found.share_low)} to {percent(found.share_high)}",
+        "memory": f"{number(found.peak_bytes / 1e6)} MB",
+        "dense_memory": f"{number(found.dense_peak_bytes / 1e6)} MB",
+        "conditions": conditions,
     }
 
 

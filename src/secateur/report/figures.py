@@ -11,6 +11,7 @@ from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of, tuned
 from secateur.report.changes import Change
 from secateur.report.curves import draw_curves
 from secateur.report.intervals import Estimate
+from secateur.report.latency_figure import draw_latency
 from secateur.report.lines import finish, lines, panels_of, series, styles
 from secateur.report.panels import Drawing, Mark, count_axis, draw_line, percent_axis, sparsity_axis
 from secateur.report.rows import NORMS
@@ -36,6 +37,7 @@ def _drawings(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing | Non
         yield draw_curves(grid, attack, arm)
     if grid.networks:
         yield _cost(grid)
+        yield draw_latency(grid, LOOKS)
         for arm in arms:
             yield _accuracy(grid, arm)
     for attack, arm in pairs:

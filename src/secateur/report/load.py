@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.config import Cell
+from secateur.errors import ExitCode, UserError
 from secateur.report.rows import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
-from secateur.store import Store
+from secateur.store import Latencies, Store, architecture_cell, read_latencies
 
 ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")
 
@@ -43,21 +45,50 @@ def load(folder: Path | str) -> Study:
         if record:
             environments[_environment(record)] += 1
             seconds += record["timing"]["seconds"]
+    latencies, trouble = _latencies(store)
+    clocked = _clocked(store, networks, latencies)
     return Study(
         name=str(store.study["name"]),
         study_hash=str(store.study["study_hash"]),
         config=store.study["config"],
         # Steps of the iterative schedule are compared with nothing.
-        networks=tuple(network for network in networks.values() if network.role != "round"),
+        networks=tuple(network for network in clocked if network.role != "round"),
         attacks=tuple(attacks),
         holes=tuple(hole for hole in holes.values() if hole.role != "round"),
         planned=tuple((_axes(cell), cell.stage) for cell in store.cells if cell.role != "round"),
         environments=tuple(sorted(environments.items())),
         seconds=seconds,
         limited=store.study.get("limited"),
-        notes=tuple(str(note["note"]) for note in store.notes()),
+        notes=(*(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
+        conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
     )
+
+
+def _latencies(store: Store) -> tuple[Latencies | None, tuple[str, ...]]:
+    """What a clock said, and what is wrong with it: a damaged file takes nothing else from the report."""
+    try:
+        return read_latencies(store.root), ()
+    except UserError as error:
+        if error.code is ExitCode.FOREIGN_FOLDER:
+            raise
+        return None, ("latency.json is damaged, so no latency is shown: measure again.",)
+
+
+def _clocked(store: Store, networks: Mapping[str, Network], latencies: Latencies | None) -> list[Network]:
+    """The networks with their latencies: a fine-tuned one has that of the network it was tuned from."""
+    if latencies is None:
+        return list(networks.values())
+    cells = {cell.id: cell for cell in store.cells}
+    hashes = {id_: network.weights_hash for id_, network in networks.items()}
+    # A row of other weights is of another network: the cell was computed afresh since.
+    rows = {
+        row.cell: row
+        for row in latencies.rows.values()
+        if (hashes.get(row.cell), hashes.get(row.dense)) == (row.weights, row.dense_weights)
+    }
+    own = {id_: architecture_cell(cells, cells[id_]).id for id_ in networks}
+    return [replace(network, latency=rows.get(own[id_])) for id_, network in networks.items()]
 
 
 def _axes(cell: Cell) -> Axes:

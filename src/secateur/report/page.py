@@ -18,6 +18,7 @@ from secateur.report.answers import answers, headlines, tiles
 from secateur.report.budgets import budgets
 from secateur.report.changes import Change
 from secateur.report.comparison import Comparison
+from secateur.report.latency import latency_table, noise, promise, sentences, with_latency
 from secateur.report.rows import Axes
 from secateur.report.tables import Table, Value, written
 from secateur.report.words import arm_label, attack_label, percent
@@ -54,7 +55,7 @@ def render(
     environment = _environment()
     script = _template_file("table.js")
     answered = list(answers(grid, change))
-    table = summary.pick("summary", summary.title, COLUMNS)
+    table = summary.pick("summary", summary.title, with_latency(COLUMNS, summary))
     return environment.get_template("report.html.j2").render(
         policy=_policy(script),
         css=_template_file("report.css"),
@@ -66,6 +67,7 @@ def render(
         overview=_overview(grid, change),
         budgets=budgets(grid),
         sparsities=[f"{sparsity:g}" for sparsity in grid.sparsities],
+        latency=_latency(grid),
         spread=spread(grid),
         figures=pictures,
         table=table,
@@ -160,6 +162,31 @@ def _overview(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
             if rows:
                 blocks.append({"title": f"{attack_label(attack, norms[0])}, {arm_label(arm)}", "rows": rows})
     return blocks
+
+
+def _latency(grid: Grid) -> dict[str, Any] | None:
+    """The section on latency; None where nothing was measured."""
+    if not latency_table(grid).values:
+        return None
+    rows = []
+    for model in grid.models:
+        for criterion in grid.criteria or ("",):
+            found = [promise(grid, model, criterion, sparsity) for sparsity in grid.sparsities]
+            tiles = [
+                {
+                    "share": p.latency.share,
+                    "text": percent(p.latency.share),
+                    "detail": f"MACs {percent(p.macs)}",
+                }
+                if p
+                else None
+                for p in found
+            ]
+            rows += (
+                [{"model": model, "criterion": criterion or "dense", "tiles": tiles}] if any(found) else []
+            )
+    told = [{"model": model, "sentence": sentence} for model, sentence in sentences(grid)]
+    return {"conditions": str(grid.study.conditions), "told": told, "rows": rows, "noise": noise(grid)}
 
 
 def spread(grid: Grid) -> str:

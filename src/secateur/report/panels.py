@@ -171,6 +171,10 @@ _SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
     "untuned": ("pruned, not fine-tuned", {"ls": (0, (4, 2)), "lw": 0.8, "color": SOFT}),
     "seeds": ("single seeds", {"marker": "_", "ms": 6.5, "mew": 0.8, "ls": "none", "color": SOFT}),
     "interval": ("95 % interval", {"marker": "|", "ms": 7, "mew": 0.9, "ls": "none", "color": SOFT}),
+    "quartiles": (
+        "quartiles of the turns",
+        {"marker": "|", "ms": 7, "mew": 0.9, "ls": "none", "color": SOFT},
+    ),
     "C": (
         "grade C: unreliable",
         {"marker": "o", "ms": 3.8, "mfc": PAPER, "mec": SOFT, "mew": 0.9, "ls": "none"},

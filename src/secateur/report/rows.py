@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from secateur.store import Conditions, Measured
+
 NORMS = ("l0", "l1", "l2", "linf")
 
 Outcome = Literal["found", "already_wrong", "not_found"]
@@ -28,7 +30,10 @@ class Axes:
 
 @dataclass(frozen=True)
 class Network:
-    """A trained, pruned or fine-tuned network and what it costs; accuracies in [0, 1]."""
+    """A trained, pruned or fine-tuned network and what it costs; accuracies in [0, 1].
+
+    ``latency`` is that of its architecture, where it was measured.
+    """
 
     id: str
     stage: str
@@ -42,6 +47,7 @@ class Network:
     collapsed: bool
     weights_hash: str
     best_epoch: int | None
+    latency: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,10 @@ class Hole:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything a report knows: the rows, the holes, and where they come from."""
+    """Everything a report knows: the rows, the holes, and where they come from.
+
+    ``conditions`` are those of its latencies; None where none were measured.
+    """
 
     name: str
     study_hash: str
@@ -105,3 +114,4 @@ class Study:
     limited: int | None
     notes: tuple[str, ...]
     robust: Mapping[str, bool]
+    conditions: Conditions | None = None

@@ -1,7 +1,7 @@
 """Tables: what the figures show, as numbers, for people, spreadsheets and papers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -58,6 +58,13 @@ class Table:
         at = [[head.key for head in self.heads].index(key) for key in keys]
         heads = tuple(self.heads[i] for i in at)
         return Table(name, title, heads, tuple(tuple(row[i] for i in at) for row in self.values))
+
+    def beside(self, key: str, heads: Sequence[Column], values: Sequence[tuple[Value, ...]]) -> "Table":
+        """With more columns after the one called ``key``."""
+        at = [head.key for head in self.heads].index(key) + 1
+        rows = zip(self.values, values, strict=True)
+        wider = (*self.heads[:at], *heads, *self.heads[at:])
+        return replace(self, heads=wider, values=tuple((*own[:at], *new, *own[at:]) for own, new in rows))
 
 
 def written(value: Value, form: Format) -> str:
