@@ -1,6 +1,8 @@
-"""Measuring the networks of a run for the verb report: what it shows while it goes on, and after."""
+"""Measuring the networks of a run, for the verb report: what is shown meanwhile and after."""
 
-from collections.abc import Collection
+import sys
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,27 +14,49 @@ if TYPE_CHECKING:
 # Times the asked seconds: warming up, loading, taking turns with the dense network.
 _OVERHEAD = 2.7
 SHOWN = 3
+LINE_SECONDS = 10.0
 
 
 def measure(folder: Path, *, again: bool, batch: int, threads: int | None, device: str, quiet: bool) -> None:
     """Measure what was not measured yet, with a bar; say what could not be. Raises UserError."""
-    from secateur.progress import duration
     from secateur.study.latency import SECONDS, measure_latencies
 
     with bar("networks measured", quiet=quiet) as tick:
+        # A terminal has the bar.
+        lines = _lines(_OVERHEAD * SECONDS, every=float("inf") if sys.stderr.isatty() else LINE_SECONDS)
 
-        def begin(done: int, total: int) -> None:
-            if done == 0 and total:
-                takes = duration(_OVERHEAD * SECONDS * total)
-                networks = "1 network" if total == 1 else f"{total} networks"
-                note(f"measuring {networks} in turns with the dense ones: about {takes}")
+        def told(done: int, total: int) -> None:
+            lines(done, total)
             tick(done, total)
 
         done = measure_latencies(
-            folder, again=again, batch=batch, threads=threads, device=device, on_progress=begin
+            folder, again=again, batch=batch, threads=threads, device=device, on_progress=told
         )
     for sentence in _told(folder, done):
         note(sentence)
+
+
+def _lines(expected: float, *, every: float) -> Callable[[int, int], None]:
+    """Says what begins, with ``expected`` seconds for each network; later how far it is, now and then."""
+    from secateur.progress import duration
+
+    started = due = 0.0
+
+    def tick(done: int, total: int) -> None:
+        nonlocal started, due
+        now = time.monotonic()
+        if done == 0:
+            started, due = now, now + every
+            if total:
+                networks = "1 network" if total == 1 else f"{total} networks"
+                takes = duration(expected * total)
+                note(f"measuring {networks} in turns with the dense ones: about {takes}")
+        elif now >= due and done < total:
+            due = now + every
+            left = duration((now - started) / done * (total - done))
+            note(f"{done} of {total} networks measured, {left} left")
+
+    return tick
 
 
 def _told(folder: Path, done: "Measurement") -> list[str]:

@@ -152,7 +152,7 @@ def report(
         Path | None, typer.Option("--out", "-o", help="Write here; by default into FOLDER/report.")
     ] = None,
     latency: Annotated[
-        bool, typer.Option("--latency", help="First measure how long the networks take that were not yet.")
+        bool, typer.Option("--latency", help="First measure, by a clock, the networks that were not yet.")
     ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="With --latency: forget what was measured, and measure all.")
@@ -166,15 +166,17 @@ def report(
     device: Annotated[
         str | None, typer.Option(help="With --latency: where the networks run, such as cuda; cpu by default.")
     ] = None,
+    plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
     """Write figures, tables and the HTML page of a run again, from its records alone.
 
-    With --latency every pruned network runs in turns with its dense one; FOLDER/latency.json keeps what the
-    clock said, and this and every later report shows it. An interrupted measurement goes on where it was.
+    With --latency every pruned network first runs in turns with its dense one.
+    FOLDER/latency.json keeps what the clock said, and later reports show it too.
     """
     from secateur.report import report as write_report
 
+    plug_in(plugin)
     if latency:
         measure(folder, again=again, batch=batch or 1, threads=threads, device=device or "cpu", quiet=as_json)
     elif again or batch or threads or device:
