@@ -1,5 +1,7 @@
 """Gives a synthetic run folder latencies: shares of the dense network's two milliseconds."""
 
+from secateur.report.aggregate import aggregate
+from secateur.report.load import load
 from secateur.store import (
     Conditions,
     Latencies,
@@ -13,6 +15,25 @@ from secateur.store import (
 
 CONDITIONS = Conditions(1, 2, "cpu", "A Processor", "2.13.0")
 DENSE_SECONDS = 0.002
+
+SMALL = {
+    "models": {"plain": False, "robust": True},
+    "criteria": ("l1",),
+    "sparsities": (0.0, 0.4, 0.6),
+    "attacks": {"ddn": 2.0},
+    "images": 12,
+    "failed": (),
+    "grade_c": (),
+}
+
+
+def grid_of(folder):
+    return aggregate(load(folder))
+
+
+def spaced(text):
+    """With plain spaces before percent signs."""
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def quartiles(middle):

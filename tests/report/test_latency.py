@@ -7,32 +7,19 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from report.clocked import DENSE_SECONDS, measure, slowly
+from report.clocked import DENSE_SECONDS, SMALL, grid_of, measure, slowly, spaced
 from report.synthetic import Grid, write
 from secateur.errors import ExitCode, UserError
-from secateur.report import latency, page, report, theme
-from secateur.report.aggregate import Place, aggregate
+from secateur.report import latency, page, report
+from secateur.report.aggregate import Place
 from secateur.report.cards import cards
 from secateur.report.changes import changes
-from secateur.report.figures import draw
 from secateur.report.formats import to_csv
 from secateur.report.load import load
 from secateur.report.tables import networks, summary
 from secateur.store import LATENCIES, architecture_cell
-
-SMALL = {
-    "models": {"plain": False, "robust": True},
-    "criteria": ("l1",),
-    "sparsities": (0.0, 0.4, 0.6),
-    "attacks": {"ddn": 2.0},
-    "images": 12,
-    "failed": (),
-    "grade_c": (),
-}
-
 
 # The least that has everything, where a whole report is wanted.
 LEAST = SMALL | {"models": {"plain": False}, "seeds": (0,), "sparsities": (0.0, 0.4)}
@@ -53,21 +40,12 @@ def measured(folder):
     return measure(folder, slowly)
 
 
-def grid_of(folder):
-    return aggregate(load(folder))
-
-
 def csv_rows(table):
     return list(csv.DictReader(io.StringIO(to_csv(table))))
 
 
 def answers(grid):
     return [(model, spaced(sentence)) for model, sentence in latency.sentences(grid)]
-
-
-def spaced(text):
-    """With plain spaces before percent signs."""
-    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def files(folder):
@@ -173,43 +151,16 @@ def test_the_noise_of_the_clock_is_what_dense_networks_differ_from_their_copies(
     assert "90 % to 112 % in the middle half" in said
 
 
-def line_of(axes, points):
-    """The first line of so many points: a model's."""
-    return next(line for line in axes.lines if len(line.get_xdata()) == points)
-
-
-def drawn(folder):
-    grid = grid_of(folder)
-    with theme.themed():
-        return {drawing.stem: drawing for drawing in draw(grid, changes(grid))}
-
-
-def test_the_figure_shows_what_is_promised_and_what_the_clock_gave(measured):
-    drawing = drawn(measured)["latency"]
-    left, right = drawing.figure.axes
-    share = line_of(left, 3).get_ydata()
-    assert list(share) == pytest.approx([1.01, 0.8 * 1.01, 0.7 * 1.01])
-    diagonal = next(line for line in right.lines if list(line.get_xdata()) == [0, 1])
-    assert list(diagonal.get_ydata()) == [0, 1]
-    assert list(line_of(right, 3).get_xdata()) == pytest.approx([1.0, 0.36, 0.16], abs=0.01)
-    bars = [line.get_ydata() for line in left.lines if line.get_xdata()[0] == line.get_xdata()[-1] == 0.4]
-    assert [list(bar) for bar in bars] == [pytest.approx([0.9 * 0.8, 1.1 * 0.8 * 1.02])] * 2
-    assert "81 % of the latency" in spaced(drawing.alt)
-    assert "2 CPU threads, cpu (A Processor)" in drawing.caption
-
-
-def test_what_was_not_measured_is_a_gap_and_not_a_guess(folder):
+def test_what_was_not_measured_has_no_number_anywhere(folder):
     measure(
         folder, slowly, without=lambda cell: cell.axes["sparsity"] == 0.4 or cell.axes["model"] == "robust"
     )
     grid = grid_of(folder)
     assert latency.promise(grid, "plain", "l1", 0.4) is None
-    assert [model for model, _ in latency.sentences(grid)] == ["plain"]
-    left = drawn(folder)["latency"].figure.axes[0]
-    assert np.isnan(line_of(left, 3).get_ydata()).tolist() == [False, True, False]
+    assert [model for model, _ in answers(grid)] == ["plain"]
     table = latency.in_summary(summary(grid, changes(grid)), grid)
     rows = [row for row in csv_rows(table) if row["sparsity"] == "0.4" or row["model"] == "robust"]
-    assert rows
+    assert len(rows) == 2 + 6
     assert {row["latency_share"] for row in rows} == {""}
 
 
