@@ -9,6 +9,7 @@ forked, so that libraries are imported once.
 """
 
 import argparse
+import gc
 import io
 import json
 import multiprocessing
@@ -80,6 +81,11 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("zoo.json"))
     options = parser.parse_args()
     multiprocessing.set_start_method("fork")
+    for library in options.libraries:
+        zoo_models.names(library)
+    # What is imported by now would be looked through again by every collection in every process.
+    gc.collect()
+    gc.freeze()
     rows = json.loads(options.out.read_text()) if options.out.exists() else {}
     start = time.perf_counter()
     for library in options.libraries:

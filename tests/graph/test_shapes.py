@@ -1,5 +1,6 @@
 """Shapes by arithmetic are torch's own."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from torch import nn
 
 import secateur
 from secateur.graph import shapes
-from secateur.graph.shapes import ShapeRecorder
+from secateur.graph.shapes import Follower, ShapeRecorder
 from secateur.graph.tape import record
 
 aten = torch.ops.aten
@@ -53,18 +54,75 @@ def test_normalisations():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_elementwise_operations_products_and_means(layout):
     image = torch.rand(2, 4, 5, 6).to(memory_format=layout)
-    for name in shapes._ALONE[:-2]:
+    for name in shapes._ALONE:
         assert agree(getattr(aten, name).default, image), name
     assert agree(aten._softmax.default, image, 1, False)
-    assert agree(aten.clamp.default, image, 0.1)
+    for name in ("clamp", "clamp_min", "clamp_max"):
+        assert agree(getattr(aten, name).default, image, 0.1), name
     for name in shapes._PAIRED:
         assert agree(getattr(aten, name).Tensor, image, image), name
-        assert agree(getattr(aten, name).Tensor, image, torch.rand(4, 1, 1)), name
+        for other in (torch.rand(4, 1, 1), torch.rand(2, 4, 1, 1), torch.rand(3, 1, 1, 1, 1)):
+            assert agree(getattr(aten, name).Tensor, image, other), name
+            assert agree(getattr(aten, name).Tensor, other, image), name
+        written = image.clone(memory_format=torch.preserve_format)
+        assert agree(getattr(aten, f"{name}_").Tensor, written, torch.rand(4, 1, 1)), name
         assert agree(getattr(aten, name).Scalar, image, 2), name
     assert agree(aten.relu_.default, image.clone(memory_format=torch.preserve_format))
     assert agree(aten.mean.dim, torch.rand(2, 4, 5, 6), [-1, -2], True)
     assert agree(aten.mean.dim, torch.rand(2, 4, 5, 6), [1])
     assert agree(aten.addmm.default, torch.rand(3), torch.rand(2, 4), torch.rand(4, 3))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_concatenations_and_matrix_products(layout):
+    one, two = (torch.rand(2, size, 5, 6).to(memory_format=layout) for size in (3, 4))
+    recorder = ShapeRecorder(nn.Identity())
+    for tensors, dim in (([one, two], 1), ([one, one], -1), ([one, torch.rand(2, 1, 5, 6)], 1)):
+        found = recorder.compute(aten.cat.default, ([item.to("meta") for item in tensors], dim), {})
+        wanted = torch.cat(tensors, dim)
+        assert (found.shape, found.stride()) == (wanted.shape, wanted.stride())
+    with pytest.raises(RuntimeError):
+        recorder.compute(aten.cat.default, ([one.to("meta"), two.to("meta")], 0), {})
+    assert agree(aten.mm.default, torch.rand(2, 3), torch.rand(3, 4))
+    assert agree(aten.bmm.default, torch.rand(5, 2, 3), torch.rand(5, 3, 4))
+    with pytest.raises(RuntimeError):
+        recorder.compute(
+            aten.mm.default, (torch.rand(2, 3, device="meta"), torch.rand(2, 4, device="meta")), {}
+        )
+
+
+def test_a_run_that_leaves_the_tape_does_not_arrive():
+    def followed(net, other, fits=None):
+        tape, _ = record(net, torch.rand(2, 3))
+        follower = Follower(tape, fits or (lambda number, shape: shape == tape.values[number].shape))
+        inputs, other = torch.rand(2, 3, device="meta"), other.to("meta")
+        with contextlib.suppress(Exception), torch.no_grad(), follower:
+            other(inputs)
+        return follower.arrived
+
+    def net(*more):
+        return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), *more)
+
+    assert followed(net(), net())
+    assert not followed(net(), net(nn.Tanh())), "goes on"
+    assert not followed(net(nn.Tanh()), net()), "ends early"
+    assert not followed(net(), nn.Sequential(nn.Linear(3, 4), nn.Tanh())), "does something else"
+    assert not followed(net(), nn.Sequential(nn.Linear(3, 5), nn.ReLU())), "has other shapes"
+    assert not followed(net(), net(), lambda number, shape: False), "nothing fits"
+    assert not followed(net(), _Catches(net(nn.Tanh()))), "hides that it was stopped"
+
+
+class _Catches(nn.Module):
+    """Swallows whatever its body raises, as some models do around optional parts."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        with contextlib.suppress(Exception):
+            return self.body(x)
+        return x
 
 
 @pytest.mark.parametrize(

@@ -72,16 +72,20 @@ class Atoms:
 
     def union(self, left: IntArray, right: IntArray) -> IntArray:
         """Join atoms position by position (broadcasting); atoms that meet a constant position are frozen."""
-        left, right = np.broadcast_arrays(left, right)
+        if left.shape != right.shape:
+            left, right = np.broadcast_arrays(left, right)
         both = (left >= 0) & (right >= 0)
-        differ = both & (left != right)
+        constant = not both.all()
+        differ = left != right
+        if constant:
+            differ &= both
         if differ.any():
             self._left.append(left[differ])
             self._right.append(right[differ])
-        if not both.all():
+        if constant:
             alone = np.where(left >= 0, left, right)[~both]
             self.freeze(alone[alone >= 0], "meets a constant position")
-        return np.where(left >= 0, left, right)
+        return np.where(left >= 0, left, right) if constant else left
 
     def merge(self, atoms: IntArray, dims: Iterable[int]) -> IntArray:
         """Join along ``dims`` and reduce them to size 1: the channels there can only go together."""
@@ -93,7 +97,7 @@ class Atoms:
 
     def freeze(self, atoms: IntArray, why: str) -> None:
         """These atoms must stay, and so must everything joined to them."""
-        found = np.unique(atoms[atoms >= 0])
+        found = atoms[atoms >= 0]
         if found.size:
             here = self.here
             self.frozen.append((found, Reason(why, here.op, here.module, here.source)))
@@ -109,11 +113,11 @@ class Atoms:
 
     def produces(self, atoms: IntArray) -> None:
         """These atoms index the outputs of a layer."""
-        self._produced.append(np.unique(atoms[atoms >= 0]))
+        self._produced.append(atoms[atoms >= 0])
 
     def consumes(self, atoms: IntArray) -> None:
         """These atoms index the inputs that a layer sums over."""
-        self._consumed.append(np.unique(atoms[atoms >= 0]))
+        self._consumed.append(atoms[atoms >= 0])
 
     def roles(self) -> tuple[IntArray, IntArray]:
         """Boolean arrays over atoms: produced by a layer, consumed by a layer."""

@@ -67,6 +67,14 @@ def fresh_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> Any
     return as_arguments(named)
 
 
+def hollow_inputs(spec: tuple[InputSpec, ...]) -> Any:
+    """Inputs of the same shapes and types without content, on the meta device."""
+    named = {
+        item.path: torch.empty(item.shape, dtype=getattr(torch, item.dtype), device="meta") for item in spec
+    }
+    return as_arguments(named)
+
+
 def move_inputs(inputs: Any, device: torch.device) -> Any:
     """Inputs on another device."""
     if isinstance(inputs, dict):

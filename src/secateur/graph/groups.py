@@ -215,12 +215,22 @@ def _tie(ids: IntArray, reason: Reason, cell: IntArray) -> Tie | None:
 
 def _frozen(members: _Members, reasons: dict[int, Reason]) -> tuple[Frozen, ...]:
     """Frozen channels, together where they lie along the same first dimension for the same reason."""
-    together: dict[tuple[int, Reason], list[int]] = {}
-    for number, reason in sorted(reasons.items(), key=lambda item: int(members.first[item[0]])):
-        together.setdefault((int(members.axis_of[members.first[number]]), reason), []).append(number)
+    numbers = np.fromiter(reasons, dtype=np.int64, count=len(reasons))
+    firsts = members.first[numbers]
+    order = np.argsort(firsts, kind="stable")
+    axes = members.axis_of[firsts[order]].tolist()
+    # Hashing a reason is slow, and thousands of channels share a few.
+    known: dict[int, Reason] = {}
+    same: dict[Reason, Reason] = {}
+    together: dict[tuple[int, int], list[int]] = {}
+    for number, axis in zip(numbers[order].tolist(), axes, strict=True):
+        reason = reasons[number]
+        if id(reason) not in known:
+            known[id(reason)] = same.setdefault(reason, reason)
+        together.setdefault((axis, id(known[id(reason)])), []).append(number)
     result = []
-    for (axis, reason), parts in together.items():
+    for (axis, key), parts in together.items():
         slices = members.slices(np.array(parts, dtype=np.int64))
         indices = {str(own): found for own, found, _, _ in slices}
-        result.append(Frozen(str(members.axes[axis]), len(parts), tuple(indices), reason, indices))
+        result.append(Frozen(str(members.axes[axis]), len(parts), tuple(indices), known[key], indices))
     return tuple(result)

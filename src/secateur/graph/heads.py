@@ -36,7 +36,7 @@ def attention_heads(tape: Tape, marks: Mapping[int, Marks], size: int) -> IntArr
     for call in tape.calls:
         if call.name not in _PRODUCTS:
             continue
-        for number in call.refs():
+        for number in call.refs:
             for factor in () if marks[number].weight else marks[number].factors:
                 if 0 in factor.rows:
                     rows = columns_last(factor)

@@ -26,7 +26,7 @@ class Factor:
     @property
     def support(self) -> tuple[int, ...]:
         """Dimensions along which the atoms vary."""
-        return tuple(dim for dim, size in enumerate(self.atoms.shape) if size > 1)
+        return tuple([dim for dim, size in enumerate(self.atoms.shape) if size > 1])
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -71,11 +71,11 @@ def align(factor: Factor, ndim: int) -> Factor:
 
 def place(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
     """Move dimension ``i`` to ``positions[i]`` of an array with ``ndim`` dimensions."""
-    order = np.argsort(positions)
+    order = sorted(range(len(positions)), key=positions.__getitem__)
     shape = [1] * ndim
     for source in order:
         shape[positions[source]] = factor.atoms.shape[source]
-    return Factor(factor.atoms.transpose(tuple(order)).reshape(shape), positions[factor.column])
+    return Factor(factor.atoms.transpose(order).reshape(shape), positions[factor.column])
 
 
 def chunks(old: Shape, new: Shape) -> list[tuple[range, range]]:

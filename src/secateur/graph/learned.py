@@ -64,7 +64,7 @@ class Learned:
 
 def slots(call: Call) -> list[int]:
     """The values of a call: arguments in order, then results."""
-    return [*call.refs(), *(number for number in call.outputs if number is not None)]
+    return [*call.refs, *(number for number in call.outputs if number is not None)]
 
 
 def factor_at(tape: Tape, marks: dict[int, Marks], spot: Spot) -> Factor | None:

@@ -101,8 +101,7 @@ class Masks:
         if number not in self._sizes:
             shape = list(self.marks[number].shape)
             for column, kept in self.kept(number):
-                rows = np.moveaxis(kept, column, -1).reshape(-1, kept.shape[column])
-                shape[column] = int(rows[0].sum())
+                shape[column] = int(np.count_nonzero(kept.swapaxes(0, column)[_row(kept.ndim)]))
             self._sizes[number] = tuple(shape)
         return self._sizes[number]
 
@@ -138,6 +137,11 @@ class Masks:
             blank = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
             tensor = blank.scatter(column, where, tensor)
         return tensor
+
+
+def _row(ndim: int) -> tuple[slice | int, ...]:
+    """The first row along the first dimension."""
+    return (slice(None), *(0 for _ in range(ndim - 1)))
 
 
 def _positions(kept: Keep, column: int) -> Tensor:
@@ -197,7 +201,7 @@ def _same_layout(result: Tensor) -> Callable[[Tensor | None], Tensor | None]:
 def _last_uses(tape: Tape) -> dict[int, list[int]]:
     final: dict[int, int] = {}
     for position, call in enumerate(tape.calls):
-        for number in [*call.refs(), *(out for out in call.outputs if out is not None)]:
+        for number in [*call.refs, *(out for out in call.outputs if out is not None)]:
             final[number] = position
     gone: dict[int, list[int]] = {}
     for number, position in final.items():
@@ -210,15 +214,15 @@ def _run(
     call: Call, twin: Call | None, values: Mapping[int, Tensor], masks: Masks | None, position: int
 ) -> list[Any]:
     if call.name == "aten::as_strided_":
-        return [values[call.refs()[0]]]
+        return [values[call.refs[0]]]
     # A value that was masked may lie in memory differently, so that a view must be allowed to copy.
     op = torch.ops.aten.reshape if call.name in _VIEWS else call.op
     if call.name == "aten::convolution":
         op = _convolution
     if masks is None or twin is None:
         return _flat(op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
-    if position in masks.statistics and any(masks.cut(number) for number in call.refs()):
-        compacted = {number: masks.compact(number, values[number]) for number in call.refs()}
+    if position in masks.statistics and any(masks.cut(number) for number in call.refs):
+        compacted = {number: masks.compact(number, values[number]) for number in call.refs}
         arguments = _with_refs(twin.args, call.args)
         named = {key: _with_refs(value, call.kwargs.get(key)) for key, value in twin.kwargs.items()}
         results = _flat(op(*_filled(arguments, compacted), **_filled(named, compacted)))

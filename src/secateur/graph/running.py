@@ -19,13 +19,12 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     With ``training`` only modules that have children train: they decide what runs, normalisation and dropout
     stay as in eval.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    held = [(module, _contents(module)) for module, _ in modes]
+    held = [(module, _contents(module)) for module in model.modules()]
     fastpath = torch.backends.mha.get_fastpath_enabled()
-    for module, _ in modes:
-        module.training = training and bool(module._modules)
+    for module, _ in held:
+        module.__dict__["training"] = training and bool(module._modules)
     torch.backends.mha.set_fastpath_enabled(False)
-    recurrent = any(isinstance(module, nn.RNNBase) for module, _ in modes)
+    recurrent = any(isinstance(module, nn.RNNBase) for module, _ in held)
     fused = torch._C._get_mkldnn_enabled()
     if recurrent:
         # Fused recurrent kernels hide what they do; without them such a layer is a row of plain operations.
@@ -38,8 +37,6 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         torch._C._set_mkldnn_enabled(fused)
         for module, contents in held:
             _restore(module, contents)
-        for module, mode in modes:
-            module.training = mode
 
 
 def _uncompiled() -> AbstractContextManager[object]:
@@ -47,24 +44,28 @@ def _uncompiled() -> AbstractContextManager[object]:
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
-def _contents(module: nn.Module) -> dict[str, Any]:
-    """A module's own attributes, containers copied: caches that a run fills must not outlive it."""
-    own = {name: value for name, value in module.__dict__.items() if name not in _INTERNAL}
-    return {
-        name: (value, type(value)(value) if type(value) in (dict, list) else None)
-        for name, value in own.items()
-    }
+def _contents(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
+    """A module's attributes, and its own containers with copies: caches of a run must not outlive it."""
+    attributes = module.__dict__.copy()
+    containers = [
+        (value, value.copy())
+        for name, value in attributes.items()
+        if type(value) in (dict, list) and name not in _INTERNAL
+    ]
+    return attributes, containers
 
 
-def _restore(module: nn.Module, contents: dict[str, Any]) -> None:
-    for name in [name for name in module.__dict__ if name not in _INTERNAL and name not in contents]:
-        del module.__dict__[name]
-    for name, (value, copy) in contents.items():
-        module.__dict__[name] = value
-        if isinstance(copy, dict):
+def _restore(module: nn.Module, contents: tuple[dict[str, Any], list[tuple[Any, Any]]]) -> None:
+    attributes, containers = contents
+    if module.__dict__.keys() != attributes.keys():
+        for name in module.__dict__.keys() - attributes.keys():
+            del module.__dict__[name]
+    module.__dict__.update(attributes)
+    for value, copy in containers:
+        if isinstance(value, dict):
             value.clear()
             value.update(copy)
-        elif isinstance(copy, list):
+        else:
             value[:] = copy
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.graph.tape import Recorder
+from secateur.graph.tape import Recorder, Tape
 
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _ALONE = (
     *("relu", "gelu", "silu", "elu", "mish", "sigmoid", "tanh", "softplus", "hardswish", "hardsigmoid"),
     *("hardtanh", "leaky_relu", "exp", "sqrt", "rsqrt", "erf", "abs", "neg", "square"),
-    *("_safe_softmax", "clamp"),
 )
+_WITH_SETTINGS = ("_safe_softmax", "clamp", "clamp_min", "clamp_max")
 _IN_PLACE = ("relu_", "gelu_", "silu_", "elu_", "hardswish_", "hardsigmoid_", "hardtanh_", "leaky_relu_")
 _PAIRED = ("add", "sub", "mul", "div")
 
@@ -29,9 +30,60 @@ class ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Empty tensors of the result's shape and layout."""
-        shape = _SHAPES.get(func)
-        result = shape(*args) if shape is not None and not kwargs else None
-        return super().compute(func, args, kwargs) if result is None else result
+        return hollow(func, args, kwargs)
+
+
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Compares a run on the meta device with a tape, operation by operation, and writes nothing down.
+
+    ``fits(number, shape)`` says whether a value of the tape may have that shape now. The run is stopped where
+    it does something else; ``arrived`` tells whether it did all of the tape, and nothing else.
+    """
+
+    def __init__(self, tape: Tape, fits: Callable[[int, tuple[int, ...]], bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._calls = tape.calls
+        self._fits = fits
+        self._place = 0
+        self._astray = False
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the run was the tape's, from the first operation to the last."""
+        return self._place == len(self._calls) and not self._astray
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = hollow(func, args, kwargs or {})
+        if not self._as_before(func, result if isinstance(result, (list, tuple)) else (result,)):
+            # The model may catch what is raised here, and go on.
+            self._astray = True
+            raise _Astray
+        self._place += 1
+        return result
+
+    def _as_before(self, func: Any, results: Sequence[Any]) -> bool:
+        if self._astray or self._place == len(self._calls) or self._calls[self._place].op is not func:
+            return False
+        return all(
+            number is None or not isinstance(item, Tensor) or self._fits(number, item.shape)
+            for number, item in zip(self._calls[self._place].outputs, results, strict=False)
+        )
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # As for the recorder: asking for it would load torch's compiler.
+        return False
+
+
+class _Astray(Exception):
+    """The run left the tape."""
+
+
+def hollow(func: Any, args: Any, kwargs: Any) -> Any:
+    """The result of an operation on the meta device, by arithmetic where it is known."""
+    shape = _SHAPES.get(func)
+    result = shape(*args) if shape is not None and not kwargs else None
+    return func(*args, **kwargs) if result is None else result
 
 
 def convolution(image: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
@@ -116,11 +168,60 @@ def _alone(x: Tensor, *settings: Any) -> Tensor | None:
     return _like(x) if plain else None
 
 
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    """An empty result of ``aten.cat`` of tensors of one type and layout; ``None`` where torch should say."""
+    first = tensors[0]
+    if first.ndim == 0:
+        return None
+    dim %= first.ndim
+    shape = list(first.shape)
+    for item in tensors[1:]:
+        if item.ndim != first.ndim or item.dtype != first.dtype:
+            return None
+        if any(a != b for place, (a, b) in enumerate(zip(shape, item.shape, strict=True)) if place != dim):
+            return None
+        shape[dim] += item.shape[dim]
+    if all(item.is_contiguous() for item in tensors):
+        return first.new_empty(shape)
+    if all(_channels_last(item) for item in tensors):
+        return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=_LAYOUTS[first.ndim])
+    return None
+
+
+def product(left: Tensor, right: Tensor) -> Tensor | None:
+    """An empty result of ``aten.mm`` or ``aten.bmm``; ``None`` where torch should say what does not fit."""
+    if left.shape[:-2] != right.shape[:-2] or left.shape[-1] != right.shape[-2]:
+        return None
+    return left.new_empty((*left.shape[:-1], right.shape[-1]))
+
+
 def _paired(left: Any, right: Any) -> Tensor | None:
     both = isinstance(left, Tensor) and isinstance(right, Tensor)
-    if not both or left.dtype != right.dtype or left.shape != right.shape:
+    if not both or left.dtype != right.dtype:
         return None
-    return _like(left) if left.stride() == right.stride() else None
+    if left.shape == right.shape:
+        return _like(left) if left.stride() == right.stride() else None
+    if not (left.is_contiguous() and right.is_contiguous()):
+        return None
+    shape = _met(left, right)
+    return None if shape is None else left.new_empty(shape)
+
+
+def _met(left: Tensor, right: Tensor) -> tuple[int, ...] | None:
+    """The shape two tensors are broadcast to, ``None`` if they do not fit."""
+    wide, narrow = (left, right) if left.ndim >= right.ndim else (right, left)
+    shape = list(wide.shape)
+    for place, size in enumerate(narrow.shape, start=wide.ndim - narrow.ndim):
+        if shape[place] == 1:
+            shape[place] = size
+        elif size not in (1, shape[place]):
+            return None
+    return tuple(shape)
+
+
+def _written(left: Tensor, right: Any) -> Tensor | None:
+    fits = isinstance(right, Tensor) and left.dtype == right.dtype and _met(left, right) == left.shape
+    return left if fits else None
 
 
 def _like(x: Tensor) -> Tensor:
@@ -150,9 +251,13 @@ _SHAPES: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.native_layer_norm.default: layer_norm,
     torch.ops.aten.addmm.default: addmm,
     torch.ops.aten.mean.dim: mean,
+    torch.ops.aten.cat.default: cat,
+    torch.ops.aten.mm.default: product,
+    torch.ops.aten.bmm.default: product,
     torch.ops.aten._softmax.default: lambda x, *settings: x.new_empty(x.shape),
-    **{getattr(torch.ops.aten, name).default: _alone for name in _ALONE},
+    **{getattr(torch.ops.aten, name).default: _alone for name in (*_ALONE, *_WITH_SETTINGS)},
     **{getattr(torch.ops.aten, name).default: lambda x, *settings: x for name in _IN_PLACE},
     **{getattr(torch.ops.aten, name).Tensor: _paired for name in _PAIRED},
+    **{getattr(torch.ops.aten, f"{name}_").Tensor: _written for name in _PAIRED},
     **{getattr(torch.ops.aten, name).Scalar: _alone for name in _PAIRED},
 }

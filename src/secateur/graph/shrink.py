@@ -56,4 +56,4 @@ def _smaller(item: InputSpec) -> InputSpec:
 
 
 def _steps(tape: Tape) -> list[tuple[object, ...]]:
-    return [(call.name, call.module, call.refs(), call.outputs) for call in tape.calls]
+    return [(call.name, call.module, call.refs, call.outputs) for call in tape.calls]

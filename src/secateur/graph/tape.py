@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from secateur.graph.running import call_model, steady, tensors_in
 _HERE = str(Path(__file__).resolve().parent)
 _CALLER = str(Path(_HERE, "running.py"))
 _TORCH = str(Path(torch.__file__).resolve().parent)
+# Views by what they do, though their schemas do not say so.
+_UNDECLARED = {"aten::_unsafe_view", "aten::lift"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Call:
     module: str
     source: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The operation's name without overload, such as ``aten::view``."""
         return str(self.op._schema.name)
@@ -68,18 +70,37 @@ class Call:
     def bind(self) -> dict[str, Any]:
         """Arguments by the names of the operation's schema, defaults filled in."""
         bound = {}
-        for position, argument in enumerate(self.op._schema.arguments):
-            if position < len(self.args):
-                bound[argument.name] = self.args[position]
-            else:
-                bound[argument.name] = self.kwargs.get(argument.name, argument.default_value)
+        for position, (name, default) in enumerate(_arguments(self.op)):
+            given = position < len(self.args)
+            bound[name] = self.args[position] if given else self.kwargs.get(name, default)
         return bound
 
-    def refs(self) -> list[int]:
+    @cached_property
+    def refs(self) -> tuple[int, ...]:
         """Numbers of the values among the arguments, in order."""
         found: list[int] = []
         collect((self.args, dict(self.kwargs)), found)
-        return found
+        return tuple(found)
+
+
+@cache
+def _arguments(op: Any) -> tuple[tuple[str, Any], ...]:
+    """Names and defaults of an operation's arguments."""
+    return tuple((argument.name, argument.default_value) for argument in op._schema.arguments)
+
+
+@cache
+def may_share(op: Any) -> bool:
+    """Whether results of an operation may live in the memory of its arguments: views, and writes in place."""
+    if op.namespace != "aten" or op.name() in _UNDECLARED:
+        return True
+    return any(result.alias_info is not None for result in op._schema.returns)
+
+
+@cache
+def mutates(op: Any) -> bool:
+    """Whether an operation writes into an argument."""
+    return bool(op._schema.is_mutable)
 
 
 @dataclass
@@ -143,19 +164,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _result(self, tensor: Tensor, roots: Mapping[int, int]) -> int:
         number = len(self.tape.values)
-        root = roots.get(tensor.untyped_storage()._cdata, number)
+        root = roots.get(tensor.untyped_storage()._cdata, number) if roots else number
         self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, "result", "", root))
         tensor.__dict__["_secateur_mark"] = (self, number)
         return number
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        roots: dict[int, int] = {}
+        roots: dict[int, int] | None = {} if may_share(func) else None
         refs = self._referenced(args, roots)
         named = {key: self._referenced(value, roots) for key, value in kwargs.items()}
         result = self.compute(func, args, kwargs)
         flat = result if isinstance(result, (list, tuple)) else (result,)
-        outputs = tuple(self._result(out, roots) if isinstance(out, Tensor) else None for out in flat)
+        outputs = tuple(self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat)
         source = source_line() if self._sources else ""
         self.tape.calls.append(Call(func, refs, named, outputs, self.stack[-1], source))
         return result
@@ -169,10 +190,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # To switch its compiler off for a mode, torch would load it, which takes longer than most traces.
         return False
 
-    def _referenced(self, thing: Any, roots: dict[int, int]) -> Any:
+    def _referenced(self, thing: Any, roots: dict[int, int] | None) -> Any:
         if isinstance(thing, Tensor):
             number = self.number(thing)
-            roots.setdefault(thing.untyped_storage()._cdata, self.tape.values[number].root)
+            if roots is not None:
+                roots.setdefault(thing.untyped_storage()._cdata, self.tape.values[number].root)
             return Ref(number)
         if isinstance(thing, (list, tuple)):
             return type(thing)(self._referenced(item, roots) for item in thing)

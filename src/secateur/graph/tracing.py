@@ -16,7 +16,7 @@ from secateur.graph.groups import build_groups
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
 from secateur.graph.rules import find, pointwise
-from secateur.graph.tape import Call, Ref, Tape, record
+from secateur.graph.tape import Call, Ref, Tape, mutates, record
 
 _QUIET = {"aten::_assert_async", "aten::_assert_scalar", "aten::sym_size", "aten::_local_scalar_dense"}
 
@@ -46,7 +46,7 @@ class Tracer:
 
     def freeze_all(self, call: Call, why: str) -> None:
         """Freeze every label that reaches this call."""
-        for number in call.refs():
+        for number in call.refs:
             for factor in self.marks[number].factors:
                 self.atoms.freeze(factor.atoms, why)
 
@@ -207,7 +207,7 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.modules.conv._ConvNd)
     }
-    used = {number for call in tape.calls for number in call.refs()}
+    used = {number for call in tape.calls for number in call.refs}
     for number, value in enumerate(tape.values):
         if value.kind in {"parameter", "buffer"}:
             tracer.marks[number] = _leaf(tracer, number, value.name in kernels)
@@ -260,7 +260,7 @@ def step(tracer: Tracer, call: Call) -> None:
             tracer.marks[number] = marks if marks is not None and marks.shape == shape else Marks(shape)
             if marks is not None and marks.shape != shape:
                 tracer.freeze_all(call, "has labels that do not fit its result")
-    if call.op._schema.is_mutable:
+    if mutates(call.op):
         _mutation(tracer, call)
 
 
@@ -270,7 +270,7 @@ def _mutation(tracer: Tracer, call: Call) -> None:
         if number is None or not tracer.marks[number].factors:
             continue
         root = tracer.tape.values[number].root
-        target = next((ref for ref in call.refs() if tracer.tape.values[ref].root == root), None)
+        target = next((ref for ref in call.refs if tracer.tape.values[ref].root == root), None)
         if target is None or tracer.marks[target].factors:
             continue
         owner = tracer.marks.get(root)

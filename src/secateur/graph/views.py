@@ -75,7 +75,7 @@ def layers(graph: "DependencyGraph") -> list[Layer]:
     previous = ""
     weights = {n for n, value in enumerate(graph.tape.values) if value.kind in {"parameter", "buffer"}}
     for call in graph.tape.calls:
-        data = [number for number in call.refs() if number not in weights and not graph.marks[number].weight]
+        data = [number for number in call.refs if number not in weights and not graph.marks[number].weight]
         results = [number for number in call.outputs if number is not None]
         sources = frozenset[int]().union(*(made_by.get(number, frozenset()) for number in data))
         leaf = leaves.get(call.module) if call.module else None

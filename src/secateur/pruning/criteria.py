@@ -8,6 +8,7 @@ from secateur.graph import Group
 from secateur.graph.groups import Member
 
 REDUCTIONS = ("mean", "sum", "max", "first")
+_AT_ONCE = 1 << 16
 
 
 def l1(
@@ -75,9 +76,11 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
 
 def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
     weight = model.get_parameter(member.tensor).detach()
-    others = [dim for dim in range(weight.ndim) if dim != member.dim]
-    sums = torch.linalg.vector_norm(weight, 1, dim=others, dtype=torch.float64) if others else weight.abs()
-    per_index = sums.double().cpu()
+    filters = weight.movedim(member.dim, 0).flatten(1) if weight.ndim > 1 else weight[:, None]
+    # A few filters at a time: one float64 copy of a large layer takes longer than its sums.
+    few = max(1, _AT_ONCE // max(1, filters.shape[1]))
+    parts = torch.split(filters, few)
+    per_index = torch.cat([part.to(torch.float64, copy=True).abs_().sum(1) for part in parts]).cpu()
     scores = torch.zeros(size, dtype=torch.float64)
     scores.index_add_(0, torch.from_numpy(member.channels), per_index[torch.from_numpy(member.indices)])
     return scores

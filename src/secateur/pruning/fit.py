@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from secateur.graph.align import steps, twins
-from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
+from secateur.graph.dependency import DependencyGraph, fresh_inputs, hollow_inputs, move_inputs
 from secateur.graph.learned import Literal, Match, literal_value, siblings, slots
 from secateur.graph.replay import Masks
-from secateur.graph.shapes import ShapeRecorder
+from secateur.graph.running import call_model, steady
+from secateur.graph.shapes import Follower, ShapeRecorder
 from secateur.graph.tape import Call, Recorder, Tape, record
 from secateur.pruning.guesses import candidates
 from secateur.pruning.plans import Plan, Repair
@@ -45,7 +46,10 @@ def fitted(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
     with the reason in ``graph.learned.blocked``.
     """
     plan = draft()
-    if not plan.cuts or not needs_shapes(graph, plan):
+    if not plan.cuts:
+        return plan
+    masks = masks_of(graph, plan)
+    if not needs_shapes(graph, masks) or follows(model, plan, graph, masks):
         return plan
     outcome = shape_run(model, plan, graph)
     for _ in range(_ROUNDS):
@@ -68,9 +72,8 @@ def describe(call: Call, why: str) -> str:
     return f"{place} {why}"
 
 
-def needs_shapes(graph: DependencyGraph, plan: Plan) -> bool:
+def needs_shapes(graph: DependencyGraph, masks: Masks) -> bool:
     """Whether sizes in the code can matter: a call with listed sizes gives cut channels."""
-    masks = masks_of(graph, plan)
     for call in graph.tape.calls:
         sized = any(isinstance(item, (list, tuple)) and _ints(item) for item in call.args[1:])
         if sized and any(number is not None and masks.cut(number) for number in call.outputs):
@@ -105,6 +108,21 @@ def repairs_of(model: nn.Module, graph: DependencyGraph, masks: Masks) -> tuple[
             new = type(new)(int(after) if place == literal.place else item for place, item in enumerate(new))
         values[literal.module, literal.attribute] = (old, new)
     return tuple(Repair(*key, before, after) for key, (before, after) in values.items())
+
+
+def follows(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: Masks) -> bool:
+    """Whether the pruned model, run for its shapes, does what the tape says, with the shapes expected.
+
+    ``False`` says nothing: devices and layouts change which operations run, and ``shape_run`` finds out.
+    """
+    follower, inputs = Follower(graph.tape, masks.fits), hollow_inputs(graph.inputs)
+    try:
+        with on_meta(model, plan), steady(model), torch.inference_mode(False), torch.no_grad(), follower:
+            call_model(model, inputs)
+    except Exception:
+        # Whatever the user's code raises on the smaller shapes is found again, and understood, step by step.
+        return False
+    return follower.arrived
 
 
 def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Outcome:

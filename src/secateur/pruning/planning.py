@@ -88,7 +88,8 @@ def plan(
     """
     fraction = check_sparsity(sparsity)
     _check_names(scope, selection)
-    if shapes_of(graph.model) != leaf_shapes(graph):
+    shapes = shapes_of(graph.model)
+    if shapes != leaf_shapes(graph):
         raise UserError("the model has changed since it was traced", hint="trace it again")
     choice = Choice(
         fraction,
@@ -104,7 +105,6 @@ def plan(
 
     def at(level: Fraction) -> Plan:
         asked = replace(choice, sparsity=level)
-        shapes = shapes_of(graph.model)
         blank = Plan(
             name, float(level), scope, seed, shapes, graph.inputs, (), heads=graph.heads, graph=graph
         )

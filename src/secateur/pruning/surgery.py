@@ -68,9 +68,9 @@ def sliced(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]
     return result
 
 
-def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Give parameters and buffers new contents; their identity stays."""
-    for name, tensor in named_tensors(model).items():
+    for name, tensor in named.items():
         new = tensors[name]
         if new is tensor:
             continue
@@ -208,14 +208,15 @@ def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
 def operated(model: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """The model with ``tensors`` cut according to the plan; everything is put back on exit."""
     undo = Undo()
-    before = {name: (tensor.data, tensor.grad) for name, tensor in named_tensors(model).items()}
+    named = named_tensors(model)
+    before = {name: (tensor.data, tensor.grad) for name, tensor in named.items()}
     try:
-        assign(model, sliced(tensors, plan.removed()))
+        assign(named, sliced(tensors, plan.removed()))
         sync_attributes(model, plan, undo)
         yield
     finally:
         undo.undo()
-        for name, tensor in named_tensors(model).items():
+        for name, tensor in named.items():
             tensor.grad = None
             tensor.data, tensor.grad = before[name]
 
@@ -256,11 +257,11 @@ def cut_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan: Plan) ->
 
 def operate(model: nn.Module, plan: Plan) -> None:
     """Carry the plan out for good; gradients of cut parameters are cut too."""
-    removed = plan.removed()
-    grads = {name: tensor.grad for name, tensor in model.named_parameters() if tensor.grad is not None}
+    removed, named = plan.removed(), named_tensors(model)
+    leaves = {name: tensor for name, tensor in named.items() if tensor.is_leaf}
+    grads = {name: tensor.grad for name, tensor in leaves.items() if tensor.grad is not None}
     cut_grads = sliced(grads, {key: indices for key, indices in removed.items() if key[0] in grads})
-    assign(model, sliced({name: tensor.data for name, tensor in named_tensors(model).items()}, removed))
+    assign(named, sliced({name: tensor.data for name, tensor in named.items()}, removed))
     sync_attributes(model, plan, Undo())
-    for name, parameter in model.named_parameters():
-        if name in cut_grads:
-            parameter.grad = cut_grads[name]
+    for name, grad in cut_grads.items():
+        named[name].grad = grad

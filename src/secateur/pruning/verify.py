@@ -146,7 +146,7 @@ def _compare(
     changed_by_design = tuple(
         str(graph.tape.calls[place].name.removeprefix("aten::")) + f" at {graph.tape.calls[place].source}"
         for place in sorted(graph.statistics)
-        if any(masks.cut(number) for number in graph.tape.calls[place].refs())
+        if any(masks.cut(number) for number in graph.tape.calls[place].refs)
     )
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
         alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
@@ -280,7 +280,7 @@ def guilty_groups(plan: Plan, graph: DependencyGraph, call: Call | None) -> froz
         return frozenset(planned)
     owner = group_of_atom(graph)
     found: set[str] = set()
-    for number in [*call.refs(), *(out for out in call.outputs if out is not None)]:
+    for number in [*call.refs, *(out for out in call.outputs if out is not None)]:
         for factor in graph.marks[number].factors if number in graph.marks else ():
             atoms = np.unique(factor.atoms)
             found.update(graph.groups[g].name for g in np.unique(owner[atoms[atoms >= 0]]) if g >= 0)

@@ -18,20 +18,25 @@ def broadcast_shape(shapes: list[Shape]) -> Shape:
 def join(atoms: Atoms, operands: list[Marks], shape: Shape) -> Marks:
     """Combine operands element by element: labels that meet along the same dimensions are joined."""
     ndim = len(shape)
-    lifted = [[align(factor, ndim) for factor in operand.factors] for operand in operands]
+    lifted: list[dict[tuple[int, ...], list[Factor]]] = []
     kept: dict[tuple[int, ...], list[Factor]] = {}
-    for factors in lifted:
+    for operand in operands:
         mine: dict[tuple[int, ...], list[Factor]] = {}
-        for factor in factors:
+        for factor in operand.factors:
+            factor = align(factor, ndim)
             mine.setdefault(factor.support, []).append(factor)
         for support, group in mine.items():
-            kept[support] = _pair(atoms, kept.get(support, []), group)
+            kept[support] = _pair(atoms, kept[support], group) if support in kept else group
+        lifted.append(mine)
     for support in list(kept):
-        for operand, factors in zip(operands, lifted, strict=True):
-            if support in kept and not any(factor.support == support for factor in factors):
-                _meet(atoms, kept, support, operand, factors, ndim)
+        for operand, mine in zip(operands, lifted, strict=True):
+            if support in kept and support not in mine:
+                _meet(atoms, kept, support, operand, mine, ndim)
     flat = tuple(factor for group in kept.values() for factor in group)
-    free = tuple(_free(operands, ndim, dim, shape[dim]) for dim in range(ndim))
+    if any(operand.shape == shape and True not in operand.free for operand in operands):
+        free: tuple[bool, ...] = (False,) * ndim
+    else:
+        free = tuple(_free(operands, ndim, dim, shape[dim]) for dim in range(ndim))
     return Marks(shape, flat, free, all(operand.weight for operand in operands) and bool(operands))
 
 
@@ -58,7 +63,7 @@ def _meet(
     kept: dict[tuple[int, ...], list[Factor]],
     support: tuple[int, ...],
     operand: Marks,
-    factors: list[Factor],
+    theirs: dict[tuple[int, ...], list[Factor]],
     ndim: int,
 ) -> None:
     """A factor meets an operand that has no factor along the same dimensions."""
@@ -72,7 +77,7 @@ def _meet(
         return
     group = kept[support]
     column = group[0].column
-    touching = [factor for factor in factors if extent & set(factor.support)]
+    touching = [factor for own, factors in theirs.items() if extent & set(own) for factor in factors]
     for factor in touching:
         inner, outer = set(factor.support), set(support)
         if factor.column == column and inner < outer:

@@ -51,7 +51,7 @@ from secateur.graph.rules.join import broadcast_shape, join
 )
 def elementwise(tracer: Any, call: Any) -> Any:
     """All tensor arguments broadcast together; every result has the broadcast shape."""
-    operands = [tracer.marks[number] for number in call.refs()]
+    operands = [tracer.marks[number] for number in call.refs]
     shape = broadcast_shape([operand.shape for operand in operands])
     joined = join(tracer.atoms, operands, shape)
     return tuple(

@@ -49,7 +49,7 @@ _TRAILING = {"1d": 1, "2d": 2, "3d": 3}
 )
 def spatial(tracer: Any, call: Any) -> Any:
     """Pooling, resizing and padding work on every channel alone."""
-    marks = tracer.marks[call.refs()[0]]
+    marks = tracer.marks[call.refs[0]]
     trailing = next(count for tag, count in _TRAILING.items() if tag in call.name)
     channels = tuple(range(len(marks.shape) - trailing))
     factors = []
