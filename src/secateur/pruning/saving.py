@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,27 @@ _PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = "plan.json", "weights.safetensors", "REA
 _TOLERANCE = 1e-3
 
 
+class _CarriedOut:
+    """A plan that was carried out; JSON text once it is copied or pickled, so that those stay plain."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = replace(plan, graph=None)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (json.dumps(self.plan.to_json()),)
+
+
 def remember(model: nn.Module, plan: Plan) -> None:
-    """Note on the model that a plan was carried out (as JSON text, so that copies and pickles stay plain)."""
-    history = (*model.__dict__.get(_PLANS, ()), json.dumps(plan.to_json()))
-    object.__setattr__(model, _PLANS, history)
+    """Note on the model that a plan was carried out."""
+    object.__setattr__(model, _PLANS, (*model.__dict__.get(_PLANS, ()), _CarriedOut(plan)))
 
 
 def history(model: nn.Module) -> tuple[Plan, ...]:
     """The plans carried out on this model, oldest first."""
-    return tuple(Plan.from_json(json.loads(text)) for text in model.__dict__.get(_PLANS, ()))
+    noted = model.__dict__.get(_PLANS, ())
+    return tuple(
+        item.plan if isinstance(item, _CarriedOut) else Plan.from_json(json.loads(item)) for item in noted
+    )
 
 
 def save(
