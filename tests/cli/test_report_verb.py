@@ -74,8 +74,9 @@ def test_records_alone_are_reported_and_the_missing_weights_are_named(secateur, 
             path.unlink()
     said = secateur("report", folder, "--latency")
     assert said.code == 0
-    assert "their weights are not in" in said.err
-    assert "train net/0, prune net/0 l1 0.5" in said.err
+    assert "not measured: train net/0, prune net/0 l1 0.5" in said.err
+    assert "the weights of the network are not here, only the record" in said.err
+    assert "measured 0" not in said.err
     assert "report:" in said.out
     assert not (folder / LATENCIES).exists()
 

@@ -32,7 +32,7 @@ def measure(folder: Path, *, again: bool, batch: int, threads: int | None, devic
         done = measure_latencies(
             folder, again=again, batch=batch, threads=threads, device=device, on_progress=told
         )
-    for sentence in _told(folder, done):
+    for sentence in _told(done):
         note(sentence)
 
 
@@ -59,15 +59,17 @@ def _lines(expected: float, *, every: float) -> Callable[[int, int], None]:
     return tick
 
 
-def _told(folder: Path, done: "Measurement") -> list[str]:
-    said = [f"measured {done.measured} and kept {done.kept} networks in {done.path}: {done.conditions}"]
+def _told(done: "Measurement") -> list[str]:
+    said = []
+    if done.measured or done.kept:
+        said.append(
+            f"measured {done.measured} and kept {done.kept} networks in {done.path}: {done.conditions}"
+        )
     if done.unfinished:
         said.append(f"not finished yet, so not measured: {_listed(done.unfinished)}")
     if done.without:
         reasons = "; ".join(dict.fromkeys(done.without.values()))
-        said.append(
-            f"not measured, as their weights are not in {folder}: {_listed(done.without)} ({reasons})"
-        )
+        said.append(f"not measured: {_listed(done.without)} ({reasons})")
     if done.busy:
         said.append(f"the clock was disturbed by what is being computed: {_listed(done.busy)}")
     return said

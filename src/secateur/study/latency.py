@@ -177,7 +177,10 @@ def _lack(store: Store, cell: Cell, dense: Cell) -> str:
         if record is None or record["status"] != "ok":
             return "its dense network is not finished"
         if why := store.damage(each.id):
-            return f"{why} (of its dense network)" if each is not cell else why
+            # A published study has its records alone: that is no damage.
+            gone = why.endswith("it is missing")
+            whose = "the network" if each is cell else "its dense network"
+            return f"the weights of {whose} are not here, only the record" if gone else f"of {whose}, {why}"
     return ""
 
 
