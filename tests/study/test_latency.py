@@ -8,6 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.errors import ExitCode, UserError
 from secateur.models import Latency
+from secateur.report.aggregate import aggregate
+from secateur.report.latency import promise
+from secateur.report.load import load
 from secateur.store import LATENCIES, Store, read_latencies
 from secateur.study import latency
 from secateur.study.latency import measure_latencies
@@ -86,6 +89,19 @@ def test_every_trained_and_pruned_network_is_measured_against_its_dense_one(fold
     assert masked.peak_bytes == masked.dense_peak_bytes > cut.peak_bytes > 0
     assert cut.share.median < 0.5
     assert content(folder) == before
+
+
+def test_in_rounds_the_last_pruning_stands_for_the_network(tmp_path, clock):
+    clock(Clock())
+    rounds = ("pruning.schedule=iterative", "pruning.rounds=2", "controls.untuned=false")
+    store, _ = run_here(TINY, tmp_path / "run", *rounds)
+    measure_latencies(store.root)
+    assert set(rows_of(store.root)) == {"train net/0", "prune net/0 l1 0.5 standard round 2 towards 0.5"}
+    grid = aggregate(load(store.root))
+    promised = promise(grid, "net", "l1", 0.5)
+    assert promised.latency.share == pytest.approx(promised.macs)
+    assert promised.macs < 0.5
+    assert all(network.latency for network in grid.study.networks)
 
 
 def test_a_batch_takes_as_often_as_long(folder, clock):
