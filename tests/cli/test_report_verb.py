@@ -58,6 +58,22 @@ def test_where_there_is_no_terminal_a_line_now_and_then_says_how_long_it_takes(s
     assert "left" not in secateur("report", folder, "--latency", "--again").err
 
 
+def test_an_interrupted_measurement_says_how_it_goes_on(secateur, folder, monkeypatch):
+    real, measured = latency.time_calls, []
+
+    def interrupted(*args, **kwargs):
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(latency, "time_calls", interrupted)
+    said = secateur("report", folder, "--latency")
+    assert (said.code, "goes on" in said.err) == (130, True)
+    monkeypatch.setattr(latency, "time_calls", real)
+    assert "measured 1 and kept 1" in secateur("report", folder, "--latency").err
+
+
 def test_another_batch_asks_for_again(secateur, folder):
     secateur("report", folder, "--latency", "--threads", 1)
     said = secateur("report", folder, "--latency", "--threads", 1, "--batch", 3)

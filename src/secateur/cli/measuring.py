@@ -29,9 +29,13 @@ def measure(folder: Path, *, again: bool, batch: int, threads: int | None, devic
             lines(done, total)
             tick(done, total)
 
-        done = measure_latencies(
-            folder, again=again, batch=batch, threads=threads, device=device, on_progress=told
-        )
+        try:
+            done = measure_latencies(
+                folder, again=again, batch=batch, threads=threads, device=device, on_progress=told
+            )
+        except KeyboardInterrupt:
+            note("interrupted: what is measured is kept, and the same command without --again goes on")
+            raise
     for sentence in _told(done):
         note(sentence)
 
