@@ -152,7 +152,7 @@ def test_every_registered_attack_is_honest_and_independent_of_the_batch(net, ima
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("steep", {"norm": 0}, "no norm 0"),
+        ("steep", {"norm": 0, "classes": 0}, "classes is 0"),
         ("steep", {"classes": 0}, "classes is 0"),
         ("steep", {"outside": 1.0}, "outside is 1.0"),
         ("steep", {"outside": -0.1}, "outside is -0.1"),

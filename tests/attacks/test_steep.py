@@ -130,7 +130,13 @@ def test_the_last_descent_starts_from_what_pdpgd_found(far_sighted, monkeypatch,
     assert (result.distance <= found.distance * (1 + 1e-5)).float().mean() > 0.9
 
 
-EARLY = [(1.0, 600), (1.0, 300), (2.0, 200), (INF, 200)]
+EARLY = [(1.0, 600), (0.0, 200), (1.0, 300), (2.0, 200), (INF, 200)]
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0])
+def test_none_of_several_attacks_is_skipped_because_the_first_has_converged(net, images, p):
+    result = run(net, images, "strongest", norm=p, steps=60, search=Search(early_stop=True))
+    assert result.forwards[~result.ori_success].min() >= 61 * (2 if p != 1 else 1) + 20
 
 
 @pytest.mark.parametrize(("p", "steps"), EARLY)

@@ -1,5 +1,6 @@
-"""Our own minimum-norm attack for L1, L2 and Linf: a survey of classes, FMN's radius, exact projections."""
+"""Our own minimum-norm attack: a survey of classes, FMN's radius, exact projections, in L0 a tabu search."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, distance
 from secateur.attacks.pdpgd import pdpgd
 from secateur.attacks.problem import Found, check_steps, nearer, pose
+from secateur.attacks.whittle import sparser
 from secateur.errors import UserError
 
 STEP = {1.0: 0.5, 2.0: 1.5, INF: 1.0}
@@ -26,6 +28,8 @@ SURVEY_FROM, OUTSIDE_FROM = 300, 600
 """Steps from which, in L1, a survey pays, and PDPGD before it."""
 OUTSIDE_RATIO = 1e-3
 """Of PDPGD's weights at first: so far out that it comes back from beyond the nearest minima."""
+RELAXED = 0.7
+"""In L0, the share of the steps that minimise L1 first."""
 
 
 def steep(
@@ -53,7 +57,8 @@ def steep(
     with the highest logits, 0.2 go on with the two or three that came nearest, and the rest with the nearest
     one, free to end in any class. In L1 sparse minima lie far apart, and a descent from the clean image sees
     few of them: with many steps, half of them first go to PDPGD (Matyasko & Chau 2021), which comes from
-    outside, and the last descent starts from whichever found the nearer example.
+    outside, and the last descent starts from whichever found the nearer example. In L0 the first 0.7 of the
+    steps minimise L1, whose minima inside the box are nearly sparse; the rest leaves out pixel after pixel.
 
     The radius ε follows FMN (Pintor et al. 2021): a linear estimate, growing at least by 1 + γ, until the
     first success, then a factor 1 ± γ. What differs: a step is the steepest descent in the attack's own
@@ -66,7 +71,7 @@ def steep(
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: 1, 2 or inf.
+        norm: 0, 1, 2 or inf; all settings of L0 are those of its descent in L1.
         steps: number of iterations, the survey's included.
         classes: how many classes are surveyed, 9 for L2 and Linf, 5 for L1, fewer where ``steps`` do not
             allow four for each; 1, the default for L1 below 300 steps, descends at once, as a targeted
@@ -88,8 +93,15 @@ def steep(
     problem = pose(x, y, targets, bounds)
     check_steps(steps)
     norm = check_norm(norm)
-    if norm not in STEP:
-        raise UserError("this attack has no norm 0", hint="sigma-zero and fmn do")
+    if norm == 0:
+        relaxed, queries, rest = _relaxed(steps, problem.x[0].numel())
+        found = steep(
+            model, x, y, norm=1.0, steps=relaxed, classes=classes, outside=outside, step=step, decay=decay,
+            inertia=inertia, gamma=gamma, gamma_final=gamma_final, targets=targets, bounds=bounds,
+            generator=generator,
+        )  # fmt: skip
+        nearest = Nearest(model, problem, norm, already_wrong=found.already_wrong)
+        return sparser(nearest, found, queries, rest)
     first = STEP[norm] if step is None else step
     inertia = INERTIA[norm] if inertia is None else inertia
     classes, outside = _divisions(norm, steps, classes, outside)
@@ -148,6 +160,9 @@ def settled(settings: Mapping[str, Any]) -> int:
     """
     steps = settings["steps"]
     check_steps(steps)
+    if settings["norm"] == 0:
+        relaxed, queries, _ = _relaxed(steps, sys.maxsize)
+        return int(relaxed + queries)
     classes, outside = _divisions(settings["norm"], steps, settings["classes"], settings["outside"])
     _, own = _divided(steps, outside)
     # A model with fewer classes than are wanted divides its steps a little differently.
@@ -167,6 +182,13 @@ def _divisions(norm: float, steps: int, classes: int | None, outside: float | No
     if isinstance(outside, bool) or not isinstance(outside, int | float) or not 0 <= outside < 1:
         raise UserError(f"outside is {outside!r}", hint="give a share of the steps in [0, 1)")
     return classes, outside
+
+
+def _relaxed(steps: int, pixels: int) -> tuple[int, int, int]:
+    """In L0: steps of the descent in L1, forwards that halve the ``pixels`` changed, steps of the search."""
+    relaxed = max(1, round(RELAXED * steps))
+    queries = min(pixels.bit_length(), max(0, (steps - relaxed - 1) // 2))
+    return relaxed, queries, steps - relaxed - queries - 1
 
 
 def _divided(steps: int, outside: float) -> tuple[int, int]:

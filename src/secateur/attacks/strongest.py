@@ -1,5 +1,8 @@
 """The strongest preset: per image, the nearest example that any of several attacks found."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +11,7 @@ from secateur.attacks.fmn import fmn
 from secateur.attacks.norms import INF, check_norm
 from secateur.attacks.problem import Found, nearer
 from secateur.attacks.sigma_zero import sigma_zero
+from secateur.attacks.steep import settled as steep_settled
 from secateur.attacks.steep import steep
 
 
@@ -24,7 +28,7 @@ def strongest(
 ) -> Found:
     """Run every attack of ``norm`` for ``steps`` and keep the nearest example of each image.
 
-    L0: σ-zero and FMN. L1 and Linf: steep and FMN. L2: steep, DDN (unquantised) and FMN. Passes add up.
+    FMN and steep in every norm; besides, σ-zero in L0 and DDN (unquantised) in L2. Passes add up.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
@@ -34,12 +38,25 @@ def strongest(
     start = generator.get_state()
     found = fmn(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds, generator=generator)
     if norm == 0:
-        return nearer(found, sigma_zero(model, x, y, steps=steps, targets=targets, bounds=bounds))
-    generator.set_state(start)
-    other = steep(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds, generator=generator)
-    found = nearer(found, other)
+        found = nearer(found, sigma_zero(model, x, y, steps=steps, targets=targets, bounds=bounds))
     if norm == 2:
         generator.set_state(start)
         other = ddn(model, x, y, steps=steps, targets=targets, bounds=bounds, generator=generator)
         found = nearer(found, other)
-    return found
+    generator.set_state(start)
+    other = steep(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds, generator=generator)
+    return nearer(found, other)
+
+
+def settled(settings: Mapping[str, Any]) -> int:
+    """After how many queries the last attack is on its last way.
+
+    Args:
+        settings: of ``strongest``, by name.
+
+    Raises:
+        UserError: settings that it refuses.
+    """
+    norm, steps = settings["norm"], settings["steps"]
+    last = steep_settled({"norm": norm, "steps": steps, "classes": None, "outside": None})
+    return int(last + (steps + 1) * (2 if norm in (0, 2) else 1))

@@ -42,8 +42,8 @@ ATTACKS.register(
 ATTACKS.register(
     "steep",
     "secateur.attacks.steep:steep",
-    "our own: FMN's radius, steepest steps, exact projections",
-    norms=(1.0, 2.0, float("inf")),
+    "our own: a survey of classes, FMN's radius, exact projections",
+    norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
     targeted=True,
     cost="1 fwd, 1 bwd",
@@ -88,6 +88,8 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     cost="its members'",
+    science=2,
+    settled="secateur.attacks.strongest:settled",
 )
 ATTACKS.register(
     "pgd",

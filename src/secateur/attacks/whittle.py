@@ -1,0 +1,94 @@
+"""What `steep` does in L0: sparse examples with one pixel less, and one less again."""
+
+import torch
+from torch import Tensor
+
+from secateur.attacks.nearest import Nearest
+from secateur.attacks.norms import distance, keep_top, per_sample
+from secateur.attacks.problem import Found
+
+PATIENCE = 10
+"""Queries for which a smaller set of pixels is improved before another one is tried."""
+TENURE = 8
+"""Queries for which a pixel that was left out stays out, and one that was taken in stays in."""
+
+
+def sparser(nearest: Nearest, found: Found, queries: int, steps: int) -> Found:
+    """Examples of fewer pixels than those ``found``; pixels are entries of the image.
+
+    Entries are pushed to the edge of the box, and halving finds how many of the largest suffice:
+    ``queries`` forwards. Then a tabu search (Glover 1989) that ``whittle`` describes: ``steps + 1`` forwards
+    and ``steps`` backwards, none if ``steps`` is negative.
+    """
+    x = nearest.problem.x
+    delta = found.adv - x
+    nearest.best = found.adv.clone()
+    nearest.reached = torch.where(found.mask, distance(delta, 0.0), found.distance)
+    few, many = torch.zeros_like(nearest.reached), distance(delta, 0.0)
+    edge = torch.where(delta > 0, nearest.problem.bounds[1] - x, nearest.problem.bounds[0] - x)
+    for _ in range(queries):
+        middle = ((few + many) / 2).floor()
+        kept = torch.where(keep_top(delta, delta.abs(), middle) != 0, edge, torch.zeros_like(x))
+        nearest.ask(nearest.problem.clip(x + kept), gradient=False)
+        few, many = (
+            torch.where(nearest.fooled, few, middle),
+            torch.where(nearest.fooled, middle, many),
+        )
+    whittle(nearest, steps)
+    return nearest.found()
+
+
+def whittle(nearest: Nearest, steps: int) -> None:
+    """Search for examples of fewer pixels from the nearest ones on.
+
+    To first order −g δ is what a changed pixel is worth and −g e what another would gain at the edge e of
+    the box. An example loses the pixel that is worth least. What no longer fools moves half way to the
+    edges and swaps its least worthy pixel for the most promising one. After ``PATIENCE`` such queries
+    another pixel of the last example is left out instead, the next one by worth.
+    """
+    problem = nearest.problem
+    x = problem.x.flatten(1)
+    low, high = problem.bounds[0] - x, problem.bounds[1] - x
+    row = torch.arange(len(x), device=x.device)
+    delta = nearest.best.flatten(1) - x
+    best, best_worth, fewest = delta, torch.zeros_like(x), nearest.reached
+    idle, turn = torch.zeros_like(row), torch.zeros_like(row)
+    held = torch.zeros_like(x)
+
+    for k in range(steps + 1):
+        query, logits = nearest.ask(problem.clip((x + delta).view_as(problem.x)), gradient=k < steps)
+        if k == steps:
+            break
+        gradient = torch.autograd.grad(problem.margin(logits).sum(), query)[0].flatten(1)
+        worth = -gradient * delta
+        good = nearest.fooled & (nearest.gap <= fewest)
+        best, best_worth = _where(good, delta, best), _where(good, worth, best_worth)
+        fewest = torch.where(good, nearest.gap, fewest)
+        found = fewest.isfinite()
+        idle, turn = torch.where(good | ~found, 0, idle + 1), torch.where(good, 0, turn)
+        back = idle > PATIENCE
+        idle, turn = torch.where(back, 0, idle), turn + back
+
+        delta, worth = _where(back, best, delta), _where(back, best_worth, worth)
+        inside = delta != 0
+        edge = torch.where(gradient > 0, low, high)
+        worth = worth.masked_fill(~inside, torch.inf)
+        # Held pixels leave last.
+        order = (worth + torch.where((held > k) & ~back.unsqueeze(1), 1e6, 0.0)).argsort(dim=1, stable=True)
+        least = order[row, torch.where(back, turn % inside.sum(1).clamp_min(1), 0)]
+        gain = (-gradient * edge).masked_fill(inside | (held > k), -torch.inf)
+        most = gain.argmax(1)
+        wanting = ~good & ~back
+        swaps = wanting & (~found | (gain[row, most] > worth[row, least]))
+        leaves = (good | back | swaps) & found
+        delta = torch.where(wanting.unsqueeze(1) & inside, (delta + edge) / 2, delta)
+        held, delta = held.clone(), delta.clone()
+        delta[row, least] = torch.where(leaves, 0.0, delta[row, least])
+        held[row, least] = torch.where(leaves, float(k + TENURE), held[row, least])
+        delta[row, most] = torch.where(swaps, edge[row, most], delta[row, most])
+        held[row, most] = torch.where(swaps, float(k + TENURE), held[row, most])
+        delta = torch.minimum(torch.maximum(delta, low), high)
+
+
+def _where(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(per_sample(rows, one), one, other)
