@@ -68,10 +68,8 @@ def measure_latencies(
 ) -> Measurement:
     """Measure the networks of a run folder, finished or not, and store it there as ``latency.json``.
 
-    Every trained and pruned network runs in turns with its dense ancestor, a dense one with a copy of itself:
-    what that share differs from 1 is the noise of the clock. Fine-tuning changes no architecture, so
-    fine-tuned networks are not measured. What is stored is kept: an interrupted measurement goes on where it
-    was. No cell is touched, and no images are needed.
+    Every trained and pruned network runs in turns with its dense ancestor, a dense one with a copy of itself.
+    What is stored is kept: an interrupted measurement goes on. No cell is touched, no images are needed.
 
     Args:
         folder: a run folder.
@@ -83,24 +81,16 @@ def measure_latencies(
         on_progress: called with (networks done, networks to measure), also before the first.
 
     Raises:
-        UserError: no study, or none of its networks is finished; what is stored is damaged, or was measured
-            under other conditions; no such device.
+        UserError: no finished network, no such device, or what is stored is damaged or of other conditions.
     """
     store = Store.open(folder)
     cells = {cell.id: cell for cell in store.cells}
     conditions = _conditions(batch, threads, device)
-    stored = None if again else _stored(store.root, conditions)
     wanted = _with_own_architecture(cells)
-    finished = [cell for cell in wanted if store.committed(cell.id)]
-    if not finished:
-        raise UserError(
-            f"nothing to measure yet: no network of {folder} is finished", hint=f"secateur status {folder}"
-        )
-    rows = {cell: row for cell, row in stored.rows.items() if _is_of(row, store)} if stored else {}
+    finished = _finished(store, wanted)
+    rows = {} if again else _stored(store, conditions)
     kept = len(rows)
-    open_ = [cell for cell in finished if cell.id not in rows]
-    without = {cell.label: why for cell in open_ if (why := _lack(store, cell, dense_cell(cells, cell)))}
-    todo = [cell for cell in open_ if cell.label not in without]
+    todo, without = _parted(store, cells, [cell for cell in finished if cell.id not in rows])
     tick = on_progress or (lambda done, total: None)
     tick(0, len(todo))
     for done, row in enumerate(_rows(store, cells, todo, conditions, seconds), start=1):
@@ -194,14 +184,36 @@ def _is_of(row: Measured, store: Store) -> bool:
     return (row.weights, row.dense_weights) == (_weights(store, row.cell), _weights(store, row.dense))
 
 
-def _stored(root: Path, conditions: Conditions) -> Latencies | None:
-    stored = read_latencies(root)
-    if stored and stored.conditions != conditions:
+def _finished(store: Store, wanted: Sequence[Cell]) -> list[Cell]:
+    found = [cell for cell in wanted if store.committed(cell.id)]
+    if not found:
         raise UserError(
-            f"{root / LATENCIES} was measured with {stored.conditions}; this would be {conditions}",
+            f"nothing to measure yet: no network of {store.root} is finished",
+            hint=f"secateur status {store.root}",
+        )
+    return found
+
+
+def _parted(
+    store: Store, cells: Mapping[str, Cell], asked: Sequence[Cell]
+) -> tuple[list[Cell], dict[str, str]]:
+    """The cells whose network can be measured, and the labels of the others with the reason."""
+    lacks = {cell.id: _lack(store, cell, dense_cell(cells, cell)) for cell in asked}
+    able = [cell for cell in asked if not lacks[cell.id]]
+    return able, {cell.label: lacks[cell.id] for cell in asked if lacks[cell.id]}
+
+
+def _stored(store: Store, conditions: Conditions) -> dict[str, Measured]:
+    """What was measured of the networks that are in the folder now."""
+    stored = read_latencies(store.root)
+    if stored is None:
+        return {}
+    if stored.conditions != conditions:
+        raise UserError(
+            f"{store.root / LATENCIES} was measured with {stored.conditions}; this would be {conditions}",
             hint="ask for the same, or let --again measure all networks afresh",
         )
-    return stored
+    return {cell: row for cell, row in stored.rows.items() if _is_of(row, store)}
 
 
 def _conditions(batch: int, threads: int | None, device: str) -> Conditions:
