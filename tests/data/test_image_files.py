@@ -122,6 +122,7 @@ def test_a_folder_of_pictures_gives_classes_in_alphabetical_order(tmp_path):
     assert data.shape == (3, 5, 4)
     cat = np.asarray(Image.open(tmp_path / "cat" / "0.png")).transpose(2, 0, 1)
     assert (data.x[5] * 255).round().to(torch.uint8).numpy().tolist() == cat.tolist()
+    assert data.x.is_contiguous()
 
 
 def test_renaming_pictures_changes_nothing(tmp_path):

@@ -194,5 +194,6 @@ def _picture(path: Path) -> np.ndarray:
 
 def from_bytes(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
     """A dataset from 8-bit images [N, C, H, W] and integer labels [N]."""
-    x = torch.from_numpy(pixels.astype(np.float32)).div_(255)
+    # In the order of the dimensions, however the pixels lay in the file.
+    x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).div_(255)
     return Dataset(name, x, torch.from_numpy(labels.astype(np.int64)), classes, levels=256)

@@ -45,5 +45,7 @@ def _crop(x: Tensor, padding: int, generator: Generator) -> Tensor:
     columns = left[:, None] + torch.arange(width, device=x.device)
     padded = F.pad(x, [padding] * 4)
     image = torch.arange(n, device=x.device)[:, None, None]
-    # Advanced indices around a slice put the channel last.
-    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    # Advanced indices around a slice put the channel last. The copy has the usual order also for one channel,
+    # which contiguous() would leave: convolutions would take it for the other format (see train.layout).
+    cut = padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return cut.clone(memory_format=torch.contiguous_format)

@@ -30,6 +30,7 @@ class Job:
     average: Average | None
     penaliser: Penaliser | None
     tick: Tick | None
+    channels_last: bool = False
 
     @property
     def device(self) -> torch.device:

@@ -15,6 +15,7 @@ from secateur.train.checkpoints import Checkpoints
 from secateur.train.checks import check
 from secateur.train.history import Epoch, History, collapsed
 from secateur.train.job import Job, State, Tick, weights_of
+from secateur.train.layout import channels_last
 from secateur.train.losses import objective, robust_accuracy
 from secateur.train.penalty import Penaliser
 from secateur.train.recalibration import recalibrate
@@ -95,8 +96,8 @@ def _prepare(
     tick: Tick | None,
 ) -> Job:
     device = next(model.parameters()).device
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    # Before the optimiser, whose momentum follows the format of the weights.
+    last = channels_last(model, asked=recipe.channels_last)
     optimiser = torch.optim.SGD(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=recipe.learning_rate,
@@ -114,6 +115,7 @@ def _prepare(
         average=Average(model, recipe.ema) if recipe.ema else None,
         penaliser=Penaliser(model, recipe.penalty, train.x[:2].to(device)) if recipe.penalty else None,
         tick=tick,
+        channels_last=last,
     )
 
 
@@ -177,8 +179,7 @@ def _step(job: Job, batch: Tensor, transforms: Generator, adversary: Generator) 
         x, y = job.train.x[part], job.train.y[part]
         if recipe.augment is not None:
             x = augment(x, recipe.augment, generator=transforms)
-        if recipe.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last if job.channels_last else torch.contiguous_format)
         with torch.autocast(job.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             loss, scores = objective(
                 model, x, y, recipe, generator=adversary, bounds=bounds, teacher=job.teacher
