@@ -1,7 +1,7 @@
 """From atoms to groups: connected components over channels, and the equal counts that tie groups together."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -102,6 +102,7 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     count, component = atoms.components()
     reasons = frozen_components(atoms, component)
     axis_of = atoms.axis_of()
+    first = _first_atoms(component, count)
     signature = np.zeros(count, dtype=np.uint64)
     np.add.at(signature, component, mix(axis_of))
     matrices = resolve_rows(atoms, component)
@@ -118,14 +119,11 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     is_frozen[list(reasons)] = True
     _, cell = np.unique(np.where(is_frozen, np.uint64(0), cell_mark), return_inverse=True)
     cell = np.where(is_frozen, -1, cell)
-    produced, consumed = atoms.roles()
-    members = _Members(atoms, component, axis_of, produced, consumed)
-    groups = _distinct(
-        members.group(parts, cell)
-        for parts in _partition(np.flatnonzero(~is_frozen), signature, members.first)
-    )
+    found = _partition(np.flatnonzero(~is_frozen), signature, first)
+    slices = _slices(atoms, component, axis_of, found)
+    groups = _distinct(_group(own, cell[parts]) for own, parts in zip(slices, found, strict=True))
     ties = tuple(tie for ids, reason in matrices if (tie := _tie(ids, reason, cell)))
-    return groups, ties, _frozen(members, reasons)
+    return groups, ties, _frozen(atoms, component, axis_of, reasons, first)
 
 
 def _distinct(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -158,47 +156,45 @@ def _partition(ids: IntArray, signature: npt.NDArray[np.uint64], first: IntArray
     return [part for part in np.split(ids[order], edges) if part.size]
 
 
-class _Members:
-    """Looks up the atoms of components, sorted once."""
+def _first_atoms(component: IntArray, count: int) -> IntArray:
+    """The smallest atom of each component."""
+    first = np.zeros(count, dtype=np.int64)
+    # Of several assignments to one place the last one stays.
+    first[component[::-1]] = np.arange(component.size)[::-1]
+    return first
 
-    def __init__(
-        self, atoms: Atoms, component: IntArray, axis_of: IntArray, produced: IntArray, consumed: IntArray
-    ) -> None:
-        self.axes: list[Axis] = atoms.axes
-        self.axis_of = axis_of
-        self.produced, self.consumed = produced, consumed
-        self._order = np.argsort(component, kind="stable")
-        self._starts = np.searchsorted(component[self._order], np.arange(component.max(initial=-1) + 2))
-        self.first = self._order[self._starts[:-1]] if component.size else np.zeros(0, dtype=np.int64)
 
-    def slices(self, parts: IntArray) -> list[tuple[Axis, IntArray, IntArray, str]]:
-        """For each axis touched: the axis, the indices, the channel of each index, and the role."""
-        starts = self._starts[parts]
-        sizes = self._starts[parts + 1] - starts
-        skipped = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
-        atoms = self._order[skipped + np.arange(len(skipped))]
-        order = np.argsort(atoms, kind="stable")
-        atoms, channels = atoms[order], np.repeat(np.arange(len(parts)), sizes)[order]
-        axis_of = self.axis_of[atoms]
-        edges = np.flatnonzero(np.diff(axis_of, prepend=-1))
-        made = np.logical_or.reduceat(self.produced[atoms], edges).tolist()
-        read = np.logical_or.reduceat(self.consumed[atoms], edges).tolist()
-        result = []
-        bounds = [*edges.tolist(), len(atoms)]
-        for place, number in enumerate(axis_of[edges].tolist()):
-            own = slice(bounds[place], bounds[place + 1])
-            role = "out" if made[place] else "in" if read[place] else "with"
-            axis = self.axes[number]
-            result.append((axis, atoms[own] - axis.start, channels[own], role))
-        return result
+def _slices(
+    atoms: Atoms, component: IntArray, axis_of: IntArray, together: Sequence[IntArray]
+) -> list[list[tuple[Axis, Member]]]:
+    """For each of several lists of components, the slices of all axes that they touch; channels in order."""
+    number, channel = (np.full(component.max(initial=-1) + 1, -1, dtype=np.int64) for _ in range(2))
+    for place, parts in enumerate(together):
+        number[parts], channel[parts] = place, np.arange(len(parts))
+    owner = number[component]
+    found = np.flatnonzero(owner >= 0)
+    found = found[np.argsort(owner[found], kind="stable")]
+    owner, own_axis = owner[found], axis_of[found]
+    edges = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(own_axis, prepend=-1) != 0))
+    produced, consumed = (
+        np.logical_or.reduceat(role[found], edges).tolist() if edges.size else [] for role in atoms.roles()
+    )
+    channels = channel[component[found]]
+    result: list[list[tuple[Axis, Member]]] = [[] for _ in together]
+    bounds = [*edges.tolist(), len(found)]
+    for place, (start, made, read) in enumerate(zip(edges.tolist(), produced, consumed, strict=True)):
+        own = slice(start, bounds[place + 1])
+        axis = atoms.axes[own_axis[start]]
+        role = "out" if made else "in" if read else "with"
+        member = Member(axis.tensor, axis.dim, found[own] - axis.start, channels[own], role)
+        result[owner[start]].append((axis, member))
+    return result
 
-    def group(self, parts: IntArray, cell: IntArray) -> Group:
-        members = [
-            Member(axis.tensor, axis.dim, indices, channels, role)
-            for axis, indices, channels, role in self.slices(parts)
-        ]
-        name = next((str(member) for member in members if member.role == "out"), str(members[0]))
-        return Group(name, len(parts), tuple(members), cell[parts])
+
+def _group(slices: list[tuple[Axis, Member]], cells: IntArray) -> Group:
+    members = tuple(member for _, member in slices)
+    name = next((str(member) for member in members if member.role == "out"), str(members[0]))
+    return Group(name, len(cells), members, cells)
 
 
 def _tie(ids: IntArray, reason: Reason, cell: IntArray) -> Tie | None:
@@ -213,24 +209,26 @@ def _tie(ids: IntArray, reason: Reason, cell: IntArray) -> Tie | None:
     return Tie(tuple(rows), reason) if any(row.cells for row in rows) else None
 
 
-def _frozen(members: _Members, reasons: dict[int, Reason]) -> tuple[Frozen, ...]:
+def _frozen(
+    atoms: Atoms, component: IntArray, axis_of: IntArray, reasons: dict[int, Reason], first: IntArray
+) -> tuple[Frozen, ...]:
     """Frozen channels, together where they lie along the same first dimension for the same reason."""
     numbers = np.fromiter(reasons, dtype=np.int64, count=len(reasons))
-    firsts = members.first[numbers]
-    order = np.argsort(firsts, kind="stable")
-    axes = members.axis_of[firsts[order]].tolist()
+    numbers = numbers[np.argsort(first[numbers], kind="stable")]
+    axes = axis_of[first[numbers]].tolist()
     # Hashing a reason is slow, and thousands of channels share a few.
     known: dict[int, Reason] = {}
     same: dict[Reason, Reason] = {}
     together: dict[tuple[int, int], list[int]] = {}
-    for number, axis in zip(numbers[order].tolist(), axes, strict=True):
+    for number, axis in zip(numbers.tolist(), axes, strict=True):
         reason = reasons[number]
         if id(reason) not in known:
             known[id(reason)] = same.setdefault(reason, reason)
         together.setdefault((axis, id(known[id(reason)])), []).append(number)
+    parts = [np.array(found, dtype=np.int64) for found in together.values()]
     result = []
-    for (axis, key), parts in together.items():
-        slices = members.slices(np.array(parts, dtype=np.int64))
-        indices = {str(own): found for own, found, _, _ in slices}
-        result.append(Frozen(str(members.axes[axis]), len(parts), tuple(indices), known[key], indices))
+    for (axis, key), slices in zip(together, _slices(atoms, component, axis_of, parts), strict=True):
+        indices = {str(own): member.indices for own, member in slices}
+        size = len(together[axis, key])
+        result.append(Frozen(str(atoms.axes[axis]), size, tuple(indices), known[key], indices))
     return tuple(result)

@@ -34,7 +34,8 @@ def check_sparsity(sparsity: Any) -> Fraction:
 
 def kept_count(channels: int | Fraction, sparsity: Fraction) -> int:
     """``max(1, floor(C (1 - s)))`` without rounding errors: 0.9 of 640 leaves 64."""
-    return max(1, math.floor(channels * (1 - sparsity)))
+    left = sparsity.denominator - sparsity.numerator
+    return max(1, channels.numerator * left // (channels.denominator * sparsity.denominator))
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,12 @@ class Limits:
     max_sparsity: Fraction = Fraction(1)
     round_to: int = 1
 
-    def floor(self, size: int, dense: Fraction) -> int:
+    def floor(self, size: int, dense: int | Fraction) -> int:
         """The smallest number of channels that a cell may keep that has ``size`` and once had ``dense``."""
-        return min(size, max(1, self.min_channels, math.ceil(dense * (1 - self.max_sparsity))))
+        least = math.ceil(dense * (1 - self.max_sparsity)) if self.max_sparsity < 1 else 0
+        return min(size, max(1, self.min_channels, least))
 
-    def bounded(self, kept: int, size: int, dense: Fraction) -> int:
+    def bounded(self, kept: int, size: int, dense: int | Fraction) -> int:
         """A count within the limits."""
         kept = max(kept, self.floor(size, dense))
         return min(size, -(-kept // self.round_to) * self.round_to)
@@ -72,9 +74,10 @@ class Choice:
         """The sparsity of one group."""
         return self.rates.get(number, self.sparsity)
 
-    def dense(self, group: Group, size: int) -> Fraction:
+    def dense(self, group: Group, size: int) -> int | Fraction:
         """What ``size`` channels of a group were before earlier rounds."""
-        return Fraction(size * self.dense_sizes.get(group.name, group.size), group.size)
+        before = self.dense_sizes.get(group.name, group.size)
+        return size if before == group.size else Fraction(size * before, group.size)
 
 
 def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:

@@ -76,7 +76,7 @@ class Plan:
             for part in cut.slices:
                 together.setdefault((part.tensor, part.dim), []).append(part.removed)
         return {
-            key: tuple(sorted(parts[0] if len(parts) == 1 else {i for part in parts for i in part}))
+            key: parts[0] if len(parts) == 1 else tuple(sorted({i for part in parts for i in part}))
             for key, parts in sorted(together.items())
         }
 
@@ -181,7 +181,7 @@ def _parse(data: Mapping[str, Any]) -> Plan:
             int(cut["channels"]),
             int(cut["kept"]),
             tuple(
-                Slice(str(part["tensor"]), int(part["dim"]), tuple(int(i) for i in part["removed"]))
+                Slice(str(part["tensor"]), int(part["dim"]), tuple(sorted(int(i) for i in part["removed"])))
                 for part in cut["slices"]
             ),
             tuple(int(tie) for tie in cut["ties"]),

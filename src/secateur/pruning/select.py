@@ -78,9 +78,14 @@ def cut_group(
     if not removed.any():
         return None
     slices = []
+    # Most layers of a group lose the same indices; a member's are in order.
+    known: dict[bytes, tuple[int, ...]] = {}
     for member in group.members:
-        gone = np.sort(member.indices[removed[member.channels]])
-        slices.append(Slice(member.tensor, member.dim, tuple(gone.tolist())))
+        gone = member.indices[removed[member.channels]]
+        key = gone.tobytes()
+        if key not in known:
+            known[key] = tuple(gone.tolist())
+        slices.append(Slice(member.tensor, member.dim, known[key]))
     ties = set[int]().union(*(tied.get(cell, ()) for cell in set(group.cells.tolist())))
     return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), tuple(sorted(ties)))
 

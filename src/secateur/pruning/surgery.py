@@ -53,18 +53,20 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
 
 
 def _inside(indices: tuple[int, ...], size: int) -> bool:
-    return not indices or (min(indices) >= 0 and max(indices) < size)
+    return not indices or (indices[0] >= 0 and indices[-1] < size)
 
 
 def sliced(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]:
     """The tensors without the removed indices; untouched ones are passed through."""
     result = dict(tensors)
+    known: dict[tuple[int, int], Tensor] = {}
     for (name, dim), indices in removed.items():
         tensor = result[name]
-        keep = np.ones(tensor.shape[dim], dtype=bool)
-        keep[list(indices)] = False
-        kept = torch.from_numpy(np.flatnonzero(keep)).to(tensor.device)
-        result[name] = tensor.index_select(dim, kept)
+        # The layers of a group share one tuple of indices.
+        key = id(indices), tensor.shape[dim]
+        if key not in known:
+            known[key] = torch.from_numpy(np.delete(np.arange(tensor.shape[dim]), indices))
+        result[name] = tensor.index_select(dim, known[key].to(tensor.device))
     return result
 
 
