@@ -57,6 +57,7 @@ def minimal_apgd(norm: float, loss: str) -> Entry:
 
 ENTRIES: dict[float, list[Entry]] = {
     0.0: [
+        Entry("steep", by("steps")),
         Entry("sigma-zero", by("steps")),
         Entry("fmn", by("steps")),
         Entry("pdpgd", by("steps")),

@@ -16,11 +16,11 @@ from secateur.attacks.problem import Found, check_steps, nearer, pose
 from secateur.attacks.whittle import sparser
 from secateur.errors import UserError
 
-STEP = {1.0: 0.5, 2.0: 1.5, INF: 1.0}
+STEP = {1.0: 1.0, 2.0: 4.0, INF: 1.0}
 """First step by norm: a length in L2 for L1, multiples of the radius for L2 and Linf."""
 CLASSES = {1.0: 5, 2.0: 9, INF: 9}
 INERTIA = {1.0: 0.0, 2.0: 0.0, INF: 0.25}
-SURVEYED, SHORTLISTED = 0.4, 0.2
+SURVEYED, SHORTLISTED = 0.5, 0.2
 """Shares of the steps that all surveyed classes, and then the best of them, are given."""
 LEAST = 4
 """Steps that a survey of one class needs to say anything."""
@@ -53,7 +53,7 @@ def steep(
     """Find small perturbations with few queries.
 
     An untargeted descent follows the class that is nearest where it looks, and ends in its minimum when
-    another class is nearer elsewhere. So 0.4 of the steps go to short descents towards each of the classes
+    another class is nearer elsewhere. So half of the steps go to short descents towards each of the classes
     with the highest logits, 0.2 go on with the two or three that came nearest, and the rest with the nearest
     one, free to end in any class. In L1 sparse minima lie far apart, and a descent from the clean image sees
     few of them: with many steps, half of them first go to PDPGD (Matyasko & Chau 2021), which comes from
@@ -78,7 +78,7 @@ def steep(
             attack does.
         outside: the share of the steps that PDPGD gets first, in [0, 1): 0.5 for L1 from 600 steps on,
             else 0.
-        step: the first step: a multiple of ε for L2 (1.5) and Linf (1), an L2 length for L1 (0.5).
+        step: the first step: a multiple of ε for L2 (4) and Linf (1), an L2 length for L1 (1).
         decay: the last step relative to the first, reached by cosine annealing.
         inertia: the share of a step taken from the previous movement: 0.25 for Linf, else 0.
         gamma: relative change of the radius at first; four times that in the survey.
