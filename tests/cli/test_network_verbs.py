@@ -137,3 +137,43 @@ def test_ways_to_choose_channels_are_options(secateur, tmp_path):
     )
     assert said.code == 0, said.err
     assert said.json["parameters_after"] < said.json["parameters_before"]
+
+
+ATTENTION = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.embed, self.head = nn.Linear(8, 24), nn.Linear(24, classes)
+        self.q, self.k, self.v, self.out = (nn.Linear(24, 24) for _ in range(4))
+        self.num_heads, self.head_size = 4, 6
+
+    def split(self, x):
+        return x.view(x.shape[0], -1, self.num_heads, self.head_size).transpose(1, 2)
+
+    def forward(self, x):
+        x = self.embed(x.flatten(1, 2))
+        y = F.scaled_dot_product_attention(*(self.split(layer(x)) for layer in (self.q, self.k, self.v)))
+        return self.head(self.out(y.transpose(1, 2).flatten(2)).mean(1))
+
+def net(num_classes):
+    return Net(num_classes)
+"""
+
+
+def test_whole_heads_go_where_asked_for(secateur, tmp_path):
+    (tmp_path / "mine.py").write_text(ATTENTION)
+    common = ("-m", f"{tmp_path / 'mine.py'}:net", "--input", "1x1x8x8", "--heads", "whole")
+    explained = secateur("graph", *common, "--json")
+    assert explained.code == 0, explained.err
+    said = secateur("prune", *common, "-s", "0.5", "-o", tmp_path / "out", "--json")
+    assert said.code == 0, said.err
+    assert said.json["verified"]
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())["plans"][0]
+    assert {"attribute": "num_heads", "before": 4, "after": 2}.items() <= plan["repairs"][0].items()
+    refused = secateur("prune", "-m", "resnet-tiny", "--heads", "whole", "-o", tmp_path / "none")
+    assert refused.code == 2
+    assert "no attention" in refused.err

@@ -32,6 +32,13 @@ class Reduction(StrEnum):
     SHORTCUT = "shortcut"
 
 
+class Heads(StrEnum):
+    """What goes of attention."""
+
+    WIDTH = "width"
+    WHOLE = "whole"
+
+
 Sparsity = Annotated[
     float, typer.Option("--sparsity", "-s", help="Fraction of each group's channels to remove.")
 ]
@@ -61,6 +68,9 @@ LatencyOption = Annotated[
     typer.Option(
         "--latency", help="Instead of a sparsity: a fraction of the measured time of one --input, or 5ms."
     ),
+]
+HeadsOption = Annotated[
+    Heads, typer.Option(help="What goes of attention: equally many channels of every head, or whole heads.")
 ]
 MinChannels = Annotated[int, typer.Option(help="What every group, head or half keeps at least.", min=1)]
 MaxSparsity = Annotated[float | None, typer.Option(help="The most that any group loses.")]

@@ -7,6 +7,8 @@ import typer
 
 from secateur.cli.choosing import (
     Criterion,
+    Heads,
+    HeadsOption,
     Keep,
     LatencyOption,
     Macs,
@@ -52,6 +54,7 @@ def graph(
     input: Input = None,
     weights: Weights = None,
     classes: Classes = 10,
+    heads: HeadsOption = Heads.WIDTH,
     draw: Annotated[Path | None, typer.Option(help="Write a picture of the graph: graph.svg.")] = None,
     plugin: PlugIns = None,
     as_json: Json = False,
@@ -61,7 +64,7 @@ def graph(
 
     plug_in(plugin)
     size = shape(model, input)
-    traced = secateur.trace(network(model, weights, size, classes), example(size))
+    traced = secateur.trace(network(model, weights, size, classes), example(size), heads=heads.value)
     if draw is not None:
         draw.write_text(traced.draw(), encoding="utf-8")
         note(f"drew {draw}")
@@ -89,6 +92,7 @@ def prune(
     min_channels: MinChannels = 1,
     max_sparsity: MaxSparsity = None,
     round_to: RoundTo = 1,
+    heads: HeadsOption = Heads.WIDTH,
     data: Data = None,
     input: Input = None,
     weights: Weights = None,
@@ -108,6 +112,7 @@ def prune(
     report = secateur.prune(
         pruned,
         example(size),
+        heads=heads.value,
         criterion=criterion,
         sparsity=sparsity,
         scope=scope.value,
