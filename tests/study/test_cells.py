@@ -135,6 +135,7 @@ def test_one_model_can_change_without_the_other():
         "name=other",
         "batch_size=7",
         "threads=2",
+        "device=cuda",
         "epsilons=[0.1, 0.2]",
         "data.spec=digits",
         "models.plain.recipe={checkpoint_every: 1}",

@@ -128,7 +128,9 @@ def run(
     if engine is EngineName.RAY:
         from secateur.engine.ray import RayEngine
 
-        ray = RayEngine(folder, threads=study.threads, address=address, trusted=trusted)
+        # Without a GPU of its own, Ray hides all of them from a task.
+        gpus = 0 if study.device == "cpu" else 1
+        ray = RayEngine(folder, threads=study.threads, gpus=gpus, address=address, trusted=trusted)
     with show(mode.value, stream=stream) as listener:
         outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
     if outcome.exit_code < 128:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secateur.cli.output import note
-from secateur.errors import ExitCode, UserError
+from secateur.errors import UserError
 from secateur.registry import MODELS
 
 if TYPE_CHECKING:
@@ -101,12 +101,8 @@ def move(device: str, *networks: "nn.Module | None") -> None:
     Raises:
         UserError: there is no such device (code ENVIRONMENT).
     """
-    try:
-        for model in networks:
-            if model is not None:
-                model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"there is no device {device} here: {first}", hint="--device cpu", code=ExitCode.ENVIRONMENT
-        ) from error
+    from secateur.models import place
+
+    for model in networks:
+        if model is not None:
+            place(model, device)

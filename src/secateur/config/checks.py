@@ -22,6 +22,7 @@ RESERVED = {
     "nan",
     *(f"{p}{i}" for p in ("com", "lpt") for i in range(10)),
 }
+DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 ZOOS = ("torchvision", "timm", "robustbench")
 
 
@@ -40,6 +41,13 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
         if value in values[:i]:
             raise ValueError(f"{value!r} is listed twice")
     return values
+
+
+def known_device(value: str) -> str:
+    """Where networks run; whether it is there is found out by the machine that runs them."""
+    if not DEVICE.fullmatch(value):
+        raise ValueError(f"a device is cpu, cuda, or one of several such as cuda:1 (got {value[:40]!r})")
+    return value
 
 
 def distance_norm(value: float) -> float:

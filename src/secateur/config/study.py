@@ -19,6 +19,7 @@ from secateur.config.checks import (
     known_attack,
     known_criterion,
     known_dataset,
+    known_device,
     known_model,
     label,
     layer_rates,
@@ -220,6 +221,9 @@ class Study(Settings):
         default=(), description="budgets shown in the security curves; by default chosen from the distances"
     )
     threads: PositiveInt = Field(default=1, description="threads of each worker process")
+    device: Annotated[str, AfterValidator(known_device)] = Field(
+        default="cpu", description="where networks are trained, judged and attacked, such as cuda"
+    )
 
     _source: Source | None = PrivateAttr(default=None)
 

@@ -89,6 +89,7 @@ def _frame(store: Store, cell: Cell, started: float) -> dict[str, Any]:
         "timing": {"seconds": round(time.perf_counter() - started, 6)},
         "provenance": {
             **_environment(),
+            "device": store.study.get("config", {}).get("device", "cpu"),
             "limited": store.study.get("limited"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },

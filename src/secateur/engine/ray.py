@@ -35,6 +35,7 @@ class RayEngine:
     Attributes:
         folder: the run folder, under the same path on every machine.
         threads: cores per cell.
+        gpus: GPUs per cell.
         execute: what carries out a cell, ``module:function``.
         address: of a running cluster (``auto`` finds this machine's); None starts one on this machine.
         prepare: what checks a machine before its first cell, ``module:function``; None checks nothing.
@@ -43,6 +44,7 @@ class RayEngine:
 
     folder: Path
     threads: int = 1
+    gpus: int = 0
     execute: str = EXECUTE
     address: str | None = None
     prepare: str | None = PREPARE
@@ -72,7 +74,7 @@ class RayEngine:
                 raise UserError(f"cannot reach Ray: {reason}", code=ExitCode.ENVIRONMENT) from None
         variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         self._task = self._ray.remote(_carry_out).options(
-            num_cpus=self.threads, max_retries=0, runtime_env={"env_vars": variables}
+            num_cpus=self.threads, num_gpus=self.gpus, max_retries=0, runtime_env={"env_vars": variables}
         )
 
     @property
@@ -80,8 +82,11 @@ class RayEngine:
         """Cells at a time: two rounds of what the cluster has now, so that no machine waits for us."""
         asked, slots = self._slots
         if time.monotonic() - asked > SLOTS_SECONDS:
-            cores = self._ray.cluster_resources().get("CPU", 0)
-            slots = 2 * max(1, int(cores) // self.threads)
+            has = self._ray.cluster_resources()
+            cells = int(has.get("CPU", 0)) // self.threads
+            if self.gpus:
+                cells = min(cells, int(has.get("GPU", 0)) // self.gpus)
+            slots = 2 * max(1, cells)
             self._slots = (time.monotonic(), slots)
         return slots
 

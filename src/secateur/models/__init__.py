@@ -12,5 +12,6 @@ from secateur.models.weights import accuracy as accuracy
 from secateur.models.weights import evaluating as evaluating
 from secateur.models.weights import initialise as initialise
 from secateur.models.weights import logits as logits
+from secateur.models.weights import place as place
 from secateur.models.weights import predict as predict
 from secateur.models.weights import weights_hash as weights_hash

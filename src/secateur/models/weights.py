@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Generator, Tensor, nn
 
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
 
 Normalisation = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
 
@@ -57,6 +57,21 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def place(model: nn.Module, device: str) -> nn.Module:
+    """Move ``model`` to a device, such as "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        UserError: there is no such device here (code ENVIRONMENT); it never falls back to another one.
+    """
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"there is no device {device} here: {first}", hint="use the device cpu", code=ExitCode.ENVIRONMENT
+        ) from error
 
 
 @contextmanager

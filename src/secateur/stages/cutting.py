@@ -43,7 +43,7 @@ def prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         "macs_dense": dense["macs"],
         "sparsity_requested": settings["sparsity"],
         **carried_out,
-        **quality(model, {"test": splits.test}),
+        **quality(study, model, {"test": splits.test}),
     }
     _refuse_growth(cell, store, science)
     return Parts(science, saved(model, store, cell), {"seconds": time.perf_counter() - start})

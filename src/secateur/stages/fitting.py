@@ -38,7 +38,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         models.load_weights(model, chosen.weights)
     elif not published:
         models.initialise(model, generator(derive_seed(cell.seed, "initialise")))
-    parts = _fit(cell, store, model, splits, tick)
+    parts = _fit(study, cell, store, model, splits, tick)
     notes = data.findings(splits)
     if published and study.recipe(label).epochs == 0:
         accuracy = parts.science["accuracy"]["test"]
@@ -53,10 +53,11 @@ def tune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     if cell.settings["recipe"].get("distillation") is not None:
         teacher = network(study, dense_ancestor(cell, store), store)
     model = network(study, parent_of(cell), store)
-    return _fit(cell, store, model, splits_of(study), tick, teacher=teacher)
+    return _fit(study, cell, store, model, splits_of(study), tick, teacher=teacher)
 
 
 def _fit(
+    study: Study,
     cell: Cell,
     store: Store,
     model: nn.Module,
@@ -67,6 +68,7 @@ def _fit(
 ) -> Parts:
     """Train or fine-tune, resuming from the cell's checkpoints, and measure what came out."""
     start = time.perf_counter()
+    models.place(model, study.device)
     with pruning.held(model) if cell.masked else nullcontext():
         history = fit(
             model,
@@ -80,7 +82,8 @@ def _fit(
         )
     _refuse_divergence(history)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    science = {**size(model, splits.test, cell), **quality(model, parts), **_told(history)}
+    judged = quality(study, model, parts)
+    science = {**size(model, splits.test, cell), **judged, **_told(history)}
     return Parts(science, saved(model, store, cell), {"seconds": time.perf_counter() - start})
 
 

@@ -74,9 +74,14 @@ def size(model: nn.Module, images: Dataset, cell: Cell) -> dict[str, int]:
     return found
 
 
-def quality(model: nn.Module, parts: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Accuracy on each part, and whether the network is at chance: its 95 % interval holds 1/classes."""
+def quality(study: Study, model: nn.Module, parts: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Accuracy on each part, and whether the network is at chance: its 95 % interval holds 1/classes.
+
+    The network is judged on the study's device, and is on the CPU afterwards.
+    """
+    models.place(model, study.device)
     accuracy = {name: models.accuracy(model, part.x, part.y) for name, part in parts.items()}
+    model.cpu()
     test = parts["test"]
     low, _ = measure.wilson(round(accuracy["test"] * test.n), test.n)
     return {

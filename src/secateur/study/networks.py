@@ -9,7 +9,7 @@ from secateur.config import Problem, Study, refuse
 from secateur.config.problems import nearest
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import build, load_weights, resolve, weights_hash
+from secateur.models import build, load_weights, place, resolve, weights_hash
 from secateur.study.cells import Facts
 from secateur.study.cost import Speed
 
@@ -69,7 +69,10 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
 
 
 def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
-    """Time the gradient of every model's dense network for a fraction of a second, by label of the model."""
+    """Time the gradient of every model's dense network for a fraction of a second, by label of the model.
+
+    On the study's device. Raises UserError if that is not here.
+    """
     found: dict[str, Speed] = {}
     images = torch.zeros(BATCH, *facts.shape)
     threads = torch.get_num_threads()
@@ -77,8 +80,9 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
     try:
         for label in study.models:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
-            seconds = _seconds_per_unit(network, images)
-            found[label] = Speed(seconds, macs(network, images[:1]), parameters(network))
+            size = macs(network, images[:1]), parameters(network)
+            there = place(network, study.device)
+            found[label] = Speed(_seconds_per_unit(there, images.to(study.device)), *size)
     finally:
         torch.set_num_threads(threads)
     return found
@@ -86,12 +90,20 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
 
 def _seconds_per_unit(network: nn.Module, images: Tensor) -> float:
     _gradient(network, images)  # warms up
+    _wait(images)
     rounds, started = 0, time.perf_counter()
     while rounds == 0 or time.perf_counter() - started < SECONDS:
         _gradient(network, images)
         rounds += 1
+        _wait(images)
     # A forward pass is one unit, a gradient two.
     return (time.perf_counter() - started) / (rounds * len(images) * 3)
+
+
+def _wait(images: Tensor) -> None:
+    """Until a GPU has done what it was told to."""
+    if images.device.type == "cuda":
+        torch.cuda.synchronize(images.device)
 
 
 def _gradient(network: nn.Module, images: Tensor) -> None:
