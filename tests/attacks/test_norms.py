@@ -153,3 +153,44 @@ def test_the_dual_norm_bounds_a_linear_function(p):
 def test_an_unknown_norm_is_refused():
     with pytest.raises(UserError, match="no norm '3'"):
         norms.check_norm(3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_selecting_keeps_the_same_entries_as_sorting(seed):
+    """The CPU selects, devices sort; also with ties, nothing or everything to keep, scores without order."""
+    drawn = torch.Generator().manual_seed(seed)
+    score = torch.randint(0, 6, (8, 30), generator=drawn).float() - 1
+    if seed % 2:
+        score = torch.randn(8, 30, generator=drawn)
+    score[0, 3:9], score[1, 5], score[2] = torch.nan, torch.inf, 0.0
+    count = torch.randint(0, 32, (8,), generator=drawn).float()
+    count[3], count[4], count[5], count[6] = 0.0, 30.0, 45.0, -1.0
+    assert torch.equal(norms._highest(score, count), norms._first(score, count))
+
+
+def test_the_tie_that_is_selected_is_the_first(monkeypatch):
+    score, count = torch.tensor([[1.0, 2.0, 2.0, 2.0]]), torch.tensor([2.0])
+    assert norms._highest(score, count).tolist() == [[False, True, True, False]]
+    # What a selection by threshold alone would do.
+    assert (score >= 2.0).sum() == 3
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_threshold_of_the_l1_ball_is_that_of_sorting(seed, dtype):
+    drawn = torch.Generator().manual_seed(seed)
+    size = torch.rand(16, 50, generator=drawn, dtype=dtype)
+    size[0], size[1], size[2, 10:] = 0.0, 0.5, 0.0
+    eps = torch.rand(16, generator=drawn, dtype=dtype) * 30
+    eps[3], eps[4], eps[5] = 0.0, 1e-6, 1e6
+    ordered = size.sort(dim=1, descending=True).values
+    excess = ordered.cumsum(1) - eps.unsqueeze(1)
+    active = (ordered * torch.arange(1, 51, dtype=dtype) > excess).sum(1, keepdim=True).clamp_min(1)
+    wanted = (excess.gather(1, active - 1) / active).clamp_min(0.0).squeeze(1)
+    torch.testing.assert_close(norms._threshold(size, eps), wanted, rtol=1e-5, atol=1e-6)
+    left = (size - norms._threshold(size, eps).unsqueeze(1)).clamp_min(0.0).sum(1)
+    torch.testing.assert_close(left, torch.minimum(eps, size.sum(1)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_threshold_of_what_is_no_number_is_found_in_finite_time():
+    assert norms._threshold(torch.full((1, 4), torch.nan), torch.ones(1)).isnan().all()

@@ -47,9 +47,12 @@ class Counted(nn.Module):
         super().__init__()
         self.model = model
         n, device = len(problem.x), problem.x.device
-        self.forwards = torch.zeros(n, dtype=torch.float64, device=device)
-        self.backwards = torch.zeros(n, dtype=torch.float64, device=device)
-        self.best = {norm: torch.full((n,), torch.inf, device=device) for norm in NORMS}
+        self._forwards = torch.zeros(n, dtype=torch.float64, device=device)
+        self._backwards = torch.zeros(n, dtype=torch.float64, device=device)
+        # Passes of the whole batch are counted as numbers: a step is not the place for many small tensors.
+        self._whole = {"forwards": 0, "backwards": 0}
+        self._best = torch.full((len(NORMS), n), torch.inf, device=device)
+        self.best = dict(zip(NORMS, self._best.unbind(), strict=True))
         self.halfway: Tensor | None = None
         self.late: Tensor | None = None
         self._norm = norm
@@ -68,22 +71,48 @@ class Counted(nn.Module):
         self._quiet: Tensor | None = None
         self.eval()
 
+    @property
+    def forwards(self) -> Tensor:
+        """Forward passes per image [N]."""
+        self._forwards += self._whole["forwards"]
+        self._whole["forwards"] = 0
+        return self._forwards
+
+    @property
+    def backwards(self) -> Tensor:
+        """Backward passes per image [N]."""
+        self._backwards += self._whole["backwards"]
+        self._whole["backwards"] = 0
+        return self._backwards
+
     def forward(self, x: Tensor) -> Tensor:
         """The model's logits for ``x``."""
         if len(x) != len(self._problem.x):
             return self._part(x)
         self._queries += 1
-        working = ~self._retired
-        self.forwards += working
-        logits = self._asked(x) if self._early else self.model(x)
-        if logits.requires_grad:
-            logits.register_hook(self._counter(working.double()))
+        logits = self._watched(x) if self._early else self.model(x)
+        if not self._early:
+            self._whole["forwards"] += 1
+            if logits.requires_grad:
+                logits.register_hook(self._count_whole)
         self._remember(x.detach(), logits.detach())
         self._snapshot()
         if self._early:
             self._retire()
         self._on_forward()
         return logits
+
+    def _watched(self, x: Tensor) -> Tensor:
+        """As ``_asked``, counted for the images that still work."""
+        working = ~self._retired
+        self._forwards += working
+        logits = self._asked(x)
+        if logits.requires_grad:
+            logits.register_hook(self._counter(working.double()))  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count_whole(self, _: Tensor) -> None:
+        self._whole["backwards"] += 1
 
     def absorb(self, rows: Tensor, other: "Counted") -> None:
         """Add what another one counted and remembered for the images ``rows``; its best replaces ours."""
@@ -97,10 +126,10 @@ class Counted(nn.Module):
 
     def _part(self, x: Tensor) -> Tensor:
         share = len(x) / len(self._problem.x)
-        self.forwards += share
+        self._forwards += share
         logits: Tensor = self.model(x)
         if logits.requires_grad:
-            counter = self._counter(torch.full_like(self.backwards, share))
+            counter = self._counter(torch.full_like(self._backwards, share))
             logits.register_hook(counter)  # type: ignore[no-untyped-call]
         self._on_forward()
         return logits
@@ -149,15 +178,14 @@ class Counted(nn.Module):
 
     def _counter(self, share: Tensor) -> Callable[[Tensor], None]:
         def count(_: Tensor) -> None:
-            self.backwards += share
+            self._backwards += share
 
         return count
 
     def _remember(self, x: Tensor, logits: Tensor) -> None:
         if x.shape != self._problem.x.shape or logits.ndim != 2:
             return
-        fooled = self._problem.fooled(logits)
+        missed = ~self._problem.fooled(logits)
         delta = x - self._problem.x
-        for norm, best in self.best.items():
-            reached = torch.where(fooled, distance(delta, norm), torch.inf)
-            torch.minimum(best, reached, out=best)
+        reached = torch.stack([distance(delta, norm) for norm in NORMS]).masked_fill_(missed, torch.inf)
+        torch.minimum(self._best, reached, out=self._best)

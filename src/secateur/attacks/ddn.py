@@ -91,8 +91,8 @@ def ddn(
         if step == steps:
             break
 
-        objective = problem.soft_margin if loss == "cross_entropy" else problem.margin
-        gradient = torch.autograd.grad(objective(logits).sum(), query)[0]
+        slope = problem.soft_slope(logits.detach()) if loss == "cross_entropy" else nearest.slope
+        gradient = torch.autograd.grad(logits, query, slope)[0]
         rate = alpha if schedule == "constant" else cosine(alpha, alpha_final, step, steps)
         noise = unit_noise(x, generator)
         direction = unit_direction(gradient, problem, query.detach(), noise, fooled=nearest.fooled)

@@ -97,18 +97,17 @@ def fmn(
     for step in range(steps + 1):
         query = problem.clip(x + delta)
         delta = query - x
-        query, logits = nearest.ask(query, gradient=step < steps)
+        query, logits = nearest.ask(query, gradient=step < steps, delta=delta)
         fooled, gap, best_norm = nearest.fooled, nearest.gap, nearest.reached
         if step == steps:
             break
 
-        loss = problem.margin(logits)
-        gradient = torch.autograd.grad(loss.sum(), query)[0]
+        gradient = torch.autograd.grad(logits, query, nearest.slope)[0]
         rate = cosine(gamma, gamma_final, step, steps)
         if norm == 0:
             eps = _next_count(eps, rate, fooled, best_norm, escape)
         else:
-            boundary = gap + loss.detach().abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
+            boundary = gap + nearest.margin.abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
             if escape:
                 boundary = torch.maximum(boundary, eps * (1 + rate))
             missed = torch.where(best_norm.isfinite(), eps * (1 + rate), boundary)

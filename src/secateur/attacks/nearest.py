@@ -12,7 +12,8 @@ class Nearest:
 
     ``best`` [N, ...] lies at the distance ``reached`` [N], inf where nothing has fooled yet. ``fooled`` [N]
     and ``gap`` [N] tell of the last query whether it fools and how far it lies. ``already_wrong`` [N] holds
-    where a first query that was the clean image met the goal, and where the caller says so.
+    where a first query that was the clean image met the goal, and where the caller says so. ``margin`` [N] is
+    the logit difference of the last query and ``slope`` [N, K] its derivative by the logits.
     """
 
     def __init__(
@@ -25,10 +26,13 @@ class Nearest:
         self.best = problem.x.clone()
         self.reached = torch.full((len(none),), torch.inf, dtype=problem.x.dtype, device=problem.x.device)
         self.gap = torch.zeros_like(self.reached)
+        self.margin = self.slope = torch.zeros_like(self.reached)
         self._asked: set[bool] = set()
 
-    def ask(self, query: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
+    def ask(self, query: Tensor, *, gradient: bool, delta: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``query`` [N, ...] and its logits [N, K], with a graph between them if a ``gradient`` is wanted.
+
+        ``delta`` is ``query`` minus the clean images, where the caller has it.
 
         Raises:
             UserError: the first logits, with or without a graph, are none an attack can work with.
@@ -38,11 +42,12 @@ class Nearest:
         seen, image = logits.detach(), query.detach()
         if gradient not in self._asked:
             check_logits(logits, self.problem, gradient=gradient)
-        self.gap = distance(image - self.problem.x, self.norm)
+        self.gap = distance(image - self.problem.x if delta is None else delta, self.norm)
         if not self._asked:
             self.already_wrong = self.already_wrong | (self.problem.met(seen) & (self.gap == 0))
         self._asked.add(gradient)
-        self.fooled = self.problem.fooled(seen)
+        self.margin, self.slope = self.problem.margin_slope(seen)
+        self.fooled = self.problem.beyond(self.margin, seen)
         better = self.fooled & (self.gap < self.reached)
         self.best = torch.where(per_sample(better, image), image, self.best)
         self.reached = torch.where(better, self.gap, self.reached)

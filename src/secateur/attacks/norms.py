@@ -55,10 +55,35 @@ def keep_top(delta: Tensor, score: Tensor, count: Tensor) -> Tensor:
 
     Ties keep the first ones in the order of a contiguous sample.
     """
-    order = score.flatten(1).argsort(dim=1, descending=True, stable=True)
-    ranks = torch.arange(order.shape[1], device=delta.device).expand_as(order)
-    keep = torch.zeros_like(order, dtype=torch.bool).scatter_(1, order, ranks < count.floor().unsqueeze(1))
+    flat = score.flatten(1)
+    # Selecting is several times faster than sorting, but has to know how many: a device would be waited for.
+    keep = _highest(flat, count.floor()) if flat.device.type == "cpu" else _first(flat, count.floor())
     return torch.where(keep.view(delta.shape), delta, torch.zeros_like(delta))
+
+
+def _first(score: Tensor, count: Tensor) -> Tensor:
+    """Where the ``count`` [N] first entries of each row [N, D] are, were it sorted: by a stable sort."""
+    order = score.argsort(dim=1, descending=True, stable=True)
+    ranks = torch.arange(order.shape[1], device=score.device).expand_as(order)
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(1, order, ranks < count.unsqueeze(1))
+
+
+def _highest(score: Tensor, count: Tensor) -> Tensor:
+    """As ``_first``: by selecting the last entry that is kept, of which there may be several."""
+    count = count.clamp(0, score.shape[1]).long().unsqueeze(1)
+    most = int(count.max())
+    if not most:
+        return torch.zeros_like(score, dtype=torch.bool)
+    # A sort puts NaN before everything else.
+    score = score.nan_to_num(torch.inf, torch.inf, -torch.inf)
+    last = score.topk(most, dim=1).values.gather(1, (count - 1).clamp_min(0))
+    keep = score >= last
+    if bool((keep.sum(1, keepdim=True) != count).any()):
+        tied, above = score == last, score > last
+        left = count - above.sum(1, keepdim=True)
+        keep = above | (tied & (tied.cumsum(1) <= left))
+        keep &= count > 0
+    return keep
 
 
 def _project_linf(delta: Tensor, eps: Tensor) -> Tensor:
@@ -75,6 +100,9 @@ def _project_l2(delta: Tensor, eps: Tensor) -> Tensor:
 def _project_l1(delta: Tensor, eps: Tensor) -> Tensor:
     # Duchi et al. 2008: soft-threshold by the tau at which what is left sums to eps.
     size = delta.abs().flatten(1)
+    if size.device.type == "cpu":
+        tau = _threshold(size, eps).unsqueeze(1)
+        return torch.copysign((size - tau).clamp_min(0.0).view(delta.shape), delta)
     ordered = size.sort(dim=1, descending=True).values
     excess = ordered.cumsum(1) - eps.unsqueeze(1)
     count = torch.arange(1, size.shape[1] + 1, device=delta.device, dtype=delta.dtype)
@@ -82,6 +110,22 @@ def _project_l1(delta: Tensor, eps: Tensor) -> Tensor:
     tau = (excess.gather(1, active - 1) / active).clamp_min(0.0)
     kept = (size - tau).clamp_min(0.0).view(delta.shape)
     return torch.copysign(kept, delta)
+
+
+def _threshold(size: Tensor, eps: Tensor) -> Tensor:
+    """The tau [N] at which what is left of each row [N, D] of ``size`` sums to ``eps``; 0 inside the ball.
+
+    Michelot 1986: the tau of everything is too small, what lies below it is left out, and so on until
+    nothing changes. A few passes are much faster than sorting, but a device would be waited for after each.
+    """
+    tau = ((size.sum(1) - eps) / size.shape[1]).clamp_min(0.0)
+    while True:
+        active = size > tau.unsqueeze(1)
+        total = torch.where(active, size, 0.0).sum(1)
+        higher = (total - eps) / active.sum(1).clamp_min(1)
+        if not bool((higher > tau).any()):
+            return tau
+        tau = torch.maximum(tau, higher)
 
 
 def _project_l0(delta: Tensor, eps: Tensor) -> Tensor:

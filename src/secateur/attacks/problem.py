@@ -52,14 +52,33 @@ class Problem:
         Answers differ in their last digits between batch sizes and machines. An example nearer to the
         boundary than that would fool here and not there.
         """
-        rounding = 64 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-        return (self.margin(logits) < -rounding) & logits.isfinite().all(1)
+        return self.beyond(self.margin(logits), logits)
+
+    def beyond(self, margin: Tensor, logits: Tensor) -> Tensor:
+        """``fooled`` where the ``margin`` [N] of the ``logits`` is known already."""
+        # A logit that is not finite makes the largest one infinite or NaN, and this comparison false.
+        return margin < logits.abs().amax(1) * (-64 * torch.finfo(logits.dtype).eps)
 
     def margin(self, logits: Tensor) -> Tensor:
         """Logit difference [N], negative where fooled (Eq. 2.6); one class takes the gradient of a tie."""
         own = logits.gather(1, self.anchor.unsqueeze(1)).squeeze(1)
         other = _without(logits, self.anchor).max(1).values
         return own - other if self.targets is None else other - own
+
+    def margin_slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """``margin`` [N] and its derivative by the ``logits`` [N, K], to start a backward pass from."""
+        anchor = self.anchor.unsqueeze(1)
+        other, column = _without(logits, self.anchor).max(1, keepdim=True)
+        own = logits.gather(1, anchor)
+        sign = 1.0 if self.targets is None else -1.0
+        slope = torch.zeros_like(logits).scatter_(1, anchor, sign).scatter_(1, column, -sign)
+        return (own - other if self.targets is None else other - own).squeeze(1), slope
+
+    def soft_slope(self, logits: Tensor) -> Tensor:
+        """The derivative of ``soft_margin`` by the ``logits`` [N, K]."""
+        slope = -_without(logits, self.anchor).softmax(1)
+        slope.scatter_(1, self.anchor.unsqueeze(1), 1.0)
+        return slope if self.targets is None else -slope
 
     def soft_margin(self, logits: Tensor) -> Tensor:
         """``log(p / (1 - p))`` of the anchor [N], to be lowered (untargeted), or its negative (targeted).

@@ -14,6 +14,7 @@ from secateur.attacks.acceptance import mend, verified
 from secateur.attacks.batches import Progress, Tick, in_batches
 from secateur.attacks.call import Call, prepare
 from secateur.attacks.counting import Counted
+from secateur.attacks.heap import kept_heap
 from secateur.attacks.ledger import Ledger
 from secateur.attacks.problem import Found, Problem, check_logits, pose
 from secateur.attacks.result import AttackResult
@@ -71,7 +72,7 @@ def run(
         logits = _answer(model, batch)
         ledger.start(part, logits, batch)
 
-    with undisturbed(model), products("float32"):
+    with undisturbed(model), products("float32"), kept_heap():
         batch_size, short = in_batches(torch.arange(len(whole.x)), min(batch_size, len(whole.x)), look)
         todo = (~ledger.ori_success).nonzero().squeeze(1)
         facts: dict[str, Any] = {}

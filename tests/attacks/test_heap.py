@@ -1,0 +1,74 @@
+"""Memory that is asked for in every step is kept from step to step, and given back at the end."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from secateur.attacks import heap, run
+from secateur.attacks.heap import kept_heap
+
+BLOCK = 12_000_000
+"""Floats: larger than any block that glibc would keep by itself."""
+
+faulty = pytest.mark.skipif(heap._glibc() is None, reason="another C library decides for itself")
+
+
+def measured(code):
+    """The numbers that ``code`` prints in a process of its own, whose heap nobody has used before."""
+    started = [
+        sys.executable,
+        "-c",
+        "import resource, torch\nfrom secateur.attacks.heap import kept_heap\n" + code,
+    ]
+    said = subprocess.run(started, capture_output=True, text=True, check=True).stdout
+    return [int(word) for word in said.split()]
+
+
+@faulty
+def test_blocks_are_faulted_in_once_inside_and_every_time_outside():
+    outside, inside = measured(f"""
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.zeros({BLOCK}).add_(1)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+faults()
+with kept_heap():
+    faults()
+""")
+    # Once for eight blocks; not a number of pages, whose size is the system's affair.
+    assert 0 < 4 * inside < outside
+
+
+@faulty
+def test_what_was_kept_is_given_back():
+    inside, after = measured(f"""
+def size():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+before = size()
+with kept_heap():
+    torch.zeros({BLOCK})
+    inside = size()
+print(inside - before, size() - before)
+""")
+    assert inside > 3 * BLOCK
+    assert after < BLOCK
+
+
+def test_without_the_gnu_c_library_nothing_happens(monkeypatch, net, images):
+    monkeypatch.setattr(heap.sys, "platform", "darwin")
+    assert heap._glibc() is None
+    plain = run(net, images, "ddn", steps=3)
+    monkeypatch.undo()
+    assert torch.equal(run(net, images, "ddn", steps=3).adv, plain.adv)
+
+
+def test_an_error_inside_does_not_leave_the_setting_behind(monkeypatch):
+    calls = []
+    monkeypatch.setattr(heap, "_glibc", lambda: (lambda *told: calls.append(told), calls.append))
+    with pytest.raises(ZeroDivisionError), kept_heap():
+        raise ZeroDivisionError
+    assert [option for option, *_ in calls[:2]] == [option for option, *_ in calls[2:4]]
+    assert calls[-1] == 0
