@@ -32,7 +32,7 @@ def check_nearest_class(p):
     assert (ratio <= 1.02).mean() >= 0.9
 
 
-@pytest.mark.parametrize("p", [2.0, INF])
+@pytest.mark.parametrize("p", [1.0, 2.0, INF])
 def test_the_survey_ends_in_the_nearest_of_ten_classes(p):
     check_nearest_class(p)
 

@@ -24,7 +24,7 @@ SURVEYED, SHORTLISTED = 0.5, 0.2
 """Shares of the steps that all surveyed classes, and then the best of them, are given."""
 LEAST = 4
 """Steps that a survey of one class needs to say anything."""
-SURVEY_FROM, OUTSIDE_FROM = 300, 600
+SURVEY_FROM, OUTSIDE_FROM = 200, 600
 """Steps from which, in L1, a survey pays, and PDPGD before it."""
 OUTSIDE_RATIO = 1e-3
 """Of PDPGD's weights at first: so far out that it comes back from beyond the nearest minima."""
@@ -74,7 +74,7 @@ def steep(
         norm: 0, 1, 2 or inf; all settings of L0 are those of its descent in L1.
         steps: number of iterations, the survey's included.
         classes: how many classes are surveyed, 9 for L2 and Linf, 5 for L1, fewer where ``steps`` do not
-            allow four for each; 1, the default for L1 below 300 steps, descends at once, as a targeted
+            allow four for each; 1, the default for L1 below 200 steps, descends at once, as a targeted
             attack does.
         outside: the share of the steps that PDPGD gets first, in [0, 1): 0.5 for L1 from 600 steps on,
             else 0.
