@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from secateur import data, models
 
@@ -134,3 +135,24 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(secateur, tmp_path, monkey
     assert "Traceback" not in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
     assert said.out == ""
+
+
+@pytest.mark.parametrize(("off", "said"), [(0.0, False), (0.3, True)])
+def test_a_published_network_off_its_published_accuracy_is_flagged(capsys, off, said):
+    from secateur.cli.attacking import _compare_with_published
+
+    _compare_with_published("robustbench:Sehwag2021Proxy_R18", 0.8459 - off / 100, 10_000)
+    assert ("84.59 % is published" in capsys.readouterr().err) == said
+
+
+def test_published_weights_that_are_not_the_published_ones_are_flagged(secateur, tmp_path):
+    wrong = models.build("resnet18")
+    save_file(wrong.state_dict(), tmp_path / "w.safetensors")
+    x = (np.arange(4 * 3 * 32 * 32) % 256).astype(np.uint8).reshape(4, 3, 32, 32)
+    np.savez(tmp_path / "few.npz", x=x, y=np.full(4, 9), classes=np.array(list("abcdefghij")))
+    words = ("-m", "robustbench:Sehwag2021Proxy_R18", "-w", tmp_path / "w.safetensors")
+    said = secateur(
+        "attack", *words, "-d", f"npz:{tmp_path / 'few.npz'}", "--attack", "fgsm", "--set", "eps=0.01"
+    )
+    assert said.code == 0, said.err
+    assert "other weights, other data or another normalisation" in said.err

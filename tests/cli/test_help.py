@@ -60,3 +60,11 @@ def test_doctor_prunes_and_attacks_a_small_network(secateur):
     said = secateur("doctor")
     assert said.code == 0
     assert "all well" in said.out
+
+
+def test_published_weights_are_listed_with_their_tags_and_accuracies(secateur):
+    rows = {row["name"]: row for row in secateur("ls", "checkpoints", "--json").json["checkpoints"]}
+    assert rows["Linf/Standard"]["robust"] == "no"
+    assert rows["L2/Wang2023Better_WRN-28-10"]["robust"] == "yes"
+    wanted = ("clean_accuracy", "robust_accuracy", "arch")
+    assert [rows["Linf/Sehwag2021Proxy_R18"][key] for key in wanted] == ["84.59", "55.54", "resnet18"]

@@ -106,6 +106,9 @@ def attack(
         "model": model,
         "data": data,
     }
+    # Images of one class less, or a pruned network, are nothing that a published accuracy is about.
+    if model.startswith("robustbench:") and targets is None and (weights is None or weights.is_file()):
+        _compare_with_published(model, summary["clean_accuracy"], dataset.n)
     _write(result, summary, dataset, index, out=out, examples=examples, pictures=pictures)
     if as_json:
         print_json(summary)
@@ -132,6 +135,13 @@ def _check_places(out: Path | None, examples: Path | None, pictures: Path | None
         raise UserError(f"--examples {examples} is no .safetensors file", hint="name it FILE.safetensors")
     if pictures is not None and pictures.exists() and not pictures.is_dir():
         raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
+
+
+def _compare_with_published(model: str, accuracy: float, n: int) -> None:
+    from secateur.models import off_published
+
+    if sentence := off_published(model, accuracy, n=n):
+        note(sentence)
 
 
 def _write(

@@ -11,9 +11,16 @@ import typer
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, print_table
 from secateur.errors import ExitCode, UserError
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry
+from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES, Registry
 
-_KINDS = {"models": MODELS, "data": DATASETS, "criteria": CRITERIA, "attacks": ATTACKS, "rates": RATES}
+_KINDS = {
+    "models": MODELS,
+    "checkpoints": CHECKPOINTS,
+    "data": DATASETS,
+    "criteria": CRITERIA,
+    "attacks": ATTACKS,
+    "rates": RATES,
+}
 _NEEDED = (
     "torch",
     "numpy",
@@ -37,11 +44,14 @@ _EXTRAS = {
 # For machines: the version of a plug-in's file, the package of an entry point, whether an attack iterates,
 # and from where on its best distance tells whether it has converged.
 _UNSHOWN = ("science", "installed", "steps", "settled")
+# In the JSON only: what the summary says, or what leaves too little room for the other columns.
+_ONLY_JSON = {"paper", "arch", "gdrive", "dataset", "norm", "epsilon", "clean_accuracy", "robust_accuracy"}
 
 
 def ls(
     kind: Annotated[
-        str | None, typer.Argument(help="models, data, criteria, attacks or rates; all of them by default.")
+        str | None,
+        typer.Argument(help="models, checkpoints, data, criteria, attacks or rates; all of them by default."),
     ] = None,
     plugin: PlugIns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
@@ -56,8 +66,7 @@ def ls(
         return
     for name, registry in chosen.items():
         rows = _rows(registry)
-        # The number of the paper is in the JSON: a column of its own leaves too little room for the others.
-        facts = sorted({key for row in rows for key in row} - {"name", "summary", "paper"})
+        facts = sorted({key for row in rows for key in row} - {"name", "summary"} - _ONLY_JSON)
         table = [(row["name"], row["summary"], *(row.get(fact, "") for fact in facts)) for row in rows]
         print_table(name, ("name", "what it is", *facts), table)
 
