@@ -15,6 +15,7 @@ from secateur.evaluate import attack
 from secateur.registry import ATTACKS
 from secateur.trust.audit import AUDIT, Auditor
 from secateur.trust.evidence import Evidence
+from secateur.trust.landscape import slices
 from trust.test_grading import Net, Quantised, failing, labelled
 
 CHECKS = {check.__name__: check for check in AUDIT}
@@ -54,7 +55,7 @@ def auditor(model, images, result, n=32):
 )
 def test_an_honest_result_passes_every_audit(net, images, name, settings):
     evaluated = attack(net, images, name, steps=150, audit=True, **settings)
-    assert {"F11", "F13", "F16", "F17", "F20", "F22"} <= {check.id for check in evaluated.grade.checks}
+    assert {"F11", "F13", "F16", "F17", "F19", "F20", "F22"} <= {check.id for check in evaluated.grade.checks}
     assert failing(evaluated.grade) <= {"F15"}, evaluated.grade.reasons
     assert evaluated.grade.letter in "AB"
 
@@ -168,6 +169,44 @@ def test_results_that_hang_on_the_seed_are_seen(net, images, plant):
 
     result = run(net, images, plant(lucky, (2.0,)))
     assert not CHECKS["seeds"](auditor(net, images, result)).passed
+
+
+def overshooting(model, x, y, *, norm=2.0, steps=100, targets=None, bounds=(0.0, 1.0)):
+    """Half as far again as it found: still examples, but not the nearest on their way."""
+    found = fmn(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds)
+    adv = (x + 1.5 * (found.adv - x)).clamp(*bounds)
+    return Found(adv, found.mask, found.already_wrong, distance(adv - x, norm))
+
+
+def test_a_nearer_example_in_the_plane_of_the_example_is_seen(net, images, plant):
+    honest = run(net, images, "fmn", norm=2.0, steps=100)
+    assert CHECKS["landscape"](auditor(net, images, honest)).passed
+    planted = run(net, images, plant(overshooting, (2.0,)), norm=2.0, steps=100)
+    check = CHECKS["landscape"](auditor(net, images, planted))
+    assert (check.id, check.passed, check.severity) == ("F19", False, "fail")
+
+
+@pytest.mark.parametrize("norm", [0.0, 1.0, 2.0, math.inf])
+def test_slices_go_through_the_image_and_its_example(net, images, norm):
+    result = run(net, images, "fmn", norm=norm, steps=60)
+    evidence = auditor(net, images, result).evidence
+    seen = slices(evidence, points=5)
+    assert len(seen.rows) == 16
+    clean = evidence.problem.margin(evidence.logits)[seen.rows]
+    torch.testing.assert_close(seen.margin[:, 2, 2], clean)
+    assert (seen.reached[:, 2, 2] == 0).all()
+    # One step along the first side is the stored example: it fools, at the distance of the record.
+    assert (seen.margin[:, 4, 2] < 0).all()
+    torch.testing.assert_close(seen.reached[:, 4, 2], evidence.distance[seen.rows], rtol=1e-4, atol=1e-5)
+    assert (seen.margin[:, 2, 4] < clean).double().mean() > 0.8  # v lowers the logit difference
+
+
+def test_slices_have_a_second_side_where_the_gradient_vanishes(net, images):
+    model = Quantised(net)
+    data = labelled(model, images)
+    evidence = auditor(model, data, run(model, data, "noise", norm=2.0, eps=3.0, steps=50)).evidence
+    assert (evidence.gradient == 0).all()
+    assert (slices(evidence, points=3).reached[:, 1, 2] > 0).all()
 
 
 def test_few_images_are_a_warning_of_the_audit_alone(net, images):

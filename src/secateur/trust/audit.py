@@ -14,6 +14,7 @@ from secateur.attacks.run import run
 from secateur.measure import median, wilson
 from secateur.trust.binarised import planted_share
 from secateur.trust.evidence import Check, Evidence
+from secateur.trust.landscape import nearest_in_slices
 
 RIVALS = {
     0.0: ("fmn", "sigma-zero"),
@@ -159,5 +160,10 @@ def enough(auditor: Auditor) -> Check:
     return Check("F22", high - low <= 0.2, "warn", sentence)
 
 
-AUDIT: tuple[Callable[[Auditor], Check], ...] = (curve, rivals, black_box, planted, seeds, enough)
+def landscape(auditor: Auditor) -> Check:
+    """F19: slices through the answers around an image hold no example that the attack passed by."""
+    return nearest_in_slices(auditor.evidence)
+
+
+AUDIT: tuple[Callable[[Auditor], Check], ...] = (curve, rivals, black_box, planted, seeds, landscape, enough)
 """Checks of ``audit=True``, in order; those with the id of a cheap check take its place."""

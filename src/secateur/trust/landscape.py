@@ -1,0 +1,74 @@
+"""Slices through what the model answers: planes that hold an image, its example, and the steepest step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from secateur.attacks.ddn import quantise
+from secateur.attacks.norms import distance
+from secateur.attacks.single import random_perturbation, steepest
+from secateur.trust.evidence import Check, Evidence
+
+SLICES, POINTS = 16, 9
+"""Images that are looked at, and points along each side of a slice."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The planes x + a·δ + b·v of n images: δ leads to the stored example, v is a steepest step as long.
+
+    ``rows`` [n] are their places in the sample, ``shares`` [P] the values of a (along the first side) and b,
+    from -1 to 1. ``margin`` [n, P, P] is the logit difference there, negative where the model is fooled, and
+    ``reached`` [n, P, P] how far the point lies from the image in the attack's norm, clipped to the box and
+    rounded to the attack's grey levels.
+    """
+
+    rows: Tensor
+    shares: Tensor
+    margin: Tensor
+    reached: Tensor
+
+
+def slices(evidence: Evidence, *, count: int = SLICES, points: int = POINTS) -> Slices:
+    """Ask the model on a grid in each plane, ``points``² forward passes an image.
+
+    Where the gradient vanishes, v is random.
+    """
+    problem, norm = evidence.problem, evidence.result.norm
+    rows = evidence.found.nonzero().squeeze(1)[:count]
+    generator = torch.Generator().manual_seed(evidence.seed)
+    delta = (evidence.adv - problem.x)[rows]
+    straight = steepest(evidence.gradient, problem, evidence.distance, norm)
+    drawn = random_perturbation(problem, evidence.distance, norm, generator)
+    dead = (straight == 0).flatten(1).all(1).view(-1, *[1] * (straight.ndim - 1))
+    across = torch.where(dead, drawn, straight)[rows]
+    shares = torch.linspace(-1, 1, points, dtype=delta.dtype, device=delta.device)
+    margin = torch.empty(len(rows), points, points, dtype=delta.dtype, device=delta.device)
+    reached = torch.empty_like(margin)
+    whole = problem.x.clone()
+    for i, along in enumerate(shares):
+        for j, beside in enumerate(shares):
+            # The whole sample is asked, so that its labels and targets stay in their places.
+            moved = problem.clip(problem.x[rows] + along * delta + beside * across)
+            whole[rows] = quantise(moved, evidence.levels, problem.bounds)
+            margin[:, i, j] = problem.margin(evidence.ask(whole))[rows]
+            reached[:, i, j] = distance(whole[rows] - problem.x[rows], norm)
+    return Slices(rows, shares, margin, reached)
+
+
+def nearest_in_slices(evidence: Evidence) -> Check:
+    """F19: in the plane of an example and a steepest step, no other example lies much nearer."""
+    if evidence.result.kind != "minimum-norm":
+        return Check("F19", True, "warn", "examples of a given size are not the nearest ones: not looked at")
+    seen = slices(evidence)
+    if not len(seen.rows):
+        return Check("F19", True, "warn", "there are no examples to slice through")
+    own = evidence.distance[seen.rows].view(-1, 1, 1)
+    nearer = ((seen.margin < 0) & (seen.reached < 0.95 * own)).flatten(1).any(1)
+    share = nearer.double().mean().item()
+    sentence = (
+        f"in a plane through each of {len(seen.rows)} examples and the steepest step, "
+        f"{share:.0%} have an example that is more than 5 % nearer"
+    )
+    return Check("F19", share <= 0.125, "fail" if share > 0.5 else "warn", sentence)
