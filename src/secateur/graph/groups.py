@@ -109,9 +109,9 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     cell_mark = signature.copy()
     number = len(atoms.axes)
     for ids, _ in matrices:
-        for row in ids:
-            np.add.at(cell_mark, row[row >= 0], mix(np.array([number])))
-            number += 1
+        rows, inside = np.arange(number, number + len(ids)), ids >= 0
+        np.add.at(cell_mark, ids[inside], np.broadcast_to(mix(rows)[:, None], ids.shape)[inside])
+        number += len(ids)
     for part in atoms.parts:
         np.add.at(cell_mark, np.unique(component[part]), mix(np.array([number])))
         number += 1
@@ -199,13 +199,13 @@ def _group(slices: list[tuple[Axis, Member]], cells: IntArray) -> Group:
 
 def _tie(ids: IntArray, reason: Reason, cell: IntArray) -> Tie | None:
     rows = []
-    for row in ids:
-        cells = np.where(row >= 0, cell[row], -1)
-        found: dict[int, int] = {}
-        for number in np.unique(cells[cells >= 0]):
-            inside = row[cells == number]
-            found[int(number)] = int(inside.size // np.unique(inside).size)
-        rows.append(Row(int((cells < 0).sum()), tuple(sorted(found.items()))))
+    for components, cells in zip(ids.tolist(), np.where(ids >= 0, cell[ids], -1).tolist(), strict=True):
+        inside: dict[int, list[int]] = {}
+        for component, number in zip(components, cells, strict=True):
+            if number >= 0:
+                inside.setdefault(number, []).append(component)
+        found = sorted((number, len(own) // len(set(own))) for number, own in inside.items())
+        rows.append(Row(cells.count(-1), tuple(found)))
     return Tie(tuple(rows), reason) if any(row.cells for row in rows) else None
 
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 
 import torch
 from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
+from secateur.graph.groups import Group
 from secateur.graph.learned import cells_of, tie_of
 from secateur.graph.tracing import shapes_of
 from secateur.pruning.budget import budget_of, within
@@ -58,9 +59,10 @@ def plan(
 
     Args:
         graph: from ``trace``.
-        criterion: a registered name (l1, random, ...) or a function ``score(group, model, generator=,
-            reduction=)`` that returns one score per channel; the smallest go. A function with a parameter
-            ``evidence`` gets what the images of ``batch`` say (see ``pruning.evidence.Evidence``).
+        criterion: a registered name (l1, random, ...) or a function ``score(group, model)`` that returns one
+            score per channel; the smallest go. Parameters of these names are given to it: ``generator``,
+            ``reduction``, ``batch``, and ``evidence``, which is what the images of ``batch`` say (see
+            ``pruning.evidence.Evidence``).
         sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
             max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
         scope: ``local``: every group loses that fraction; ``global``: that fraction of all channels goes,
@@ -176,9 +178,23 @@ def scorer(
             hint="use it in a study, or with secateur.pruning.mask",
         )
     score: Callable[..., torch.Tensor] = criterion if callable(criterion) else CRITERIA.get(criterion)
-    if batch is not None and "evidence" in signature(score).parameters:
-        return partial(score, evidence=Evidence(model, *batch))
-    return score
+    known = signature(score).parameters
+    if batch is None and "batch" in known and known["batch"].default is Parameter.empty:
+        name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
+        raise UserError(
+            f"the criterion {name} looks at images", hint="pass batch=(images, labels) to plan or prune"
+        )
+    if batch is not None and "evidence" in known:
+        score = partial(score, evidence=Evidence(model, *batch))
+    if batch is not None and "batch" in known:
+        score = partial(score, batch=batch)
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
+        return score
+
+    def asked(group: Group, model: nn.Module, **offered: object) -> torch.Tensor:
+        return score(group, model, **{name: offered[name] for name in offered if name in known})
+
+    return asked
 
 
 def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:

@@ -70,11 +70,12 @@ def cut_group(
 
     ``tied`` are the numbers of the ties that each cell takes part in.
     """
+    order = np.lexsort((scores.numpy(), group.cells))
+    cells, starts, sizes = np.unique(group.cells[order], return_index=True, return_counts=True)
+    excess = sizes - [counts[cell] for cell in cells.tolist()]
+    rank = np.arange(group.size) - np.repeat(starts, sizes)
     removed = np.zeros(group.size, dtype=bool)
-    for cell in np.unique(group.cells):
-        inside = np.flatnonzero(group.cells == cell)
-        order = torch.argsort(scores[torch.from_numpy(inside)], stable=True).numpy()
-        removed[inside[order[: len(inside) - counts[int(cell)]]]] = True
+    removed[order[rank < np.repeat(excess, sizes)]] = True
     if not removed.any():
         return None
     slices = []
@@ -86,7 +87,7 @@ def cut_group(
         if key not in known:
             known[key] = tuple(gone.tolist())
         slices.append(Slice(member.tensor, member.dim, known[key]))
-    ties = set[int]().union(*(tied.get(cell, ()) for cell in set(group.cells.tolist())))
+    ties = set[int]().union(*(tied.get(cell, ()) for cell in cells.tolist()))
     return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), tuple(sorted(ties)))
 
 
