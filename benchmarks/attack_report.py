@@ -81,22 +81,25 @@ def page(report: dict) -> str:
         lines += [
             "## Time of a whole run",
             "",
-            "CPU time of ours over the peer's for the same steps, images and model: medians of alternated",
-            "repetitions in one process.",
+            "CPU time of ours over the peer's own call for the same 100 steps, images and model, each in a",
+            "process of its own, the least of alternated repetitions. `run`: `secateur.attacks.run`, with",
+            "its clean predictions, faster copy of the model, counting and verification; `loop`: the",
+            "attack's function alone, on the model as it is.",
             "",
-            "| model | attack | peer | ratio |",
-            "|---|---|---|---|",
+            "| model | attack | peer | run | loop |",
+            "|---|---|---|---|---|",
         ]
         lines += [
-            f"| {r['model']} | {r['attack']} | {r['peer']} | {r['ratio']:.3f} |" for r in report["ratios"]
+            f"| {r['model']} | {r['attack']} | {r['peer']} | {r['ratio']:.2f} | {r['loop']:.2f} |"
+            for r in report["ratios"]
         ]
         lines.append("")
     if report["overhead"]:
         lines += [
             "## Overhead of a step",
             "",
-            "CPU time of an FMN-Linf step over a bare forward and input gradient of the same model; medians",
-            "of alternated repetitions:",
+            "CPU time of FMN over as many bare forwards and input gradients of the same model, and a forward",
+            "for the last iterate; each in a process of its own, the least of alternated repetitions:",
             "",
         ]
         lines += [f"- {name}: {value:.3f}" for name, value in report["overhead"].items()]
