@@ -1,6 +1,7 @@
 """Every criterion in one study, up to over-pruning, and what is asserted where records are made."""
 
 import pytest
+import torch
 
 from secateur.config import parse_study
 from secateur.engine.perform import perform
@@ -77,3 +78,19 @@ def test_rates_of_single_layers_reach_the_network(tmp_path):
     _, other = run_here(RATES, tmp_path / "uniform", "pruning={}")
     assert records[1]["science"]["parameters"] != other[1]["science"]["parameters"]
     assert records[1]["id"] != other[1]["id"]
+
+
+def test_a_criterion_of_one_s_own_gets_its_images_in_a_study(tmp_path, monkeypatch):
+    """One function of three arguments, registered by name."""
+    seen = []
+
+    def score(group, model, batch):
+        seen.append(tuple(len(part) for part in batch))
+        return torch.arange(group.size)
+
+    for kept in ("_entries", "_objects"):
+        monkeypatch.setattr(CRITERIA, kept, dict(getattr(CRITERIA, kept)))
+    CRITERIA.register("mine", score, "the first channels go", needs_batch=True)
+    _, records = run_here(TINY, tmp_path / "run", "criteria=[mine]", "finetune={}", "attacks={}")
+    assert {record["status"] for record in records} == {"ok"}
+    assert set(seen) == {(200, 200)}, "all training images of so small a study"
