@@ -65,6 +65,16 @@ def test_without_the_gnu_c_library_nothing_happens(monkeypatch, net, images):
     assert torch.equal(run(net, images, "ddn", steps=3).adv, plain.adv)
 
 
+def test_the_last_one_to_leave_ends_it(monkeypatch):
+    calls = []
+    monkeypatch.setattr(heap, "_glibc", lambda: (lambda *told: calls.append(told), calls.append))
+    with kept_heap():
+        with kept_heap():
+            pass
+        assert 0 not in calls
+    assert calls[-1] == 0
+
+
 def test_an_error_inside_does_not_leave_the_setting_behind(monkeypatch):
     calls = []
     monkeypatch.setattr(heap, "_glibc", lambda: (lambda *told: calls.append(told), calls.append))

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.heap import kept_heap
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import distance, per_sample
 from secateur.attacks.problem import (
@@ -27,6 +28,7 @@ def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) ->
     return ((images - low) * scale).round_().div_(scale).add_(low).clamp_(low, high)
 
 
+@kept_heap()
 def ddn(
     model: nn.Module,
     x: Tensor,

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.heap import kept_heap
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, distance, dual, keep_top, per_sample, project
 from secateur.attacks.problem import (
@@ -25,6 +26,7 @@ ESCAPE_PACE = 0.2
 """How fast the number of pixels grows before the first success, with ``escape``."""
 
 
+@kept_heap()
 def fmn(
     model: nn.Module,
     x: Tensor,

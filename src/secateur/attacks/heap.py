@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ _NEVER = 2**31 - 1
 _LARGEST_TRIM, _DEFAULT_MAPS = 64 * 2**20, 65_536
 """What glibc arrives at by itself once it has seen large blocks freed."""
 
+_lock = threading.Lock()
+_users = 0
+
 
 @contextmanager
 def kept_heap() -> Iterator[None]:
@@ -18,21 +22,28 @@ def kept_heap() -> Iterator[None]:
 
     The same activations are asked for and freed in every step of an attack. glibc returns them each time, and
     the system hands out zeroed pages again, one fault for every 4 KiB: up to a third of a step of a small
-    network on a CPU. Changes no number; elsewhere than on Linux with glibc it does nothing.
+    network on a CPU. Changes no number; elsewhere than on Linux with glibc it does nothing. The setting holds
+    for the whole process: where several are inside, the last one to leave ends it.
     """
+    global _users
     glibc = _glibc()
     if glibc is None:
         yield
         return
     option, trim = glibc
-    try:
+    with _lock:
+        _users += 1
         option(_TRIM_THRESHOLD, _NEVER)
         option(_MMAP_MAX, 0)
+    try:
         yield
     finally:
-        option(_TRIM_THRESHOLD, _LARGEST_TRIM)
-        option(_MMAP_MAX, _DEFAULT_MAPS)
-        trim(0)
+        with _lock:
+            _users -= 1
+            if not _users:
+                option(_TRIM_THRESHOLD, _LARGEST_TRIM)
+                option(_MMAP_MAX, _DEFAULT_MAPS)
+                trim(0)
 
 
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
