@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from secateur.graph.align import twins
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
-from secateur.graph.labels import IntArray
 from secateur.graph.replay import Keep, Masks, WideRecorder, replay, widen
 from secateur.graph.shrink import shrunk
 from secateur.graph.tape import Call, Tape, record
@@ -126,11 +125,8 @@ def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
     """Which atoms of the graph stay under a plan."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     keep = np.ones(graph.atoms.size, dtype=bool)
-    known: dict[int, IntArray] = {}
     for key, indices in plan.removed().items():
-        if id(indices) not in known:
-            known[id(indices)] = np.array(indices, dtype=np.int64)
-        keep[starts[key] + known[id(indices)]] = False
+        keep[starts[key] + np.fromiter(indices, np.int64, len(indices))] = False
     return keep
 
 
