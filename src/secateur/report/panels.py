@@ -143,7 +143,8 @@ def sparsity_axis(axes: Axes, sparsities: Sequence[float], *, labelled: bool) ->
     extent = max(max(sparsities) - min(sparsities), 0.1)
     ticks = [sparsities[0]]
     for sparsity in sparsities[1:]:
-        if sparsity - ticks[-1] > 0.15 * extent:
+        letters = len(f"{ticks[-1]:g}") + len(f"{sparsity:g}")
+        if sparsity - ticks[-1] > (0.03 + 0.022 * letters) * extent:
             ticks.append(sparsity)
     axes.set_xlim(min(sparsities) - 0.07 * extent, max(sparsities) + 0.07 * extent)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
