@@ -1,5 +1,6 @@
 import pytest
 
+from report.clocked import SMALL, measure, slowly
 from report.synthetic import Grid, write
 from secateur.report.aggregate import aggregate
 from secateur.report.changes import changes
@@ -25,6 +26,18 @@ def grid(study):
 @pytest.fixture(scope="session")
 def change(grid):
     return changes(grid)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small run whose networks were not measured yet."""
+    return write(tmp_path / "run", Grid(**SMALL))
+
+
+@pytest.fixture
+def measured(folder):
+    """The same after a clock that says what each network takes was read."""
+    return measure(folder, slowly)
 
 
 @pytest.fixture

@@ -30,16 +30,6 @@ def least(tmp_path):
     return write(tmp_path / "least", Grid(**LEAST))
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return write(tmp_path / "run", Grid(**SMALL))
-
-
-@pytest.fixture
-def measured(folder):
-    return measure(folder, slowly)
-
-
 def csv_rows(table):
     return list(csv.DictReader(io.StringIO(to_csv(table))))
 

@@ -5,21 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from report.clocked import SMALL, grid_of, measure, slowly, spaced
-from report.synthetic import Grid, write
+from report.clocked import grid_of, measure, slowly, spaced
 from secateur.report import latency, latency_figure, theme
 from secateur.report.changes import changes
 from secateur.report.figures import draw
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write(tmp_path / "run", Grid(**SMALL))
-
-
-@pytest.fixture
-def measured(folder):
-    return measure(folder, slowly)
 
 
 def line_of(axes, points):
