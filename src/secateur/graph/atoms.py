@@ -55,8 +55,7 @@ class Atoms:
         self.parts: list[IntArray] = []
         self.frozen: list[tuple[IntArray, Reason]] = []
         self._starts: dict[tuple[str, int], int] = {}
-        self._left: list[IntArray] = []
-        self._right: list[IntArray] = []
+        self._joined: list[tuple[IntArray, IntArray]] = []
         self._produced: list[IntArray] = []
         self._consumed: list[IntArray] = []
 
@@ -72,20 +71,18 @@ class Atoms:
 
     def union(self, left: IntArray, right: IntArray) -> IntArray:
         """Join atoms position by position (broadcasting); atoms that meet a constant position are frozen."""
+        if left is right:
+            return left
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
+        if np.minimum(left, right).min(initial=0) >= 0:
+            self._joined.append((left, right))
+            return left
         both = (left >= 0) & (right >= 0)
-        constant = not both.all()
-        differ = left != right
-        if constant:
-            differ &= both
-        if differ.any():
-            self._left.append(left[differ])
-            self._right.append(right[differ])
-        if constant:
-            alone = np.where(left >= 0, left, right)[~both]
-            self.freeze(alone[alone >= 0], "meets a constant position")
-        return np.where(left >= 0, left, right) if constant else left
+        self._joined.append((left[both], right[both]))
+        found = np.where(left >= 0, left, right)
+        self.freeze(found[~both], "meets a constant position")
+        return found
 
     def merge(self, atoms: IntArray, dims: Iterable[int]) -> IntArray:
         """Join along ``dims`` and reduce them to size 1: the channels there can only go together."""
@@ -131,9 +128,12 @@ class Atoms:
 
     def components(self) -> tuple[int, IntArray]:
         """How many components there are, and the component of each atom (scipy, one pass)."""
-        if not self._left:
+        if not self._joined:
             return self.size, np.arange(self.size, dtype=np.int64)
-        left, right = np.concatenate(self._left), np.concatenate(self._right)
+        left = np.concatenate([one.ravel() for one, _ in self._joined])
+        right = np.concatenate([other.ravel() for _, other in self._joined])
+        differ = left != right
+        left, right = left[differ], right[differ]
         graph = coo_matrix((np.ones(left.size, dtype=np.int8), (left, right)), shape=(self.size, self.size))
         count, component = connected_components(graph, directed=False)
         return int(count), component.astype(np.int64)

@@ -39,7 +39,7 @@ def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
 def prunable_macs(graph: "DependencyGraph") -> tuple[int, int]:
     """Multiply-adds that would vanish with every prunable channel, and how many the trace has."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
-    keep = np.ones(graph.atoms.size, dtype=bool)
+    keep = np.ones(graph.atoms.size + 1, dtype=bool)
     for group in graph.groups:
         for member in group.members if group.size > 1 else ():
             keep[starts[member.tensor, member.dim] + member.indices] = False

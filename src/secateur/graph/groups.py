@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,12 @@ class Group:
     size: int
     members: tuple[Member, ...]
     cells: IntArray
+
+    @cached_property
+    def cell_sizes(self) -> dict[int, int]:
+        """How many channels each cell has, by its number, in order."""
+        numbers, sizes = np.unique(self.cells, return_counts=True)
+        return dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
 
     def __str__(self) -> str:
         return f"{self.name}: {self.size} channels in {', '.join(str(member) for member in self.members)}"

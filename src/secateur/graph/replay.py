@@ -64,7 +64,10 @@ class WideRecorder(Recorder):  # type: ignore[no-untyped-call]
 
 @dataclass
 class Masks:
-    """Which atoms are kept, what the values' labels are, and the pruned run to take constants from."""
+    """Which atoms are kept, what the values' labels are, and the pruned run to take constants from.
+
+    ``keep`` has one more entry, which is true, for the positions that no channel owns (-1).
+    """
 
     keep: Keep
     marks: Mapping[int, Marks]
@@ -78,8 +81,6 @@ class Masks:
         """Which positions of a factor stay, ``None`` if all do."""
         if factor not in self._stays:
             kept = self.keep[factor.atoms]
-            if factor.atoms.min(initial=0) < 0:
-                kept = kept | (factor.atoms < 0)
             self._stays[factor] = None if kept.all() else kept
         return self._stays[factor]
 
@@ -101,7 +102,8 @@ class Masks:
         if number not in self._sizes:
             shape = list(self.marks[number].shape)
             for column, kept in self.kept(number):
-                shape[column] = int(np.count_nonzero(kept.swapaxes(0, column)[_row(kept.ndim)]))
+                row = [0 if dim != column else slice(None) for dim in range(kept.ndim)]
+                shape[column] = int(np.count_nonzero(kept[tuple(row)]))
             self._sizes[number] = tuple(shape)
         return self._sizes[number]
 
@@ -137,11 +139,6 @@ class Masks:
             blank = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
             tensor = blank.scatter(column, where, tensor)
         return tensor
-
-
-def _row(ndim: int) -> tuple[slice | int, ...]:
-    """The first row along the first dimension."""
-    return (slice(None), *(0 for _ in range(ndim - 1)))
 
 
 def _positions(kept: Keep, column: int) -> Tensor:

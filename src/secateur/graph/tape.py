@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.errors import UserError
+from secateur.graph.leaves import leaves
 from secateur.graph.running import call_model, steady, tensors_in
 
 _HERE = str(Path(__file__).resolve().parent)
@@ -53,19 +54,20 @@ class Value:
 
 @dataclass(frozen=True)
 class Call:
-    """One ATen operation: its arguments with tensors replaced by ``Ref``, and where it was asked for."""
+    """One ATen operation: its arguments with tensors replaced by ``Ref``, and where it was asked for.
+
+    ``name`` is without overload, such as ``aten::view``; ``refs`` are the numbers of the values among the
+    arguments, in order.
+    """
 
     op: Any
+    name: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    refs: tuple[int, ...]
     outputs: tuple[int | None, ...]
     module: str
     source: str
-
-    @cached_property
-    def name(self) -> str:
-        """The operation's name without overload, such as ``aten::view``."""
-        return str(self.op._schema.name)
 
     def bind(self) -> dict[str, Any]:
         """Arguments by the names of the operation's schema, defaults filled in."""
@@ -75,18 +77,17 @@ class Call:
             bound[name] = self.args[position] if given else self.kwargs.get(name, default)
         return bound
 
-    @cached_property
-    def refs(self) -> tuple[int, ...]:
-        """Numbers of the values among the arguments, in order."""
-        found: list[int] = []
-        collect((self.args, dict(self.kwargs)), found)
-        return tuple(found)
-
 
 @cache
 def _arguments(op: Any) -> tuple[tuple[str, Any], ...]:
     """Names and defaults of an operation's arguments."""
     return tuple((argument.name, argument.default_value) for argument in op._schema.arguments)
+
+
+@cache
+def name_of(op: Any) -> str:
+    """An operation's name without overload."""
+    return str(op._schema.name)
 
 
 @cache
@@ -114,18 +115,6 @@ class Tape:
     outputs: tuple[int, ...] = ()
 
 
-def collect(thing: Any, found: list[int]) -> None:
-    """Append the numbers of every ``Ref`` inside ``thing`` to ``found``."""
-    if isinstance(thing, Ref):
-        found.append(thing.id)
-    elif isinstance(thing, (list, tuple)):
-        for item in thing:
-            collect(item, found)
-    elif isinstance(thing, dict):
-        for item in thing.values():
-            collect(item, found)
-
-
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every operation that runs while it is active, with its source line if ``sources``."""
 
@@ -138,8 +127,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._leaves: dict[int, int] = {}
         self._storages: dict[int, int] = {}
         self._alive: list[Tensor] = []
-        for kind, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
-            for name, tensor in named:
+        for kind, named in zip(("parameter", "buffer"), leaves(model), strict=True):
+            for name, tensor in named.items():
                 self._leaves[id(tensor)] = self.add(tensor, kind, name)
 
     def add(self, tensor: Tensor, kind: str, name: str = "") -> int:
@@ -171,14 +160,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        refs: list[int] = []
         roots: dict[int, int] | None = {} if may_share(func) else None
-        refs = self._referenced(args, roots)
-        named = {key: self._referenced(value, roots) for key, value in kwargs.items()}
+        listed = self._referenced(args, refs, roots)
+        named = {key: self._referenced(value, refs, roots) for key, value in kwargs.items()}
         result = self.compute(func, args, kwargs)
         flat = result if isinstance(result, (list, tuple)) else (result,)
-        outputs = tuple(self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat)
+        outputs = tuple([self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat])
         source = source_line() if self._sources else ""
-        self.tape.calls.append(Call(func, refs, named, outputs, self.stack[-1], source))
+        self.tape.calls.append(
+            Call(func, name_of(func), listed, named, tuple(refs), outputs, self.stack[-1], source)
+        )
         return result
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -190,14 +182,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # To switch its compiler off for a mode, torch would load it, which takes longer than most traces.
         return False
 
-    def _referenced(self, thing: Any, roots: dict[int, int] | None) -> Any:
+    def _referenced(self, thing: Any, refs: list[int], roots: dict[int, int] | None) -> Any:
+        """An argument with tensors replaced by ``Ref``; notes their numbers and whose memory they share."""
         if isinstance(thing, Tensor):
             number = self.number(thing)
+            refs.append(number)
             if roots is not None:
                 roots.setdefault(thing.untyped_storage()._cdata, self.tape.values[number].root)
             return Ref(number)
         if isinstance(thing, (list, tuple)):
-            return type(thing)(self._referenced(item, roots) for item in thing)
+            return type(thing)([self._referenced(item, refs, roots) for item in thing])
         return thing
 
     @contextmanager

@@ -1,6 +1,5 @@
 """From a recorded forward pass to a dependency graph: rules carry the labels through the tape."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
 from secateur.graph.groups import build_groups
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
+from secateur.graph.leaves import named_tensors
 from secateur.graph.rules import find, pointwise
 from secateur.graph.tape import Call, Ref, Tape, mutates, record
 
@@ -146,7 +146,7 @@ def check_model(model: nn.Module) -> None:
     """Refuse what cannot be traced, in one sentence."""
     if not isinstance(model, nn.Module):
         raise UserError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    for name, tensor in named_tensors(model).items():
         if isinstance(tensor, UninitializedTensorMixin):
             raise UserError(f"parameter '{name}' has no shape yet", hint="run the lazy model once before")
     if isinstance(model, torch.jit.ScriptModule):
@@ -278,17 +278,6 @@ def _mutation(tracer: Tracer, call: Call) -> None:
             for factor in tracer.marks[number].factors:
                 tracer.atoms.freeze(factor.atoms, "is written into part of another tensor")
             tracer.marks[root] = Marks(owner.shape, owner.factors, (False,) * len(owner.shape))
-
-
-def same_structure(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a model has exactly these parameters and buffers."""
-    return shapes_of(model) == dict(shapes)
-
-
-def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters and buffers."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {name: tuple(int(size) for size in tensor.shape) for name, tensor in named}
 
 
 def input_leaves(example_inputs: Any) -> list[Tensor]:

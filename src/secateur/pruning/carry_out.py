@@ -12,10 +12,10 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
 from secateur.graph.flops import macs as tape_macs
 from secateur.graph.tracing import trace
-from secateur.pruning.fit import masks_of, repairs_of
+from secateur.pruning.fit import repairs_of
 from secateur.pruning.options import PlanOptions
 from secateur.pruning.planning import plan as make_plan
-from secateur.pruning.plans import Plan
+from secateur.pruning.plans import Plan, masks_of
 from secateur.pruning.saving import remember
 from secateur.pruning.surgery import check_fits, cut_state, operate
 from secateur.pruning.verify import Proof, verify

@@ -98,20 +98,15 @@ def keep_counts(
 ) -> dict[int, int]:
     """How many channels each cell keeps, raised where ties ask for equal counts."""
     whole = choice.protected | blocked
-    sizes = {
-        int(cell): int(size)
-        for group in graph.groups
-        for cell, size in zip(*np.unique(group.cells, return_counts=True), strict=True)
-    }
+    sizes = {cell: size for group in graph.groups for cell, size in group.cell_sizes.items()}
     wanted = _ranked(graph, choice, whole) if choice.scope == "global" else {}
     counts: dict[int, int] = {}
     for number, group in enumerate(graph.groups):
-        for cell in np.unique(group.cells):
-            size = sizes[int(cell)]
+        unchanged = number in whole or choice.rate(number) == 0
+        for cell, size in group.cell_sizes.items():
             dense = choice.dense(group, size)
-            kept = wanted.get(int(cell), kept_count(dense, choice.rate(number)))
-            unchanged = number in whole or choice.rate(number) == 0
-            counts[int(cell)] = size if unchanged else choice.limits.bounded(min(size, kept), size, dense)
+            kept = wanted.get(cell, kept_count(dense, choice.rate(number)))
+            counts[cell] = size if unchanged else choice.limits.bounded(min(size, kept), size, dense)
     _level(ties, counts, sizes, choice.limits.round_to)
     return counts
 
@@ -136,9 +131,8 @@ def _ranked(graph: DependencyGraph, choice: Choice, whole: set[int]) -> dict[int
         group, own = graph.groups[number], choice.scores(number, {}).numpy()
         scores.append(own / max(float(np.abs(own).mean()), 1e-300))
         cells.append(group.cells)
-        for cell, size in zip(*np.unique(group.cells, return_counts=True), strict=True):
-            dense = choice.dense(group, int(size))
-            floors[int(cell)] = (int(size), choice.limits.floor(int(size), dense))
+        for cell, size in group.cell_sizes.items():
+            floors[cell] = (size, choice.limits.floor(size, choice.dense(group, size)))
     flat, owner = np.concatenate(scores), np.concatenate(cells)
     kept = {cell: size for cell, (size, _) in floors.items()}
     for place in np.argsort(flat, kind="stable"):

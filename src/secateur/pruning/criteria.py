@@ -1,14 +1,16 @@
 """Criteria: how much each channel of a group is worth. The channels with the smallest scores go."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph import Group
 from secateur.graph.groups import Member
+from secateur.graph.leaves import find_parameter
 
 REDUCTIONS = ("mean", "sum", "max", "first")
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 18
 
 
 def l1(
@@ -45,17 +47,17 @@ def random(
 
 def producers(group: Group, model: nn.Module) -> list[Member]:
     """Members that are filters producing the channels; without any, every member that is not read."""
-    made = [member for member in group.members if member.role == "out" and is_parameter(model, member.tensor)]
+    owned = [(member, find_parameter(model, member.tensor)) for member in group.members]
+    found = [(member, parameter.ndim) for member, parameter in owned if parameter is not None]
+    made = [(member, ndim) for member, ndim in found if member.role == "out"]
     if made:
-        return [member for member in made if model.get_parameter(member.tensor).ndim > 1] or made
-    owned = [member for member in group.members if is_parameter(model, member.tensor)]
-    return [member for member in owned if member.role != "in"] or owned
+        return [member for member, ndim in made if ndim > 1] or [member for member, _ in made]
+    return [member for member, _ in found if member.role != "in"] or [member for member, _ in found]
 
 
 def is_parameter(model: nn.Module, name: str) -> bool:
     """Whether a tensor of the model is a parameter, and no buffer."""
-    module, _, attribute = name.rpartition(".")
-    return attribute in model.get_submodule(module)._parameters
+    return find_parameter(model, name) is not None
 
 
 def combine(scores: list[Tensor], reduction: str) -> Tensor:
@@ -77,10 +79,9 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
 def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
     weight = model.get_parameter(member.tensor).detach()
     filters = weight.movedim(member.dim, 0).flatten(1) if weight.ndim > 1 else weight[:, None]
-    # A few filters at a time: one float64 copy of a large layer takes longer than its sums.
+    # A few filters at a time: one copy of a large layer takes longer than its sums.
     few = max(1, _AT_ONCE // max(1, filters.shape[1]))
-    parts = torch.split(filters, few)
-    per_index = torch.cat([part.to(torch.float64, copy=True).abs_().sum(1) for part in parts]).cpu()
-    scores = torch.zeros(size, dtype=torch.float64)
-    scores.index_add_(0, torch.from_numpy(member.channels), per_index[torch.from_numpy(member.indices)])
-    return scores
+    parts = [part.abs().sum(1, dtype=torch.float64) for part in torch.split(filters, few)]
+    per_index = torch.cat(parts) if len(parts) > 1 else parts[0]
+    found = per_index.cpu().numpy()[member.indices]
+    return torch.from_numpy(np.bincount(member.channels, weights=found, minlength=size))

@@ -16,14 +16,15 @@ from torch import nn
 from secateur.graph.align import steps, twins
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, hollow_inputs, move_inputs
 from secateur.graph.learned import Literal, Match, literal_value, siblings, slots
+from secateur.graph.leaves import named_tensors
 from secateur.graph.replay import Masks
 from secateur.graph.running import call_model, steady
 from secateur.graph.shapes import Follower, ShapeRecorder
 from secateur.graph.tape import Call, Recorder, Tape, record
 from secateur.pruning.guesses import candidates
-from secateur.pruning.plans import Plan, Repair
-from secateur.pruning.surgery import named_tensors, on_meta, operated
-from secateur.pruning.verify import guilty_groups, kept_atoms
+from secateur.pruning.plans import Plan, Repair, masks_of
+from secateur.pruning.surgery import on_meta, operated
+from secateur.pruning.verify import guilty_groups
 
 Draft = Callable[[], Plan]
 _TRIES = 60
@@ -83,11 +84,6 @@ def needs_shapes(graph: DependencyGraph, masks: Masks) -> bool:
 
 def _ints(items: Any) -> bool:
     return bool(items) and all(isinstance(item, int) for item in items)
-
-
-def masks_of(graph: DependencyGraph, plan: Plan) -> Masks:
-    """Expected shapes under a plan."""
-    return Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, Tape(), {})
 
 
 def repairs_of(model: nn.Module, graph: DependencyGraph, masks: Masks) -> tuple[Repair, ...]:

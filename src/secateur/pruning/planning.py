@@ -14,7 +14,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group
 from secateur.graph.learned import cells_of, tie_of
-from secateur.graph.tracing import shapes_of
+from secateur.graph.leaves import shapes_of
 from secateur.pruning.budget import budget_of, within
 from secateur.pruning.counts import (
     SCOPES,
@@ -26,8 +26,8 @@ from secateur.pruning.counts import (
     keep_counts,
 )
 from secateur.pruning.evidence import Evidence
-from secateur.pruning.fit import fitted, masks_of, repairs_of
-from secateur.pruning.plans import Cut, Plan
+from secateur.pruning.fit import fitted, repairs_of
+from secateur.pruning.plans import Cut, Plan, masks_of
 from secateur.pruning.select import cut_group, kept_groups, leaf_shapes, notes_of, scored, ties_of_cells
 from secateur.pruning.surgery import blanked
 from secateur.registry import CRITERIA, RATES

@@ -8,8 +8,13 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, InputSpec
+from secateur.graph.labels import IntArray
+from secateur.graph.replay import Keep, Masks
+from secateur.graph.tape import Tape
 
 SCHEMA_VERSION = 1
 Shapes = dict[str, tuple[int, ...]]
@@ -68,6 +73,12 @@ class Plan:
     def removed(self) -> Mapping[tuple[str, int], tuple[int, ...]]:
         """All indices that go, for each dimension of each tensor, sorted."""
         return self._removed
+
+    @cached_property
+    def masks(self) -> Masks:
+        """What stays of every value, and its shape then, on the graph that the plan was made from."""
+        assert self.graph is not None
+        return _masks(self.graph, self)
 
     @cached_property
     def _removed(self) -> dict[tuple[str, int], tuple[int, ...]]:
@@ -164,6 +175,28 @@ class Plan:
             raise UserError(
                 f"the pruning plan is damaged: {type(error).__name__}: {error}", hint="make the plan again"
             ) from error
+
+
+def masks_of(graph: DependencyGraph, plan: Plan) -> Masks:
+    """Expected shapes under a plan."""
+    return plan.masks if plan.graph is graph else _masks(graph, plan)
+
+
+def _masks(graph: DependencyGraph, plan: Plan) -> Masks:
+    return Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, Tape(), {})
+
+
+def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
+    """Which atoms of the graph stay under a plan, as ``Masks`` want them."""
+    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
+    keep = np.ones(graph.atoms.size + 1, dtype=bool)
+    # The layers of a group share one tuple of indices.
+    arrays: dict[int, IntArray] = {}
+    for key, indices in plan.removed().items():
+        if id(indices) not in arrays:
+            arrays[id(indices)] = np.fromiter(indices, np.int64, len(indices))
+        keep[starts[key] + arrays[id(indices)]] = False
+    return keep
 
 
 def _plain(value: Any) -> Any:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import fresh_inputs, move_inputs
+from secateur.graph.leaves import named_tensors
 from secateur.graph.running import call_model, steady, tensors_in
 from secateur.pruning.plans import Plan
-from secateur.pruning.surgery import check_fits, named_tensors, operate
+from secateur.pruning.surgery import check_fits, operate
 
 _PLANS = "_secateur_plans"
 _PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = "plan.json", "weights.safetensors", "README.md"

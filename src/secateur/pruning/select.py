@@ -9,7 +9,7 @@ from torch import nn
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
-from secateur.graph.tracing import shapes_of
+from secateur.graph.leaves import shapes_of
 from secateur.pruning.counts import Choice, asked_globally
 from secateur.pruning.plans import Cut, Slice
 
@@ -48,6 +48,8 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
     """
     if isinstance(keep, str):
         raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
+    if not keep:
+        return set()
     protected: set[int] = set()
     known = {name for name, _ in graph.model.named_modules()} | set(shapes_of(graph.model))
     for name in keep:
@@ -70,14 +72,14 @@ def cut_group(
 
     ``tied`` are the numbers of the ties that each cell takes part in.
     """
+    sizes = np.array(list(group.cell_sizes.values()))
+    excess = np.array([size - counts[cell] for cell, size in group.cell_sizes.items()])
+    if not excess.any():
+        return None
     order = np.lexsort((scores.numpy(), group.cells))
-    cells, starts, sizes = np.unique(group.cells[order], return_index=True, return_counts=True)
-    excess = sizes - [counts[cell] for cell in cells.tolist()]
-    rank = np.arange(group.size) - np.repeat(starts, sizes)
+    rank = np.arange(group.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     removed = np.zeros(group.size, dtype=bool)
     removed[order[rank < np.repeat(excess, sizes)]] = True
-    if not removed.any():
-        return None
     slices = []
     # Most layers of a group lose the same indices; a member's are in order.
     known: dict[bytes, tuple[int, ...]] = {}
@@ -87,8 +89,8 @@ def cut_group(
         if key not in known:
             known[key] = tuple(gone.tolist())
         slices.append(Slice(member.tensor, member.dim, known[key]))
-    ties = set[int]().union(*(tied.get(cell, ()) for cell in cells.tolist()))
-    return Cut(group.name, group.size, int(group.size - removed.sum()), tuple(slices), tuple(sorted(ties)))
+    ties = set[int]().union(*(tied.get(cell, ()) for cell in group.cell_sizes))
+    return Cut(group.name, group.size, int(group.size - excess.sum()), tuple(slices), tuple(sorted(ties)))
 
 
 def ties_of_cells(ties: Sequence[Tie]) -> dict[int, set[int]]:

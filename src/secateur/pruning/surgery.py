@@ -9,15 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.tracing import shapes_of
+from secateur.graph.leaves import named_tensors, shapes_of
 from secateur.pruning.plans import Plan
 
 Removed = Mapping[tuple[str, int], tuple[int, ...]]
-
-
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, shared ones once."""
-    return dict([*model.named_parameters(), *model.named_buffers()])
 
 
 def check_fits(model: nn.Module, plan: Plan) -> None:

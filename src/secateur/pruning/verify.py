@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from secateur.graph.align import twins
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
-from secateur.graph.replay import Keep, Masks, WideRecorder, replay, widen
+from secateur.graph.leaves import named_tensors
+from secateur.graph.replay import Masks, WideRecorder, replay, widen
 from secateur.graph.shrink import shrunk
 from secateur.graph.tape import Call, Tape, record
 from secateur.graph.tracing import input_leaves
-from secateur.pruning.plans import Plan
-from secateur.pruning.surgery import named_tensors, operated
+from secateur.pruning.plans import Plan, kept_atoms
+from secateur.pruning.surgery import operated
 
 TOLERANCE = 1e-10
 # A network that happens to be dead (all gradients zero) proves nothing: draw again.
@@ -119,15 +120,6 @@ def _constant(tensor: Tensor) -> bool:
     # Most weights differ early on: looking at all of them is rarely needed.
     early = tensor[(0,) * max(tensor.ndim - 1, 0)]
     return bool((early == first).all()) and bool((tensor == first).all())
-
-
-def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
-    """Which atoms of the graph stay under a plan."""
-    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
-    keep = np.ones(graph.atoms.size, dtype=bool)
-    for key, indices in plan.removed().items():
-        keep[starts[key] + np.fromiter(indices, np.int64, len(indices))] = False
-    return keep
 
 
 def _compare(

@@ -1,7 +1,8 @@
 """Names for everything that can be chosen by name: models, datasets, criteria, attacks, engines.
 
 A registry maps a name to ``"package.module:attribute"`` and imports it on first use, so that listing names
-never imports torch. Installed packages add names through entry points (group ``secateur.<kind>``).
+never imports torch. Installed packages add names through entry points (group ``secateur.<kind>``); they are
+looked for when all names are listed, and when a name is not known yet.
 """
 
 from collections.abc import Mapping
@@ -72,7 +73,9 @@ class Registry:
         Raises:
             UserError: no such name; the hint offers the nearest one.
         """
-        self._discover()
+        if name not in self._entries:
+            # Looking through all installed packages takes longer than planning a small network.
+            self._discover()
         if name in self._entries:
             return self._entries[name]
         near = get_close_matches(name, self._entries, n=1)

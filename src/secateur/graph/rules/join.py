@@ -17,6 +17,8 @@ def broadcast_shape(shapes: list[Shape]) -> Shape:
 
 def join(atoms: Atoms, operands: list[Marks], shape: Shape) -> Marks:
     """Combine operands element by element: labels that meet along the same dimensions are joined."""
+    if len(operands) == 1 and operands[0].shape == shape:
+        return operands[0]
     ndim = len(shape)
     lifted: list[dict[tuple[int, ...], list[Factor]]] = []
     kept: dict[tuple[int, ...], list[Factor]] = {}
@@ -46,7 +48,8 @@ def _pair(atoms: Atoms, old: list[Factor], new: list[Factor]) -> list[Factor]:
         if first is None or second is None:
             paired.append(first or second)
         else:
-            paired.append(Factor(atoms.union(first.atoms, second.atoms), first.column))
+            joined = atoms.union(first.atoms, second.atoms)
+            paired.append(first if joined is first.atoms else Factor(joined, first.column))
     return paired
 
 

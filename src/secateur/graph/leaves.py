@@ -1,0 +1,38 @@
+"""A model's parameters and buffers, by name."""
+
+from torch import Tensor, nn
+
+
+def leaves(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers by name, shared ones once, in the order of the modules that hold them.
+
+    These are ``named_parameters`` and ``named_buffers``, found in one walk through the model.
+    """
+    parameters: dict[int, tuple[str, Tensor]] = {}
+    buffers: dict[int, tuple[str, Tensor]] = {}
+    for module_name, module in model.named_modules():
+        start = f"{module_name}." if module_name else ""
+        for held, found in ((module._parameters, parameters), (module._buffers, buffers)):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    found.setdefault(id(tensor), (start + name, tensor))
+    return dict(parameters.values()), dict(buffers.values())
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters, then buffers, by name."""
+    parameters, buffers = leaves(model)
+    return parameters | buffers
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters and buffers."""
+    return {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+
+
+def find_parameter(model: nn.Module, name: str) -> nn.Parameter | None:
+    """The parameter of this name, ``None`` where it is a buffer."""
+    *path, attribute = name.split(".")
+    for part in path:
+        model = model._modules[part]  # type: ignore[assignment]
+    return model._parameters.get(attribute)
