@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -110,21 +111,22 @@ class Atoms:
 
     def produces(self, atoms: IntArray) -> None:
         """These atoms index the outputs of a layer."""
-        self._produced.append(atoms[atoms >= 0])
+        self._produced.append(atoms)
 
     def consumes(self, atoms: IntArray) -> None:
         """These atoms index the inputs that a layer sums over."""
-        self._consumed.append(atoms[atoms >= 0])
+        self._consumed.append(atoms)
 
-    def roles(self) -> tuple[IntArray, IntArray]:
+    def roles(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Boolean arrays over atoms: produced by a layer, consumed by a layer."""
-        produced = np.zeros(self.size, dtype=bool)
-        consumed = np.zeros(self.size, dtype=bool)
-        for found in self._produced:
-            produced[found] = True
-        for found in self._consumed:
-            consumed[found] = True
-        return produced, consumed
+        return self._marked(self._produced), self._marked(self._consumed)
+
+    def _marked(self, found: list[IntArray]) -> npt.NDArray[np.bool_]:
+        # One more entry, for the positions that no channel owns (-1).
+        marked = np.zeros(self.size + 1, dtype=bool)
+        if found:
+            marked[np.concatenate([atoms.ravel() for atoms in found])] = True
+        return marked[:-1]
 
     def components(self) -> tuple[int, IntArray]:
         """How many components there are, and the component of each atom (scipy, one pass)."""

@@ -52,5 +52,5 @@ def _shape(find: Callable[[int], tuple[int, ...]], argument: Any) -> Any:
     if isinstance(argument, Ref):
         return find(argument.id)
     if isinstance(argument, (list, tuple)):
-        return type(argument)(_shape(find, item) for item in argument)
+        return type(argument)([_shape(find, item) for item in argument])
     return argument

@@ -111,7 +111,7 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     axis_of = atoms.axis_of()
     first = _first_atoms(component, count)
     signature = np.zeros(count, dtype=np.uint64)
-    np.add.at(signature, component, mix(axis_of))
+    np.add.at(signature, component, mix(np.arange(len(atoms.axes)))[axis_of])
     matrices = resolve_rows(atoms, component)
     cell_mark = signature.copy()
     number = len(atoms.axes)

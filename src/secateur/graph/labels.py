@@ -71,6 +71,10 @@ def align(factor: Factor, ndim: int) -> Factor:
 
 def place(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
     """Move dimension ``i`` to ``positions[i]`` of an array with ``ndim`` dimensions."""
+    if factor.support == (factor.column,):
+        alone = [1] * ndim
+        alone[positions[factor.column]] = factor.atoms.size
+        return Factor(factor.atoms.reshape(alone), positions[factor.column])
     order = sorted(range(len(positions)), key=positions.__getitem__)
     shape = [1] * ndim
     for source in order:

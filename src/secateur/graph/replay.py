@@ -109,8 +109,10 @@ class Masks:
 
     def fits(self, number: int, shape: tuple[int, ...]) -> bool:
         """Whether a value may have this shape after surgery; free dimensions may have any size."""
-        free = self.marks[number].free
         expected = self.expected_shape(number)
+        if shape == expected:
+            return True
+        free = self.marks[number].free
         return len(shape) == len(expected) and all(
             a == b or anything for a, b, anything in zip(shape, expected, free, strict=True)
         )

@@ -47,12 +47,8 @@ def _uncompiled() -> AbstractContextManager[object]:
 def _contents(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
     """A module's attributes, and its own containers with copies: caches of a run must not outlive it."""
     attributes = module.__dict__.copy()
-    containers = [
-        (value, value.copy())
-        for name, value in attributes.items()
-        if type(value) in (dict, list) and name not in _INTERNAL
-    ]
-    return attributes, containers
+    own = [attributes[name] for name in attributes.keys() - _INTERNAL]
+    return attributes, [(value, value.copy()) for value in own if type(value) in (dict, list)]
 
 
 def _restore(module: nn.Module, contents: tuple[dict[str, Any], list[tuple[Any, Any]]]) -> None:

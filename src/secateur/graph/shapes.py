@@ -128,7 +128,8 @@ def batch_norm(
     for vector in (weight, bias, mean, variance):
         if vector is not None and vector.shape != image.shape[1:2]:
             raise _misfit(f"batch normalisation of {vector.shape[0]} channels", image)
-    return _like(image), image.new_empty((0,)), image.new_empty((0,))
+    unused = image.new_empty((0,))
+    return _like(image), unused, unused
 
 
 def layer_norm(

@@ -26,6 +26,7 @@ from secateur.graph.running import call_model, steady, tensors_in
 _HERE = str(Path(__file__).resolve().parent)
 _CALLER = str(Path(_HERE, "running.py"))
 _TORCH = str(Path(torch.__file__).resolve().parent)
+_REFERRING = (Tensor, list, tuple)
 # Views by what they do, though their schemas do not say so.
 _UNDECLARED = {"aten::_unsafe_view", "aten::lift"}
 
@@ -191,7 +192,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 roots.setdefault(thing.untyped_storage()._cdata, self.tape.values[number].root)
             return Ref(number)
         if isinstance(thing, (list, tuple)):
-            return type(thing)([self._referenced(item, refs, roots) for item in thing])
+            return type(thing)(
+                [
+                    self._referenced(item, refs, roots) if isinstance(item, _REFERRING) else item
+                    for item in thing
+                ]
+            )
         return thing
 
     @contextmanager

@@ -68,7 +68,7 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
     """
     if reduction not in REDUCTIONS:
         raise UserError(f"unknown reduction '{reduction}'", hint=f"known: {', '.join(REDUCTIONS)}")
-    if reduction == "first":
+    if reduction == "first" or len(scores) == 1:
         return scores[0]
     stacked = torch.stack(scores)
     if reduction == "max":
@@ -79,9 +79,11 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
 def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
     weight = model.get_parameter(member.tensor).detach()
     filters = weight.movedim(member.dim, 0).flatten(1) if weight.ndim > 1 else weight[:, None]
-    # A few filters at a time: one copy of a large layer takes longer than its sums.
+    # A few filters at a time, in the same memory: copies of a large layer take longer than its sums.
     few = max(1, _AT_ONCE // max(1, filters.shape[1]))
-    parts = [part.abs().sum(1, dtype=torch.float64) for part in torch.split(filters, few)]
-    per_index = torch.cat(parts) if len(parts) > 1 else parts[0]
-    found = per_index.cpu().numpy()[member.indices]
+    wide = torch.empty(
+        (min(few, len(filters)), *filters.shape[1:]), dtype=torch.float64, device=weight.device
+    )
+    sums = [wide[: len(part)].copy_(part).abs_().sum(1) for part in torch.split(filters, few)]
+    found = torch.cat(sums).cpu().numpy()[member.indices]
     return torch.from_numpy(np.bincount(member.channels, weights=found, minlength=size))

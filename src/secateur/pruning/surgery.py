@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.leaves import named_tensors, shapes_of
+from secateur.graph.leaves import leaves, named_tensors, shapes_of
 from secateur.pruning.plans import Plan
 
 Removed = Mapping[tuple[str, int], tuple[int, ...]]
@@ -153,11 +153,6 @@ def _sync_attention(module: nn.MultiheadAttention, undo: Undo) -> None:
     _set(undo, module, embed_dim=width, kdim=key, vdim=value, head_dim=width // module.num_heads)
 
 
-def _hollow(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    empty = torch.empty(shape, dtype=tensor.dtype, device="meta")
-    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
-
-
 @contextmanager
 def blanked(model: nn.Module, removed: Removed) -> Iterator[None]:
     """The model with zeros where indices are removed; put back on exit."""
@@ -180,9 +175,14 @@ def blanked(model: nn.Module, removed: Removed) -> Iterator[None]:
 def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
     """The model with cut parameters that have shapes and no contents; everything is put back on exit."""
     undo = Undo()
-    named = named_tensors(model)
     shapes = plan.shapes_after()
-    hollow = {id(tensor): _hollow(tensor, shapes[name]) for name, tensor in named.items()}
+    parameters, buffers = leaves(model)
+    hollow = {
+        id(tensor): torch.empty(shapes[name], dtype=tensor.dtype, device="meta")
+        for name, tensor in (parameters | buffers).items()
+    }
+    for tensor in parameters.values():
+        hollow[id(tensor)] = nn.Parameter(hollow[id(tensor)], requires_grad=False)
     slots: list[tuple[dict[str, Any], str, Tensor]] = [
         (table, name, tensor)
         for module in model.modules()
