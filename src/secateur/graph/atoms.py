@@ -134,8 +134,6 @@ class Atoms:
             return self.size, np.arange(self.size, dtype=np.int64)
         left = np.concatenate([one.ravel() for one, _ in self._joined])
         right = np.concatenate([other.ravel() for _, other in self._joined])
-        differ = left != right
-        left, right = left[differ], right[differ]
         graph = coo_matrix((np.ones(left.size, dtype=np.int8), (left, right)), shape=(self.size, self.size))
         count, component = connected_components(graph, directed=False)
         return int(count), component.astype(np.int64)

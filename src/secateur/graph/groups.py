@@ -175,7 +175,10 @@ def _slices(
     atoms: Atoms, component: IntArray, axis_of: IntArray, together: Sequence[IntArray]
 ) -> list[list[tuple[Axis, Member]]]:
     """For each of several lists of components, the slices of all axes that they touch; channels in order."""
-    number, channel = (np.full(component.max(initial=-1) + 1, -1, dtype=np.int64) for _ in range(2))
+    count = component.max(initial=-1) + 1
+    # Numbers that fit into 16 bits are sorted in one pass.
+    number = np.full(count, -1, dtype=np.min_scalar_type(-1 - len(together)))
+    channel = np.full(count, -1, dtype=np.int64)
     for place, parts in enumerate(together):
         number[parts], channel[parts] = place, np.arange(len(parts))
     owner = number[component]

@@ -79,11 +79,15 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
 def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
     weight = model.get_parameter(member.tensor).detach()
     filters = weight.movedim(member.dim, 0).flatten(1) if weight.ndim > 1 else weight[:, None]
-    # A few filters at a time, in the same memory: copies of a large layer take longer than its sums.
-    few = max(1, _AT_ONCE // max(1, filters.shape[1]))
-    wide = torch.empty(
-        (min(few, len(filters)), *filters.shape[1:]), dtype=torch.float64, device=weight.device
-    )
-    sums = [wide[: len(part)].copy_(part).abs_().sum(1) for part in torch.split(filters, few)]
-    found = torch.cat(sums).cpu().numpy()[member.indices]
+    found = _row_sums(filters).cpu().numpy()[member.indices]
     return torch.from_numpy(np.bincount(member.channels, weights=found, minlength=size))
+
+
+def _row_sums(filters: Tensor) -> Tensor:
+    """Sums of absolute values in float64, one per row."""
+    few = max(1, _AT_ONCE // max(1, filters.shape[1]))
+    if len(filters) <= few:
+        return filters.abs().sum(1, dtype=torch.float64)
+    # A few filters at a time, in the same memory: copies of a large layer take longer than its sums.
+    wide = torch.empty((few, filters.shape[1]), dtype=torch.float64, device=filters.device)
+    return torch.cat([wide[: len(part)].copy_(part).abs_().sum(1) for part in torch.split(filters, few)])
