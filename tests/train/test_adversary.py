@@ -9,13 +9,10 @@ from secateur.models import build, initialise, logits, weights_hash
 from secateur.recipes import Adversary
 from secateur.train import adversary as room
 from secateur.train import perturb
+from train.cases import seeded
 
 LINF = Adversary(epsilon=0.1, step_size=0.05, steps=5)
 L2 = Adversary(epsilon=0.5, step_size=0.2, steps=5, norm=2)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def case():

@@ -4,10 +4,7 @@ from torch.nn import functional as F
 
 from secateur.recipes import Augment
 from secateur.train import augment, augmentation
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from train.cases import seeded
 
 
 def batch(n=50, channels=3, height=6, width=7):

@@ -6,67 +6,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from secateur.data import Dataset, load_splits, subset
+from secateur.data import Dataset
 from secateur.errors import UserError
-from secateur.models import accuracy, build, initialise, weights_hash
-from secateur.recipes import Adversary, Augment, Distillation, Penalty, Recipe
+from secateur.models import accuracy, build, weights_hash
+from secateur.recipes import Adversary, Distillation, Recipe
 from secateur.train import Checkpoints, learning_rate, loop, perturb, train
-
-QUICK = Recipe(epochs=4, batch_size=32, learning_rate=0.05, checkpoint_every=1)
-FULL = replace(
-    QUICK,
-    augment=Augment(1, 15, True),
-    adversary=Adversary(0.1, 0.05, 2),
-    label_smoothing=0.1,
-    select="robust",
-)
-
-
-EVERYTHING = replace(
-    FULL,
-    adversary=Adversary(0.1, 0.05, 2, method="trades", beta=2.0),
-    ema=0.9,
-    accumulate=2,
-    channels_last=True,
-    recalibrate=True,
-    distillation=Distillation(0.5, 2.0),
-    penalty=Penalty("growing_reg", 1e-3, 1e-2),
-)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return load_splits("digits", generator=seeded())
-
-
-@pytest.fixture(scope="module")
-def few(splits):
-    return subset(splits.train, 129, generator=seeded()), subset(splits.validation, 50, generator=seeded())
-
-
-def network(seed=0, widths=(4, 6)):
-    model = build("resnet-tiny", widths=widths)
-    initialise(model, seeded(seed))
-    return model
-
-
-class Dropping(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
-
-    def forward(self, x):
-        return self.net(x)
-
-
-def dropping():
-    model = Dropping()
-    initialise(model, seeded())
-    return model
+from train.cases import FULL, QUICK, dropping, network, seeded
 
 
 def test_plain_training_classifies_the_digits(splits):
@@ -112,103 +57,6 @@ def test_training_leaves_the_global_random_state_alone(few):
     model, before = dropping(), torch.get_rng_state()
     train(model, *few, FULL, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-class Killed(BaseException):
-    pass
-
-
-def killer(batch):
-    def tick(done, total):
-        if done == batch:
-            raise Killed
-
-    return tick
-
-
-@pytest.mark.parametrize("recipe", [QUICK, FULL])
-@pytest.mark.parametrize("make", [network, dropping])
-@pytest.mark.parametrize("killed_at", [1, 6, 12, 17, 20])
-def test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, recipe, make, killed_at):
-    whole = make()
-    expected = train(whole, *few, recipe, seed=3)
-    with pytest.raises(Killed):
-        train(make(), *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path), on_progress=killer(killed_at))
-    resumed = make()
-    assert train(resumed, *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path)) == expected
-    assert weights_hash(resumed) == weights_hash(whole)
-
-
-@pytest.mark.parametrize("killed_at", [6, 12, 17])
-def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, killed_at):
-    whole, teacher = network(), network(9)
-    expected = train(whole, *few, EVERYTHING, seed=3, teacher=teacher)
-    with pytest.raises(Killed):
-        train(
-            network(),
-            *few,
-            EVERYTHING,
-            seed=3,
-            teacher=teacher,
-            checkpoints=Checkpoints(tmp_path),
-            on_progress=killer(killed_at),
-        )
-    resumed = network()
-    assert (
-        train(resumed, *few, EVERYTHING, seed=3, teacher=teacher, checkpoints=Checkpoints(tmp_path))
-        == expected
-    )
-    assert weights_hash(resumed) == weights_hash(whole)
-    with pytest.raises(UserError, match="another training"):
-        train(network(), *few, EVERYTHING, seed=3, teacher=network(8), checkpoints=Checkpoints(tmp_path))
-
-
-@pytest.mark.parametrize("part", ["momentum", "average", "penalty", "best"])
-def test_a_checkpoint_without_any_of_its_parts_would_be_noticed(few, tmp_path, monkeypatch, part):
-    real = loop.generation
-
-    def forgetful(identity, job, state):
-        tensors, meta = real(identity, job, state)
-        zeroed = {name: torch.zeros_like(tensor) for name, tensor in tensors.items() if name.startswith(part)}
-        assert zeroed
-        return tensors | zeroed, meta
-
-    monkeypatch.setattr(loop, "generation", forgetful)
-    with pytest.raises(AssertionError):
-        test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, 17)
-
-
-def test_a_checkpoint_without_momentum_would_be_noticed(few, tmp_path, monkeypatch):
-    real = loop.generation
-
-    def forgetful(*arguments):
-        tensors, meta = real(*arguments)
-        return {name: tensor for name, tensor in tensors.items() if not name.startswith("momentum")}, meta
-
-    monkeypatch.setattr(loop, "generation", forgetful)
-    with pytest.raises(AssertionError):
-        test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, QUICK, network, 12)
-
-
-def test_a_finished_training_is_not_repeated(few, tmp_path):
-    ticks = []
-    expected = train(network(), *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path))
-    again = network()
-    recorded = lambda *tick: ticks.append(tick)  # noqa: E731
-    assert (
-        train(again, *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path), on_progress=recorded) == expected
-    )
-    assert ticks == []
-
-
-@pytest.mark.parametrize(
-    "change", [{"seed": 4}, {"recipe": replace(QUICK, learning_rate=0.06)}, {"model": 1}]
-)
-def test_checkpoints_of_another_training_are_refused(few, tmp_path, change):
-    train(network(), *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path))
-    model, recipe = network(change.get("model", 0)), change.get("recipe", QUICK)
-    with pytest.raises(UserError, match="belong to another training"):
-        train(model, *few, recipe, seed=change.get("seed", 3), checkpoints=Checkpoints(tmp_path))
 
 
 def test_progress_counts_batches_to_the_total(few):

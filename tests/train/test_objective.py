@@ -6,31 +6,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from secateur.data import load_splits, subset
-from secateur.models import accuracy, build, evaluating, initialise, weights_hash
+from secateur.models import accuracy, evaluating, initialise, weights_hash
 from secateur.recipes import Adversary, Distillation, Penalty, Recipe
 from secateur.train import History, adversary, collapsed, loop, objective, perturb, recalibrate, train
 from secateur.train.averaging import Average
 from secateur.train.history import Epoch
 from secateur.train.penalty import Penaliser
+from train.cases import network, seeded
 
 TRADES = Adversary(0.1, 0.04, 4, method="trades", beta=3.0)
 PLAIN = Recipe(epochs=3, batch_size=32, learning_rate=0.05)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def few():
-    splits = load_splits("digits", generator=seeded())
-    return subset(splits.train, 129, generator=seeded()), subset(splits.validation, 50, generator=seeded())
-
-
-def network(seed=0, widths=(4, 6)):
-    model = build("resnet-tiny", widths=widths)
-    initialise(model, seeded(seed))
-    return model
 
 
 def cost(model, recipe, *, teacher=None, n=16):

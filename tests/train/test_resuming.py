@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from secateur.errors import UserError
+from secateur.models import weights_hash
+from secateur.train import Checkpoints, loop, train
+from train.cases import EVERYTHING, FULL, QUICK, dropping, network
+
+
+class Killed(BaseException):
+    pass
+
+
+def killer(batch):
+    def tick(done, total):
+        if done == batch:
+            raise Killed
+
+    return tick
+
+
+@pytest.mark.parametrize("recipe", [QUICK, FULL])
+@pytest.mark.parametrize("make", [network, dropping])
+@pytest.mark.parametrize("killed_at", [1, 6, 12, 17, 20])
+def test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, recipe, make, killed_at):
+    whole = make()
+    expected = train(whole, *few, recipe, seed=3)
+    with pytest.raises(Killed):
+        train(make(), *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path), on_progress=killer(killed_at))
+    resumed = make()
+    assert train(resumed, *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path)) == expected
+    assert weights_hash(resumed) == weights_hash(whole)
+
+
+@pytest.mark.parametrize("killed_at", [6, 12, 17])
+def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, killed_at):
+    whole, teacher = network(), network(9)
+    expected = train(whole, *few, EVERYTHING, seed=3, teacher=teacher)
+    with pytest.raises(Killed):
+        train(
+            network(),
+            *few,
+            EVERYTHING,
+            seed=3,
+            teacher=teacher,
+            checkpoints=Checkpoints(tmp_path),
+            on_progress=killer(killed_at),
+        )
+    resumed = network()
+    assert (
+        train(resumed, *few, EVERYTHING, seed=3, teacher=teacher, checkpoints=Checkpoints(tmp_path))
+        == expected
+    )
+    assert weights_hash(resumed) == weights_hash(whole)
+    with pytest.raises(UserError, match="another training"):
+        train(network(), *few, EVERYTHING, seed=3, teacher=network(8), checkpoints=Checkpoints(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["momentum", "average", "penalty", "best"])
+def test_a_checkpoint_without_any_of_its_parts_would_be_noticed(few, tmp_path, monkeypatch, part):
+    real = loop.generation
+
+    def forgetful(identity, job, state):
+        tensors, meta = real(identity, job, state)
+        zeroed = {name: torch.zeros_like(tensor) for name, tensor in tensors.items() if name.startswith(part)}
+        assert zeroed
+        return tensors | zeroed, meta
+
+    monkeypatch.setattr(loop, "generation", forgetful)
+    with pytest.raises(AssertionError):
+        test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, 17)
+
+
+def test_a_checkpoint_without_momentum_would_be_noticed(few, tmp_path, monkeypatch):
+    real = loop.generation
+
+    def forgetful(*arguments):
+        tensors, meta = real(*arguments)
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("momentum")}, meta
+
+    monkeypatch.setattr(loop, "generation", forgetful)
+    with pytest.raises(AssertionError):
+        test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, QUICK, network, 12)
+
+
+def test_a_finished_training_is_not_repeated(few, tmp_path):
+    ticks = []
+    expected = train(network(), *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path))
+    again = network()
+    recorded = lambda *tick: ticks.append(tick)  # noqa: E731
+    assert (
+        train(again, *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path), on_progress=recorded) == expected
+    )
+    assert ticks == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 4}, {"recipe": replace(QUICK, learning_rate=0.06)}, {"model": 1}]
+)
+def test_checkpoints_of_another_training_are_refused(few, tmp_path, change):
+    train(network(), *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path))
+    model, recipe = network(change.get("model", 0)), change.get("recipe", QUICK)
+    with pytest.raises(UserError, match="belong to another training"):
+        train(model, *few, recipe, seed=change.get("seed", 3), checkpoints=Checkpoints(tmp_path))
