@@ -29,12 +29,13 @@ def test_a_replay_gives_the_outputs_and_gradients_of_the_model(block):
 def test_a_depthwise_convolution_is_torchs(spatial, stride, padding, dilation, times):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 10, *[9] * spatial, generator=generator, dtype=torch.float64, requires_grad=True)
-    w = torch.randn(10 * times, 1, *[3] * spatial, generator=generator, dtype=torch.float64)
+    w = torch.randn(10 * times, 1, *[3] * spatial, generator=generator, dtype=torch.float64).requires_grad_()
     b = torch.randn(10 * times, generator=generator, dtype=torch.float64)
     settings = [[value] * spatial for value in (stride, padding, dilation)]
     args = (x, w, b, *settings, False, [0] * spatial, 10)
     assert applies(args)
     wanted, found = torch.ops.aten.convolution.default(*args), convolve(args)
     assert torch.allclose(wanted, found, rtol=0, atol=1e-12)
-    grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in (wanted, found)]
-    assert torch.allclose(*grads, rtol=0, atol=1e-10)
+    grads = [torch.autograd.grad(y.square().sum(), (x, w)) for y in (wanted, found)]
+    for ours, theirs in zip(*grads, strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-9)

@@ -24,6 +24,36 @@ def test_large_images_are_shrunk_where_the_network_does_the_same():
     assert shrunk(graph) is small
 
 
+def video_network():
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv3d(3, 8, 3, (2, 4, 4)), nn.ReLU(), nn.Conv3d(8, 6, (1, 3, 3), (1, 4, 4)))
+    return nn.Sequential(body, nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(6, 4)).eval()
+
+
+def test_videos_get_fewer_frames_and_smaller_images():
+    net = video_network()
+    graph = secateur.trace(net, torch.rand(1, 3, 16, 128, 128))
+    assert shrunk(graph).inputs[0].shape == (1, 3, 8, 96, 96)
+    assert secateur.apply(net, secateur.plan(graph, sparsity=0.5)).verified
+
+
+class OneSize(nn.Module):
+    """Refuses images of another size, whatever the number of frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = video_network()
+
+    def forward(self, x):
+        assert x.shape[-1] == 128
+        return self.body(x)
+
+
+def test_videos_of_one_size_still_get_fewer_frames():
+    graph = secateur.trace(OneSize().eval(), torch.rand(1, 3, 16, 128, 128))
+    assert shrunk(graph).inputs[0].shape == (1, 3, 8, 128, 128)
+
+
 @pytest.mark.parametrize("size", [96, 160])
 def test_small_images_and_networks_made_for_one_size_keep_theirs(size):
     sides = ((size - 3) // 4 + 1 - 3) // 4 + 1

@@ -1,5 +1,6 @@
 """Depthwise convolution as a sum of shifted products: torch's own float64 runs channel by channel."""
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -27,19 +28,60 @@ def convolve(args: tuple[Any, ...]) -> Tensor:
     times = weight.shape[0] // image.shape[1]
     wide = image.repeat_interleave(times, 1) if times > 1 else image
     padded = torch.nn.functional.pad(wide, [amount for size in reversed(padding) for amount in (size, size)])
-    kernel = weight.shape[2:]
-    sizes = [
-        (padded.shape[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(spatial)
-    ]
-    total: Tensor | None = None
-    for place in product(*(range(size) for size in kernel)):
-        view = padded
-        for d, at in enumerate(place):
-            start = at * dilation[d]
-            view = view[
-                (slice(None),) * (2 + d) + (slice(start, start + stride[d] * (sizes[d] - 1) + 1, stride[d]),)
-            ]
-        factor = weight[(slice(None), 0, *place)].reshape((1, -1) + (1,) * spatial)
-        total = view * factor if total is None else total + view * factor
-    assert total is not None
+    total: Tensor = _Shifts.apply(padded, weight, stride, dilation)  # type: ignore[no-untyped-call]
     return total if bias is None else total + bias.reshape((1, -1) + (1,) * spatial)
+
+
+class _Shifts(torch.autograd.Function):
+    """The image, shifted to each position of the kernel, times the weights there, in one sum.
+
+    By itself torch would fill an image with zeros for the gradient of every shift.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, weight: Tensor, stride: list[int], dilation: list[int]) -> Tensor:
+        ctx.save_for_backward(image, weight)
+        ctx.steps = stride, dilation
+        first, *others = _positions(weight)
+        total = _shifted(image, weight, first, *ctx.steps) * _weights(weight, first)
+        for place in others:
+            total.addcmul_(_shifted(image, weight, place, *ctx.steps), _weights(weight, place))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        image, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        of_image = torch.zeros_like(image) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        others = [dim for dim in range(image.ndim) if dim != 1]
+        for place in _positions(weight):
+            if of_image is not None:
+                spot = _shifted(of_image, weight, place, *ctx.steps)
+                spot.addcmul_(gradient, _weights(weight, place))
+            if of_weight is not None:
+                seen = _shifted(image, weight, place, *ctx.steps)
+                of_weight[:, 0].movedim(0, -1)[place] = (gradient * seen).sum(others)
+        return of_image, of_weight, None, None
+
+
+def _positions(weight: Tensor) -> Iterator[tuple[int, ...]]:
+    """Every position of the kernel."""
+    return product(*(range(size) for size in weight.shape[2:]))
+
+
+def _weights(weight: Tensor, place: tuple[int, ...]) -> Tensor:
+    """What each channel is multiplied with at a position of the kernel."""
+    return weight[:, 0].movedim(0, -1)[place].reshape((1, -1) + (1,) * len(place))
+
+
+def _shifted(
+    image: Tensor, weight: Tensor, place: tuple[int, ...], stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """What a position of the kernel sees of the image, a view."""
+    spots: list[slice] = [slice(None), slice(None)]
+    for dim, at in enumerate(place):
+        size = (image.shape[2 + dim] - dilation[dim] * (weight.shape[2 + dim] - 1) - 1) // stride[dim] + 1
+        start = at * dilation[dim]
+        spots.append(slice(start, start + stride[dim] * (size - 1) + 1, stride[dim]))
+    return image[tuple(spots)]

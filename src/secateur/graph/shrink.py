@@ -1,5 +1,6 @@
-"""The same network on smaller images: a proof is about channels, whatever the size of the images."""
+"""The same network on smaller inputs: a proof is about channels, whatever the size of images and videos."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -9,11 +10,12 @@ from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import Tracer, propagate
 
 SIDE = 96
+FRAMES = 8
 _STEP = 32
 
 
 def shrunk(graph: DependencyGraph) -> DependencyGraph:
-    """The graph as it is on images whose shorter side is 96, where the network does the same with them.
+    """The graph on images whose shorter side is 96 and videos of 8 frames, where the network does the same.
 
     The same operations in the same modules on the same values are asked for; networks that refuse other
     sizes, or compute otherwise at them, keep their own. The model must still be as it was traced.
@@ -25,22 +27,37 @@ def shrunk(graph: DependencyGraph) -> DependencyGraph:
 
 
 def _shrunk(graph: DependencyGraph) -> DependencyGraph:
-    specs = tuple(_smaller(item) for item in graph.inputs)
-    if specs == graph.inputs:
-        return graph
+    ways: tuple[Callable[[InputSpec], InputSpec], ...] = (
+        lambda item: _fewer_frames(_smaller(item)),
+        _fewer_frames,
+        _smaller,
+    )
+    tried = {graph.inputs}
+    for way in ways:
+        specs = tuple(way(item) for item in graph.inputs)
+        if specs in tried:
+            continue
+        tried.add(specs)
+        if (found := _on(graph, specs)) is not None:
+            return found
+    return graph
+
+
+def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph | None:
+    """The graph on other inputs, ``None`` if the network does not do the same with them."""
     device = next((tensor.device for tensor in graph.model.parameters()), torch.device("cpu"))
     inputs = move_inputs(fresh_inputs(specs, torch.Generator().manual_seed(0)), device)
     try:
         tape, _ = record(graph.model, inputs)
     except Exception:
-        # The network is made for images of one size.
-        return graph
-    tracer = Tracer(tape, whole=graph.whole)
+        # The network is made for inputs of one size.
+        return None
     if _steps(tape) != _steps(graph.tape):
-        return graph
+        return None
+    tracer = Tracer(tape, whole=graph.whole)
     propagate(tracer, graph.model)
     if tracer.atoms.axes != graph.atoms.axes:
-        return graph
+        return None
     statistics = frozenset(tracer.statistics)
     return replace(graph, inputs=specs, tape=tape, marks=tracer.marks, statistics=statistics)
 
@@ -48,11 +65,21 @@ def _shrunk(graph: DependencyGraph) -> DependencyGraph:
 def _smaller(item: InputSpec) -> InputSpec:
     """Images (and videos) with a shorter side of 96, in steps of 32."""
     short = min(item.shape[-2:], default=0)
-    image = len(item.shape) in (4, 5) and getattr(torch, item.dtype).is_floating_point
-    if not image or short <= SIDE:
+    if not _numbers(item, 4, 5) or short <= SIDE:
         return item
     sides = (max(SIDE, round(side * SIDE / short / _STEP) * _STEP) for side in item.shape[-2:])
     return replace(item, shape=(*item.shape[:-2], *sides))
+
+
+def _fewer_frames(item: InputSpec) -> InputSpec:
+    """Videos of 8 frames."""
+    if not _numbers(item, 5) or item.shape[-3] <= FRAMES:
+        return item
+    return replace(item, shape=(*item.shape[:-3], FRAMES, *item.shape[-2:]))
+
+
+def _numbers(item: InputSpec, *dimensions: int) -> bool:
+    return len(item.shape) in dimensions and bool(getattr(torch, item.dtype).is_floating_point)
 
 
 def _steps(tape: Tape) -> list[tuple[object, ...]]:
