@@ -40,8 +40,8 @@ class _Shifts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, weight: Tensor, stride: list[int], dilation: list[int]) -> Tensor:
-        ctx.save_for_backward(image, weight)
-        ctx.steps = stride, dilation
+        ctx.save_for_backward(image if ctx.needs_input_grad[1] else None, weight)
+        ctx.shape, ctx.steps = image.shape, (stride, dilation)
         first, *others = _positions(weight)
         total = _shifted(image, weight, first, *ctx.steps) * _weights(weight, first)
         for place in others:
@@ -52,9 +52,9 @@ class _Shifts(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         image, weight = ctx.saved_tensors
         (gradient,) = gradients
-        of_image = torch.zeros_like(image) if ctx.needs_input_grad[0] else None
+        of_image = gradient.new_zeros(ctx.shape) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        others = [dim for dim in range(image.ndim) if dim != 1]
+        others = [dim for dim in range(gradient.ndim) if dim != 1]
         for place in _positions(weight):
             if of_image is not None:
                 spot = _shifted(of_image, weight, place, *ctx.steps)
