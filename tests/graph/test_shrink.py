@@ -54,6 +54,31 @@ def test_videos_of_one_size_still_get_fewer_frames():
     assert shrunk(graph).inputs[0].shape == (1, 3, 8, 128, 128)
 
 
+class Timed(nn.Module):
+    """Adds what a table says of each frame, and rolls long videos if asked."""
+
+    def __init__(self, *, rolls):
+        super().__init__()
+        self.first = nn.Conv3d(3, 8, (1, 3, 3), (1, 4, 4))
+        self.last = nn.Linear(8, 4)
+        self.table = nn.Parameter(torch.rand(16))
+        self.rolls = rolls
+
+    def forward(self, x):
+        x = self.first(x) + self.table[: x.shape[2]].reshape(1, 1, -1, 1, 1)
+        if self.rolls and x.shape[2] > 8:
+            x = x.roll(1, 2)
+        return self.last(x.relu().mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize(("rolls", "frames"), [(False, 8), (True, 16)])
+def test_fewer_frames_may_read_less_of_a_table_and_must_do_the_same_otherwise(rolls, frames):
+    net = Timed(rolls=rolls).eval()
+    graph = secateur.trace(net, torch.rand(1, 3, 16, 96, 96))
+    assert shrunk(graph).inputs[0].shape[2] == frames
+    assert secateur.apply(net, secateur.plan(graph, sparsity=0.5)).verified
+
+
 @pytest.mark.parametrize("size", [96, 160])
 def test_small_images_and_networks_made_for_one_size_keep_theirs(size):
     sides = ((size - 3) // 4 + 1 - 3) // 4 + 1

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 
+from secateur.graph.atoms import Atoms
 from secateur.graph.dependency import DependencyGraph, InputSpec, fresh_inputs, move_inputs
 from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import Tracer, propagate
@@ -17,8 +19,9 @@ _STEP = 32
 def shrunk(graph: DependencyGraph) -> DependencyGraph:
     """The graph on images whose shorter side is 96 and videos of 8 frames, where the network does the same.
 
-    The same operations in the same modules on the same values are asked for; networks that refuse other
-    sizes, or compute otherwise at them, keep their own. The model must still be as it was traced.
+    The same operations in the same modules on the same values are asked for, but for the reading of tables;
+    networks that refuse other sizes, or compute otherwise at them, keep their own. The model must still be as
+    it was traced.
     """
     if graph.learned.shrunk is None:
         graph.learned.shrunk = _shrunk(graph)
@@ -56,7 +59,7 @@ def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph
         return None
     tracer = Tracer(tape, whole=graph.whole)
     propagate(tracer, graph.model)
-    if tracer.atoms.axes != graph.atoms.axes:
+    if tracer.atoms.axes != graph.atoms.axes or not _joins_no_more(tracer.atoms, graph.atoms):
         return None
     statistics = frozenset(tracer.statistics)
     return replace(graph, inputs=specs, tape=tape, marks=tracer.marks, statistics=statistics)
@@ -83,4 +86,26 @@ def _numbers(item: InputSpec, *dimensions: int) -> bool:
 
 
 def _steps(tape: Tape) -> list[tuple[object, ...]]:
-    return [(call.name, call.module, call.refs, call.outputs) for call in tape.calls]
+    """What is done with the inputs: the operations, where, and on which of their results and which leaves.
+
+    Reading tables is left aside: a smaller image may see only a part of them.
+    """
+    place = {number: (-1, position) for position, number in enumerate(tape.inputs)}
+    steps: list[tuple[object, ...]] = []
+    for call in tape.calls:
+        if not any(number in place for number in call.refs):
+            continue
+        operands = tuple(place.get(number, tape.values[number].name) for number in call.refs)
+        for position, number in enumerate(call.outputs):
+            if number is not None:
+                place[number] = (len(steps), position)
+        steps.append((call.name, call.module, operands))
+    return steps
+
+
+def _joins_no_more(atoms: Atoms, others: Atoms) -> bool:
+    """Whether what is joined in one set of atoms is joined in the other, of the same axes, as well."""
+    (_, mine), (_, theirs) = atoms.components(), others.components()
+    found = np.zeros(mine.size, dtype=np.int64)
+    found[mine] = theirs
+    return bool((found[mine] == theirs).all())
