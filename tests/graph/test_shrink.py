@@ -24,6 +24,24 @@ def test_large_images_are_shrunk_where_the_network_does_the_same():
     assert shrunk(graph) is small
 
 
+class Patches(nn.Module):
+    """Takes images of whole patches of 14 pixels alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 14, 14)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x):
+        assert x.shape[2] % 14 == 0
+        return self.last(self.first(x).relu().mean((2, 3)))
+
+
+def test_patches_of_14_pixels_fit_into_the_next_size():
+    graph = secateur.trace(Patches().eval(), torch.rand(1, 3, 252, 252))
+    assert shrunk(graph).inputs[0].shape == (1, 3, 112, 112)
+
+
 def video_network():
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv3d(3, 8, 3, (2, 4, 4)), nn.ReLU(), nn.Conv3d(8, 6, (1, 3, 3), (1, 4, 4)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,13 +12,13 @@ from secateur.graph.dependency import DependencyGraph, InputSpec, fresh_inputs, 
 from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import Tracer, propagate
 
-SIDE = 96
 FRAMES = 8
-_STEP = 32
+# Shorter sides of images, and the steps of the longer ones: patches of 14 pixels do not divide the first.
+SIDES = ((96, 32), (112, 28))
 
 
 def shrunk(graph: DependencyGraph) -> DependencyGraph:
-    """The graph on images whose shorter side is 96 and videos of 8 frames, where the network does the same.
+    """The graph on images whose shorter side is 96 (or 112) and videos of 8 frames, where that works.
 
     The same operations in the same modules on the same values are asked for, but for the reading of tables;
     networks that refuse other sizes, or compute otherwise at them, keep their own. The model must still be as
@@ -30,13 +31,10 @@ def shrunk(graph: DependencyGraph) -> DependencyGraph:
 
 
 def _shrunk(graph: DependencyGraph) -> DependencyGraph:
-    ways: tuple[Callable[[InputSpec], InputSpec], ...] = (
-        lambda item: _fewer_frames(_smaller(item)),
-        _fewer_frames,
-        _smaller,
-    )
+    smaller: list[Callable[[InputSpec], InputSpec]] = [partial(_smaller, *side) for side in SIDES]
+    shorter = [lambda item, way=way: _fewer_frames(way(item)) for way in smaller]
     tried = {graph.inputs}
-    for way in ways:
+    for way in (*shorter, _fewer_frames, *smaller):
         specs = tuple(way(item) for item in graph.inputs)
         if specs in tried:
             continue
@@ -65,12 +63,12 @@ def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph
     return replace(graph, inputs=specs, tape=tape, marks=tracer.marks, statistics=statistics)
 
 
-def _smaller(item: InputSpec) -> InputSpec:
-    """Images (and videos) with a shorter side of 96, in steps of 32."""
+def _smaller(least: int, step: int, item: InputSpec) -> InputSpec:
+    """Images (and videos) with a shorter side of ``least`` pixels, the longer one in steps."""
     short = min(item.shape[-2:], default=0)
-    if not _numbers(item, 4, 5) or short <= SIDE:
+    if not _numbers(item, 4, 5) or short <= least:
         return item
-    sides = (max(SIDE, round(side * SIDE / short / _STEP) * _STEP) for side in item.shape[-2:])
+    sides = (max(least, round(side * least / short / step) * step) for side in item.shape[-2:])
     return replace(item, shape=(*item.shape[:-2], *sides))
 
 
