@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateur.attacks.norms import per_sample
+from secateur.attacks.norms import distance, per_sample
 from secateur.errors import UserError
 
 
@@ -208,8 +208,8 @@ def conclude(problem: Problem, best: Tensor, best_distance: Tensor, already_wron
     mask = best_distance.isfinite() & ~already_wrong
     adv = torch.where(per_sample(mask, best), best, problem.x)
     missed = torch.full_like(best_distance, torch.inf)
-    distance = torch.where(mask, best_distance, missed).masked_fill(already_wrong, 0.0)
-    return Found(adv, mask, already_wrong, distance)
+    reached = torch.where(mask, best_distance, missed).masked_fill(already_wrong, 0.0)
+    return Found(adv, mask, already_wrong, reached)
 
 
 def nearer(one: Found, other: Found) -> Found:
@@ -226,16 +226,17 @@ def unit_direction(
     """``gradient`` [N, ...] at ``query`` scaled to L2 norm 1.
 
     ``noise`` [1, ...], a unit vector, replaces it where a step against it would not move: where it is zero,
-    not finite, or points out of the box in every pixel. Where ``fooled`` [N] the last is no reason to leave:
+    not finite, or leads out of the box in every pixel. Where ``fooled`` [N] the last is no reason to leave:
     there the radius shrinks, and the example comes back into the box along the way it went.
     """
     norms = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)))
-    low, high = problem.bounds
-    free = torch.where(gradient > 0, query > low, (query < high) & (gradient < 0)).flatten(1).any(1)
+    direction = gradient / per_sample(norms, gradient)
+    # One sum of squares per image is several times cheaper than comparing every pixel with the box.
+    free = distance((query - direction).clamp_(*problem.bounds).sub_(query), 2.0) > 0
     if fooled is not None:
         free = free | fooled
     usable = norms.isfinite() & (norms > torch.finfo(gradient.dtype).tiny) & free
-    return torch.where(per_sample(usable, gradient), gradient / per_sample(norms, gradient), noise)
+    return torch.where(per_sample(usable, gradient), direction, noise)
 
 
 def unit_noise(x: Tensor, generator: torch.Generator) -> Tensor:
