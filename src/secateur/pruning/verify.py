@@ -53,7 +53,7 @@ class Proof:
 def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
     """Try the plan on perturbed float64 weights, compare with the masked dense network, put all back.
 
-    Large images are shrunk where the network does the same with smaller ones.
+    Large images and long videos are shrunk where the network does the same with smaller ones.
     """
     graph = shrunk(graph)
     for attempt in range(_DRAWS):
