@@ -223,7 +223,6 @@ def test_examples_outside_the_box_are_noted_and_clipped_before_they_count(net, i
         ("ddn", {"levels": 1}, "levels is 1"),
         ("ddn", {"schedule": "linear"}, "unknown schedule"),
         ("fmn", {"gamma_final": 2.0}, "gamma_final 2.0"),
-        ("fmn", {"norm": 0, "rank": "luck"}, "unknown rank"),
         ("ddn", {"batch_size": 0}, "batch size is 0"),
         ("ddn", {"seed": -1}, "seed is -1"),
     ],
