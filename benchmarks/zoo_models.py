@@ -7,16 +7,13 @@ import torch
 from peers import import_torchvision
 
 LIBRARIES = ("torchvision", "timm", "hf")
-# These take longer than the zoo is worth: over 80 million multiply-adds per pixel, or over 1 GB of weights.
-TOO_BIG = {"regnet_y_128gf", "vit_h_14"}
 
 
 def names(library):
     """All names of a library, in order."""
     if library == "torchvision":
         models = import_torchvision().models
-        found = models.list_models(module=models) + models.list_models(module=models.video)
-        return [name for name in found if name not in TOO_BIG]
+        return models.list_models(module=models) + models.list_models(module=models.video)
     if library == "timm":
         table = json.loads((Path(__file__).parent / "timm_small.json").read_text())
         return list(table.values())
