@@ -103,7 +103,12 @@ def named(models, most=8):
 def asked(table):
     """What is asked of the whole zoo at sparsity 0.5: sentence, whether it holds, what was found."""
     libraries = {library: rows for (library, sparsity), rows in table.items() if sparsity == 0.5}
-    own = {name: rows[name]["ours"] for rows in libraries.values() for name in rows if "ours" in rows[name]}
+    own = {
+        f"{library}:{name}": tools["ours"]
+        for library, rows in libraries.items()
+        for name, tools in rows.items()
+        if "ours" in tools
+    }
     done = {name: row for name, row in own.items() if row["status"] == "verified"}
     shares = {"torchvision": 1.0, "timm": 0.98, "hf": 1.0}
     for library, rows in sorted(libraries.items()):
@@ -136,17 +141,17 @@ def asked(table):
 def against(libraries):
     """What is asked of us beside the peers."""
     for peer in PEERS:
-        both = {
-            name: tools
+        both = [
+            tools
             for rows in libraries.values()
-            for name, tools in rows.items()
+            for tools in rows.values()
             if tools.get(peer, {}).get("status") == "runs" and tools["ours"]["status"] == "verified"
-        }
+        ]
         if not both:
             continue
-        fair = sum(tools["ours"]["ratio"] <= 1.01 * tools[peer]["ratio"] for tools in both.values())
+        fair = sum(tools["ours"]["ratio"] <= 1.01 * tools[peer]["ratio"] for tools in both)
         yield f"no more parameters left than by {peer} (± 1 %), where both manage", *outcome(fair, len(both))
-        apart = [tools for tools in both.values() if "proof" in tools["ours"]]
+        apart = [tools for tools in both if "proof" in tools["ours"]]
         if peer == "torch-pruning" and apart:
             mean = relative(apart, peer, "seconds")
             words = f"{mean:.2f} × over {len(apart)} models (geometric mean)"
