@@ -4,6 +4,7 @@ import math
 import statistics
 
 from attack_cases import MODELS
+from attack_speed import ROUNDS
 
 INTRO = """\
 # Attacks: measured
@@ -82,10 +83,9 @@ def page(report: dict) -> str:
             "## Time of a whole run",
             "",
             "CPU time of ours over the peer's own call for the same 100 steps, images and model, each in a",
-            "process of its own, the least of alternated repetitions. `run`: `secateur.attacks.run`, with",
-            "its clean predictions, faster copy of the model, counting and verification; `loop`: the",
-            "attack's function alone, on the model as it is. Two repetitions on a busy machine: a ratio",
-            "measured again may differ by a tenth.",
+            f"process of its own; the median over {ROUNDS} turns. `run`: `secateur.attacks.run`, with its",
+            "clean predictions, faster copy of the model, counting and verification; `loop`: the attack's",
+            "function alone, on the model as it is.",
             "",
             "| model | attack | peer | run | loop |",
             "|---|---|---|---|---|",
@@ -100,8 +100,8 @@ def page(report: dict) -> str:
         lines += [
             "## Overhead of a step",
             "",
-            "CPU time of FMN over as many bare forwards and input gradients of the same model, and a forward",
-            "for the last iterate; each in a process of its own, the least of alternated repetitions:",
+            "CPU time of an attack over as many bare forwards and input gradients of the same model, and a",
+            f"forward for the last iterate; each in a process of its own, the median over {ROUNDS} turns:",
             "",
         ]
         lines += [f"- {name}: {value:.3f}" for name, value in report["overhead"].items()]

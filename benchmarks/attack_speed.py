@@ -1,12 +1,14 @@
 """What an attack costs beyond the model's own passes, and beside its peers, in CPU time.
 
 Every measurement runs in a process of its own, so that what one library does to the allocator reaches no
-other, and takes the least of alternated repetitions: what other programs of the machine take away only adds.
+other. They take turns, and what is reported is the median of the ratios of every turn.
 """
 
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from secateur.attacks.sigma_zero import sigma_zero
 from secateur.data import Dataset
 from secateur.models import build
 
-ROUNDS, STEPS = 2, 100
+ROUNDS, STEPS = 3, 100
 
 Call = Callable[[], object]
 
@@ -29,10 +31,10 @@ def cpu(call: Call) -> float:
     return time.process_time() - start
 
 
-def least(calls: dict[str, Call]) -> dict[str, float]:
-    """The least CPU time of each call."""
+def in_turns(calls: dict[str, Call]) -> dict[str, list[float]]:
+    """The CPU times of each call, one per turn."""
     fork = multiprocessing.get_context("fork")
-    best: dict[str, float] = {}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
             answer = fork.SimpleQueue()
@@ -42,9 +44,14 @@ def least(calls: dict[str, Call]) -> dict[str, float]:
 
             process = fork.Process(target=child)
             process.start()
-            best[name] = min(best.get(name, INF), answer.get())
+            times[name].append(answer.get())
             process.join()
-    return best
+    return times
+
+
+def median_ratio(times: dict[str, list[float]], one: str, other: str) -> float:
+    """Of ``one`` over ``other``, turn by turn."""
+    return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -53,8 +60,8 @@ def frozen(model: nn.Module) -> nn.Module:
     return model
 
 
-def overhead(model: nn.Module, x: Tensor, steps: int, norm: float) -> float:
-    """CPU time of FMN over as many bare forwards and input gradients, and a forward for the last iterate."""
+def overhead(model: nn.Module, x: Tensor, steps: int, attack: Callable[..., object]) -> float:
+    """CPU time of an attack over as many bare forwards and input gradients and a last forward."""
     frozen(model)
     with torch.no_grad():
         y = model(x).argmax(1)
@@ -66,18 +73,21 @@ def overhead(model: nn.Module, x: Tensor, steps: int, norm: float) -> float:
         with torch.no_grad():
             model(x)
 
-    times = least({"bare": bare, "attack": lambda: fmn(model, x, y, norm=norm, steps=steps)})
-    return times["attack"] / times["bare"]
+    times = in_turns({"bare": bare, "attack": lambda: attack(model, x, y, steps=steps)})
+    return median_ratio(times, "attack", "bare")
 
 
 def overheads() -> Iterator[tuple[str, float]]:
     drawn = torch.Generator().manual_seed(0)
     small = torch.rand(64, 1, 28, 28, generator=drawn)
     colour = torch.rand(64, 3, 32, 32, generator=drawn)
-    for norm in (INF, 0.0):
-        name = f"FMN L{norm:g}, batch 64"
-        yield f"{name}, MNIST smallcnn", overhead(build("smallcnn", in_channels=1), small, 10, norm)
-        yield f"{name}, CIFAR ResNet-18", overhead(build("resnet18"), colour, 1, norm)
+    attacks = {"DDN": ddn, "FMN Linf": fmn, "FMN L0": partial(fmn, norm=0.0)}
+    for name, attack in attacks.items():
+        yield f"{name}, batch 64, CIFAR ResNet-18", overhead(build("resnet18"), colour, 1, attack)
+        yield (
+            f"{name}, batch 64, MNIST smallcnn",
+            overhead(build("smallcnn", in_channels=1), small, 10, attack),
+        )
 
 
 PAIRS = [
@@ -127,14 +137,14 @@ def ratios(folder: Path) -> Iterator[dict[str, object]]:
             norms = {"norm": norm} if own is fmn else {}
             ours = our_calls(model, images, registered, own, norms)
             others = dict(peers(model, images, norm, lib, box))
-            times = least(ours | others)
+            times = in_turns(ours | others)
             for peer in others:
                 yield {
                     "model": name,
                     "attack": label,
                     "peer": peer,
-                    "ratio": times["run"] / times[peer],
-                    "loop": times["loop"] / times[peer],
+                    "ratio": median_ratio(times, "run", peer),
+                    "loop": median_ratio(times, "loop", peer),
                 }
 
 

@@ -1,5 +1,8 @@
 """The bookkeeping that all attack loops share keeps the nearest query that fooled, and nothing else."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -65,3 +68,19 @@ def test_logits_without_a_graph_are_refused_when_a_gradient_is_wanted():
     kept.ask(problem.x, gradient=False)
     with pytest.raises(UserError, match="carry no gradient"):
         kept.ask(problem.x.clone(), gradient=True)
+
+
+def test_a_first_attack_does_not_load_torchs_symbolic_mathematics():
+    code = (
+        "import sys, torch\n"
+        "from torch import nn\n"
+        "from secateur.attacks import run\n"
+        "from secateur.data import Dataset\n"
+        "net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()\n"
+        "x = torch.rand(8, 1, 8, 8)\n"
+        "data = Dataset('drawn', x, net(x).argmax(1), classes=tuple('abcd'), levels=None)\n"
+        "for name in ('ddn', 'fmn', 'steep'):\n"
+        "    run(net, data, name, steps=10)\n"
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,6 +13,7 @@ from secateur.attacks.problem import (
     check_steps,
     cosine,
     pose,
+    pulled_back,
     unit_direction,
     unit_noise,
 )
@@ -94,7 +95,7 @@ def ddn(
             break
 
         slope = problem.soft_slope(logits.detach()) if loss == "cross_entropy" else nearest.slope
-        gradient = torch.autograd.grad(logits, query, slope)[0]
+        gradient = pulled_back(logits, query, slope)
         rate = alpha if schedule == "constant" else cosine(alpha, alpha_final, step, steps)
         noise = unit_noise(x, generator)
         direction = unit_direction(gradient, problem, query.detach(), noise, fooled=nearest.fooled)

@@ -13,6 +13,7 @@ from secateur.attacks.problem import (
     check_steps,
     cosine,
     pose,
+    pulled_back,
     unit_direction,
     unit_noise,
 )
@@ -98,7 +99,7 @@ def fmn(
         if step == steps:
             break
 
-        gradient = torch.autograd.grad(logits, query, nearest.slope)[0]
+        gradient = pulled_back(logits, query, nearest.slope)
         rate = cosine(gamma, gamma_final, step, steps)
         if norm == 0:
             eps = _next_count(eps, rate, fooled, best_norm, escape)
