@@ -54,13 +54,19 @@ def labelled(model, images):
         return replace(images, y=model(images.x).argmax(1))
 
 
-@pytest.mark.parametrize(("name", "norm"), [("ddn", 2), ("fmn", 2), ("fmn", math.inf), ("fmn", 0)])
+@pytest.mark.parametrize(("name", "norm"), [("ddn", 2), ("fmn", 2), ("fmn", math.inf), ("steep", 0)])
 def test_an_honest_result_gets_an_a(net, images, name, norm):
     result = run(net, images, name, norm=norm, steps=300)
     graded = trust.grade(net, images, result)
     assert graded.reasons == []
     assert graded.letter == "A"
     assert all(check.sentence for check in graded.checks)
+
+
+def test_where_a_single_step_beats_fmn_in_l0_its_grade_says_so(net, images):
+    graded = trust.grade(net, images, run(net, images, "fmn", norm=0, steps=300))
+    assert failing(graded) == {"F15"}
+    assert graded.letter == "B"
 
 
 def test_a_local_minimum_that_one_step_beats_is_a_warning(net, images):
