@@ -222,7 +222,7 @@ def nearer(one: Found, other: Found) -> Found:
 
 def pulled_back(logits: Tensor, query: Tensor, slope: Tensor) -> Tensor:
     """The gradient by ``query`` [N, ...] of a loss whose derivative by the ``logits`` [N, K] is ``slope``."""
-    # Handing the slope over as grad_outputs makes torch import its symbolic mathematics first, longer than a short attack.
+    # Handing the slope over as grad_outputs makes torch import its symbolic mathematics first.
     gradient: Tensor = torch.autograd.grad((logits * slope).sum(), query)[0]
     return gradient
 
