@@ -4,6 +4,7 @@ Every measurement runs in a process of its own, so that what one library does to
 other. They take turns, and what is reported is the median of the ratios of every turn.
 """
 
+import copy
 import multiprocessing
 import statistics
 import time
@@ -20,7 +21,7 @@ from secateur.attacks.sigma_zero import sigma_zero
 from secateur.data import Dataset
 from secateur.models import build
 
-ROUNDS, STEPS = 3, 100
+ROUNDS, STEPS = 5, 100
 
 Call = Callable[[], object]
 
@@ -83,7 +84,7 @@ def overheads() -> Iterator[tuple[str, float]]:
     colour = torch.rand(64, 3, 32, 32, generator=drawn)
     attacks = {"DDN": ddn, "FMN Linf": fmn, "FMN L0": partial(fmn, norm=0.0)}
     for name, attack in attacks.items():
-        yield f"{name}, batch 64, CIFAR ResNet-18", overhead(build("resnet18"), colour, 1, attack)
+        yield f"{name}, batch 64, CIFAR ResNet-18", overhead(build("resnet18"), colour, 3, attack)
         yield (
             f"{name}, batch 64, MNIST smallcnn",
             overhead(build("smallcnn", in_channels=1), small, 10, attack),
@@ -128,16 +129,19 @@ def ratios(folder: Path) -> Iterator[dict[str, object]]:
     """Whole-run CPU time of ours over a peer's for the same steps, images and model.
 
     ``ratio`` is of ``secateur.attacks.run``, with its clean predictions, its faster copy of the model and its
-    verification; ``loop`` of the attack's function alone on the model as it is, which is what peers do.
+    verification; ``loop`` of the attack's function alone, which is what peers do. All get the model as it was
+    loaded; for ``frozen`` somebody told the peer's model that its parameters need no gradients, as ``run``
+    does by itself.
     """
     for name, count in (("mnist", 32), ("cifar-plain", 8)):
         model, images = case(name, folder, count)
-        frozen(model)
+        told = frozen(copy.deepcopy(model))
         for label, registered, norm, own, lib, box in PAIRS:
             norms = {"norm": norm} if own is fmn else {}
             ours = our_calls(model, images, registered, own, norms)
             others = dict(peers(model, images, norm, lib, box))
-            times = in_turns(ours | others)
+            helped = {f"frozen {peer}": call for peer, call in peers(told, images, norm, lib, box)}
+            times = in_turns(ours | others | helped)
             for peer in others:
                 yield {
                     "model": name,
@@ -145,6 +149,7 @@ def ratios(folder: Path) -> Iterator[dict[str, object]]:
                     "peer": peer,
                     "ratio": median_ratio(times, "run", peer),
                     "loop": median_ratio(times, "loop", peer),
+                    "frozen": median_ratio(times, "run", f"frozen {peer}"),
                 }
 
 
