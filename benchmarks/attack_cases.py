@@ -1,4 +1,4 @@
-"""What `benchmarks/attacks.py` measures: three networks, their images, and the attacks of four norms."""
+"""What `benchmarks/attacks.py` measures: five networks, their images, and the attacks of four norms."""
 
 import math
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from attack_networks import WIDTHS
 from torch import nn
 
 from secateur.data import Dataset, load, subset
@@ -117,7 +118,10 @@ MODELS = {
     "mnist": "MNIST SmallCNN, DDN-trained (published)",
     "cifar-plain": "CIFAR-10 ResNet-20 (published)",
     "cifar-robust": "CIFAR-10 ResNet-20, adversarial (resnet20-robust of studies/cifar10-small.yaml)",
+    "resnet18-plain": "CIFAR-10 narrow ResNet-18, plain (benchmarks/attack_networks.py)",
+    "resnet18-robust": "CIFAR-10 narrow ResNet-18, adversarial (benchmarks/attack_networks.py)",
 }
+RESNET20 = {"cifar-plain": "resnet20-12fca82f.th", "cifar-robust": "resnet20-robust.safetensors"}
 
 
 def case(name: str, folder: Path, count: int) -> tuple[nn.Module, Dataset]:
@@ -127,9 +131,8 @@ def case(name: str, folder: Path, count: int) -> tuple[nn.Module, Dataset]:
         load_weights(model, folder / "mnist" / "smallcnn-ddn-trained.pth")
         images = load(f"idx:{folder / 'mnist'}")
     else:
-        model = build("resnet20")
-        file = {"cifar-plain": "resnet20-12fca82f.th", "cifar-robust": "resnet20-robust.safetensors"}[name]
-        load_weights(model, folder / file)
+        model = build("resnet20") if name in RESNET20 else build("resnet18", widths=WIDTHS)
+        load_weights(model, folder / RESNET20.get(name, f"{name}.safetensors"))
         images = load(f"npz:{folder / 'cifar10.npz'}", split="test")
     model.eval()
     drawn = torch.Generator().manual_seed(0)

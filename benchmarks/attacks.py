@@ -3,8 +3,9 @@
 usage: python benchmarks/attacks.py DIR --numbers FILE.json [--models mnist ...] [--norms 0 1 2 inf]
            [--steps 100 300 1000] [--only NAME ...] [--images 48] [--speed] [--out docs/attacks.md]
 
-DIR holds mnist/ (the test set as IDX and smallcnn-ddn-trained.pth), resnet20-12fca82f.th, cifar10.npz and
-resnet20-robust.safetensors, the weights of the cell of that name, seed 0, of studies/cifar10-small.yaml.
+DIR holds mnist/ (the test set as IDX and smallcnn-ddn-trained.pth), resnet20-12fca82f.th, cifar10.npz,
+resnet20-robust.safetensors, the weights of the cell of that name, seed 0, of studies/cifar10-small.yaml, and
+what benchmarks/attack_networks.py DIR writes there.
 Every row is measured once and kept in FILE.json, so that the table is built in pieces: delete a row to
 measure it again. Peers are those of requirements-peers.txt; one that is not installed is left out. Every
 attack goes through `secateur.attacks.run`: its passes are counted per image, and only examples that fool the

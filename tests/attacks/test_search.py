@@ -113,6 +113,14 @@ def test_wide_convolutions_keep_their_memory_format_on_a_cpu(images):
     assert run(wide, data, "ddn", steps=2, search=Search(channels_last=True)).search["channels_last"]
 
 
+def test_images_of_one_channel_are_handed_over_in_the_memory_format_too():
+    # Their strides would pass for either; every operation between the two formats is many times slower.
+    convolution = nn.Conv2d(1, 4, 3)
+    fast = search.Searcher(convolution, channels_last=True, precision="float32")
+    assert not convolution(torch.rand(2, 1, 6, 6)).is_contiguous(memory_format=torch.channels_last)
+    assert fast(torch.rand(2, 1, 6, 6)).is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_what_a_rounded_search_finds_fools_in_full_precision(net, images, name, settings):
     rounded = run(net, images, name, steps=40, search=Search(precision="bfloat16"), **settings)

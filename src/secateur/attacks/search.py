@@ -63,7 +63,8 @@ class Searcher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits for ``x``."""
         if self.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+            # A single channel is contiguous in both formats, and only a copy has the strides of this one.
+            x = x.clone(memory_format=torch.channels_last)
         reduced = self.precision == "bfloat16"
         with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
             logits: Tensor = self.model(x)
