@@ -2,9 +2,16 @@
 
 import math
 import statistics
+from collections.abc import Iterator
+from itertools import product
 
+import numpy as np
 from attack_cases import MODELS
 from attack_speed import ROUNDS
+
+from secateur.report.intervals import paired
+
+NORMS = ("2", "inf", "1", "0")
 
 INTRO = """\
 # Attacks: measured
@@ -46,35 +53,103 @@ def table(rows: list[dict]) -> list[str]:
     return lines
 
 
-def verdicts(rows: list[dict]) -> list[str]:
-    """Our default beside the best peer, at equal queries and, with at most 200, at the peers' 1000."""
-    lines = []
+def best(rows: list[dict]) -> dict:
+    return min(rows, key=lambda row: median(row["distances"]))
+
+
+def against(own: dict, peer: dict) -> tuple[float, str]:
+    """The ratio of two medians over the same images, and in words with its 95 % interval."""
+    pair = paired([np.array(peer["distances"])], [np.array(own["distances"])])
+    return pair.ratio, f"{pair.ratio:.3f} [{pair.ratio_low:.3f}, {pair.ratio_high:.3f}]"
+
+
+def duels(rows: list[dict]) -> list[tuple[int, dict, dict]]:
+    """The best of ours and the best peer for every number of steps at which both were measured."""
+    found = []
     for steps in sorted({row["steps"] for row in rows}):
-        ours = [r for r in rows if r["steps"] == steps and ":" not in r["attack"]]
-        peers = [r for r in rows if r["steps"] == steps and ":" in r["attack"]]
+        ours = [row for row in rows if row["steps"] == steps and ":" not in row["attack"]]
+        peers = [row for row in rows if row["steps"] == steps and ":" in row["attack"]]
         if ours and peers:
-            own, peer = (min(part, key=lambda row: median(row["distances"])) for part in (ours, peers))
-            ratio = median(own["distances"]) / median(peer["distances"])
-            lines.append(
-                f"- {steps} steps: the best of ours measured, {own['attack']}, has {ratio:.3f} of the "
-                f"median of the best peer, {peer['attack']}."
-            )
-    few = [r for r in rows if r["attack"] == "steep" and r["steps"] <= 200]
-    long = [r for r in rows if ":" in r["attack"] and r["steps"] == 1000]
-    if few and long:
-        own, peer = max(few, key=lambda r: r["steps"]), min(long, key=lambda r: median(r["distances"]))
-        ratio = median(own["distances"]) / median(peer["distances"])
+            found.append((steps, best(ours), best(peers)))
+    return found
+
+
+def early(rows: list[dict]) -> tuple[dict, dict] | None:
+    """Our default after at most 200 queries, and the best peer after 1000."""
+    few = [row for row in rows if row["attack"] == "steep" and row["steps"] <= 200]
+    long = [row for row in rows if ":" in row["attack"] and row["steps"] == 1000]
+    return (max(few, key=lambda row: row["steps"]), best(long)) if few and long else None
+
+
+def verdicts(rows: list[dict]) -> list[str]:
+    """Our best beside the best peer, at equal queries and, with at most 200, at the peers' 1000."""
+    lines = [
+        f"- {steps} steps: the best of ours, {own['attack']}, has {against(own, peer)[1]} of the median of "
+        f"the best peer, {peer['attack']}."
+        for steps, own, peer in duels(rows)
+    ]
+    if pair := early(rows):
         lines.append(
-            f"- steep after {own['steps']} steps has {ratio:.3f} of the median of the best peer measured "
-            f"at 1000, {peer['attack']}."
+            f"- steep after {pair[0]['steps']} steps has {against(*pair)[1]} of the median of the best peer "
+            f"measured at 1000, {pair[1]['attack']}."
         )
     return lines
 
 
+def cells(report: dict) -> Iterator[tuple[str, list[dict]]]:
+    """The rows of each model and norm that were measured."""
+    for model, norm in product(MODELS, NORMS):
+        rows = [row for row in report["rows"] if row["model"] == model and row["norm"] == norm]
+        if rows:
+            yield f"{model} L{norm}", rows
+
+
+def line(asked: str, values: dict[str, tuple[float, str]], most: float) -> list[str]:
+    """One line of the summary: how many values are at most ``most``, and which are not."""
+    over = [f"{name} {text}" for name, (value, text) in values.items() if not value <= most]
+    found = f"{len(values) - len(over)} of {len(values)}" + (f"; over: {', '.join(over)}" if over else "")
+    return [f"| {asked} | {'no' if over else 'yes'} | {found} |"] if values else []
+
+
+def summary(report: dict) -> list[str]:
+    """What is asked of the attacks, whether it holds, and what was found."""
+    equal = {
+        f"{name} {steps}": against(own, peer)
+        for name, rows in cells(report)
+        for steps, own, peer in duels(rows)
+    }
+    lines = ["| asked | holds | found |", "|---|---|---|"]
+    lines += line(
+        "at equal queries, a median at most the best peer's (ratio to three digits, 95 % interval)",
+        {name: (round(value, 3), text) for name, (value, text) in equal.items()}, 1.0,
+    )  # fmt: skip
+    for norm in ("2", "inf"):
+        pairs = {name: early(rows) for name, rows in cells(report) if name.endswith(f"L{norm}")}
+        few = {name: against(*pair) for name, pair in pairs.items() if pair}
+        lines += line(f"in L{norm}, after 200 queries within 0.5 % of the best peer's 1000", few, 1.005)
+    for peer, most in (("adv-lib", 1.0), ("foolbox", 0.7)):
+        times = {
+            f"{row['model']} {row['attack']}": (round(row["ratio"], 2), f"{row['ratio']:.2f}")
+            for row in report["ratios"]
+            if "frozen" in row and row["peer"].startswith(peer)
+        }
+        lines += line(f"a whole run in at most {most} of the time of {peer}'s", times, most)
+    steps = {name: (value, f"{value:.3f}") for name, value in report["overhead"].items()}
+    wanted = {name: value for name, value in steps.items() if "ResNet-18" in name}
+    lines += line("a step at most 1.03 of a bare forward and backward on ResNet-18", wanted, 1.03)
+    missed = {
+        f"{row['model']} L{row['norm']} {row['attack']} {row['steps']}": (float(lost), f"{lost} lost")
+        for row in report["rows"]
+        if ":" not in row["attack"]
+        for lost in [sum(map(math.isinf, row["distances"]))]
+    }
+    return [*lines, *line("ours find an example for every image", missed, 0.0), ""]
+
+
 def page(report: dict) -> str:
-    lines = [INTRO.format(machine=report["machine"])]
+    lines = [INTRO.format(machine=report["machine"]), "## What is asked", "", *summary(report)]
     for model, title in MODELS.items():
-        for norm in ("2", "inf", "1", "0"):
+        for norm in NORMS:
             rows = [row for row in report["rows"] if row["model"] == model and row["norm"] == norm]
             if rows:
                 lines += [f"## {title}, L{norm}", "", *table(rows), "", *verdicts(rows), ""]
