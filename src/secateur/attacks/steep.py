@@ -24,8 +24,10 @@ SURVEYED, SHORTLISTED = 0.5, 0.2
 """Shares of the steps that all surveyed classes, and then the best of them, are given."""
 LEAST = 4
 """Steps that a survey of one class needs to say anything."""
+FEW_CLASSES = 2
+"""In L1 with few steps."""
 SURVEY_FROM, OUTSIDE_FROM = 200, 600
-"""Steps from which, in L1, a survey pays, and PDPGD before it."""
+"""Steps from which, in L1, a survey of more classes pays, and PDPGD before it."""
 OUTSIDE_RATIO = 1e-3
 """Of PDPGD's weights at first: so far out that it comes back from beyond the nearest minima."""
 RELAXED = 0.7
@@ -73,9 +75,8 @@ def steep(
         y: true labels [N], int64.
         norm: 0, 1, 2 or inf; all settings of L0 are those of its descent in L1.
         steps: number of iterations, the survey's included.
-        classes: how many classes are surveyed, 9 for L2 and Linf, 5 for L1, fewer where ``steps`` do not
-            allow four for each; 1, the default for L1 below 200 steps, descends at once, as a targeted
-            attack does.
+        classes: how many classes are surveyed, 9 for L2 and Linf, 5 for L1 and 2 there below 200 steps,
+            fewer where ``steps`` do not allow four for each; 1 descends at once, as a targeted attack does.
         outside: the share of the steps that PDPGD gets first, in [0, 1): 0.5 for L1 from 600 steps on,
             else 0.
         step: the first step: a multiple of ε for L2 (4) and Linf (1), an L2 length for L1 (1).
@@ -174,7 +175,7 @@ def settled(settings: Mapping[str, Any]) -> int:
 def _divisions(norm: float, steps: int, classes: int | None, outside: float | None) -> tuple[int, float]:
     """How many classes are surveyed at most and the share of PDPGD, as asked for or by default."""
     if classes is None:
-        classes = 1 if norm == 1 and steps < SURVEY_FROM else CLASSES[norm]
+        classes = FEW_CLASSES if norm == 1 and steps < SURVEY_FROM else CLASSES[norm]
     if outside is None:
         outside = 0.5 if norm == 1 and steps >= OUTSIDE_FROM else 0.0
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:

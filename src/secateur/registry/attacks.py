@@ -47,7 +47,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     cost="1 fwd, 1 bwd",
-    science=3,
+    science=4,
     settled="secateur.attacks.steep:settled",
 )
 ATTACKS.register(
