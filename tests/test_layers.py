@@ -8,7 +8,7 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
-    {"errors"},
+    {"errors", "heap"},
     {"registry", "recipes", "config"},
     {"data", "models", "graph"},
     {"pruning", "train", "attacks"},

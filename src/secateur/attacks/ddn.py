@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.heap import kept_heap
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import distance, per_sample
 from secateur.attacks.problem import (
@@ -18,6 +17,7 @@ from secateur.attacks.problem import (
     unit_noise,
 )
 from secateur.errors import UserError
+from secateur.heap import kept_heap
 
 
 def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) -> Tensor:

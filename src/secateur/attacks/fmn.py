@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.heap import kept_heap
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, distance, dual, per_sample, project
 from secateur.attacks.problem import (
@@ -18,6 +17,7 @@ from secateur.attacks.problem import (
     unit_noise,
 )
 from secateur.errors import UserError
+from secateur.heap import kept_heap
 
 SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""

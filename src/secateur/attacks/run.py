@@ -14,13 +14,13 @@ from secateur.attacks.acceptance import mend, verified
 from secateur.attacks.batches import Progress, Tick, in_batches
 from secateur.attacks.call import Call, prepare
 from secateur.attacks.counting import Counted
-from secateur.attacks.heap import kept_heap
 from secateur.attacks.ledger import Ledger
 from secateur.attacks.problem import Found, Problem, check_logits, pose
 from secateur.attacks.result import AttackResult
 from secateur.attacks.search import Search, products, searcher
 from secateur.data import Dataset
 from secateur.errors import UserError
+from secateur.heap import kept_heap
 from secateur.models import evaluating
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from secateur.graph.flops import macs
-from secateur.graph.replay import Masks
+from secateur.graph.masks import Masks
 from secateur.graph.tape import Tape
 
 if TYPE_CHECKING:

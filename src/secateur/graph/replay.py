@@ -6,19 +6,19 @@ channels alone.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from secateur.graph import depthwise
-from secateur.graph.labels import Factor, Marks
-from secateur.graph.tape import Call, Recorder, Ref, Tape
+from secateur.graph.masks import Masks
+from secateur.graph.perturb import Perturbed
+from secateur.graph.tape import Call, Ref, Tape
+from secateur.graph.wide import widen
 
-_NARROW = {torch.float32, torch.float16, torch.bfloat16}
 _VIEWS = {"aten::view", "aten::_unsafe_view", "aten::_reshape_alias"}
 # What is zero stays zero in these: their results need no mask.
 _PASSING = _VIEWS | {
@@ -28,126 +28,56 @@ _PASSING = _VIEWS | {
         *("detach", "alias", "_to_copy", "slice", "split", "split_with_sizes", "unbind", "relu", "relu_"),
     )
 }
-Keep = npt.NDArray[np.bool_]
 
 
-def widen(thing: Any) -> Any:
-    """Float tensors and float types in arguments become float64."""
-    if isinstance(thing, Tensor):
-        return thing.double() if thing.dtype in _NARROW else thing
-    if isinstance(thing, torch.dtype):
-        return torch.float64 if thing in _NARROW else thing
-    if isinstance(thing, (list, tuple)):
-        return type(thing)(widen(item) for item in thing)
-    return thing
+class Values(dict[int, Tensor]):
+    """Values of a run by number; parameters, buffers and constants come when they are first asked for."""
 
+    def __init__(
+        self,
+        tape: Tape,
+        state: Mapping[str, Tensor],
+        masks: Masks | None,
+        *,
+        start: Mapping[int, Tensor],
+    ) -> None:
+        super().__init__(start)
+        self._tape, self._state, self._masks = tape, state, masks
+        self._names: dict[int, str] = {}
+        self._watched: list[StorageWeakRef] = []
 
-class WideRecorder(Recorder):  # type: ignore[no-untyped-call]
-    """Records a run in float64: casts to narrower types on the way are widened too."""
+    def __missing__(self, number: int) -> Tensor:
+        value = self._tape.values[number]
+        if value.kind not in {"parameter", "buffer"}:
+            self[number] = held = cast(Tensor, widen(self._tape.constants[number]))
+            return held
+        held = self._state[value.name]
+        if self._masks is not None and value.kind == "buffer":
+            # A table that a layer reads (coordinates) is no result of an operation that would mask it.
+            held = self._masks.apply(number, held)
+        elif isinstance(self._state, Perturbed):
+            memory = held.untyped_storage()
+            self._names[memory._cdata] = value.name
+            # While it is watched, its place is not given to another one.
+            self._watched.append(StorageWeakRef(memory))  # type: ignore[no-untyped-call]
+        self[number] = held
+        return held
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func._schema.is_mutable:
-            args = self._widen(args)
-        kwargs = {key: widen(value) for key, value in (kwargs or {}).items()}
-        return super().__torch_dispatch__(func, types, args, kwargs)
+    def building_again(self) -> AbstractContextManager[object]:
+        """Perturbed weights are not kept for the backward pass inside, but built again there."""
+        if not isinstance(self._state, Perturbed):
+            return nullcontext()
+        return torch.autograd.graph.saved_tensors_hooks(self._packed, self._unpacked)
 
-    def _widen(self, thing: Any) -> Any:
-        if isinstance(thing, Tensor) and thing.dtype in _NARROW:
-            wide = thing.double()
-            self._leaves[id(wide)] = self.number(thing)
-            self._alive.append(wide)
-            return wide
-        if isinstance(thing, (list, tuple)):
-            return type(thing)(self._widen(item) for item in thing)
-        return widen(thing) if isinstance(thing, torch.dtype) else thing
+    def _packed(self, tensor: Tensor) -> Any:
+        name = self._names.get(tensor.untyped_storage()._cdata)
+        return tensor if name is None else (name, tensor.shape, tensor.stride(), tensor.storage_offset())
 
-
-@dataclass
-class Masks:
-    """Which atoms are kept, what the values' labels are, and the pruned run to take constants from.
-
-    ``keep`` has one more entry, which is true, for the positions that no channel owns (-1).
-    """
-
-    keep: Keep
-    marks: Mapping[int, Marks]
-    statistics: frozenset[int]
-    pruned: Tape
-    twins: Mapping[int, int]
-    _stays: dict[Factor, Keep | None] = field(default_factory=dict, init=False, repr=False)
-    _sizes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False)
-
-    def of(self, factor: Factor) -> Keep | None:
-        """Which positions of a factor stay, ``None`` if all do."""
-        if factor not in self._stays:
-            kept = self.keep[factor.atoms]
-            self._stays[factor] = None if kept.all() else kept
-        return self._stays[factor]
-
-    def cut(self, number: int) -> list[Factor]:
-        """The factors of a value that lose positions."""
-        return [factor for factor in self.marks[number].factors if self.of(factor) is not None]
-
-    def kept(self, number: int) -> list[tuple[int, Keep]]:
-        """The dimensions of a value that shrink, and which positions stay: those that every factor keeps."""
-        found: dict[int, Keep] = {}
-        for factor in self.marks[number].factors:
-            if (kept := self.of(factor)) is None:
-                continue
-            found[factor.column] = found[factor.column] & kept if factor.column in found else kept
-        return list(found.items())
-
-    def expected_shape(self, number: int) -> tuple[int, ...]:
-        """The shape of a value after surgery."""
-        if number not in self._sizes:
-            shape = list(self.marks[number].shape)
-            for column, kept in self.kept(number):
-                row = [0 if dim != column else slice(None) for dim in range(kept.ndim)]
-                shape[column] = int(np.count_nonzero(kept[tuple(row)]))
-            self._sizes[number] = tuple(shape)
-        return self._sizes[number]
-
-    def fits(self, number: int, shape: tuple[int, ...]) -> bool:
-        """Whether a value may have this shape after surgery; free dimensions may have any size."""
-        expected = self.expected_shape(number)
-        if shape == expected:
-            return True
-        free = self.marks[number].free
-        return len(shape) == len(expected) and all(
-            a == b or anything for a, b, anything in zip(shape, expected, free, strict=True)
-        )
-
-    def apply(self, number: int, tensor: Tensor) -> Tensor:
-        """Set removed positions to zero; weights need not be, what they produce is masked."""
-        if not tensor.is_floating_point() or self.marks[number].weight:
-            return tensor
-        for _, stays in self.kept(number):
-            kept = torch.from_numpy(stays).to(tensor.device)
-            tensor = torch.where(kept, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
-        return tensor
-
-    def compact(self, number: int, tensor: Tensor) -> Tensor:
-        """Drop removed positions."""
-        for column, kept in self.kept(number):
-            tensor = torch.take_along_dim(tensor, _positions(kept, column).to(tensor.device), column)
-        return tensor
-
-    def spread(self, number: int, tensor: Tensor) -> Tensor:
-        """Undo ``compact``: removed positions are zero."""
-        for column, kept in reversed(self.kept(number)):
-            shape = list(tensor.shape)
-            shape[column] = self.marks[number].shape[column]
-            where = _positions(kept, column).to(tensor.device).expand(tensor.shape)
-            blank = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
-            tensor = blank.scatter(column, where, tensor)
-        return tensor
-
-
-def _positions(kept: Keep, column: int) -> Tensor:
-    """Where the kept positions along a dimension are, in order."""
-    count = int(kept.sum(axis=column).min())
-    order = np.argsort(~kept, axis=column, kind="stable").take(range(count), column)
-    return torch.from_numpy(np.ascontiguousarray(order))
+    def _unpacked(self, packed: Any) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        name, *geometry = packed
+        return self._state[name].as_strided(*geometry)
 
 
 def replay(
@@ -161,16 +91,24 @@ def replay(
 
     ``watch(position, call, results)`` sees every result.
     """
-    values = dict(zip(tape.inputs, (item.clone() for item in inputs), strict=True))
-    for number, value in enumerate(tape.values):
-        if value.kind in {"parameter", "buffer"}:
-            held = state[value.name]
-            # A table that a layer reads (coordinates) is no result of an operation that would mask it.
-            values[number] = masks.apply(number, held) if masks and value.kind == "buffer" else held
-    values |= {number: widen(tensor) for number, tensor in tape.constants.items()}
+    start = dict(zip(tape.inputs, (item.clone() for item in inputs), strict=True))
+    values = Values(tape, state, masks, start=start)
+    run_calls(tape, values, masks, span=(0, len(tape.calls)), watch=watch)
+    return [values[number] for number in tape.outputs]
+
+
+def run_calls(
+    tape: Tape,
+    values: Values,
+    masks: Masks | None,
+    *,
+    span: tuple[int, int],
+    watch: Callable[[int, Call, list[Any]], None] | None = None,
+) -> None:
+    """Run some of the tape's operations; what no later one asks for is forgotten."""
     last = _last_uses(tape)
-    for position, call in enumerate(tape.calls):
-        twin = None
+    for position in range(*span):
+        call, twin = tape.calls[position], None
         if masks is not None:
             twin = masks.pruned.calls[masks.twins[position]] if position in masks.twins else call
         results = _run(call, twin, values, masks, position)
@@ -182,7 +120,6 @@ def replay(
             watch(position, call, results)
         for number in last.get(position, ()):
             values.pop(number, None)
-    return [values[number] for number in tape.outputs]
 
 
 def _same_layout(result: Tensor) -> Callable[[Tensor | None], Tensor | None]:
@@ -212,7 +149,7 @@ def _last_uses(tape: Tape) -> dict[int, list[int]]:
 def _run(
     call: Call, twin: Call | None, values: Mapping[int, Tensor], masks: Masks | None, position: int
 ) -> list[Any]:
-    if call.name == "aten::as_strided_":
+    if call.name == "aten::as_strided_" or (call.name == "aten::copy_" and _onto_itself(call, values)):
         return [values[call.refs[0]]]
     # A value that was masked may lie in memory differently, so that a view must be allowed to copy.
     op = torch.ops.aten.reshape if call.name in _VIEWS else call.op
@@ -238,6 +175,18 @@ def _run(
         masks.apply(number, result) if number is not None and isinstance(result, Tensor) else result
         for number, result in zip(call.outputs, results, strict=True)
     ]
+
+
+def _onto_itself(call: Call, values: Mapping[int, Tensor]) -> bool:
+    """Whether a copy writes a tensor over itself, as ``x[1:] += y`` does at its end: gradients take long."""
+    target, *sources = (values[number] for number in call.refs)
+    return all(
+        source.data_ptr() == target.data_ptr()
+        and source.dtype == target.dtype
+        and source.shape == target.shape
+        and source.stride() == target.stride()
+        for source in sources
+    )
 
 
 def _convolution(*args: Any) -> Tensor:

@@ -12,13 +12,14 @@ from secateur.graph.dependency import DependencyGraph, InputSpec, fresh_inputs, 
 from secateur.graph.tape import Tape, record
 from secateur.graph.tracing import Tracer, propagate
 
-FRAMES = 8
+# Of videos; networks that pool over time at their end need the second.
+FRAMES = (4, 8)
 # Shorter sides of images, and the steps of the longer ones: patches of 14 pixels do not divide the first.
 SIDES = ((96, 32), (112, 28))
 
 
 def shrunk(graph: DependencyGraph) -> DependencyGraph:
-    """The graph on images whose shorter side is 96 (or 112) and videos of 8 frames, where that works.
+    """The graph on images whose shorter side is 96 (or 112) and videos of 4 (or 8) frames, where that works.
 
     The same operations in the same modules on the same values are asked for, but for the reading of tables;
     networks that refuse other sizes, or compute otherwise at them, keep their own. The model must still be as
@@ -32,9 +33,10 @@ def shrunk(graph: DependencyGraph) -> DependencyGraph:
 
 def _shrunk(graph: DependencyGraph) -> DependencyGraph:
     smaller: list[Callable[[InputSpec], InputSpec]] = [partial(_smaller, *side) for side in SIDES]
-    shorter = [lambda item, way=way: _fewer_frames(way(item)) for way in smaller]
+    fewer: list[Callable[[InputSpec], InputSpec]] = [partial(_fewer_frames, frames) for frames in FRAMES]
+    both = [lambda item, way=way, less=less: less(way(item)) for less in fewer for way in smaller]
     tried = {graph.inputs}
-    for way in (*shorter, _fewer_frames, *smaller):
+    for way in (*both, *fewer, *smaller):
         specs = tuple(way(item) for item in graph.inputs)
         if specs in tried:
             continue
@@ -72,11 +74,11 @@ def _smaller(least: int, step: int, item: InputSpec) -> InputSpec:
     return replace(item, shape=(*item.shape[:-2], *sides))
 
 
-def _fewer_frames(item: InputSpec) -> InputSpec:
-    """Videos of 8 frames."""
-    if not _numbers(item, 5) or item.shape[-3] <= FRAMES:
+def _fewer_frames(frames: int, item: InputSpec) -> InputSpec:
+    """Videos of so many frames."""
+    if not _numbers(item, 5) or item.shape[-3] <= frames:
         return item
-    return replace(item, shape=(*item.shape[:-3], FRAMES, *item.shape[-2:]))
+    return replace(item, shape=(*item.shape[:-3], frames, *item.shape[-2:]))
 
 
 def _numbers(item: InputSpec, *dimensions: int) -> bool:

@@ -14,16 +14,17 @@ import torch
 from torch import nn
 
 from secateur.graph.align import steps, twins
+from secateur.graph.cuts import writes_parameters
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, hollow_inputs, move_inputs
 from secateur.graph.learned import Literal, Match, literal_value, siblings, slots
 from secateur.graph.leaves import named_tensors
-from secateur.graph.replay import Masks
+from secateur.graph.masks import Masks
 from secateur.graph.running import call_model, steady
 from secateur.graph.shapes import Follower, ShapeRecorder
 from secateur.graph.tape import Call, Recorder, Tape, record
 from secateur.pruning.guesses import candidates
 from secateur.pruning.plans import Plan, Repair, masks_of
-from secateur.pruning.surgery import on_meta, operated
+from secateur.pruning.surgery import cut_tensors, on_meta, operated, sized
 from secateur.pruning.verify import guilty_groups
 
 Draft = Callable[[], Plan]
@@ -140,10 +141,12 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
     inputs = move_inputs(inputs, torch.device("meta") if meta else device)
     dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
+    # Only shapes are looked at; but a model that writes to its weights must not write to the dense ones.
+    cut = cut_tensors if writes_parameters(graph.tape) else sized
     recorder: Recorder | None = None
     why = ""
     try:
-        with on_meta(model, plan) if meta else operated(model, plan, dense):
+        with on_meta(model, plan) if meta else operated(model, plan, cut(dense, plan)):
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
             record(model, inputs, recorder)
     except Exception as error:

@@ -6,7 +6,7 @@ from torch import nn
 
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.learned import Literal, Match, Spot, factor_at, slots
-from secateur.graph.replay import Masks
+from secateur.graph.masks import Masks
 
 
 def candidates(

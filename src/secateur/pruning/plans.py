@@ -13,7 +13,7 @@ import numpy as np
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, InputSpec
 from secateur.graph.labels import IntArray
-from secateur.graph.replay import Keep, Masks
+from secateur.graph.masks import Keep, Masks
 from secateur.graph.tape import Tape
 
 SCHEMA_VERSION = 1

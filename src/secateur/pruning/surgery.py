@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph.leaves import leaves, named_tensors, shapes_of
+from secateur.graph.perturb import Perturbed
 from secateur.pruning.plans import Plan
 
 Removed = Mapping[tuple[str, int], tuple[int, ...]]
@@ -63,6 +65,35 @@ def sliced(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]
             known[key] = torch.from_numpy(np.delete(np.arange(tensor.shape[dim]), indices))
         result[name] = tensor.index_select(dim, known[key].to(tensor.device))
     return result
+
+
+def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """The tensors as they are after surgery; each is asked for once, and none that is cut is held whole."""
+    spots: dict[str, dict[tuple[str, int], tuple[int, ...]]] = {}
+    for spot, indices in plan.removed().items():
+        spots.setdefault(spot[0], {})[spot] = indices
+    room = tensors.room(spots) if isinstance(tensors, Perturbed) else None
+    result = {}
+    for name in tensors:
+        cut = spots.get(name)
+        # New memory costs more than what is written into it: one room will do for all that are cut.
+        whole = tensors.built(name, room) if cut and isinstance(tensors, Perturbed) else tensors[name]
+        result[name] = sliced({name: whole}, cut or {})[name]
+    return result
+
+
+def sized(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """The tensors in the sizes that the plan leaves, from their first numbers: for runs that look at shapes.
+
+    Where a tensor is contiguous this copies nothing.
+    """
+    shapes = plan.shapes_after()
+    return {
+        name: tensor
+        if tuple(tensor.shape) == shapes[name]
+        else tensor.flatten()[: prod(shapes[name])].view(shapes[name])
+        for name, tensor in tensors.items()
+    }
 
 
 def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
@@ -202,13 +233,13 @@ def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 
 @contextmanager
-def operated(model: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model with ``tensors`` cut according to the plan; everything is put back on exit."""
+def operated(model: nn.Module, plan: Plan, smaller: Mapping[str, Tensor]) -> Iterator[None]:
+    """The model with tensors of the sizes that the plan leaves; everything is put back on exit."""
     undo = Undo()
     named = named_tensors(model)
     before = {name: (tensor.data, tensor.grad) for name, tensor in named.items()}
     try:
-        assign(named, sliced(tensors, plan.removed()))
+        assign(named, smaller)
         sync_attributes(model, plan, undo)
         yield
     finally:

@@ -5,7 +5,8 @@ symmetries of the real weights cannot hide a wrong index; outputs and the gradie
 to 1e-10.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from secateur.graph.align import twins
+from secateur.graph.cuts import KEPT, cuts
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
 from secateur.graph.leaves import named_tensors
-from secateur.graph.replay import Masks, WideRecorder, replay, widen
+from secateur.graph.masks import Masks
+from secateur.graph.perturb import perturbed
+from secateur.graph.pieces import with_gradient
+from secateur.graph.replay import replay
 from secateur.graph.shrink import shrunk
 from secateur.graph.tape import Call, Tape, record
 from secateur.graph.tracing import input_leaves
+from secateur.graph.wide import WideRecorder, widen
+from secateur.heap import kept_heap
 from secateur.pruning.plans import Plan, kept_atoms
-from secateur.pruning.surgery import operated
+from secateur.pruning.surgery import cut_tensors, operated
 
 TOLERANCE = 1e-10
 # A network that happens to be dead (all gradients zero) proves nothing: draw again.
@@ -68,12 +75,14 @@ def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator) -> Proof:
     dense = perturbed(named_tensors(model), generator)
     inputs = fresh_inputs(graph.inputs, generator)
+    kept = max(KEPT, sum(tensor.nbytes for tensor in named_tensors(model).values()))
+    at = cuts(graph.tape, kept)
     recorder: WideRecorder | None = None
     try:
-        with operated(model, plan, dense):
+        smaller = cut_tensors(dense, plan)
+        with operated(model, plan, smaller), kept_heap() if at else nullcontext():
             recorder = WideRecorder(model)
             pruned, outputs = record(model, _wide(inputs), recorder)
-            smaller = {name: tensor.data for name, tensor in named_tensors(model).items()}
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
     matched, odd = twins(graph.tape, pruned)
@@ -81,7 +90,10 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
     if (place := _first_difference(graph, masks, odd)) is not None:
         return _refused(place, "gives another shape than expected", plan, graph, pruned)
     leaves = [widen(item) for item in input_leaves(inputs)]
-    return _compare((dense, smaller), plan, graph, masks, outputs, leaves)
+    again = with_gradient(pruned, smaller, leaves, at=cuts(pruned, kept))
+    # They can be cut again; the dense network needs the memory more.
+    smaller.clear()
+    return _compare((outputs, *again), plan, graph, masks, dense=dense, inputs=leaves, at=at)
 
 
 def _wide(inputs: Any) -> Any:
@@ -90,49 +102,19 @@ def _wide(inputs: Any) -> Any:
     return widen(inputs)
 
 
-def perturbed(tensors: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Float64 copies, each index of each dimension scaled at random; constant tensors get noise as well.
-
-    What is nowhere negative (variances) stays so, except where it is all zero.
-    """
-    result = {}
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            result[name] = tensor.detach()
-            continue
-        tensor = tensor.detach()
-        if tensor.numel() == 0 or _constant(tensor):
-            wide = tensor.double()
-            noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
-            result[name] = wide * (0.6 + 0.8 * noise) if wide.any() else 0.2 * noise - 0.1
-            continue
-        for dim, size in enumerate(tensor.shape[:2]):
-            scale = 0.5 + torch.rand(size, generator=generator, dtype=torch.float64).to(tensor.device)
-            scale = scale.reshape([-1 if place == dim else 1 for place in range(tensor.ndim)])
-            # The first product is the float64 copy.
-            tensor = tensor * scale if dim == 0 else tensor.mul_(scale)
-        result[name] = tensor
-    return result
-
-
-def _constant(tensor: Tensor) -> bool:
-    first = tensor[(0,) * tensor.ndim]
-    # Most weights differ early on: looking at all of them is rarely needed.
-    early = tensor[(0,) * max(tensor.ndim - 1, 0)]
-    return bool((early == first).all()) and bool((tensor == first).all())
-
-
 def _compare(
-    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    seen: tuple[list[Tensor], list[Tensor], Tensor | None],
     plan: Plan,
     graph: DependencyGraph,
     masks: Masks,
-    outputs: list[Tensor],
+    *,
+    dense: Mapping[str, Tensor],
     inputs: list[Tensor],
+    at: Sequence[int],
 ) -> Proof:
-    dense, smaller = states
-    reference, wanted = _with_gradient(graph.tape, dense, inputs, masks)
-    again, found = _with_gradient(masks.pruned, smaller, inputs, None)
+    """Hold the masked dense network against what the pruned one gave: outputs, twice, and the gradient."""
+    outputs, again, found = seen
+    reference, wanted = with_gradient(graph.tape, dense, inputs, masks, at=at)
     error = max(distance(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True))
     gradient_error = None if wanted is None or found is None else distance(found, wanted)
     changed_by_design = tuple(
@@ -143,7 +125,7 @@ def _compare(
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
         alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
         return Proof(error, gradient_error, masks.pruned, changed_by_design=changed_by_design, alive=alive)
-    place = _first_wrong(graph, dense, smaller, inputs, masks)
+    place = _first_wrong(graph, dense, cut_tensors(dense, plan), inputs, masks)
     why = f"differs from the masked dense network by {max(error, gradient_error or 0.0):.1e}"
     return _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
 
@@ -156,27 +138,6 @@ def _depends(
     with torch.no_grad():
         outputs = replay(graph.tape, dense, [widen(item) for item in others], masks)
     return any(not torch.equal(a, b) for a, b in zip(outputs, reference, strict=True))
-
-
-def _with_gradient(
-    tape: Tape, state: Mapping[str, Tensor], inputs: list[Tensor], masks: Masks | None
-) -> tuple[list[Tensor], Tensor | None]:
-    """Outputs, and the gradient of a fixed combination of them with respect to the first float input."""
-    leaves = [item.detach().clone() for item in inputs]
-    first = next((leaf for leaf in leaves if leaf.is_floating_point()), None)
-    with torch.enable_grad():
-        if first is not None:
-            first.requires_grad_()
-        outputs = replay(tape, state, leaves, masks)
-        total = outputs[0].flatten() @ _weights(outputs[0].numel()).to(outputs[0])
-        gradient = None
-        if first is not None and total.requires_grad:
-            (gradient,) = torch.autograd.grad(total, first, allow_unused=True)
-    return [item.detach() for item in outputs], gradient
-
-
-def _weights(size: int) -> Tensor:
-    return torch.cos(torch.arange(1, size + 1, dtype=torch.float64))
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:

@@ -1,0 +1,158 @@
+"""Where a tape may be cut into pieces, and where little has to be kept from one piece for the next."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from math import prod
+
+import numpy as np
+
+from secateur.graph.labels import IntArray
+from secateur.graph.tape import Call, Tape, mutates
+
+KEPT = 512 * 2**20
+"""Bytes of results in float64, kept for their gradients, up to which a tape runs in one piece."""
+_MOST = 16
+# For gradients with respect to inputs, these keep nothing, or what they give; others what they read.
+_LIGHT = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("add", "add_", "sub", "sub_", "rsub", "addmm", "mm", "clone", "copy_", "_to_copy", "cat", "stack"),
+        *("roll", "constant_pad_nd", "sum", "mean"),
+    )
+)
+_GIVING = frozenset(f"aten::{name}" for name in ("_softmax", "sigmoid", "tanh", "relu", "relu_", "exp"))
+_SCALING = frozenset({"aten::mul", "aten::div"})
+
+
+def cuts(tape: Tape, kept: int = KEPT) -> list[int]:
+    """The calls before which a new piece begins, so that as little as possible is kept at once.
+
+    None where one piece keeps no more than ``kept`` bytes. Of pieces, the values that cross the cuts are
+    kept, and the results of one piece.
+    """
+    sizes = sizes_kept(tape)
+    least = sum(sizes)
+    if least <= kept:
+        return []
+    places = _places(tape)
+    best: list[int] = []
+    before = [0, *accumulate(sizes)]
+    for pieces in range(2, _MOST + 1):
+        found = _spread(before, places, before[-1] / pieces)
+        largest = max(before[end] - before[begin] for begin, end in pairwise([0, *found, len(sizes)]))
+        need = largest + places.crossing(found)
+        if need < least:
+            best, least = found, need
+    return best
+
+
+def sizes_kept(tape: Tape) -> list[int]:
+    """About how many bytes of the results of each call are kept for their gradients."""
+    wanted: set[int] = set()
+    for call in tape.calls:
+        read = {tape.values[number].root for number in call.refs}
+        made = {tape.values[number].root for number in call.outputs if number is not None}
+        is_view = made <= read and not mutates(call.op)
+        scales = call.name in _SCALING and len(read) == 1
+        if not (call.name in _LIGHT or is_view or scales):
+            wanted |= made if call.name in _GIVING else read
+    return [
+        sum(_bytes(tape, number) for number in call.outputs if number is not None and number in wanted)
+        for call in tape.calls
+    ]
+
+
+def lifetimes(tape: Tape) -> dict[int, tuple[int, int]]:
+    """The calls that make an input or a result (-1: none) and that use it last (outputs: the end)."""
+    lives = dict.fromkeys(tape.inputs, (-1, -1))
+    for position, call in enumerate(tape.calls):
+        for number in call.outputs:
+            if number is not None:
+                lives.setdefault(number, (position, position))
+        for number in call.refs:
+            if number in lives:
+                lives[number] = (lives[number][0], position)
+    for number in tape.outputs:
+        if number in lives:
+            lives[number] = (lives[number][0], len(tape.calls))
+    return lives
+
+
+def writes_parameters(tape: Tape) -> bool:
+    """Whether the network writes into its own weights as it runs."""
+    return any(tape.values[root].kind == "parameter" for call in tape.calls for root in _written(tape, call))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where cuts may be, in order; the memory that is alive before each call; when each piece of it is."""
+
+    allowed: list[int]
+    alive: IntArray
+    owners: list[tuple[int, int, int]]
+
+    def crossing(self, found: Sequence[int]) -> int:
+        """Bytes that are alive at one of the cuts at least."""
+        return sum(
+            size for born, last, size in self.owners if bisect_right(found, born) < bisect_right(found, last)
+        )
+
+
+def _places(tape: Tape) -> _Places:
+    """A piece may begin where no memory that is alive is written to later: it begins twice."""
+    end = len(tape.calls)
+    lives: dict[int, tuple[int, int]] = {}
+    for number, (born, last) in lifetimes(tape).items():
+        root = tape.values[number].root
+        first, latest = lives.get(root, (born, last))
+        lives[root] = (min(first, born), max(latest, last))
+    blocked = np.zeros(end + 2, dtype=np.int64)
+    for position, call in enumerate(tape.calls):
+        for root in _written(tape, call):
+            born, last = lives.get(root, (-1, end))
+            # A parameter or constant that is written to comes afresh for each piece.
+            made = tape.values[root].kind == "result"
+            blocked[born + 1 if made else 0] += 1
+            blocked[(position if made else max(last, position)) + 1] -= 1
+    alive = np.zeros(end + 2, dtype=np.int64)
+    owners = [(born, last, _bytes(tape, root)) for root, (born, last) in lives.items()]
+    for born, last, size in owners:
+        alive[born + 1] += size
+        alive[last + 1] -= size
+    free = np.flatnonzero(blocked.cumsum()[:end] == 0)
+    return _Places([int(place) for place in free if place > 0], alive.cumsum(), owners)
+
+
+def _spread(before: Sequence[int], places: _Places, target: float) -> list[int]:
+    """Cuts after about ``target`` bytes of results each, at the cheapest place of the second half."""
+    found: list[int] = []
+    begin = 0
+    while before[-1] - before[begin] > target:
+        low = bisect_left(before, before[begin] + target / 2)
+        high = bisect_right(before, before[begin] + target) - 1
+        first = bisect_left(places.allowed, max(low, begin + 1))
+        window = (
+            places.allowed[first : bisect_right(places.allowed, high)] or places.allowed[first : first + 1]
+        )
+        if not window:
+            break
+        begin = min(window, key=lambda place: (int(places.alive[place]), -place))
+        found.append(begin)
+    return found
+
+
+def _written(tape: Tape, call: Call) -> set[int]:
+    """The owners of the memory that a call writes to."""
+    if not mutates(call.op):
+        return set()
+    owners = {tape.values[number].root for number in call.refs}
+    results = {tape.values[number].root for number in call.outputs if number is not None}
+    return owners & results or owners
+
+
+def _bytes(tape: Tape, number: int) -> int:
+    """What a value takes in float64."""
+    value = tape.values[number]
+    return prod(value.shape) * (8 if value.dtype.is_floating_point else value.dtype.itemsize)

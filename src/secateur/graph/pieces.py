@@ -1,0 +1,110 @@
+"""Outputs of a replay and their gradient, in pieces where all activations at once would take too much memory.
+
+As in Chen et al. 2016, "Training deep nets with sublinear memory cost": a run without gradients keeps only
+the values that cross the cuts between pieces; then each piece, from the last to the first, runs again with
+gradients. That costs one more run forward.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from secateur.graph.cuts import lifetimes
+from secateur.graph.masks import Masks
+from secateur.graph.replay import Values, run_calls
+from secateur.graph.tape import Tape
+from secateur.heap import kept_heap
+
+Span = tuple[int, int]
+
+
+def with_gradient(
+    tape: Tape,
+    state: Mapping[str, Tensor],
+    inputs: list[Tensor],
+    masks: Masks | None = None,
+    *,
+    at: Sequence[int] = (),
+) -> tuple[list[Tensor], Tensor | None]:
+    """Outputs, and the gradient of a fixed combination of the first with respect to the first float input.
+
+    The gradient is ``None`` where there is no such input, or the first output does not depend on it.
+    A new piece begins before each of the calls ``at``, see ``cuts``.
+    """
+    source = next((n for n, x in zip(tape.inputs, inputs, strict=True) if x.is_floating_point()), -1)
+    moved = _depending(tape, source)
+    spans = list(pairwise([0, *at, len(tape.calls)]))
+    starts = _starts(tape, state, inputs, masks, spans=spans)
+    outputs: list[Tensor] = []
+    slopes: dict[int, Tensor] = {}
+    for span in reversed(spans):
+        leaves = {
+            number: item.detach().requires_grad_(number in moved and item.is_floating_point())
+            for number, item in starts.pop().items()
+        }
+        with torch.enable_grad():
+            values = Values(tape, state, masks, start=leaves if span[0] else _copies(leaves))
+            with values.building_again():
+                run_calls(tape, values, masks, span=span)
+                if not outputs:
+                    outputs = [values[number].detach() for number in tape.outputs]
+                    slopes[tape.outputs[0]] = _weights(outputs[0])
+                _go_back(values, leaves, slopes)
+    return outputs, slopes.get(source)
+
+
+def _starts(
+    tape: Tape, state: Mapping[str, Tensor], inputs: list[Tensor], masks: Masks | None, *, spans: list[Span]
+) -> list[dict[int, Tensor]]:
+    """What each piece needs of those before it: the values that cross its beginning."""
+    starts = [dict(zip(tape.inputs, inputs, strict=True))]
+    lives = lifetimes(tape) if len(spans) > 1 else {}
+    with torch.no_grad(), kept_heap() if len(spans) > 1 else nullcontext():
+        for begin, end in spans[:-1]:
+            values = Values(tape, state, masks, start=starts[-1] if begin else _copies(starts[-1]))
+            run_calls(tape, values, masks, span=(begin, end))
+            starts.append(
+                {number: values[number] for number, (born, last) in lives.items() if born < end <= last}
+            )
+    return starts
+
+
+def _copies(values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The network may write into its inputs."""
+    return {number: item.clone() for number, item in values.items()}
+
+
+def _go_back(values: Values, leaves: Mapping[int, Tensor], slopes: dict[int, Tensor]) -> None:
+    """Replace slopes at a piece's results by those at its ``leaves``; what passes it by keeps its own."""
+    here = {number: slopes.pop(number) for number in slopes.keys() - leaves.keys()}
+    made = [number for number in here if values[number].requires_grad]
+    into = [number for number, leaf in leaves.items() if leaf.requires_grad]
+    if not made or not into:
+        return
+    # With slopes for each result, torch would load its symbolic mathematics to compare shapes.
+    total = torch.stack([values[number].flatten() @ here[number].flatten() for number in made]).sum()
+    found = torch.autograd.grad(total, [leaves[number] for number in into], allow_unused=True)
+    for number, slope in zip(into, found, strict=True):
+        if slope is not None:
+            slopes[number] = slopes[number] + slope if number in slopes else slope
+
+
+def _weights(output: Tensor) -> Tensor:
+    """The fixed combination: one weight per number of the output."""
+    numbers = torch.arange(1, output.numel() + 1, dtype=torch.float64)
+    return torch.cos(numbers).to(output).reshape(output.shape)
+
+
+def _depending(tape: Tape, source: int) -> set[int]:
+    """The values that may depend on an input; what shares memory with one that does is one of them."""
+    roots = {tape.values[source].root} if source >= 0 else set()
+    found = {source}
+    for call in tape.calls:
+        if any(tape.values[number].root in roots for number in call.refs):
+            results = [number for number in call.outputs if number is not None]
+            roots.update(tape.values[number].root for number in results)
+    found.update(number for number, value in enumerate(tape.values) if value.root in roots)
+    return found

@@ -1,0 +1,41 @@
+"""Everything in float64: tensors, types in arguments, and a recorder for runs in it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secateur.graph.tape import Recorder
+
+_NARROW = {torch.float32, torch.float16, torch.bfloat16}
+
+
+def widen(thing: Any) -> Any:
+    """Float tensors and float types in arguments become float64."""
+    if isinstance(thing, Tensor):
+        return thing.double() if thing.dtype in _NARROW else thing
+    if isinstance(thing, torch.dtype):
+        return torch.float64 if thing in _NARROW else thing
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(widen(item) for item in thing)
+    return thing
+
+
+class WideRecorder(Recorder):  # type: ignore[no-untyped-call]
+    """Records a run in float64: casts to narrower types on the way are widened too."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func._schema.is_mutable:
+            args = self._widen(args)
+        kwargs = {key: widen(value) for key, value in (kwargs or {}).items()}
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _widen(self, thing: Any) -> Any:
+        if isinstance(thing, Tensor) and thing.dtype in _NARROW:
+            wide = thing.double()
+            self._leaves[id(wide)] = self.number(thing)
+            self._alive.append(wide)
+            return wide
+        if isinstance(thing, (list, tuple)):
+            return type(thing)(self._widen(item) for item in thing)
+        return widen(thing) if isinstance(thing, torch.dtype) else thing

@@ -1,0 +1,112 @@
+"""A replay in pieces gives what one in one piece gives, and so do weights that are built when asked for."""
+
+import pytest
+import torch
+from torch import nn
+
+from graph.networks import BLOCKS, build, images
+from secateur.graph import pieces
+from secateur.graph.cuts import _places, cuts, lifetimes
+from secateur.graph.leaves import named_tensors
+from secateur.graph.perturb import Perturbed, perturbed
+from secateur.graph.pieces import with_gradient
+from secateur.graph.tape import record
+
+
+class Writes(nn.Module):
+    """Adds in place to what it reads later, and asks for its input once more at the end."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        y = self.first(x) * 2
+        z = y.exp()
+        y[:, 1:] += self.second(z)[:, :-1]
+        return (self.second(y.tanh()) * z).sigmoid() * x
+
+
+def recorded(net, x):
+    tape, _ = record(net.eval(), x)
+    wide = {name: tensor.detach().double() for name, tensor in named_tensors(net).items()}
+    return tape, wide, [x.double()]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_pieces_give_the_same_outputs_and_gradients(block):
+    tape, state, inputs = recorded(build([block, block], "batch", "hardswish", "flatten"), images())
+    at = _places(tape).allowed
+    assert at
+    (one, wanted), (several, found) = (with_gradient(tape, state, inputs, at=places) for places in ((), at))
+    assert torch.equal(one[0], several[0])
+    assert torch.allclose(wanted, found, rtol=0, atol=1e-14 * float(wanted.abs().max()))
+
+
+def test_networks_that_write_in_place_are_cut_where_nothing_written_is_alive():
+    tape, state, inputs = recorded(Writes(), torch.rand(3, 6))
+    at = _places(tape).allowed
+    (one, wanted), (several, found) = (with_gradient(tape, state, inputs, at=places) for places in ((), at))
+    assert at
+    assert torch.equal(one[0], several[0])
+    assert torch.allclose(wanted, found, rtol=0, atol=1e-14)
+
+
+def test_a_cut_where_what_is_written_is_alive_would_be_wrong():
+    tape, state, inputs = recorded(Writes(), torch.rand(3, 6))
+    written = next(place for place, call in enumerate(tape.calls) if call.name == "aten::add_")
+    assert written not in _places(tape).allowed
+    _, wanted = with_gradient(tape, state, inputs)
+    with pytest.raises(RuntimeError, match="in-place"):
+        with_gradient(tape, state, inputs, at=[written])
+    assert wanted is not None
+
+
+def test_a_piece_that_forgets_a_value_still_asked_for_fails(monkeypatch):
+    tape, state, inputs = recorded(build(["residual"], "batch", "sigmoid", "linear"), images())
+    at = _places(tape).allowed
+    crossing = [n for n, (born, last) in lifetimes(tape).items() if 0 <= born < at[0] <= last]
+
+    def forgetful(tape):
+        return {number: life for number, life in lifetimes(tape).items() if number != crossing[0]}
+
+    monkeypatch.setattr(pieces, "lifetimes", forgetful)
+    with pytest.raises(KeyError):
+        with_gradient(tape, state, inputs, at=at)
+
+
+def test_small_tapes_run_in_one_piece():
+    tape, _, _ = recorded(build(["residual"], "batch", "sigmoid", "linear"), images())
+    assert cuts(tape) == []
+
+
+def test_weights_built_when_asked_for_are_those_built_at_once():
+    net = build(["residual"], "batch", "sigmoid", "linear")
+    whole, lazy = (
+        perturbed(named_tensors(net), torch.Generator().manual_seed(1), whole=size) for size in (10**9, 0)
+    )
+    assert isinstance(whole, dict)
+    assert isinstance(lazy, Perturbed)
+    assert list(whole) == list(lazy)
+    assert all(torch.equal(whole[name], lazy[name]) and torch.equal(lazy[name], lazy[name]) for name in whole)
+    assert any(not torch.equal(whole[name], tensor) for name, tensor in named_tensors(net).items())
+
+
+def test_weights_built_again_for_the_backward_pass_give_the_same_gradient():
+    net = build(["residual", "concat"], "batch", "sigmoid", "linear")
+    tape, _, inputs = recorded(net, images())
+    built = []
+
+    class Counted(Perturbed):
+        def __getitem__(self, name):
+            built.append(name)
+            return super().__getitem__(name)
+
+    tensors = named_tensors(net)
+    lazy = Counted(tensors, torch.Generator().manual_seed(1))
+    whole = perturbed(tensors, torch.Generator().manual_seed(1))
+    (one, wanted), (other, found) = (with_gradient(tape, state, inputs) for state in (whole, lazy))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(wanted, found)
+    assert built.count(built[0]) == 2
