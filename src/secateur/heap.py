@@ -46,6 +46,12 @@ def kept_heap() -> Iterator[None]:
                 trim(0)
 
 
+def give_back() -> None:
+    """Let the system have freed memory that this process still holds; elsewhere than with glibc, nothing."""
+    if (glibc := _glibc()) is not None:
+        glibc[1](0)
+
+
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
     if not sys.platform.startswith("linux"):
         return None

@@ -9,8 +9,11 @@ import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
 from secateur.graph.labels import Factor, Marks
+from secateur.graph.leaves import named_tensors
+from secateur.graph.perturb import perturbed
 from secateur.graph.rules import RULES
 from secateur.pruning import surgery
+from secateur.pruning import verify as verification
 from secateur.pruning.verify import verify
 
 
@@ -151,3 +154,26 @@ def test_pruning_equals_masks_put_on_after_the_activations_by_hand(act):
     assert torch.allclose(dense(x), pruned(x), rtol=0, atol=1e-12)
     wanted, found = (torch.autograd.grad(net(x).square().sum(), x)[0] for net in (dense, pruned))
     assert torch.allclose(wanted, found, rtol=0, atol=1e-12)
+
+
+def test_weights_cut_before_they_are_perturbed_are_those_cut_afterwards():
+    net = build(["residual", "concat"], "batch", "sigmoid", "linear")
+    _graph, plan = planned(net)
+    tensors = named_tensors(net)
+    whole, lazy = (
+        surgery.cut_tensors(perturbed(tensors, torch.Generator().manual_seed(1), whole=size), plan)
+        for size in (10**9, 0)
+    )
+    assert all(torch.equal(whole[name], lazy[name]) for name in tensors)
+    assert any(whole[name].shape != tensors[name].shape for name in tensors)
+
+
+def test_swapped_indices_are_caught_where_weights_are_built_when_asked_for(monkeypatch):
+    net = build(["residual"], "batch", "sigmoid", "linear")
+    graph, plan = planned(net)
+    monkeypatch.setattr(verification, "perturbed", lambda *given: perturbed(*given, whole=0))
+    assert verify(net, plan, graph).ok
+    broken(
+        monkeypatch, lambda name, tensor, dense: tensor.roll(1, 0) if name == "body.0.0.weight" else tensor
+    )
+    assert not verify(net, plan, graph).ok

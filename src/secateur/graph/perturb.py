@@ -4,7 +4,7 @@ Large networks get theirs one tensor at a time, each built when it is asked for:
 take twice the memory of the model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,34 +40,29 @@ class Perturbed(Mapping[str, Tensor]):
             ]
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.built(name)
-
-    def room(self, names: Iterable[str]) -> Tensor:
-        """Memory for any one of some tensors."""
-        found = [self._tensors[name] for name in names]
-        size = max((tensor.numel() for tensor in found), default=0)
-        return torch.empty(size, dtype=torch.float64, device=found[0].device if found else None)
-
-    def built(self, name: str, room: Tensor | None = None) -> Tensor:
-        """A tensor, in the memory of ``room`` (1-d, float64) if it needs any and fits there as it is."""
         if name in self._noisy:
             return self._noisy[name]
-        tensor = self._tensors[name]
-        if name not in self._scales:
-            return tensor
-        if room is not None and tensor.is_contiguous() and tensor.device == room.device:
-            wide = room[: tensor.numel()].view(tensor.shape).copy_(tensor)
-        else:
-            wide = tensor.to(torch.float64, copy=True)
-        for dim, scale in enumerate(self._scales[name]):
-            wide.mul_(scale.reshape([-1 if place == dim else 1 for place in range(wide.ndim)]))
-        return wide
+        return (
+            scaled(self._tensors[name], self._scales[name]) if name in self._scales else self._tensors[name]
+        )
+
+    def factors(self, name: str) -> tuple[Tensor, list[Tensor]] | None:
+        """What a tensor is the product of: the real one, and one scale per index of its first dimensions."""
+        return (self._tensors[name], self._scales[name]) if name in self._scales else None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+
+def scaled(tensor: Tensor, scales: Sequence[Tensor]) -> Tensor:
+    """A float64 copy, each index of the first dimensions scaled."""
+    wide = tensor.to(torch.float64, copy=True)
+    for dim, scale in enumerate(scales):
+        wide.mul_(scale.reshape([-1 if place == dim else 1 for place in range(wide.ndim)]))
+    return wide
 
 
 def perturbed(

@@ -16,7 +16,7 @@ from secateur.graph.cuts import lifetimes
 from secateur.graph.masks import Masks
 from secateur.graph.replay import Values, run_calls
 from secateur.graph.tape import Tape
-from secateur.heap import kept_heap
+from secateur.heap import give_back, kept_heap
 
 Span = tuple[int, int]
 
@@ -53,6 +53,8 @@ def with_gradient(
                     outputs = [values[number].detach() for number in tape.outputs]
                     slopes[tape.outputs[0]] = _weights(outputs[0])
                 _go_back(values, leaves, slopes)
+        if len(spans) > 1:
+            give_back()
     return outputs, slopes.get(source)
 
 

@@ -6,12 +6,13 @@ size, or two counts that were one number in the dense model, is believed only if
 it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.graph.align import steps, twins
 from secateur.graph.cuts import writes_parameters
@@ -24,7 +25,7 @@ from secateur.graph.shapes import Follower, ShapeRecorder
 from secateur.graph.tape import Call, Recorder, Tape, record
 from secateur.pruning.guesses import candidates
 from secateur.pruning.plans import Plan, Repair, masks_of
-from secateur.pruning.surgery import cut_tensors, on_meta, operated, sized
+from secateur.pruning.surgery import cut_tensors, on_meta, operated
 from secateur.pruning.verify import guilty_groups
 
 Draft = Callable[[], Plan]
@@ -142,7 +143,7 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     inputs = move_inputs(inputs, torch.device("meta") if meta else device)
     dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
     # Only shapes are looked at; but a model that writes to its weights must not write to the dense ones.
-    cut = cut_tensors if writes_parameters(graph.tape) else sized
+    cut = cut_tensors if writes_parameters(graph.tape) else _sized
     recorder: Recorder | None = None
     why = ""
     try:
@@ -154,6 +155,20 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
         first = (str(error).strip().splitlines() or ["no message"])[0]
         why = f"fails after surgery: {type(error).__name__}: {first}"
     return _outcome(graph, plan, recorder.tape if recorder else Tape(), why)
+
+
+def _sized(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """The tensors in the sizes that the plan leaves, from their first numbers: for runs that look at shapes.
+
+    Where a tensor is contiguous this copies nothing.
+    """
+    shapes = plan.shapes_after()
+    return {
+        name: tensor
+        if tuple(tensor.shape) == shapes[name]
+        else tensor.flatten()[: prod(shapes[name])].view(shapes[name])
+        for name, tensor in tensors.items()
+    }
 
 
 def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> Outcome:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph.leaves import leaves, named_tensors, shapes_of
-from secateur.graph.perturb import Perturbed
+from secateur.graph.perturb import Perturbed, scaled
 from secateur.pruning.plans import Plan
 
 Removed = Mapping[tuple[str, int], tuple[int, ...]]
@@ -72,28 +71,21 @@ def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     spots: dict[str, dict[tuple[str, int], tuple[int, ...]]] = {}
     for spot, indices in plan.removed().items():
         spots.setdefault(spot[0], {})[spot] = indices
-    room = tensors.room(spots) if isinstance(tensors, Perturbed) else None
     result = {}
     for name in tensors:
-        cut = spots.get(name)
-        # New memory costs more than what is written into it: one room will do for all that are cut.
-        whole = tensors.built(name, room) if cut and isinstance(tensors, Perturbed) else tensors[name]
-        result[name] = sliced({name: whole}, cut or {})[name]
+        cut = spots.get(name, {})
+        factors = tensors.factors(name) if cut and isinstance(tensors, Perturbed) else None
+        if factors is None:
+            result[name] = sliced({name: tensors[name]}, cut)[name]
+            continue
+        # The product of what is left is what is left of the product, and takes less.
+        whole, scales = factors
+        left = [
+            sliced({name: scale}, {(name, 0): cut[name, dim]} if (name, dim) in cut else {})[name]
+            for dim, scale in enumerate(scales)
+        ]
+        result[name] = scaled(sliced({name: whole}, cut)[name], left)
     return result
-
-
-def sized(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """The tensors in the sizes that the plan leaves, from their first numbers: for runs that look at shapes.
-
-    Where a tensor is contiguous this copies nothing.
-    """
-    shapes = plan.shapes_after()
-    return {
-        name: tensor
-        if tuple(tensor.shape) == shapes[name]
-        else tensor.flatten()[: prod(shapes[name])].view(shapes[name])
-        for name, tensor in tensors.items()
-    }
 
 
 def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
