@@ -37,6 +37,8 @@ def with_gradient(
     source = next((n for n, x in zip(tape.inputs, inputs, strict=True) if x.is_floating_point()), -1)
     moved = _depending(tape, source)
     spans = list(pairwise([0, *at, len(tape.calls)]))
+    if len(spans) > 1:
+        give_back()
     starts = _starts(tape, state, inputs, masks, spans=spans)
     outputs: list[Tensor] = []
     slopes: dict[int, Tensor] = {}
