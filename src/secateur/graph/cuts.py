@@ -11,7 +11,7 @@ import numpy as np
 from secateur.graph.labels import IntArray
 from secateur.graph.tape import Call, Tape, mutates
 
-KEPT = 512 * 2**20
+KEPT = 384 * 2**20
 """Bytes of results in float64, kept for their gradients, up to which a tape runs in one piece."""
 _MOST = 16
 # For gradients with respect to inputs, these keep nothing, or what they give; others what they read.
