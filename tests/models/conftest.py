@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from models.checkpoints import source
+
 
 @pytest.fixture
 def shared():
@@ -12,3 +14,8 @@ def shared():
     if not folder.is_dir():
         pytest.skip("SECATEUR_DATA names no folder")
     return folder
+
+
+@pytest.fixture
+def state():
+    return source().state_dict()

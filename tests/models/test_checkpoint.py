@@ -8,11 +8,6 @@ from secateur.errors import UserError
 from secateur.models import build, load_weights, weights_hash
 
 
-@pytest.fixture
-def state():
-    return source().state_dict()
-
-
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".th", ".safetensors"])
 def test_a_state_dict_comes_back_exactly(tmp_path, state, suffix):
     path, model = tmp_path / f"w{suffix}", target()

@@ -16,11 +16,6 @@ from secateur.errors import UserError
 from secateur.models import load_weights
 
 
-@pytest.fixture
-def state():
-    return source().state_dict()
-
-
 class Payload:
     def __init__(self, command):
         self.command = command
