@@ -1,12 +1,14 @@
 """A replay in pieces gives what one in one piece gives, and so do weights that are built when asked for."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from graph.networks import BLOCKS, build, images
 from secateur.graph import pieces
-from secateur.graph.cuts import _places, cuts, lifetimes
+from secateur.graph.cuts import _places, cuts, lifetimes, sizes_kept
 from secateur.graph.leaves import named_tensors
 from secateur.graph.perturb import Perturbed, perturbed
 from secateur.graph.pieces import with_gradient
@@ -79,6 +81,29 @@ def test_a_piece_that_forgets_a_value_still_asked_for_fails(monkeypatch):
 def test_small_tapes_run_in_one_piece():
     tape, _, _ = recorded(build(["residual"], "batch", "sigmoid", "linear"), images())
     assert cuts(tape) == []
+
+
+def test_the_less_may_be_kept_the_more_pieces_there_are():
+    tape, _, _ = recorded(build(["residual"] * 4, "batch", "sigmoid", "linear"), images())
+    whole = sum(sizes_kept(tape))
+    counts = [len(cuts(tape, whole // part)) for part in (1, 2, 3)]
+    assert counts[0] == 0 < counts[1] <= counts[2]
+
+
+@pytest.mark.parametrize("part", [2, 3, 8])
+def test_what_is_kept_is_within_what_may_be_or_the_least_there_is(part):
+    tape, _, _ = recorded(build(["residual"] * 4, "batch", "sigmoid", "linear"), images())
+    whole = sum(sizes_kept(tape))
+    least = need(tape, cuts(tape, 0))
+    assert least < whole / 2
+    assert need(tape, cuts(tape, whole // part)) <= max(whole // part, least)
+
+
+def need(tape, at):
+    """Bytes kept by the largest piece, and of what crosses the cuts."""
+    sizes = sizes_kept(tape)
+    largest = max(sum(sizes[begin:end]) for begin, end in pairwise([0, *at, len(sizes)]))
+    return largest + _places(tape).crossing(at)
 
 
 def test_weights_built_when_asked_for_are_those_built_at_once():

@@ -11,8 +11,8 @@ import numpy as np
 from secateur.graph.labels import IntArray
 from secateur.graph.tape import Call, Tape, mutates
 
-KEPT = 384 * 2**20
-"""Bytes of results in float64, kept for their gradients, up to which a tape runs in one piece."""
+KEPT = 320 * 2**20
+"""Bytes of results in float64, kept for their gradients, that a small network may take."""
 _MOST = 16
 # For gradients with respect to inputs, these keep nothing, or what they give; others what they read.
 _LIGHT = frozenset(
@@ -27,10 +27,11 @@ _SCALING = frozenset({"aten::mul", "aten::div"})
 
 
 def cuts(tape: Tape, kept: int = KEPT) -> list[int]:
-    """The calls before which a new piece begins, so that as little as possible is kept at once.
+    """The calls before which a new piece begins, so that little is kept at once.
 
     None where one piece keeps no more than ``kept`` bytes. Of pieces, the values that cross the cuts are
-    kept, and the results of one piece.
+    kept, and the results of one piece. The last piece need not run twice: the fewest pieces that keep no more
+    than ``kept`` are taken, or, where none do, those that keep least.
     """
     sizes = sizes_kept(tape)
     least = sum(sizes)
@@ -45,6 +46,8 @@ def cuts(tape: Tape, kept: int = KEPT) -> list[int]:
         need = largest + places.crossing(found)
         if need < least:
             best, least = found, need
+        if least <= kept:
+            break
     return best
 
 
@@ -126,21 +129,19 @@ def _places(tape: Tape) -> _Places:
 
 
 def _spread(before: Sequence[int], places: _Places, target: float) -> list[int]:
-    """Cuts after about ``target`` bytes of results each, at the cheapest place of the second half."""
+    """Cuts so that pieces, counted from the last, keep ``target`` bytes or down to half of them."""
     found: list[int] = []
-    begin = 0
-    while before[-1] - before[begin] > target:
-        low = bisect_left(before, before[begin] + target / 2)
-        high = bisect_right(before, before[begin] + target) - 1
-        first = bisect_left(places.allowed, max(low, begin + 1))
-        window = (
-            places.allowed[first : bisect_right(places.allowed, high)] or places.allowed[first : first + 1]
-        )
+    end = len(before) - 1
+    while before[end] > target:
+        low = bisect_left(places.allowed, bisect_left(before, before[end] - target))
+        high = bisect_right(places.allowed, bisect_right(before, before[end] - target / 2) - 1)
+        # Where no cut is allowed there, the piece has to be longer.
+        window = places.allowed[low:high] or places.allowed[max(low - 1, 0) : low]
         if not window:
             break
-        begin = min(window, key=lambda place: (int(places.alive[place]), -place))
-        found.append(begin)
-    return found
+        end = min(window, key=lambda place: (int(places.alive[place]), place))
+        found.append(end)
+    return found[::-1]
 
 
 def _written(tape: Tape, call: Call) -> set[int]:

@@ -6,7 +6,6 @@ gradients. That costs one more run forward.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -66,10 +65,11 @@ def _starts(
     """What each piece needs of those before it: the values that cross its beginning."""
     starts = [dict(zip(tape.inputs, inputs, strict=True))]
     lives = lifetimes(tape) if len(spans) > 1 else {}
-    with torch.no_grad(), kept_heap() if len(spans) > 1 else nullcontext():
+    with torch.no_grad():
         for begin, end in spans[:-1]:
             values = Values(tape, state, masks, start=starts[-1] if begin else _copies(starts[-1]))
-            run_calls(tape, values, masks, span=(begin, end))
+            with kept_heap():
+                run_calls(tape, values, masks, span=(begin, end))
             starts.append(
                 {number: values[number] for number, (born, last) in lives.items() if born < end <= last}
             )

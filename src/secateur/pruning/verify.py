@@ -75,7 +75,7 @@ def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator) -> Proof:
     dense = perturbed(named_tensors(model), generator)
     inputs = fresh_inputs(graph.inputs, generator)
-    kept = max(KEPT, sum(tensor.nbytes for tensor in named_tensors(model).values()))
+    kept = KEPT + sum(tensor.nbytes for tensor in named_tensors(model).values())
     at = cuts(graph.tape, kept)
     recorder: WideRecorder | None = None
     try:
