@@ -37,6 +37,18 @@ def test_pdpgd_reaches_the_exact_distance(d, classes, p):
     check(made, pdpgd(made.model, made.x, made.y, norm=p, steps=1000), p, GATE[p])
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0])
+def test_pdpgd_lets_go_of_the_norm_where_it_is_late(monkeypatch, p):
+    made = case(64, 2, 16, seed=0)
+
+    def found():
+        return pdpgd(made.model, made.x, made.y, norm=p, steps=40, ratio=1e4).mask
+
+    assert found().any()
+    monkeypatch.setattr(PDPGD, "LATE", 2.0)
+    assert not found().any()
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_targets_are_reached_at_their_exact_distance(p):
     made = case(64, 2, 16, seed=5)

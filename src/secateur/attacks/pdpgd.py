@@ -15,6 +15,8 @@ from secateur.errors import UserError
 BETAS = (0.9, 0.999)
 LEAST_RATIO = 1e-6
 """Of one weight of the game to the other."""
+LATE = 0.75
+"""The share of the steps after which an image without an example goes without the norm."""
 
 
 def pdpgd(
@@ -39,7 +41,8 @@ def pdpgd(
     to the box, and the proximal operator of the norm in Adam's own metric, exactly (other implementations
     iterate towards it). The second raises λ₁ against λ₀ while the model is not fooled and lowers it while it
     is; the first sees a moving average of the weights. L0 uses the roots of the entries in place of their
-    count. Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
+    count. Not in the paper: an image without an example after three quarters of the steps goes without the
+    norm until it has one. Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
 
     Args:
         model: images to logits.
@@ -83,7 +86,8 @@ def pdpgd(
         rate = step * decay ** (k / steps)
         delta = delta - rate / (1 - BETAS[0] ** (k + 1)) * first / metric
         delta = (problem.clip(x + width * delta) - x) / width
-        delta = shrink(delta, metric, rate * (1 - share) / share, norm)
+        late = nearest.reached.isinf() & (k >= LATE * steps)
+        delta = shrink(delta, metric, rate * torch.where(late, 0.0, (1 - share) / share), norm)
 
         pace = dual_step * (dual_decay + (1 - dual_decay) * (1 - k / steps))
         log_weight = (log_weight + pace * torch.where(nearest.fooled, -1.0, 1.0)).clamp(-most, most)
