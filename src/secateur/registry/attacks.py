@@ -47,7 +47,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     cost="1 fwd, 1 bwd",
-    science=4,
+    science=5,
     settled="secateur.attacks.steep:settled",
 )
 ATTACKS.register(
@@ -79,6 +79,7 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:2106.01538",
     cost="1 fwd, 1 bwd",
+    science=2,
 )
 ATTACKS.register(
     "strongest",
@@ -88,7 +89,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     cost="its members'",
-    science=2,
+    science=3,
     settled="secateur.attacks.strongest:settled",
 )
 ATTACKS.register(
