@@ -58,9 +58,12 @@ def best(rows: list[dict]) -> dict:
 
 
 def against(own: dict, peer: dict) -> tuple[float, str]:
-    """The ratio of two medians over the same images, and in words with its 95 % interval."""
+    """The ratio of two medians over the same images, and in words with its 95 % interval and the images."""
     pair = paired([np.array(peer["distances"])], [np.array(own["distances"])])
-    return pair.ratio, f"{pair.ratio:.3f} [{pair.ratio_low:.3f}, {pair.ratio_high:.3f}]"
+    both = list(zip(own["distances"], peer["distances"], strict=True))
+    nearer, farther = sum(a < b for a, b in both), sum(a > b for a, b in both)
+    images = f"nearer on {nearer}, farther on {farther} of {len(both)}"
+    return pair.ratio, f"{pair.ratio:.3f} [{pair.ratio_low:.3f}, {pair.ratio_high:.3f}] ({images})"
 
 
 def duels(rows: list[dict]) -> list[tuple[int, dict, dict]]:
@@ -84,14 +87,15 @@ def early(rows: list[dict]) -> tuple[dict, dict] | None:
 def verdicts(rows: list[dict]) -> list[str]:
     """Our best beside the best peer, at equal queries and, with at most 200, at the peers' 1000."""
     lines = [
-        f"- {steps} steps: the best of ours, {own['attack']}, has {against(own, peer)[1]} of the median of "
-        f"the best peer, {peer['attack']}."
+        f"- {steps} steps: the best of ours, {own['attack']}, over the best peer, {peer['attack']}: "
+        f"{against(own, peer)[1]}."
         for steps, own, peer in duels(rows)
     ]
     if pair := early(rows):
+        own, peer = pair
         lines.append(
-            f"- steep after {pair[0]['steps']} steps has {against(*pair)[1]} of the median of the best peer "
-            f"measured at 1000, {pair[1]['attack']}."
+            f"- steep after {own['steps']} steps over the best peer measured at 1000, {peer['attack']}: "
+            f"{against(own, peer)[1]}."
         )
     return lines
 
@@ -120,7 +124,7 @@ def summary(report: dict) -> list[str]:
     }
     lines = ["| asked | holds | found |", "|---|---|---|"]
     lines += line(
-        "at equal queries, a median at most the best peer's (ratio to three digits, 95 % interval)",
+        "at equal queries, a median at most the best peer's (ratio to three digits, 95 % interval, images)",
         {name: (round(value, 3), text) for name, (value, text) in equal.items()}, 1.0,
     )  # fmt: skip
     for norm in ("2", "inf"):

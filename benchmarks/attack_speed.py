@@ -125,7 +125,11 @@ def peers(
         pass
 
 
-def ratios(folder: Path) -> Iterator[dict[str, object]]:
+TIMED = {"mnist": 32, "cifar-plain": 8}
+"""The models whose runs are timed, and the number of images."""
+
+
+def ratios(folder: Path, models: list[str]) -> Iterator[dict[str, object]]:
     """Whole-run CPU time of ours over a peer's for the same steps, images and model.
 
     ``ratio`` is of ``secateur.attacks.run``, with its clean predictions, its faster copy of the model and its
@@ -133,8 +137,8 @@ def ratios(folder: Path) -> Iterator[dict[str, object]]:
     loaded; for ``frozen`` somebody told the peer's model that its parameters need no gradients, as ``run``
     does by itself.
     """
-    for name, count in (("mnist", 32), ("cifar-plain", 8)):
-        model, images = case(name, folder, count)
+    for name in models:
+        model, images = case(name, folder, TIMED[name])
         told = frozen(copy.deepcopy(model))
         for label, registered, norm, own, lib, box in PAIRS:
             norms = {"norm": norm} if own is fmn else {}

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from attack_cases import ENTRIES, INF, MODELS, Entry, case, import_peers
 from attack_report import page
-from attack_speed import overheads, ratios
+from attack_speed import TIMED, overheads, ratios
 from torch import nn
 
 from secateur.attacks import run
@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--only", nargs="+", default=[], help="attacks whose name contains one of these")
     parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--speed", action="store_true", help="measure times as well")
+    parser.add_argument(
+        "--speed", nargs="*", choices=TIMED, metavar="MODEL", help="measure times as well, of these or of all"
+    )
     parser.add_argument("--note", default="", help="what the page should say of the machine")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
@@ -96,9 +98,10 @@ def main() -> None:
         f"{platform.machine()}, torch {torch.__version__}, one thread{chosen.note and '; ' + chosen.note}"
     )
     fill(report, chosen)
-    if chosen.speed:
-        report["ratios"] = []
-        for row in ratios(chosen.folder):
+    if chosen.speed is not None:
+        timed = chosen.speed or list(TIMED)
+        report["ratios"] = [row for row in report["ratios"] if row["model"] not in timed]
+        for row in ratios(chosen.folder, timed):
             report["ratios"].append(row)
             keep(report, chosen.numbers)
             print(row, flush=True)

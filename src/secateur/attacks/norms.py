@@ -31,9 +31,11 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 def distance(delta: Tensor, p: float) -> Tensor:
     """The p-norm of every sample of ``delta`` [N, ...], as [N]; p = 0 counts non-zero entries."""
+    # The same numbers as vector_norm's, several times faster on a CPU.
     if p == INF:
-        # The same number as vector_norm's, several times faster on a CPU.
         return delta.flatten(1).abs().amax(1)
+    if p == 0:
+        return delta.flatten(1).count_nonzero(1).to(delta.dtype)
     dims = tuple(range(1, delta.ndim))
     norms: Tensor = torch.linalg.vector_norm(delta, ord=p, dim=dims)
     return norms
