@@ -61,10 +61,15 @@ def fold(model: nn.Module, pairs: list[tuple[str, str]]) -> None:
             setattr(model.get_submodule(parent), attribute, module)
 
 
-def _plain(module: nn.Module) -> bool:
-    if type(module) not in (*CONVOLUTIONS, *NORMS) or torch.nn.utils.parametrize.is_parametrized(module):
-        return False
+def is_plain(module: nn.Module) -> bool:
+    """Whether nothing was put in the way of a layer: no hooks, parametrisations, or forward of its own."""
     hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    own = "forward" in vars(module) or torch.nn.utils.parametrize.is_parametrized(module)
+    return not hooked and not own
+
+
+def _plain(module: nn.Module) -> bool:
+    if type(module) not in (*CONVOLUTIONS, *NORMS) or not is_plain(module):
+        return False
     counted = type(module) in CONVOLUTIONS or getattr(module, "running_mean", None) is not None
-    own = "forward" in vars(module)
-    return counted and not hooked and not own and not hasattr(module, "weight_g")
+    return counted and not hasattr(module, "weight_g")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from secateur.attacks.folding import is_plain
+
 
 class GreyConvolution(nn.Module):
     """A convolution of one channel; its backward pass is one matrix product and a sum of shifted windows.
@@ -49,11 +51,9 @@ class _Windows(torch.autograd.Function):
 
 def is_grey(layer: nn.Module) -> bool:
     """Whether a layer is a plain convolution of one channel, with zeros around the image."""
-    if type(layer) is not nn.Conv2d or layer.in_channels > 1:
+    if type(layer) is not nn.Conv2d or layer.in_channels > 1 or not is_plain(layer):
         return False
-    hooked = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
-    own = "forward" in vars(layer) or torch.nn.utils.parametrize.is_parametrized(layer)
-    return not isinstance(layer.padding, str) and layer.padding_mode == "zeros" and not hooked and not own
+    return not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
 
 
 def quicken(model: nn.Module) -> None:
