@@ -1,5 +1,7 @@
 """What each tool does with one model: ours, Torch-Pruning, torch-kirigami; one plain row each.
 
+``ours-afterwards`` asks what our pruned network can still do.
+
 Seconds are CPU time: the machine may be busy with something else.
 """
 
@@ -10,6 +12,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+import zoo_after
 from torch import nn
 
 
@@ -157,4 +160,9 @@ def kirigami(model, inputs, sparsity):
     return {"status": "runs", "ratio": counted(model) / before, "seconds": seconds}
 
 
-TOOLS = {"ours": ours, "torch-pruning": torch_pruning, "torch-kirigami": kirigami}
+TOOLS = {
+    "ours": ours,
+    "torch-pruning": torch_pruning,
+    "torch-kirigami": kirigami,
+    "ours-afterwards": zoo_after.afterwards,
+}

@@ -177,3 +177,34 @@ def test_whole_heads_go_where_asked_for(secateur, tmp_path):
     refused = secateur("prune", "-m", "resnet-tiny", "--heads", "whole", "-o", tmp_path / "none")
     assert refused.code == 2
     assert "no attention" in refused.err
+
+
+SEVERAL = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(64, 16), nn.Linear(16, classes)
+    def forward(self, x):
+        features = self.hidden(x.flatten(1)).relu()
+        return {"features": features, "logits": self.head(features)}
+
+def net(num_classes):
+    return Net(num_classes)
+"""
+
+
+def test_one_of_several_outputs_counts_where_it_is_named(secateur, tmp_path):
+    (tmp_path / "mine.py").write_text(SEVERAL)
+    common = ("-m", f"{tmp_path / 'mine.py'}:net", "--input", "1x1x8x8")
+    refused = secateur("prune", *common, "-o", tmp_path / "none")
+    assert refused.code == 2
+    assert "name the one that counts" in refused.err
+    said = secateur("prune", *common, "--logits", "logits", "-o", tmp_path / "out", "--json")
+    assert said.code == 0, said.err
+    assert said.json["channels"] == 8
+    unknown = secateur("graph", *common, "--logits", "1")
+    assert unknown.code == 2
+    assert "the model has no output 1" in unknown.err
+    assert "it puts out: features, logits" in unknown.err

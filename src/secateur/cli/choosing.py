@@ -72,6 +72,12 @@ LatencyOption = Annotated[
 HeadsOption = Annotated[
     Heads, typer.Option(help="What goes of attention: equally many channels of every head, or whole heads.")
 ]
+Logits = Annotated[
+    str | None,
+    typer.Option(
+        help="The name or place of the output that counts, of a model with several; others may shrink."
+    ),
+]
 MinChannels = Annotated[int, typer.Option(help="What every group, head or half keeps at least.", min=1)]
 MaxSparsity = Annotated[float | None, typer.Option(help="The most that any group loses.")]
 RoundTo = Annotated[int, typer.Option(help="Round widths up to a multiple of this.", min=1)]
@@ -127,3 +133,8 @@ def latency_of(text: str | None) -> float | str | None:
         return float(text)
     except ValueError:
         return text
+
+
+def output_of(words: str | None) -> str | int | None:
+    """The name of an output, or its place."""
+    return int(words) if words is not None and words.isdecimal() else words

@@ -11,6 +11,7 @@ from secateur.cli.choosing import (
     HeadsOption,
     Keep,
     LatencyOption,
+    Logits,
     Macs,
     MaxSparsity,
     MinChannels,
@@ -26,6 +27,7 @@ from secateur.cli.choosing import (
     Sparsity,
     budget_of,
     latency_of,
+    output_of,
     rates_of,
 )
 from secateur.cli.options import PlugIns, plug_in
@@ -55,6 +57,7 @@ def graph(
     weights: Weights = None,
     classes: Classes = 10,
     heads: HeadsOption = Heads.WIDTH,
+    logits: Logits = None,
     draw: Annotated[Path | None, typer.Option(help="Write a picture of the graph: graph.svg.")] = None,
     plugin: PlugIns = None,
     as_json: Json = False,
@@ -64,7 +67,9 @@ def graph(
 
     plug_in(plugin)
     size = shape(model, input)
-    traced = secateur.trace(network(model, weights, size, classes), example(size), heads=heads.value)
+    traced = secateur.trace(
+        network(model, weights, size, classes), example(size), heads=heads.value, logits=output_of(logits)
+    )
     if draw is not None:
         draw.write_text(traced.draw(), encoding="utf-8")
         note(f"drew {draw}")
@@ -93,6 +98,7 @@ def prune(
     max_sparsity: MaxSparsity = None,
     round_to: RoundTo = 1,
     heads: HeadsOption = Heads.WIDTH,
+    logits: Logits = None,
     data: Data = None,
     input: Input = None,
     weights: Weights = None,
@@ -113,6 +119,7 @@ def prune(
         pruned,
         example(size),
         heads=heads.value,
+        logits=output_of(logits),
         criterion=criterion,
         sparsity=sparsity,
         scope=scope.value,

@@ -97,7 +97,7 @@ class DependencyGraph:
 
     ``groups`` can be pruned; ``frozen`` cannot, each with the operation and source line that says so;
     ``ties`` are counts that must stay equal (heads, groups of a normalisation, halves of a gate).
-    ``whole`` is the head of each atom, if heads were to go as wholes.
+    ``whole`` is the head of each atom, if heads were to go as wholes; ``logits`` the output that counts.
     """
 
     model: nn.Module = field(repr=False)
@@ -111,6 +111,7 @@ class DependencyGraph:
     atoms: Atoms = field(repr=False)
     learned: Learned = field(repr=False, default_factory=Learned)
     whole: IntArray | None = field(repr=False, default=None)
+    logits: str | int | None = None
 
     @property
     def heads(self) -> str:

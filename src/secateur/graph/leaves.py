@@ -1,6 +1,9 @@
-"""A model's parameters and buffers, by name."""
+"""A model's parameters and buffers, by name, and the tensors among its inputs."""
+
+from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 
 def leaves(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -36,3 +39,8 @@ def find_parameter(model: nn.Module, name: str) -> nn.Parameter | None:
     for part in path:
         model = model._modules[part]  # type: ignore[assignment]
     return model._parameters.get(attribute)
+
+
+def input_leaves(example_inputs: Any) -> list[Tensor]:
+    """The tensors among example inputs."""
+    return [leaf for leaf in tree_flatten(example_inputs)[0] if isinstance(leaf, Tensor)]

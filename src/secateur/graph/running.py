@@ -3,23 +3,30 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from secateur.errors import UserError
+from secateur.graph.leaves import leaves
+
 _INTERNAL = frozenset(nn.Module().__dict__)
 
 
 @contextmanager
 def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
-    """Eval mode without fused attention kernels, everything restored on exit.
+    """Eval mode without fused attention kernels; modes, attributes and buffers are restored on exit.
 
     With ``training`` only modules that have children train: they decide what runs, normalisation and dropout
     stay as in eval.
     """
     held = [(module, _contents(module)) for module in model.modules()]
+    # Inference tensors have no version, and nobody may write to them out here.
+    buffers = [buffer for buffer in leaves(model)[1].values() if not buffer.is_inference()]
+    versions = [(buffer, buffer._version, buffer.detach().clone()) for buffer in buffers]
     fastpath = torch.backends.mha.get_fastpath_enabled()
     for module, _ in held:
         module.__dict__["training"] = training and bool(module._modules)
@@ -37,6 +44,10 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         torch._C._set_mkldnn_enabled(fused)
         for module, contents in held:
             _restore(module, contents)
+        with torch.no_grad():
+            for buffer, version, before in versions:
+                if buffer._version != version:
+                    buffer.copy_(before)
 
 
 def _uncompiled() -> AbstractContextManager[object]:
@@ -48,7 +59,8 @@ def _contents(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]
     """A module's attributes, and its own containers with copies: caches of a run must not outlive it."""
     attributes = module.__dict__.copy()
     own = [attributes[name] for name in attributes.keys() - _INTERNAL]
-    return attributes, [(value, value.copy()) for value in own if type(value) in (dict, list)]
+    plain = [module._buffers, *(value for value in own if type(value) in (dict, list))]
+    return attributes, [(value, value.copy()) for value in plain]
 
 
 def _restore(module: nn.Module, contents: tuple[dict[str, Any], list[tuple[Any, Any]]]) -> None:
@@ -75,11 +87,33 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 def tensors_in(result: Any) -> list[Tensor]:
-    """Every tensor in a model's output, in order: nested tuples, lists, dicts and dataclass-like outputs."""
+    """Every tensor in a model's output, in order: nested tuples, lists, dicts and dataclasses."""
     if isinstance(result, Tensor):
         return [result]
+    return [item for value in _named_parts(result).values() for item in tensors_in(value)]
+
+
+def named_output(result: Any, name: str | int | None) -> Any:
+    """The output of that name or place; everything where no name is given.
+
+    Raises:
+        UserError: the model puts out no such thing.
+    """
+    if name is None:
+        return result
+    parts = _named_parts(result)
+    if name not in parts:
+        known = ", ".join(map(str, parts)) or "a single tensor"
+        raise UserError(f"the model has no output {name!r}", hint=f"it puts out: {known}")
+    return parts[name]
+
+
+def _named_parts(result: Any) -> dict[Any, Any]:
+    """The parts of an output by name, or by place where they have none."""
     if isinstance(result, Mapping):
-        return [item for value in result.values() for item in tensors_in(value)]
-    if isinstance(result, (list, tuple)):
-        return [item for value in result for item in tensors_in(value)]
-    return []
+        return dict(result)
+    if is_dataclass(result):
+        return {item.name: getattr(result, item.name) for item in fields(result)}
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        return dict(zip(result._fields, result, strict=True))
+    return dict(enumerate(result)) if isinstance(result, (list, tuple)) else {}

@@ -51,7 +51,7 @@ def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph
     device = next((tensor.device for tensor in graph.model.parameters()), torch.device("cpu"))
     inputs = move_inputs(fresh_inputs(specs, torch.Generator().manual_seed(0)), device)
     try:
-        tape, _ = record(graph.model, inputs)
+        tape, _ = record(graph.model, inputs, logits=graph.logits)
     except Exception:
         # The network is made for inputs of one size.
         return None

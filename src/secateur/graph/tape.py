@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.errors import UserError
 from secateur.graph.leaves import leaves
-from secateur.graph.running import call_model, steady, tensors_in
+from secateur.graph.running import call_model, named_output, steady, tensors_in
 
 _HERE = str(Path(__file__).resolve().parent)
 _CALLER = str(Path(_HERE, "running.py"))
@@ -245,12 +245,17 @@ def _own_file(name: str) -> str | None:
 
 
 def record(
-    model: nn.Module, inputs: Any, recorder: Recorder | None = None, *, training: bool = False
+    model: nn.Module,
+    inputs: Any,
+    recorder: Recorder | None = None,
+    *,
+    logits: str | int | None = None,
+    training: bool = False,
 ) -> tuple[Tape, list[Tensor]]:
-    """Run the model once and return its tape and every tensor of its output.
+    """Run the model once and return its tape and every tensor of its output, or of the one called ``logits``.
 
     Raises:
-        UserError: the inputs do not fit, or the model returns no tensor.
+        UserError: the inputs do not fit, or the model returns no tensor (of that name).
     """
     recorder = recorder or Recorder(model)
     leaves, spec = tree_flatten(inputs)
@@ -264,7 +269,7 @@ def record(
     mode = steady(model, training=training)
     with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
         result = call_model(model, tree_unflatten(fresh, spec))
-    found = [item for item in tensors_in(result) if item.is_floating_point()]
+    found = [item for item in tensors_in(named_output(result, logits)) if item.is_floating_point()]
     if not found:
         raise UserError(
             "the model returns no tensor of numbers", hint="return logits, a tuple or a dict of them"

@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
-from torch.utils._pytree import tree_flatten
+from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.atoms import Atoms, Reason
@@ -14,7 +12,7 @@ from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
 from secateur.graph.groups import build_groups
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
-from secateur.graph.leaves import named_tensors
+from secateur.graph.refusals import check_inputs, check_model, refuse_randomness
 from secateur.graph.rules import find, pointwise
 from secateur.graph.tape import Call, Ref, Tape, mutates, record
 
@@ -88,7 +86,9 @@ class Tracer:
         return factor
 
 
-def trace(model: nn.Module, example_inputs: Any, *, heads: str = "width") -> DependencyGraph:
+def trace(
+    model: nn.Module, example_inputs: Any, *, heads: str = "width", logits: str | int | None = None
+) -> DependencyGraph:
     """Find out which channels of a model can only be removed together.
 
     The model runs once, in eval mode, without gradients; its parameters, buffers, modes and hooks are as
@@ -98,14 +98,18 @@ def trace(model: nn.Module, example_inputs: Any, *, heads: str = "width") -> Dep
         model: any module that runs.
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments.
         heads: what goes of attention: ``width``, equally many channels of every head, or ``whole`` heads.
+        logits: the name or place of one of several outputs (a key, a field, an index): it keeps its shape
+            and is what proofs compare; the others may lose channels. By default every output keeps its shape.
 
     Raises:
-        UserError: the model fails on these inputs, is random in eval mode, gives no tensor, or has no heads.
+        UserError: the model fails on these inputs, is random in eval mode, gives no tensor (of that name),
+            has no heads or no weights, or the inputs hold no numbers or NaN.
     """
     check_model(model)
+    check_inputs(example_inputs)
     check_heads(heads)
     try:
-        tape, _ = record(model, example_inputs)
+        tape, _ = record(model, example_inputs, logits=logits)
     except UserError:
         raise
     except Exception as error:
@@ -113,7 +117,7 @@ def trace(model: nn.Module, example_inputs: Any, *, heads: str = "width") -> Dep
             f"the model fails on the example inputs: {type(error).__name__}: {_first_line(error)}",
             hint="pass inputs of the shape and type the model expects",
         ) from error
-    _refuse_randomness(tape)
+    refuse_randomness(tape)
     tracer = Tracer(tape)
     used = propagate(tracer, model)
     if heads == "whole":
@@ -122,10 +126,12 @@ def trace(model: nn.Module, example_inputs: Any, *, heads: str = "width") -> Dep
     if not parameter_names(tape) <= used:
         used |= _couple_training(model, example_inputs, tracer)
     freeze_unused(tracer, used)
-    return build_graph(model, tracer, spec_of(example_inputs))
+    return build_graph(model, tracer, spec_of(example_inputs), logits)
 
 
-def build_graph(model: nn.Module, tracer: Tracer, spec: tuple[InputSpec, ...]) -> DependencyGraph:
+def build_graph(
+    model: nn.Module, tracer: Tracer, spec: tuple[InputSpec, ...], logits: str | int | None = None
+) -> DependencyGraph:
     """Collect components into groups."""
     groups, ties, frozen = build_groups(tracer.atoms)
     return DependencyGraph(
@@ -139,32 +145,12 @@ def build_graph(model: nn.Module, tracer: Tracer, spec: tuple[InputSpec, ...]) -
         statistics=frozenset(tracer.statistics),
         atoms=tracer.atoms,
         whole=tracer.whole,
+        logits=logits,
     )
-
-
-def check_model(model: nn.Module) -> None:
-    """Refuse what cannot be traced, in one sentence."""
-    if not isinstance(model, nn.Module):
-        raise UserError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    for name, tensor in named_tensors(model).items():
-        if isinstance(tensor, UninitializedTensorMixin):
-            raise UserError(f"parameter '{name}' has no shape yet", hint="run the lazy model once before")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UserError("a TorchScript module cannot be pruned", hint="pass the original module")
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0]
-
-
-def _refuse_randomness(tape: Tape) -> None:
-    for call in tape.calls:
-        if torch.Tag.nondeterministic_seeded in call.op.tags and call.outputs != (None,):
-            where = f" at {call.source}" if call.source else ""
-            raise UserError(
-                f"the model is random in eval mode: {call.name}{where}",
-                hint="make it deterministic in eval mode, or replace that part before pruning",
-            )
 
 
 def parameter_names(tape: Tape) -> set[str]:
@@ -177,16 +163,12 @@ def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> s
 
     Returns the names of the parameters that it used; none if the model cannot run in train mode like this.
     """
-    before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     try:
         with torch.random.fork_rng():
             tape, _ = record(model, example_inputs, training=True)
     except Exception:
         # A model that cannot run like this in training has nothing to add; its unused parts stay frozen.
         return set()
-    finally:
-        for name, buffer in model.named_buffers():
-            buffer.copy_(before[name])
     return propagate(Tracer(tape, tracer.atoms, whole=tracer.whole), model)
 
 
@@ -278,8 +260,3 @@ def _mutation(tracer: Tracer, call: Call) -> None:
             for factor in tracer.marks[number].factors:
                 tracer.atoms.freeze(factor.atoms, "is written into part of another tensor")
             tracer.marks[root] = Marks(owner.shape, owner.factors, (False,) * len(owner.shape))
-
-
-def input_leaves(example_inputs: Any) -> list[Tensor]:
-    """The tensors among example inputs."""
-    return [leaf for leaf in tree_flatten(example_inputs)[0] if isinstance(leaf, Tensor)]

@@ -110,6 +110,7 @@ def prune(
     *,
     verify: bool = True,
     heads: str = "width",
+    logits: str | int | None = None,
     **options: Unpack[PlanOptions],
 ) -> PruneReport:
     """Trace, plan and apply in one call; ``options`` are all those of ``plan``.
@@ -119,12 +120,13 @@ def prune(
         example_inputs: what ``trace`` takes.
         verify: whether to prove the result before it is kept, see ``apply``.
         heads: ``width`` or ``whole``, see ``trace``.
+        logits: which of several outputs counts, see ``trace``.
         options: ``criterion``, ``sparsity``, a budget instead of it, and the others: see ``plan``.
 
     Raises:
         UserError: what ``trace``, ``plan`` and ``apply`` refuse.
     """
-    graph = trace(model, example_inputs, heads=heads)
+    graph = trace(model, example_inputs, heads=heads, logits=logits)
     return apply(model, make_plan(graph, **options), verify=verify)
 
 
@@ -135,7 +137,7 @@ def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyG
         if not plan.inputs:
             raise UserError("the plan does not know its inputs", hint="pass example_inputs")
         example_inputs = fresh_inputs(plan.inputs, torch.Generator().manual_seed(0))
-    return trace(model, example_inputs, heads=plan.heads)
+    return trace(model, example_inputs, heads=plan.heads, logits=plan.logits)
 
 
 def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, Proof]:

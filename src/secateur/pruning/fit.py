@@ -23,7 +23,7 @@ from secateur.graph.masks import Masks
 from secateur.graph.running import call_model, steady
 from secateur.graph.shapes import Follower, ShapeRecorder
 from secateur.graph.tape import Call, Recorder, Tape, record
-from secateur.pruning.guesses import candidates
+from secateur.pruning.guesses import candidates, states_a_width
 from secateur.pruning.plans import Plan, Repair, masks_of
 from secateur.pruning.surgery import cut_tensors, on_meta, operated
 from secateur.pruning.verify import guilty_groups
@@ -149,7 +149,7 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     try:
         with on_meta(model, plan) if meta else operated(model, plan, cut(dense, plan)):
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
-            record(model, inputs, recorder)
+            record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
         # Whatever the user's code raises on the smaller shapes is the finding.
         first = (str(error).strip().splitlines() or ["no message"])[0]
@@ -191,24 +191,46 @@ def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> Outcom
 def _learn(
     model: nn.Module, graph: DependencyGraph, draft: Draft, plan: Plan, outcome: Outcome
 ) -> tuple[Plan, Outcome] | None:
-    """Try what could be behind a failure, most likely first; keep the first that gets further."""
+    """Try what could be behind a failure, most likely first; keep what the first that gets further needs."""
     assert outcome.place is not None
     known = graph.learned
+    before = list(known.literals), list(known.matches)
     for number, candidate in enumerate(candidates(model, graph, masks_of(graph, plan), outcome.place)):
         if number >= _TRIES:
             break
-        state = list(known.literals), list(known.matches)
-        spread = [item for found in candidate for item in _with_siblings(model, graph, found)]
-        for more in (spread, candidate):
-            known.literals, known.matches = list(state[0]), list(state[1])
-            _adopt(graph, more)
-            again = draft()
-            if not again.cuts:
-                continue
-            found = shape_run(model, again, graph)
-            if found.place is None or found.progress > outcome.progress:
-                return again, found
-        known.literals, known.matches = state
+        better = _trial(model, graph, draft, candidate, outcome.progress + 1)
+        if better is None:
+            continue
+        # A count of groups may happen to be a width or to divide one; it stays where nothing asks for it.
+        sizes = [item for item in candidate if isinstance(item, Literal)]
+        for item in [item for item in sizes if not states_a_width(graph, item)]:
+            fewer = [other for other in candidate if other is not item]
+            learned = known.literals, known.matches
+            known.literals, known.matches = list(before[0]), list(before[1])
+            if fewer and (less := _trial(model, graph, draft, fewer, better[1].progress)) is not None:
+                better, candidate = less, fewer
+            else:
+                known.literals, known.matches = learned
+        return better
+    return None
+
+
+def _trial(
+    model: nn.Module, graph: DependencyGraph, draft: Draft, items: list[Literal | Match], least: int
+) -> tuple[Plan, Outcome] | None:
+    """The plan with these findings, for whole classes if possible; nothing is learned if it gets less far."""
+    known = graph.learned
+    before = known.literals, known.matches
+    for more in ([found for item in items for found in _with_siblings(model, graph, item)], items):
+        known.literals, known.matches = list(before[0]), list(before[1])
+        _adopt(graph, more)
+        plan = draft()
+        if not plan.cuts:
+            continue
+        outcome = shape_run(model, plan, graph)
+        if outcome.place is None or outcome.progress >= least:
+            return plan, outcome
+    known.literals, known.matches = before
     return None
 
 

@@ -1,5 +1,6 @@
 """What could be behind a pruned model that stops: sizes in attributes, and counts that must match."""
 
+import re
 from collections.abc import Iterator
 
 from torch import nn
@@ -7,6 +8,8 @@ from torch import nn
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.learned import Literal, Match, Spot, factor_at, slots
 from secateur.graph.masks import Masks
+
+_WIDTH = re.compile("dim|chan|chs|width|size|feature|plane|hidden|inner|embed")
 
 
 def candidates(
@@ -22,11 +25,17 @@ def candidates(
     for owner in dict.fromkeys(literal.module for literal in literals):
         together = [literal for literal in first.values() if literal.module == owner]
         exact = [literal for literal in together if _is_exact(graph, literal)]
-        for several in (exact, together):
-            if len(several) > 1:
-                yield list(several)
+        if exact:
+            yield list(exact)
+        if len(together) > len(exact):
+            yield list(together)
     for literal in literals:
         yield [literal]
+
+
+def states_a_width(graph: DependencyGraph, literal: Literal) -> bool:
+    """Whether an attribute is the size at its spot, by value and by name: it should follow unasked."""
+    return _is_exact(graph, literal) and _WIDTH.search(literal.attribute) is not None
 
 
 def _is_exact(graph: DependencyGraph, literal: Literal) -> bool:

@@ -108,7 +108,10 @@ def plan(
     def at(level: Fraction) -> Plan:
         asked = replace(choice, sparsity=level)
         blank = Plan(
-            name, float(level), scope, seed, shapes, graph.inputs, (), heads=graph.heads, graph=graph
+            *(name, float(level), scope, seed, shapes, graph.inputs, ()),
+            heads=graph.heads,
+            logits=graph.logits,
+            graph=graph,
         )
         return fitted(graph.model, graph, lambda: draft(graph, blank, asked))
 
@@ -118,9 +121,15 @@ def plan(
     if asked and not (chosen.cuts or budget or dense_sizes):
         raise UserError(
             f"sparsity {sparsity} cannot remove a single channel from this model",
-            hint="; ".join(chosen.notes[:3]) or "see graph.explain() for what is frozen and why",
+            hint="; ".join(chosen.notes[:3]) or _why_nothing(graph),
         )
     return chosen
+
+
+def _why_nothing(graph: DependencyGraph) -> str:
+    if len(graph.tape.outputs) > 1:
+        return "every output keeps its shape: name the one that counts, as in trace(..., logits='logits')"
+    return "see graph.explain() for what is frozen and why"
 
 
 def _check_names(scope: str, selection: str) -> None:

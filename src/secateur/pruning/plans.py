@@ -55,7 +55,8 @@ class Plan:
     """Everything needed to prune a module of the architecture it was made for.
 
     ``shapes`` are the parameters and buffers it expects; ``cuts`` say what each group loses; ``notes`` say
-    in words what could not be done as asked; ``heads`` what could go of attention, see ``trace``.
+    in words what could not be done as asked; ``heads`` what could go of attention and ``logits`` which output
+    counts, see ``trace``.
     """
 
     criterion: str
@@ -68,6 +69,7 @@ class Plan:
     repairs: tuple[Repair, ...] = ()
     notes: tuple[str, ...] = ()
     heads: str = "width"
+    logits: str | int | None = None
     graph: DependencyGraph | None = field(default=None, compare=False, repr=False)
 
     def removed(self) -> Mapping[tuple[str, int], tuple[int, ...]]:
@@ -153,6 +155,7 @@ class Plan:
             ],
             "notes": list(self.notes),
             **({} if self.heads == "width" else {"heads": self.heads}),
+            **({} if self.logits is None else {"logits": self.logits}),
         }
 
     @staticmethod
@@ -240,4 +243,5 @@ def _parse(data: Mapping[str, Any]) -> Plan:
         repairs,
         tuple(str(note) for note in data["notes"]),
         str(data.get("heads", "width")),
+        data.get("logits"),
     )

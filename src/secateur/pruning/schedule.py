@@ -26,6 +26,8 @@ def one_shot(
     retrain: Retrain | None = None,
     rates: str | Mapping[str, float] | None = None,
     seed: int = 0,
+    heads: str = "width",
+    logits: str | int | None = None,
     **options: Unpack[Choosing],
 ) -> list[PruneReport]:
     """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``plan`` for the options."""
@@ -37,6 +39,8 @@ def one_shot(
         retrain=retrain,
         rates=rates,
         seed=seed,
+        heads=heads,
+        logits=logits,
         **options,
     )
 
@@ -51,6 +55,8 @@ def iterative(
     retrain: Retrain | None = None,
     rates: str | Mapping[str, float] | None = None,
     seed: int = 0,
+    heads: str = "width",
+    logits: str | int | None = None,
     **options: Unpack[Choosing],
 ) -> list[PruneReport]:
     """Prune and retrain in rounds, until ``sparsity`` of the original channels is gone; a report per round.
@@ -65,6 +71,8 @@ def iterative(
         retrain: called as ``retrain(model, round)`` after each round, rounds counted from 0.
         rates: final sparsity of single layers, reached in the same rounds.
         seed: round r uses ``seed + r``.
+        heads: ``width`` or ``whole``, see ``trace``.
+        logits: which of several outputs counts, see ``trace``.
         options: how channels are chosen in each round, on the retrained weights: ``criterion``, ``scope``,
             ``keep`` and the others of ``plan``; ``max_sparsity`` counts from the original channels.
 
@@ -77,7 +85,7 @@ def iterative(
     reports = []
     dense_sizes: dict[str, int] = {}
     for number, target in enumerate(targets):
-        graph = trace(model, example_inputs)
+        graph = trace(model, example_inputs, heads=heads, logits=logits)
         chosen = plan(
             graph,
             sparsity=target,

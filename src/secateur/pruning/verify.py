@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from secateur.graph.align import twins
 from secateur.graph.cuts import KEPT, cuts
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
-from secateur.graph.leaves import named_tensors
+from secateur.graph.leaves import input_leaves, named_tensors
 from secateur.graph.masks import Masks
 from secateur.graph.perturb import perturbed
 from secateur.graph.pieces import with_gradient
 from secateur.graph.replay import replay
 from secateur.graph.shrink import shrunk
 from secateur.graph.tape import Call, Tape, record
-from secateur.graph.tracing import input_leaves
 from secateur.graph.wide import WideRecorder, widen
 from secateur.heap import kept_heap
 from secateur.pruning.plans import Plan, kept_atoms
@@ -82,7 +81,7 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
         smaller = cut_tensors(dense, plan)
         with operated(model, plan, smaller), kept_heap() if at else nullcontext():
             recorder = WideRecorder(model)
-            pruned, outputs = record(model, _wide(inputs), recorder)
+            pruned, outputs = record(model, _wide(inputs), recorder, logits=graph.logits)
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
     matched, odd = twins(graph.tape, pruned)

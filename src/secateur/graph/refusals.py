@@ -1,0 +1,54 @@
+"""What cannot be traced, refused in one sentence."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
+
+from secateur.errors import UserError
+from secateur.graph.leaves import input_leaves, named_tensors
+from secateur.graph.tape import Tape
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse what cannot be traced, in one sentence."""
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"expected a torch.nn.Module, got {type(model).__name__}",
+            hint="pass the model itself, not its forward",
+        )
+    for name, tensor in named_tensors(model).items():
+        if isinstance(tensor, UninitializedTensorMixin):
+            raise UserError(f"parameter '{name}' has no shape yet", hint="run the lazy model once before")
+        if tensor.is_meta:
+            raise UserError(
+                f"'{name}' lies on the meta device and has no numbers", hint="load the weights first"
+            )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError("a TorchScript module cannot be pruned", hint="pass the original module")
+
+
+def check_inputs(example_inputs: Any) -> None:
+    """Refuse example inputs from which no fresh ones could be drawn."""
+    for leaf in input_leaves(example_inputs):
+        if not leaf.numel():
+            raise UserError(
+                f"an example input of shape {tuple(leaf.shape)} holds no numbers",
+                hint="pass one sample at least",
+            )
+        if leaf.is_floating_point() and not (leaf.is_meta or bool(leaf.isfinite().all())):
+            raise UserError(
+                "an example input holds NaN or infinity", hint="pass inputs as the model will see them"
+            )
+
+
+def refuse_randomness(tape: Tape) -> None:
+    """Refuse a tape that another run would not repeat."""
+    for call in tape.calls:
+        if torch.Tag.nondeterministic_seeded in call.op.tags and call.outputs != (None,):
+            where = f" at {call.source}" if call.source else ""
+            raise UserError(
+                f"the model is random in eval mode: {call.name}{where}",
+                hint="make it deterministic in eval mode, or replace that part before pruning",
+            )
