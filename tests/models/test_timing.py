@@ -103,3 +103,8 @@ def test_threads_and_garbage_collection_are_put_back_whatever_a_call_does():
         time_calls([failing], threads=threads + 1)
     assert seen == [(threads + 1, False)]
     assert (torch.get_num_threads(), gc.isenabled()) == (threads, True)
+
+
+def test_a_latency_is_said_in_seconds_where_they_are_many():
+    assert str(Latency(0.0123, 0.01, 0.02, 3, 1)) == "12.3 ms (10–20)"
+    assert str(Latency(3.381, 0.9, 4, 3, 1)) == "3.38 s (0.9–4)"

@@ -35,7 +35,8 @@ class Latency:
     turns: tuple[float, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
-        return f"{1e3 * self.median:.3g} ms ({1e3 * self.low:.3g}–{1e3 * self.high:.3g})"
+        scale, unit = (1, "s") if self.median >= 1 else (1e3, "ms")
+        return f"{scale * self.median:.3g} {unit} ({scale * self.low:.3g}–{scale * self.high:.3g})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; seconds."""
