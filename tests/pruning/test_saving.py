@@ -34,6 +34,37 @@ def test_a_saved_network_comes_back(saved):
     assert (folder / "README.md").read_text().count("Trained on noise.") == 1
 
 
+class Growing(torch.nn.Module):
+    """A table that the class makes of the size of its inputs when it runs, and that no state dict holds."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.one, self.two, self.scale = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3), scale
+        self.register_buffer("table", torch.zeros(1, 1), persistent=False)
+
+    def forward(self, x):
+        if self.table.shape[1] != x.shape[1]:
+            self.table = self.scale * torch.arange(x.shape[1], dtype=x.dtype)[None]
+        return self.two(self.one(x * self.table).relu())
+
+
+@pytest.mark.parametrize("ran", ["before", "between", "never"])
+def test_what_a_class_makes_when_it_runs_is_made_again(ran, tmp_path):
+    net, x = Growing().eval(), torch.rand(2, 6)
+    if ran == "before":
+        net(x)
+    report = secateur.prune(net, x, sparsity=0.5)
+    if ran == "between":
+        net(x)
+    secateur.save(net, tmp_path / "net")
+    again = secateur.load(tmp_path / "net", Growing).eval()
+    assert torch.equal(again(x), net(x))
+    fresh = Growing().eval()
+    assert secateur.apply(fresh, secateur.pruning.Plan.from_json(report.plan.to_json())).verified
+    with pytest.raises(UserError, match="does not compute"):
+        secateur.load(tmp_path / "net", lambda: Growing(scale=2.0))
+
+
 def test_several_rounds_come_back(saved, tmp_path):
     net, _ = saved
     secateur.prune(net, images(), sparsity=0.4, criterion="random")

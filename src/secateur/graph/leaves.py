@@ -33,6 +33,16 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
 
 
+def passing_buffers(model: nn.Module) -> set[str]:
+    """Names of the buffers that no state dict holds: the class makes them, some only once it has run."""
+    return {
+        f"{module_name}.{name}" if module_name else name
+        for module_name, module in model.named_modules()
+        for name in module._non_persistent_buffers_set
+        if module._buffers.get(name) is not None
+    }
+
+
 def find_parameter(model: nn.Module, name: str) -> nn.Parameter | None:
     """The parameter of this name, ``None`` where it is a buffer."""
     *path, attribute = name.split(".")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import fresh_inputs, move_inputs
-from secateur.graph.leaves import named_tensors
+from secateur.graph.leaves import named_tensors, passing_buffers
 from secateur.graph.running import call_model, steady, tensors_in
 from secateur.pruning.plans import Plan
 from secateur.pruning.surgery import check_fits, operate
@@ -131,20 +131,23 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
         check_fits(model, plan)
         operate(model, plan)
         remember(model, plan)
-    _fill(model, tensors, source)
+    cut = {name for plan in plans for name, _ in plan.removed()}
+    _fill(model, tensors, source, made=passing_buffers(model) - cut)
     if plans:
         _check_fingerprint(model, tuple(plans), document["fingerprint"], source)
     return model
 
 
-def _fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+def _fill(model: nn.Module, tensors: dict[str, Tensor], source: Path, *, made: set[str]) -> None:
+    """Give the model its tensors; those that the class ``made`` stay where they are of another size."""
     own = named_tensors(model)
-    if set(own) != set(tensors):
-        odd = sorted(set(own) ^ set(tensors))[0]
+    if odd := sorted((set(own) ^ set(tensors)) - made):
         raise UserError(
-            f"'{source}' was saved from another class: '{odd}' does not match", hint="check the factory"
+            f"'{source}' was saved from another class: '{odd[0]}' does not match", hint="check the factory"
         )
     for name, tensor in own.items():
+        if name in made and (name not in tensors or tensor.shape != tensors[name].shape):
+            continue
         if tensor.shape != tensors[name].shape:
             raise UserError(
                 f"'{source}' was saved from another class: '{name}' has shape {tuple(tensors[name].shape)}, "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.leaves import leaves, named_tensors, shapes_of
+from secateur.graph.leaves import leaves, named_tensors, passing_buffers, shapes_of
 from secateur.graph.perturb import Perturbed, scaled
 from secateur.pruning.plans import Plan
 
@@ -22,7 +22,11 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
     Raises:
         UserError: names or shapes differ.
     """
-    have, want = shapes_of(model), plan.shapes
+    removed = plan.removed()
+    # What the class makes itself may be there, and of its size, only once the model has run.
+    made = passing_buffers(model) - {name for name, _ in removed}
+    have = {name: shape for name, shape in shapes_of(model).items() if name not in made}
+    want = {name: shape for name, shape in plan.shapes.items() if name not in made}
     missing = sorted(set(want) - set(have))
     extra = sorted(set(have) - set(want))
     if missing or extra:
@@ -37,7 +41,7 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
                 f"the plan was made for another architecture: '{name}' has shape {have[name]}, not {shape}",
                 hint="apply a plan to a fresh model of the same class and size, and only once",
             )
-    for (name, dim), indices in plan.removed().items():
+    for (name, dim), indices in removed.items():
         if name not in want or dim >= len(want[name]) or not _inside(indices, want[name][dim]):
             raise UserError(
                 f"the plan removes indices that '{name}' does not have", hint="make the plan again"
