@@ -1,11 +1,10 @@
-"""Attention keeps equal heads at any sparsity, and recurrent layers keep equal gates."""
+"""Attention keeps equal heads at any sparsity."""
 
 import pytest
 import torch
-from torch import nn
 
 import secateur
-from graph.attention import ATTENTION, Recurrent, Transformer
+from graph.attention import ATTENTION, Transformer
 from graph.networks import images
 
 
@@ -60,18 +59,6 @@ def test_a_plan_with_repaired_attributes_replays_and_comes_back(tmp_path):
     assert torch.equal(fresh(images()), net(images()))
     secateur.save(net, tmp_path / "net")
     assert torch.equal(secateur.load(tmp_path / "net", factory).eval()(images()), net(images()))
-
-
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.parametrize(("layers", "both"), [(1, False), (2, False), (2, True)])
-def test_recurrent_layers_are_pruned(kind, layers, both):
-    torch.manual_seed(0)
-    net = Recurrent(kind, layers, both).eval()
-    report = secateur.prune(net, images(), sparsity=0.5)
-    assert report.max_error <= 1e-10
-    assert not [note for note in report.notes if note.startswith("left whole")]
-    assert (net.rnn.input_size, net.rnn.hidden_size) == (5, 4)
-    assert net.train()(images()).shape == (2, 5)
 
 
 def test_the_groups_of_a_packed_projection_have_names_of_their_own():

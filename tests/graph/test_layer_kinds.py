@@ -210,21 +210,24 @@ def test_data_movement_lets_channels_pass(kind):
 
 
 class Shuffled(Body):
-    """Grouped convolutions with a channel shuffle in between."""
+    """Grouped convolutions with a channel shuffle in between, written out or torch's."""
 
-    def __init__(self) -> None:
+    def __init__(self, written: bool) -> None:
         super().__init__(24, first=nn.Conv2d(24, 24, 1, groups=2), second=nn.Conv2d(24, 24, 3, groups=2))
-        self.groups = 2
+        self.groups, self.written = 2, written
 
     def middle(self, x: Tensor) -> Tensor:
         x = self.first(x)
+        if not self.written:
+            return self.second(F.channel_shuffle(x, self.groups))
         batch, channels, height, width = x.shape
         x = x.view(batch, self.groups, channels // self.groups, height, width).transpose(1, 2).flatten(1, 2)
         return self.second(x)
 
 
-def test_a_channel_shuffle_keeps_every_group_equal():
-    net = Shuffled()
+@pytest.mark.parametrize("written", [True, False])
+def test_a_channel_shuffle_keeps_every_group_equal(written):
+    net = Shuffled(written)
     pruned(net)
     assert (net.first.in_channels, net.second.in_channels, net.second.out_channels) == (12, 12, 12)
     assert net(images()).shape == (2, 4)

@@ -136,3 +136,43 @@ def test_weights_standardised_by_a_batch_norm_are_pruned():
     report = pruned(net)
     assert net.conv.weight.shape == (12, 12, 3, 3)
     assert any("native_batch_norm" in place for place in report.changed_by_design)
+
+
+class Gated(Body):
+    """Half of the channels opens or shuts the other half."""
+
+    def __init__(self):
+        super().__init__(12, wide=nn.Conv2d(24, 24, 1), gate=nn.GLU(1))
+
+    def middle(self, x):
+        return self.gate(self.wide(x))
+
+
+def test_a_gate_goes_with_what_it_opens():
+    net = Gated()
+    report = pruned(net)
+    assert (net.stem.out_channels, net.wide.out_channels, net.head.in_features) == (12, 12, 6)
+    removed = report.plan.removed()["wide.weight", 0]
+    assert [index + 12 for index in removed[:6]] == list(removed[6:])
+
+
+class Lengths(Body):
+    """Weights as lengths and directions; in the older way a hook makes them before every call."""
+
+    def __init__(self, weight_norm):
+        super().__init__(24, conv=weight_norm(nn.Conv2d(24, 24, 3)))
+
+    def middle(self, x):
+        return self.conv(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize("how", ["parametrization", "hook"])
+def test_weights_of_length_and_direction_are_pruned(how):
+    weight_norm = nn.utils.parametrizations.weight_norm if how == "parametrization" else nn.utils.weight_norm
+    net = Lengths(weight_norm)
+    report = pruned(net)
+    assert {parameter.shape for parameter in net.conv.parameters()} == {(12, 12, 3, 3), (12, 1, 1, 1), (12,)}
+    assert (net.conv.in_channels, net.conv.out_channels) == (12, 12)
+    # The length of a direction is that of the channels that are left.
+    assert any("weight_norm" in place for place in report.changed_by_design)

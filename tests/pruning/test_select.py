@@ -59,6 +59,10 @@ def test_a_layer_with_one_channel_stays_and_is_listed():
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 1, 3), torch.nn.Conv2d(1, 6, 3), torch.nn.Flatten(), torch.nn.Linear(384, 5)
     )
+    listed = [
+        str(item.reason) for item in secateur.trace(net, images()).frozen if item.axes == ("0.weight[0]",)
+    ]
+    assert listed == ["is the only channel of its layer (in 0)"]
     report = secateur.prune(net, images(), sparsity=0.5)
     assert net[0].out_channels == 1
     assert net[1].out_channels == 3

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from secateur.graph.cuts import lifetimes
 from secateur.graph.masks import Masks
-from secateur.graph.replay import Values, run_calls
+from secateur.graph.replay import Values, replay, run_calls
 from secateur.graph.tape import Tape
 from secateur.heap import give_back, kept_heap
 
@@ -30,9 +30,26 @@ def with_gradient(
 ) -> tuple[list[Tensor], Tensor | None]:
     """Outputs, and the gradient of a fixed combination of the first with respect to the first float input.
 
-    The gradient is ``None`` where there is no such input, or the first output does not depend on it.
-    A new piece begins before each of the calls ``at``, see ``cuts``.
+    The gradient is ``None`` where there is no such input, the first output does not depend on it, or an
+    operation has no derivative. A new piece begins before each of the calls ``at``, see ``cuts``.
     """
+    try:
+        return _both(tape, state, inputs, masks, at=at)
+    except RuntimeError as error:
+        if "derivative for" not in str(error):
+            raise
+    with torch.no_grad():
+        return replay(tape, state, inputs, masks), None
+
+
+def _both(
+    tape: Tape,
+    state: Mapping[str, Tensor],
+    inputs: list[Tensor],
+    masks: Masks | None,
+    *,
+    at: Sequence[int],
+) -> tuple[list[Tensor], Tensor | None]:
     source = next((n for n, x in zip(tape.inputs, inputs, strict=True) if x.is_floating_point()), -1)
     moved = _depending(tape, source)
     spans = list(pairwise([0, *at, len(tape.calls)]))

@@ -46,7 +46,9 @@ def check_inputs(example_inputs: Any) -> None:
 def refuse_randomness(tape: Tape) -> None:
     """Refuse a tape that another run would not repeat."""
     for call in tape.calls:
-        if torch.Tag.nondeterministic_seeded in call.op.tags and call.outputs != (None,):
+        random = torch.Tag.nondeterministic_seeded in call.op.tags and call.outputs != (None,)
+        bound = call.bind() if random else {}
+        if random and not (bound.get("training") is False or bound.get("train") is False):
             where = f" at {call.source}" if call.source else ""
             raise UserError(
                 f"the model is random in eval mode: {call.name}{where}",

@@ -1,15 +1,17 @@
 """From a recorded forward pass to a dependency graph: rules carry the labels through the tape."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.atoms import Atoms, Reason
 from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
-from secateur.graph.groups import build_groups
+from secateur.graph.groups import Frozen, build_groups
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
 from secateur.graph.refusals import check_inputs, check_model, refuse_randomness
@@ -139,7 +141,7 @@ def build_graph(
         inputs=spec,
         groups=groups,
         ties=ties,
-        frozen=frozen,
+        frozen=(*frozen, *_lone_channels(model)),
         tape=tracer.tape,
         marks=tracer.marks,
         statistics=frozenset(tracer.statistics),
@@ -147,6 +149,17 @@ def build_graph(
         whole=tracer.whole,
         logits=logits,
     )
+
+
+def _lone_channels(model: nn.Module) -> Iterator[Frozen]:
+    """Layers with a single channel: there is nothing to choose from, and no label says so."""
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1 else 0
+            if module.weight.shape[dim] == 1:
+                axis = f"{name}.weight[{dim}]".lstrip(".")
+                reason = Reason("is the only channel of its layer", module=name)
+                yield Frozen(axis, 1, (axis,), reason, {axis: np.zeros(1, dtype=np.int64)})
 
 
 def _first_line(error: Exception) -> str:
@@ -255,8 +268,27 @@ def _mutation(tracer: Tracer, call: Call) -> None:
         target = next((ref for ref in call.refs if tracer.tape.values[ref].root == root), None)
         if target is None or tracer.marks[target].factors:
             continue
-        owner = tracer.marks.get(root)
-        if owner is not None and owner.shape != tracer.marks[number].shape:
-            for factor in tracer.marks[number].factors:
+        owner, written = tracer.marks.get(root), tracer.marks[number]
+        if owner is not None and owner.shape != written.shape:
+            if _is_slice(tracer.tape, target, root) and _spans(written, owner.shape):
+                tracer.marks[root] = Marks(owner.shape, written.factors, (), written.weight)
+                continue
+            for factor in written.factors:
                 tracer.atoms.freeze(factor.atoms, "is written into part of another tensor")
             tracer.marks[root] = Marks(owner.shape, owner.factors, (False,) * len(owner.shape))
+
+
+def _is_slice(tape: Tape, number: int, root: int) -> bool:
+    """Whether a view is a part of its owner whose dimensions are the owner's."""
+    makers = {out: call for call in tape.calls for out in call.outputs}
+    while number != root:
+        call = makers.get(number)
+        if call is None or call.name not in {"aten::slice", "aten::alias"}:
+            return False
+        number = call.refs[0]
+    return True
+
+
+def _spans(written: Marks, shape: tuple[int, ...]) -> bool:
+    """Whether what was written holds all channels along the dimensions that have them."""
+    return all(written.shape[dim] == shape[dim] for factor in written.factors for dim in factor.support)

@@ -1,4 +1,4 @@
-"""Everything in float64: tensors, types in arguments, and a recorder for runs in it."""
+"""Everything in float64 and complex128: tensors, types in arguments, and a recorder for runs in it."""
 
 from typing import Any
 
@@ -7,15 +7,21 @@ from torch import Tensor
 
 from secateur.graph.tape import Recorder
 
-_NARROW = {torch.float32, torch.float16, torch.bfloat16}
+_WIDE = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+    torch.complex32: torch.complex128,
+}
 
 
 def widen(thing: Any) -> Any:
-    """Float tensors and float types in arguments become float64."""
+    """Float and complex tensors and types in arguments become the widest of their kind."""
     if isinstance(thing, Tensor):
-        return thing.double() if thing.dtype in _NARROW else thing
+        return thing.to(_WIDE.get(thing.dtype, thing.dtype))
     if isinstance(thing, torch.dtype):
-        return torch.float64 if thing in _NARROW else thing
+        return _WIDE.get(thing, thing)
     if isinstance(thing, (list, tuple)):
         return type(thing)(widen(item) for item in thing)
     return thing
@@ -31,8 +37,8 @@ class WideRecorder(Recorder):  # type: ignore[no-untyped-call]
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def _widen(self, thing: Any) -> Any:
-        if isinstance(thing, Tensor) and thing.dtype in _NARROW:
-            wide = thing.double()
+        if isinstance(thing, Tensor) and thing.dtype in _WIDE:
+            wide = thing.to(_WIDE[thing.dtype])
             self._leaves[id(wide)] = self.number(thing)
             self._alive.append(wide)
             return wide

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from secateur.errors import UserError
 from secateur.graph.leaves import leaves, named_tensors, passing_buffers, shapes_of
 from secateur.graph.perturb import Perturbed, scaled
+from secateur.pruning.attributes import Undo, sync_attributes
 from secateur.pruning.plans import Plan
 
 Removed = Mapping[tuple[str, int], tuple[int, ...]]
@@ -100,84 +101,6 @@ def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
             continue
         tensor.grad = None
         tensor.data = new.detach()
-
-
-class Undo:
-    """Remembers attributes of modules and puts them back."""
-
-    def __init__(self) -> None:
-        self._old: list[tuple[nn.Module, str, Any]] = []
-
-    def set(self, module: nn.Module, name: str, value: Any) -> None:
-        """Set an attribute if it exists and differs."""
-        if name in module.__dict__ and module.__dict__[name] != value:
-            self._old.append((module, name, module.__dict__[name]))
-            module.__dict__[name] = value
-
-    def undo(self) -> None:
-        """Restore everything, newest first."""
-        for module, name, value in reversed(self._old):
-            module.__dict__[name] = value
-        self._old.clear()
-
-
-def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
-    """Make the attributes of torch's own layers say what their parameters are."""
-    modules = dict(model.named_modules())
-    for repair in plan.repairs:
-        undo.set(modules[repair.module], repair.attribute, repair.after)
-    for module in model.modules():
-        if isinstance(module, nn.modules.conv._ConvNd):
-            _sync_conv(module, undo)
-        elif isinstance(module, nn.Linear):
-            _set(undo, module, out_features=module.weight.shape[0], in_features=module.weight.shape[1])
-        elif isinstance(module, nn.Bilinear):
-            out, left, right = module.weight.shape
-            _set(undo, module, out_features=out, in1_features=left, in2_features=right)
-        elif isinstance(module, nn.modules.batchnorm._NormBase):
-            vector = module.weight if module.weight is not None else module.running_mean
-            if vector is not None:
-                _set(undo, module, num_features=vector.shape[0])
-        elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
-            _set(undo, module, normalized_shape=tuple(module.weight.shape))
-        elif isinstance(module, nn.GroupNorm) and module.weight is not None:
-            _set(undo, module, num_channels=module.weight.shape[0])
-        elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-            _set(undo, module, embedding_dim=module.weight.shape[1])
-        elif isinstance(module, nn.PReLU):
-            _set(undo, module, num_parameters=module.weight.shape[0])
-        elif isinstance(module, nn.RNNBase):
-            first = dict(module.named_parameters(recurse=False))
-            wide, hidden = first["weight_ih_l0"].shape[1], first["weight_hh_l0"].shape[1]
-            _set(undo, module, input_size=wide, hidden_size=hidden)
-        elif isinstance(module, nn.MultiheadAttention):
-            _sync_attention(module, undo)
-
-
-def _set(undo: Undo, module: nn.Module, **values: Any) -> None:
-    for name, value in values.items():
-        undo.set(module, name, int(value) if isinstance(value, int) else value)
-
-
-def _sync_conv(module: nn.modules.conv._ConvNd, undo: Undo) -> None:
-    first, second = module.weight.shape[:2]
-    old_in, old_out, groups = module.in_channels, module.out_channels, module.groups
-    if module.transposed:
-        if groups > 1 and groups == old_in:
-            groups = first
-        _set(undo, module, in_channels=first, out_channels=second * groups, groups=groups)
-    else:
-        if groups > 1 and groups == old_in:
-            groups = first // (old_out // old_in)
-        _set(undo, module, in_channels=second * groups, out_channels=first, groups=groups)
-
-
-def _sync_attention(module: nn.MultiheadAttention, undo: Undo) -> None:
-    packed = module.in_proj_weight
-    width = packed.shape[0] // 3 if packed is not None else module.q_proj_weight.shape[0]
-    key = packed.shape[1] if packed is not None else module.k_proj_weight.shape[1]
-    value = packed.shape[1] if packed is not None else module.v_proj_weight.shape[1]
-    _set(undo, module, embed_dim=width, kdim=key, vdim=value, head_dim=width // module.num_heads)
 
 
 @contextmanager

@@ -116,10 +116,11 @@ def _compare(
     reference, wanted = with_gradient(graph.tape, dense, inputs, masks, at=at)
     error = max(distance(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True))
     gradient_error = None if wanted is None or found is None else distance(found, wanted)
+    changing = (graph.tape.calls[place] for place in sorted(graph.statistics))
     changed_by_design = tuple(
-        str(graph.tape.calls[place].name.removeprefix("aten::")) + f" at {graph.tape.calls[place].source}"
-        for place in sorted(graph.statistics)
-        if any(masks.cut(number) for number in graph.tape.calls[place].refs)
+        call.name.removeprefix("aten::") + (f" at {call.source}" if call.source else f" in {call.module}")
+        for call in changing
+        if any(masks.cut(number) for number in call.refs)
     )
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
         alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())

@@ -30,11 +30,12 @@ def find(name: str) -> Rule | None:
     return RULES.get(name) or RULES.get(name.rstrip("_"))
 
 
-from secateur.graph.rules import arrange, contract, move, norm, pointwise, reduce, spatial  # noqa: E402
+from secateur.graph.rules import along, arrange, contract, move, norm, pointwise, reduce, spatial  # noqa: E402
 
 __all__ = [
     "RULES",
     "Rule",
+    "along",
     "arrange",
     "contract",
     "find",

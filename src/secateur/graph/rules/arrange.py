@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from secateur.graph.labels import Factor, IntArray, Marks
+from secateur.graph.labels import Factor, IntArray, Marks, place
 from secateur.graph.rules import rule
 from secateur.graph.rules.join import collapse, freeze_along, join
 from secateur.graph.rules.move import PICKS
@@ -84,7 +84,7 @@ def pad(tracer: Any, call: Any) -> Any:
     amounts = {ndim - 1 - i // 2: tuple(bound["pad"][i : i + 2]) for i in range(0, len(bound["pad"]), 2)}
     factors = list(marks.factors)
     for dim, (before, after) in amounts.items():
-        for place, factor in enumerate(factors):
+        for number, factor in enumerate(factors):
             if factor.atoms.shape[dim] == 1 or not (before or after):
                 continue
             if before < 0 or after < 0 or factor.column != dim:
@@ -93,7 +93,7 @@ def pad(tracer: Any, call: Any) -> Any:
             widths[dim] = (max(before, 0), max(after, 0))
             atoms = np.pad(factor.atoms, widths, constant_values=-1)
             start, size = max(-before, 0), atoms.shape[dim] - max(-before, 0) - max(-after, 0)
-            factors[place] = Factor(atoms.take(range(start, start + size), dim), factor.column)
+            factors[number] = Factor(atoms.take(range(start, start + size), dim), factor.column)
     return Marks(tracer.shape(call.outputs[0]), tuple(factors), (), marks.weight)
 
 
@@ -124,6 +124,20 @@ def rotate(tracer: Any, call: Any) -> Any:
     marks = tracer.of(bound["self"])
     dims = {dim % len(marks.shape) for dim in bound["dims"]} or set(range(len(marks.shape)))
     return freeze_along(tracer.atoms, marks, dims, PICKS)
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(tracer: Any, call: Any) -> Any:
+    """Channels as groups × width, read by width: every group keeps equally many."""
+    bound = call.bind()
+    marks = tracer.of(bound["self"])
+    batch, channels, *rest = marks.shape
+    groups = bound["groups"]
+    parted = tracer.reshaped(marks, (batch, groups, channels // groups, *rest))
+    order = (0, 2, 1, *range(3, len(parted.shape)))
+    factors = tuple(place(factor, order, len(order)) for factor in parted.factors)
+    swapped = Marks((batch, channels // groups, groups, *rest), factors, (), marks.weight)
+    return tracer.reshaped(swapped, marks.shape)
 
 
 @rule("pixel_shuffle", "pixel_unshuffle")

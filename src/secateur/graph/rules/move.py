@@ -6,6 +6,7 @@ import numpy as np
 
 from secateur.graph.labels import Factor, IntArray, Marks, squash
 from secateur.graph.rules import rule
+from secateur.graph.rules.join import join
 
 PICKS = "picks channels by position"
 
@@ -184,6 +185,21 @@ def split(tracer: Any, call: Any) -> Any:
     sizes = [tracer.shape(number)[dim] for number in call.outputs]
     if len(sizes) == 1:
         return (marks,)
+    return pieces(tracer, marks, dim, sizes)
+
+
+@rule("glu")
+def gated(tracer: Any, call: Any) -> Any:
+    """One half times a gate made of the other: channel by channel they go together."""
+    bound = call.bind()
+    marks = tracer.of(bound["self"])
+    dim = bound["dim"] % len(marks.shape)
+    halves = pieces(tracer, marks, dim, [marks.shape[dim] // 2] * 2)
+    return join(tracer.atoms, list(halves), halves[0].shape)
+
+
+def pieces(tracer: Any, marks: Marks, dim: int, sizes: list[int]) -> tuple[Marks, ...]:
+    """Consecutive pieces along a dimension: equal ones keep equally many channels."""
     for factor in marks.along(dim):
         if factor.column == dim and len(set(sizes)) == 1:
             moved = np.moveaxis(factor.atoms, dim, -1)

@@ -77,3 +77,14 @@ def group_norm(tracer: Any, call: Any) -> Any:
         tracer.atoms.equal_rows(factor.atoms.reshape(groups, -1))
         tracer.statistic(call)
     return (joined, *(None for _ in call.outputs[1:]))
+
+
+@rule("_weight_norm_interface", "_weight_norm")
+def weight_norm(tracer: Any, call: Any) -> Any:
+    """Weights as directions of length one times lengths, a length per index of one dimension."""
+    bound = call.bind()
+    directions, lengths = tracer.of(bound["v"]), tracer.of(bound["g"])
+    joined = join(tracer.atoms, [directions, lengths], directions.shape)
+    if any(factor.column != bound["dim"] for factor in directions.factors):
+        tracer.statistic(call)
+    return (joined, *(lengths for _ in call.outputs[1:]))

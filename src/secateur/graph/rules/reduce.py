@@ -45,6 +45,12 @@ def drop_dims(factors: tuple[Factor, ...], dims: set[int], ndim: int, keep: bool
     "argmax",
     "argmin",
     "nansum",
+    "median",
+    "nanmedian",
+    "kthvalue",
+    "mode",
+    "aminmax",
+    "count_nonzero",
 )
 def reduction(tracer: Any, call: Any) -> Any:
     """Reduce over ``dim``; with two tensors ``max`` and ``min`` are element-wise."""

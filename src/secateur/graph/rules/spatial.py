@@ -46,6 +46,8 @@ _TRAILING = {"1d": 1, "2d": 2, "3d": 3}
     "replication_pad2d",
     "replication_pad3d",
     "mkldnn_max_pool2d",
+    "max_unpool2d",
+    "max_unpool3d",
 )
 def spatial(tracer: Any, call: Any) -> Any:
     """Pooling, resizing and padding work on every channel alone."""

@@ -1,0 +1,102 @@
+"""Attributes that say how wide layers are: kept in step with their parameters, and put back."""
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from secateur.pruning.plans import Plan
+
+# Rows of recurrent weights per hidden channel.
+_GATES = {"LSTM": 4, "GRU": 3}
+
+
+class Undo:
+    """Remembers attributes of modules and puts them back."""
+
+    def __init__(self) -> None:
+        self._old: list[tuple[nn.Module, str, Any]] = []
+
+    def set(self, module: nn.Module, name: str, value: Any) -> None:
+        """Set an attribute if it exists and differs."""
+        if name in module.__dict__ and module.__dict__[name] != value:
+            self._old.append((module, name, module.__dict__[name]))
+            module.__dict__[name] = value
+
+    def undo(self) -> None:
+        """Restore everything, newest first."""
+        for module, name, value in reversed(self._old):
+            module.__dict__[name] = value
+        self._old.clear()
+
+
+def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
+    """Make the attributes of torch's own layers say what their parameters are."""
+    modules = dict(model.named_modules())
+    for repair in plan.repairs:
+        undo.set(modules[repair.module], repair.attribute, repair.after)
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            _sync_conv(module, undo)
+        elif isinstance(module, nn.Linear):
+            out, wide = _kernel(module).shape
+            _set(undo, module, out_features=out, in_features=wide)
+        elif isinstance(module, nn.Bilinear):
+            out, left, right = module.weight.shape
+            _set(undo, module, out_features=out, in1_features=left, in2_features=right)
+        elif isinstance(module, nn.modules.batchnorm._NormBase):
+            vector = module.weight if module.weight is not None else module.running_mean
+            if vector is not None:
+                _set(undo, module, num_features=vector.shape[0])
+        elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+            _set(undo, module, normalized_shape=tuple(module.weight.shape))
+        elif isinstance(module, nn.GroupNorm) and module.weight is not None:
+            _set(undo, module, num_channels=module.weight.shape[0])
+        elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            _set(undo, module, embedding_dim=module.weight.shape[1])
+        elif isinstance(module, nn.PReLU):
+            _set(undo, module, num_parameters=module.weight.shape[0])
+        elif isinstance(module, nn.RNNBase):
+            _sync_recurrent(module, undo)
+        elif isinstance(module, nn.RNNCellBase):
+            _set(undo, module, input_size=module.weight_ih.shape[1], hidden_size=module.weight_hh.shape[1])
+        elif isinstance(module, nn.MultiheadAttention):
+            _sync_attention(module, undo)
+
+
+def _kernel(module: nn.Module) -> Tensor:
+    """The weight, or what a hook makes it from before every call: what it made last is stale."""
+    made_from = module._parameters.get("weight_v")
+    return cast(Tensor, module.weight if made_from is None else made_from)
+
+
+def _set(undo: Undo, module: nn.Module, **values: Any) -> None:
+    for name, value in values.items():
+        undo.set(module, name, int(value) if isinstance(value, int) else value)
+
+
+def _sync_conv(module: nn.modules.conv._ConvNd, undo: Undo) -> None:
+    first, second = _kernel(module).shape[:2]
+    old_in, old_out, groups = module.in_channels, module.out_channels, module.groups
+    if module.transposed:
+        if groups > 1 and groups == old_in:
+            groups = first
+        _set(undo, module, in_channels=first, out_channels=second * groups, groups=groups)
+    else:
+        if groups > 1 and groups == old_in:
+            groups = first // (old_out // old_in)
+        _set(undo, module, in_channels=second * groups, out_channels=first, groups=groups)
+
+
+def _sync_recurrent(module: nn.RNNBase, undo: Undo) -> None:
+    own = dict(module.named_parameters(recurse=False))
+    hidden = own["weight_hh_l0"].shape[0] // _GATES.get(module.mode, 1)
+    projected = own["weight_hr_l0"].shape[0] if module.proj_size else 0
+    _set(undo, module, input_size=own["weight_ih_l0"].shape[1], hidden_size=hidden, proj_size=projected)
+
+
+def _sync_attention(module: nn.MultiheadAttention, undo: Undo) -> None:
+    packed = module.in_proj_weight
+    width = packed.shape[0] // 3 if packed is not None else module.q_proj_weight.shape[0]
+    key = packed.shape[1] if packed is not None else module.k_proj_weight.shape[1]
+    value = packed.shape[1] if packed is not None else module.v_proj_weight.shape[1]
+    _set(undo, module, embed_dim=width, kdim=key, vdim=value, head_dim=width // module.num_heads)
