@@ -70,7 +70,22 @@ class Torchs(nn.Module):
         return self.attention(x, x, x, need_weights=False)[0]
 
 
+class Told(nn.Module):
+    """A scale that is a tensor made of the width, as DeBERTa has it."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.qkv, self.out, self.width = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), dim // heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (-1, self.width)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        scale = torch.sqrt(torch.tensor(q.size(-1), dtype=torch.float) * 3)
+        x = (q @ (k.mT / scale.to(q.dtype))).softmax(-1) @ v
+        return self.out(x.transpose(1, 2).flatten(2))
+
+
 ATTENTION = {
+    "told": Told,
     "packed": lambda dim, heads: Packed(dim, heads, fused=False),
     "fused": lambda dim, heads: Packed(dim, heads, fused=True),
     "literal": Literal,

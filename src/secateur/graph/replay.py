@@ -30,6 +30,10 @@ _PASSING = _VIEWS | {
 }
 
 
+# What makes a tensor of numbers in the code.
+_LIFT = "aten::lift_fresh"
+
+
 class Values(dict[int, Tensor]):
     """Values of a run by number; parameters, buffers and constants come when they are first asked for."""
 
@@ -49,7 +53,7 @@ class Values(dict[int, Tensor]):
     def __missing__(self, number: int) -> Tensor:
         value = self._tape.values[number]
         if value.kind not in {"parameter", "buffer"}:
-            self[number] = held = cast(Tensor, widen(self._tape.constants[number]))
+            self[number] = held = cast(Tensor, widen(self._constant(number)))
             return held
         held = self._state[value.name]
         if self._masks is not None and value.kind == "buffer":
@@ -62,6 +66,21 @@ class Values(dict[int, Tensor]):
             self._watched.append(StorageWeakRef(memory))  # type: ignore[no-untyped-call]
         self[number] = held
         return held
+
+    def _constant(self, number: int) -> Tensor:
+        """A constant; single numbers are those of the pruned run, as they may say how wide something is."""
+        own = self._tape.constants[number]
+        if self._masks is None or own.ndim:
+            return own
+        pruned, twins = self._masks.pruned, self._masks.twins
+        for place, call in enumerate(self._tape.calls):
+            if number in call.refs and place in twins:
+                theirs = pruned.calls[twins[place]].refs[call.refs.index(number)]
+                lifted = {out: c.refs[0] for c in pruned.calls if c.name == _LIFT for out in c.outputs}
+                return pruned.constants.get(lifted.get(theirs, theirs), own)
+            if call.refs == (number,) and call.name == _LIFT:
+                number = cast(int, call.outputs[0])
+        return own
 
     def building_again(self) -> AbstractContextManager[object]:
         """Perturbed weights are not kept for the backward pass inside, but built again there."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from secateur.graph.align import steps, twins
 from secateur.graph.cuts import writes_parameters
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, hollow_inputs, move_inputs
-from secateur.graph.learned import Literal, Match, literal_value, siblings, slots
+from secateur.graph.learned import Literal, Match, factor_at, literal_value, siblings, slots
 from secateur.graph.leaves import named_tensors
 from secateur.graph.masks import Masks
 from secateur.graph.running import call_model, steady
@@ -26,7 +26,7 @@ from secateur.graph.tape import Call, Recorder, Tape, record
 from secateur.pruning.guesses import candidates, states_a_width
 from secateur.pruning.plans import Plan, Repair, masks_of
 from secateur.pruning.surgery import cut_tensors, on_meta, operated
-from secateur.pruning.verify import guilty_groups
+from secateur.pruning.verify import groups_of, guilty_groups
 
 Draft = Callable[[], Plan]
 _TRIES = 60
@@ -59,14 +59,26 @@ def fitted(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
         if outcome.place is None or not plan.cuts:
             break
         better = _learn(model, graph, draft, plan, outcome)
+        if better is None and (real := _really(model, plan, graph, outcome)) is not None:
+            better = plan, real
         if better is None:
             call = graph.tape.calls[outcome.place]
-            for name in guilty_groups(plan, graph, call):
+            for name in _to_block(plan, graph, call):
                 graph.learned.blocked[name] = describe(call, outcome.why)
             plan = draft()
             better = plan, shape_run(model, plan, graph) if plan.cuts else Outcome(0, None)
         plan, outcome = better
     return plan
+
+
+def _to_block(plan: Plan, graph: DependencyGraph, call: Call) -> frozenset[str]:
+    """The groups to leave whole because of a call: those it sees, or whose sizes its module was told."""
+    told = [literal.spot for literal in graph.learned.literals if literal.module == call.module]
+    factors = (factor_at(graph.tape, graph.marks, spot) for spot in told)
+    planned = {cut.group for cut in plan.cuts}
+    named = groups_of(graph, (factor for factor in factors if factor is not None)) & planned
+    seen = guilty_groups(plan, graph, call)
+    return frozenset(named) if named and seen == planned else seen
 
 
 def describe(call: Call, why: str) -> str:
@@ -128,13 +140,26 @@ def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Outcome:
     if graph.learned.meta is not False:
         outcome = _run(model, plan, graph, meta=True)
         # Memory layouts on the meta device are not always the real ones, and change which operations run.
-        sure = graph.learned.meta and outcome.why.startswith("fails after surgery")
+        sure = (
+            graph.learned.meta
+            and outcome.why.startswith("fails after surgery")
+            and "meta" not in outcome.why.lower()
+        )
         if outcome.place is None or sure:
             return outcome
         real = _run(model, plan, graph, meta=False)
         graph.learned.meta = real.place is not None and real.place == outcome.place
         return real
     return _run(model, plan, graph, meta=False)
+
+
+def _really(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: Outcome) -> Outcome | None:
+    """How far the shapes go off the meta device, if that is not where they went on it."""
+    if not graph.learned.meta:
+        return None
+    real = _run(model, plan, graph, meta=False)
+    graph.learned.meta = real.place == outcome.place
+    return None if graph.learned.meta else real
 
 
 def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) -> Outcome:

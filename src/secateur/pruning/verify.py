@@ -5,7 +5,7 @@ symmetries of the real weights cannot hide a wrong index; outputs and the gradie
 to 1e-10.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from secateur.graph.align import twins
 from secateur.graph.cuts import KEPT, cuts
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
+from secateur.graph.labels import Factor
 from secateur.graph.leaves import input_leaves, named_tensors
 from secateur.graph.masks import Masks
 from secateur.graph.perturb import perturbed
@@ -231,13 +232,21 @@ def guilty_groups(plan: Plan, graph: DependencyGraph, call: Call | None) -> froz
     planned = {cut.group for cut in plan.cuts}
     if call is None:
         return frozenset(planned)
+    values = [*call.refs, *(out for out in call.outputs if out is not None)]
+    reaching = [
+        factor for number in values if number in graph.marks for factor in graph.marks[number].factors
+    ]
+    return frozenset(groups_of(graph, reaching) & planned or planned)
+
+
+def groups_of(graph: DependencyGraph, factors: Iterable[Factor]) -> set[str]:
+    """Names of the groups that own channels of some factors."""
     owner = group_of_atom(graph)
     found: set[str] = set()
-    for number in [*call.refs, *(out for out in call.outputs if out is not None)]:
-        for factor in graph.marks[number].factors if number in graph.marks else ():
-            atoms = np.unique(factor.atoms)
-            found.update(graph.groups[g].name for g in np.unique(owner[atoms[atoms >= 0]]) if g >= 0)
-    return frozenset(found & planned or planned)
+    for factor in factors:
+        atoms = np.unique(factor.atoms)
+        found.update(graph.groups[g].name for g in np.unique(owner[atoms[atoms >= 0]]) if g >= 0)
+    return found
 
 
 def group_of_atom(graph: DependencyGraph) -> "np.typing.NDArray[np.int64]":
