@@ -1,135 +1,17 @@
-"""Every criterion against a naive loop over channels, on networks whose channels are known by hand."""
+"""Criteria that look at images against a naive loop over channels."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import secateur
+from pruning.channels import close, layers, scores, seeded
 from secateur.errors import UserError
 from secateur.pruning import criteria_data, criteria_weights
 from secateur.pruning.criteria_data import activation, hessian, taylor
-from secateur.pruning.criteria_weights import bn_scale, fpgm, group_norm, l2, lamp
 from secateur.pruning.evidence import Evidence
-from secateur.recipes import Penalty
 from secateur.registry import CRITERIA
-from secateur.train.penalty import Penaliser
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-class Net(nn.Module):
-    """Two convolutions with batch normalisation; the second is flattened into a dense layer of 4 x 2 x 2."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5)
-        self.conv2, self.bn2 = nn.Conv2d(5, 4, 3), nn.BatchNorm2d(4)
-        self.fc = nn.Linear(16, 3)
-
-    def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        return self.fc(F.max_pool2d(x, 2).flatten(1))
-
-
-@pytest.fixture
-def case():
-    model = Net()
-    secateur.models.initialise(model, seeded())
-    with torch.no_grad():
-        for layer in (model.bn1, model.bn2):
-            layer.weight.normal_(generator=seeded(1))
-            layer.bias.normal_(generator=seeded(2))
-    x = torch.rand(12, 1, 8, 8, generator=seeded(3))
-    y = torch.randint(0, 3, (12,), generator=seeded(4))
-    graph = secateur.trace(model, x[:2])
-    return SimpleNamespace(model=model, x=x, y=y, graph=graph, evidence=Evidence(model, x, y, batch_size=5))
-
-
-def layers(model):
-    return [(model.conv1, model.bn1), (model.conv2, model.bn2)]
-
-
-def scores(score, case, **settings):
-    return [score(group, case.model, **settings) for group in case.graph.groups]
-
-
-def close(found, expected):
-    assert len(found) == len(expected)
-    for mine, theirs in zip(found, expected, strict=True):
-        assert mine.dtype == torch.float64
-        assert torch.allclose(mine, torch.as_tensor(theirs, dtype=torch.float64), rtol=1e-4, atol=1e-12)
-
-
-def naive_l2(case):
-    return [
-        [conv.weight[c].square().sum().sqrt().item() for c in range(len(conv.weight))]
-        for conv, _ in layers(case.model)
-    ]
-
-
-def naive_group_norm(case):
-    first, second = [], []
-    model = case.model
-    for c in range(5):
-        parts = [model.conv1.weight[c], model.conv1.bias[c], model.bn1.weight[c], model.bn1.bias[c]]
-        parts.append(model.conv2.weight[:, c])
-        first.append(sum(part.square().sum().item() for part in parts) ** 0.5)
-    for c in range(4):
-        parts = [model.conv2.weight[c], model.conv2.bias[c], model.bn2.weight[c], model.bn2.bias[c]]
-        parts.append(model.fc.weight[:, 4 * c : 4 * c + 4])
-        second.append(sum(part.square().sum().item() for part in parts) ** 0.5)
-    return [first, second]
-
-
-def naive_bn_scale(case):
-    return [bn.weight.abs().tolist() for _, bn in layers(case.model)]
-
-
-def naive_fpgm(case):
-    found = []
-    for conv, _ in layers(case.model):
-        filters = conv.weight.detach().double().flatten(1)
-        found.append([sum((a - b).norm().item() for b in filters) for a in filters])
-    return found
-
-
-def naive_lamp(case):
-    found = []
-    for conv, _ in layers(case.model):
-        sizes = conv.weight.detach().double().square().sum((1, 2, 3)).tolist()
-        found.append([size / sum(other for other in sizes if other >= size) for size in sizes])
-    return found
-
-
-@pytest.mark.parametrize(
-    ("score", "naive"),
-    [
-        (l2, naive_l2),
-        (group_norm, naive_group_norm),
-        (bn_scale, naive_bn_scale),
-        (fpgm, naive_fpgm),
-        (lamp, naive_lamp),
-    ],
-)
-def test_a_criterion_on_weights_is_its_formula(case, score, naive):
-    close(scores(score, case), naive(case))
-
-
-def test_growing_reg_ranks_as_its_penalty_does(case):
-    """It grows on the norm of everything that goes with a channel, so that is what it is pruned by."""
-    close(scores(CRITERIA.get("growing_reg"), case), naive_group_norm(case))
-    how = Penalty(kind="growing_reg", strength=0.0, growth=1.0)
-    penaliser = Penaliser(case.model, how, case.x[:2])
-    penaliser.grow()
-    for weights, found in zip(penaliser.weights, scores(CRITERIA.get("growing_reg"), case), strict=True):
-        assert torch.equal(weights.argsort(descending=True), found.argsort())
 
 
 def parameter_gradients(model, x, y):
@@ -206,18 +88,6 @@ def test_without_normalisation_the_producing_layer_is_read():
     ("module", "name", "broken", "check"),
     [
         (
-            criteria_weights,
-            "per_channel",
-            lambda member, values, size: torch.ones(size, dtype=torch.float64),
-            lambda case: test_a_criterion_on_weights_is_its_formula(case, l2, naive_l2),
-        ),
-        (
-            criteria_weights,
-            "_shares",
-            lambda found: found / found.sum(),
-            lambda case: test_a_criterion_on_weights_is_its_formula(case, lamp, naive_lamp),
-        ),
-        (
             criteria_data,
             "per_channel",
             lambda member, values, size: criteria_weights.per_channel(member, values.abs(), size),
@@ -231,7 +101,7 @@ def test_without_normalisation_the_producing_layer_is_read():
         ),
         (criteria_data, "_BatchNorm", nn.LayerNorm, test_activation_is_the_mean_after_batch_normalisation),
     ],
-    ids=["no weights", "share of all", "absolute products", "square of the mean", "before normalisation"],
+    ids=["absolute products", "square of the mean", "before normalisation"],
 )
 def test_a_broken_criterion_would_be_noticed(case, monkeypatch, module, name, broken, check):
     monkeypatch.setattr(module, name, broken)
@@ -270,13 +140,6 @@ def test_a_criterion_on_data_asks_for_images_and_gets_them(case, criterion):
     assert report.max_error < 1e-10
 
 
-def test_bn_scale_says_where_there_is_no_normalisation():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
-    graph = secateur.trace(model, torch.rand(2, 1, 4, 4))
-    with pytest.raises(UserError, match=r"needs batch normalisation, and 1\.weight"):
-        secateur.plan(graph, criterion="bn_scale")
-
-
 def test_a_function_of_ones_own_gets_evidence_if_it_asks(case):
     def largest_gradient(group, model, *, generator, reduction, evidence):
         member = next(member for member in group.members if member.role == "out")
@@ -298,10 +161,3 @@ def test_every_registered_criterion_prunes_a_residual_network_with_proof(name):
     report = secateur.prune(model, x[:2], criterion=name, sparsity=0.5, batch=(x, y))
     assert report.max_error < 1e-10
     assert report.sparsity_achieved == pytest.approx(0.5)
-
-
-def test_the_channels_that_go_are_those_of_the_smallest_score(case):
-    order = np.argsort(naive_l2(case)[0])
-    plan = secateur.plan(case.graph, criterion="l2", sparsity=0.4)
-    removed = next(part.removed for part in plan.cuts[0].slices if part.tensor == "conv1.weight")
-    assert sorted(removed) == sorted(order[:2].tolist())
