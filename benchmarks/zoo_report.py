@@ -135,7 +135,34 @@ def asked(table):
     timed = [row for row in done.values() if "trace" in row]
     quick = sum(row["trace"] <= 5 * row["forward"] + 0.3 for row in timed)
     yield "tracing and grouping within 5 forward passes + 0.3 s", *outcome(quick, len(timed))
+    yield from elsewhere(table)
     yield from against(libraries)
+
+
+def elsewhere(table):
+    """What is asked at other sparsities, and of networks once they are pruned."""
+    transformers = [
+        tools["ours"]["ratio"]
+        for (_, sparsity), rows in table.items()
+        for name, tools in rows.items()
+        if sparsity == 0.3 and "ours" in tools and any(word in name for word in ("vit", "deit", "swin"))
+    ]
+    close = sum(ratio <= 0.7**2 + 0.06 for ratio in transformers)
+    yield "ViT and Swin at sparsity 0.3 at most 0.06 over (1 − s)²", *outcome(close, len(transformers))
+    after = [
+        tools["ours-afterwards"]
+        for rows in table.values()
+        for tools in rows.values()
+        if "ours-afterwards" in tools
+    ]
+    same = sum(row["status"] == "as before" for row in after)
+    held, found = outcome(same, len(after))
+    neither = sum("exported" in row.get("before_too", {}) for row in after)
+    yield (
+        "pruned networks are copied, pickled, saved, exported (torch.export) and trained like dense ones",
+        held,
+        found + (f"; {neither} cannot be exported before pruning either" if neither else ""),
+    )
 
 
 def against(libraries):

@@ -135,7 +135,7 @@ def test_ones_own_criterion_is_one_function():
     [
         ({"sparsity": 1.0}, "sparsity must be in"),
         ({"scope": "wide"}, "unknown scope 'wide'"),
-        ({"keep": ["2"]}, "keep names '2'"),
+        ({"keep": ["2"]}, "'2' is no module"),
         ({"keep": "1"}, "must be a list"),
         ({"criterion": "l1"}, "scores channels, not single weights"),
         ({"criterion": lambda weight, generator: weight[0]}, "no finite score for every weight of 0"),

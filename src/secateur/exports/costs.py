@@ -60,7 +60,7 @@ def costs(
     found = []
     for size in batch_sizes:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UserError(f"a batch size must be a positive integer, got {size!r}")
+            raise UserError(f"a batch size must be a positive integer, got {size!r}", hint="for example 1")
         inputs_here = batch_of(inputs, size, seed=0)
         calls: list[Callable[[], object]] = [_pass(model, inputs_here) for model in networks.values()]
         calls += [_call(run, inputs_here) for run in (runs or {}).values()]

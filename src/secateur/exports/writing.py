@@ -119,7 +119,9 @@ def _folder_beside(target: Path) -> Iterator[Path]:
             yield Path(folder)
     except OSError as failure:
         raise UserError(
-            f"cannot write '{target}': {failure.strerror or failure}", code=ExitCode.ENVIRONMENT
+            f"cannot write '{target}': {failure.strerror or failure}",
+            hint="choose another place, or make room",
+            code=ExitCode.ENVIRONMENT,
         ) from failure
 
 

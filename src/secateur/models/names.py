@@ -83,7 +83,10 @@ def _built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) ->
         torch.manual_seed(0)
         model = factory(**arguments)
     if not isinstance(model, nn.Module):
-        raise UserError(f"model '{spec}' is a {type(model).__name__}, not a torch.nn.Module")
+        raise UserError(
+            f"model '{spec}' is a {type(model).__name__}, not a torch.nn.Module",
+            hint="name a function that returns the model",
+        )
     return model
 
 
@@ -94,12 +97,14 @@ def _from_file(path: Path, function: str, num_classes: int, in_channels: int | N
         )
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"'{path}' cannot be imported")
+        raise UserError(f"'{path}' cannot be imported", hint="its name must end in .py")
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"'{path}' cannot be imported: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"'{path}' cannot be imported: {type(error).__name__}: {error}", hint="python FILE.py must run"
+        ) from error
     factory = getattr(module, function, None)
     if not callable(factory):
         raise UserError(f"'{path}' has no function '{function}'", hint="write FILE.py:FUNCTION")
@@ -110,7 +115,10 @@ def _from_file(path: Path, function: str, num_classes: int, in_channels: int | N
     try:
         return _built(f"{path}:{function}", factory, taken)
     except TypeError as error:
-        raise UserError(f"'{function}' of '{path}' cannot be called: {error}") from error
+        raise UserError(
+            f"'{function}' of '{path}' cannot be called: {error}",
+            hint="it may take num_classes and in_channels, and nothing else without a default",
+        ) from error
 
 
 def _published(spec: str, num_classes: int, in_channels: int | None, pretrained: bool) -> nn.Module:

@@ -88,7 +88,7 @@ def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
     """
     for name, value in (("min_channels", min_channels), ("round_to", round_to)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{name} must be a positive integer, got {value!r}")
+            raise UserError(f"{name} must be a positive integer, got {value!r}", hint="1 asks for nothing")
     most = Fraction(1) if max_sparsity is None else check_sparsity(max_sparsity)
     return Limits(min_channels, most, round_to)
 

@@ -32,7 +32,8 @@ class Evidence:
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 128) -> None:
         if len(x) == 0 or len(x) != len(y):
             raise UserError(
-                f"a criterion that looks at data needs images and labels, not {len(x)} and {len(y)}"
+                f"a criterion that looks at data needs images and labels, not {len(x)} and {len(y)}",
+                hint="pass batch=(images, labels), a label for each image",
             )
         self.model = model
         device = next(model.parameters()).device

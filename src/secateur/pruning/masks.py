@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def mask(
         raise UserError(f"unknown scope '{scope}'", hint=f"known: {', '.join(SCOPES)}")
     layers = _layers(model, keep)
     if not layers:
-        raise UserError("there is no convolution or linear layer to mask")
+        raise UserError("there is no convolution or linear layer to mask", hint="keep fewer modules whole")
     scores = _scores(layers, score_of(criterion), seed)
     places = [(module, "weight") for module in layers.values()]
     if scope == "global":
@@ -154,7 +155,11 @@ def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Layer]:
         raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
     modules = dict(model.named_modules())
     if unknown := [name for name in keep if name not in modules]:
-        raise UserError(f"keep names '{unknown[0]}', which is no module of this model")
+        near = get_close_matches(unknown[0], modules, n=1)
+        raise UserError(
+            f"'{unknown[0]}' is no module of this model",
+            hint=f"did you mean '{near[0]}'?" if near else "model.named_modules() lists them",
+        )
     found: dict[str, Layer] = {}
     seen: set[int] = set()
     for name, module in modules.items():

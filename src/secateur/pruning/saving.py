@@ -91,7 +91,9 @@ def save(
         (target / _PLAN_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         (target / _CARD_FILE).write_text(_card(model, plans, card), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write to '{folder}': {error.strerror}") from error
+        raise UserError(
+            f"cannot write to '{folder}': {error.strerror}", hint="choose another folder"
+        ) from error
     return target
 
 
@@ -125,7 +127,10 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
         )
     model = factory()
     if not isinstance(model, nn.Module):
-        raise UserError(f"the factory returned {type(model).__name__}, not a torch.nn.Module")
+        raise UserError(
+            f"the factory returned {type(model).__name__}, not a torch.nn.Module",
+            hint="pass a function that builds the unpruned class",
+        )
     plans = [Plan.from_json(item) for item in document["plans"]]
     for plan in plans:
         check_fits(model, plan)
@@ -165,13 +170,16 @@ def _read_document(path: Path) -> dict[str, Any]:
             f"there is no saved network in '{path.parent}'", hint=f"expected {path.name}"
         ) from None
     except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror}") from error
+        raise UserError(f"cannot read '{path}': {error.strerror}", hint="check its permissions") from error
     except ValueError as error:
         raise UserError(f"'{path}' is damaged: it is not JSON", hint="copy the folder again") from error
     if not isinstance(document, dict) or not isinstance(document.get("plans"), list):
-        raise UserError(f"'{path}' is not the plan of a saved network")
+        raise UserError(f"'{path}' is not the plan of a saved network", hint="secateur.save writes one")
     if document.get("schema_version") != 1:
-        raise UserError(f"'{path}' has schema version {document.get('schema_version')}, this program reads 1")
+        raise UserError(
+            f"'{path}' has schema version {document.get('schema_version')}, this program reads 1",
+            hint="install the version of secateur that wrote it",
+        )
     if document.get("hash") != _document_hash(document):
         raise UserError(f"'{path}' was changed after it was saved", hint="copy the folder again")
     return document

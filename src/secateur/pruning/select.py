@@ -1,6 +1,7 @@
 """Selection: which channels of each group go, by score."""
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 import torch
@@ -60,7 +61,11 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
             or any(f"{member.tensor}.".startswith(f"{name}.") for member in group.members)
         }
         if not hit and name not in known:
-            raise UserError(f"keep names '{name}', which is no module, parameter or group of this model")
+            near = get_close_matches(name, known, n=1)
+            raise UserError(
+                f"'{name}' is no module, parameter or group of this model",
+                hint=f"did you mean '{near[0]}'?" if near else "graph.explain() and secateur graph list them",
+            )
         protected |= hit
     return protected
 
