@@ -241,3 +241,27 @@ def test_a_network_of_the_zoo_has_lines_too():
     graph = secateur.trace(models.build("resnet-tiny"), torch.rand(1, 1, 8, 8))
     assert all(item.reason.source.startswith("models/resnet.py:") for item in graph.frozen)
     assert all(item.reason.op and item.reason.module for item in graph.frozen)
+
+
+class Coordinates(nn.Module):
+    """Where the tokens are, written number by number into a table of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.place, self.head = nn.Linear(5, 8), nn.Linear(2, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        where = torch.zeros(1, x.shape[1], 2, dtype=x.dtype)
+        where[:, :, 0] = torch.arange(x.shape[1], dtype=x.dtype)
+        where[:, :, 1] = where[:, :, 0].square()
+        return self.head((self.stem(x) + self.place(where)).relu().mean(1))
+
+
+def test_what_is_written_into_zeros_is_no_longer_the_same_everywhere():
+    torch.manual_seed(0)
+    net = Coordinates().eval()
+    graph = secateur.trace(net, torch.rand(2, 9, 5))
+    assert [group.name for group in graph.groups] == ["stem.weight[0]"]
+    report = secateur.prune(net, torch.rand(2, 9, 5), sparsity=0.5)
+    assert not report.notes
+    assert (net.place.in_features, net.place.out_features) == (2, 4)

@@ -260,16 +260,21 @@ def step(tracer: Tracer, call: Call) -> None:
 
 
 def _mutation(tracer: Tracer, call: Call) -> None:
-    """Writing labelled values into a view of unlabelled memory hides them from the owner: freeze them."""
-    for number in call.outputs:
-        if number is None or not tracer.marks[number].factors:
-            continue
+    """Writing labelled values into a view of unlabelled memory hides them from the owner: freeze them.
+
+    What has no labels gives the positions of its owner a meaning.
+    """
+    for number in [number for number in call.outputs if number is not None]:
         root = tracer.tape.values[number].root
         target = next((ref for ref in call.refs if tracer.tape.values[ref].root == root), None)
-        if target is None or tracer.marks[target].factors:
-            continue
         owner, written = tracer.marks.get(root), tracer.marks[number]
-        if owner is not None and owner.shape != written.shape:
+        if target is None or owner is None or tracer.marks[target].factors:
+            continue
+        if not written.factors:
+            same = owner.shape == written.shape
+            free = tuple(a and b for a, b in zip(owner.free, written.free, strict=True)) if same else ()
+            tracer.marks[root] = Marks(owner.shape, owner.factors, free, owner.weight)
+        elif owner.shape != written.shape:
             if _is_slice(tracer.tape, target, root) and _spans(written, owner.shape):
                 tracer.marks[root] = Marks(owner.shape, written.factors, (), written.weight)
                 continue
