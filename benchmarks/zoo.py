@@ -1,6 +1,7 @@
 """Prune a whole zoo with secateur and its peers: one row per model and tool.
 
     python benchmarks/zoo.py torchvision timm hf --tools ours torch-pruning torch-kirigami --out zoo.json
+    python benchmarks/zoo.py torchvision timm hf --tools ours-afterwards --limit 300 --out zoo.json
     python benchmarks/zoo_report.py zoo.json > docs/zoo.md
 
 Rows are written as they come, and rows that are there are not run again. Every model runs in a process of its
