@@ -1,12 +1,13 @@
 """From atoms to groups: connected components over channels, and the equal counts that tie groups together."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor, nn
 
 from secateur.graph.atoms import Atoms, Axis, Reason
 from secateur.graph.labels import IntArray
@@ -242,3 +243,16 @@ def _frozen(
         size = len(together[axis, key])
         result.append(Frozen(str(atoms.axes[axis]), size, tuple(indices), known[key], indices))
     return tuple(result)
+
+
+def lone_channels(model: nn.Module) -> Iterator[Frozen]:
+    """Layers with a single channel: there is nothing to choose from, and no label says so."""
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1 else 0
+            # A subclass may keep its weights elsewhere.
+            weight = getattr(module, "weight", None)
+            if isinstance(weight, Tensor) and weight.ndim > dim and weight.shape[dim] == 1:
+                axis = f"{name}.weight[{dim}]".lstrip(".")
+                reason = Reason("is the only channel of its layer", module=name)
+                yield Frozen(axis, 1, (axis,), reason, {axis: np.zeros(1, dtype=np.int64)})

@@ -1,17 +1,15 @@
 """From a recorded forward pass to a dependency graph: rules carry the labels through the tape."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.atoms import Atoms, Reason
 from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
-from secateur.graph.groups import Frozen, build_groups
+from secateur.graph.groups import build_groups, lone_channels
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
 from secateur.graph.refusals import check_inputs, check_model, refuse_randomness
@@ -141,7 +139,7 @@ def build_graph(
         inputs=spec,
         groups=groups,
         ties=ties,
-        frozen=(*frozen, *_lone_channels(model)),
+        frozen=(*frozen, *lone_channels(model)),
         tape=tracer.tape,
         marks=tracer.marks,
         statistics=frozenset(tracer.statistics),
@@ -149,17 +147,6 @@ def build_graph(
         whole=tracer.whole,
         logits=logits,
     )
-
-
-def _lone_channels(model: nn.Module) -> Iterator[Frozen]:
-    """Layers with a single channel: there is nothing to choose from, and no label says so."""
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
-            dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1 else 0
-            if module.weight.shape[dim] == 1:
-                axis = f"{name}.weight[{dim}]".lstrip(".")
-                reason = Reason("is the only channel of its layer", module=name)
-                yield Frozen(axis, 1, (axis,), reason, {axis: np.zeros(1, dtype=np.int64)})
 
 
 def _first_line(error: Exception) -> str:
