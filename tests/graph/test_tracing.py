@@ -165,6 +165,39 @@ def test_a_new_rule_can_be_added(monkeypatch):
     assert move.view is RULES["aten::view"]
 
 
+@torch.library.custom_op("mine::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
+twice.register_fake(torch.empty_like)
+twice.register_autograd(lambda context, gradient: 2 * gradient)
+
+
+class Doubled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.two(twice(self.one(x).relu()))
+
+
+def test_the_documented_rule_lets_channels_of_an_own_operation_pass(monkeypatch):
+    from secateur.graph.rules import RULES
+
+    monkeypatch.setattr("secateur.graph.rules.RULES", RULES | {})
+    x = torch.rand(2, 4)
+    with pytest.raises(UserError, match="cannot remove a single channel"):
+        secateur.prune(Doubled(), x, sparsity=0.5)
+    page = (Path(__file__).parents[2] / "docs" / "pruning.md").read_text(encoding="utf-8")
+    (code,) = [text for text in page.split("```python\n")[1:] if "mine::twice" in text]
+    exec(code.split("```")[0], {})
+    net = Doubled()
+    assert secateur.prune(net, x, sparsity=0.5).verified
+    assert net.one.out_features == 4
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_tracing_changes_nothing(block):
     net = build([block], "batch", "relu", "linear").train()
