@@ -216,8 +216,8 @@ def main():
         "proof with gradients (after a +, where it was timed by itself). "
         "Above 0.35 the floor is given: what would be left if every channel could go "
         "but those that meet inputs, positions and outputs (a classifier keeps a row for every class). "
-        "A peer is stopped after 60 s; its network counts as soon as it runs, and nobody checks what it "
-        "computes.\n"
+        "A peer is stopped after 60 s (20 s where its cell says so); its network counts as soon as it runs "
+        "and nobody checks what it computes.\n"
     )
     table = read(sys.argv[1:])
     print("## The whole zoo at sparsity 0.5\n")
