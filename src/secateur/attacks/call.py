@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, get_args
 
 import torch
@@ -13,7 +12,7 @@ from secateur.attacks.adapters import adapt
 from secateur.attacks.norms import check_norm, distance, per_sample
 from secateur.attacks.problem import Found, Problem
 from secateur.data import Dataset
-from secateur.errors import UserError
+from secateur.errors import UserError, did_you_mean
 from secateur.registry import ATTACKS, Entry
 
 PROVIDED = ("model", "x", "y", "targets", "bounds", "generator")
@@ -96,8 +95,7 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
     for key in settings:
         if key not in accepts or key in PROVIDED:
             own = sorted(accepts - set(PROVIDED))
-            near = get_close_matches(key, own, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(own)}"
+            hint = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}")
             raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
     for key, parameter in parameters.items():
         optional = parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune as torch_prune
 
-from secateur.errors import UserError
+from secateur.errors import UserError, did_you_mean
 from secateur.pruning.counts import SCOPES, check_sparsity, kept_count
 from secateur.registry import CRITERIA
 
@@ -155,10 +154,9 @@ def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Layer]:
         raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
     modules = dict(model.named_modules())
     if unknown := [name for name in keep if name not in modules]:
-        near = get_close_matches(unknown[0], modules, n=1)
         raise UserError(
             f"'{unknown[0]}' is no module of this model",
-            hint=f"did you mean '{near[0]}'?" if near else "model.named_modules() lists them",
+            hint=did_you_mean(unknown[0], modules, otherwise="model.named_modules() lists them"),
         )
     found: dict[str, Layer] = {}
     seen: set[int] = set()

@@ -1,13 +1,12 @@
 """Selection: which channels of each group go, by score."""
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 import torch
 from torch import nn
 
-from secateur.errors import UserError
+from secateur.errors import UserError, did_you_mean
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.leaves import shapes_of
@@ -61,10 +60,9 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
             or any(f"{member.tensor}.".startswith(f"{name}.") for member in group.members)
         }
         if not hit and name not in known:
-            near = get_close_matches(name, known, n=1)
             raise UserError(
                 f"'{name}' is no module, parameter or group of this model",
-                hint=f"did you mean '{near[0]}'?" if near else "graph.explain() and secateur graph list them",
+                hint=did_you_mean(name, known, otherwise="graph.explain() and secateur graph list them"),
             )
         protected |= hit
     return protected

@@ -7,12 +7,11 @@ looked for when all names are listed, and when a name is not known yet.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from secateur.errors import ExitCode, UserError
+from secateur.errors import ExitCode, UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ class Registry:
             self._discover()
         if name in self._entries:
             return self._entries[name]
-        near = get_close_matches(name, self._entries, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(self._entries)}"
+        hint = did_you_mean(name, self._entries, otherwise=f"known: {', '.join(self._entries)}")
         raise UserError(f"unknown {self.kind} '{name}'", hint=hint)
 
     def get(self, name: str) -> Any:
