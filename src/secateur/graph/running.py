@@ -102,7 +102,7 @@ def named_output(result: Any, name: str | int | None) -> Any:
     if name is None:
         return result
     parts = _named_parts(result)
-    if name not in parts:
+    if isinstance(name, bool) or not isinstance(name, (str, int)) or name not in parts:
         known = ", ".join(map(str, parts)) or "a single tensor"
         raise UserError(f"the model has no output {name!r}", hint=f"it puts out: {known}")
     return parts[name]
