@@ -48,6 +48,14 @@ def test_a_shortlist_of_the_farthest_classes_is_seen(monkeypatch):
         check_nearest_class(2.0)
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
+def test_the_unit_of_the_pixels_does_not_matter(net, images, p):
+    found = steep(net, images.x, images.y, norm=p, steps=60)
+    coarse = steep(lambda x: net(x / 256), 256 * images.x, images.y, norm=p, steps=60, bounds=(0.0, 256.0))
+    assert found.mask.any()
+    assert torch.equal(coarse.adv / 256, found.adv)
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 @pytest.mark.parametrize("steps", [1, 7, 20, 60])
 def test_the_survey_stays_within_its_queries(net, images, p, steps):

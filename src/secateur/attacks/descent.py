@@ -40,6 +40,7 @@ class Ground:
     norm: float
     inertia: float
     growth: float
+    width: float
     low: Tensor
     high: Tensor
     largest: Tensor
@@ -104,7 +105,7 @@ def moved(
     if norm == INF:
         direction = direction.sign()
     length = cosine(*pace.step, k, pace.steps)
-    size = torch.full_like(eps, length) if norm == 1 else length * eps
+    size = length * (ground.width * eps).sqrt() if norm == 1 else length * eps
     target = project_boxed(delta - per_sample(size, x) * direction, eps, norm, ground.low, ground.high)
     if ground.inertia:
         share = ground.inertia

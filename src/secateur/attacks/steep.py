@@ -17,7 +17,7 @@ from secateur.attacks.whittle import sparser
 from secateur.errors import UserError
 
 STEP = {1.0: 1.0, 2.0: 4.0, INF: 1.0}
-"""First step by norm: a length in L2 for L1, multiples of the radius for L2 and Linf."""
+"""First step by norm: multiples of the radius, in L1 of what it is in L2 where pixels cross the box."""
 CLASSES = {1.0: 5, 2.0: 9, INF: 9}
 INERTIA = {1.0: 0.0, 2.0: 0.0, INF: 0.25}
 SURVEYED, SHORTLISTED = 0.5, 0.2
@@ -64,10 +64,11 @@ def steep(
 
     The radius ε follows FMN (Pintor et al. 2021): a linear estimate, growing at least by 1 + γ, until the
     first success, then a factor 1 ± γ. What differs: a step is the steepest descent in the attack's own
-    norm (signs for Linf, the gradient otherwise) and, for L2 and Linf, its length is a multiple of ε, so
-    that it fits every image; the projection is the exact one onto the ball and the box together, where
-    clipping after projecting lands strictly inside the ball and away from the nearest point; and Linf keeps
-    a part of its last movement (Croce & Hein 2020). At most ``steps + 1`` forwards and ``steps`` backwards.
+    norm (signs for Linf, the gradient otherwise) and its length is a multiple of ε, or in L1 of √(ε b), the
+    L2 length of ε / b pixels that change by the width b of the box, so that it fits every image; the
+    projection is the exact one onto the ball and the box together, where clipping after projecting lands
+    strictly inside the ball and away from the nearest point; and Linf keeps a part of its last movement
+    (Croce & Hein 2020). At most ``steps + 1`` forwards and ``steps`` backwards.
 
     Args:
         model: images to logits.
@@ -79,7 +80,7 @@ def steep(
             fewer where ``steps`` do not allow four for each; 1 descends at once, as a targeted attack does.
         outside: the share of the steps that PDPGD gets first, in [0, 1): 0.5 for L1 from 600 steps on,
             else 0.
-        step: the first step: a multiple of ε for L2 (4) and Linf (1), an L2 length for L1 (1).
+        step: the first step: a multiple of ε for L2 (4) and Linf (1), of √(ε b) for L1 (1).
         decay: the last step relative to the first, reached by cosine annealing.
         inertia: the share of a step taken from the previous movement: 0.25 for Linf, else 0.
         gamma: relative change of the radius at first; four times that in the survey.
@@ -112,6 +113,7 @@ def steep(
         norm,
         inertia,
         gamma,
+        problem.bounds[1] - problem.bounds[0],
         problem.bounds[0] - x,
         problem.bounds[1] - x,
         distance(problem.reach(), norm),
