@@ -97,6 +97,8 @@ def attack(
     batch_size: int = 256,
     seed: int = 0,
     targets: Tensor | None = None,
+    start: Tensor | None = None,
+    restarts: int = 1,
     budgets: Sequence[float] | None = None,
     expected_accuracy: float | None = None,
     audit: bool = False,
@@ -116,6 +118,8 @@ def attack(
             floating-point noise.
         seed: of attacks and checks that draw random numbers.
         targets: wanted classes [N] of a targeted attack.
+        start: points to begin at, [N, ...] or several for each image, [R, N, ...]; see ``attacks.run``.
+        restarts: how often an attack begins that draws random numbers; the nearest example counts.
         budgets: ε of the security curve in the attack's norm, rising; a standard list by default.
         expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
         audit: add the costly checks: other attacks, other seeds, planted examples on a sample.
@@ -138,6 +142,8 @@ def attack(
         batch_size=batch_size,
         seed=seed,
         targets=targets,
+        start=start,
+        restarts=restarts,
         search=Search(compile=compile, precision=search_precision, early_stop=early_stop),
         on_progress=on_progress,
         **settings,

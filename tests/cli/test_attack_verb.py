@@ -70,6 +70,19 @@ def test_a_target_leaves_out_its_own_images_and_is_reached(secateur, weights, tm
     assert secateur(*TINY, "-w", weights, "--target", "next", "--json").json["n"] == 12
 
 
+def test_a_later_attack_begins_at_the_examples_of_an_earlier_one(secateur, weights, tmp_path):
+    fmn = (*TINY, "-w", weights, "-a", "fmn", "--norm", "2", "--json")
+    dense = secateur(*fmn, "--examples", tmp_path / "dense.safetensors")
+    warm = secateur(*fmn, "--start", tmp_path / "dense.safetensors", "-o", tmp_path / "r.json")
+    assert warm.code == 0, warm.err
+    assert warm.json["median_correct"]["l2"] < dense.json["median_correct"]["l2"]
+    assert warm.json["forwards"] == dense.json["forwards"] + 12
+    assert json.loads((tmp_path / "r.json").read_text())["attempts"] == 1
+    several = secateur(*fmn, "--start", "another-class", "--restarts", "2")
+    assert several.code == 0, several.err
+    assert several.json["forwards"] == 2 * warm.json["forwards"]
+
+
 def test_the_table_says_what_the_grade_means(secateur, weights):
     said = secateur(*TINY, "-w", weights)
     assert said.code == 0, said.err
@@ -119,6 +132,12 @@ def test_ways_to_search_are_options(secateur, weights):
         (("--limit", "0"), 2, "--limit 0"),
         (("--limit", "100000"), 2, "--limit 100000"),
         (("--seed", "-1"), 2, "--seed"),
+        (("--start", "another-class"), 2, "'ddn' does not begin at given points"),
+        (("-a", "fmn", "--start", "somewhere"), 2, "no place to begin at"),
+        (("-a", "fmn", "--start", "absent.safetensors"), 2, "absent.safetensors does not exist"),
+        (("-a", "fmn", "--start", "another-class", "--restarts", "13"), 2, "13 starting points"),
+        (("--restarts", "2"), 2, "draws no random numbers"),
+        (("-a", "pgd", "--restarts", "0"), 2, "restarts is 0"),
         (("--examples", "e.npz"), 2, "no .safetensors file"),
         (("--examples", "absent/e.safetensors"), 2, "cannot be written"),
         (("--out", "absent/r.json"), 2, "cannot be written"),

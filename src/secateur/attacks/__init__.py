@@ -7,3 +7,4 @@ from secateur.attacks.problem import Found as Found
 from secateur.attacks.result import AttackResult as AttackResult
 from secateur.attacks.result import Outcome as Outcome
 from secateur.attacks.run import run as run
+from secateur.attacks.starts import another_class as another_class

@@ -1,7 +1,6 @@
 """What counts as found: what fools the untouched model. What a faster search claimed in vain is mended."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from secateur.attacks.counting import Counted
 from secateur.attacks.ddn import quantise
 from secateur.attacks.norms import distance, per_sample
-from secateur.attacks.problem import Found, Problem
+from secateur.attacks.problem import Found, Problem, placed, take
 
 PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
 """Factors by which a perturbation that fools a rounded model only is lengthened, until it fools."""
@@ -50,18 +49,7 @@ def mend(
         return found
     again, other = attack(take(batch, rows))
     counted.absorb(rows, other)
-    return Found(
-        found.adv.index_copy(0, rows, again.adv.to(found.adv.dtype)),
-        found.mask.index_copy(0, rows, again.mask),
-        found.already_wrong,
-        found.distance.index_copy(0, rows, again.distance.to(found.distance.dtype)),
-    )
-
-
-def take(batch: Problem, rows: Tensor) -> Problem:
-    """The images ``rows`` of a batch."""
-    targets = None if batch.targets is None else batch.targets[rows]
-    return replace(batch, x=batch.x[rows], y=batch.y[rows], targets=targets)
+    return placed(found, rows, again)
 
 
 @torch.no_grad()

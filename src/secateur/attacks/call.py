@@ -15,7 +15,7 @@ from secateur.data import Dataset
 from secateur.errors import UserError, did_you_mean
 from secateur.registry import ATTACKS, Entry
 
-PROVIDED = ("model", "x", "y", "targets", "bounds", "generator")
+PROVIDED = ("model", "x", "y", "targets", "bounds", "generator", "start")
 """Arguments of an attack that ``run`` supplies."""
 
 
@@ -31,6 +31,8 @@ class Call:
     function: Callable[..., Found]
     settled: int = 0
     """Queries after which its last descent starts; before that, a distance that stays says nothing."""
+    attempts: int = 1
+    """How often it begins: with other random numbers, or at another starting point."""
 
     @property
     def steps(self) -> int | None:
@@ -38,9 +40,17 @@ class Call:
         steps = self.settings.get("steps")
         return steps if isinstance(steps, int) else None
 
-    def attack(self, model: nn.Module, problem: Problem, generator: torch.Generator) -> Found:
-        """Call it on one batch."""
-        provided = {"targets": problem.targets, "bounds": problem.bounds, "generator": generator}
+    def attack(
+        self, model: nn.Module, problem: Problem, generator: torch.Generator, *, attempt: int = 0
+    ) -> Found:
+        """Call it on one batch, for the ``attempt``-th time."""
+        start = None if problem.start is None else problem.start[attempt]
+        provided = {
+            "targets": problem.targets,
+            "bounds": problem.bounds,
+            "generator": generator,
+            "start": start,
+        }
         known = {key: value for key, value in provided.items() if key in self.accepts}
         answer = self.function(model, problem.x, problem.y, **known, **self.settings)
         return answered(self.name, model, problem, answer, self.norm)
@@ -68,12 +78,22 @@ def answered(name: str, model: nn.Module, problem: Problem, answer: object, norm
     return Found(torch.where(per_sample(met, adv), adv, problem.x), met, torch.zeros_like(met), reached)
 
 
-def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targeted: bool = False) -> Call:
+def prepare(
+    name: str,
+    dataset: Dataset,
+    settings: Mapping[str, Any],
+    *,
+    targeted: bool = False,
+    points: int = 0,
+    restarts: int = 1,
+) -> Call:
     """Look an attack up and fit settings to its signature; the dataset's grey levels are filled in.
+
+    ``points`` is how many starting points each image has, ``restarts`` how often the attack begins.
 
     Raises:
         UserError: an unknown name or setting, a norm the attack does not have, targets for an untargeted
-            attack.
+            attack, starting points for one that has none, restarts of one that draws nothing.
     """
     peer = ":" in name
     facts: Mapping[str, Any] = {} if peer else ATTACKS.entry(name).facts
@@ -86,6 +106,9 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
         raise UserError(
             f"attack '{name}' cannot be targeted", hint="leave out targets or choose another attack"
         )
+    random = bool(facts.get("random", peer or "generator" in accepts))
+    still = random and settings.get("random_start") is False
+    attempts = _attempts(name, points, restarts, starts="start" in accepts, random=random, still=still)
     settings = {key: value for key, value in settings.items() if not (key == "norm" and value is None)}
     norm = _norm(name, settings, parameters, facts.get("norms", ()))
     if "norm" in accepts:
@@ -112,7 +135,26 @@ def prepare(name: str, dataset: Dataset, settings: Mapping[str, Any], *, targete
     }
     kind = facts.get("kind", "fixed-eps" if "eps" in filled else "minimum-norm")
     settled = Entry(name, facts["settled"], "").load()(filled) if "settled" in facts else 0
-    return Call(name, norm, kind, filled, accepts, function, settled)
+    return Call(name, norm, kind, filled, accepts, function, settled, attempts)
+
+
+def _attempts(name: str, points: int, restarts: int, *, starts: bool, random: bool, still: bool) -> int:
+    """How often an attack begins."""
+    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 1:
+        raise UserError(f"restarts is {restarts!r}", hint="give a whole number of at least 1")
+    if points and not starts:
+        raise UserError(f"attack '{name}' does not begin at given points", hint="fmn does")
+    if points and restarts not in (1, points):
+        raise UserError(
+            f"{restarts} restarts, but {points} starting points for each image", hint="leave out the restarts"
+        )
+    if restarts > 1 and not points and (still or not random):
+        other = "pgd, apgd and square do; fmn begins at several starting points"
+        raise UserError(
+            f"attack '{name}' draws no random numbers to restart with{' when random_start is false' * still}",
+            hint="leave random_start out" if still else other,
+        )
+    return max(points, restarts)
 
 
 def _check_type(name: str, value: object, parameter: inspect.Parameter) -> None:

@@ -114,15 +114,14 @@ class Counted(nn.Module):
     def _count_whole(self, _: Tensor) -> None:
         self._whole["backwards"] += 1
 
-    def absorb(self, rows: Tensor, other: "Counted") -> None:
-        """Add what another one counted and remembered for the images ``rows``; its best replaces ours."""
+    def absorb(self, rows: Tensor, other: "Counted", *, nearer: bool = False) -> None:
+        """Add what another one counted for the images ``rows``, and take its best, or the ``nearer`` one."""
         self.forwards[rows] += other.forwards
         self.backwards[rows] += other.backwards
-        for norm, best in self.best.items():
-            best[rows] = other.best[norm]
-        for mine, theirs in ((self.halfway, other.halfway), (self.late, other.late)):
+        pairs = [(best, other.best[norm]) for norm, best in self.best.items()]
+        for mine, theirs in (*pairs, (self.halfway, other.halfway), (self.late, other.late)):
             if mine is not None and theirs is not None:
-                mine[rows] = theirs
+                mine[rows] = torch.minimum(mine[rows], theirs) if nearer else theirs
 
     def _part(self, x: Tensor) -> Tensor:
         share = len(x) / len(self._problem.x)

@@ -133,6 +133,8 @@ class Ledger:
             classes=self.classes,
             adv=self.adv,
             targets=None if targets is None else targets.cpu(),
+            start=self.problem.start,
+            attempts=call.attempts,
         )
 
 

@@ -1,7 +1,7 @@
 """What every attack shares: its question, the record of its answer, and the checks of its input."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,12 +28,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Problem:
-    """A batch to be fooled: images [N, ...] inside ``bounds``, labels [N], targets [N] if targeted."""
+    """A batch to be fooled: images [N, ...] inside ``bounds``, labels [N], targets [N] if targeted.
+
+    ``start`` [R, N, ...] are points to begin at, one after the other, if the caller has any.
+    """
 
     x: Tensor
     y: Tensor
     targets: Tensor | None
     bounds: tuple[float, float]
+    start: Tensor | None = None
 
     @property
     def anchor(self) -> Tensor:
@@ -218,6 +222,23 @@ def nearer(one: Found, other: Found) -> Found:
     adv = torch.where(per_sample(closer, one.adv), other.adv, one.adv)
     wrong = one.already_wrong | other.already_wrong
     return Found(adv, one.mask | other.mask, wrong, torch.minimum(one.distance, other.distance))
+
+
+def take(batch: Problem, rows: Tensor) -> Problem:
+    """The images ``rows`` of a batch."""
+    targets = None if batch.targets is None else batch.targets[rows]
+    start = None if batch.start is None else batch.start[:, rows]
+    return replace(batch, x=batch.x[rows], y=batch.y[rows], targets=targets, start=start)
+
+
+def placed(found: Found, rows: Tensor, again: Found) -> Found:
+    """``found`` with the answers ``again`` in its ``rows``."""
+    return Found(
+        found.adv.index_copy(0, rows, again.adv.to(found.adv.dtype)),
+        found.mask.index_copy(0, rows, again.mask),
+        found.already_wrong,
+        found.distance.index_copy(0, rows, again.distance.to(found.distance.dtype)),
+    )
 
 
 def pulled_back(logits: Tensor, query: Tensor, slope: Tensor) -> Tensor:

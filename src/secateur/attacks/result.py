@@ -1,5 +1,6 @@
 """What one attack leaves behind for every image, and its JSON: AttackBench's fields plus the outcome."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,7 +32,8 @@ class AttackResult:
     per image; the clean prediction and the re-verification are not in them. ``times`` are seconds per
     batch. ``classes`` [N] is what the untouched model says to ``adv``. ``search`` tells how the model was
     asked: batch normalisations folded, memory format, precision, early stopping, the batch size that fitted,
-    how often memory ran out, and how many examples had to be mended to fool the untouched model.
+    how often memory ran out, and how many examples had to be mended to fool the untouched model. ``start``
+    [R, N, ...] are the points it began at, if they were given, and ``attempts`` is how often it began.
     """
 
     attack: str
@@ -59,6 +61,8 @@ class AttackResult:
     classes: Tensor
     adv: Tensor
     targets: Tensor | None = None
+    start: Tensor | None = None
+    attempts: int = 1
 
     @property
     def n(self) -> int:
@@ -109,7 +113,14 @@ class AttackResult:
             "outcome": [str(value) for value in self.outcome],
             "adv_preds": self.classes.tolist(),
             "search": {key: value for key, value in self.search.items() if key not in _BY_MEMORY},
+            **self._attempts(),
         }
+
+    def _attempts(self) -> dict[str, Any]:
+        """How often the attack began, and at which points; nothing of one that began once, at the images."""
+        if self.start is None:
+            return {} if self.attempts == 1 else {"attempts": self.attempts}
+        return {"attempts": self.attempts, "start": [hash_images(points) for points in self.start]}
 
 
 # How much memory there was changes no number, and is kept out of records that are compared.
@@ -121,6 +132,11 @@ def _distances(values: dict[str, Tensor]) -> dict[str, list[float | None]]:
         key: [value if math.isfinite(value) else None for value in column.tolist()]
         for key, column in values.items()
     }
+
+
+def hash_images(x: Tensor) -> list[str]:
+    """sha512 per image over its contiguous float bytes, as AttackBench names samples."""
+    return [hashlib.sha512(image.contiguous().numpy().tobytes()).hexdigest() for image in x.detach().cpu()]
 
 
 def _whole(value: float) -> float | int:

@@ -1,9 +1,9 @@
 """Run any registered attack on a dataset: batched, counted, and re-verified on the untouched model."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.acceptance import mend, verified
+from secateur.attacks.attempts import attempted
 from secateur.attacks.batches import Progress, Tick, in_batches
 from secateur.attacks.call import Call, prepare
 from secateur.attacks.counting import Counted
 from secateur.attacks.ledger import Ledger
-from secateur.attacks.problem import Found, Problem, check_logits, pose
-from secateur.attacks.result import AttackResult
+from secateur.attacks.problem import Found, Problem, check_logits, pose, take
+from secateur.attacks.result import AttackResult, hash_images
 from secateur.attacks.search import Search, products, searcher
+from secateur.attacks.starts import points_of
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.heap import kept_heap
@@ -32,6 +34,8 @@ def run(
     batch_size: int = 256,
     seed: int = 0,
     targets: Tensor | None = None,
+    start: Tensor | None = None,
+    restarts: int = 1,
     search: Search | None = None,
     on_progress: Tick | None = None,
     **settings: Any,
@@ -52,6 +56,10 @@ def run(
         batch_size: images per batch at most, halved when memory runs out.
         seed: for attacks that draw random numbers; every batch starts from it.
         targets: wanted classes [N] of a targeted attack.
+        start: points to begin at, [N, ...] or several for each image, [R, N, ...], in the images' bounds,
+            such as ``secateur.attacks.another_class`` gives, or adversarial examples of another network; for
+            attacks with a parameter ``start``. Each costs a whole attack; the nearest example counts.
+        restarts: how often an attack begins that draws random numbers, each time with other ones.
         search: how the model is asked while the attack searches; see ``Search``.
         on_progress: called with (queries of one image done, queries expected).
         settings: of the attack itself, as its signature names them.
@@ -60,11 +68,19 @@ def run(
         UserError: unknown attack or setting, data and model that do not fit, a model that breaks its
             contract, not enough memory for one image.
     """
-    call = prepare(name, dataset, settings, targeted=targets is not None)
+    points = points_of(start, dataset)
+    call = prepare(
+        name,
+        dataset,
+        settings,
+        targeted=targets is not None,
+        points=0 if points is None else len(points),
+        restarts=restarts,
+    )
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
     search = search or Search()
-    whole = pose(dataset.x, dataset.y, targets, dataset.bounds)
+    whole = replace(pose(dataset.x, dataset.y, targets, dataset.bounds), start=points)
     ledger = Ledger.empty(whole)
 
     def look(part: Tensor) -> None:
@@ -78,7 +94,7 @@ def run(
         facts: dict[str, Any] = {}
         if len(todo):
             fast, facts = searcher(model, _take(whole, todo[:8], model), search)
-            progress = Progress(on_progress, len(todo), call.steps)
+            progress = Progress(on_progress, len(todo), call.steps and call.steps * call.attempts)
             work = partial(_attack_batch, call, whole, ledger, model, fast, search, _seed(seed), progress)
             batch_size, more = in_batches(todo, batch_size, work)
             short += more
@@ -102,8 +118,8 @@ def _attack_batch(
     progress.start(len(part))
     minimum = call.kind == "minimum-norm"
 
-    def attack(network: nn.Module, problem: Problem) -> tuple[Found, Counted]:
-        counted = Counted(
+    def count(network: nn.Module, problem: Problem) -> Counted:
+        return Counted(
             network,
             problem,
             norm=call.norm,
@@ -113,7 +129,9 @@ def _attack_batch(
             minimum=minimum,
             settled=call.settled,
         )
-        return call.attack(counted, problem, torch.Generator().manual_seed(seed)), counted
+
+    def attack(network: nn.Module, problem: Problem) -> tuple[Found, Counted]:
+        return attempted(call, network, problem, seed, count)
 
     begin = time.perf_counter()
     with products(search.precision):
@@ -151,11 +169,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(saved)
 
 
-def hash_images(x: Tensor) -> list[str]:
-    """sha512 per image over its contiguous float bytes, as AttackBench names samples."""
-    return [hashlib.sha512(image.contiguous().numpy().tobytes()).hexdigest() for image in x.detach().cpu()]
-
-
 def _take(whole: Problem, part: Tensor, model: nn.Module) -> Problem:
     """A batch on the model's device and in its precision."""
     first = next(model.parameters(), None)
@@ -166,9 +179,14 @@ def _take(whole: Problem, part: Tensor, model: nn.Module) -> Problem:
             f"the model computes in {str(dtype).removeprefix('torch.')}",
             hint="attacks run in float32 or float64: model.float()",
         )
-    part = part.to(whole.x.device)
-    targets = None if whole.targets is None else whole.targets[part].to(device)
-    return Problem(whole.x[part].to(device, dtype), whole.y[part].to(device), targets, whole.bounds)
+    rows = take(whole, part.to(whole.x.device))
+    return Problem(
+        rows.x.to(device, dtype),
+        rows.y.to(device),
+        None if rows.targets is None else rows.targets.to(device),
+        rows.bounds,
+        None if rows.start is None else rows.start.to(device, dtype),
+    )
 
 
 def _answer(model: nn.Module, batch: Problem) -> Tensor:

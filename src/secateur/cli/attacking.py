@@ -11,7 +11,7 @@ import typer
 
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table
-from secateur.cli.settings import attack_settings, budgets_of, limited, targets_of
+from secateur.cli.settings import attack_settings, budgets_of, limited, start_of, targets_of
 from secateur.cli.targets import Json, Model, Seed, Weights, move, network
 from secateur.errors import UserError
 
@@ -36,6 +36,17 @@ def attack(
         str | None,
         typer.Option(help="A class to reach (its images are left out), or next: the one after the label."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Where fmn begins: another-class, the nearest images of other classes; or FILE.safetensors, "
+            "written with --examples, as for the dense network."
+        ),
+    ] = None,
+    restarts: Annotated[
+        int,
+        typer.Option(help="Begin so often, with other random numbers or at the next image of another class."),
+    ] = 1,
     budgets: Annotated[
         str | None, typer.Option(help="Sizes ε of the security curve, as in 0,2/255,8/255.")
     ] = None,
@@ -82,7 +93,8 @@ def attack(
     dataset, index, targets = targets_of(limited(whole, limit), target)
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
     move(device, attacked)
-    start = time.perf_counter()
+    points = start_of(start, attacked, dataset, index, targets=targets, count=restarts)
+    begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(
             attacked,
@@ -91,6 +103,8 @@ def attack(
             batch_size=batch_size,
             seed=seed,
             targets=targets,
+            start=points,
+            restarts=restarts,
             budgets=budgets_of(budgets),
             audit=audit,
             early_stop=early_stop,
@@ -101,7 +115,7 @@ def attack(
         )
     summary = {
         **result.summary(),
-        "seconds": time.perf_counter() - start,
+        "seconds": time.perf_counter() - begun,
         "partial": limit is not None and limit < whole.n,
         "model": model,
         "data": data,

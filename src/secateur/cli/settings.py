@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from secateur.data import Dataset
 
@@ -43,6 +43,32 @@ def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[i
     if not index:
         raise UserError(f"all {dataset.n} images are of the class --target {target} already")
     return dataset.take(index), index, torch.full((len(index),), wanted)
+
+
+def start_of(
+    text: str | None,
+    model: "nn.Module",
+    dataset: "Dataset",
+    index: list[int],
+    *,
+    targets: "Tensor | None",
+    count: int,
+) -> "Tensor | None":
+    """The points to begin at; ``index`` are the numbers of the images in the whole dataset."""
+    from pathlib import Path
+
+    from secateur.attacks.starts import another_class, found_before
+
+    if text is None:
+        return None
+    if text == "another-class":
+        return another_class(model, dataset, targets=targets, count=count)
+    if not text.endswith(".safetensors"):
+        raise UserError(
+            f"--start {text} is no place to begin at",
+            hint="choose another-class, or name the FILE.safetensors of an earlier --examples",
+        )
+    return found_before(Path(text), dataset, index)
 
 
 def budgets_of(text: str | None) -> list[float] | None:

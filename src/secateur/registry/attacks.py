@@ -27,6 +27,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     paper="arXiv:1811.09600",
+    random=False,
     cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
@@ -37,6 +38,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     paper="arXiv:2102.12827",
+    random=False,
     cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
@@ -46,6 +48,7 @@ ATTACKS.register(
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
     targeted=True,
+    random=False,
     cost="1 fwd, 1 bwd",
     science=5,
     settled="secateur.attacks.steep:settled",
@@ -68,6 +71,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     paper="arXiv:2011.11857",
+    random=False,
     cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
@@ -88,6 +92,7 @@ ATTACKS.register(
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
     targeted=True,
+    random=False,
     cost="its members'",
     science=3,
     settled="secateur.attacks.strongest:settled",

@@ -45,6 +45,12 @@ class Auditor:
         """The distances of the result on its sample, [n]."""
         return self.evidence.result.distance[self.evidence.index]
 
+    def again(self, seed: int) -> AttackResult:
+        """The attack that is audited, with another seed."""
+        result, index = self.evidence.result, self.evidence.index
+        start = None if result.start is None else result.start[:, index]
+        return self.attack(result.attack, seed=seed, start=start, restarts=result.attempts, **result.settings)
+
     def attack(self, name: str, *, seed: int = 0, **settings: Any) -> AttackResult:
         """Another attack on the same images and targets."""
         evidence = self.evidence
@@ -142,7 +148,7 @@ def seeds(auditor: Auditor) -> Check:
     result = auditor.evidence.result
     medians = [median(auditor.own)]
     for seed in range(1, SEEDS):
-        again = auditor.attack(result.attack, seed=result.seed + seed, **result.settings)
+        again = auditor.again(result.seed + seed)
         medians.append(median(again.distance))
     ordered = sorted(medians)
     middle = ordered[len(ordered) // 2]

@@ -1,0 +1,116 @@
+"""Points to begin at: images of another class, or examples that were found before."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from secateur.attacks.problem import pose
+from secateur.data import Dataset
+from secateur.errors import UserError
+from secateur.models import predict
+
+AT_ONCE = 64
+"""Images whose distances to all others are held at the same time."""
+
+
+def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
+    """``start`` as [R, N, ...].
+
+    Raises:
+        UserError: another shape, or points that are no images within the bounds.
+    """
+    if start is None:
+        return None
+    points = start if isinstance(start, Tensor) and start.ndim > dataset.x.ndim else None
+    if points is None and isinstance(start, Tensor):
+        points = start.unsqueeze(0)
+    if points is None or not len(points) or points.shape[1:] != dataset.x.shape:
+        seen = tuple(start.shape) if isinstance(start, Tensor) else f"a {type(start).__name__}"
+        raise UserError(
+            f"starting points are {seen}, images {tuple(dataset.x.shape)}",
+            hint="give one starting point per image, [N, ...], or several, [R, N, ...]",
+        )
+    for each in points:
+        pose(each, dataset.y, None, dataset.bounds)
+    return points
+
+
+def another_class(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    targets: Tensor | None = None,
+    count: int = 1,
+    batch_size: int = 256,
+) -> Tensor:
+    """For every image the nearest others of the dataset that the model takes for another class.
+
+    Nearest is in L2. Where fewer than ``count`` images are of another class (of the wanted one, with
+    ``targets``), the image itself stands in: an attack begins at the clean image then.
+
+    Args:
+        model: images to logits; left as it was.
+        dataset: images [N, ...] and labels.
+        targets: wanted classes [N] of a targeted attack.
+        count: how many starting points each image gets, R.
+        batch_size: images that the model is asked about at a time.
+
+    Returns:
+        Starting points [R, N, ...], the nearest first, for ``start`` of ``secateur.attack``.
+
+    Raises:
+        UserError: ``count`` is not between 1 and the number of images, or what ``predict`` refuses.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= dataset.n:
+        raise UserError(
+            f"{count!r} starting points for each of {dataset.n} images",
+            hint=f"give a whole number from 1 to {dataset.n}",
+        )
+    classes = predict(model, dataset.x, batch_size=batch_size).to(dataset.y)
+    flat, everything = dataset.x.flatten(1), torch.arange(dataset.n)
+    chosen = []
+    for rows in torch.split(everything, AT_ONCE):
+        gap = torch.cdist(flat[rows], flat)
+        wanted = classes != dataset.y[rows, None] if targets is None else classes == targets[rows, None]
+        nearest = gap.masked_fill(~wanted, torch.inf).topk(count, dim=1, largest=False)
+        chosen.append(torch.where(nearest.values.isfinite(), nearest.indices, rows.unsqueeze(1)))
+    return dataset.x[torch.cat(chosen).T]
+
+
+def found_before(path: Path, dataset: Dataset, index: list[int]) -> Tensor:
+    """Starting points [1, N, ...] from a file that ``secateur attack --examples`` wrote.
+
+    Args:
+        path: the file; its images are numbered as in the dataset they were taken from.
+        dataset: the images that are attacked.
+        index: their numbers in that dataset. An image that the file has no example of stands in itself.
+
+    Raises:
+        UserError: a file that is not one of examples, examples of other images than these.
+    """
+    try:
+        tensors = load_file(path)
+        adv, numbers = tensors["adv"], tensors["index"].tolist()
+    except (OSError, SafetensorError, KeyError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise UserError(
+            f"{path} {'does not exist' if missing else 'holds no adversarial examples'}",
+            hint="name a file that secateur attack --examples wrote",
+        ) from None
+    if adv.shape[1:] != dataset.x.shape[1:] or len(numbers) != len(adv):
+        raise UserError(
+            f"the examples of {path} have shape {tuple(adv.shape[1:])}, images {tuple(dataset.x.shape[1:])}",
+            hint="name examples of the same data",
+        )
+    place = {number: k for k, number in enumerate(numbers)}
+    known = [k for k, number in enumerate(index) if number in place]
+    if not known:
+        raise UserError(
+            f"{path} has an example of none of these {dataset.n} images", hint="attack the same ones"
+        )
+    start = dataset.x.clone()
+    start[known] = adv[[place[index[k]] for k in known]].to(start)
+    return start.unsqueeze(0)
