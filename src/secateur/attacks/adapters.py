@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.batches import out_of_memory
 from secateur.attacks.norms import INF, check_norm, distance
 from secateur.attacks.problem import Found, check_logits, conclude, pose
 from secateur.errors import ExitCode, UserError
@@ -51,6 +52,8 @@ def adapt(name: str) -> Callable[..., Found]:
         for key, parameter in inspect.signature(peer).parameters.items()
         if key not in _HANDED_OVER and parameter.kind is not parameter.VAR_KEYWORD
     ]
+    if library == "foolbox" and _of_fixed_size(home, peer):
+        own.append(inspect.Parameter("eps", inspect.Parameter.KEYWORD_ONLY, annotation=float))
 
     def adapted(
         model: nn.Module,
@@ -68,7 +71,7 @@ def adapt(name: str) -> Callable[..., Found]:
         # Peers draw from the global generator, and some print.
         with torch.random.fork_rng(), redirect_stdout(sys.stderr):
             torch.manual_seed(0 if generator is None else generator.initial_seed())
-            return _found(call, peer, model, x, y, check_norm(norm), targets, bounds, settings)
+            return _found(name, call, peer, model, x, y, check_norm(norm), targets, bounds, settings)
 
     shown = [p for p in inspect.signature(adapted).parameters.values() if p.name != "settings"]
     known = {p.name for p in shown}
@@ -78,6 +81,7 @@ def adapt(name: str) -> Callable[..., Found]:
 
 
 def _found(
+    name: str,
     call: Maker,
     peer: Callable[..., Any],
     model: nn.Module,
@@ -92,8 +96,18 @@ def _found(
     with torch.no_grad():
         clean = model(problem.x)
     check_logits(clean, problem)
-    with torch.enable_grad():
-        adv = call(peer, model, problem.x.clone(), problem.y, targets, problem.bounds, settings)
+    try:
+        with torch.enable_grad():
+            adv = call(peer, model, problem.x.clone(), problem.y, targets, problem.bounds, settings)
+    except UserError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        what = f"{type(error).__name__}{f': {error}' if str(error) else ''}"
+        raise UserError(
+            f"attack '{name}' ended in {what}", hint="compare its settings with that library's documentation"
+        ) from error
     adv = problem.clip(adv.detach().to(problem.x))
     with torch.no_grad():
         fooled = problem.met(model(adv))
@@ -130,12 +144,18 @@ def _foolbox(
     settings: dict[str, Any],
 ) -> Tensor:
     foolbox = import_module("foolbox")
-    eps = settings.pop("epsilons", None)
+    eps = settings.pop("eps", None)
     goal = foolbox.Misclassification(y) if targets is None else foolbox.TargetedMisclassification(targets)
     wrapped = foolbox.PyTorchModel(model, bounds=bounds, device=x.device)
     _, clipped, _ = peer(**settings)(wrapped, x, goal, epsilons=eps)
     adv: Tensor = clipped
     return adv
+
+
+def _of_fixed_size(home: ModuleType, peer: object) -> bool:
+    """Whether a class of foolbox is told the size of its perturbations when it is called."""
+    base = import_module(f"{home.__name__}.base").FixedEpsilonAttack
+    return isinstance(peer, type) and issubclass(peer, base)
 
 
 def _torchattacks(
@@ -150,8 +170,17 @@ def _torchattacks(
     _unit_box("torchattacks", bounds)
     if targets is not None:
         raise UserError("torchattacks is adapted for untargeted attacks only", hint="leave out the targets")
+    if "norm" in settings:
+        settings["norm"] = _spelled("torchattacks", settings["norm"])
     adv: Tensor = peer(model, **settings)(x, y)
     return adv
+
+
+def _spelled(library: str, norm: float) -> str:
+    names = {1.0: "L1", 2.0: "L2", INF: "Linf"}
+    if norm not in names:
+        raise UserError(f"{library} has no norm {norm:g}", hint="choose 1, 2 or inf")
+    return names[norm]
 
 
 def _version(home: ModuleType, version: str) -> Callable[..., Tensor] | None:
@@ -162,15 +191,13 @@ def _version(home: ModuleType, version: str) -> Callable[..., Tensor] | None:
     def ensemble(
         model: nn.Module, x: Tensor, y: Tensor, *, norm: float, eps: float, attacks_to_run: Sequence[str] = ()
     ) -> Tensor:
-        names = {1.0: "L1", 2.0: "L2", INF: "Linf"}
-        if norm not in names:
-            raise UserError(f"AutoAttack has no norm {norm:g}", hint="choose 1, 2 or inf")
         if bool(attacks_to_run) != (version == "custom"):
             raise UserError(
                 f"attacks_to_run is {list(attacks_to_run)} for autoattack:{version}",
                 hint="autoattack:custom needs it, the other versions choose their own",
             )
-        make = partial(home.AutoAttack, model, norm=names[norm], eps=eps, version=version)
+        named = _spelled("AutoAttack", norm)
+        make = partial(home.AutoAttack, model, norm=named, eps=eps, version=version)
         attack = make(
             seed=torch.initial_seed() % 2**32,
             verbose=False,

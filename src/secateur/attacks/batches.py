@@ -41,15 +41,19 @@ def in_batches(indices: Tensor, size: int, work: Callable[[Tensor], None]) -> tu
     return size, shortages
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is how a device says that memory ran out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # What the allocator of CPUs says; it has no type of its own.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def _fits(part: Tensor, work: Callable[[Tensor], None]) -> bool:
     try:
         work(part)
-    except (MemoryError, torch.OutOfMemoryError):
-        short = True
-    except RuntimeError as error:
-        # What the allocator of CPUs says; it has no type of its own.
-        short = "can't allocate memory" in str(error)
-        if not short:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
     else:
         return True

@@ -50,7 +50,7 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="1 fwd, 1 bwd",
-    science=5,
+    science=6,
     settled="secateur.attacks.steep:settled",
 )
 ATTACKS.register(
@@ -94,7 +94,7 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="its members'",
-    science=3,
+    science=4,
     settled="secateur.attacks.strongest:settled",
 )
 ATTACKS.register(

@@ -10,6 +10,7 @@ from secateur.attacks.ddn import quantise
 from secateur.attacks.norms import distance
 from secateur.attacks.problem import Problem
 from secateur.attacks.single import random_perturbation
+from secateur.errors import UserError
 from secateur.trust.evidence import Evidence
 
 INNER = 8
@@ -107,7 +108,7 @@ def _fit(features: Tensor) -> tuple[Tensor, Tensor]:
     return weight, ((answers - wanted).abs() < 0.5).all(1)
 
 
-class _PartOfBatch(Exception):
+class _PartOfBatch(UserError):
     """An attack asked about other images than the whole batch."""
 
 
@@ -120,6 +121,6 @@ class _Binarised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) != len(self.weight):
-            raise _PartOfBatch
+            raise _PartOfBatch(f"asked about {len(x)} of {len(self.weight)} images")
         value = (_features(self.model, self.last, x) * self.weight[:, :-1]).sum(1) + self.weight[:, -1]
         return torch.stack([-value, value], 1)
