@@ -40,6 +40,19 @@ def test_early_stopping_precision_and_compilation_reach_the_attack_and_its_recor
     assert told["a"]["settings"] == told["b"]["settings"]
 
 
+def test_an_attack_of_a_study_begins_several_times(tmp_path, asked):
+    pgd = "{attack: pgd, norm: inf, eps: 0.05, steps: 2"
+    _, records = run_here(
+        ONE_NETWORK, tmp_path, f"attacks={{a: {pgd}, restarts: 3}}, b: {pgd}}}}}", "images=60"
+    )
+    told = {record["axes"]["attack"]: record["science"] for record in records if record["stage"] == "attack"}
+    assert {record["status"] for record in records} == {"ok"}
+    assert told["a"]["attempts"] == asked[0]["restarts"] == 3
+    assert "attempts" not in told["b"]
+    assert "restarts" not in asked[1]
+    assert sum(told["a"]["num_forwards"]) > sum(told["b"]["num_forwards"])
+
+
 def test_an_attack_without_steps_runs_in_a_study(tmp_path, asked):
     _, records = run_here(ONE_NETWORK, tmp_path, "attacks={fgsm: {norm: inf, eps: 0.2}}")
     assert {record["status"] for record in records} == {"ok"}
@@ -57,6 +70,9 @@ def test_an_attack_without_steps_runs_in_a_study(tmp_path, asked):
             "early_stp: true",
             r"study\.yaml:7: attacks\.ddn\.early_stp: is no setting.*did you mean 'early_stop'",
         ),
+        ("restarts: 2", r"study\.yaml:7: attacks\.ddn: ddn draws no random numbers to restart with"),
+        ("restarts: 0", r"study\.yaml:7: attacks\.ddn\.restarts"),
+        ("attack: fmn, norm: 2, start: dense", r"study\.yaml:7: attacks\.ddn\.start: is no setting"),
         ("attack: fgsm, norm: inf, steps: 3", r"study\.yaml:7: attacks\.ddn: fgsm does not iterate"),
     ],
 )

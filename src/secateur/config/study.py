@@ -111,6 +111,9 @@ class Attack(Settings):
         default="float32", description="of the search; what it finds must fool in float32 all the same"
     )
     compile: bool = Field(default=False, description="search by way of torch.compile")
+    restarts: PositiveInt = Field(
+        default=1, description="how often an attack begins that draws random numbers; the nearest counts"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -119,6 +122,8 @@ class Attack(Settings):
         spelled = ", ".join(f"{value:g}" for value in norms)
         if "steps" in self.model_fields_set and not takes_steps(self.attack):
             raise ValueError(f"{self.attack} does not iterate: leave out steps")
+        if self.restarts > 1 and ATTACKS.entry(self.attack).facts.get("random") is False:
+            raise ValueError(f"{self.attack} draws no random numbers to restart with: leave out restarts")
         if self.norm is None and len(norms) > 1:
             raise ValueError(f"{self.attack} needs a norm, one of {spelled}")
         if self.norm is not None and norms and self.norm not in norms:
@@ -133,8 +138,8 @@ class Attack(Settings):
 
     @property
     def search(self) -> dict[str, Any]:
-        """How the search is asked for, as far as it is not done the usual way."""
-        asked = {"early_stop", "search_precision", "compile"}
+        """How the attack is carried out, as far as it is not done the usual way."""
+        asked = {"early_stop", "search_precision", "compile", "restarts"}
         return self.model_dump(include=asked, exclude_defaults=True)
 
 

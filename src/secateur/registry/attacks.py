@@ -61,6 +61,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     paper="arXiv:2402.01879",
+    random=False,
     cost="1 fwd, 1 bwd",
 )
 ATTACKS.register(
@@ -82,6 +83,7 @@ ATTACKS.register(
     kind="minimum-norm",
     targeted=True,
     paper="arXiv:2106.01538",
+    random=False,
     cost="1 fwd, 1 bwd",
     science=2,
 )
@@ -125,6 +127,7 @@ ATTACKS.register(
     kind="fixed-eps",
     targeted=True,
     paper="arXiv:1412.6572",
+    random=False,
     cost="2 fwd, 1 bwd, once",
     steps=False,
 )

@@ -12,10 +12,13 @@ from secateur.store import Store
 from secateur.study.cells import Facts
 
 # Parameters of an attack that the runner fills in; a study cannot set them.
-FILLED = {"model", "x", "y", "generator", "bounds", "levels", "targets", "on_progress", "batch_size", "seed"}
+FILLED = {
+    *("model", "x", "y", "generator", "bounds", "levels", "targets", "start"),
+    *("on_progress", "batch_size", "seed"),
+}
 
-# Settings of every attack's search, beside its own.
-SEARCH = {"early_stop", "search_precision", "compile"}
+# How every attack is carried out, beside its own settings.
+SEARCH = {"early_stop", "search_precision", "compile", "restarts"}
 
 
 def read_facts(study: Study) -> Facts:
