@@ -98,10 +98,14 @@ def test_every_restart_draws_other_numbers(net, images, monkeypatch):
     assert not any(torch.equal(a, b) for a, b in pairwise(drawn))
 
 
-@pytest.mark.parametrize("batch_size", [48, 11])
-def test_points_of_another_class_are_the_nearest_that_the_model_sees_so(mixed, batch_size):
+@pytest.mark.parametrize("at_once", [64, 11])
+def test_points_of_another_class_are_the_nearest_that_the_model_sees_so(mixed, monkeypatch, at_once):
+    monkeypatch.setattr(sys.modules["secateur.attacks.starts"], "AT_ONCE", at_once)
     net, images = mixed
-    points = another_class(net, images, count=2, batch_size=batch_size)
+    told = []
+    points = another_class(net, images, count=2, on_progress=lambda *done: told.append(done))
+    assert told == sorted(told)
+    assert told[-1] == (96, 96)
     classes = predict(net, images.x)
     for k in range(images.n):
         gap = (images.x - images.x[k]).flatten(1).norm(dim=1)

@@ -7,13 +7,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from secateur.attacks.batches import Tick
 from secateur.attacks.problem import pose
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import predict
 
 AT_ONCE = 64
-"""Images whose distances to all others are held at the same time."""
+"""Images that the model is asked about, and whose distances to all others are held, at the same time."""
 
 
 def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
@@ -44,7 +45,7 @@ def another_class(
     *,
     targets: Tensor | None = None,
     count: int = 1,
-    batch_size: int = 256,
+    on_progress: Tick | None = None,
 ) -> Tensor:
     """For every image the nearest others of the dataset that the model takes for another class.
 
@@ -56,7 +57,7 @@ def another_class(
         dataset: images [N, ...] and labels.
         targets: wanted classes [N] of a targeted attack.
         count: how many starting points each image gets, R.
-        batch_size: images that the model is asked about at a time.
+        on_progress: called with (images done, images to do), each image counted twice.
 
     Returns:
         Starting points [R, N, ...], the nearest first, for ``start`` of ``secateur.attack``.
@@ -69,14 +70,23 @@ def another_class(
             f"{count!r} starting points for each of {dataset.n} images",
             hint=f"give a whole number from 1 to {dataset.n}",
         )
-    classes = predict(model, dataset.x, batch_size=batch_size).to(dataset.y)
-    flat, everything = dataset.x.flatten(1), torch.arange(dataset.n)
+
+    def told(done: int) -> None:
+        if on_progress is not None:
+            on_progress(done, 2 * dataset.n)
+
+    seen = []
+    for part in torch.split(dataset.x, AT_ONCE):
+        seen.append(predict(model, part).to(dataset.y))
+        told(sum(map(len, seen)))
+    classes, flat, everything = torch.cat(seen), dataset.x.flatten(1), torch.arange(dataset.n)
     chosen = []
     for rows in torch.split(everything, AT_ONCE):
         gap = torch.cdist(flat[rows], flat)
         wanted = classes != dataset.y[rows, None] if targets is None else classes == targets[rows, None]
         nearest = gap.masked_fill(~wanted, torch.inf).topk(count, dim=1, largest=False)
         chosen.append(torch.where(nearest.values.isfinite(), nearest.indices, rows.unsqueeze(1)))
+        told(dataset.n + int(rows[-1]) + 1)
     return dataset.x[torch.cat(chosen).T]
 
 

@@ -93,7 +93,7 @@ def attack(
     dataset, index, targets = targets_of(limited(whole, limit), target)
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
     move(device, attacked)
-    points = start_of(start, attacked, dataset, index, targets=targets, count=restarts)
+    points = start_of(start, attacked, dataset, index, targets=targets, count=restarts, quiet=as_json)
     begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from secateur.cli.output import bar
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def start_of(
     *,
     targets: "Tensor | None",
     count: int,
+    quiet: bool,
 ) -> "Tensor | None":
     """The points to begin at; ``index`` are the numbers of the images in the whole dataset."""
     from pathlib import Path
@@ -62,7 +64,8 @@ def start_of(
     if text is None:
         return None
     if text == "another-class":
-        return another_class(model, dataset, targets=targets, count=count)
+        with bar(f"other classes beside {dataset.n} images", quiet=quiet) as tick:
+            return another_class(model, dataset, targets=targets, count=count, on_progress=tick)
     if not text.endswith(".safetensors"):
         raise UserError(
             f"--start {text} is no place to begin at",
