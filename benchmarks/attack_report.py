@@ -25,8 +25,8 @@ image stand beside it. `minimal_apgd` halves ε with APGD inside, as many iterat
 steps, and reports the ε it was given or less. Attacks with a colon are those of other libraries, run
 through our adapters; the others are ours: `secateur ls attacks` describes them, and
 `secateur attack --attack steep --norm 2 --steps 200` runs one. Rows that are missing were not measured.
-Two networks whose ratios 32 images left open had the nearest attacks run again on 100 others; what is asked
-is answered by the larger number of images.
+Two networks whose ratios 32 images left open had the nearest attacks run again on a new draw of 100 of their
+images; what is asked is answered by the larger number.
 """
 
 

@@ -115,17 +115,7 @@ def prepare(
         settings["norm"] = norm
     else:
         settings.pop("norm", None)
-    for key in settings:
-        if key not in accepts or key in PROVIDED:
-            own = sorted(accepts - set(PROVIDED))
-            hint = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}")
-            raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
-    for key, parameter in parameters.items():
-        optional = parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD
-        if key not in PROVIDED and key not in settings and not optional:
-            raise UserError(f"attack '{name}' needs the setting '{key}'", hint=f"for example {key}=0.5")
-    for key, value in settings.items():
-        _check_type(name, value, parameters[key])
+    _check_settings(name, settings, parameters)
     if "levels" in accepts:
         settings.setdefault("levels", dataset.levels)
     filled = {
@@ -155,6 +145,23 @@ def _attempts(name: str, points: int, restarts: int, *, starts: bool, random: bo
             hint="leave random_start out" if still else other,
         )
     return max(points, restarts)
+
+
+def _check_settings(
+    name: str, settings: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]
+) -> None:
+    own = sorted(parameters.keys() - set(PROVIDED))
+    for key in settings:
+        if key not in own:
+            hint = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}")
+            raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
+    for key in own:
+        parameter = parameters[key]
+        optional = parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD
+        if key not in settings and not optional:
+            raise UserError(f"attack '{name}' needs the setting '{key}'", hint=f"for example {key}=0.5")
+    for key, value in settings.items():
+        _check_type(name, value, parameters[key])
 
 
 def _check_type(name: str, value: object, parameter: inspect.Parameter) -> None:
