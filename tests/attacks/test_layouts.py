@@ -1,0 +1,96 @@
+"""However images lie in memory, and of whatever rank, every attack finds the same and leaves them alone."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from secateur.attacks import fmn
+from secateur.attacks.norms import distance
+from secateur.registry import ATTACKS
+
+INF = math.inf
+CASES = [(name, norm) for name in sorted(ATTACKS.names()) for norm in ATTACKS.entry(name).facts["norms"]]
+
+
+def call(name, norm, model, x, y):
+    attack = ATTACKS.get(name)
+    facts = ATTACKS.entry(name).facts
+    settings = {"norm": norm} if len(facts["norms"]) > 1 else {}
+    if facts["kind"] == "fixed-eps":
+        settings["eps"] = {0.0: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
+    if name != "fgsm":
+        settings["steps"] = 12
+    return attack(model, x, y, **settings)
+
+
+@pytest.fixture
+def colours():
+    """A network of three channels, and images it tells apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4)
+        ).double()
+        x = torch.rand(6, 3, 6, 6, dtype=torch.float64)
+    with torch.no_grad():
+        model[3].bias -= model(x).mean(0)
+        return model.eval(), x, model(x).argmax(1)
+
+
+LAYOUTS = {
+    "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "strided": lambda x: torch.stack([x, x], dim=-1)[..., 0],
+    "backwards": lambda x: x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+    "wants a gradient": lambda x: x.clone().requires_grad_(True),
+}
+
+
+def check_layout(attack, colours, norm, layout):
+    """``attack`` of model, images and labels finds the same in another ``layout``, and leaves it alone."""
+    model, x, y = colours
+    expected = attack(model, x, y)
+    laid = LAYOUTS[layout](x)
+    found = attack(model, laid, y)
+    assert torch.equal(found.mask, expected.mask)
+    torch.testing.assert_close(found.distance, expected.distance, rtol=1e-9, atol=1e-9)
+    # Two iterates may be equally near up to rounding: the example itself need not be the same.
+    torch.testing.assert_close(distance(found.adv - x, norm), distance(expected.adv - x, norm))
+    with torch.no_grad():
+        assert torch.equal(model(found.adv).argmax(1) != y, found.mask)
+    assert torch.equal(laid.detach(), x)
+    assert laid.grad is None
+    assert not found.adv.requires_grad
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_the_layout_of_the_images_changes_nothing(colours, name, norm, layout):
+    check_layout(partial(call, name, norm), colours, norm, layout)
+
+
+def test_a_projection_that_works_in_place_on_a_copy_is_seen(colours):
+    def skipped(model, x, y):
+        found = fmn(model, x, y, norm=2.0, steps=12)
+        adv = found.adv.clone()
+        adv.flatten(1).copy_(x.detach().flatten(1) + 2 * (adv - x.detach()).flatten(1))
+        return replace(found, adv=adv)
+
+    check_layout(skipped, colours, 2.0, "wants a gradient")
+    with pytest.raises(AssertionError):
+        check_layout(skipped, colours, 2.0, "channels-last")
+
+
+@pytest.mark.parametrize(("name", "norm"), [case for case in CASES if case[0] != "square"])
+@pytest.mark.parametrize("shape", [(108,), (12, 9), (3, 2, 3, 6)])
+def test_rank_changes_nothing(colours, name, norm, shape):
+    model, x, y = colours
+    other = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, 6, 6)), model)
+    expected = call(name, norm, model, x, y)
+    found = call(name, norm, other, x.view(6, *shape), y)
+    assert torch.equal(found.mask, expected.mask)
+    torch.testing.assert_close(found.distance, expected.distance, rtol=1e-9, atol=1e-9)
+    assert found.adv.shape == (6, *shape)
