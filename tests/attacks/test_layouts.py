@@ -1,6 +1,5 @@
 """However images lie in memory, and of whatever rank, every attack finds the same and leaves them alone."""
 
-import math
 from dataclasses import replace
 from functools import partial
 
@@ -8,23 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from attacks.every import CASES, call
 from secateur.attacks import fmn
 from secateur.attacks.norms import distance
-from secateur.registry import ATTACKS
-
-INF = math.inf
-CASES = [(name, norm) for name in sorted(ATTACKS.names()) for norm in ATTACKS.entry(name).facts["norms"]]
-
-
-def call(name, norm, model, x, y):
-    attack = ATTACKS.get(name)
-    facts = ATTACKS.entry(name).facts
-    settings = {"norm": norm} if len(facts["norms"]) > 1 else {}
-    if facts["kind"] == "fixed-eps":
-        settings["eps"] = {0.0: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
-    if name != "fgsm":
-        settings["steps"] = 12
-    return attack(model, x, y, **settings)
 
 
 @pytest.fixture

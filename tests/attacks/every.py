@@ -1,0 +1,20 @@
+"""Every registered attack in every norm it has, with settings for a short call."""
+
+import math
+
+from secateur.registry import ATTACKS
+
+INF = math.inf
+CASES = [(name, norm) for name in sorted(ATTACKS.names()) for norm in ATTACKS.entry(name).facts["norms"]]
+
+
+def call(name, norm, model, x, y):
+    """A short attack by its registered name, with a size where it needs one."""
+    attack = ATTACKS.get(name)
+    facts = ATTACKS.entry(name).facts
+    settings = {"norm": norm} if len(facts["norms"]) > 1 else {}
+    if facts["kind"] == "fixed-eps":
+        settings["eps"] = {0.0: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
+    if name != "fgsm":
+        settings["steps"] = 12
+    return attack(model, x, y, **settings)
