@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import secateur
 from secateur.attacks import another_class, fmn, run
@@ -169,7 +170,11 @@ def test_other_seeds_of_the_audit_begin_where_the_attack_did(net, images, far, m
         ("fmn", {"start": torch.zeros(48, 1, 4, 5)}, r"starting points are \(48, 1, 4, 5\)"),
         ("fmn", {"start": [0.0]}, "starting points are a list"),
         ("fmn", {"start": torch.zeros(0, 48, 1, 4, 4)}, "starting points are"),
-        ("fmn", {"start": torch.full((48, 1, 4, 4), 2.0)}, "image 0 has pixels outside"),
+        (
+            "fmn",
+            {"start": torch.full((48, 1, 4, 4), 2.0)},
+            "of the starting points, image 0 has pixels outside",
+        ),
         ("fmn", {"start": torch.full((48, 1, 4, 4), torch.nan)}, "image 0"),
     ],
 )
@@ -201,3 +206,14 @@ def test_a_file_of_other_things_is_named(net, images, tmp_path):
     wide = Dataset("wide", torch.zeros(48, 1, 4, 5), images.y, images.classes, 17)
     with pytest.raises(UserError, match="have shape"):
         found_before(tmp_path / "e.safetensors", wide, list(range(48)))
+
+
+@pytest.mark.parametrize(
+    ("adv", "index"),
+    [((), (1,)), ((2,), (2,)), ((2, 1, 4, 4), (2, 1)), ((2, 1, 4, 4), (3,)), ((2, 1, 4, 4), ())],
+)
+def test_a_file_of_odd_shapes_is_refused(images, tmp_path, adv, index):
+    tensors = {"adv": torch.zeros(adv), "index": torch.zeros(index, dtype=torch.int64)}
+    save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(UserError, match="have shape"):
+        found_before(tmp_path / "odd.safetensors", images, list(range(48)))

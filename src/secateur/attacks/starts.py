@@ -35,7 +35,10 @@ def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
             hint="give one starting point per image, [N, ...], or several, [R, N, ...]",
         )
     for each in points:
-        pose(each, dataset.y, None, dataset.bounds)
+        try:
+            pose(each, torch.zeros_like(dataset.y), None, dataset.bounds)
+        except UserError as refused:
+            raise UserError(f"of the starting points, {refused.message}", hint=refused.hint) from None
     return points
 
 
@@ -103,19 +106,20 @@ def found_before(path: Path, dataset: Dataset, index: list[int]) -> Tensor:
     """
     try:
         tensors = load_file(path)
-        adv, numbers = tensors["adv"], tensors["index"].tolist()
+        adv, numbered = tensors["adv"], tensors["index"]
     except (OSError, SafetensorError, KeyError) as error:
         missing = isinstance(error, FileNotFoundError)
         raise UserError(
             f"{path} {'does not exist' if missing else 'holds no adversarial examples'}",
             hint="name a file that secateur attack --examples wrote",
         ) from None
-    if adv.shape[1:] != dataset.x.shape[1:] or len(numbers) != len(adv):
+    if adv.shape[1:] != dataset.x.shape[1:] or numbered.shape != adv.shape[:1]:
         raise UserError(
-            f"the examples of {path} have shape {tuple(adv.shape[1:])}, images {tuple(dataset.x.shape[1:])}",
+            f"the {list(numbered.shape)} examples of {path} have shape {list(adv.shape)}, "
+            f"images {list(dataset.x.shape)}",
             hint="name examples of the same data",
         )
-    place = {number: k for k, number in enumerate(numbers)}
+    place = {number: k for k, number in enumerate(numbered.tolist())}
     known = [k for k, number in enumerate(index) if number in place]
     if not known:
         raise UserError(
