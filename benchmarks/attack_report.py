@@ -104,7 +104,7 @@ def left_out(rows: list[dict]) -> list[str]:
     lines = []
     for steps in sorted({row["steps"] for row in rows}):
         peers = [row for row in rows if row["steps"] == steps and ":" in row["attack"]]
-        few, many = (pick(row["images"] for row in peers) for pick in (min, max)) if peers else (0, 0)
+        few, many = (pick((row["images"] for row in peers), default=0) for pick in (min, max))
         again = {row["attack"] for row in peers if row["images"] == many}
         first = [row for row in peers if row["images"] == few]
         behind = [row for row in first if row["attack"] not in again]

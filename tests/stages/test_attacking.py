@@ -71,6 +71,10 @@ def test_an_attack_without_steps_runs_in_a_study(tmp_path, asked):
             r"study\.yaml:7: attacks\.ddn\.early_stp: is no setting.*did you mean 'early_stop'",
         ),
         ("restarts: 2", r"study\.yaml:7: attacks\.ddn: ddn draws no random numbers to restart with"),
+        (
+            "attack: pgd, norm: 2, eps: 1.0, restarts: 2, random_start: false",
+            r"study\.yaml:7: attacks\.ddn: without random_start there is nothing to restart with",
+        ),
         ("restarts: 0", r"study\.yaml:7: attacks\.ddn\.restarts"),
         ("attack: fmn, norm: 2, start: dense", r"study\.yaml:7: attacks\.ddn\.start: is no setting"),
         ("attack: fgsm, norm: inf, steps: 3", r"study\.yaml:7: attacks\.ddn: fgsm does not iterate"),

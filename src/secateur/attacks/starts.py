@@ -25,10 +25,9 @@ def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
     """
     if start is None:
         return None
-    points = start if isinstance(start, Tensor) and start.ndim > dataset.x.ndim else None
-    if points is None and isinstance(start, Tensor):
-        points = start.unsqueeze(0)
-    if points is None or not len(points) or points.shape[1:] != dataset.x.shape:
+    single = isinstance(start, Tensor) and start.ndim == dataset.x.ndim
+    points = start.unsqueeze(0) if single else start
+    if not isinstance(points, Tensor) or points.shape[1:] != dataset.x.shape or not len(points):
         seen = tuple(start.shape) if isinstance(start, Tensor) else f"a {type(start).__name__}"
         raise UserError(
             f"starting points are {seen}, images {tuple(dataset.x.shape)}",

@@ -124,6 +124,8 @@ class Attack(Settings):
             raise ValueError(f"{self.attack} does not iterate: leave out steps")
         if self.restarts > 1 and ATTACKS.entry(self.attack).facts.get("random") is False:
             raise ValueError(f"{self.attack} draws no random numbers to restart with: leave out restarts")
+        if self.restarts > 1 and (self.model_extra or {}).get("random_start") is False:
+            raise ValueError("without random_start there is nothing to restart with: leave out one of them")
         if self.norm is None and len(norms) > 1:
             raise ValueError(f"{self.attack} needs a norm, one of {spelled}")
         if self.norm is not None and norms and self.norm not in norms:
