@@ -1,12 +1,10 @@
 """The answer in words: how much of its robustness is left to each model, and how sure that is."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from secateur.report.aggregate import AttackPoint, Grid, Place, dense_of, dense_tuned_of, tuned_arms
-from secateur.report.changes import Change
-from secateur.report.intervals import Paired
+from secateur.report.changes import Against, Change
 from secateur.report.words import NORM_LABELS, arm_label, attack_label, number, percent
 
 
@@ -114,9 +112,10 @@ def tiles(grid: Grid, change: dict[Place, Change], row_of: Place) -> list[Tile]:
         place = replace(row_of, criterion=row_of.criterion if sparsity > 0 else "", sparsity=sparsity)
         if place in grid.points:
             point, total = grid.points[place], change[place].total
-            share = total.ratio if total and not math.isnan(total.ratio) else None
+            share = total.share if total else None
             detail = number(point.median(point.norm).mean)
-            row.append(Tile(sparsity, share, percent(share), detail, change[place].total_grade))
+            text = total.state if total and total.state else percent(share)
+            row.append(Tile(sparsity, share, text, detail, change[place].total_grade))
         elif place in grid.holes:
             row.append(Tile(sparsity, None, "✕", grid.holes[place][0].kind, "X"))
         else:
@@ -124,11 +123,9 @@ def tiles(grid: Grid, change: dict[Place, Change], row_of: Place) -> list[Tile]:
     return row
 
 
-def interval(change: Paired) -> str:
+def interval(change: Against) -> str:
     """The interval of the share that is left; empty where it is undefined."""
-    if math.isnan(change.ratio_low) or math.isnan(change.ratio_high):
-        return ""
-    return f"{percent(change.ratio_low)} to {percent(change.ratio_high)}"
+    return f"{percent(change.interval[0])} to {percent(change.interval[1])}" if change.interval else ""
 
 
 def found(point: AttackPoint) -> str:
@@ -154,11 +151,10 @@ def _line(grid: Grid, change: dict[Place, Change], place: Place) -> Line | None:
         reasons = "; ".join(dict.fromkeys(hole.reason for hole in holes or ()))
         return Line(place.criterion, None, "", f"No result: {reasons}.", "X", "") if holes else None
     point, total = grid.points[place], change[place].total
-    known = total is not None and not math.isnan(total.ratio)
     return Line(
         criterion=place.criterion,
-        share=total.ratio if total is not None and known else None,
-        interval=interval(total) if total is not None and known else "",
+        share=total.share if total else None,
+        interval=interval(total) if total else "",
         sentence=_sentence(grid, point, change[place]),
         grade=change[place].total_grade if total else point.grade,
         remarks="; ".join(point.reasons),
@@ -167,13 +163,14 @@ def _line(grid: Grid, change: dict[Place, Change], place: Place) -> Line | None:
 
 def _sentence(grid: Grid, point: AttackPoint, change: Change) -> str:
     norm, after = NORM_LABELS[point.norm], number(point.median(point.norm).mean)
-    if change.total is None:
+    if change.total is None or change.total.left is None:
         said = [f"Median {norm} {after}; there is no dense network to compare with."]
     else:
-        said = [f"Median {norm} {number(change.total.before)} → {after}."]
-    if change.pruning and point.role == "pruned" and not math.isnan(change.pruning.ratio):
+        left = change.total.left
+        said = [f"Median {norm} on common images {number(left.before)} → {number(left.after)}."]
+    if change.pruning and point.role == "pruned" and change.pruning.share is not None:
         said.append(
-            f"Pruning alone leaves {percent(change.pruning.ratio)} {_bracketed(interval(change.pruning))}"
+            f"Pruning alone leaves {percent(change.pruning.share)} {_bracketed(interval(change.pruning))}"
             "of the equally fine-tuned dense network."
         )
     said.append(_over_all(grid, point))

@@ -61,7 +61,12 @@ def budgets(grid: Grid) -> list[Budgets]:
 
 
 def _epsilon(points: list[AttackPoint]) -> Floats:
-    """Budgets up to where nearly every network has fallen; empty when no distance is finite."""
+    """Budgets up to where nearly every network has fallen; empty when no distance is finite.
+
+    An attack of fixed size has its own sizes only.
+    """
+    if any(point.fixed for point in points):
+        return np.array(sorted({eps for point in points for eps in point.sizes}))
     values = [attack.distances[attack.norm] for point in points for attack in point.attacks]
     finite = [value for each in values for value in each[np.isfinite(each)]]
     top = float(np.quantile(finite, 0.97)) if finite else 0.0
@@ -83,8 +88,11 @@ def _cells(grid: Grid, row: Place, epsilon: Floats) -> tuple[Cell, ...]:
         place = Place(row.model, row.criterion if sparsity > 0 else "", sparsity, row.arm, row.attack)
         if place in grid.points:
             point = grid.points[place]
-            curve = np.round(100 * security_curve(point, epsilon).mean).astype(int)
-            cells.append(Cell(tuple(curve.tolist()), point.grade))
+            curve = security_curve(point, epsilon)
+            whole = (
+                np.round(100 * curve.mean).astype(int).tolist() if curve.epsilon.size == epsilon.size else []
+            )
+            cells.append(Cell(tuple(whole), point.grade))
         else:
             cells.append(Cell((), "X" if place in grid.holes else ""))
     return tuple(cells)

@@ -64,14 +64,20 @@ def _curve_panel(
         place = Place(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
         if place in grid.points:
             point = grid.points[place]
-            curve = security_curve(point, epsilon)
+            curve = security_curve(point, np.array(point.sizes) if point.fixed else epsilon)
             dashes = "-" if point.grade != "C" else (0, (1, 1.5))
-            axes.plot(epsilon, curve.mean, color=colour, lw=1.2, ls=dashes, zorder=3)
+            marker = "o" if point.fixed else None
+            axes.plot(
+                curve.epsilon, curve.mean, color=colour, lw=1.2, ls=dashes, zorder=3, marker=marker, ms=3
+            )
             if _banded(grid):
-                axes.fill_between(epsilon, curve.low, curve.high, color=colour, alpha=0.13, lw=0, zorder=2)
+                axes.fill_between(
+                    curve.epsilon, curve.low, curve.high, color=colour, alpha=0.13, lw=0, zorder=2
+                )
     dense = grid.points.get(Place(model, "", 0.0, "none", attack))
     if dense is not None and arm != "none":
-        axes.plot(epsilon, security_curve(dense, epsilon).mean, color=INK, lw=0.9, ls=(0, (4, 2)), zorder=4)
+        curve = security_curve(dense, np.array(dense.sizes) if dense.fixed else epsilon)
+        axes.plot(curve.epsilon, curve.mean, color=INK, lw=0.9, ls=(0, (4, 2)), zorder=4)
     axes.set_xlim(0, epsilon[-1])
     axes.set_ylim(-0.02, 1.02)
     percent_axis(axes.yaxis)

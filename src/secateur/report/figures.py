@@ -206,9 +206,10 @@ def _left(grid: Grid, change: dict[Place, Change], attack: str, arm: str) -> Dra
     return Drawing(
         f"left-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: how much robustness is left, {arm_label(arm)}",
-        f"Median {NORM_LABELS[points[0].norm]} distance as a share of the control's, on the same images. "
+        f"{NORM_LABELS[points[0].norm]} distance as a share of the control's: median over the images that "
+        "both networks classify correctly. "
         "Left: pruning and fine-tuning together. Right: pruning alone, both sides with the same fine-tuning. "
-        f"Bars: 95 % paired bootstrap over images (and over seeds from three on). {LOOKS}",
+        f"Bars: 95 % intervals over trainings from three on, otherwise over images. {LOOKS}",
         f"Line chart of the share of the median distance that is left, {name}, {arm_label(arm)}.",
         figure,
     )
@@ -222,12 +223,12 @@ def _change_mark(
         if place not in change:
             return Mark(place.sparsity, None) if place in grid.holes else None
         found = change[place].pruning if pruning else change[place].total
-        if found is None or np.isnan(found.ratio):
+        if found is None or found.left is None or np.isnan(found.left.ratio):
             return Mark(place.sparsity, None)
-        interval = (found.ratio_low, found.ratio_high)
+        interval = found.left.over_trainings or found.left.over_images or (np.nan, np.nan)
         low, high = interval if np.isfinite(interval).all() else (None, None)
         grade = change[place].pruning_grade if pruning else change[place].total_grade
-        return Mark(place.sparsity, Estimate((), found.ratio, low, high), grade, _at_chance(grid, place))
+        return Mark(place.sparsity, Estimate((), found.left.ratio, low, high), grade, _at_chance(grid, place))
 
     return mark
 
@@ -235,11 +236,11 @@ def _change_mark(
 def _ceiling(grid: Grid, change: dict[Place, Change], attack: str, arm: str) -> float:
     """Where the axis of shares ends: what cannot be believed does not stretch it."""
     shares = [
-        found.ratio
+        found.share
         for place, each in change.items()
         if place.attack == attack and place.arm == arm and not _at_chance(grid, place)
         for found, grade in ((each.total, each.total_grade), (each.pruning, each.pruning_grade))
-        if found is not None and grade not in "CX" and np.isfinite(found.ratio)
+        if found is not None and grade not in "CX" and found.share is not None and np.isfinite(found.share)
     ]
     return max([1.0, *shares]) * 1.4
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.config import Cell
+from secateur.config import Cell, epsilons_by_norm, restore
 from secateur.errors import ExitCode, UserError
+from secateur.registry import ATTACKS
 from secateur.report.rows import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.store import Latencies, Store, architecture_cell, read_latencies
 
@@ -62,7 +63,20 @@ def load(folder: Path | str) -> Study:
         notes=(*(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
         conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
+        **_units(store.study, attacks),
     )
+
+
+def _units(study: Mapping[str, Any], attacks: list[Attack]) -> dict[str, Any]:
+    """Budgets that the study states, and the units of its images."""
+    norms = tuple(dict.fromkeys(attack.norm for attack in attacks))
+    try:
+        epsilons = epsilons_by_norm(restore(study["config"].get("epsilons", ())), norms)
+    except ValueError:  # a study of an older version may leave open which norm they are for
+        epsilons = {}
+    low, high = study["facts"].get("bounds") or (0.0, 1.0)
+    levels = study["facts"].get("levels")
+    return {"epsilons": epsilons, "bounds": (float(low), float(high)), "levels": levels}
 
 
 def _latencies(store: Store) -> tuple[Latencies | None, tuple[str, ...]]:
@@ -180,7 +194,24 @@ def _attack(
         forwards=_mean(science["num_forwards"], ~wrong),
         backwards=_mean(science["num_backwards"], ~wrong),
         settings=cell.settings,
+        **_sizes(cell, science, found),
     )
+
+
+def _sizes(cell: Cell, science: Mapping[str, Any], found: NDArray[np.bool_]) -> dict[str, Any]:
+    """Whether the attack looks for examples of a given size, and what it found at each size it tried."""
+    given = science.get("sizes") or ()
+    sizes = {float(size["eps"]): np.array(size["found"], dtype=bool) for size in given}
+    if any(each.shape != found.shape for each in sizes.values()):
+        raise ValueError("a size tells of other images than the outcomes")
+    name = str(cell.settings["attack"])
+    # A plug-in need not be loaded to read its records: then what it was given tells.
+    kind = science.get("kind") or (ATTACKS.entry(name).facts.get("kind") if name in ATTACKS.names() else None)
+    eps = science.get("eps", cell.settings.get("eps"))
+    fixed = kind == "fixed-eps" or (kind is None and bool(sizes or eps is not None))
+    if fixed and not sizes and isinstance(eps, int | float):
+        sizes = {float(eps): found}
+    return {"fixed": fixed, "sizes": dict(sorted(sizes.items())) if fixed else {}}
 
 
 def _distances(

@@ -64,7 +64,9 @@ def _attacked(grid: Grid, change: dict[Place, Change], place: Place) -> str:
     hits = sum(int(attack.found.sum()) for attack in point.attacks)
     attacked = sum(int((~attack.already_wrong).sum()) for attack in point.attacks)
     # Without the space before the sign: at 80 columns every character counts.
-    share = total.ratio if total else math.nan
-    left = f" {100 * share:.0f}%" if math.isfinite(share) else ""
+    share = total.share if total else None
+    left = f" {100 * share:.0f}%" if share is not None and math.isfinite(share) else ""
+    if total and total.state and total.state != "unreliable":
+        left = f" {total.state}"
     missed = "" if hits == attacked else f" {hits}/{attacked}"
     return f"{number(point.median(point.norm).mean)}{left} {point.grade}{missed}"

@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 
 from secateur.report.aggregate import AttackPoint, Grid, Place, distances, security_curve
-from secateur.report.changes import Change
-from secateur.report.intervals import Paired
+from secateur.report.changes import Against, Change
 from secateur.report.rows import NORMS, Hole
 from secateur.report.words import number, percent, plain, short
 from secateur.stats import median, median_interval, wilson
@@ -98,6 +97,7 @@ _SUMMARY = (
     _text("grade"),
     _plain("seeds"),
     _plain("seeds_planned", "seeds planned"),
+    _plain("trainings"),
     _plain("images"),
     Column("test_accuracy", "accuracy", "percent"),
     Column("parameters", "parameters", "count"),
@@ -118,9 +118,6 @@ _SUMMARY = (
     Column("left_of_tuned", "left of dense, equally fine-tuned", "percent"),
     Column("left_of_tuned_low", "left of dense, equally fine-tuned, low", "percent"),
     Column("left_of_tuned_high", "left of dense, equally fine-tuned, high", "percent"),
-    Column("difference_to_tuned", "minus dense, equally fine-tuned"),
-    Column("difference_to_tuned_low", "minus dense, equally fine-tuned, low"),
-    Column("difference_to_tuned_high", "minus dense, equally fine-tuned, high"),
     Column("forwards", "forwards"),
     Column("backwards", "backwards"),
     _text("reasons", "remarks"),
@@ -152,8 +149,9 @@ def _summary_row(grid: Grid, point: AttackPoint, change: Change) -> tuple[Value,
         point.place.attack,
         norm,
         point.grade,
-        len(attacks),
+        len(point.seeds),
         point.planned_seeds,
+        len(attacks),
         min(attack.n for attack in attacks),
         network.accuracy.mean,
         network.parameters.mean,
@@ -169,7 +167,6 @@ def _summary_row(grid: Grid, point: AttackPoint, change: Change) -> tuple[Value,
         everything.mean,
         *_ratio(total),
         *_ratio(pruning),
-        *((pruning.difference, pruning.difference_low, pruning.difference_high) if pruning else (None,) * 3),
         float(np.mean([attack.forwards for attack in attacks])),
         float(np.mean([attack.backwards for attack in attacks])),
         "; ".join(point.reasons),
@@ -183,8 +180,8 @@ def _found_interval(found: int, correct: int, seeds: int) -> tuple[Value, ...]:
     return wilson(found / seeds, correct / seeds)
 
 
-def _ratio(change: Paired | None) -> tuple[Value, ...]:
-    return (change.ratio, change.ratio_low, change.ratio_high) if change else (None, None, None)
+def _ratio(change: Against | None) -> tuple[Value, ...]:
+    return (change.share, *(change.interval or (None, None))) if change else (None, None, None)
 
 
 def _hole_row(grid: Grid, place: Place) -> tuple[Value, ...]:
@@ -265,7 +262,8 @@ def security_curves(grid: Grid, *, steps: int = 60) -> Table:
     for place, point in grid.points.items():
         values = np.concatenate([attack.distances[point.norm] for attack in point.attacks])
         top = float(values[np.isfinite(values)].max(initial=0.0))
-        curve = security_curve(point, np.linspace(0, top or 1.0, steps + 1))
+        asked = np.array(point.sizes) if point.fixed else np.linspace(0, top or 1.0, steps + 1)
+        curve = security_curve(point, asked)
         for epsilon, mean, low, high in zip(curve.epsilon, curve.mean, curve.low, curve.high, strict=True):
             rows.append((
                 place.model, place.criterion, place.sparsity, place.arm, place.attack, point.norm,
