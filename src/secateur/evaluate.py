@@ -57,6 +57,7 @@ class Evaluated:
             "grade": self.grade.letter,
             "meaning": self.grade.meaning,
             "reasons": self.grade.reasons,
+            "joint": trust.joint_summary(self.grade.joint),
             "security_curve": {
                 "eps": list(self.eps),
                 "robust_accuracy": robust,
@@ -78,6 +79,8 @@ class Evaluated:
             "n": self.result.n,
             "summary": self.summary(timings=timings),
             "grade": self.grade.letter,
+            "joint": None if self.grade.joint is None else self.grade.joint.to_json(),
+            "checks_cost": self.grade.cost,
             "checks": [
                 {
                     "id": check.id,

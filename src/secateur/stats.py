@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import bdtr, bdtrc, ndtri, stdtrit
 
 from secateur.errors import UserError
 
@@ -138,3 +138,14 @@ def check_budgets(eps: ArrayLike) -> None:
         raise UserError(
             f"the budgets {array.tolist()} are not a rising list", hint="give ε ≥ 0 in rising order"
         )
+
+
+def exceeds(k: int, n: int, share: float, *, level: float = LEVEL) -> bool:
+    """Whether ``k`` of ``n`` is significantly more than ``share``: the exact one-sided binomial test.
+
+    If the true proportion is ``share`` or less, the answer is true with a probability of at most 1 - level.
+
+    >>> exceeds(7, 64, 0.05), exceeds(6, 64, 0.05)
+    (True, False)
+    """
+    return k > 0 and bool(bdtrc(k - 1, n, share) <= 1 - level)

@@ -18,7 +18,7 @@ from secateur.trust.evidence import Evidence
 from secateur.trust.landscape import slices
 from trust.test_grading import Net, Quantised, failing, labelled
 
-CHECKS = {check.__name__: check for check in AUDIT}
+CHECKS = {check.__name__: check for check in AUDIT.values()}
 
 
 @pytest.fixture(scope="module")

@@ -63,16 +63,11 @@ def test_an_honest_result_gets_an_a(net, images, name, norm):
     assert all(check.sentence for check in graded.checks)
 
 
-def test_where_a_single_step_beats_fmn_in_l0_its_grade_says_so(net, images):
+def test_a_few_images_that_a_single_step_beats_are_told_but_may_be_chance(net, images):
     graded = trust.grade(net, images, run(net, images, "fmn", norm=0, steps=300))
-    assert failing(graded) == {"F15"}
-    assert graded.letter == "B"
-
-
-def test_a_local_minimum_that_one_step_beats_is_a_warning(net, images):
-    graded = trust.grade(net, images, run(net, images, "fmn", norm=1, steps=300))
-    assert graded.letter == "B"
-    assert failing(graded) == {"F15"}
+    (check,) = [check for check in graded.checks if check.id == "F15"]
+    assert "fools 3 of 40 images, not significantly more than a twentieth" in check.sentence
+    assert check.passed
 
 
 def test_the_model_is_left_as_it_was(images):

@@ -209,6 +209,10 @@ def _print_summary(summary: dict[str, Any]) -> None:
     typer.echo(f"grade {summary['grade']}: {summary['meaning']}")
     for reason in summary["reasons"]:
         typer.echo(f"  {reason}")
+    from secateur.trust import joint_lines
+
+    for line in joint_lines(summary["joint"]):
+        typer.echo(line)
 
 
 def _number(value: float | None) -> str:
