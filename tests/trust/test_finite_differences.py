@@ -102,3 +102,24 @@ def test_answers_with_too_few_digits_are_said_to_be_too_coarse(net, images, foun
     (check,) = [check for check in graded.checks if check.id == "F06"]
     assert (check.passed, check.severity) == (False, "warn")
     assert "too coarse to compare" in check.sentence
+
+
+class Blurred(nn.Module):
+    """Single images are answered with other last digits than batches."""
+
+    def __init__(self, net, size):
+        super().__init__()
+        self.net, self.size = net, size
+
+    def forward(self, x):
+        logits = self.net(x)
+        if len(x) > 1:
+            return logits
+        return logits + self.size * nn.functional.one_hot(logits.argsort(1)[:, -2], 4)
+
+
+@pytest.mark.parametrize(("size", "severity"), [(3e-3, "warn"), (0.5, "fail")])
+def test_examples_lost_by_rounding_warn_and_by_more_condemn(net, images, found, size, severity):
+    graded = trust.grade(Blurred(net, size), images, found)
+    (check,) = [check for check in graded.checks if check.id == "F01"]
+    assert (check.passed, check.severity) == (False, severity)

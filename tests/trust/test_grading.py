@@ -113,6 +113,15 @@ def test_saturated_logits_are_warned_of(net, images):
     assert "F18" in failing(graded)
 
 
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, logits):
+        return self.scale * logits
+
+
 class Noisy(nn.Module):
     """A randomised defence: its noise does not care about evaluation mode."""
 
@@ -125,8 +134,9 @@ class Noisy(nn.Module):
         return self.net(x + 0.05 * torch.randn(x.shape, generator=self.generator))
 
 
-def test_a_randomised_defence_is_unreliable(net, images):
-    model = Noisy(net)
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_a_randomised_defence_is_unreliable(net, images, scale):
+    model = nn.Sequential(Noisy(net), Scaled(scale))
     graded = trust.grade(model, images, run(model, images, "ddn", steps=50))
     assert graded.letter == "C"
     assert "F03" in failing(graded)

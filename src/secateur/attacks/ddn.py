@@ -52,6 +52,30 @@ def ddn(
     Every iterate is evaluated, the first (the clean image) and the last included: ``steps + 1`` forwards
     and ``steps`` backwards. The best adversarial query is returned, unchanged.
 
+    Deviations from Algorithm 1:
+
+    * The first query is the clean image, never rounded; it decides who is wrong from the start. The last
+      iterate is evaluated too, which costs one forward more.
+    * δ is overwritten by the perturbation that was pulled to the sphere and clipped to the box. In the paper
+      δ sums up the steps, and only the image is clipped.
+    * ε never exceeds the distance of the farthest corner of the box.
+    * α follows a cosine unless ``schedule="constant"``. It is evaluated at steps 0 to K - 1, so the last step
+      is a little longer than ``alpha_final``.
+    * An iterate fools if its logit difference is below zero by more than 64 rounding errors of the largest
+      logit. A later iterate replaces the best one only if it is nearer.
+    * The gradient is that of log(p / (1 - p)), which is parallel to cross-entropy's and keeps its digits
+      where the softmax saturates.
+    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero or not
+      finite, and, while the iterate does not fool, where a step would leave the box in every pixel.
+    * Queries are rounded only with ``levels``, and the rounding does not enter δ. The authors' code rounds to
+      256 levels by default, and δ with it.
+
+    Called by its name, this is the published attack with cross-entropy. Studies use ``loss="difference"`` and
+    ``levels=None``. On networks of low confidence the gradient of cross-entropy mixes all classes, and more
+    steps do not help: on a pruned one the median L2 distance was 0.862, 0.867 and 0.866 after 60, 200
+    and 1000 steps, with the logit difference 0.805 after 60; FMN found 0.800. The DDN of adversarial-library
+    has the same fault. Rounding to 256 grey levels added 44 % to the median of a plain network.
+
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
@@ -60,7 +84,7 @@ def ddn(
         init_eps: ε₀, in the units of the images.
         gamma: γ, the radius grows or shrinks by this factor.
         alpha: α, the length of a step.
-        alpha_final: the length of the last step under the cosine schedule.
+        alpha_final: the length towards which steps shrink under the cosine schedule.
         schedule: ``"cosine"`` decays α as all public implementations do; ``"constant"`` is Algorithm 1 to
             the letter.
         loss: whose gradient is followed: ``"cross_entropy"`` as Algorithm 1 has it, or the ``"difference"``

@@ -15,6 +15,9 @@ from secateur.trust.beaten import beats_noise, beats_one_step
 from secateur.trust.evidence import Check, Evidence
 from secateur.trust.gradients import finite_differences, gradients, probabilities
 
+ROUNDING = 1e-4
+"""By how much of the largest logit answers may differ that should be the same."""
+
 
 def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
     """F02: the clean accuracy is the one recorded elsewhere, if there is one."""
@@ -26,12 +29,16 @@ def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
 
 
 def _reproduced(evidence: Evidence) -> Check:
-    again = evidence.problem.met(evidence.ask_singly(evidence.adv))
-    lost = int((evidence.found & ~again).sum()) + int(evidence.result.unverified.sum())
+    single = evidence.ask_singly(evidence.adv)
+    lost = evidence.found & ~evidence.problem.met(single)
+    # Answers differ in their last digits between batch sizes: what is lost by no more is as near as it was.
+    far = lost & ~(evidence.problem.margin(single) <= ROUNDING * _scale(single))
+    unverified = int(evidence.result.unverified.sum())
+    count, grave = int(lost.sum()) + unverified, int(far.sum()) + unverified
     sentence = (
-        f"{lost} examples did not fool the model again, one at a time" if lost else "examples fool again"
+        f"{count} examples did not fool the model again, one at a time" if count else "examples fool again"
     )
-    return Check("F01", lost == 0, "fail" if lost > 0.02 * len(evidence.index) + 1 else "warn", sentence)
+    return Check("F01", count == 0, "fail" if grave > 0.02 * len(evidence.index) + 1 else "warn", sentence)
 
 
 def _consistent(evidence: Evidence) -> Check:
@@ -67,11 +74,11 @@ def _deterministic(evidence: Evidence) -> Check:
         for _ in range(4)
     )
     sentence = f"repeated answers to the same images differ by {spread:.1e} of the largest logit"
-    return Check("F03", spread <= 1e-4, "fail", sentence)
+    return Check("F03", spread <= ROUNDING, "fail", sentence)
 
 
 def _scale(logits: Tensor) -> Tensor:
-    return logits.abs().max().clamp_min(1.0)
+    return logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny)
 
 
 def _logits_not_probabilities(evidence: Evidence) -> Check:
@@ -84,7 +91,7 @@ def _batch_invariant(evidence: Evidence) -> Check:
     single = evidence.ask_singly(evidence.problem.x)
     off = float((single - evidence.logits).abs().max() / _scale(evidence.logits))
     sentence = f"answers one at a time and as a batch differ by {off:.1e} of the largest logit"
-    return Check("F07", off <= 1e-4, "fail" if off > 1e-2 else "warn", sentence)
+    return Check("F07", off <= ROUNDING, "fail" if off > 1e-2 else "warn", sentence)
 
 
 def _scaled(evidence: Evidence) -> Check:
