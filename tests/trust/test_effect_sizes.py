@@ -185,6 +185,22 @@ def test_the_joint_minimum_of_a_fixed_size_counts_what_was_found(net, images):
     assert record["attacks"] == ["fgsm", "apgd (dlr)", "apgd (ce)"]
 
 
+def test_budgets_of_pictures_are_written_in_their_grey_levels(net, images):
+    few = replace(images.take(range(40)), x=(255 * images.x[:40]).round() / 255, levels=256)
+    summary = attack(net, few, "fgsm", norm=math.inf, eps=8 / 255, audit=True).summary()["joint"]
+    assert summary["written"] == ["8/255"]
+    assert joint_lines(summary)[-1].startswith("  robust accuracy at ε = 8/255: ")
+    scaled = Dataset("d", 2 * few.x - 1, few.y, few.classes, 256, (-1.0, 1.0))
+    shifted = torch.nn.Sequential(torch.nn.Flatten(), Halved(), net)
+    summary = attack(shifted, scaled, "fmn", norm=2.0, steps=10, audit=True).summary()["joint"]
+    assert summary["eps"] == [0.5, 1, 2]
+
+
+class Halved(torch.nn.Module):
+    def forward(self, x):
+        return (x + 1) / 2
+
+
 def test_a_targeted_attack_has_no_robust_accuracy(net, images):
     few = images.take(range(40))
     targets = (few.y + 1) % 4

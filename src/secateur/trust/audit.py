@@ -164,6 +164,7 @@ def joint_minimum(auditor: Auditor) -> Joint | None:
         attacked,
         result.targeted,
         auditor.evidence.dataset.bounds,
+        auditor.evidence.dataset.levels,
         eps,
         failed,
     )

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from secateur.budgets import HEADLINE, scaled
+from secateur.budgets import HEADLINE, scaled, written
 from secateur.stats import median, wilson
 
 
@@ -28,6 +28,7 @@ class Joint:
     attacked: float
     targeted: bool
     bounds: tuple[float, float]
+    levels: int | None
     eps: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -63,6 +64,7 @@ class Joint:
             "median": None if fixed else _finite(median(self.best)),
             "median_of_attack": None if fixed else _finite(median(self.own)),
             "eps": eps,
+            "written": [written(x, self.norm, levels=self.levels, bounds=self.bounds) for x in eps],
             "target_not_reached" if self.targeted else "robust_accuracy": self._of_all(left),
             "of_attack": self._of_all(own),
             "low": [self.attacked * low for low, _ in between],
@@ -91,10 +93,10 @@ def joint_lines(summary: dict[str, Any] | None) -> list[str]:
     if (best, alone) != (None, None):
         lines.append(f"  median {_number(best)} ({own} alone {_number(alone)})")
     key = "target_not_reached" if "target_not_reached" in summary else "robust_accuracy"
-    columns = (summary[name] for name in ("eps", key, "low", "high", "of_attack"))
+    columns = (summary[name] for name in ("written", key, "low", "high", "of_attack"))
     for eps, share, low, high, single in zip(*columns, strict=True):
         lines.append(
-            f"  {key.replace('_', ' ')} at ε = {eps:.4g}: {share:.1%} [{low:.1%}, {high:.1%}] "
+            f"  {key.replace('_', ' ')} at ε = {eps}: {share:.1%} [{low:.1%}, {high:.1%}] "
             f"({own} alone {single:.1%})"
         )
     return lines
