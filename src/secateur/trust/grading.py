@@ -9,6 +9,7 @@ from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
 from secateur.trust.checks import ALWAYS, MINIMUM, clean_accuracy
 from secateur.trust.evidence import Check, Evidence, Grade
+from secateur.trust.size import size_kept
 
 SAMPLE = 64
 SHARE = 0.15
@@ -41,7 +42,7 @@ def grade(
     index = attacked[torch.linspace(0, len(attacked) - 1, min(size, len(attacked))).round().long()]
     evidence = Evidence(model, dataset, result, index, seed)
     minimum = result.kind == "minimum-norm"
-    checks = [*ALWAYS, *(MINIMUM if minimum else ())]
+    checks = [*ALWAYS, *(MINIMUM if minimum else (size_kept,))]
     with undisturbed(model):
         done = [clean_accuracy(result, expected_accuracy), *(check(evidence) for check in checks)]
         if audit:
