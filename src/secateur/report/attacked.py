@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from secateur.budgets import written
 from secateur.errors import UserError
@@ -144,7 +144,7 @@ def _points(record: Mapping[str, Any]) -> Drawing:
         eps, shares, yerr=np.abs(bounds.T - shares), fmt="o", ms=4, lw=1, capsize=2, color=PALETTE[0],
         ls=("" if len(eps) == 1 else ":" if unreliable else "-"),
     )  # fmt: skip
-    axes.set_xlim(0, 1.15 * eps[-1])
+    _sized(axes, record, 1.15 * eps[-1])
     written = ", ".join(_written(record, size) for size in eps)
     share = _share(record)
     return Drawing(
@@ -210,6 +210,14 @@ def _axes(record: Mapping[str, Any]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _sized(axes: Axes, record: Mapping[str, Any], top: float) -> None:
+    """Budgets from 0 to ``top``; of 8-bit images in L∞ with ticks at whole or simple grey levels."""
+    axes.set_xlim(0, top)
+    if _written(record, top).endswith("/255"):
+        levels = MaxNLocator(6, steps=[1, 2, 4, 5, 8, 10]).tick_values(0, 255 * top)
+        axes.set_xticks([level / 255 for level in levels if level <= 255 * top])
+
+
 def _curve(record: Mapping[str, Any]) -> Drawing:
     norm, n = record["norm"], len(record["outcome"])
     stored = record["distances"][norm]
@@ -225,7 +233,7 @@ def _curve(record: Mapping[str, Any]) -> Drawing:
     axes.step(
         eps, robust / n, where="post", color=PALETTE[0], lw=1.4, ls=(0, (1, 1.5)) if unreliable else "-"
     )
-    axes.set_xlim(0, eps[-1])
+    _sized(axes, record, float(eps[-1]))
     share = _share(record).capitalize()
     return Drawing(
         "curve",
