@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import (
     Found,
     check_steps,
@@ -29,6 +30,7 @@ def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) ->
     return ((images - low) * scale).round_().div_(scale).add_(low).clamp_(low, high)
 
 
+@in_pixels("init_eps", "alpha", "alpha_final")
 @kept_heap()
 def ddn(
     model: nn.Module,
@@ -81,9 +83,10 @@ def ddn(
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
         steps: K of Algorithm 1.
-        init_eps: ε₀, in the units of the images.
+        init_eps: ε₀, in the units of the images; this and the next lengths are by default those for images
+            in [0, 1], times the width of the ``bounds``.
         gamma: γ, the radius grows or shrinks by this factor.
-        alpha: α, the length of a step.
+        alpha: α, the length of a step, in the units of the images.
         alpha_final: the length towards which steps shrink under the cosine schedule.
         schedule: ``"cosine"`` decays α as all public implementations do; ``"constant"`` is Algorithm 1 to
             the letter.

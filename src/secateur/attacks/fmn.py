@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, distance, dual, per_sample, project
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import (
     Found,
     Problem,
@@ -25,6 +26,7 @@ ESCAPE_PACE = 0.2
 """How fast the number of pixels grows before the first success, with ``escape``."""
 
 
+@in_pixels("alpha", "alpha_final")
 @kept_heap()
 def fmn(
     model: nn.Module,
@@ -74,7 +76,8 @@ def fmn(
         y: true labels [N], int64.
         norm: 0, 1, 2 or inf.
         steps: K of Algorithm 1.
-        alpha: α₀, the L2 length of the first step.
+        alpha: α₀, the L2 length of the first step, in the units of the images; this and ``alpha_final`` are
+            by default those for images in [0, 1], times the width of the ``bounds``.
         alpha_final: α_K, approached by cosine annealing (Eq. 2.8).
         gamma: γ₀, the relative change of the radius.
         gamma_final: γ_K, approached by cosine annealing.

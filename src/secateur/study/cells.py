@@ -178,7 +178,7 @@ def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
             **({"steps": chosen.steps} if takes_steps(chosen.attack) else {}),
             "images": study.images,
             **chosen.search,
-            **(chosen.model_extra or {}),
+            **chosen.own,
         }
         yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, settings)
 

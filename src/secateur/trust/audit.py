@@ -61,7 +61,7 @@ class Auditor:
         """The attack that is audited, with another seed."""
         result, index = self.evidence.result, self.evidence.index
         start = None if result.start is None else result.start[:, index]
-        return self.attack(result.attack, seed=seed, start=start, restarts=result.attempts, **result.settings)
+        return self.attack(result.attack, seed=seed, start=start, restarts=result.attempts, **result.asked)
 
     def attack(self, name: str, *, seed: int = 0, **settings: Any) -> AttackResult:
         """Another attack on the same images and targets."""

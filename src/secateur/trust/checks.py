@@ -14,6 +14,7 @@ from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
 from secateur.trust.beaten import beats_noise, beats_one_step
 from secateur.trust.evidence import Check, Evidence
 from secateur.trust.gradients import finite_differences, gradients, probabilities
+from secateur.trust.size import size_kept
 
 ROUNDING = 1e-4
 """By how much of the largest logit answers may differ that should be the same."""
@@ -178,3 +179,5 @@ MINIMUM: dict[str, Callable[[Evidence], Check]] = {
 """Checks of attacks that look for the smallest perturbation, on the small sample."""
 MINIMUM_WIDE: dict[str, Callable[[Evidence], Check]] = {"F15": beats_one_step}
 """Checks of such attacks that need many images."""
+FIXED: dict[str, Callable[[Evidence], Check]] = {"F23": size_kept}
+"""Checks of attacks of fixed size, on the small sample."""

@@ -10,7 +10,7 @@ from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import undisturbed
 from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
-from secateur.trust.checks import ALWAYS, ALWAYS_WIDE, MINIMUM, MINIMUM_WIDE, clean_accuracy
+from secateur.trust.checks import ALWAYS, ALWAYS_WIDE, FIXED, MINIMUM, MINIMUM_WIDE, clean_accuracy
 from secateur.trust.evidence import Check, Evidence, Grade
 from secateur.trust.guard import guarded
 from secateur.trust.sample_size import enough_attacked
@@ -53,7 +53,7 @@ def grade(
     size = int((SHARE * spent - WIDE_PASSES * wide) / PASSES)
     many = Evidence(model, dataset, result, _spread(attacked, wide), seed)
     few = many if audit else replace(many, index=_spread(attacked, min(wide, max(LEAST, size))))
-    jobs = [*((few, id, check) for id, check in {**ALWAYS, **(MINIMUM if minimum else {})}.items())]
+    jobs = [*((few, id, check) for id, check in {**ALWAYS, **(MINIMUM if minimum else FIXED)}.items())]
     jobs += [(many, id, check) for id, check in {**ALWAYS_WIDE, **(MINIMUM_WIDE if minimum else {})}.items()]
     joint = None
     with undisturbed(model):
