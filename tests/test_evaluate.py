@@ -33,8 +33,8 @@ def test_the_summary_counts_outcomes_and_takes_medians_over_stated_images(images
     assert seen["median_all"]["l2"] == pytest.approx(0.4, rel=5e-3)
     assert seen["mean_found"]["l2"] == pytest.approx(0.5, rel=5e-3)
     assert seen["forwards"] == 201
-    assert seen["grade"] == "A"
-    assert seen["reasons"] == []
+    assert seen["grade"] == "C"
+    assert "F22: too few images: 4 were attacked, at least 30 are needed" in seen["reasons"]
 
 
 def test_the_security_curve_starts_at_the_clean_accuracy_and_falls(images):

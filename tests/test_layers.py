@@ -9,7 +9,8 @@ SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
     {"errors", "heap"},
-    {"registry", "recipes", "config", "stats", "budgets"},
+    {"stats", "budgets"},
+    {"registry", "recipes", "config"},
     {"data", "models", "graph"},
     {"pruning", "train", "attacks"},
     {"trust", "measure"},

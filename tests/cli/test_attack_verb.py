@@ -90,6 +90,19 @@ def test_the_table_says_what_the_grade_means(secateur, weights):
     assert any(words in said.out for words in ("read the reasons", "not robustness", "every check passed"))
 
 
+def test_an_audit_tells_the_minimum_over_the_attack_and_its_rivals(secateur, weights, tmp_path):
+    call = (*TINY, "-w", weights, "--steps", "3", "--audit", "-o", tmp_path / "r.json")
+    said = secateur(*call)
+    assert said.code == 0, said.err
+    assert "minimum over ddn, fmn and steep on " in said.out
+    assert "robust accuracy at ε = 0.5: " in said.out
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert record["joint"]["attacks"] == ["ddn", "fmn", "steep"]
+    assert len(record["joint"]["distances"]) == len(record["joint"]["index"])
+    assert record["summary"]["joint"]["median"] == record["joint"]["median"]
+    assert record["checks_cost"] > 0
+
+
 def test_ways_to_search_are_options(secateur, weights):
     plain = secateur(*TINY, "-w", weights, "--steps", "40", "--json").json
     early = secateur(

@@ -213,19 +213,29 @@ def test_the_ids_of_a_known_study_never_change():
     """
     assert [cell.id[:12] for cell in small_plan().cells[:5]] == [
         "c66d67ccc409",
-        "d8c44bca43d2",
+        "91f8167dac7c",
         "c0092be05070",
-        "97c295700014",
+        "2eca8482fe03",
         "5e59fa85d91a",
     ]
 
 
 def test_the_ids_of_the_published_cells_are_those_of_their_study():
-    """Every id in ``results/cifar10-small`` is what the study in it gives now, and no other."""
+    """Every id in ``results/cifar10-small`` is what the study in it gives now, and no other.
+
+    But for DDN, where the study was computed before a study's DDN followed the logit difference: those cells
+    are attacked anew.
+    """
     with tarfile.open(ROOT / "results" / "cifar10-small" / "records.tar.xz") as archive:
         published = json.load(archive.extractfile("study.json"))
     study, facts = study_from_json(published["config"]), Facts.from_json(published["facts"])
-    assert {cell.id for cell in grid(study, facts)} == {cell["id"] for cell in published["cells"]}
+    known = "loss" in published["config"]["attacks"]["ddn"]
+    cells = [cell.to_json() for cell in grid(study, facts)]
+    kept, before = (
+        {cell["id"] for cell in some if known or cell["axes"]["attack"] != "ddn"}
+        for some in (cells, published["cells"])
+    )
+    assert kept == before
     assert len(published["cells"]) == 1050
     again = study.model_copy(update={"attacks": {"ddn": study.attacks["ddn"].model_copy(update=EARLY)}})
     assert not {cell.id for cell in grid(again, facts) if cell.stage == "attack"} & {
@@ -236,10 +246,10 @@ def test_the_ids_of_the_published_cells_are_those_of_their_study():
 EARLY = {"early_stop": True}
 ROOT = Path(__file__).parents[2]
 IDS = {
-    "cifar10-small.yaml": "0c81af6913a2d276",
-    "demo.yaml": "cf29d139b9e02504",
+    "cifar10-small.yaml": "ec7e43e975ae8afd",
+    "demo.yaml": "3cd05e6fe47981f0",
     "li2017-resnet56.yaml": "5a57fcef22f42e59",
-    "thesis.yaml": "55a98ccfeed96628",
+    "thesis.yaml": "5f08c48fe3a30ae4",
 }
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, per_sample, project_boxed
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import (
     Found,
     Problem,
@@ -36,6 +37,7 @@ def losses(problem: Problem, logits: Tensor, loss: Loss) -> Tensor:
     return problem.margin(logits) / (top[:, 0] - top[:, -1]).clamp_min(1e-12)
 
 
+@in_pixels("eps")
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -53,9 +55,9 @@ def pgd(
 ) -> Found:
     """Projected gradient descent (Madry et al. 2018) with steepest steps of fixed size; norms 2 and inf.
 
-    ``step`` is 2.5 ε / steps by default. A sample is found if any iterate fools the model; the nearest such
-    iterate is returned. The random start is the same direction for every image, so that batching changes
-    nothing.
+    ``eps`` is by default 8/255 of the width of the ``bounds``, ``step`` 2.5 ε / steps. A sample is found if
+    any iterate fools the model; the nearest such iterate is returned. The random start is the same direction
+    for every image, so that batching changes nothing.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
@@ -77,6 +79,7 @@ def pgd(
     return nearest.found()
 
 
+@in_pixels("eps")
 def apgd(
     model: nn.Module,
     x: Tensor,
@@ -94,9 +97,10 @@ def apgd(
 ) -> Found:
     """Auto-PGD (Croce & Hein 2020): momentum, and a step that halves where progress stalls; norms 2 and inf.
 
-    The step starts at 2 ε. At checkpoints (22 % of the steps, then at ever shorter intervals) it is halved,
-    and the search resumes from its best point, if fewer than ``rho`` of the steps since the last one made
-    progress or if neither step nor best loss has changed. ``loss`` is ``"dlr"``, ``"ce"`` or ``"margin"``.
+    ``eps`` is by default 8/255 of the width of the ``bounds``. The step starts at 2 ε. At checkpoints (22 %
+    of the steps, then at ever shorter intervals) it is halved, and the search resumes from its best point, if
+    fewer than ``rho`` of the steps since the last one made progress or if neither step nor best loss has
+    changed. ``loss`` is ``"dlr"``, ``"ce"`` or ``"margin"``.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.

@@ -201,6 +201,13 @@ def check_eps(eps: float) -> None:
         raise UserError(f"eps is {eps!r}", hint="give a positive size of the perturbation")
 
 
+def check_size(eps: float, norm: float) -> None:
+    """As ``check_eps``; in L0 a size counts values, at least one. Raises UserError."""
+    check_eps(eps)
+    if norm == 0 and eps < 1:
+        raise UserError(f"eps is {eps:g} in L0", hint="there it counts values: give at least 1, as in eps=10")
+
+
 def check_steps(steps: int) -> None:
     """``steps`` is a positive whole number, or a UserError."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.norms import per_sample
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import Found, check_eps, check_logits, check_steps, conclude, pose
 from secateur.errors import UserError
 
@@ -11,6 +12,7 @@ SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations, of 10 000, at which the area of the squares is halved."""
 
 
+@in_pixels("eps")
 def square(
     model: nn.Module,
     x: Tensor,
@@ -26,9 +28,9 @@ def square(
     """Look for an example of Linf size ``eps`` by queries alone: a check on attacks that use gradients.
 
     Starts from vertical stripes of ±ε; each query sets one square to ±ε per channel and keeps it if the
-    logit difference falls. ``area`` is the share of the first square, halved on the schedule of the paper
-    scaled to ``steps``. Squares are the same for every image of a batch, so that batching changes nothing.
-    ``steps + 2`` forwards, no backward.
+    logit difference falls. ``eps`` is by default 8/255 of the width of the ``bounds``, ``area`` is the share
+    of the first square, halved on the schedule of the paper scaled to ``steps``. Squares are the same for
+    every image of a batch, so that batching changes nothing. ``steps + 2`` forwards, no backward.
 
     Raises:
         UserError: images that are not [N, C, H, W], or settings an attack cannot work with.

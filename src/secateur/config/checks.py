@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from secateur.budgets import is_list, sizes
 from secateur.config.problems import nearest
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint
@@ -86,6 +87,18 @@ def layer_rates(value: Any) -> Any:
 def known_attack(value: str) -> str:
     """A registered attack."""
     return _known(ATTACKS, value)
+
+
+def listed_sizes(eps: Any, kind: str | None) -> None:
+    """The sizes of an attack, if ``eps`` lists several."""
+    if not is_list(eps):
+        return
+    if kind == "minimum-norm":
+        raise ValueError("eps lists sizes, but the attack looks for the smallest: name budgets as epsilons")
+    try:
+        sizes(eps)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def known_dataset(value: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from secateur.budgets import is_list
 from secateur.config.canonical import canonical, derive_seed
 from secateur.config.checks import (
     distance_norm,
@@ -24,6 +25,7 @@ from secateur.config.checks import (
     known_model,
     label,
     layer_rates,
+    listed_sizes,
     plain_settings,
     unique,
 )
@@ -120,6 +122,7 @@ class Attack(Settings):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         plain_settings(self.model_extra or {})
+        listed_sizes((self.model_extra or {}).get("eps"), ATTACKS.entry(self.attack).facts.get("kind"))
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         spelled = ", ".join(f"{value:g}" for value in norms)
         if "steps" in self.model_fields_set and not takes_steps(self.attack):
@@ -139,6 +142,14 @@ class Attack(Settings):
         """The norm, filled in where the attack knows only one; None for an attack without norms."""
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         return self.norm if self.norm is not None or not norms else float(norms[0])
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The attack's own settings: those of a study where nothing is said, sizes in rising order."""
+        given = {**ATTACKS.entry(self.attack).facts.get("study", {}), **(self.model_extra or {})}
+        return {
+            key: sorted(value) if key == "eps" and is_list(value) else value for key, value in given.items()
+        }
 
     @property
     def search(self) -> dict[str, Any]:
@@ -291,6 +302,7 @@ class Study(Settings):
             if arm.inherit:  # what is not given must stay open, or it would no longer be inherited
                 plain["finetune"][name] = canonical(arm.model_dump(exclude_unset=True))
         for name, attack in self.attacks.items():
+            plain["attacks"][name] |= canonical(attack.own)
             if not takes_steps(attack.attack):
                 del plain["attacks"][name]["steps"]
         return plain

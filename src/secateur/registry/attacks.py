@@ -29,6 +29,8 @@ ATTACKS.register(
     paper="arXiv:1811.09600",
     random=False,
     cost="1 fwd, 1 bwd",
+    # What a study takes where its file says nothing: docs/attacking.md, "DDN in a study".
+    study={"loss": "difference", "levels": None},
 )
 ATTACKS.register(
     "fmn",
@@ -105,6 +107,7 @@ ATTACKS.register(
     "projected gradient descent (Madry et al. 2018)",
     norms=(2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:1706.06083",
     cost="1 fwd, 1 bwd",
@@ -115,6 +118,7 @@ ATTACKS.register(
     "auto-PGD, DLR or cross-entropy (Croce & Hein 2020)",
     norms=(2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:2003.01690",
     cost="1 fwd, 1 bwd",
@@ -125,6 +129,7 @@ ATTACKS.register(
     "one steepest step (Goodfellow et al. 2015)",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:1412.6572",
     random=False,
@@ -137,6 +142,7 @@ ATTACKS.register(
     "random perturbations, no gradient",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     cost="1 fwd",
 )
@@ -146,6 +152,7 @@ ATTACKS.register(
     "random squares, no gradient (Andriushchenko et al. 2020)",
     norms=(float("inf"),),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:1912.00049",
     cost="1 fwd",

@@ -15,7 +15,7 @@ from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, takes_steps
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
-SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 2}
+SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 3}
 ID_DIGITS = 32
 # Settings that the chain of cells expresses itself.
 _SCHEDULE = {"schedule", "rounds", "spacing"}
@@ -183,7 +183,7 @@ def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
             **({"steps": chosen.steps} if takes_steps(chosen.attack) else {}),
             "images": study.images,
             **chosen.search,
-            **(chosen.model_extra or {}),
+            **chosen.own,
         }
         yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, settings)
 

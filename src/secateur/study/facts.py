@@ -13,7 +13,7 @@ from secateur.study.cells import Facts
 
 # Parameters of an attack that the runner fills in; a study cannot set them.
 FILLED = {
-    *("model", "x", "y", "generator", "bounds", "levels", "targets", "start"),
+    *("model", "x", "y", "generator", "bounds", "targets", "start"),
     *("on_progress", "batch_size", "seed"),
 }
 
