@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.config import canonical_json, load_study, parse_study, recipe_from, study_from_json
+from secateur.errors import UserError
 from secateur.recipes import Recipe
 from secateur.study import Facts, grid
 from secateur.study import cells as cells_module
@@ -301,3 +302,57 @@ def test_an_attack_of_one_step_has_no_steps_in_its_cells_nor_in_its_cost():
 
 def test_facts_are_plain_data():
     assert json.loads(json.dumps(Facts("a", 1, 2, 3, (1, 8, 8), 10).to_json()))["shape"] == [1, 8, 8]
+
+
+def test_only_the_attack_cells_of_ddn_know_how_a_study_runs_it():
+    """What a study leaves out of DDN is in its resolved settings, so saying it changes no id."""
+    plain = small_plan(FULL)
+    said = small_plan(FULL, overrides=["attacks.ddn.loss=difference", "attacks.ddn.levels=null"])
+    assert by_place(plain) == by_place(said)
+    assert plain.study.resolved()["attacks"]["ddn"]["loss"] == "difference"
+    assert plain.study.resolved()["attacks"]["ddn"]["levels"] is None
+    again = study_from_json(plain.study.resolved())
+    assert again.attacks["ddn"].own == {"loss": "difference", "levels": None}
+    literal = small_plan(FULL, overrides=["attacks.ddn.loss=cross_entropy", "attacks.ddn.levels=256"])
+    assert {(stage, attack) for stage, _, attack in changed(plain, literal)} == {("attack", "ddn")}
+
+
+@pytest.mark.parametrize("preset", ["thesis", "thesis-literal"])
+def test_the_thesis_says_how_it_runs_ddn(preset):
+    study = load_study(ROOT / "src" / "secateur" / "config" / "presets" / f"{preset}.yaml")
+    assert study.attacks["ddn"].own == {"loss": "cross_entropy", "levels": 256}
+
+
+PGD = "attacks={pgd: {norm: inf, steps: 10, eps: %s}}"
+
+
+def test_the_order_of_sizes_is_no_part_of_an_id():
+    one, other = (small_plan(overrides=[PGD % eps]) for eps in ("[1/255, 2/255]", "[2/255, 1/255]"))
+    assert by_place(one) == by_place(other)
+    assert changed(one, small_plan(overrides=[PGD % "[1/255, 3/255]"]))
+    assert one.study.resolved()["attacks"]["pgd"]["eps"] == [1 / 255, 2 / 255]
+
+
+def test_an_attack_at_several_sizes_costs_as_much_as_one_at_each():
+    def costs(eps):
+        plan = small_plan(overrides=[PGD % eps])
+        return [plan.costs[cell.id].backwards for cell in plan.cells if cell.stage == "attack"]
+
+    assert costs("[0, 0.1, 0.2]") == [2 * cost for cost in costs("0.1")]
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ("{attack: pgd, norm: inf, eps: []}", "eps is"),
+        ("{attack: pgd, norm: inf, eps: [0.1, -0.1]}", "eps lists -0.1"),
+        ("{attack: pgd, norm: inf, eps: [0.1, 0.1]}", "twice"),
+        ("{attack: pgd, norm: inf, eps: [0]}", "no size but 0"),
+        ("{attack: pgd, norm: inf, eps: [0.1, big]}", "eps lists 'big'"),
+        ("{attack: fmn, norm: inf, eps: [0.1, 0.2]}", "epsilons"),
+    ],
+)
+def test_sizes_that_are_none_are_refused_with_their_line(attack, said):
+    with pytest.raises(UserError, match=said) as refused:
+        parse_study(SMALL, overrides=[f"attacks={{a: {attack}}}"])
+    assert "attacks" in str(refused.value)

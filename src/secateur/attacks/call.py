@@ -1,6 +1,7 @@
 """From a registered name and settings to a call: what is accepted, filled in, refused."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -147,12 +148,14 @@ def prepare(
 
 
 def _size(name: str, eps: object) -> float:
-    """The one size of an attack of fixed size; whether it is a possible one, the attack says itself."""
+    """The one size of an attack of fixed size; some attacks want more of it, and say so themselves."""
     if isinstance(eps, bool) or not isinstance(eps, Real):
         raise UserError(
             f"attack '{name}' is of fixed size, but has no setting eps that is a number",
             hint="name its size eps, or register it as kind='minimum-norm'",
         )
+    if not 0 <= float(eps) < math.inf:
+        raise UserError(f"eps is {eps!r}", hint="give a positive size of the perturbation")
     return float(eps)
 
 
