@@ -2,15 +2,20 @@
 
 Distances are those of adversarial examples: 0 where an image is wrong from the start, infinite where no
 example was found. All intervals are two-sided at ``LEVEL`` unless told otherwise.
+
+A claim about a method is a claim over trainings: its interval and its test take one number per training, on
+the same images. With fewer than ``SEEDS_FOR_SPREAD`` trainings only a claim about these very networks is
+left: its interval and its test are over images. An :class:`Effect` is either.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
 
 from secateur.errors import UserError
 
@@ -19,6 +24,14 @@ LEVEL = 0.95
 """Coverage of every interval, and one minus the error rate of every test."""
 SEEDS_FOR_SPREAD = 3
 """Trainings from which on an interval over trainings is given: two leave one degree of freedom."""
+ENOUGH_IMAGES = 30
+"""Images below which a share of a distance is not stated."""
+POWER = 0.8
+"""Chance of being shown that a smallest detectable difference has."""
+SAME_RATIO = 1.1
+"""Ratios between 1/1.1 and 1.1 are equivalent: below what a change of the attack's steps usually makes."""
+SAME_SHARE = 0.05
+"""Accuracies that differ by at most this are equivalent."""
 
 
 def quantile(values: ArrayLike, q: float) -> float:
@@ -138,3 +151,115 @@ def check_budgets(eps: ArrayLike) -> None:
         raise UserError(
             f"the budgets {array.tolist()} are not a rising list", hint="give ε ≥ 0 in rising order"
         )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean difference, its standard error and its degrees of freedom (inf: normal).
+
+    Ratios are compared as logarithms: ``mean`` is then the logarithm of the geometric mean.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+
+    def interval(self, *, level: float = LEVEL) -> tuple[float, float]:
+        """The two-sided interval of the mean."""
+        half = _t_quantile((1 + level) / 2, self.freedom) * self.error
+        return self.mean - half, self.mean + half
+
+    @property
+    def p(self) -> float:
+        """Of the two-sided test that the mean is 0; 1 where there is neither a difference nor an error."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return 2 * _t_share(-abs(self.mean) / self.error, self.freedom)
+
+    def equivalent(self, margin: float, *, level: float = LEVEL) -> bool:
+        """Whether two one-sided tests show that the mean lies within ``margin`` of 0 (Schuirmann 1987).
+
+        The error rate is 1 - ``level``: the interval at 2 ``level`` - 1 lies inside the margin.
+        """
+        low, high = self.interval(level=2 * level - 1)
+        return -margin < low and high < margin
+
+    def smallest_detectable(self, *, level: float = LEVEL, power: float = POWER) -> float:
+        """The difference that a test at ``level`` would show with probability ``power``, given this error.
+
+        With few degrees of freedom it is an approximation from above: the sum of two quantiles of t.
+        """
+        quantiles = _t_quantile((1 + level) / 2, self.freedom) + _t_quantile(power, self.freedom)
+        return quantiles * self.error
+
+
+def _t_quantile(p: float, freedom: float) -> float:
+    return float(ndtri(p) if math.isinf(freedom) else stdtrit(freedom, p))
+
+
+def _t_share(t: float, freedom: float) -> float:
+    return float(ndtr(t) if math.isinf(freedom) else stdtr(freedom, t))
+
+
+def over_trainings(values: Sequence[float]) -> Effect | None:
+    """The effect over trainings of paired differences, or logarithms of ratios, one per training.
+
+    None where it cannot be had; :func:`why_not_over_trainings` says why.
+    """
+    if why_not_over_trainings(values):
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    return Effect(float(array.mean()), float(array.std(ddof=1)) / math.sqrt(array.size), array.size - 1)
+
+
+def why_not_over_trainings(values: Sequence[float]) -> str:
+    """Why these values give no interval over trainings; empty if they do."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size < SEEDS_FOR_SPREAD:
+        count = "one training" if array.size == 1 else f"{array.size} trainings"
+        return f"no interval over trainings: {count}, {SEEDS_FOR_SPREAD} are needed"
+    if not np.isfinite(array).all():
+        return "no interval over trainings: the ratio of one is 0 or infinite"
+    # Counts of images are coarse: equal ones do not show that trainings do not differ.
+    if float(array.std()) <= 1e-12 * (1 + float(np.abs(array).max())):
+        return "no interval over trainings: they agree to the last image"
+    return ""
+
+
+def share_effect(differences: ArrayLike) -> Effect:
+    """The mean over images of ``differences`` [N] in [-1, 1] between two outcomes of the same images.
+
+    The paired interval of Agresti and Min (2005), who add half an image to each of the four pairs of
+    outcomes, so that no interval has width 0. A difference may be a mean over trainings or budgets.
+    """
+    array = np.asarray(differences, dtype=np.float64)
+    n = array.size + 2
+    mean = float(array.sum()) / n
+    variance = (float((array**2).sum()) + 1) / n - mean**2
+    return Effect(mean, math.sqrt(max(variance, 0.0) / n), math.inf)
+
+
+def sign_test(gained: int, lost: int) -> float:
+    """Exact two-sided p that gains and losses are equally likely; ties are left out before.
+
+    On pairs of outcomes this is McNemar's exact test.
+
+    >>> sign_test(0, 5)
+    0.0625
+    """
+    return min(2 * float(bdtr(min(gained, lost), gained + lost, 0.5)), 1.0) if gained + lost else 1.0
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment (Holm 1979); None stands for what cannot be judged and counts for nothing.
+
+    >>> [round(value, 6) if value else value for value in holm([0.01, None, 0.04, 0.03])]
+    [0.03, None, 0.06, 0.06]
+    """
+    judged = sorted((value, i) for i, value in enumerate(p) if value is not None)
+    adjusted: list[float | None] = [None] * len(p)
+    highest = 0.0
+    for rank, (value, i) in enumerate(judged):
+        highest = max(highest, min((len(judged) - rank) * value, 1.0))
+        adjusted[i] = highest
+    return adjusted

@@ -36,17 +36,19 @@ def test_medians_over_correct_and_over_all_images_are_those_computed_by_hand(by_
 
 def test_what_pruning_alone_did_is_the_difference_to_the_equally_tuned_dense_network(by_hand):
     change = changes(by_hand)[PLACE]
-    assert change.total.ratio == pytest.approx(2.0 / 2.5)
-    assert change.pruning.before == 2.0  # of 1, 1, 2, 4, 5
-    assert change.pruning.difference == pytest.approx(0.0)
-    assert change.pruning.n == 5
+    assert change.total.left.ratio == pytest.approx(0.5)  # of 0.5/1, inf/2, 1.5/3
+    assert change.pruning.left.ratio == pytest.approx(0.625)  # of 0.5/1, inf/1, 1.5/2, 2.5/5
+    assert (change.total.left.n, change.pruning.left.n) == (3, 4)
+    assert change.pruning.left.before == 1.5  # of 1, 1, 2, 5: the images that both get right
+    assert change.pruning.clean.n == 5
 
 
 def test_a_network_that_is_wrong_everywhere_has_no_median_and_no_share(tiny):
     results = {place: [("already_wrong", 0.0)] * 3 for place in RESULTS} | {(0.0, "none", 0): DENSE[:3]}
     grid = aggregate(load(tiny(results)))
     assert np.isnan(grid.points[PLACE].median("l2").mean)
-    assert np.isnan(changes(grid)[PLACE].total.ratio)
+    assert changes(grid)[PLACE].total.left.n == 0
+    assert changes(grid)[PLACE].total.share is None
 
 
 def shuffled(attack, order):
@@ -67,7 +69,7 @@ def check_that_images_are_paired_by_their_hash(grid):
     compare = changing.compare_attacks
     reference = grid.points[Place("plain", "", 0.0, "none", "ddn")].attacks[0]
     # nan differs from itself, but not from how it is written.
-    assert repr(compare([(reference, attack)], norm="l2")) == repr(compare([(reference, moved)], norm="l2"))
+    assert repr(compare([(reference, attack)])) == repr(compare([(reference, moved)]))
 
 
 def test_images_are_paired_by_their_hash(by_hand):
@@ -75,7 +77,7 @@ def test_images_are_paired_by_their_hash(by_hand):
 
 
 def test_pairing_by_position_is_caught(by_hand, monkeypatch):
-    def by_position(attack, order, norm, samples):
+    def by_position(attack, order, norm):
         return np.where(attack.already_wrong, np.nan, attack.distances[norm])
 
     monkeypatch.setattr(changing, "on_images", by_position)
@@ -86,9 +88,9 @@ def test_pairing_by_position_is_caught(by_hand, monkeypatch):
 def test_only_images_that_both_saw_are_compared(by_hand):
     attack = by_hand.points[PLACE].attacks[0]
     fewer = shuffled(attack, [0, 2])
-    assert changing.compare_attacks([(attack, fewer)], norm="l2").n == 2
+    assert changing.compare_attacks([(attack, fewer)]).clean.n == 2
     stranger = dataclasses.replace(attack, hashes=tuple(f"other {i}" for i in range(attack.n)))
-    assert changing.compare_attacks([(attack, stranger)], norm="l2") is None
+    assert changing.compare_attacks([(attack, stranger)]) is None
 
 
 def test_the_grade_of_a_point_is_that_of_its_worst_seed(grid):

@@ -38,23 +38,23 @@ def at(comparison, place):
 
 def test_a_study_compared_with_itself_shows_no_difference_anywhere(folders):
     comparison = compare(folders["before"], folders["before"])
-    assert {each.verdict for each in comparison.differences} <= {"within the noise", "unreliable"}
-    assert all(each.paired.difference == 0 for each in comparison.differences)
+    assert {each.verdict for each in comparison.differences} == {"equivalent", "too few images"}
+    assert all(each.against.left.ratio == 1 for each in comparison.differences)
+    assert all(each.p in (None, 1.0) for each in comparison.differences)
     assert comparison.settings == ()
 
 
 def test_a_weaker_network_is_found_and_an_equal_one_is_not(comparison):
-    assert at(comparison, PRUNED).verdict == "nearer"
-    assert at(comparison, PRUNED).paired.ratio < 0.8
-    assert at(comparison, Place("robust", "", 0.0, "none", "ddn")).verdict == "within the noise"
+    assert at(comparison, PRUNED).verdict == "worse"
+    assert at(comparison, PRUNED).against.left.ratio < 0.8
+    assert at(comparison, Place("robust", "", 0.0, "none", "ddn")).verdict == "equivalent"
 
 
 def test_images_make_the_number_and_seeds_are_matched(comparison, folders):
-    assert at(comparison, PRUNED).paired.n == 100
-    assert at(comparison, PRUNED).seeds == 2
-    assert (
-        at(compare(folders["before"], folders["fewer"]), dataclasses.replace(PRUNED, sparsity=0.4)).seeds == 1
-    )
+    assert at(comparison, PRUNED).against.clean.n == 100
+    assert at(comparison, PRUNED).against.trainings == 2
+    fewer = compare(folders["before"], folders["fewer"])
+    assert at(fewer, dataclasses.replace(PRUNED, sparsity=0.4)).against.trainings == 1
 
 
 def test_only_what_both_have_is_compared_and_the_rest_is_named(folders):
@@ -93,13 +93,14 @@ def test_studies_without_a_common_network_are_refused(folders, tmp_path):
 
 
 def check_that_many_comparisons_are_adjusted_for():
-    p = [0.01, 0.04, 0.03, 0.005]
-    stub = [dataclasses.replace(_stub(), p=value) for value in p]
-    assert [round(each.p, 10) for each in comparing.adjusted(stub)] == [0.03, 0.06, 0.06, 0.02]
+    p = [(0.01, None), (0.04, 0.03), (None, None), (0.005, None)]
+    stub = [dataclasses.replace(_stub(), p_left=left, p_robust=robust) for left, robust in p]
+    found = [p and round(p, 9) for each in comparing.adjusted(stub) for p in (each.p_left, each.p_robust)]
+    assert found == [0.03, None, 0.06, 0.06, None, None, 0.02, None]
 
 
 def _stub():
-    return comparing.Difference(PRUNED, "l2", None, 1, (1.0, 1.0), "A", 1.0)
+    return comparing.Difference(PRUNED, "l2", None, None, None, (1.0, 1.0), "A")
 
 
 def test_many_comparisons_are_adjusted_for():
@@ -118,7 +119,8 @@ def test_the_gate_names_every_broken_limit(comparison):
         sentence.startswith("robust, l1 0.8, standard, ddn: median changed by -") for sentence in broken
     )
     assert not any("dense, none" in sentence for sentence in broken)
-    assert violations(comparison, ["median<-99%", "accuracy<-0.5"]) == []
+    assert all("too few images" in sentence for sentence in violations(comparison, ["median<-99%"]))
+    assert violations(comparison, ["accuracy<-0.5"]) == []
     assert violations(comparison, ["accuracy>-1"]) != []
 
 
@@ -139,6 +141,7 @@ def test_the_comparison_is_written_in_every_format(comparison, tmp_path):
     assert [path.suffix for path in paths] == [".html", ".csv", ".md", ".tex"]
     page = paths[0].read_text()
     assert "less robust against these attacks" in page
+    assert "shown to differ by less" in page
     assert "default-src 'none'" in html.unescape(page)
     assert paths[1].read_text().count("\n") == 1 + len(comparison.differences)
 

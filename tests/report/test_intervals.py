@@ -1,3 +1,6 @@
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,9 +8,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from secateur.report import intervals
-from secateur.report.intervals import RESAMPLES, over_seeds, paired
+from secateur.report.intervals import RESAMPLES, left, over_seeds, shares
 
 INF = float("inf")
+NAN = float("nan")
 
 
 def test_three_seeds_get_students_interval():
@@ -34,7 +38,7 @@ def test_a_seed_whose_median_is_infinite_makes_the_mean_infinite():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 5) | st.just(INF) | st.just(float("nan")), min_size=1, max_size=12))
+@given(st.lists(st.floats(0, 5) | st.just(INF) | st.just(NAN), min_size=1, max_size=12))
 def test_medians_of_resamples_are_the_medians_of_what_was_drawn(values):
     array = np.array(values)
     weights = intervals._image_weights(array.size)
@@ -42,7 +46,7 @@ def test_medians_of_resamples_are_the_medians_of_what_was_drawn(values):
     for b in range(0, RESAMPLES, 50):
         drawn = np.repeat(array, weights[:, b])
         drawn = drawn[~np.isnan(drawn)]
-        expected = np.median(drawn) if drawn.size else float("nan")
+        expected = np.median(drawn) if drawn.size else NAN
         assert fast[b] == pytest.approx(expected, nan_ok=True)
 
 
@@ -52,50 +56,104 @@ def test_every_resample_draws_as_many_images_as_there_are():
 
 def test_a_network_compared_with_itself_keeps_everything():
     values = np.random.default_rng(0).lognormal(size=80)
-    change = paired([values], [values])
-    assert (change.ratio, change.ratio_low, change.ratio_high) == (1.0, 1.0, 1.0)
-    assert (change.difference_low, change.difference_high) == (0.0, 0.0)
+    found = left([values], [values])
+    assert (found.ratio, found.over_images, found.p) == (1.0, (1.0, 1.0), 1.0)
+
+
+def check_what_is_left_by_hand(left):
+    before = np.array([1.0, 2.0, INF, 4.0, INF, NAN, 1.0])
+    after = np.array([0.5, INF, 3.0, 1.0, INF, 9.0, NAN])
+    found = left([before], [after])
+    # 0.5/1, inf, 0 and 1/4; neither found, and wrong for one of the two, have no ratio.
+    assert found.ratios == (0.375,)
+    assert (found.n, found.unreached, found.farther, found.nearer) == (4, 1, 1, 3)
+
+
+def test_what_is_left_is_the_median_of_ratios_of_images_that_both_get_right():
+    check_what_is_left_by_hand(left)
+
+
+def test_a_ratio_of_medians_over_each_network_s_own_images_is_caught():
+    def flattering(before, after):
+        own = [np.median(each[0][~np.isnan(each[0])]) for each in (before, after)]
+        return dataclasses.replace(left(before, after), ratios=(own[1] / own[0],))
+
+    with pytest.raises(AssertionError):
+        check_what_is_left_by_hand(flattering)
+
+
+def test_images_lost_near_the_boundary_do_not_flatter():
+    """Every image is half as far, and the nearest half is lost: medians of one's own images say 100 %."""
+    before = np.linspace(1, 4, 101)
+    after = np.where(before > 2.5, before / 2, NAN)
+    assert left([before], [after]).ratio == pytest.approx(0.5)
+
+
+def test_over_trainings_the_mean_is_geometric_and_the_interval_is_of_logarithms():
+    before = np.ones(40)
+    factors = (0.5, 0.8, 0.9)
+    found = left([before] * 3, [before * factor for factor in factors])
+    logs = np.log(factors)
+    assert found.ratio == pytest.approx(np.exp(logs.mean()))
+    expected = stats.t.interval(0.95, 2, loc=logs.mean(), scale=stats.sem(logs))
+    assert np.log(found.over_trainings) == pytest.approx(expected)
+    assert found.p == pytest.approx(stats.ttest_1samp(logs, 0).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("factors", "reason"),
+    [
+        ((0.5,), "one training, 3 are needed"),
+        ((0.5, 0.6), "2 trainings, 3 are needed"),
+        ((0.5, 0.6, 0.0), "the ratio of one is 0 or infinite"),
+        ((0.5, 0.6, INF), "the ratio of one is 0 or infinite"),
+        ((0.5, 0.5, 0.5), "they agree to the last image"),
+    ],
+)
+def test_without_an_interval_over_trainings_the_reason_is_given(factors, reason):
+    before = np.ones(40)
+    found = left([before] * len(factors), [before * factor for factor in factors])
+    assert (found.trainings, found.over_trainings) == (None, None)
+    assert found.no_interval == f"no interval over trainings: {reason}"
 
 
 def test_pairing_cancels_what_images_have_in_common():
     generator = np.random.default_rng(0)
     before = np.exp(generator.normal(0, 1, 200))
     after = before * 0.8 * np.exp(generator.normal(0, 0.02, 200))
-    change = paired([before], [after])
-    shuffled = paired([before], [generator.permutation(after)])
-    assert 0.75 < change.ratio_low < change.ratio < change.ratio_high < 0.85
-    assert (change.ratio_high - change.ratio_low) * 3 < shuffled.ratio_high - shuffled.ratio_low
+    found, shuffled = left([before], [after]), left([before], [generator.permutation(after)])
+    assert 0.75 < found.over_images[0] < found.ratio < found.over_images[1] < 0.85
+    assert found.images.error * 3 < shuffled.images.error
 
 
-def test_the_paired_interval_covers_the_truth_about_as_often_as_it_says():
-    hits = 0
-    for seed in range(100):
-        generator = np.random.default_rng(seed)
-        before = np.exp(generator.normal(0, 0.5, 60))
-        after = before * 0.7 * np.exp(generator.normal(0, 0.1, 60))
-        change = paired([before], [after])
-        hits += change.ratio_low <= 0.7 <= change.ratio_high
-    assert 85 <= hits <= 100
+def test_an_image_without_a_ratio_never_becomes_a_number():
+    lost = np.full(3, INF)
+    assert left([np.array([1.0, 2.0, 3.0])], [lost]).ratio == INF
+    assert left([lost], [np.array([1.0, 2.0, 3.0])]).ratio == 0
+    both = left([lost], [lost])
+    assert math.isnan(both.ratio)
+    assert (both.n, both.unreached, both.images, both.over_images) == (0, 3, None, None)
 
 
-def test_seeds_are_resampled_from_three_on():
-    generator = np.random.default_rng(1)
-    before = [np.exp(generator.normal(0, 0.3, 50)) for _ in range(4)]
-    after = [values * factor for values, factor in zip(before, (0.3, 0.5, 0.9, 1.1), strict=True)]
-    change = paired(before, after)
-    assert change.seeds_resampled
-    assert not paired(before[:2], after[:2]).seeds_resampled
-    same = paired(before[:1], after[:1])
-    assert change.ratio_high - change.ratio_low > 0.2 > same.ratio_high - same.ratio_low
+def test_shares_count_wrong_images_as_not_robust():
+    before, after = np.array([1.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0, 0.0])
+    found = shares(0.1, [before], [after])
+    assert (found.before, found.after, found.change) == ((0.75,), (0.25,), -0.5)
+    assert (found.gained, found.lost, found.p) == (0, 2, 0.5)
+    assert found.no_interval.endswith("one training, 3 are needed")
 
 
-def test_an_unreached_median_is_an_infinite_ratio_and_an_unreached_reference_is_none():
-    reached, lost = np.array([1.0, 2.0, 3.0]), np.array([1.0, INF, INF])
-    assert paired([reached], [lost]).ratio == INF
-    assert np.isnan(paired([lost], [reached]).ratio)
-    assert np.isnan(paired([np.zeros(3)], [reached]).ratio)
+def test_shares_over_trainings_are_paired():
+    generator = np.random.default_rng(0)
+    before = [(generator.random(500) < p).astype(float) for p in (0.3, 0.5, 0.7)]
+    after = [np.where(generator.random(500) < 0.1, 0.0, each) for each in before]
+    found = shares(0.1, before, after)
+    means = [b.mean() - a.mean() for a, b in zip(before, after, strict=True)]
+    assert found.over_trainings == pytest.approx(stats.t.interval(0.95, 2, np.mean(means), stats.sem(means)))
+    unpaired = np.std(found.before, ddof=1)
+    assert found.trainings.error * 3 < unpaired
 
 
 def test_the_same_numbers_give_the_same_interval():
     values = np.random.default_rng(3).lognormal(size=(2, 40))
-    assert paired([values[0]], [values[1]]) == paired([values[0]], [values[1]])
+    assert left([values[0]], [values[1]]) == left([values[0]], [values[1]])

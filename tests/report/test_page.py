@@ -70,7 +70,7 @@ def test_the_answer_comes_first_and_in_words(page):
         r"robust at sparsity 0\.4, fine-tuned keeps \d+ % \(l1\) and \d+ % \(random\) against DDN \(L₂\)",
         text[start : start + 800],
     )
-    assert re.search(r"Median L₂ [\d.]+ → [\d.]+\.", text)
+    assert re.search(r"Median L₂ on common images [\d.]+ → [\d.]+\.", text)
     assert re.search(r"100 images, 2 seeds; adversarial examples found for \d+ of \d+", text)
 
 

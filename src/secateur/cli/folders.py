@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from secateur.study import Status
 
 # What fits into 80 columns; --json and --out give all of them.
-COMPARED = ("model", "criterion", "sparsity", "arm", "attack", "before", "ratio", "verdict", "grade")
+COMPARED = (
+    *("model", "criterion", "sparsity", "arm", "attack", "accuracy_after", "robust_before", "robust_after"),
+    *("ratio", "detectable", "verdict", "grade"),
+)
 STATES = {"ok": "done", "failed": "failed", "damaged": "damaged", "running": "running", "open": "open"}
 
 
@@ -92,7 +95,9 @@ def compare(
     fail_if: Annotated[
         list[str] | None,
         typer.Option(
-            "--fail-if", help="A limit, as in 'median<-5%' or 'accuracy<-0.01'; exit code 1 if broken."
+            "--fail-if",
+            help="A limit, as in 'robust@8/255<-0.05', 'median<-5%' or 'accuracy<-0.01'; "
+            "exit code 1 if broken.",
         ),
     ] = None,
     out: Annotated[

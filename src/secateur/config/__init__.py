@@ -9,6 +9,7 @@ from secateur.config.cell import Cell as Cell
 from secateur.config.cell import Role as Role
 from secateur.config.cell import Stage as Stage
 from secateur.config.cell import recipe_from as recipe_from
+from secateur.config.epsilons import epsilons_by_norm as epsilons_by_norm
 from secateur.config.load import load_study as load_study
 from secateur.config.load import parse_study as parse_study
 from secateur.config.load import study_from_json as study_from_json

@@ -7,9 +7,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     PositiveInt,
     PrivateAttr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -26,6 +27,7 @@ from secateur.config.checks import (
     plain_settings,
     unique,
 )
+from secateur.config.epsilons import Budgets, epsilons_by_norm
 from secateur.config.recipe import RecipeFields
 from secateur.config.source import Source
 from secateur.recipes import Recipe
@@ -224,15 +226,21 @@ class Study(Settings):
     attacks: dict[Label, Attack] = Field(default_factory=dict)
     images: PositiveInt | None = Field(default=200, description="test images attacked; null for all of them")
     batch_size: PositiveInt = Field(default=256, description="images per attack batch; changes no number")
-    epsilons: Annotated[tuple[PositiveFloat, ...], AfterValidator(unique)] = Field(
-        default=(), description="budgets shown in the security curves; by default chosen from the distances"
-    )
+    epsilons: Budgets = ()
     threads: PositiveInt = Field(default=1, description="threads of each worker process")
     device: Annotated[str, AfterValidator(known_device)] = Field(
         default="cpu", description="where networks are trained, judged and attacked, such as cuda"
     )
 
     _source: Source | None = PrivateAttr(default=None)
+
+    @field_validator("epsilons")
+    @classmethod
+    def _of_a_norm(cls, given: Any, known: ValidationInfo) -> Any:
+        attacks: dict[str, Attack] = known.data.get("attacks", {})
+        norms = (attack.resolved_norm for attack in attacks.values())
+        epsilons_by_norm(given, tuple(dict.fromkeys(f"l{norm:g}" for norm in norms if norm is not None)))
+        return given
 
     def where(self, key: str) -> str:
         """The place of a setting in the study file, ``file:line``, for errors found later.

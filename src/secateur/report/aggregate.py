@@ -1,12 +1,16 @@
 """From rows to numbers: one point per place of the grid, over its seeds, with its controls."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
 
+from secateur import budgets as usual
 from secateur.report.intervals import Estimate, over_seeds
+from secateur.report.outcomes import UNRELIABLE, robust_accuracy, robust_images, state_of, why
+from secateur.report.pairing import common_images, pair_trainings
 from secateur.report.rows import Attack, Axes, Hole, Network, Study
 from secateur.stats import Floats, median, wilson
 from secateur.stats import security_curve as curve_of
@@ -44,14 +48,21 @@ class NetworkPoint:
 
 @dataclass(frozen=True)
 class AttackPoint:
-    """The attacks of one place, one per seed; ``grade`` is that of the worst seed."""
+    """The attacks of one place, one per training: equal weights under two seeds are one training.
+
+    ``seeds`` holds the attack of every seed. ``checked`` is the grade of the worst seed by its checks;
+    ``grade`` is C at best where ``state`` says in words why no share may be stated: see :func:`state_of`.
+    """
 
     place: Place
     role: str
     robust: bool
     attacks: tuple[Attack, ...]
+    seeds: Mapping[int, Attack]
     planned_seeds: int
+    checked: str
     grade: str
+    state: str
     reasons: tuple[str, ...]
 
     @property
@@ -63,6 +74,16 @@ class AttackPoint:
     def norm(self) -> str:
         """The norm that the attack minimises."""
         return self.attacks[0].norm
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the attack is of fixed size: then nothing is known at sizes that it did not try."""
+        return self.attacks[0].fixed
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """The sizes that an attack of fixed size tried on every training, rising; empty for others."""
+        return tuple(eps for eps in self.attacks[0].sizes if all(eps in a.sizes for a in self.attacks))
 
     def median(self, norm: str, samples: Samples = "correct") -> Estimate:
         """Median distance over the seeds, in ``norm``."""
@@ -85,6 +106,15 @@ class Grid:
     robust: dict[str, bool]
     order: tuple[Place, ...]
 
+    def budgets(self, norm: str) -> tuple[float, ...]:
+        """The budgets at which robust accuracy is stated: the study's, or the usual ones of the norm."""
+        stated = self.study.epsilons.get(norm)
+        return stated or usual.scaled(usual.HEADLINE[norm], norm, self.study.bounds)
+
+    def stated(self, point: AttackPoint) -> tuple[float, ...]:
+        """The budgets for a point: an attack of fixed size can state its own sizes only."""
+        return point.sizes if point.fixed else self.budgets(point.norm)
+
 
 def distances(attack: Attack, norm: str, samples: Samples) -> Floats:
     """Distances of the attacked images: all of them, or those that the network got right."""
@@ -96,7 +126,8 @@ def aggregate(study: Study) -> Grid:
     """Group the rows of a study by place."""
     axes = [each for each, _ in study.planned]
     networks = {p: _network_point(p, rows, study) for p, rows in _group(study.networks).items()}
-    points = {p: _attack_point(p, rows, study) for p, rows in _group(study.attacks).items()}
+    attacked = {p: _attack_point(p, rows, study) for p, rows in _group(study.attacks).items()}
+    points = {p: _judged(point, attacked.get(dense_of(p))) for p, point in attacked.items()}
     return Grid(
         study=study,
         models=_ordered(a.model for a in axes),
@@ -138,8 +169,13 @@ class Curve:
 
 
 def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
-    """Share of all attacked images that no adversarial example within the budget was found for."""
-    per_seed = [curve_of(distances(attack, attack.norm, "all"), epsilon) for attack in point.attacks]
+    """Share of all attacked images that no adversarial example within the budget was found for.
+
+    Of an attack of fixed size only the sizes that it tried are kept: the curve may be shorter, or empty.
+    """
+    tried = [eps for eps in epsilon if all(robust_images(a, eps) is not None for a in point.attacks)]
+    kept = np.array(tried, dtype=np.float64)
+    per_seed = [_curve(attack, kept) for attack in point.attacks]
     estimates = [over_seeds(values, highest=1.0) for values in np.stack(per_seed, axis=1).tolist()]
     mean = np.array([e.mean for e in estimates])
     n = min(attack.n for attack in point.attacks)
@@ -147,8 +183,14 @@ def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
         (e.low, e.high) if e.low is not None and e.high is not None else wilson(round(e.mean * n, 9), n)
         for e in estimates
     ]
-    low, high = np.array(bounds).T
-    return Curve(epsilon, mean, low, high, tuple(per_seed))
+    low, high = np.array(bounds).reshape(-1, 2).T
+    return Curve(kept, mean, low, high, tuple(per_seed))
+
+
+def _curve(attack: Attack, epsilon: Floats) -> Floats:
+    if not attack.fixed and epsilon.size:
+        return curve_of(distances(attack, attack.norm, "all"), epsilon)
+    return np.array([robust_accuracy(attack, eps) for eps in epsilon], dtype=np.float64)
 
 
 def tuned_arms(grid: Grid) -> tuple[str, ...]:
@@ -178,8 +220,10 @@ def _planned(place: Place, study: Study) -> int:
 
 
 def _network_point(place: Place, networks: list[Network], study: Study) -> NetworkPoint:
-    def estimate(value: Callable[[Network], float]) -> Estimate:
-        return over_seeds([value(network) for network in networks])
+    trainings = _distinct(networks, lambda network: network.weights_hash)
+
+    def estimate(value: Callable[[Network], float], highest: float = math.inf) -> Estimate:
+        return over_seeds([value(network) for network in trainings], highest=highest)
 
     return NetworkPoint(
         place=place,
@@ -189,7 +233,7 @@ def _network_point(place: Place, networks: list[Network], study: Study) -> Netwo
         planned_seeds=_planned(place, study),
         parameters=estimate(lambda network: network.parameters),
         macs=estimate(lambda network: network.macs),
-        accuracy=over_seeds([network.accuracy["test"] for network in networks], highest=1.0),
+        accuracy=estimate(lambda network: network.accuracy["test"], 1.0),
         collapsed=any(network.collapsed for network in networks),
     )
 
@@ -205,11 +249,33 @@ def _attack_point(place: Place, attacks: list[Attack], study: Study) -> AttackPo
         place=place,
         role=attacks[0].role,
         robust=attacks[0].network.robust,
-        attacks=tuple(attacks),
+        attacks=tuple(_distinct(attacks, lambda attack: attack.network.weights_hash)),
+        seeds={attack.axes.seed: attack for attack in attacks},
         planned_seeds=planned,
+        checked=grade,
         grade=grade,
+        state="",
         reasons=tuple(reasons),
     )
+
+
+def _distinct(rows: Sequence[Row], weights: Callable[[Row], str]) -> list[Row]:
+    """The first row of every training."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(weights(row), row)
+    return list(first.values())
+
+
+def _judged(point: AttackPoint, dense: AttackPoint | None) -> AttackPoint:
+    """With its state, seen from the dense network where there is one, and the grade that follows."""
+    pairs = pair_trainings((dense or point).seeds, point.seeds) or [(a, a) for a in point.attacks]
+    n = min(attack.n for attack in point.attacks) if point.fixed else common_images(pairs)
+    state = state_of(pairs, n=n)
+    if not state:
+        return point
+    reasons = point.reasons if state == UNRELIABLE else (*point.reasons, why(state, n))
+    return replace(point, state=state, grade=worst([point.checked, "C"]), reasons=reasons)
 
 
 def _ordered(values: Iterable[str]) -> tuple[str, ...]:

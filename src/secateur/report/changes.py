@@ -1,7 +1,8 @@
 """What pruning changed: every attacked network against its controls, image by image."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,14 +10,66 @@ from secateur.report.aggregate import (
     AttackPoint,
     Grid,
     Place,
-    Samples,
     dense_of,
     dense_tuned_of,
     worst,
 )
-from secateur.report.intervals import Paired, paired
-from secateur.report.rows import Attack
+from secateur.report.intervals import Left, Shares, left, shares
+from secateur.report.outcomes import robust_images, state_of
+from secateur.report.pairing import Pair, on_images, pair_trainings, rows_of, shared_images
 from secateur.stats import Floats
+
+
+@dataclass(frozen=True)
+class Against:
+    """A network seen from another, over the same trainings and images.
+
+    ``left`` is the distance left on the images that both classify correctly; None for attacks of fixed size.
+    ``clean`` and ``robust`` (one per stated budget) are over all attacked images; ``overall`` is the mean of
+    ``robust``, None without budgets. ``accuracy`` is that of the test set, (before, after), a mean over
+    trainings. ``state`` says in words why no share may be stated: see :func:`outcomes.state_of`.
+    """
+
+    left: Left | None
+    clean: Shares
+    robust: tuple[Shares, ...]
+    overall: Shares | None
+    trainings: int
+    accuracy: tuple[float, float]
+    grade: str
+    state: str
+
+    @property
+    def n(self) -> int:
+        """Images that the numbers rest on: those of ``left``, otherwise all that both attacks saw."""
+        return self.left.n if self.left else self.clean.n
+
+    @property
+    def share(self) -> float | None:
+        """The share of the distance that is left; None where there is none to state."""
+        known = self.left is not None and not math.isnan(self.left.ratio) and not self.state
+        return self.left.ratio if self.left is not None and known else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of ``share``: over trainings where there are enough, otherwise over images; None without either."""
+        if self.left is None or self.share is None:
+            return None
+        return self.left.over_trainings or self.left.over_images
+
+    @property
+    def accuracy_fell(self) -> bool:
+        """Accuracy on the attacked images fell by more than other images would explain.
+
+        The share of a network that lost images must not be read without its accuracy: what it still gets
+        right is what lies far from the boundary.
+        """
+        return self.clean.over_images[1] < 0
+
+    @property
+    def accuracy_rose(self) -> bool:
+        """Accuracy on the attacked images rose by more than other images would explain."""
+        return self.clean.over_images[0] > 0
 
 
 @dataclass(frozen=True)
@@ -27,9 +80,9 @@ class Change:
     network after the same fine-tuning: pruning alone. Each has the worse grade of the two sides.
     """
 
-    total: Paired | None
+    total: Against | None
     total_grade: str
-    pruning: Paired | None
+    pruning: Against | None
     pruning_grade: str
 
 
@@ -39,58 +92,90 @@ def changes(grid: Grid) -> dict[Place, Change]:
 
 
 def _change(grid: Grid, point: AttackPoint) -> Change:
-    references = dense_of(point.place), dense_tuned_of(point.place)
-    grades = [
-        worst([point.grade, grid.points[place].grade]) if place in grid.points else "X"
-        for place in references
+    found = [
+        compare_points(grid.points[place], point, budgets=grid.budgets(point.norm))
+        if place in grid.points
+        else None
+        for place in (dense_of(point.place), dense_tuned_of(point.place))
     ]
-    total, pruning = (compare_with(grid, point, place) for place in references)
-    return Change(total, grades[0], pruning, grades[1])
+    total, pruning = found
+    return Change(total, total.grade if total else "X", pruning, pruning.grade if pruning else "X")
 
 
-def compare_with(grid: Grid, point: AttackPoint, reference: Place) -> Paired | None:
-    """How the median distance of ``point`` stands to that of ``reference``, seed by seed, image by image.
+def compare_points(before: AttackPoint, after: AttackPoint, *, budgets: Sequence[float]) -> Against | None:
+    """``after`` seen from ``before``, training by training, image by image, in the attack's own norm.
 
-    Distances are in the attack's own norm, over the images that each network got right. None when the
-    reference is absent or no seed has images in common with it.
+    None where they have no training or no image in common, or are not attacks of the same norm and kind.
     """
-    other = grid.points.get(reference)
-    if other is None:
+    if (before.norm, before.fixed) != (after.norm, after.fixed):
         return None
-    by_seed = {attack.axes.seed: attack for attack in other.attacks}
-    pairs = [(by_seed[attack.axes.seed], attack) for attack in point.attacks if attack.axes.seed in by_seed]
-    return compare_attacks(pairs, norm=point.norm)
+    found = compare_attacks(pair_trainings(before.seeds, after.seeds), budgets=budgets)
+    if found is None:
+        return None
+    return replace(found, grade=worst([found.grade, before.checked, after.checked]))
 
 
-def compare_attacks(
-    pairs: Sequence[tuple[Attack, Attack]], *, norm: str, samples: Samples = "correct"
-) -> Paired | None:
-    """Compare pairs of attacks (before, after) on the images whose hashes they share; None without any."""
+def compare_attacks(pairs: Sequence[Pair], *, budgets: Sequence[float] = ()) -> Against | None:
+    """Compare pairs of attacks (before, after) on the images whose hashes they share; None without any.
+
+    Attacks of fixed size are compared at the sizes that all of them tried, whatever the budgets.
+    """
     order = shared_images(pairs)
     if not order:
         return None
-    return paired(
-        [on_images(before, order, norm, samples) for before, _ in pairs],
-        [on_images(after, order, norm, samples) for _, after in pairs],
+    first = pairs[0][0]
+    clean = _shares(pairs, order, 0.0)
+    if clean is None:
+        return None
+    robust = [_shares(pairs, order, eps) for eps in (tuple(first.sizes) if first.fixed else budgets)]
+    stated = tuple(each for each in robust if each is not None)
+    distance = None if first.fixed else left(*_both(pairs, order, first.norm))
+    state = state_of(pairs, n=distance.n if distance else clean.n)
+    return Against(
+        left=distance,
+        clean=clean,
+        robust=stated,
+        overall=_overall(pairs, order, [each.eps for each in stated if each.eps is not None]),
+        trainings=len(pairs),
+        accuracy=_accuracy(pairs),
+        grade=worst([*(attack.grade for pair in pairs for attack in pair), *("C" if state else "")]),
+        state=state,
     )
 
 
-def shared_images(pairs: Sequence[tuple[Attack, Attack]]) -> list[str]:
-    """Hashes of the images that every attack of the pairs saw, in the order of the first."""
-    if not pairs:
-        return []
-    common = set(pairs[0][0].hashes)
+def _both(pairs: Sequence[Pair], order: Sequence[str], norm: str) -> tuple[list[Floats], list[Floats]]:
+    return [on_images(a, order, norm) for a, _ in pairs], [on_images(b, order, norm) for _, b in pairs]
+
+
+def _accuracy(pairs: Sequence[Pair]) -> tuple[float, float]:
+    before, after = ([pair[side].network.accuracy["test"] for pair in pairs] for side in (0, 1))
+    return float(np.mean(before)), float(np.mean(after))
+
+
+def _robust(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> list[list[Floats]] | None:
+    """Robustness [n] of the images per side and training; None where a size was not tried."""
+    sides: list[list[Floats]] = [[], []]
     for pair in pairs:
-        for attack in pair:
-            if attack.hashes is not pairs[0][0].hashes:
-                common &= set(attack.hashes)
-    return [image for image in dict.fromkeys(pairs[0][0].hashes) if image in common]
+        for attack, side in zip(pair, sides, strict=True):
+            found = robust_images(attack, eps)
+            if found is None:
+                return None
+            side.append(found[rows_of(attack, order)].astype(np.float64))
+    return sides
 
 
-def on_images(attack: Attack, order: list[str], norm: str, samples: Samples) -> Floats:
-    """Distances of the named images; nan where they do not count as ``samples``."""
-    values = attack.distances[norm].copy()
-    if samples == "correct":
-        values[attack.already_wrong] = np.nan
-    row = {image: i for i, image in reversed(list(enumerate(attack.hashes)))}
-    return values[[row[image] for image in order]]
+def _shares(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> Shares | None:
+    sides = _robust(pairs, order, eps)
+    return None if sides is None else shares(eps, *sides)
+
+
+def _overall(pairs: Sequence[Pair], order: Sequence[str], budgets: Sequence[float]) -> Shares | None:
+    """The mean robust accuracy over the budgets."""
+    each = [sides for eps in budgets if (sides := _robust(pairs, order, eps)) is not None]
+    if not each:
+        return None
+    before, after = (
+        [np.mean(values, axis=0) for values in zip(*(sides[side] for sides in each), strict=True)]
+        for side in (0, 1)
+    )
+    return shares(None, before, after)

@@ -8,11 +8,29 @@ from pathlib import Path
 
 from secateur.errors import UserError
 from secateur.report.aggregate import Grid, Place, aggregate
+from secateur.report.changes import compare_points
 from secateur.report.differences import HEADS, Difference, adjusted, difference, row
+from secateur.report.intervals import Shares
 from secateur.report.load import load
 from secateur.report.tables import Table
 
-GATE = re.compile(r"\s*(median|accuracy)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*(%?)\s*")
+GATE = re.compile(
+    r"\s*(median|accuracy|robust(?:@(?:(l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"
+    r"\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*(%?)\s*"
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit of a gate; ``norm`` and ``eps`` are those of ``robust@linf:8/255``, None for stated budgets."""
+
+    quantity: str
+    norm: str | None
+    eps: float | None
+    sign: str
+    bound: float
+    relative: bool
+    text: str
 
 
 @dataclass(frozen=True)
@@ -29,15 +47,15 @@ class Comparison:
     @property
     def table(self) -> Table:
         """One row per place, for people and files."""
-        title = f"{self.second} against {self.first}: median distances"
+        title = f"{self.second} against {self.first}: the same images"
         return Table("comparison", title, HEADS, tuple(row(each) for each in self.differences))
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:
     """Compare two run folders, place by place and seed by seed; the second is seen from the first.
 
-    Distances are in each attack's own norm, over the images that each network gets right, on images whose
-    hashes both studies hold.
+    Distances are in each attack's own norm, over the images that both networks get right; robust accuracy is
+    over all images whose hashes both studies hold, at the first study's budgets.
 
     Raises:
         UserError: a folder holds no study, or the two have no place in common.
@@ -62,44 +80,108 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
 def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
     """Sentences for every place of the second study that breaks a limit; for a gate in CI.
 
-    A limit is ``median<-5%`` (the median may fall by at most 5 % of the first study's) or ``accuracy<-0.01``
-    (a hundredth), or the same with ``>``. What cannot be judged, or has no result, breaks every limit.
+    A limit is ``median<-5%`` (the distance left on common images may fall by at most 5 %), ``accuracy<-0.01``
+    (a hundredth), ``robust<-0.05`` (robust accuracy at every stated budget), ``robust@8/255<-0.05`` or
+    ``robust@l2:0.5<-0.05`` (at that budget), or the same with ``>``. A budget without its norm is for the
+    attacks of norm linf, or for the only norm. What cannot be judged, or has no result, breaks every limit.
 
     Raises:
-        UserError: a limit that cannot be read.
+        UserError: a limit that cannot be read, or a budget for a norm that no attack has.
     """
     said = []
-    for limit in limits:
-        match = GATE.fullmatch(limit)
-        if not match:
-            raise UserError(f"'{limit}' is no limit", hint="for example median<-5% or accuracy<-0.01")
-        quantity, sign, number, percent = match.groups()
-        bound = float(number) / (100 if percent else 1)
+    for limit in (_limit(text, comparison) for text in limits):
         for each in comparison.differences:
-            change = _change(each, quantity, relative=bool(percent))
+            if limit.norm not in (None, each.norm):
+                continue
+            change = _change(each, limit)
             if change is None:
-                said.append(f"{_words(each.place)}: {quantity} cannot be judged ({each.verdict})")
-            elif (change < bound) if sign == "<" else (change > bound):
-                shown = f"{100 * change:+.1f} %" if percent else f"{change:+.4g}"
-                said.append(f"{_words(each.place)}: {quantity} changed by {shown} ({limit.strip()})")
+                said.append(
+                    f"{_words(each.place)}: {limit.quantity} cannot be judged ({_doubt(each, limit)})"
+                )
+            elif (change < limit.bound) if limit.sign == "<" else (change > limit.bound):
+                shown = f"{100 * change:+.1f} %" if limit.relative else f"{change:+.4g}"
+                said.append(f"{_words(each.place)}: {limit.quantity} changed by {shown} ({limit.text})")
     missing = comparison.only_first if limits else ()
     return said + [f"{_words(place)}: no result in {comparison.second}" for place in missing]
 
 
-def _change(each: Difference, quantity: str, *, relative: bool) -> float | None:
-    if quantity == "accuracy":
-        before, after = each.accuracy
-        return (after - before) / before if relative and before else after - before
-    if each.paired is None or each.grade in "CX":
+def _limit(text: str, comparison: Comparison) -> Limit:
+    match = GATE.fullmatch(text)
+    if not match or (match[4] and float(match[4]) == 0):
+        hint = "for example median<-5%, accuracy<-0.01 or robust@8/255<-0.05"
+        raise UserError(f"'{text}' is no limit", hint=hint)
+    eps = float(match[3]) / float(match[4] or 1) if match[3] else None
+    norms = list(dict.fromkeys(each.norm for each in comparison.differences))
+    norm = match[2]
+    if eps is not None and norm is None:
+        if "linf" not in norms and len(norms) > 1:
+            raise UserError(
+                f"'{text}' does not say which norm its budget is for",
+                hint=f"write robust@{norms[0]}:{match[3]} for one of {', '.join(norms)}",
+            )
+        norm = "linf" if "linf" in norms else norms[0]
+    if norm is not None and norm not in norms:
+        raise UserError(f"'{text}' is for a norm that no attack has", hint=f"there is {', '.join(norms)}")
+    return Limit(
+        quantity=match[1],
+        norm=norm,
+        eps=eps,
+        sign=match[5],
+        bound=float(match[6]) / (100 if match[7] else 1),
+        relative=bool(match[7]),
+        text=text.strip(),
+    )
+
+
+def _doubt(each: Difference, limit: Limit) -> str:
+    """Why there is no number for a limit."""
+    if each.against is None or not each.judged:
+        return each.verdict
+    if limit.quantity == "median":
+        return "an attack of fixed size has no distances" if each.before.fixed else "no ratio is defined"
+    tried = ", ".join(f"{size:g}" for size in each.before.sizes) or "no size"
+    return f"this attack tried {tried} only"
+
+
+def _change(each: Difference, limit: Limit) -> float | None:
+    if limit.quantity == "accuracy":
+        return _moved(*each.accuracy, relative=limit.relative)
+    if each.against is None or not each.judged:
         return None
-    change = each.paired.ratio - 1 if relative else each.paired.difference
-    return None if math.isnan(change) else change
+    if limit.quantity == "median":
+        found = each.against.left
+        if found is None:
+            return None
+        change = found.ratio - 1 if limit.relative else found.after - found.before
+        return None if math.isnan(change) else change
+    moved = [
+        _moved(
+            sum(each.before) / len(each.before), sum(each.after) / len(each.after), relative=limit.relative
+        )
+        for each in _robust(each, limit.eps)
+    ]
+    return (min if limit.sign == "<" else max)(moved, default=None)
+
+
+def _robust(each: Difference, eps: float | None) -> Sequence[Shares]:
+    """Robust accuracy at the stated budgets, or at one that the limit names."""
+    if each.against is None or eps is None:
+        return each.against.robust if each.against else ()
+    found = compare_points(each.before, each.after, budgets=[eps])
+    near = (share for share in found.robust if share.eps is not None) if found else ()
+    return [share for share in near if share.eps is not None and math.isclose(share.eps, eps, rel_tol=1e-9)]
+
+
+def _moved(before: float, after: float, *, relative: bool) -> float:
+    return (after - before) / before if relative and before else after - before
 
 
 def _difference(first: Grid, second: Grid, place: Place) -> Difference:
     network = replace(place, attack="")
     accuracy = first.networks[network].accuracy.mean, second.networks[network].accuracy.mean
-    return difference(place, first.points[place], second.points[place], accuracy)
+    before, after = first.points[place], second.points[place]
+    budgets = first.budgets(before.norm)
+    return difference(place, before, after, accuracy=accuracy, budgets=budgets)
 
 
 def _settings(first: Grid, second: Grid) -> Iterator[tuple[str, str, str]]:

@@ -13,12 +13,12 @@ def criteria(grid: Grid) -> Table:
     """Every later criterion of the study seen from every earlier one, at each place that both reached.
 
     Both networks were fine-tuned alike and attacked on the same images, so fine-tuning is no part of the
-    difference. The p-values are adjusted for all rows of the table.
+    difference. The p-values are adjusted for all rows of the table that can be judged.
     """
     pairs = list(_pairs(grid))
     found = list(adjusted([each for _, each in pairs]))
     rows = [(against, *row(each)) for (against, _), each in zip(pairs, found, strict=True)]
-    title = f"{grid.study.name}: criteria against each other, median distances"
+    title = f"{grid.study.name}: criteria against each other, same images"
     return Table("criteria", title, (Column("against", "seen from", "text"), *HEADS), tuple(rows))
 
 
@@ -30,4 +30,8 @@ def _pairs(grid: Grid) -> Iterator[tuple[str, Difference]]:
             before = replace(place, criterion=first)
             networks = [grid.networks[replace(each, attack="")] for each in (before, place)]
             accuracy = networks[0].accuracy.mean, networks[1].accuracy.mean
-            yield first, difference(place, grid.points[before], point, accuracy)
+            budgets = grid.budgets(point.norm)
+            yield (
+                first,
+                difference(place, grid.points[before], point, accuracy=accuracy, budgets=budgets),
+            )

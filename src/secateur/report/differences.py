@@ -1,92 +1,169 @@
-"""The same networks measured twice: medians on the same images, and what may be said of them."""
+"""The same networks measured twice: what may be said of them, on the same images."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from scipy.special import bdtr
-
 from secateur.report.aggregate import AttackPoint, Place, worst
-from secateur.report.changes import compare_attacks, on_images, shared_images
-from secateur.report.intervals import Paired
-from secateur.report.rows import Attack
+from secateur.report.changes import Against, compare_points
+from secateur.report.intervals import Left, Shares
 from secateur.report.tables import Column, Value
+from secateur.report.words import number, percent
+from secateur.stats import LEVEL, SAME_RATIO, SAME_SHARE, holm
 
-LEVEL = 0.05
+OTHER_IMAGES = "other images"
+Judgement = Left | Shares
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A place and its counterpart; ``paired`` is None when they attacked no image in common.
+    """A place and its counterpart; ``against`` is None when they have no image, or no attack, in common.
 
-    ``p`` is the exact two-sided sign test over images, adjusted for all differences of the table (Holm 1979).
+    Two quantities are tested: the distance left on common images (minimum-norm attacks), and robust accuracy
+    over all images, as a mean over the stated budgets. ``p_left`` and ``p_robust`` are adjusted for all tests
+    of the table that can be judged (Holm 1979); None where there is nothing to test. They are over trainings
+    where there are three, otherwise over images.
     """
 
     place: Place
     norm: str
-    paired: Paired | None
-    seeds: int
+    before: AttackPoint
+    after: AttackPoint
+    against: Against | None
     accuracy: tuple[float, float]
     grade: str
-    p: float
+    p_left: float | None = None
+    p_robust: float | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether the two can be compared at all."""
+        return self.against is not None and not self.against.state and self.grade not in "CX"
+
+    @property
+    def p(self) -> float | None:
+        """The smaller of the adjusted p-values."""
+        return min((p for p in (self.p_left, self.p_robust) if p is not None), default=None)
+
+    @property
+    def unit(self) -> str:
+        """What the intervals are over: trainings, or the images of these very networks."""
+        found = main_of(self.against) if self.against else None
+        return "" if found is None else "trainings" if found.trainings else "images"
 
     @property
     def verdict(self) -> str:
-        """What may be said: farther, nearer, within the noise, or why nothing may be said."""
-        if self.paired is None:
-            return "other images"
-        if self.grade in "CX":
-            return "unreliable"
-        low, high = self.paired.difference_low, self.paired.difference_high
-        if self.p < LEVEL and low > 0:
-            return "farther"
-        return "nearer" if self.p < LEVEL and high < 0 else "within the noise"
+        """Better, worse, equivalent, undecided, or why nothing may be said."""
+        if self.against is None:
+            return OTHER_IMAGES
+        if not self.judged:
+            return self.against.state or "unreliable"
+        robust = _direction(self.against.overall, self.p_robust)
+        distance = _direction(self.against.left, self.p_left)
+        if robust * distance < 0:
+            return "undecided"
+        if robust == 0 and _contradicted(self.against, distance):
+            return "undecided"
+        if robust or distance:
+            return "better" if robust + distance > 0 else "worse"
+        return "equivalent" if equivalent(self.against) else "undecided"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, and what stands in the way of another."""
+        if self.verdict != "undecided" or self.against is None:
+            return self.verdict
+        robust = _direction(self.against.overall, self.p_robust)
+        distance = _direction(self.against.left, self.p_left)
+        if robust * distance < 0:
+            return "undecided (distances on common images and robust accuracy disagree)"
+        if distance:
+            return "undecided (distances on common images and accuracy disagree)"
+        least = detectable(self.against)
+        said = [percent(least[0])] if least[0] is not None else []
+        said += [f"{number(100 * least[1])} points of robust accuracy"] if least[1] is not None else []
+        if not said:
+            return "undecided"
+        return f"undecided (the smallest difference these data could show is {' or '.join(said)})"
+
+
+def main_of(against: Against) -> Judgement | None:
+    """What a comparison is about first: the distance left, or robust accuracy for attacks of fixed size."""
+    return against.left or against.overall
+
+
+def _direction(found: Judgement | None, p: float | None) -> int:
+    """1 where the second is more robust beyond doubt, -1 where it is less, otherwise 0."""
+    if found is None or p is None or p >= 1 - LEVEL:
+        return 0
+    if found.trainings is not None:
+        return 1 if found.trainings.mean > 0 else -1
+    more, less = (found.farther, found.nearer) if isinstance(found, Left) else (found.gained, found.lost)
+    return 1 if more > less else -1
+
+
+def _contradicted(against: Against, distance: int) -> bool:
+    """A network that lost images keeps those that were far from the boundary: its distances prove nothing."""
+    return (distance > 0 and against.accuracy_fell) or (distance < 0 and against.accuracy_rose)
+
+
+def equivalent(against: Against) -> bool:
+    """Whether equivalence tests show that nothing changed by more than the margins of ``stats``.
+
+    All of them must: the distance left within a factor ``SAME_RATIO``, accuracy and robust accuracy at every
+    stated budget within ``SAME_SHARE``.
+    """
+    if not all(each.effect.equivalent(SAME_SHARE) for each in (against.clean, *against.robust)):
+        return False
+    if against.left is None:
+        return bool(against.robust)
+    return against.left.effect is not None and against.left.effect.equivalent(math.log(SAME_RATIO))
+
+
+def detectable(against: Against) -> tuple[float | None, float | None]:
+    """The smallest differences that could be shown: of the distance (a share), and of robust accuracy.
+
+    Each at ``stats.LEVEL`` with ``stats.POWER``, for one comparison: Holm's adjustment asks for more.
+    """
+    effect = against.left.effect if against.left else None
+    distance = math.exp(effect.smallest_detectable()) - 1 if effect else None
+    overall = against.overall
+    return distance, overall.effect.smallest_detectable() if overall else None
 
 
 def difference(
-    place: Place, before: AttackPoint, after: AttackPoint, accuracy: tuple[float, float]
+    place: Place,
+    before: AttackPoint,
+    after: AttackPoint,
+    *,
+    accuracy: tuple[float, float],
+    budgets: Sequence[float],
 ) -> Difference:
-    """``after`` seen from ``before``, seed by seed, not yet adjusted for other differences."""
-    pairs = _pairs(before, after)
-    same = before.norm == after.norm
-    return Difference(
+    """``after`` seen from ``before``, training by training, not yet adjusted for other differences."""
+    against = compare_points(before, after, budgets=budgets)
+    found = Difference(
         place=place,
         norm=before.norm,
-        paired=compare_attacks(pairs, norm=before.norm) if same else None,
-        seeds=len(pairs),
+        before=before,
+        after=after,
+        against=against,
         accuracy=accuracy,
-        grade=worst([before.grade, after.grade]),
-        p=_sign_test(pairs, before.norm) if same else 1.0,
+        grade=against.grade if against else worst([before.grade, after.grade]),
+    )
+    if against is None or not found.judged:
+        return found
+    return replace(
+        found,
+        p_left=against.left.p if against.left else None,
+        p_robust=against.overall.p if against.overall else None,
     )
 
 
-def _pairs(before: AttackPoint, after: AttackPoint) -> list[tuple[Attack, Attack]]:
-    by_seed = {attack.axes.seed: attack for attack in before.attacks}
-    return [(by_seed[a.axes.seed], a) for a in after.attacks if a.axes.seed in by_seed]
-
-
-def _sign_test(pairs: Sequence[tuple[Attack, Attack]], norm: str) -> float:
-    """Two-sided sign test over images that both get right; a seed's vote counts once per image."""
-    images = shared_images(pairs)
-    if not images:
-        return 1.0
-    votes = np.zeros(len(images))
-    for before, after in pairs:
-        a, b = (on_images(attack, images, norm, "correct") for attack in (before, after))
-        votes += np.nan_to_num((b > a).astype(float) - (b < a).astype(float))
-    farther, nearer = int((votes > 0).sum()), int((votes < 0).sum())
-    return min(2 * float(bdtr(min(farther, nearer), farther + nearer, 0.5)), 1.0)
-
-
-def adjusted(differences: list[Difference]) -> Iterator[Difference]:
-    """Holm's step-down adjustment over all differences, in the order given."""
-    ranked = sorted(range(len(differences)), key=lambda i: differences[i].p)
-    holm, highest = [1.0] * len(differences), 0.0
-    for rank, i in enumerate(ranked):
-        highest = max(highest, min((len(ranked) - rank) * differences[i].p, 1.0))
-        holm[i] = highest
-    for each, p in zip(differences, holm, strict=True):
-        yield replace(each, p=p)
+def adjusted(differences: Sequence[Difference]) -> Iterator[Difference]:
+    """With Holm's adjustment over all tests of the differences, in the order given."""
+    p = holm([p for each in differences for p in (each.p_left, each.p_robust)])
+    for each, p_left, p_robust in zip(differences, p[::2], p[1::2], strict=True):
+        yield replace(each, p_left=p_left, p_robust=p_robust)
 
 
 HEADS = (
@@ -99,30 +176,52 @@ HEADS = (
     Column("grade", "grade", "text"),
     Column("norm", "norm", "text"),
     Column("images", "images", "plain"),
-    Column("seeds", "seeds", "plain"),
+    Column("trainings", "trainings", "plain"),
+    Column("over", "intervals over", "text"),
+    Column("accuracy_before", "accuracy before", "percent"),
+    Column("accuracy_after", "accuracy after", "percent"),
+    Column("robust_before", "robust before", "percent"),
+    Column("robust_after", "robust after", "percent"),
+    Column("robust_low", "robust change, low"),
+    Column("robust_high", "robust change, high"),
+    Column("robust_detectable", "detectable in robust"),
     Column("before", "before"),
     Column("after", "after"),
     Column("ratio", "share", "percent"),
     Column("ratio_low", "low", "percent"),
     Column("ratio_high", "high", "percent"),
-    Column("accuracy_before", "accuracy before", "percent"),
-    Column("accuracy_after", "accuracy after", "percent"),
+    Column("detectable", "detectable", "percent"),
     Column("p", "p (Holm)"),
 )
 
 
 def row(each: Difference) -> tuple[Value, ...]:
-    """The values of one difference, under ``HEADS``."""
-    place, found = each.place, each.paired
-    numbers: tuple[Value, ...] = (None,) * 5
-    if found is not None:
-        numbers = found.before, found.after, found.ratio, found.ratio_low, found.ratio_high
+    """The values of one difference, under ``HEADS``; distances and shares are those on common images."""
+    place, found = each.place, each.against
     return (
         *(place.model, place.criterion, place.sparsity, place.arm, place.attack),
         *(each.verdict, each.grade, each.norm),
         found.n if found else 0,
-        each.seeds,
-        *numbers,
+        found.trainings if found else 0,
+        each.unit,
         *each.accuracy,
+        *_robust_values(found),
+        *_left_values(found),
         each.p,
     )
+
+
+def _robust_values(against: Against | None) -> tuple[Value, ...]:
+    overall = against.overall if against else None
+    if against is None or overall is None:
+        return (None,) * 5
+    before, after = (sum(side) / len(side) for side in (overall.before, overall.after))
+    return before, after, *(overall.over_trainings or overall.over_images), detectable(against)[1]
+
+
+def _left_values(against: Against | None) -> tuple[Value, ...]:
+    found = against.left if against else None
+    if against is None or found is None:
+        return (None,) * 6
+    low, high = found.over_trainings or found.over_images or (None, None)
+    return found.before, found.after, found.ratio, low, high, detectable(against)[0]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur import budgets
-from secateur.report.aggregate import AttackPoint, Grid, Place, robust_images
+from secateur.report.aggregate import AttackPoint, Grid, Place
 from secateur.report.intervals import over_seeds
+from secateur.report.outcomes import robust_images
 from secateur.report.words import NORM_LABELS, PERCENT, attack_label, percent
 from secateur.stats import wilson
 

@@ -1,4 +1,4 @@
-"""Estimates over seeds, and paired changes of medians."""
+"""Estimates over trainings, and paired changes on the same images."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.stats import LEVEL, SEEDS_FOR_SPREAD, Floats, median, t_interval
+from secateur.stats import (
+    LEVEL,
+    Effect,
+    Floats,
+    median,
+    over_trainings,
+    share_effect,
+    sign_test,
+    t_interval,
+    why_not_over_trainings,
+)
 
 Counts = NDArray[np.signedinteger[Any]]
 RESAMPLES = 1000
@@ -39,54 +49,162 @@ def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimat
 
 
 @dataclass(frozen=True)
-class Paired:
-    """A change between two networks measured on the same images; nan where it is undefined.
+class Left:
+    """What is left of the distance on the images that both networks classify correctly.
 
-    ``ratio`` is after/before and ``difference`` after-before, of the mean over seeds of the medians. The
-    intervals resample images, and seeds too when there are three or more (``seeds_resampled``).
+    ``ratios`` holds one number per training: the median over images of distance after / distance before. An
+    image whose example is found only after has the ratio 0, one whose example is found only before inf;
+    without an example for either network it has none, and counts under ``unreached``. ``ratio`` is the
+    geometric mean over trainings, nan where it is undefined. ``before`` and ``after`` are median distances of
+    the same images, means over trainings. ``n`` counts images with a ratio, of the training that has fewest.
+
+    ``trainings`` and ``images`` are the effects on the logarithm over either; None where there is none, and
+    ``no_interval`` says why trainings give none. ``over_images`` is the bootstrap interval of the ratio over
+    images, trainings fixed: it says what other images would give, not what other trainings would.
     """
 
+    ratios: tuple[float, ...]
+    ratio: float
     before: float
     after: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    difference: float
-    difference_low: float
-    difference_high: float
     n: int
-    seeds: int
-    seeds_resampled: bool
+    unreached: int
+    farther: int
+    nearer: int
+    trainings: Effect | None
+    no_interval: str
+    images: Effect | None
+    over_images: tuple[float, float] | None
+
+    @property
+    def over_trainings(self) -> tuple[float, float] | None:
+        """The interval of the ratio over trainings."""
+        if self.trainings is None:
+            return None
+        low, high = self.trainings.interval()
+        return math.exp(low), math.exp(high)
+
+    @property
+    def effect(self) -> Effect | None:
+        """Over trainings where there are enough, otherwise over images."""
+        return self.trainings or self.images
+
+    @property
+    def p(self) -> float:
+        """That nothing changed: over trainings, or the sign test over images."""
+        return self.trainings.p if self.trainings else sign_test(self.farther, self.nearer)
 
 
-def paired(before: Sequence[Floats], after: Sequence[Floats]) -> Paired:
-    """Compare medians on identical images: one array [n] per seed, nan where an image does not count.
+@dataclass(frozen=True)
+class Shares:
+    """Robust accuracy of two networks on the same images, wrong ones included, at the budget ``eps``.
 
-    An image is drawn for both networks and for every seed together, so that what makes it easy or hard
-    cancels out. The draws depend on n alone: the same records always give the same interval.
+    ``eps`` is None for the mean over several budgets. ``before`` and ``after`` hold one share per training.
+    ``images`` is the effect over images, trainings fixed; ``trainings`` that over trainings, None with a
+    reason in ``no_interval``. ``gained`` and ``lost`` count images that are robust after and not before, and
+    the reverse; the majority of the trainings decides.
     """
-    n, seeds = before[0].size, len(before)
-    plain = [float(np.mean([median(v[~np.isnan(v)]) for v in arm])) for arm in (before, after)]
-    weights = _image_weights(n)
-    seed_weights = _seed_weights(seeds)
-    draws = [_mean_of_medians(arm, weights, seed_weights) for arm in (before, after)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio_low, ratio_high = _percentiles(draws[1] / draws[0])
-        difference_low, difference_high = _percentiles(draws[1] - draws[0])
-    defined = np.isfinite(plain[0])
-    return Paired(
-        before=plain[0],
-        after=plain[1],
-        ratio=plain[1] / plain[0] if defined and plain[0] > 0 else float("nan"),
-        ratio_low=ratio_low,
-        ratio_high=ratio_high,
-        difference=plain[1] - plain[0] if defined else float("nan"),
-        difference_low=difference_low,
-        difference_high=difference_high,
-        n=n,
-        seeds=seeds,
-        seeds_resampled=seeds >= SEEDS_FOR_SPREAD,
+
+    eps: float | None
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    n: int
+    gained: int
+    lost: int
+    trainings: Effect | None
+    no_interval: str
+    images: Effect
+
+    @property
+    def change(self) -> float:
+        """Mean over trainings of after - before."""
+        return float(np.mean(self.after) - np.mean(self.before))
+
+    @property
+    def over_trainings(self) -> tuple[float, float] | None:
+        """The interval of the change over trainings, on these images."""
+        return self.trainings.interval() if self.trainings else None
+
+    @property
+    def over_images(self) -> tuple[float, float]:
+        """The interval of the change over images, for these trainings."""
+        return self.images.interval()
+
+    @property
+    def effect(self) -> Effect:
+        """Over trainings where there are enough, otherwise over images."""
+        return self.trainings or self.images
+
+    @property
+    def p(self) -> float:
+        """That nothing changed: over trainings, or McNemar's exact test over images."""
+        return self.trainings.p if self.trainings else sign_test(self.gained, self.lost)
+
+
+def shares(eps: float | None, before: Sequence[Floats], after: Sequence[Floats]) -> Shares:
+    """Compare robustness of the same images, float [n] in [0, 1] per training."""
+    gains = [b - a for a, b in zip(before, after, strict=True)]
+    means = [float(gain.mean()) for gain in gains]
+    votes = np.sum([np.sign(gain) for gain in gains], axis=0)
+    return Shares(
+        eps=eps,
+        before=tuple(float(each.mean()) for each in before),
+        after=tuple(float(each.mean()) for each in after),
+        n=before[0].size,
+        gained=int((votes > 0).sum()),
+        lost=int((votes < 0).sum()),
+        trainings=over_trainings(means),
+        no_interval=why_not_over_trainings(means),
+        images=share_effect(np.mean(gains, axis=0)),
     )
+
+
+def left(before: Sequence[Floats], after: Sequence[Floats]) -> Left:
+    """Compare distances of the same images: float [n] per training, nan where a network is wrong.
+
+    The bootstrap draws an image for every training and both networks together, so that what makes it easy or
+    hard cancels out. The draws depend on n alone: the same records always give the same interval.
+    """
+    kept = [~(np.isnan(a) | np.isnan(b)) for a, b in zip(before, after, strict=True)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = [b / a for a, b in zip(before, after, strict=True)]
+        per_training = [median(each[~np.isnan(each)]) for each in ratios]
+        logs = np.log(per_training)
+        ratio = float(np.exp(logs.mean()))
+        votes = np.sum([np.nan_to_num(np.sign(each - 1)) for each in ratios], axis=0)
+    bounds = _over_images(ratios)
+    sound = bounds is not None and bounds[0] > 0 and bounds[1] < math.inf and 0 < ratio < math.inf
+    return Left(
+        ratios=tuple(per_training),
+        ratio=ratio,
+        before=float(np.mean([median(a[keep]) for a, keep in zip(before, kept, strict=True)])),
+        after=float(np.mean([median(b[keep]) for b, keep in zip(after, kept, strict=True)])),
+        n=min(int((~np.isnan(each)).sum()) for each in ratios),
+        unreached=max(int((np.isinf(a) & np.isinf(b)).sum()) for a, b in zip(before, after, strict=True)),
+        farther=int((votes > 0).sum()),
+        nearer=int((votes < 0).sum()),
+        trainings=over_trainings(logs.tolist()),
+        no_interval=why_not_over_trainings(logs.tolist()),
+        images=_log_effect(ratio, bounds) if bounds is not None and sound else None,
+        over_images=bounds,
+    )
+
+
+def _log_effect(ratio: float, bounds: tuple[float, float]) -> Effect:
+    """The effect whose 95 % interval is as wide as the bootstrap's, on the logarithm."""
+    unit = Effect(0.0, 1.0, math.inf).interval()[1]
+    return Effect(math.log(ratio), math.log(bounds[1] / bounds[0]) / (2 * unit), math.inf)
+
+
+def _over_images(ratios: Sequence[Floats]) -> tuple[float, float] | None:
+    weights = _image_weights(ratios[0].size)
+    medians = np.stack([_weighted_medians(each, weights) for each in ratios])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = np.exp(np.log(medians).mean(axis=0))
+    if np.isnan(draws).any():
+        return None
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    return float(low), float(high)
 
 
 @lru_cache(maxsize=4)
@@ -97,22 +215,6 @@ def _image_weights(n: int) -> Counts:
     flat = (drawn + n * np.arange(RESAMPLES)[:, None]).ravel()
     counts = np.bincount(flat, minlength=RESAMPLES * n).reshape(RESAMPLES, n)
     return np.ascontiguousarray(counts.T.astype(np.int16 if n < np.iinfo(np.int16).max else np.int32))
-
-
-@lru_cache(maxsize=4)
-def _seed_weights(seeds: int) -> Floats:
-    """The share of each seed in every resample, [RESAMPLES, seeds]; equal where seeds are too few."""
-    if seeds < SEEDS_FOR_SPREAD:
-        return np.full((RESAMPLES, seeds), 1.0 / seeds)
-    generator = np.random.Generator(np.random.PCG64([seeds, 2]))
-    return generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=RESAMPLES) / seeds
-
-
-def _mean_of_medians(arm: Sequence[Floats], weights: Counts, seed_weights: Floats) -> Floats:
-    medians = np.stack([_weighted_medians(values, weights) for values in arm], axis=1)
-    with np.errstate(invalid="ignore"):
-        terms = np.where(seed_weights > 0, medians * seed_weights, 0.0)
-    return np.asarray(terms.sum(axis=1), dtype=np.float64)
 
 
 def _weighted_medians(values: Floats, weights: Counts) -> Floats:
@@ -128,10 +230,3 @@ def _weighted_medians(values: Floats, weights: Counts) -> Floats:
     upper = np.count_nonzero(reached <= total // 2, axis=0)
     lower[total == 0] = order.size
     return np.asarray((ordered[lower] + ordered[upper]) / 2, dtype=np.float64)
-
-
-def _percentiles(draws: Floats) -> tuple[float, float]:
-    if np.isnan(draws).any():
-        return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
-    return float(low), float(high)

@@ -40,8 +40,10 @@ def draw_left(grid: Grid, change: dict[Place, Change], attack: str, arm: str, lo
         f"left-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: distance left on common images, {arm_label(arm)}",
         f"{NORM_LABELS[points[0].norm]} distance to the nearest adversarial example, as a share of the "
-        "control's: the median ratio over the images that both networks classify correctly. Left: pruning and "
-        "fine-tuning together. Right: pruning alone, both sides with the same fine-tuning. Read it beside the "
+        "control's: the median ratio over the images that both networks classify correctly. Left: pruning "
+        "and "
+        "fine-tuning together. Right: pruning alone, both sides with the same fine-tuning. Read it beside "
+        "the "
         "accuracy. The line is cut where more than 100 % is left but accuracy fell: that is no gain. Bars: "
         f"95 % intervals, over trainings from three on, otherwise over images. {looks}",
         f"Line chart of the share of the distance that is left, {name}, {arm_label(arm)}.",

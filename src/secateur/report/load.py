@@ -1,7 +1,7 @@
 """Records of a run folder, read into typed rows: the only place where a report meets the store."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.config import Cell
+from secateur.config import Cell, epsilons_by_norm, restore
 from secateur.errors import ExitCode, UserError
+from secateur.registry import ATTACKS
 from secateur.report.rows import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.store import Latencies, Store, architecture_cell, read_latencies
 
@@ -28,6 +29,7 @@ def load(folder: Path | str) -> Study:
     attacks: list[Attack] = []
     holes: dict[str, Hole] = {}
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    pixels: Mapping[str, Any] = store.study["facts"]
     environments: Counter[str] = Counter()
     seconds = 0.0
     for cell in store.cells:
@@ -37,6 +39,7 @@ def load(folder: Path | str) -> Study:
                 holes[cell.id] = _hole(cell, record, store.damage(cell.id), holes)
             elif cell.stage == "attack":
                 attacks.append(_attack(cell, record, networks, shared))
+                pixels = pixels if "levels" in pixels else record["science"]
             else:
                 networks[cell.id] = _network(cell, record, networks, store.study)
         except (KeyError, TypeError, ValueError) as problem:
@@ -62,7 +65,27 @@ def load(folder: Path | str) -> Study:
         notes=(*(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
         conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
+        **_units(store.study, attacks, pixels),
     )
+
+
+def _units(study: Mapping[str, Any], attacks: list[Attack], pixels: Mapping[str, Any]) -> dict[str, Any]:
+    """Budgets that the study states, and the units of its images; ``pixels`` may name levels and bounds."""
+    norms = tuple(dict.fromkeys(attack.norm for attack in attacks))
+    try:
+        epsilons = epsilons_by_norm(restore(study["config"].get("epsilons", ())), norms)
+    except ValueError:  # a study of an older version may leave open which norm they are for
+        epsilons = {}
+    low, high = pixels.get("bounds") or (0.0, 1.0)
+    levels = pixels.get("levels")
+    if "levels" not in pixels and _in_255ths(epsilons.get("linf", ())):
+        levels = 256  # records of older versions do not say it, but whoever wrote the study did
+    return {"epsilons": epsilons, "bounds": (float(low), float(high)), "levels": levels}
+
+
+def _in_255ths(budgets: Sequence[float]) -> bool:
+    """Whether all budgets are whole or half grey levels of 8-bit images."""
+    return bool(budgets) and all(abs(510 * eps - round(510 * eps)) < 1e-9 for eps in budgets)
 
 
 def _latencies(store: Store) -> tuple[Latencies | None, tuple[str, ...]]:
@@ -180,7 +203,25 @@ def _attack(
         forwards=_mean(science["num_forwards"], ~wrong),
         backwards=_mean(science["num_backwards"], ~wrong),
         settings=cell.settings,
+        targeted=bool(science["targeted"]),
+        **_sizes(cell, science, found),
     )
+
+
+def _sizes(cell: Cell, science: Mapping[str, Any], found: NDArray[np.bool_]) -> dict[str, Any]:
+    """Whether the attack looks for examples of a given size, and what it found at each size it tried."""
+    given = science.get("sizes") or ()
+    sizes = {float(size["eps"]): np.array(size["found"], dtype=bool) for size in given}
+    if any(each.shape != found.shape for each in sizes.values()):
+        raise ValueError("a size tells of other images than the outcomes")
+    name = str(cell.settings["attack"])
+    # A plug-in need not be loaded to read its records: then what it was given tells.
+    kind = science.get("kind") or (ATTACKS.entry(name).facts.get("kind") if name in ATTACKS.names() else None)
+    eps = science.get("settings", {}).get("eps", cell.settings.get("eps"))
+    fixed = kind == "fixed-eps" or (kind is None and bool(sizes or eps is not None))
+    if fixed and not sizes and isinstance(eps, int | float):
+        sizes = {float(eps): found}
+    return {"fixed": fixed, "sizes": dict(sorted(sizes.items())) if fixed else {}}
 
 
 def _distances(

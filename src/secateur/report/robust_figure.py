@@ -50,7 +50,8 @@ def draw_robust(grid: Grid, attack: str, arm: str, looks: str) -> Drawing | None
     return Drawing(
         f"robust-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: accuracy and {what}, {arm_label(arm)}",
-        f"Left: accuracy on the {n} attacked images. Middle and right: {what} at {budget.label} under {name}: "
+        f"Left: accuracy on the {n} attacked images. Middle and right: {what} at {budget.label} under "
+        f"{name}: "
         f"{meaning(grid, attack)} One row per criterion. Bars: 95 % intervals, over trainings from three on, "
         f"otherwise over images. {looks}",
         f"Line charts of accuracy and {what} at {budget.label}, {name}, {arm_label(arm)}: "

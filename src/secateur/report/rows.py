@@ -1,7 +1,7 @@
 """What a report knows: typed rows read from records, and the holes between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -57,6 +57,9 @@ class Attack:
     ``name`` is the study's label, ``method`` the attack's own name. ``distances[norm]`` is float64 [n]: 0
     where already wrong, inf where no adversarial example was found.
     ``found`` and ``already_wrong`` are bool [n]; ``hashes`` names the images in the same order.
+    ``targeted``: an example counts when it reaches a target class, which says nothing about other classes.
+    ``fixed`` attacks look for an example of a given size: they have no distances to speak of, but ``sizes``,
+    the found images, bool [n], of every ε that was tried. Others have no sizes.
     """
 
     id: str
@@ -75,6 +78,9 @@ class Attack:
     forwards: float
     backwards: float
     settings: Mapping[str, Any]
+    targeted: bool = False
+    fixed: bool = False
+    sizes: Mapping[float, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -99,7 +105,8 @@ class Hole:
 class Study:
     """Everything a report knows: the rows, the holes, and where they come from.
 
-    ``conditions`` are those of its latencies; None where none were measured.
+    ``conditions`` are those of its latencies; None where none were measured. ``epsilons`` are the budgets
+    that the study states, by norm (``"linf"``); ``bounds`` and ``levels`` are those of its images.
     """
 
     name: str
@@ -115,3 +122,6 @@ class Study:
     notes: tuple[str, ...]
     robust: Mapping[str, bool]
     conditions: Conditions | None = None
+    epsilons: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    bounds: tuple[float, float] = (0.0, 1.0)
+    levels: int | None = None

@@ -20,10 +20,18 @@ from secateur.report.headline import (
 )
 from secateur.report.left import left_ends, left_text
 from secateur.report.rows import NORMS
-from secateur.report.tables import PLACE, Column, Table, Value, place_values
+from secateur.report.tables import PLACE, Column, Format, Table, Value, place_values
 from secateur.report.words import PERCENT, arm_label, percent
 from secateur.stats import wilson
 
+_ENDS: tuple[tuple[str, str, Format], ...] = (
+    ("", "", "percent"),
+    ("_low", ", low", "percent"),
+    ("_high", ", high", "percent"),
+    ("_over", ", interval over", "text"),
+    ("_images", ", images", "plain"),
+    ("_state", ", not stated", "text"),
+)
 _HEADS = (
     *PLACE,
     Column("role", "role", "text"),
@@ -50,14 +58,7 @@ _HEADS = (
     *(
         Column(f"{key}{end}", f"{title}{words}", form)
         for key, title in (("left", "left of dense"), ("left_of_tuned", "left of dense, equally fine-tuned"))
-        for end, words, form in (
-            ("", "", "percent"),
-            ("_low", ", low", "percent"),
-            ("_high", ", high", "percent"),
-            ("_over", ", interval over", "text"),
-            ("_images", ", images", "plain"),
-            ("_state", ", not stated", "text"),
-        )
+        for end, words, form in _ENDS
     ),
     *(
         Column(f"robust_change{key}{end}", f"robust accuracy minus {title}{words}", "percent")

@@ -1,0 +1,66 @@
+"""The budgets that a study states: a list, or a list by norm."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from secateur.config.checks import unique
+
+NORM_KEYS = {"0": "l0", "1": "l1", "2": "l2", "inf": "linf"}
+
+
+def budgets(value: Any) -> Any:
+    """Budgets: a list of positive numbers, or one for every norm; as tuples, the norms spelled ``linf``."""
+    if not isinstance(value, Mapping):
+        return _listed(value)
+    found = {}
+    for key, values in value.items():
+        norm = NORM_KEYS.get(f"{key:g}" if isinstance(key, float | int) else str(key), str(key))
+        if norm not in NORM_KEYS.values():
+            raise ValueError(f"{str(key)[:40]!r} is no norm: l0, l1, l2 or linf")
+        if norm in found:
+            raise ValueError(f"{norm} is listed twice")
+        found[norm] = _listed(values, f"{norm} ")
+    return found
+
+
+def _listed(values: Any, what: str = "") -> tuple[float, ...]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{what}should be a list of budgets, such as [1/255, 8/255]")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < float("inf"):
+            raise ValueError(f"a budget should be greater than 0 (got {str(value)[:40]})")
+    unique(tuple(values))
+    return tuple(float(value) for value in values)
+
+
+Budgets = Annotated[
+    Any,  # one type for both spellings: a union has no single sentence for what is wrong with a value
+    AfterValidator(budgets),
+    Field(
+        description="budgets at which robust accuracy is stated: a list for the attacks of norm inf (or of "
+        "the only norm), or lists by norm, as in {linf: [8/255], l2: [0.5]}; by default the usual ones",
+        json_schema_extra={"type": ["array", "object"]},
+    ),
+]
+
+
+def epsilons_by_norm(given: Any, norms: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+    """Stated budgets by norm: a plain list is in units of pixels, so it is for the attacks of norm linf.
+
+    Where the study has none of them, it is for its only norm.
+
+    Raises:
+        ValueError: it has several others, or budgets are for a norm that no attack has.
+    """
+    if isinstance(given, Mapping):
+        if strange := [norm for norm in given if norms and norm not in norms]:
+            raise ValueError(f"no attack of the study has the norm {strange[0]}: it has {', '.join(norms)}")
+        return {norm: tuple(sorted(values)) for norm, values in given.items() if values}
+    if not given or not norms:
+        return {}
+    if "linf" not in norms and len(norms) > 1:
+        example = f"{{{norms[0]}: [...], {norms[1]}: [...]}}"
+        raise ValueError(f"say which norm the budgets are for, as in {example}: no attack has the norm linf")
+    return {"linf" if "linf" in norms else norms[0]: tuple(sorted(given))}

@@ -1,0 +1,62 @@
+"""The same images under two networks: which trainings and which images are compared with which."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.report.rows import Attack
+from secateur.stats import Floats
+
+Pair = tuple[Attack, Attack]
+
+
+def pair_trainings(before: Mapping[int, Attack], after: Mapping[int, Attack]) -> list[Pair]:
+    """Attacks (before, after) of the same seed; equal weights under two seeds are one training.
+
+    A pair counts where the weights of either side are new: a published network that three seeds prune at
+    random gives three pairs, and one if all three prune alike.
+    """
+    distinct: dict[tuple[str, str], Pair] = {}
+    for seed, attack in after.items():
+        if seed in before:
+            key = before[seed].network.weights_hash, attack.network.weights_hash
+            distinct.setdefault(key, (before[seed], attack))
+    return list(distinct.values())
+
+
+def shared_images(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Hashes of the images that every attack of the pairs saw, in the order of the first."""
+    if not pairs:
+        return ()
+    first = pairs[0][0].hashes
+    common = set(first)
+    # Every attack of a study sees the same images, by way of the same tuple.
+    for other in {id(attack.hashes): attack.hashes for pair in pairs for attack in pair}.values():
+        common &= set(other)
+    return first if len(common) == len(first) else tuple(h for h in dict.fromkeys(first) if h in common)
+
+
+def rows_of(attack: Attack, order: Sequence[str]) -> NDArray[np.intp]:
+    """Where the named images are in an attack, int [n]; the first of an image that is there twice."""
+    if order is attack.hashes:
+        return np.arange(attack.n)
+    row = {image: i for i, image in reversed(list(enumerate(attack.hashes)))}
+    return np.array([row[image] for image in order], dtype=np.intp)
+
+
+def on_images(attack: Attack, order: Sequence[str], norm: str) -> Floats:
+    """Distances [n] of the named images; nan where the network is wrong from the start."""
+    values = attack.distances[norm].copy()
+    values[attack.already_wrong] = np.nan
+    return np.asarray(values[rows_of(attack, order)], dtype=np.float64)
+
+
+def common_images(pairs: Sequence[Pair]) -> int:
+    """Images that both networks of a pair classify correctly; of the pair that has the fewest."""
+    order = shared_images(pairs)
+    counts = [
+        int((~(a.already_wrong[rows_of(a, order)] | b.already_wrong[rows_of(b, order)])).sum())
+        for a, b in pairs
+    ]
+    return min(counts, default=0)
