@@ -17,7 +17,7 @@ from secateur.report.aggregate import Place, aggregate, security_curve
 from secateur.report.budgets import budgets
 from secateur.report.changes import changes
 from secateur.report.load import load
-from secateur.report.tables import summary
+from secateur.report.summary import summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>alert('x')</script>"

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
+from secateur.report.curves import budget_axis
 from secateur.report.panels import Drawing, percent_axis
 from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
 from secateur.report.words import NORM_LABELS, attack_label, number
-from secateur.stats import wilson
+from secateur.stats import Floats, wilson
 
 Images = npt.NDArray[np.floating[Any]]
 COLUMNS = 8
@@ -119,34 +119,67 @@ def _show(axes: Axes, image: Images) -> None:
 
 def _curve(record: Mapping[str, Any]) -> Drawing:
     norm, n = record["norm"], len(record["outcome"])
-    stored = record["distances"][norm]
-    distances = np.array([math.inf if value is None else value for value in stored], dtype=float)
-    finite = distances[np.isfinite(distances)]
-    top = (float(np.quantile(finite, 0.97)) if finite.size else 0.0) or 1.0
-    eps = np.linspace(0, 1.03 * top, POINTS)
-    robust = (distances[None, :] > eps[:, None]).sum(1)
+    eps, robust, tried = _robust(record)
     bounds = np.array([wilson(int(k), n) for k in robust])
     figure = Figure(figsize=(0.55 * WIDTH, 2.5))
     axes = figure.subplots()
     unreliable = record["grade"] in "CX"
-    axes.fill_between(eps, bounds[:, 0], bounds[:, 1], color=PALETTE[0], alpha=0.15, lw=0, step="post")
-    axes.step(
-        eps, robust / n, where="post", color=PALETTE[0], lw=1.4, ls=(0, (1, 1.5)) if unreliable else "-"
-    )
-    axes.set_xlim(0, eps[-1])
+    what = "target not reached" if record.get("targeted") else "robust accuracy"
+    dashes = (0, (1, 1.5)) if unreliable else "-"
+    if tried:
+        spread = np.abs(bounds.T - robust / n)
+        axes.errorbar(
+            eps,
+            robust / n,
+            yerr=spread,
+            color=PALETTE[0],
+            lw=1.0,
+            ls=dashes,
+            marker="o",
+            ms=4,
+            elinewidth=0.9,
+        )
+    else:
+        axes.fill_between(eps, bounds[:, 0], bounds[:, 1], color=PALETTE[0], alpha=0.15, lw=0, step="post")
+        axes.step(eps, robust / n, where="post", color=PALETTE[0], lw=1.4, ls=dashes)
+    top = 1.15 * eps[-1] if tried else eps[-1]
+    axes.set_xlim(0, top)
     axes.set_ylim(-0.02, 1.02)
     percent_axis(axes.yaxis)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    budget_axis(axes, top, norm, levels=record.get("levels"))
     axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[norm]})")
-    axes.set_ylabel("robust accuracy")
+    axes.set_ylabel(what)
     name = attack_label(record["attack"], norm)
     doubt = ": unreliable" if unreliable else ""
     axes.set_title(f"{label(name)}, {n} images, grade {record['grade']}{doubt}")
+    sizes = "At the sizes that the attack was run with, and at no other. " if tried else ""
     return Drawing(
         "curve",
-        f"{label(name)}: security curve",
-        f"Robust accuracy of {n} images: the share for which no example within ε was found, an upper bound. "
-        "Band: 95 % Wilson interval.",
-        f"Robust accuracy falls from {robust[0] / n:.0%} as the budget grows.",
+        f"{label(name)}: {what} {'at the sizes tried' if tried else 'against the budget'}",
+        f"{what.capitalize()} of {n} images: the share for which no example within ε was found, an upper "
+        "bound; a "
+        f"wrong image has none to be found and counts as lost. {sizes}Intervals: 95 %, Wilson.",
+        f"{what.capitalize()} goes from {robust[0] / n:.0%} to {robust[-1] / n:.0%} as the budget grows.",
         figure,
     )
+
+
+def _robust(record: Mapping[str, Any]) -> tuple[Floats, Floats, bool]:
+    """Budgets [k], how many images withstand each [k], and whether they are sizes that were tried.
+
+    An attack of fixed size says nothing about other sizes: what it found at its own decides, not distances.
+    """
+    right = np.array([outcome != "already_wrong" for outcome in record["outcome"]])
+    if record.get("kind") == "fixed-eps":
+        found = np.array([outcome == "found" for outcome in record["outcome"]])
+        own = {record["settings"]["eps"]: found} if "sizes" not in record else {}
+        own |= {each["eps"]: np.array(each["found"], dtype=bool) for each in record.get("sizes", ())}
+        sizes = sorted(own)
+        counts = [int((right & ~own[size]).sum()) for size in sizes]
+        return np.array(sizes, dtype=np.float64), np.array(counts, dtype=np.float64), True
+    stored = record["distances"][record["norm"]]
+    distances = np.array([math.inf if value is None else value for value in stored], dtype=np.float64)
+    finite = distances[np.isfinite(distances)]
+    top = (float(np.quantile(finite, 0.97)) if finite.size else 0.0) or 1.0
+    eps = np.linspace(0, 1.03 * top, POINTS)
+    return eps, np.asarray((distances[None, :] > eps[:, None]).sum(1), dtype=np.float64), False

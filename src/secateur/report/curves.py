@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from secateur.budgets import written
 from secateur.report.aggregate import AttackPoint, Grid, Place, security_curve
 from secateur.report.headline import Budget, leading, meaning, points_of, quantity, stated
 from secateur.report.panels import Drawing, percent_axis
@@ -106,7 +107,16 @@ def _curve_panel(grid: Grid, axes: Axes, where: tuple[str, str, str, str], epsil
     axes.set_xlim(0, 1.02 * epsilon[-1])
     axes.set_ylim(-0.02, 1.02)
     percent_axis(axes.yaxis)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    budget_axis(axes, epsilon[-1], points_of(grid, attack)[0].norm, levels=grid.study.levels)
+
+
+def budget_axis(axes: Axes, top: float, norm: str, *, levels: int | None) -> None:
+    """Ticks of an axis of budgets up to ``top``: in grey levels, /255, for L∞ of 8-bit images."""
+    if norm == "linf" and levels == 256:
+        steps = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+        step = next((each for each in steps if 255 * top / each <= 7), steps[-1])
+        axes.xaxis.set_major_locator(MultipleLocator(step / 255))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda eps, _: written(eps, norm, levels=levels)))
 
 
 def _budget_line(axes: Axes, first: Budget) -> None:
