@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, nctdtrinc, ndtr, ndtri, stdtr, stdtrit
 
 from secateur.errors import UserError
 
@@ -185,12 +185,14 @@ class Effect:
         return -margin < low and high < margin
 
     def smallest_detectable(self, *, level: float = LEVEL, power: float = POWER) -> float:
-        """The difference that a test at ``level`` would show with probability ``power``, given this error.
+        """The difference that a test at ``level`` would show with probability ``power``, were this the error.
 
-        With few degrees of freedom it is an approximation from above: the sum of two quantiles of t.
+        Over trainings it follows from the noncentral t distribution.
         """
-        quantiles = _t_quantile((1 + level) / 2, self.freedom) + _t_quantile(power, self.freedom)
-        return quantiles * self.error
+        critical = _t_quantile((1 + level) / 2, self.freedom)
+        if math.isinf(self.freedom):
+            return (critical + float(ndtri(power))) * self.error
+        return float(nctdtrinc(self.freedom, 1 - power, critical)) * self.error
 
 
 def _t_quantile(p: float, freedom: float) -> float:

@@ -149,3 +149,107 @@ def test_the_comparison_is_written_in_every_format(comparison, tmp_path):
 def test_names_of_studies_are_text(comparison):
     hostile = dataclasses.replace(comparison, first="<script>alert(1)</script>")
     assert "<script>alert(1)" not in render_comparison(hostile)
+
+
+def test_the_gate_reads_robust_accuracy_at_stated_and_at_named_budgets(comparison):
+    broken = violations(comparison, ["robust<-0.05"])
+    assert any(
+        sentence.startswith("robust, l1 0.8, standard, ddn: robust changed by -") for sentence in broken
+    )
+    (found,) = [each for each in violations(comparison, ["robust@0.5<-0.05"]) if "l1 0.8, standard" in each]
+    each = at(comparison, PRUNED)
+    (share,) = [shares for shares in each.against.robust if shares.eps == 0.5]
+    assert f"robust@0.5 changed by {share.change:+.4g}" in found
+    assert violations(comparison, ["robust@l2:0.5<-0.05"])
+    assert any("robust@1/2 changed" in sentence for sentence in violations(comparison, ["robust@1/2<-5%"]))
+    judged = [
+        each for each in violations(comparison, ["robust@0.33<-0.99"]) if "cannot be judged" not in each
+    ]
+    assert judged == []
+
+
+def test_a_budget_for_a_norm_that_no_attack_has_is_refused(comparison):
+    with pytest.raises(UserError, match="for a norm that no attack has"):
+        violations(comparison, ["robust@linf:8/255<-0.05"])
+
+
+@pytest.mark.parametrize("limit", ["robust@<-1", "robust@8/0<-1", "robust@l3:1<-1", "median@0.5<-1"])
+def test_a_budget_that_cannot_be_read_is_refused(comparison, limit):
+    with pytest.raises(UserError, match="is no limit"):
+        violations(comparison, [limit])
+
+
+def test_the_smallest_difference_that_could_be_shown_is_in_the_table(comparison):
+    keys = [head.key for head in comparison.table.heads]
+    rows = [dict(zip(keys, values, strict=True)) for values in comparison.table.values]
+    (row,) = [row for row in rows if (row["sparsity"], row["arm"]) == (0.4, "standard")]
+    assert 0 < row["detectable"] < 0.5
+    assert 0 < row["robust_detectable"] < 0.2
+    assert row["over"] == "images"
+
+
+def differing(tmp_path, name, change):
+    """A study whose pruned networks have other distances and outcomes."""
+
+    def edit(cell, science):
+        if cell["stage"] == "attack" and cell["axes"]["sparsity"] > 0:
+            change(science)
+        return science
+
+    return write(tmp_path / name, Grid(name=name, edit=edit, **SETTINGS))
+
+
+def test_no_difference_is_said_only_where_it_was_shown(tmp_path, folders):
+    def noisy(science):
+        for i, value in enumerate(science["distances"]["l2"]):
+            if value:
+                science["distances"]["l2"][i] = value * (1.9 if i % 2 else 0.55)
+
+    found = at(compare(folders["before"], differing(tmp_path, "noisy", noisy)), PRUNED)
+    assert found.verdict == "undecided"
+    assert found.sentence.startswith("undecided (the smallest difference these data could show is ")
+
+
+def test_distances_that_grow_while_images_are_lost_decide_nothing(tmp_path, folders):
+    """The images nearest to the boundary are lost, the rest is a little farther: no gain."""
+
+    def lose(science):
+        values = science["distances"]["l2"]
+        near = sorted([0, *(value for value in values if value)])[:31][-1]
+        for i, value in enumerate(values):
+            if value and value <= near:
+                science["outcome"][i], values[i] = "already_wrong", 0.0
+            elif value:
+                values[i] = value * 1.01
+
+    found = at(compare(folders["before"], differing(tmp_path, "lossy", lose)), PRUNED)
+    assert found.against.left.ratio > 1
+    assert found.p_left < 0.05
+    assert found.against.accuracy_fell
+    assert found.verdict in {"undecided", "worse"}
+
+
+def test_what_cannot_be_judged_does_not_count_in_the_family(comparison):
+    judged = [each for each in comparison.differences if each.judged]
+    assert len(judged) < len(comparison.differences)
+    smallest = min(p for each in judged for p in (each.p_left, each.p_robust) if p is not None)
+    raw = min(p for each in judged for p in (each.against.left.p, each.against.overall.p) if p is not None)
+    assert smallest == pytest.approx(min(2 * len(judged) * raw, 1))
+
+
+def test_three_trainings_are_the_unit(tmp_path):
+    settings = {**SETTINGS, "seeds": (0, 1, 2, 3), "sparsities": (0.0, 0.8)}
+    first = write(tmp_path / "first", Grid(name="first", **settings))
+
+    def weaken(cell, science):
+        if cell["stage"] == "attack" and cell["axes"]["sparsity"] > 0:
+            left = 0.6 + 0.05 * cell["axes"]["seed"]
+            science["distances"]["l2"] = [d and d * left for d in science["distances"]["l2"]]
+        return science
+
+    second = write(tmp_path / "second", Grid(name="second", edit=weaken, **settings))
+    found = at(compare(first, second), PRUNED)
+    assert found.unit == "trainings"
+    assert found.against.left.ratios == pytest.approx((0.6, 0.65, 0.7, 0.75))
+    assert found.against.left.over_trainings[1] < 1
+    assert found.verdict == "worse"

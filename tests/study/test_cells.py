@@ -137,6 +137,7 @@ def test_one_model_can_change_without_the_other():
         "threads=2",
         "device=cuda",
         "epsilons=[0.1, 0.2]",
+        "epsilons={l2: [0.5], linf: [1/255]}",
         "data.spec=digits",
         "models.plain.recipe={checkpoint_every: 1}",
         "models.plain.robust=true",

@@ -17,6 +17,7 @@ from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.latency import (
     LATENCY_COLUMNS,
     in_networks,
+    in_paper,
     in_summary,
     latency_table,
     sentences,
@@ -118,7 +119,7 @@ def _writing(target: Path) -> Iterator[Path]:
 
 
 def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list[Path]:
-    few, robust = paper(grid, change), robust_table(grid)
+    few, robust = in_paper(paper(grid, change), grid), robust_table(grid)
     texts = {"summary.md": to_markdown(few), "summary.tex": to_latex(few)}
     texts |= {"robust_accuracy.md": to_markdown(robust), "robust_accuracy.csv": to_csv(robust)}
     if (contest := criteria(grid)).values:

@@ -217,7 +217,7 @@ def _sizes(cell: Cell, science: Mapping[str, Any], found: NDArray[np.bool_]) -> 
     name = str(cell.settings["attack"])
     # A plug-in need not be loaded to read its records: then what it was given tells.
     kind = science.get("kind") or (ATTACKS.entry(name).facts.get("kind") if name in ATTACKS.names() else None)
-    eps = science.get("settings", {}).get("eps", cell.settings.get("eps"))
+    eps = {**cell.settings, **science.get("settings", {})}.get("eps")
     fixed = kind == "fixed-eps" or (kind is None and bool(sizes or eps is not None))
     if fixed and not sizes and isinstance(eps, int | float):
         sizes = {float(eps): found}

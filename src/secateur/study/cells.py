@@ -33,6 +33,8 @@ class Facts:
         shape: channels, height and width of an image.
         classes: number of classes.
         weights: hash of the starting weights of every model that names a file, by label.
+        bounds: lowest and highest value of a pixel.
+        levels: grey levels of the images; None where they have none, or where nobody looked.
     """
 
     fingerprint: str
@@ -42,6 +44,8 @@ class Facts:
     shape: tuple[int, ...]
     classes: int
     weights: Mapping[str, str] = field(default_factory=dict)
+    bounds: tuple[float, float] = (0.0, 1.0)
+    levels: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON data."""
@@ -51,7 +55,8 @@ class Facts:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Facts":
         """The inverse of :meth:`to_json`."""
-        return cls(**{**data, "shape": tuple(data["shape"])})
+        tuples = {key: tuple(data[key]) for key in ("shape", "bounds") if key in data}
+        return cls(**{**data, **tuples})
 
 
 def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:

@@ -48,6 +48,8 @@ def read_facts(study: Study) -> Facts:
         shape=shape,
         classes=classes,
         weights=hash_weights(study, shape=shape, classes=classes),
+        bounds=parts.test.bounds,
+        levels=parts.test.levels,
     )
 
 
