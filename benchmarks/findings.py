@@ -14,10 +14,10 @@ from itertools import groupby
 import numpy as np
 from scipy.stats import spearmanr
 
-from secateur.report.aggregate import AttackPoint, Grid, Place, aggregate, dense_tuned_of
-from secateur.report.changes import Change, changes
+from secateur.budgets import written
+from secateur.report.aggregate import AttackPoint, Grid, Place, aggregate, dense_tuned_of, security_curve
+from secateur.report.changes import Against, Change, changes
 from secateur.report.criteria import criteria
-from secateur.report.intervals import Paired
 from secateur.report.load import load
 
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -33,7 +33,8 @@ def main() -> None:
             "What pruning alone does, against the dense network after the same fine-tuning",
             pruning(grid, change),
         ),
-        ("Robustness against sparsity, networks above chance", trend(grid)),
+        ("Robust accuracy, over all images", robust(grid)),
+        ("Rank correlation with sparsity, networks above chance", trend(grid, change)),
         ("Random seen from L1, on the same images", contest(grid)),
         ("Changed values of the 3072 (median), dense and pruned", touched(grid)),
         ("Over-pruning", bottleneck(grid)),
@@ -51,39 +52,85 @@ def networks(grid: Grid) -> Iterator[str]:
 
 
 def tuning(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
-    yield from head("model", "fine-tuned", "attack", "median before", "after", "left", "grade")
+    titles = "accuracy", "robust accuracy", "left", "images", "grade"
+    yield from head("model", "fine-tuned", "attack", *titles)
     for place in attacked(grid):
         found = change[place].total
         if place.sparsity == 0 and place.arm != "none" and found:
-            numbers = f"{found.before:.4g}", f"{found.after:.4g}", share(found)
+            before, after = found.accuracy
+            accuracy = f"{100 * before:.1f} → {100 * after:.1f} %"
+            numbers = accuracy, moved(found), share(found), str(found.n)
             yield row(place.model, place.arm, place.attack, *numbers, change[place].total_grade)
 
 
 def pruning(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
     yield from head("model", "fine-tuned", "attack", "criterion", *(f"{s:g}" for s in SPARSITIES))
-    lines = sorted({replace(p, sparsity=0.0) for p in attacked(grid) if p.criterion and p.arm != "none"})
-    for line in lines:
+    for line in lines_of(grid):
         cells = [_cell(grid, change, replace(line, sparsity=s)) for s in SPARSITIES]
         yield row(line.model, line.arm, line.attack, line.criterion, *cells)
 
 
-def trend(grid: Grid) -> Iterator[str]:
-    """Rank correlation of sparsity and median distance, the dense control included."""
-    yield from head("model", "fine-tuned", "attack", "criterion", "sparsities", "rank correlation")
-    lines = sorted({replace(p, sparsity=0.0) for p in attacked(grid) if p.criterion and p.arm != "none"})
-    for line in lines:
-        places = [dense_tuned_of(line), *(replace(line, sparsity=s) for s in grid.sparsities if s)]
-        points = [grid.points[p] for p in places if p in grid.points and not collapsed(grid, p)]
-        medians = [point.median(point.norm).mean for point in points]
-        rank = spearmanr([point.place.sparsity for point in points], medians).statistic
-        words = f"{rank:+.2f}" if len(points) > 3 else "too few"
-        yield row(line.model, line.arm, line.attack, line.criterion, str(len(points)), words)
+def lines_of(grid: Grid) -> list[Place]:
+    """A line of the grid per model, arm, attack and criterion, fine-tuned."""
+    return sorted({replace(p, sparsity=0.0) for p in attacked(grid) if p.criterion and p.arm != "none"})
+
+
+def along(grid: Grid, line: Place) -> list[Place]:
+    """The places of a line that have a result, the dense control first."""
+    places = [dense_tuned_of(line), *(replace(line, sparsity=s) for s in grid.sparsities if s)]
+    return [place for place in places if place in grid.points]
+
+
+def robust(grid: Grid) -> Iterator[str]:
+    """Robust accuracy in percent at every stated budget, from the dense control to the sparsest network."""
+    sparsities = (0.0, *SPARSITIES)
+    yield from head("model", "fine-tuned", "attack", "criterion", "ε", *(f"{s:g}" for s in sparsities))
+    for line in lines_of(grid):
+        at = {place.sparsity: grid.points[place] for place in along(grid, line)}
+        point = next(iter(at.values()))
+        budgets = np.array([0.0, *grid.stated(point)])
+        for i, eps in enumerate(budgets):
+            cells = [
+                f"{100 * security_curve(at[s], budgets).mean[i]:.1f}" if s in at else "" for s in sparsities
+            ]
+            yield row(line.model, line.arm, line.attack, line.criterion, eps_words(grid, point, eps), *cells)
+
+
+def trend(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
+    """Rank correlation of sparsity with robust accuracy, and with the distance left where one is stated."""
+    titles = "ε", "sparsities", "robust accuracy", "distance left", "own images' median"
+    yield from head("model", "fine-tuned", "attack", "criterion", *titles)
+    for line in lines_of(grid):
+        places = [place for place in along(grid, line) if not collapsed(grid, place)]
+        points = [grid.points[place] for place in places]
+        shares = {p: found.share for p in places if (found := change[p].pruning) and found.share is not None}
+        left = correlation(list(shares), list(shares.values()))
+        medians = correlation(places, [point.median(point.norm).mean for point in points])
+        for eps in grid.stated(points[0]):
+            at_eps = [float(security_curve(point, np.array([eps])).mean[0]) for point in points]
+            # Where next to nothing resists, ranks are those of single images.
+            if max(at_eps) >= 0.1:
+                ranks = correlation(places, at_eps), left, medians
+                where = line.model, line.arm, line.attack, line.criterion, eps_words(grid, points[0], eps)
+                yield row(*where, str(len(points)), *ranks)
+
+
+def correlation(places: list[Place], values: list[float]) -> str:
+    if len(places) <= 3:
+        return "too few"
+    return f"{spearmanr([place.sparsity for place in places], values).statistic:+.2f}"
+
+
+def eps_words(grid: Grid, point: AttackPoint, eps: float) -> str:
+    # Studies of older versions do not say how many grey levels their images have.
+    levels = grid.study.levels or 256
+    return "clean" if eps == 0 else written(eps, point.norm, levels=levels, bounds=grid.study.bounds)
 
 
 def contest(grid: Grid) -> Iterator[str]:
     table = criteria(grid)
     at = {column.key: i for i, column in enumerate(table.heads)}
-    verdicts = "random farther", "nearer", "within the noise", "unreliable"
+    verdicts = "random better", "worse", "equivalent", "undecided", "not judged"
     yield from head("model", "fine-tuned", "attack", *verdicts, "random more accurate", "less accurate")
     rows = [r for r in table.values if r[at["criterion"]] == "random" and not _chance(grid, r, at)]
     rows.sort(key=lambda r: _keys(r, at))
@@ -91,7 +138,8 @@ def contest(grid: Grid) -> Iterator[str]:
         same = list(group)
         said = Counter(r[at["verdict"]] for r in same)
         gains = [r[at["accuracy_after"]] - r[at["accuracy_before"]] for r in same]
-        counts = [said[v] for v in ("farther", "nearer", "within the noise", "unreliable")]
+        counts = [said[v] for v in ("better", "worse", "equivalent", "undecided")]
+        counts.append(len(same) - sum(counts))
         yield row(
             *key, *map(str, counts), str(sum(g > 0.01 for g in gains)), str(sum(g < -0.01 for g in gains))
         )
@@ -130,8 +178,20 @@ def collapsed(grid: Grid, place: Place) -> bool:
     return grid.networks[replace(place, attack="")].collapsed
 
 
-def share(found: Paired) -> str:
-    return f"{100 * found.ratio:.0f} % [{100 * found.ratio_low:.0f}, {100 * found.ratio_high:.0f}]"
+def share(found: Against) -> str:
+    """The distance left on common images with its interval, or why there is none."""
+    if found.share is None:
+        return found.state or "undefined"
+    low, high = found.interval or (np.nan, np.nan)
+    return f"{100 * found.share:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def moved(found: Against) -> str:
+    """The mean robust accuracy over the stated budgets, before and after."""
+    if found.overall is None:
+        return ""
+    before, after = np.mean(found.overall.before), np.mean(found.overall.after)
+    return f"{100 * before:.1f} → {100 * after:.1f} %"
 
 
 def head(*titles: str) -> tuple[str, str]:
@@ -143,14 +203,12 @@ def row(*cells: str) -> str:
 
 
 def _cell(grid: Grid, change: dict[Place, Change], place: Place) -> str:
-    point: AttackPoint | None = grid.points.get(place)
-    found = change[place].pruning if point else None
+    """The distance left, its images, and accuracy beside it: the one means little without the other."""
+    found = change[place].pruning if place in grid.points else None
     if found is None:
         return ""
-    if collapsed(grid, place):
-        return "at chance"
-    grade = change[place].pruning_grade
-    return share(found) + (f" {grade}" if grade in "CX" else "")
+    images = "" if found.share is None else f" (n {found.n})"
+    return f"{share(found)}{images}; acc. {100 * found.accuracy[1]:.0f} %"
 
 
 def _chance(grid: Grid, values: tuple, at: dict[str, int]) -> bool:

@@ -98,11 +98,11 @@ def test_init_refuses_unknown_presets_and_places(secateur, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_compare_of_a_run_with_itself_is_within_the_noise_and_a_limit_is_a_gate(secateur, tmp_path):
+def test_a_run_is_equivalent_to_itself_and_a_limit_is_a_gate(secateur, tmp_path):
     folder = write(tmp_path / "run", Grid(**COMPARED))
     said = secateur("compare", folder, folder, "--json")
     assert said.code == 0, said.err
-    assert {row["verdict"] for row in said.json["rows"]} == {"within the noise"}
+    assert {row["verdict"] for row in said.json["rows"]} == {"equivalent", "too few images"}
     gate = secateur("compare", folder, folder, "--fail-if", "accuracy>-0.5", "--out", tmp_path / "page")
     assert gate.code == 1
     assert "limit broken" in gate.out

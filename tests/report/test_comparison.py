@@ -253,3 +253,23 @@ def test_three_trainings_are_the_unit(tmp_path):
     assert found.against.left.ratios == pytest.approx((0.6, 0.65, 0.7, 0.75))
     assert found.against.left.over_trainings[1] < 1
     assert found.verdict == "worse"
+
+
+def test_the_terminal_s_table_has_a_row_per_place_in_few_columns(comparison):
+    table = comparison.overview
+    assert table.columns == (
+        *("model", "pruned", "tuned", "attack", "acc. %", "robust %", "left", "least", "verdict"),
+    )
+    assert len(table.rows) == len(comparison.differences)
+    row = dict(
+        zip(table.columns, next(r for r in table.rows if r[1:3] == ("l1 0.8", "standard")), strict=True)
+    )
+    assert row["verdict"] == "worse"
+    assert row["left"].endswith("%")
+
+
+def test_robust_accuracy_is_judged_where_too_few_images_are_common(comparison):
+    few = [each for each in comparison.differences if each.verdict == "too few images"]
+    assert few
+    assert any("cannot be judged" in sentence for sentence in violations(comparison, ["median<-99%"]))
+    assert not any("cannot be judged" in sentence for sentence in violations(comparison, ["robust<-0.99"]))

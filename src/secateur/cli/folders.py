@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from secateur.study import Status
 
 # What fits into 80 columns; --json and --out give all of them.
-COMPARED = (
-    *("model", "criterion", "sparsity", "arm", "attack", "accuracy_after", "robust_before", "robust_after"),
-    *("ratio", "detectable", "verdict", "grade"),
-)
 STATES = {"ok": "done", "failed": "failed", "damaged": "damaged", "running": "running", "open": "open"}
 
 
@@ -118,7 +114,7 @@ def compare(
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         print_json({"title": table.title, "rows": rows, "broken": broken})
     else:
-        shown = table.pick("comparison", table.title, COMPARED)
+        shown = comparison.overview
         print_table(shown.title, shown.columns, shown.rows)
         for sentence in broken:
             typer.echo(f"limit broken: {sentence}")

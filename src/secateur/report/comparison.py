@@ -5,14 +5,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean as mean
 
 from secateur.errors import UserError
-from secateur.report.aggregate import Grid, Place, aggregate
+from secateur.report.aggregate import Grid, Place, aggregate, worst
 from secateur.report.changes import compare_points
-from secateur.report.differences import HEADS, Difference, adjusted, difference, row
+from secateur.report.differences import HEADS, Difference, adjusted, detectable, difference, row
 from secateur.report.intervals import Shares
 from secateur.report.load import load
-from secateur.report.tables import Table
+from secateur.report.tables import Column, Table
+from secateur.report.words import percent
 
 GATE = re.compile(
     r"\s*(median|accuracy|robust(?:@(?:(l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"
@@ -49,6 +51,18 @@ class Comparison:
         """One row per place, for people and files."""
         title = f"{self.second} against {self.first}: the same images"
         return Table("comparison", title, HEADS, tuple(row(each) for each in self.differences))
+
+    @property
+    def overview(self) -> Table:
+        """The same in few columns, for a terminal.
+
+        ``least`` is the smallest difference that these data would show: of the distance, as a share of it, or
+        of robust accuracy, in points, for attacks of fixed size.
+        """
+        titles = ("model", "pruned", "tuned", "attack", "acc. %", "robust %", "left", "least", "verdict")
+        heads = tuple(Column(title, title, "text") for title in titles)
+        title = f"{self.second} against {self.first}: the same images"
+        return Table("comparison", title, heads, tuple(_brief(each) for each in self.differences))
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:
@@ -135,7 +149,7 @@ def _limit(text: str, comparison: Comparison) -> Limit:
 
 def _doubt(each: Difference, limit: Limit) -> str:
     """Why there is no number for a limit."""
-    if each.against is None or not each.judged:
+    if not _judged(each, limit):
         return each.verdict
     if limit.quantity == "median":
         return "an attack of fixed size has no distances" if each.before.fixed else "no ratio is defined"
@@ -143,10 +157,17 @@ def _doubt(each: Difference, limit: Limit) -> str:
     return f"this attack tried {tried} only"
 
 
+def _judged(each: Difference, limit: Limit) -> bool:
+    """Robust accuracy is over all images: neither a collapse nor few common images stand in its way."""
+    if limit.quantity == "median":
+        return each.judged
+    return each.against is not None and worst([each.before.checked, each.after.checked]) not in "CX"
+
+
 def _change(each: Difference, limit: Limit) -> float | None:
     if limit.quantity == "accuracy":
         return _moved(*each.accuracy, relative=limit.relative)
-    if each.against is None or not each.judged:
+    if each.against is None or not _judged(each, limit):
         return None
     if limit.quantity == "median":
         found = each.against.left
@@ -155,12 +176,27 @@ def _change(each: Difference, limit: Limit) -> float | None:
         change = found.ratio - 1 if limit.relative else found.after - found.before
         return None if math.isnan(change) else change
     moved = [
-        _moved(
-            sum(each.before) / len(each.before), sum(each.after) / len(each.after), relative=limit.relative
-        )
-        for each in _robust(each, limit.eps)
+        _moved(mean(found.before), mean(found.after), relative=limit.relative)
+        for found in _robust(each, limit.eps)
     ]
     return (min if limit.sign == "<" else max)(moved, default=None)
+
+
+def _brief(each: Difference) -> tuple[str, ...]:
+    place, against = each.place, each.against
+    pruned = f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense"
+    named = (place.model, pruned, "–" if place.arm == "none" else place.arm, place.attack)
+    if against is None:
+        return (*named, _both(*each.accuracy), "–", "–", "–", each.verdict)
+    distance, robust = detectable(against)
+    least = percent(distance) if against.left else f"{100 * robust:.0f} pt" if robust is not None else "–"
+    overall = against.overall
+    shares = _both(mean(overall.before), mean(overall.after)) if overall else "–"
+    return (*named, _both(*each.accuracy), shares, percent(against.share), least, each.verdict)
+
+
+def _both(before: float, after: float) -> str:
+    return f"{100 * before:.0f}→{100 * after:.0f}"
 
 
 def _robust(each: Difference, eps: float | None) -> Sequence[Shares]:
