@@ -88,7 +88,7 @@ def test_budgets_to_choose_from_are_the_stated_ones(grid):
     curve = security_curve(point, np.array([0.25, 0.5, 1.0]))
     assert block.epsilon == ("0.25", "0.5", "1")
     assert cell.robust == tuple(round(100 * share) for share in curve.mean)
-    assert block.columns == ("dense", "only tuned", "0.2", "0.4", "0.6", "0.8")
+    assert block.columns == ("dense, tuned", "dense, not tuned", "0.2", "0.4", "0.6", "0.8")
 
 
 def test_failed_cells_and_reasons_for_grades_are_on_the_page(page):

@@ -78,17 +78,16 @@ def budgets(grid: Grid) -> list[Budgets]:
 
 
 def columns(grid: Grid, arm: str) -> tuple[str, ...]:
-    """Titles of a row's cells: the dense network, what fine-tuning alone makes of it, and every sparsity."""
+    """Titles of a row's cells: the dense network, fine-tuned and not, and every sparsity."""
     pruned = tuple(f"{sparsity:g}" for sparsity in grid.sparsities if sparsity > 0)
-    return ("dense", *(("only tuned",) if arm != "none" else ()), *pruned)
+    return (*(("dense, tuned", "dense, not tuned") if arm != "none" else ("dense",)), *pruned)
 
 
 def places(grid: Grid, row: Place) -> tuple[Place, ...]:
     """The places of a row's cells, in the order of :func:`columns`; ``row`` names the rest."""
-    dense = Place(row.model, "", 0.0, "none", row.attack)
-    tuned = (Place(row.model, "", 0.0, row.arm, row.attack),) if row.arm != "none" else ()
+    dense = tuple(dict.fromkeys(Place(row.model, "", 0.0, arm, row.attack) for arm in (row.arm, "none")))
     pruned = (Place(row.model, row.criterion, s, row.arm, row.attack) for s in grid.sparsities if s > 0)
-    return (dense, *tuned, *pruned)
+    return (*dense, *pruned)
 
 
 def _cells(grid: Grid, row: Place, choices: tuple[Budget, ...]) -> tuple[Cell, ...]:

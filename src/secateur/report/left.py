@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from secateur.report.aggregate import Grid, Place
-from secateur.report.budgets import places
+from secateur.report.aggregate import Grid, Place, dense_of
+from secateur.report.budgets import columns, places
 from secateur.report.changes import Against, Change
 from secateur.report.words import PERCENT, number, percent
 
@@ -73,8 +73,14 @@ class Tile:
 
 
 def left_tiles(grid: Grid, change: dict[Place, Change], row: Place) -> list[Tile]:
-    """One tile per network of the row, without the dense one that it is compared with."""
-    return [_tile(grid, change, place) for place in places(grid, row)[1:]]
+    """One tile per network of the row, without the dense one that all are compared with."""
+    reference = dense_of(row)
+    return [_tile(grid, change, place) for place in places(grid, row) if place != reference]
+
+
+def left_columns(grid: Grid, arm: str) -> tuple[str, ...]:
+    """Titles of the tiles of :func:`left_tiles`."""
+    return tuple(title for title in columns(grid, arm) if title not in ("dense", "dense, not tuned"))
 
 
 def _tile(grid: Grid, change: dict[Place, Change], place: Place) -> Tile:

@@ -15,12 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
 from secateur.report.answers import answers, headlines
-from secateur.report.budgets import budgets, columns
+from secateur.report.budgets import budgets
 from secateur.report.changes import Change
 from secateur.report.comparison import Comparison
 from secateur.report.headline import RULE, points_of, targeted
 from secateur.report.latency import latency_table, noise, promise, sentences, with_latency
-from secateur.report.left import left_tiles
+from secateur.report.left import left_columns, left_tiles
 from secateur.report.rows import Axes
 from secateur.report.tables import Table, Value, written
 from secateur.report.words import arm_label, attack_label, percent
@@ -166,7 +166,7 @@ def _left(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
             ]
             if rows:
                 title = f"{attack_label(attack, points[0].norm)}, {arm_label(arm)}"
-                blocks.append({"title": title, "columns": columns(grid, arm)[1:], "rows": rows})
+                blocks.append({"title": title, "columns": left_columns(grid, arm), "rows": rows})
     return blocks
 
 
