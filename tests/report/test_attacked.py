@@ -82,6 +82,26 @@ def test_the_curve_starts_at_the_clean_accuracy_and_lies_inside_its_interval():
     assert high >= robust.max()
 
 
+def test_an_attack_of_fixed_size_is_drawn_at_the_sizes_that_it_tried_and_decided_by_outcome():
+    one = record(kind="fixed-eps", settings={"eps": 0.3})
+    drawing = drawn(one)["curve"]
+    (line, *_) = drawing.figure.axes[0].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.3], [pytest.approx(1 / 12)])
+    assert "at no other" in drawing.caption
+    found = [[True] * k + [False] * (12 - k) for k in (4, 10)]
+    sizes = [{"eps": eps, "found": hits} for eps, hits in zip((0.1, 0.3), found, strict=True)]
+    several = record(kind="fixed-eps", settings={"eps": [0.1, 0.3]}, sizes=sizes)
+    (line, *_) = drawn(several)["curve"].figure.axes[0].lines
+    assert list(line.get_xdata()) == [0.1, 0.3]
+    assert list(line.get_ydata()) == [pytest.approx(7 / 12), pytest.approx(1 / 12)]
+
+
+def test_a_targeted_attack_does_not_draw_robust_accuracy():
+    drawing = drawn(record(targeted=True))["curve"]
+    assert drawing.figure.axes[0].get_ylabel() == "target not reached"
+    assert "obust accuracy" not in drawing.caption + drawing.alt + drawing.title
+
+
 def test_an_unreliable_result_says_so():
     assert "unreliable" in drawn(record(grade="C"))["curve"].figure.axes[0].get_title()
     assert "unreliable" not in drawn(record())["curve"].figure.axes[0].get_title()

@@ -26,16 +26,16 @@ def test_the_same_records_give_the_same_bytes_in_the_run_folder_and_elsewhere(tm
         assert sorted(files) == sorted(path for path in root.rglob("*") if path.is_file())
         made.append({str(path.relative_to(root)): path.read_bytes() for path in files})
     assert made[0] == made[1]
-    assert len(made[0]) == 1 + 2 * 5 + 7 + 2 + 1
+    assert len(made[0]) == 1 + 2 * 6 + 9 + 2 + 1
 
 
 def test_the_terminal_has_a_row_per_network_and_a_column_per_attack(run_folder):
     table = terminal_table(run_folder)
-    assert table.columns[-2:] == ("DDN (L₂)", "FMN (L∞)")
-    rows = {row[:4]: row for row in table.rows}
+    assert table.columns[-2:] == ("DDN L₂≤0.5", "FMN L∞≤0.03137")
+    rows = {row[:3]: row for row in table.rows}
     assert len(rows) == 2 * (2 + 2 * 4)
-    assert rows["plain", "l1", "0.6", "standard"][6].split()[1] == "C"
-    assert rows["plain", "dense", "0", "–"][6].split()[1] == "100%"
+    assert rows["plain", "l1 0.6", "standard"][5].split()[-1] == "C"
+    assert rows["plain", "dense", "–"][5] == "98→47 A"
 
 
 def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):

@@ -22,15 +22,18 @@ def test_every_pruned_network_has_a_card_with_its_numbers_and_limits(grid, chang
     assert len(made) == len(pruned)
     card = made["robust-l1-0.4-standard.md"]
     assert "| parameters | 156,650 | 56,810 |" in card
-    assert "| DDN (L₂) | 0.817 | 1.26 |" in card
+    assert (
+        "| DDN, L₂ ≤ 0.5 | 94 % | 82 % (73 to 88 %) | 92 % | 66 % (93 images, accuracy 93 %) |"
+        in card.replace("\N{NO-BREAK SPACE}", " ")
+    )
     assert "nothing certified" in card
-    assert "nothing can be said about the spread between trainings" in card
+    assert "2 trainings per network: no interval over trainings" in card
     assert card.count("secateur.load(") == 2
 
 
 def test_a_card_of_an_unreliable_result_says_so(grid, change):
     card = dict(cards(grid, change))["plain-l1-0.6-standard.md"]
-    assert "DDN (L₂), grade C: F09" in card
+    assert "DDN, L₂ ≤ 0.5, grade C: F09" in card
 
 
 def test_a_collapsed_network_is_called_that(tmp_path):
@@ -38,8 +41,8 @@ def test_a_collapsed_network_is_called_that(tmp_path):
         return science | {"collapsed": True} if cell["stage"] == "prune" else science
 
     made = cards_of(write(tmp_path / "run", Grid(edit=edit, **SMALL)))
-    assert "No better than chance" in made["m-l1-0.5-none.md"]
-    assert "No better than chance" not in made["m-l1-0.5-standard.md"]
+    assert "**Collapsed.**" in made["m-l1-0.5-none.md"]
+    assert "**Collapsed.**" not in made["m-l1-0.5-standard.md"]
 
 
 def test_hostile_names_do_not_break_out_of_a_card(tmp_path):

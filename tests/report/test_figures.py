@@ -57,9 +57,9 @@ def test_an_infinite_median_stands_at_the_upper_edge_and_not_on_the_axis():
 
 @pytest.mark.parametrize("distance", [90.0, math.inf])
 def test_a_network_at_chance_stands_below_the_axis_however_far_it_seems(distance):
-    axes, used = line([mark(0.0, 3.0), Mark(0.2, Estimate((), distance, 50.0, 100.0), "A", chance=True)])
+    axes, used = line([mark(0.0, 3.0), Mark(0.2, Estimate((), distance, 50.0, 100.0), "A", "collapsed")])
     assert math.isnan(axes.lines[0].get_ydata()[1])
-    assert used == {"chance"}
+    assert used == {"collapsed"}
     assert axes.get_ylim()[1] < 50
 
 
@@ -111,10 +111,12 @@ def drawings(grid, change):
 
 def test_the_figures_of_the_thesis_are_there(drawings):
     assert [drawing.stem for drawing in drawings] == [
-        "left-ddn-standard",
+        "robust-ddn-standard",
         "curves-ddn-standard",
-        "left-fmn-linf-standard",
+        "left-ddn-standard",
+        "robust-fmn-linf-standard",
         "curves-fmn-linf-standard",
+        "left-fmn-linf-standard",
         "cost",
         "accuracy-standard",
         "distances-ddn-standard",
@@ -140,7 +142,7 @@ def test_a_failed_pruning_leaves_a_gap_in_every_figure(tmp_path):
     with theme.themed():
         for drawing in draw(grid, changes(grid)):
             if drawing.stem.startswith("curves"):
-                assert len(drawing.figure.axes[0].lines) == 4 + 1
+                assert len(drawing.figure.axes[0].lines) == 4 + 1 + 1  # the dense network, the leading budget
                 continue
             long = [drawn for drawn in drawing.figure.axes[0].lines if len(drawn.get_xdata()) == 5]
             assert long
@@ -202,4 +204,4 @@ def test_figures_whose_names_collide_get_files_of_their_own(tmp_path):
     grid = aggregate(load(write(tmp_path / "run", Grid(attacks=attacks, sparsities=(0, 0.5), **settings))))
     with theme.themed():
         stems = [drawing.stem for drawing in draw(grid, changes(grid))]
-    assert len(set(stems)) == len(stems) == 8
+    assert len(set(stems)) == len(stems) == 10

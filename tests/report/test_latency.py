@@ -18,7 +18,8 @@ from secateur.report.cards import cards
 from secateur.report.changes import changes
 from secateur.report.formats import to_csv
 from secateur.report.load import load
-from secateur.report.tables import networks, summary
+from secateur.report.summary import summary
+from secateur.report.tables import networks
 from secateur.store import LATENCIES, architecture_cell
 
 # The least that has everything, where a whole report is wanted.

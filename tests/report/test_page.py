@@ -17,7 +17,7 @@ from secateur.report.aggregate import Place, aggregate, security_curve
 from secateur.report.budgets import budgets
 from secateur.report.changes import changes
 from secateur.report.load import load
-from secateur.report.tables import summary
+from secateur.report.summary import summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>alert('x')</script>"
@@ -65,29 +65,30 @@ def plain_text(page):
 
 def test_the_answer_comes_first_and_in_words(page):
     text = plain_text(page).replace("\N{NO-BREAK SPACE}", " ")
-    start = text.index("How much of its robustness is left?")
-    assert re.search(
-        r"robust at sparsity 0\.4, fine-tuned keeps \d+ % \(l1\) and \d+ % \(random\) against DDN \(L₂\)",
-        text[start : start + 800],
+    start = text.index("How accurate and how robust are the networks?")
+    said = (
+        r"robust at sparsity 0\.4 \(fine-tuned\): accuracy goes from \d+ % to \d+ % \(l1\) and \d+ % "
+        r"\(random\)\. Robust accuracy at L₂ ≤ 0\.5 \(DDN\) goes from \d+ % to \d+ % \(l1\)"
     )
-    assert re.search(r"Median L₂ on common images [\d.]+ → [\d.]+\.", text)
-    assert re.search(r"100 images, 2 seeds; adversarial examples found for \d+ of \d+", text)
+    assert re.search(said, text[start : start + 1200])
+    assert re.search(r"95 % interval \d+ to \d+ %, over images; 100 images, 2 trainings\.", text)
+    assert re.search(r"on the \d+ images that both networks classify correctly: \d+ % \(95 % interval", text)
 
 
 def test_two_seeds_claim_nothing_about_trainings(page):
-    assert "nothing can be said about the spread between trainings" in plain_text(page)
+    assert "no interval over trainings" in plain_text(page)
     assert "±" not in page
 
 
-def test_budgets_to_choose_from_are_those_of_the_security_curves(grid):
+def test_budgets_to_choose_from_are_the_stated_ones(grid):
     (block, _) = budgets(grid)
     point = grid.points[Place("robust", "l1", 0.4, "standard", "ddn")]
     row = next(row for row in block.rows if (row.model, row.criterion) == ("robust", "l1"))
-    cell = row.cells[grid.sparsities.index(0.4)]
-    curve = security_curve(point, np.array([0.0]))
-    assert cell.curve[0] == round(100 * curve.mean[0])
-    assert list(cell.curve) == sorted(cell.curve, reverse=True)
-    assert len(cell.curve) == len(block.epsilon) == 61
+    cell = row.cells[block.columns.index("0.4")]
+    curve = security_curve(point, np.array([0.25, 0.5, 1.0]))
+    assert block.epsilon == ("0.25", "0.5", "1")
+    assert cell.robust == tuple(round(100 * share) for share in curve.mean)
+    assert block.columns == ("dense, tuned", "dense, not tuned", "0.2", "0.4", "0.6", "0.8")
 
 
 def test_failed_cells_and_reasons_for_grades_are_on_the_page(page):
@@ -111,7 +112,7 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script(page):
 
 def test_every_picture_has_words_for_who_cannot_see_it(page):
     pictures = [attributes for tag, attributes in tags(page) if tag == "img"]
-    assert len(pictures) == 8
+    assert len(pictures) == 10
     assert all(len(picture["alt"]) > 40 for picture in pictures)
 
 
@@ -148,19 +149,21 @@ def test_a_trial_run_says_that_its_numbers_are_partial(tmp_path):
     assert "Trial run. Only 20 images were attacked" in plain_text(page)
 
 
-def test_a_study_of_dense_networks_has_no_empty_overview(tmp_path):
+def test_a_study_of_dense_networks_states_their_robust_accuracy_and_no_share(tmp_path):
     settings = {"sparsities": (0,), "criteria": (), "failed": (), "grade_c": (), "seeds": (0,)}
     page = page_without_figures(write(tmp_path / "run", Grid(**settings)))
     assert "No pruned network has been attacked yet" in page
-    assert "At every sparsity" not in page
+    assert "Robust accuracy at the stated budgets" in page
+    assert 'id="left"' not in page
 
 
 def test_a_lost_control_leaves_shares_unknown_instead_of_inventing_them(tmp_path):
     lost = tuple(("attack", "plain", 0, None, 0.0, "none", attack) for attack in ("ddn", "fmn-linf"))
     settings = {"models": {"plain": False}, "seeds": (0,), "grade_c": ()}
     text = plain_text(page_without_figures(write(tmp_path / "run", Grid(failed=lost, **settings))))
-    assert "keeps an unknown share (l1) and an unknown share (random) against DDN (L₂)" in text
-    assert "there is no dense network to compare with" in text
+    assert re.search(r"Robust accuracy at L₂ ≤ 0\.5 \(DDN\) is \d+.% \(l1\) and \d+.% \(random\)", text)
+    assert "There is no dense network to compare with" in text
+    assert "no dense network" in text[text.index("How much of the distance is left?") :]
 
 
 def test_a_study_without_results_has_a_page_too(tmp_path):
@@ -186,7 +189,7 @@ def complaints(index, tmp_path):
 def test_the_page_opens_in_a_browser_without_complaints(index, tmp_path):
     said, dom = complaints(index, tmp_path)
     assert said == []
-    assert "How much of its robustness is left?" in dom
+    assert "How accurate and how robust are the networks?" in dom
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -219,14 +222,14 @@ def test_clicks_sort_the_table_words_filter_it_and_a_slider_sets_the_budget(page
     assert said == []
     body = re.search(r'id="results">.*?<tbody>(.*?)</tbody>', dom, flags=re.S)[1]
     rows = re.findall(r"<tr([^>]*)>(.*?)</tr>", body, flags=re.S)
-    keys = [re.findall(r'data-key="([^"]*)"', cells)[3] for _, cells in rows]
+    keys = [re.findall(r'data-key="([^"]*)"', cells)[2] for _, cells in rows]
     numbers = [float(key) for key in keys if key]
     assert numbers == sorted(numbers)
     shown = [cells for attributes, cells in rows if "hidden" not in attributes]
     assert len(shown) == 16
     assert all(">robust<" in cells and ">l1<" in cells for cells in shown)
     shown = re.search(r'class="budgets".*?<output>L₂ ≤ <b>(.*?)</b>.*?<tbody>(.*?)</tbody>', dom, flags=re.S)
-    assert shown[1] == "0"
-    tiles = re.findall(r'data-curve="(\d+) [^>]*>(.*?)</td>', shown[2])
-    assert len(tiles) == 20
+    assert shown[1] == "0.25"
+    tiles = re.findall(r'data-curve="(\d+) [^>]*><b>(.*?)</b>', shown[2])
+    assert len(tiles) == 24
     assert all(text == f"{first} %" for first, text in tiles)

@@ -12,6 +12,7 @@ from secateur.report.aggregate import aggregate
 from secateur.report.changes import changes
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.load import load
+from secateur.report.summary import summary
 from secateur.report.tables import (
     Column,
     Table,
@@ -19,7 +20,6 @@ from secateur.report.tables import (
     networks,
     per_seed,
     security_curves,
-    summary,
 )
 
 

@@ -1,27 +1,32 @@
-"""Robust accuracy at a budget that the reader of the page chooses."""
+"""Accuracy, robust accuracy and multiply-adds at every sparsity, at a budget that the reader chooses."""
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from secateur.report.aggregate import AttackPoint, Grid, Place, security_curve, tuned_arms
-from secateur.report.words import NORM_LABELS, arm_label, attack_label
-from secateur.stats import Floats
-
-STEPS = 60
+from secateur.report.aggregate import Grid, Place, tuned_arms
+from secateur.report.headline import (
+    Budget,
+    clean_share,
+    leading,
+    macs_share,
+    quantity,
+    robust_share,
+    stated,
+)
+from secateur.report.words import NORM_LABELS, arm_label, attack_label, percent
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Robust accuracy in whole percent at every budget; empty where there is no result."""
+    """Robust accuracy in whole percent at every stated budget; empty where there is no result."""
 
-    curve: tuple[int, ...]
+    robust: tuple[int, ...]
+    detail: tuple[str, ...]
     grade: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model and criterion, a cell per sparsity."""
+    """One model and criterion, a cell per column."""
 
     model: str
     criterion: str
@@ -30,69 +35,71 @@ class Row:
 
 @dataclass(frozen=True)
 class Budgets:
-    """One attack and arm: the budgets to choose from, and ``start``, the index of the one shown first."""
+    """One attack and arm: the budgets to choose from, and ``start``, the index of the one shown first.
+
+    ``quantity`` is robust accuracy, or target not reached; ``columns`` are the titles of the cells.
+    """
 
     title: str
+    quantity: str
     norm: str
     epsilon: tuple[str, ...]
     start: int
+    columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 def budgets(grid: Grid) -> list[Budgets]:
-    """A table per attack and arm; the budget shown first is near the dense networks' median distance."""
+    """A table per attack and arm, at the stated budgets; see :func:`headline.leading` for the first one."""
     found = []
     for attack in grid.attacks:
-        points = [point for point in grid.points.values() if point.place.attack == attack]
-        epsilon = _epsilon(points)
-        for arm in tuned_arms(grid) if epsilon.size else ():
+        choices, first = stated(grid, attack), leading(grid, attack)
+        for arm in tuned_arms(grid) if first else ():
             rows = tuple(
-                Row(model, criterion, _cells(grid, Place(model, criterion, 0.0, arm, attack), epsilon))
+                Row(model, criterion, _cells(grid, Place(model, criterion, 0.0, arm, attack), choices))
                 for model in grid.models
-                for criterion in grid.criteria
+                for criterion in grid.criteria or ("",)
                 if any(place.model == model and place.arm == arm for place in grid.order)
             )
-            norm = points[0].norm
-            title = f"{attack_label(attack, norm)}, {arm_label(arm)}"
-            said = tuple(f"{value:.3g}" for value in epsilon)
-            if rows:
-                found.append(Budgets(title, NORM_LABELS[norm], said, _start(points, epsilon), rows))
+            if rows and first:
+                norm = first.norm
+                found.append(
+                    Budgets(
+                        title=f"{attack_label(attack, norm)}, {arm_label(arm)}",
+                        quantity=quantity(grid, attack),
+                        norm=NORM_LABELS[norm],
+                        epsilon=tuple(budget.text for budget in choices),
+                        start=choices.index(first),
+                        columns=columns(grid, arm),
+                        rows=rows,
+                    )
+                )
     return found
 
 
-def _epsilon(points: list[AttackPoint]) -> Floats:
-    """Budgets up to where nearly every network has fallen; empty when no distance is finite.
-
-    An attack of fixed size has its own sizes only.
-    """
-    if any(point.fixed for point in points):
-        return np.array(sorted({eps for point in points for eps in point.sizes}))
-    values = [attack.distances[attack.norm] for point in points for attack in point.attacks]
-    finite = [value for each in values for value in each[np.isfinite(each)]]
-    top = float(np.quantile(finite, 0.97)) if finite else 0.0
-    if top == 0:
-        return np.zeros(0)
-    # Rounded as the page shows them, so that the numbers belong to the budget that is read.
-    return np.array([float(f"{value:.3g}") for value in np.linspace(0, top, STEPS + 1)])
+def columns(grid: Grid, arm: str) -> tuple[str, ...]:
+    """Titles of a row's cells: the dense network, fine-tuned and not, and every sparsity."""
+    pruned = tuple(f"{sparsity:g}" for sparsity in grid.sparsities if sparsity > 0)
+    return (*(("dense, tuned", "dense, not tuned") if arm != "none" else ("dense",)), *pruned)
 
 
-def _start(points: list[AttackPoint], epsilon: Floats) -> int:
-    medians = [point.median(point.norm).mean for point in points if point.role == "dense"]
-    centre = np.mean([value for value in medians if np.isfinite(value)] or [epsilon[-1] / 2])
-    return int(np.abs(epsilon - centre).argmin())
+def places(grid: Grid, row: Place) -> tuple[Place, ...]:
+    """The places of a row's cells, in the order of :func:`columns`; ``row`` names the rest."""
+    dense = tuple(dict.fromkeys(Place(row.model, "", 0.0, arm, row.attack) for arm in (row.arm, "none")))
+    pruned = (Place(row.model, row.criterion, s, row.arm, row.attack) for s in grid.sparsities if s > 0)
+    return (*dense, *pruned)
 
 
-def _cells(grid: Grid, row: Place, epsilon: Floats) -> tuple[Cell, ...]:
+def _cells(grid: Grid, row: Place, choices: tuple[Budget, ...]) -> tuple[Cell, ...]:
     cells = []
-    for sparsity in grid.sparsities:
-        place = Place(row.model, row.criterion if sparsity > 0 else "", sparsity, row.arm, row.attack)
-        if place in grid.points:
-            point = grid.points[place]
-            curve = security_curve(point, epsilon)
-            whole = (
-                np.round(100 * curve.mean).astype(int).tolist() if curve.epsilon.size == epsilon.size else []
-            )
-            cells.append(Cell(tuple(whole), point.grade))
-        else:
-            cells.append(Cell((), "X" if place in grid.holes else ""))
+    for place in places(grid, row):
+        if place not in grid.points:
+            cells.append(Cell((), (), "X" if place in grid.holes else ""))
+            continue
+        point = grid.points[place]
+        shares = [robust_share(point, budget) for budget in choices]
+        known = tuple(round(100 * share.mean) for share in shares if share is not None)
+        macs = macs_share(grid, place)
+        detail = (f"acc. {percent(clean_share(point).mean)}", *((f"MACs {percent(macs)}",) if macs else ()))
+        cells.append(Cell(known if len(known) == len(choices) else (), detail, point.grade))
     return tuple(cells)

@@ -17,19 +17,15 @@ from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.latency import (
     LATENCY_COLUMNS,
     in_networks,
+    in_paper,
     in_summary,
     latency_table,
     sentences,
-    with_latency,
 )
 from secateur.report.load import load
 from secateur.report.overview import overview_table
+from secateur.report.summary import paper, robust_table, summary
 from secateur.report.tables import Table
-
-PAPER_COLUMNS = (
-    "model", "criterion", "sparsity", "arm", "attack", "test_accuracy", "macs", "median", "found", "correct",
-    "left", "left_low", "left_high", "left_of_tuned", "grade",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,17 +119,18 @@ def _writing(target: Path) -> Iterator[Path]:
 
 
 def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list[Path]:
-    summary = in_summary(tables.summary(grid, change), grid)
-    paper = summary.pick("summary", summary.title, with_latency(PAPER_COLUMNS, summary))
-    texts = {"summary.md": to_markdown(paper), "summary.tex": to_latex(paper)}
+    few, robust = in_paper(paper(grid, change), grid), robust_table(grid)
+    texts = {"summary.md": to_markdown(few), "summary.tex": to_latex(few)}
+    texts |= {"robust_accuracy.md": to_markdown(robust), "robust_accuracy.csv": to_csv(robust)}
     if (contest := criteria(grid)).values:
         texts |= {"criteria.md": to_markdown(contest), "criteria.csv": to_csv(contest)}
     if (clocked := latency_table(grid)).values:
-        paper = clocked.pick("latency", clocked.title, LATENCY_COLUMNS)
+        shown = clocked.pick("latency", clocked.title, LATENCY_COLUMNS)
         texts |= {"latency.csv": to_csv(clocked)}
-        texts |= {"latency.md": to_markdown(paper), "latency.tex": to_latex(paper)}
+        texts |= {"latency.md": to_markdown(shown), "latency.tex": to_latex(shown)}
     networks = in_networks(tables.networks(grid), grid)
-    for table in (summary, tables.per_seed(grid), networks, tables.security_curves(grid), tables.holes(grid)):
+    whole = in_summary(summary(grid, change), grid)
+    for table in (whole, tables.per_seed(grid), networks, tables.security_curves(grid), tables.holes(grid)):
         texts[f"{table.name}.csv"] = to_csv(table)
     paths = []
     for name, text in texts.items():
@@ -156,5 +153,5 @@ def _write_figures(
             width, height = (round(96 * inches) for inches in drawing.figure.get_size_inches())
             words = drawing.stem, drawing.title, drawing.caption, drawing.alt
             pictures.append(page.Picture(*words, theme.svg(drawing.figure), width, height))
-    summary = in_summary(tables.summary(grid, change), grid)
-    return page.render(grid, change, pictures, summary, run_folder=run_folder), paths
+    whole = in_summary(summary(grid, change), grid)
+    return page.render(grid, change, pictures, whole, run_folder=run_folder), paths

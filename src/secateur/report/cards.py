@@ -7,12 +7,22 @@ from importlib.metadata import version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
-from secateur.report.answers import found, images, interval
+from secateur.report.answers import images
 from secateur.report.changes import Change
 from secateur.report.formats import markdown_text
+from secateur.report.headline import (
+    RULE,
+    budget_label,
+    clean_share,
+    leading,
+    quantity,
+    robust_share,
+    targeted,
+)
 from secateur.report.latency import Latency, latency_of
+from secateur.report.left import left_interval, left_text
 from secateur.report.page import spread
-from secateur.report.words import arm_label, attack_label, number, percent, slug, unused
+from secateur.report.words import arm_label, number, percent, slug, unused
 
 
 def cards(grid: Grid, change: dict[Place, Change]) -> Iterator[tuple[str, str]]:
@@ -60,6 +70,8 @@ def _words(grid: Grid, change: dict[Place, Change], point: NetworkPoint) -> dict
             if replace(place, attack=attack) in grid.points
         ],
         "data": str(config.get("data", {}).get("spec", "unknown")),
+        "rule": RULE,
+        "targeted": any(targeted(each) for p, each in grid.points.items() if replace(p, attack="") == place),
         "spread": spread(grid),
         "cells": [
             {"id": network.id, "seed": network.axes.seed, "weights": network.weights_hash[:16]}
@@ -95,15 +107,18 @@ def _latency(found: Latency | None, conditions: str) -> dict[str, str] | None:
 
 def _attack(grid: Grid, change: dict[Place, Change], place: Place) -> dict[str, str]:
     point, against = grid.points[place], change[place]
-    total, pruning = against.total, against.pruning
+    budget, dense = leading(grid, place.attack), grid.points.get(dense_of(place))
+    robust = robust_share(point, budget)
+    before = robust_share(dense, budget) if dense else None
     return {
-        "name": attack_label(place.attack, point.norm),
-        "after": number(point.median(point.norm).mean),
-        "before": number(total.left.before if total and total.left else None),
-        "left": (total.state or percent(total.share)) if total else "–",
-        "interval": interval(total) or "–" if total else "–",
-        "pruning": (pruning.state or percent(pruning.share)) if pruning and point.role == "pruned" else "–",
-        "found": found(point),
+        "name": budget_label(grid, place.attack, budget),
+        "quantity": quantity(grid, place.attack),
+        "accuracy": percent(clean_share(point).mean),
+        "robust": f"{percent(robust.mean)} ({robust.interval})" if robust else "–",
+        "before": percent(before.mean) if before else "–",
+        "left": left_text(against.total),
+        "interval": left_interval(against.total) or "–",
+        "pruning": left_text(against.pruning) if point.role == "pruned" else "–",
         "images": images(point),
         "grade": point.grade,
         "remarks": "; ".join(point.reasons),

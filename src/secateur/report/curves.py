@@ -6,32 +6,40 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from secateur.budgets import written
 from secateur.report.aggregate import AttackPoint, Grid, Place, security_curve
+from secateur.report.headline import Budget, leading, meaning, points_of, quantity, stated
 from secateur.report.panels import Drawing, percent_axis
-from secateur.report.theme import INK, PANEL_HEIGHT, WIDTH, label
+from secateur.report.theme import INK, PANEL_HEIGHT, SOFT, WIDTH, label
 from secateur.report.words import NORM_LABELS, arm_label, attack_label, slug
 from secateur.stats import Floats
 
+_DOTTED, _DASHED = (0, (1, 1.5)), (0, (4, 2))
+
 
 def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
-    """The security curves of one attack and arm; None when no attack has finished."""
-    points = [p for p in grid.points.values() if p.place.attack == attack]
-    if not points:
+    """The security curves of one attack and arm.
+
+    None when no attack has finished, or when the attack has one fixed size: nothing is known at other sizes.
+    """
+    points = points_of(grid, attack)
+    if not points or (points[0].fixed and len(stated(grid, attack)) < 2):
         return None
     criteria = grid.criteria or ("",)
     figure = Figure(figsize=(WIDTH, 0.7 + len(grid.models) * PANEL_HEIGHT))
     panels = figure.subplots(len(grid.models), len(criteria), squeeze=False)
+    what, fixed = quantity(grid, attack), points[0].fixed
     for row, model in zip(panels, grid.models, strict=True):
-        top = _farthest([p for p in points if p.place.model == model])
+        epsilon = _axis(grid, attack, model)
         for axes, criterion in zip(row, criteria, strict=True):
-            _curve_panel(grid, axes, (model, criterion, arm, attack), np.linspace(0, top, 121))
+            _curve_panel(grid, axes, (model, criterion, arm, attack), epsilon)
             axes.tick_params(labelleft=axes is row[0])
             if model == grid.models[0] and criterion:
                 axes.set_title(label(criterion))
         robust = "robust" if grid.robust.get(model) else "non-robust"
-        row[0].set_ylabel("robust accuracy")
+        row[0].set_ylabel(what)
         for axes in row:
             axes.text(
                 0.98, 0.93, f"{label(model)}\n({robust})", transform=axes.transAxes, ha="right", va="top",
@@ -39,57 +47,88 @@ def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
             )  # fmt: skip
     for axes in panels[-1]:
         axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[points[0].norm]})")
-    _curve_legend(grid, figure, arm)
+    _curve_legend(grid, figure, attack, arm)
     name = attack_label(attack, points[0].norm)
     return Drawing(
         f"curves-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: security curves, {arm_label(arm)}",
-        f"Robust accuracy against {name}: the share of all images for which no adversarial example within ε "
-        "was found. An upper bound: an attack may miss what exists. "
+        f"{what.capitalize()} under {name}: {meaning(grid, attack)} {_told(grid, attack, fixed)} "
         + ("Bands: 95 % intervals." if _banded(grid) else "Intervals are in tables/security_curves.csv."),
-        f"Security curves, {name}, {arm_label(arm)}: robust accuracy falls as the budget grows; one panel "
+        f"Security curves, {name}, {arm_label(arm)}: {what} falls as the budget grows; one panel "
         "per model and criterion, one line per sparsity.",
         figure,
     )
 
 
-def _curve_panel(
-    grid: Grid,
-    axes: Axes,
-    where: tuple[str, str, str, str],
-    epsilon: Floats,
-) -> None:
+def _told(grid: Grid, attack: str, fixed: bool) -> str:
+    written = ", ".join(budget.text for budget in stated(grid, attack))
+    if fixed:
+        return f"The attack was run at the marked sizes ({written}) and at no other."
+    first = leading(grid, attack)
+    leads = first.text if first else "none"
+    return f"Marks: the stated budgets ({written}). Dashed line: the leading one, {leads}."
+
+
+def _axis(grid: Grid, attack: str, model: str) -> Floats:
+    """The budgets of a model's panels; those of a fixed-size attack are the sizes that it tried, and 0."""
+    budgets = stated(grid, attack)
+    points = [point for point in points_of(grid, attack) if point.place.model == model]
+    if any(point.fixed for point in points):
+        return np.array(sorted({0.0, *(budget.epsilon for budget in budgets)}))
+    first = leading(grid, attack)
+    top = max(_farthest(points), 1.15 * first.epsilon if first else 0.0)
+    shown = [budget.epsilon for budget in budgets if budget.epsilon <= top]
+    return np.array(sorted({*np.linspace(0, top, 121).tolist(), *shown}))
+
+
+def _curve_panel(grid: Grid, axes: Axes, where: tuple[str, str, str, str], epsilon: Floats) -> None:
     model, criterion, arm, attack = where
+    budgets, first = stated(grid, attack), leading(grid, attack)
+    marked = [int(np.argmin(np.abs(epsilon - b.epsilon))) for b in budgets if b.epsilon <= epsilon[-1]]
     for sparsity, colour in _shades(grid).items():
         place = Place(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
         if place in grid.points:
             point = grid.points[place]
-            curve = security_curve(point, np.array(point.sizes) if point.fixed else epsilon)
-            dashes = "-" if point.grade != "C" else (0, (1, 1.5))
-            marker = "o" if point.fixed else None
-            axes.plot(
-                curve.epsilon, curve.mean, color=colour, lw=1.2, ls=dashes, zorder=3, marker=marker, ms=3
-            )
+            curve = security_curve(point, epsilon)
+            dashes = "-" if point.grade != "C" else _DOTTED
+            at = [i for i in marked if i < curve.epsilon.size]
+            axes.plot(curve.epsilon, curve.mean, color=colour, lw=1.2, ls=dashes, marker="o", ms=2.6, mew=0,
+                      markevery=at, zorder=3)  # fmt: skip
             if _banded(grid):
                 axes.fill_between(
                     curve.epsilon, curve.low, curve.high, color=colour, alpha=0.13, lw=0, zorder=2
                 )
     dense = grid.points.get(Place(model, "", 0.0, "none", attack))
     if dense is not None and arm != "none":
-        curve = security_curve(dense, np.array(dense.sizes) if dense.fixed else epsilon)
-        axes.plot(curve.epsilon, curve.mean, color=INK, lw=0.9, ls=(0, (4, 2)), zorder=4)
-    axes.set_xlim(0, epsilon[-1])
+        curve = security_curve(dense, epsilon)
+        axes.plot(curve.epsilon, curve.mean, color=INK, lw=0.9, ls=_DASHED, zorder=4)
+    if first is not None:
+        _budget_line(axes, first)
+    axes.set_xlim(0, 1.02 * epsilon[-1])
     axes.set_ylim(-0.02, 1.02)
     percent_axis(axes.yaxis)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    budget_axis(axes, epsilon[-1], points_of(grid, attack)[0].norm, levels=grid.study.levels)
 
 
-def _curve_legend(grid: Grid, figure: Figure, arm: str) -> None:
+def budget_axis(axes: Axes, top: float, norm: str, *, levels: int | None) -> None:
+    """Ticks of an axis of budgets up to ``top``: in grey levels, /255, for L∞ of 8-bit images."""
+    if norm == "linf" and levels == 256:
+        steps = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+        step = next((each for each in steps if 255 * top / each <= 7), steps[-1])
+        axes.xaxis.set_major_locator(MultipleLocator(step / 255))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda eps, _: written(eps, norm, levels=levels)))
+
+
+def _budget_line(axes: Axes, first: Budget) -> None:
+    axes.axvline(first.epsilon, color=SOFT, lw=0.7, ls=_DASHED, zorder=1)
+
+
+def _curve_legend(grid: Grid, figure: Figure, attack: str, arm: str) -> None:
     handles = [Line2D([], [], color=c, lw=1.4, label=f"sparsity {s:g}") for s, c in _shades(grid).items()]
     if arm != "none":
-        handles.append(Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2)), label="dense, not fine-tuned"))
-    if any(point.grade == "C" for point in grid.points.values()):
-        handles.append(Line2D([], [], color=INK, lw=1.2, ls=(0, (1, 1.5)), label="grade C: unreliable"))
+        handles.append(Line2D([], [], color=INK, lw=0.9, ls=_DASHED, label="dense, not fine-tuned"))
+    if any(point.grade == "C" for point in points_of(grid, attack)):
+        handles.append(Line2D([], [], color=INK, lw=1.2, ls=_DOTTED, label="grade C: unreliable"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5 if len(handles) > 8 else 4)
 
 
@@ -104,7 +143,8 @@ def _banded(grid: Grid) -> bool:
 
 
 def _farthest(points: list[AttackPoint]) -> float:
-    """The budget at which nearly every network of a model has fallen."""
-    finite = [d[np.isfinite(d)] for p in points for a in p.attacks for d in [a.distances[a.norm]] if d.size]
+    """The budget at which nearly every reliable network of a model has fallen."""
+    chosen = [point for point in points if point.grade not in "CX"] or points
+    finite = [d[np.isfinite(d)] for p in chosen for a in p.attacks for d in [a.distances[a.norm]] if d.size]
     reach = max((float(np.quantile(d, 0.97)) for d in finite if d.size), default=0.0)
     return reach or 1.0

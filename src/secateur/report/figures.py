@@ -1,21 +1,23 @@
-"""The figures: cost, accuracy, median distances (the thesis' 4.1 to 4.8), what is left, security curves."""
+"""The figures: robust accuracy, security curves, what is left, and the thesis' 4.1 to 4.8."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter
 
-from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of, tuned_arms
+from secateur.report.aggregate import Grid, NetworkPoint, Place, tuned_arms
 from secateur.report.changes import Change
 from secateur.report.curves import draw_curves
+from secateur.report.headline import points_of
 from secateur.report.intervals import Estimate
 from secateur.report.latency_figure import draw_latency
-from secateur.report.lines import finish, lines, panels_of, series, styles
+from secateur.report.left_figure import draw_left
+from secateur.report.lines import against_macs, finish, lines, panels_of, series, styles
+from secateur.report.outcomes import UNRELIABLE
 from secateur.report.panels import Drawing, Mark, count_axis, draw_line, percent_axis, sparsity_axis
+from secateur.report.robust_figure import draw_robust
 from secateur.report.rows import NORMS
-from secateur.report.theme import INK, label
+from secateur.report.theme import label
 from secateur.report.words import NORM_LABELS, arm_label, attack_label, number, short, slug, unused
 
 LOOKS = "Lines break where a cell has no result; nothing is interpolated."
@@ -33,8 +35,9 @@ def _drawings(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing | Non
     arms = tuned_arms(grid)
     pairs = [(attack, arm) for arm in arms for attack in grid.attacks]
     for attack, arm in pairs:
-        yield _left(grid, change, attack, arm)
+        yield draw_robust(grid, attack, arm, LOOKS)
         yield draw_curves(grid, attack, arm)
+        yield draw_left(grid, change, attack, arm, LOOKS)
     if grid.networks:
         yield _cost(grid)
         yield draw_latency(grid, LOOKS)
@@ -94,7 +97,7 @@ def _accuracy(grid: Grid, arm: str) -> Drawing:
     for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
         sparsity_axis(row[0], grid.sparsities, labelled=row is panels[-1])
         used |= lines(grid, row[0], criterion, arm, mark)
-        _accuracy_against_macs(grid, row[1], criterion, arm)
+        against_macs(grid, row[1], criterion, arm, lambda point: Mark(0.0, point.accuracy))
         row[0].set_ylim(-0.02, 1.02)
         for axes in row:
             percent_axis(axes.yaxis)
@@ -115,29 +118,9 @@ def _accuracy(grid: Grid, arm: str) -> Drawing:
     )
 
 
-def _accuracy_against_macs(grid: Grid, axes: Axes, criterion: str, arm: str) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    percent_axis(axes.xaxis)
-    for model, style in styles(grid).items():
-        dense = grid.networks.get(dense_of(Place(model, "", 0.0, arm)))
-        if dense is None:
-            continue
-
-        def mark(place: Place, dense: NetworkPoint = dense) -> Mark | None:
-            point = grid.networks.get(place)
-            # A cell without a result has no MACs, so its gap shows as nan between its neighbours.
-            x = point.macs.mean / dense.macs.mean if point else float("nan")
-            estimate = point.accuracy if point else Estimate((), float("nan"))
-            return Mark(x, estimate) if point or place in grid.holes else None
-
-        draw_line(axes, series(grid, model, criterion, arm, mark), style)
-
-
 def _distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
-    points = [p for p in grid.points.values() if p.place.attack == attack]
-    if not points:
+    points = points_of(grid, attack)
+    if not points or points[0].fixed:
         return None
     figure, panels = panels_of(grid, len(NORMS))
     used: set[str] = set()
@@ -158,8 +141,9 @@ def _distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
         f"distances-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: median distances, {arm_label(arm)}",
         f"Median distance of the perturbations that {name} finds, over the images that each network gets "
-        f"right; an image without an adversarial example counts as infinitely far. One row per criterion. "
-        f"{LOOKS}",
+        "right; an image without an adversarial example counts as infinitely far. These are other images for "
+        "every network: one that loses accuracy keeps the images far from the boundary. Compare networks by "
+        f"their robust accuracy and by what is left on common images. One row per criterion. {LOOKS}",
         f"Line chart of median distances, {name}, {arm_label(arm)}; in {NORM_LABELS[own]}: {text}.",
         figure,
     )
@@ -170,7 +154,8 @@ def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[Place], Mark |
         place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
         if place in grid.points:
             point = grid.points[place]
-            return Mark(place.sparsity, point.median(norm), point.grade, _at_chance(grid, place))
+            word = "" if point.state == UNRELIABLE else point.state
+            return Mark(place.sparsity, point.median(norm), point.grade, word)
         return Mark(place.sparsity, None) if place in grid.holes else None
 
     return mark
@@ -180,74 +165,6 @@ def _median_text(grid: Grid, attack: str, arm: str, model: str, sparsity: float)
     criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
     point = grid.points.get(Place(model, criterion, sparsity, arm, attack))
     return number(point.median(point.norm).mean) if point else "no result"
-
-
-def _left(grid: Grid, change: dict[Place, Change], attack: str, arm: str) -> Drawing | None:
-    points = [p for p in grid.points.values() if p.place.attack == attack]
-    if not any(c.total or c.pruning for place, c in change.items() if place.attack == attack):
-        return None
-    name = attack_label(attack, points[0].norm)
-    figure, panels = panels_of(grid, 2)
-    used: set[str] = set()
-    top = _ceiling(grid, change, attack, arm)
-    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
-        for axes, pruning in zip(row, (False, True), strict=True):
-            axes.axhline(1, color=INK, lw=0.6, zorder=1)
-            sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
-            mark = _change_mark(grid, change, attack, pruning)
-            used |= lines(grid, axes, criterion, arm, mark, ceiling=top)
-            axes.set_ylim(bottom=0, top=min(axes.get_ylim()[1], top))
-            percent_axis(axes.yaxis)
-        row[1].sharey(row[0])
-        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
-    panels[0][0].set_title("of the dense network")
-    panels[0][1].set_title("of the dense network, equally fine-tuned")
-    finish(figure, grid, used)
-    return Drawing(
-        f"left-{slug(attack)}-{slug(arm)}",
-        f"{label(name)}: how much robustness is left, {arm_label(arm)}",
-        f"{NORM_LABELS[points[0].norm]} distance as a share of the control's: median over the images that "
-        "both networks classify correctly. "
-        "Left: pruning and fine-tuning together. Right: pruning alone, both sides with the same fine-tuning. "
-        f"Bars: 95 % intervals over trainings from three on, otherwise over images. {LOOKS}",
-        f"Line chart of the share of the median distance that is left, {name}, {arm_label(arm)}.",
-        figure,
-    )
-
-
-def _change_mark(
-    grid: Grid, change: dict[Place, Change], attack: str, pruning: bool
-) -> Callable[[Place], Mark | None]:
-    def mark(place: Place) -> Mark | None:
-        place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
-        if place not in change:
-            return Mark(place.sparsity, None) if place in grid.holes else None
-        found = change[place].pruning if pruning else change[place].total
-        if found is None or found.left is None or np.isnan(found.left.ratio):
-            return Mark(place.sparsity, None)
-        interval = found.left.over_trainings or found.left.over_images or (np.nan, np.nan)
-        low, high = interval if np.isfinite(interval).all() else (None, None)
-        grade = change[place].pruning_grade if pruning else change[place].total_grade
-        return Mark(place.sparsity, Estimate((), found.left.ratio, low, high), grade, _at_chance(grid, place))
-
-    return mark
-
-
-def _ceiling(grid: Grid, change: dict[Place, Change], attack: str, arm: str) -> float:
-    """Where the axis of shares ends: what cannot be believed does not stretch it."""
-    shares = [
-        found.share
-        for place, each in change.items()
-        if place.attack == attack and place.arm == arm and not _at_chance(grid, place)
-        for found, grade in ((each.total, each.total_grade), (each.pruning, each.pruning_grade))
-        if found is not None and grade not in "CX" and found.share is not None and np.isfinite(found.share)
-    ]
-    return max([1.0, *shares]) * 1.4
-
-
-def _at_chance(grid: Grid, place: Place) -> bool:
-    network = replace(place, attack="")
-    return network in grid.networks and grid.networks[network].collapsed
 
 
 def _values(grid: Grid, text: Callable[[str, float], str]) -> str:

@@ -23,6 +23,11 @@ _LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "∞": r"$\infty$",
+    "≤": r"$\leq$",
+    "→": r"$\to$",
+    # After the end of a row a bracket would be read as its optional argument.
+    "[": "{[}",
+    "]": "{]}",
     "−": r"$-$",
     "–": "--",
     "ε": r"$\varepsilon$",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
+from secateur.report.aggregate import Grid, NetworkPoint, Place
+from secateur.report.headline import macs_share
 from secateur.report.rows import Network
 from secateur.report.tables import Column, Table, Value
 from secateur.report.words import number, percent
@@ -65,12 +66,6 @@ def latency_of(point: NetworkPoint | None) -> Latency | None:
     )
 
 
-def macs_share(grid: Grid, place: Place) -> float | None:
-    """Multiply-adds of a place as a share of its dense network's; None where that has no result."""
-    dense = grid.networks.get(dense_of(place))
-    return grid.networks[place].macs.mean / dense.macs.mean if dense else None
-
-
 def architecture_place(grid: Grid, model: str, criterion: str, sparsity: float) -> Place | None:
     """The place that stands for all with this architecture: the least fine-tuned one that was measured."""
     places = (Place(model, criterion if sparsity > 0 else "", sparsity, arm) for arm in ("none", *grid.arms))
@@ -110,6 +105,13 @@ def in_summary(table: Table, grid: Grid) -> Table:
     places = (place for place in grid.order if place.attack)
     networks = (grid.networks.get(Place(p.model, p.criterion, p.sparsity, p.arm)) for p in places)
     return table.beside("macs", _IN_SUMMARY, [_summarised(latency_of(point)) for point in networks])
+
+
+def in_paper(table: Table, grid: Grid) -> Table:
+    """The table for a paper with the share of the latency beside its multiply-adds, where it was measured."""
+    whole = in_summary(table, grid)
+    dropped = {head.key for head in _IN_SUMMARY} - {"latency_share"}
+    return whole.pick(table.name, table.title, [h.key for h in whole.heads if h.key not in dropped])
 
 
 # What of the table of latencies fits into a paper.

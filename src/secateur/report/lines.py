@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from secateur.report.aggregate import Grid, Place
-from secateur.report.panels import Mark, Style, dense_mark, draw_line, legend
+from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
+from secateur.report.intervals import Estimate
+from secateur.report.panels import Mark, Style, dense_mark, draw_line, legend, percent_axis
 from secateur.report.theme import LEGEND_ROW, PALETTE, PANEL_HEIGHT, WIDTH, label
 
 
@@ -49,7 +52,7 @@ def lines(
         if arm != "none":
             faint = Style(style.colour, style.robust, faint=True, offset=style.offset)
             marks = series(grid, model, criterion, "none", mark)
-            used |= draw_line(axes, marks, faint, ceiling=ceiling) & {"inf", "chance", "beyond"}
+            used |= draw_line(axes, marks, faint, ceiling=ceiling)
             used |= {"untuned"} if len(marks) > 1 else set()
             if marks and marks[0].x == 0 and marks[0].estimate is not None:
                 dense_mark(axes, marks[0].estimate.mean, style)
@@ -64,3 +67,27 @@ def series(
     """The marks of one line in order of sparsity; places outside the study are left out."""
     places = [Place(model, criterion if s > 0 else "", s, arm) for s in grid.sparsities]
     return [found for place in places if (found := mark(place)) is not None]
+
+
+def against_macs(
+    grid: Grid, axes: Axes, criterion: str, arm: str, mark: Callable[[NetworkPoint], Mark | None]
+) -> None:
+    """One line per model, against the multiply-adds that are left (logarithmic); ``mark`` sets all but x."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    percent_axis(axes.xaxis)
+    for model, style in styles(grid).items():
+        dense = grid.networks.get(dense_of(Place(model, "", 0.0, arm)))
+        if dense is None:
+            continue
+
+        def at_macs(place: Place, dense: NetworkPoint = dense) -> Mark | None:
+            point = grid.networks.get(place)
+            # A cell without a result has no MACs, so its gap shows as nan between its neighbours.
+            if point is None:
+                return Mark(math.nan, Estimate((), math.nan)) if place in grid.holes else None
+            found = mark(point)
+            return replace(found, x=point.macs.mean / dense.macs.mean) if found else None
+
+        draw_line(axes, series(grid, model, criterion, arm, at_macs), style)

@@ -1,7 +1,7 @@
 """Records of a run folder, read into typed rows: the only place where a report meets the store."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def load(folder: Path | str) -> Study:
     attacks: list[Attack] = []
     holes: dict[str, Hole] = {}
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    pixels: Mapping[str, Any] = store.study["facts"]
     environments: Counter[str] = Counter()
     seconds = 0.0
     for cell in store.cells:
@@ -38,6 +39,7 @@ def load(folder: Path | str) -> Study:
                 holes[cell.id] = _hole(cell, record, store.damage(cell.id), holes)
             elif cell.stage == "attack":
                 attacks.append(_attack(cell, record, networks, shared))
+                pixels = pixels if "levels" in pixels else record["science"]
             else:
                 networks[cell.id] = _network(cell, record, networks, store.study)
         except (KeyError, TypeError, ValueError) as problem:
@@ -63,20 +65,27 @@ def load(folder: Path | str) -> Study:
         notes=(*(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
         conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
-        **_units(store.study, attacks),
+        **_units(store.study, attacks, pixels),
     )
 
 
-def _units(study: Mapping[str, Any], attacks: list[Attack]) -> dict[str, Any]:
-    """Budgets that the study states, and the units of its images."""
+def _units(study: Mapping[str, Any], attacks: list[Attack], pixels: Mapping[str, Any]) -> dict[str, Any]:
+    """Budgets that the study states, and the units of its images; ``pixels`` may name levels and bounds."""
     norms = tuple(dict.fromkeys(attack.norm for attack in attacks))
     try:
         epsilons = epsilons_by_norm(restore(study["config"].get("epsilons", ())), norms)
     except ValueError:  # a study of an older version may leave open which norm they are for
         epsilons = {}
-    low, high = study["facts"].get("bounds") or (0.0, 1.0)
-    levels = study["facts"].get("levels")
+    low, high = pixels.get("bounds") or (0.0, 1.0)
+    levels = pixels.get("levels")
+    if "levels" not in pixels and _in_255ths(epsilons.get("linf", ())):
+        levels = 256  # records of older versions do not say it, but whoever wrote the study did
     return {"epsilons": epsilons, "bounds": (float(low), float(high)), "levels": levels}
+
+
+def _in_255ths(budgets: Sequence[float]) -> bool:
+    """Whether all budgets are whole or half grey levels of 8-bit images."""
+    return bool(budgets) and all(abs(510 * eps - round(510 * eps)) < 1e-9 for eps in budgets)
 
 
 def _latencies(store: Store) -> tuple[Latencies | None, tuple[str, ...]]:
@@ -194,6 +203,7 @@ def _attack(
         forwards=_mean(science["num_forwards"], ~wrong),
         backwards=_mean(science["num_backwards"], ~wrong),
         settings=cell.settings,
+        targeted=bool(science["targeted"]),
         **_sizes(cell, science, found),
     )
 

@@ -1,38 +1,52 @@
-"""The results in few columns, for a terminal."""
+"""The results in few columns, for a terminal of 80 columns."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
 from secateur.report.changes import Change
+from secateur.report.headline import (
+    budget_label,
+    clean_share,
+    leading,
+    points_of,
+    robust_share,
+    targeted,
+)
+from secateur.report.left import left_share
+from secateur.report.outcomes import UNRELIABLE
 from secateur.report.tables import Column, Table, Value
-from secateur.report.words import attack_label, number
+from secateur.report.words import PERCENT
 
 
 def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
     """One row per network that the study is about, controls first; one column per attack.
 
-    Pruned networks without fine-tuning are left out where there are fine-tuned ones.
+    A cell of an attack holds accuracy → robust accuracy on the attacked images, the distance that is left
+    with the number of images it is computed on, and the grade. Pruned networks without fine-tuning are left
+    out where there are fine-tuned ones.
     """
     heads = (
         Column("model", "model", "text"),
-        Column("criterion", "pruned", "text"),
-        Column("sparsity", "sparsity", "plain"),
+        Column("network", "pruned", "text"),
         Column("arm", "tuned", "text"),
         Column("accuracy", "acc.", "percent"),
         Column("macs", "MACs", "count"),
         *(Column(attack, _title(grid, attack), "text") for attack in grid.attacks),
     )
-    title = f"{grid.study.name}: median distance, share of the dense network's, grade; found if not all"
+    fixed = [bool((points := points_of(grid, attack)) and points[0].fixed) for attack in grid.attacks]
+    said = ["accuracy → robust accuracy in %"]
+    said += ["distance left/common images"] if not all(fixed) else []
+    said += ["[95 % interval]"] if any(fixed) else []
+    title = f"{grid.study.name}: {', '.join(said)}, grade"
     if grid.study.limited:
         title += f" (partial: {grid.study.limited} images)"
     return Table("overview", title, heads, tuple(_row(grid, change, place) for place in _shown(grid)))
 
 
 def _title(grid: Grid, attack: str) -> str:
-    norms = {point.norm for point in grid.points.values() if point.place.attack == attack}
-    return attack_label(attack, norms.pop()) if norms else attack
+    # Without spaces around the sign: at 80 columns every character counts.
+    return budget_label(grid, attack, leading(grid, attack)).replace(", ", " ").replace(" ≤ ", "≤")
 
 
 def _shown(grid: Grid) -> Iterator[Place]:
@@ -48,8 +62,7 @@ def _row(grid: Grid, change: dict[Place, Change], place: Place) -> tuple[Value, 
     network = grid.networks.get(place)
     return (
         place.model,
-        place.criterion or "dense",
-        place.sparsity,
+        f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense",
         "–" if place.arm == "none" else place.arm,
         network.accuracy.mean if network else None,
         network.macs.mean if network else None,
@@ -61,12 +74,20 @@ def _attacked(grid: Grid, change: dict[Place, Change], place: Place) -> str:
     if place not in grid.points:
         return f"X {grid.holes[place][0].kind}" if place in grid.holes else "–"
     point, total = grid.points[place], change[place].total
-    hits = sum(int(attack.found.sum()) for attack in point.attacks)
-    attacked = sum(int((~attack.already_wrong).sum()) for attack in point.attacks)
-    # Without the space before the sign: at 80 columns every character counts.
-    share = total.share if total else None
-    left = f" {100 * share:.0f}%" if share is not None and math.isfinite(share) else ""
-    if total and total.state and total.state != "unreliable":
-        left = f" {total.state}"
-    missed = "" if hits == attacked else f" {hits}/{attacked}"
-    return f"{number(point.median(point.norm).mean)}{left} {point.grade}{missed}"
+    robust = robust_share(point, leading(grid, place.attack))
+    grade = change[place].total_grade if total and point.role != "dense" else point.grade
+    if targeted(point):
+        return f"not reached {_whole(robust.mean)} {grade}" if robust else grade
+    said = f"{_whole(clean_share(point).mean)}→{_whole(robust.mean)}" if robust else "–"
+    if point.fixed:
+        return (
+            f"{said} [{_whole(robust.low)}, {_whole(robust.high)}] {grade}" if robust else f"{said} {grade}"
+        )
+    if total is None or point.role == "dense" or total.state == UNRELIABLE:
+        return f"{said} {grade}"
+    left = total.state or f"{left_share(total).replace(PERCENT, '%') or '–'}/{total.n}"
+    return f"{said} {left} {grade}"
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f}"

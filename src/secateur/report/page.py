@@ -14,19 +14,22 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
-from secateur.report.answers import answers, headlines, tiles
+from secateur.report.answers import answers, headlines
 from secateur.report.budgets import budgets
 from secateur.report.changes import Change
 from secateur.report.comparison import Comparison
+from secateur.report.headline import RULE, points_of, targeted
 from secateur.report.latency import latency_table, noise, promise, sentences, with_latency
+from secateur.report.left import left_columns, left_tiles
 from secateur.report.rows import Axes
 from secateur.report.tables import Table, Value, written
 from secateur.report.words import arm_label, attack_label, percent
+from secateur.stats import SEEDS_FOR_SPREAD
 
 COLUMNS = (
-    "model", "criterion", "sparsity", "arm", "attack", "grade", "test_accuracy", "macs", "median",
-    "median_all", "found", "correct", "asr", "left", "left_low", "left_high", "left_of_tuned", "seeds",
-    "images",
+    "model", "criterion", "sparsity", "arm", "attack", "grade", "test_accuracy", "budget", "robust_accuracy",
+    "robust_low", "robust_high", "macs", "distance_left", "left_low", "left_high", "median", "found",
+    "correct", "trainings", "images",
 )  # fmt: skip
 
 
@@ -54,7 +57,6 @@ def render(
     """The page. Every text of the study is escaped, and the policy forbids whatever could load or run."""
     environment = _environment()
     script = _template_file("table.js")
-    answered = list(answers(grid, change))
     table = summary.pick("summary", summary.title, with_latency(COLUMNS, summary))
     return environment.get_template("report.html.j2").render(
         policy=_policy(script),
@@ -62,10 +64,12 @@ def render(
         script=script,
         study=grid.study,
         counts=_counts(grid),
-        headlines=list(headlines(answered)),
-        answers=answered,
-        overview=_overview(grid, change),
+        headlines=list(headlines(grid)),
+        answers=list(answers(grid, change)),
         budgets=budgets(grid),
+        left=_left(grid, change),
+        rule=RULE,
+        targeted=any(targeted(point) for point in grid.points.values()),
         sparsities=[f"{sparsity:g}" for sparsity in grid.sparsities],
         latency=_latency(grid),
         spread=spread(grid),
@@ -148,19 +152,21 @@ def _counts(grid: Grid) -> dict[str, int]:
     }
 
 
-def _overview(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
+def _left(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
+    """The section on the distance that is left: a block per minimum-norm attack and arm."""
     blocks = []
     for attack in grid.attacks:
-        norms = [point.norm for point in grid.points.values() if point.place.attack == attack]
-        for arm in tuned_arms(grid) if norms else ():
+        points = points_of(grid, attack)
+        for arm in tuned_arms(grid) if points and not points[0].fixed else ():
             rows = [
-                {"model": m, "criterion": c, "tiles": tiles(grid, change, Place(m, c, 0.0, arm, attack))}
+                {"model": m, "criterion": c, "tiles": left_tiles(grid, change, Place(m, c, 0.0, arm, attack))}
                 for m in grid.models
                 for c in grid.criteria
                 if any(place.model == m and place.arm == arm for place in grid.order)
             ]
             if rows:
-                blocks.append({"title": f"{attack_label(attack, norms[0])}, {arm_label(arm)}", "rows": rows})
+                title = f"{attack_label(attack, points[0].norm)}, {arm_label(arm)}"
+                blocks.append({"title": title, "columns": left_columns(grid, arm), "rows": rows})
     return blocks
 
 
@@ -190,13 +196,15 @@ def _latency(grid: Grid) -> dict[str, Any] | None:
 
 
 def spread(grid: Grid) -> str:
-    """What the number of seeds allows to say."""
-    seeds = max((len(point.attacks) for point in grid.points.values()), default=0)
-    if seeds >= 3:
-        return f"Intervals resample images and the {seeds} seeds together."
+    """What the number of trainings allows to say."""
+    trainings = max((len(point.attacks) for point in grid.points.values()), default=0)
+    if trainings >= SEEDS_FOR_SPREAD:
+        said = f"Intervals are over {trainings} trainings (Student's t)"
+        return f"{said}, unless they say that they are over images."
     return (
-        f"With {seeds} {'seed' if seeds == 1 else 'seeds'} nothing can be said about the spread between "
-        "trainings: intervals resample images only."
+        f"{trainings} {'training' if trainings == 1 else 'trainings'} per network: no interval over "
+        "trainings. Intervals are over images: they say what other images would give, not what other "
+        "trainings would."
     )
 
 

@@ -31,20 +31,21 @@ class Drawing:
 class Mark:
     """A point of a line; ``estimate`` is None where a cell failed, and ``grade`` its letter.
 
-    ``chance``: the network guesses, so that its distances say nothing and would only stretch the axis.
+    ``word`` says why a number that exists is not drawn: "collapsed", "too few images", "dense at chance",
+    "unreliable", or "fell" (more than all is left, but accuracy fell). Its sign stands at the edge instead.
     """
 
     x: float
     estimate: Estimate | None
     grade: str = "A"
-    chance: bool = False
+    word: str = ""
 
     def sign(self, ceiling: float) -> str:
         """The sign that stands at the edge in its place, or "" for a point on the axis up to ``ceiling``."""
+        if self.word:
+            return self.word
         if self.estimate is None or math.isnan(self.estimate.mean):
             return "X"
-        if self.chance:
-            return "chance"
         if math.isinf(self.estimate.mean):
             return "inf"
         return "beyond" if self.estimate.mean > ceiling else ""
@@ -76,7 +77,8 @@ def draw_line(axes: Axes, marks: Sequence[Mark], style: Style, *, ceiling: float
     """Draw the marks in order, broken wherever one has no place on the axis, which ends at ``ceiling``.
 
     Returns:
-        Which signs the legend has to explain: "C", "X", "inf", "chance", "beyond", "seeds", "interval".
+        Which signs the legend has to explain: "C", "X", "inf", "beyond", "seeds", "interval", or the
+        words of marks.
     """
     placed = [mark for mark in marks if not mark.sign(ceiling)]
     used = set() if style.faint else _draw_spread(axes, placed, style)
@@ -127,7 +129,7 @@ def _at_edge(axes: Axes, x: float, sign: str, style: Style) -> None:
     """A sign at the edge of the panel: the point has no place on the axis."""
     left, right = axes.get_xlim()
     look = {key: value for key, value in _SIGNS[sign][1].items() if key in ("marker", "ms", "mew", "mfc")}
-    height = 0.97 if sign in ("inf", "beyond") else 0.025
+    height = 0.97 if sign in ("inf", "beyond", "fell") else 0.025
     axes.plot([x + style.offset * (right - left)], [height], ls="none", color=style.colour, **look,
               transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
 
@@ -181,11 +183,30 @@ _SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"marker": "o", "ms": 3.8, "mfc": PAPER, "mec": SOFT, "mew": 0.9, "ls": "none"},
     ),
     "X": ("no result", {"marker": "x", "ms": 4, "mew": 1.1, "ls": "none", "color": SOFT}),
-    "chance": ("at chance", {"marker": "d", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT}),
+    "collapsed": (
+        "collapsed: at chance",
+        {"marker": "d", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
+    ),
+    "dense at chance": (
+        "dense network at chance",
+        {"marker": "P", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
+    ),
+    "too few images": (
+        "too few common images",
+        {"marker": "v", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
+    ),
+    "unreliable": (
+        "not stated: grade C",
+        {"marker": "o", "ms": 3.6, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
+    ),
+    "fell": (
+        "over 100 %, but accuracy fell",
+        {"marker": "^", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
+    ),
     "inf": ("beyond reach: half not found", {"marker": "^", "ms": 4, "ls": "none", "color": SOFT}),
     "beyond": (
         "beyond the axis",
-        {"marker": "^", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
+        {"marker": "2", "ms": 5, "mew": 0.9, "ls": "none", "color": SOFT},
     ),
 }
 

@@ -57,6 +57,7 @@ class Attack:
     ``name`` is the study's label, ``method`` the attack's own name. ``distances[norm]`` is float64 [n]: 0
     where already wrong, inf where no adversarial example was found.
     ``found`` and ``already_wrong`` are bool [n]; ``hashes`` names the images in the same order.
+    ``targeted``: an example counts when it reaches a target class, which says nothing about other classes.
     ``fixed`` attacks look for an example of a given size: they have no distances to speak of, but ``sizes``,
     the found images, bool [n], of every ε that was tried. Others have no sizes.
     """
@@ -77,6 +78,7 @@ class Attack:
     forwards: float
     backwards: float
     settings: Mapping[str, Any]
+    targeted: bool = False
     fixed: bool = False
     sizes: Mapping[float, NDArray[np.bool_]] = field(default_factory=dict)
 

@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from secateur.report.aggregate import AttackPoint, Grid, Place, distances, security_curve
-from secateur.report.changes import Against, Change
-from secateur.report.rows import NORMS, Hole
+from secateur.report.aggregate import Grid, Place, distances, security_curve
+from secateur.report.headline import stated
+from secateur.report.rows import NORMS, Attack, Hole
 from secateur.report.words import number, percent, plain, short
-from secateur.stats import median, median_interval, wilson
+from secateur.stats import median, median_interval
 
 Value = str | float | None
 Format = Literal["text", "number", "count", "percent", "plain"]
@@ -82,123 +82,18 @@ def _plain(key: str, title: str = "") -> Column:
     return Column(key, title or key, "plain")
 
 
-_PLACE = (
+PLACE = (
     _text("model"),
     _text("robust"),
     _text("criterion"),
     _plain("sparsity"),
     _text("arm", "fine-tuning"),
-    _text("role"),
 )
-_SUMMARY = (
-    *_PLACE,
-    _text("attack"),
-    _text("norm"),
-    _text("grade"),
-    _plain("seeds"),
-    _plain("seeds_planned", "seeds planned"),
-    _plain("trainings"),
-    _plain("images"),
-    Column("test_accuracy", "accuracy", "percent"),
-    Column("parameters", "parameters", "count"),
-    Column("macs", "MACs", "count"),
-    _plain("correct", "attacked"),
-    _plain("found"),
-    Column("asr", "found rate", "percent"),
-    Column("asr_low", "found rate, low", "percent"),
-    Column("asr_high", "found rate, high", "percent"),
-    *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
-    Column("median", "median"),
-    Column("median_low", "median, low"),
-    Column("median_high", "median, high"),
-    Column("median_all", "median, all images"),
-    Column("left", "left of dense", "percent"),
-    Column("left_low", "left of dense, low", "percent"),
-    Column("left_high", "left of dense, high", "percent"),
-    Column("left_of_tuned", "left of dense, equally fine-tuned", "percent"),
-    Column("left_of_tuned_low", "left of dense, equally fine-tuned, low", "percent"),
-    Column("left_of_tuned_high", "left of dense, equally fine-tuned, high", "percent"),
-    Column("forwards", "forwards"),
-    Column("backwards", "backwards"),
-    _text("reasons", "remarks"),
-)
+"""Columns that name a place; see :func:`place_values`."""
 
 
-def summary(grid: Grid, change: dict[Place, Change]) -> Table:
-    """One row per attacked place, over its seeds; a place without any result has a row of grade X."""
-    places = [place for place in grid.order if place.attack]
-    rows = tuple(
-        _summary_row(grid, grid.points[place], change[place])
-        if place in grid.points
-        else _hole_row(grid, place)
-        for place in places
-    )
-    return Table("summary", f"{grid.study.name}: median distances", _SUMMARY, rows)
-
-
-def _summary_row(grid: Grid, point: AttackPoint, change: Change) -> tuple[Value, ...]:
-    attacks, norm = point.attacks, point.norm
-    own, everything = point.median(norm), point.median(norm, "all")
-    found = sum(int(attack.found.sum()) for attack in attacks)
-    correct = sum(int((~attack.already_wrong).sum()) for attack in attacks)
-    total, pruning = change.total, change.pruning
-    network = grid.networks[point.network_place]
-    return (
-        *_place_values(grid, point.place),
-        point.role,
-        point.place.attack,
-        norm,
-        point.grade,
-        len(point.seeds),
-        point.planned_seeds,
-        len(attacks),
-        min(attack.n for attack in attacks),
-        network.accuracy.mean,
-        network.parameters.mean,
-        network.macs.mean,
-        correct,
-        found,
-        found / correct if correct else None,
-        *_found_interval(found, correct, len(attacks)),
-        *(point.median(each).mean for each in NORMS),
-        own.mean,
-        own.low,
-        own.high,
-        everything.mean,
-        *_ratio(total),
-        *_ratio(pruning),
-        float(np.mean([attack.forwards for attack in attacks])),
-        float(np.mean([attack.backwards for attack in attacks])),
-        "; ".join(point.reasons),
-    )
-
-
-def _found_interval(found: int, correct: int, seeds: int) -> tuple[Value, ...]:
-    if not correct:
-        return None, None
-    # The seeds share their images: together they are no larger a sample of images than one of them.
-    return wilson(found / seeds, correct / seeds)
-
-
-def _ratio(change: Against | None) -> tuple[Value, ...]:
-    return (change.share, *(change.interval or (None, None))) if change else (None, None, None)
-
-
-def _hole_row(grid: Grid, place: Place) -> tuple[Value, ...]:
-    holes = grid.holes[place]
-    known = {
-        **dict(zip((head.key for head in _PLACE), _place_values(grid, place), strict=False)),
-        "role": holes[0].role,
-        "attack": place.attack,
-        "grade": "X",
-        "seeds": 0,
-        "seeds_planned": len(holes),
-        "reasons": "; ".join(dict.fromkeys(hole.reason for hole in holes)),
-    }
-    return tuple(known.get(head.key) for head in _SUMMARY)
-
-
-def _place_values(grid: Grid, place: Place) -> tuple[Value, ...]:
+def place_values(grid: Grid, place: Place) -> tuple[Value, ...]:
+    """The values of a place under ``PLACE``."""
     robust = "yes" if grid.robust.get(place.model) else "no"
     return place.model, robust, place.criterion, place.sparsity, place.arm
 
@@ -206,7 +101,7 @@ def _place_values(grid: Grid, place: Place) -> tuple[Value, ...]:
 def per_seed(grid: Grid) -> Table:
     """One row per attacked network, every seed by itself; the interval is over its images."""
     heads = (
-        *_PLACE[:1], _plain("seed"), *_PLACE[2:], _text("attack"),
+        *PLACE[:1], _plain("seed"), *PLACE[2:], _text("role"), _text("attack"),
         _text("norm"), _text("grade"), _plain("images"),
         _plain("already_wrong", "already wrong"), _plain("found"), _plain("not_found", "not found"),
         *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
@@ -221,18 +116,26 @@ def per_seed(grid: Grid) -> Table:
             axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, attack.role, attack.name,
             attack.norm, attack.grade, attack.n, wrong, int(attack.found.sum()),
             attack.n - wrong - int(attack.found.sum()),
-            *(median(distances(attack, norm, "correct")) for norm in NORMS),
-            *(median(distances(attack, norm, "all")) for norm in NORMS),
-            *median_interval(distances(attack, attack.norm, "correct")),
+            *_medians(attack),
             attack.id, attack.network.weights_hash,
         ))  # fmt: skip
     return Table("per_seed", f"{grid.study.name}: every attacked network", heads, tuple(rows))
 
 
+def _medians(attack: Attack) -> tuple[Value, ...]:
+    if attack.fixed:  # its examples are as large as it was told to make them
+        return (None,) * (2 * len(NORMS) + 2)
+    return (
+        *(median(distances(attack, norm, "correct")) for norm in NORMS),
+        *(median(distances(attack, norm, "all")) for norm in NORMS),
+        *median_interval(distances(attack, attack.norm, "correct")),
+    )
+
+
 def networks(grid: Grid) -> Table:
     """One row per network and seed: what it costs and how accurate it is."""
     heads = (
-        *_PLACE[:1], _plain("seed"), *_PLACE[2:], _plain("sparsity_achieved", "achieved"),
+        *PLACE[:1], _plain("seed"), *PLACE[2:], _text("role"), _plain("sparsity_achieved", "achieved"),
         Column("parameters", "parameters", "count"), Column("macs", "MACs", "count"),
         *(Column(f"{split}_accuracy", f"{split} accuracy", "percent")
           for split in ("train", "validation", "test")),
@@ -252,22 +155,27 @@ def networks(grid: Grid) -> Table:
 
 
 def security_curves(grid: Grid, *, steps: int = 60) -> Table:
-    """Robust accuracy at evenly spaced budgets up to the farthest finite distance of each place."""
+    """Robust accuracy at the stated budgets, and evenly up to the farthest finite distance of each place.
+
+    Of an attack of fixed size only the sizes that it tried.
+    """
     heads = (
-        *_PLACE[:1], *_PLACE[2:5], _text("attack"), _text("norm"),
-        Column("epsilon", "ε"), Column("robust_accuracy", "robust accuracy", "percent"),
+        *PLACE[:1], *PLACE[2:5], _text("attack"), _text("norm"),
+        Column("epsilon", "ε"), _text("stated"), Column("robust_accuracy", "robust accuracy", "percent"),
         Column("low", "low", "percent"), Column("high", "high", "percent"), _text("grade"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for place, point in grid.points.items():
+        chosen = [budget.epsilon for budget in stated(grid, place.attack)]
         values = np.concatenate([attack.distances[point.norm] for attack in point.attacks])
         top = float(values[np.isfinite(values)].max(initial=0.0))
-        asked = np.array(point.sizes) if point.fixed else np.linspace(0, top or 1.0, steps + 1)
-        curve = security_curve(point, asked)
+        even = [] if point.fixed else np.linspace(0, top or 1.0, steps + 1).tolist()
+        curve = security_curve(point, np.array(sorted({*even, *chosen})))
         for epsilon, mean, low, high in zip(curve.epsilon, curve.mean, curve.low, curve.high, strict=True):
             rows.append((
                 place.model, place.criterion, place.sparsity, place.arm, place.attack, point.norm,
-                float(epsilon), float(mean), float(low), float(high), point.grade,
+                float(epsilon), "yes" if float(epsilon) in chosen else "no", float(mean), float(low),
+                float(high), point.grade,
             ))  # fmt: skip
     return Table("security_curves", f"{grid.study.name}: security curves", heads, tuple(rows))
 
@@ -275,7 +183,7 @@ def security_curves(grid: Grid, *, steps: int = 60) -> Table:
 def holes(grid: Grid) -> Table:
     """One row per cell without a usable result."""
     heads = (
-        _text("stage"), *_PLACE[:1], _plain("seed"), *_PLACE[2:5],
+        _text("stage"), *PLACE[:1], _plain("seed"), *PLACE[2:5],
         _text("attack"), _text("kind"),
         _text("reason"), _text("cell"),
     )  # fmt: skip

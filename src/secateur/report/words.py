@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Sequence
 
+PERCENT = "\N{NO-BREAK SPACE}%"
 NORM_LABELS = {"l0": "L₀", "l1": "L₁", "l2": "L₂", "linf": "L∞"}
 _ATTACKS = {"ddn": "DDN", "fmn": "FMN", "apgd": "APGD", "pgd": "PGD"}
 
@@ -57,7 +59,12 @@ def percent(share: float | None) -> str:
     """A share as a whole percentage, with a decimal below ten; "–" where there is none."""
     if share is None or not math.isfinite(share):
         return number(share)
-    return f"{100 * share:.{0 if share >= 0.0995 else 1}f}\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.{0 if share >= 0.0995 else 1}f}{PERCENT}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Parts of a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def plain(value: float | None) -> str:

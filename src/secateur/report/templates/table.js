@@ -44,7 +44,7 @@
       const at = Number(event.target.value);
       block.querySelector("output b").textContent = epsilon[at];
       for (const [cell, curve] of cells) {
-        cell.textContent = curve[at] + " %";
+        cell.querySelector("b").textContent = curve[at] + " %";
         cell.style.setProperty("--share", curve[at] / 100);
       }
     });

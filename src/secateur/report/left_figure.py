@@ -1,0 +1,87 @@
+"""The figure of the distance that is left; it shows no gain where accuracy fell."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from secateur.report.aggregate import Grid, Place
+from secateur.report.changes import Against, Change
+from secateur.report.headline import points_of
+from secateur.report.intervals import Estimate
+from secateur.report.left import left_ends, overstated
+from secateur.report.lines import finish, lines, panels_of
+from secateur.report.panels import Drawing, Mark, percent_axis, sparsity_axis
+from secateur.report.theme import INK, label
+from secateur.report.words import NORM_LABELS, arm_label, attack_label, slug
+
+
+def draw_left(grid: Grid, change: dict[Place, Change], attack: str, arm: str, looks: str) -> Drawing | None:
+    """What is left of the distance, as a share; None for attacks of fixed size and without any comparison."""
+    points = points_of(grid, attack)
+    if not any(_both(change[point.place]) for point in points) or points[0].fixed:
+        return None
+    name = attack_label(attack, points[0].norm)
+    figure, panels = panels_of(grid, 2)
+    used: set[str] = set()
+    top = _ceiling(change, attack, arm)
+    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
+        for axes, pruning in zip(row, (False, True), strict=True):
+            axes.axhline(1, color=INK, lw=0.6, zorder=1)
+            sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
+            used |= lines(grid, axes, criterion, arm, _mark(grid, change, attack, pruning), ceiling=top)
+            axes.set_ylim(bottom=0, top=top)
+            percent_axis(axes.yaxis)
+        row[1].sharey(row[0])
+        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
+    panels[0][0].set_title("of the dense network")
+    panels[0][1].set_title("of the dense network, equally fine-tuned")
+    finish(figure, grid, used)
+    return Drawing(
+        f"left-{slug(attack)}-{slug(arm)}",
+        f"{label(name)}: distance left on common images, {arm_label(arm)}",
+        f"{NORM_LABELS[points[0].norm]} distance to the nearest adversarial example, as a share of the "
+        "control's: the median ratio over the images that both networks classify correctly. Left: pruning "
+        "and "
+        "fine-tuning together. Right: pruning alone, both sides with the same fine-tuning. Read it beside "
+        "the "
+        "accuracy. The line is cut where more than 100 % is left but accuracy fell: that is no gain. Bars: "
+        f"95 % intervals, over trainings from three on, otherwise over images. {looks}",
+        f"Line chart of the share of the distance that is left, {name}, {arm_label(arm)}.",
+        figure,
+    )
+
+
+def _both(change: Change) -> list[Against]:
+    return [each for each in (change.total, change.pruning) if each is not None and each.left is not None]
+
+
+def _mark(
+    grid: Grid, change: dict[Place, Change], attack: str, pruning: bool
+) -> Callable[[Place], Mark | None]:
+    def mark(place: Place) -> Mark | None:
+        place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
+        if place not in change:
+            return Mark(place.sparsity, None) if place in grid.holes else None
+        found = change[place].pruning if pruning else change[place].total
+        if found is None or found.left is None:
+            return Mark(place.sparsity, None)
+        if found.share is None or overstated(found):
+            return Mark(place.sparsity, None, found.grade, found.state or "fell")
+        low, high, _ = left_ends(found) or (np.nan, np.nan, "")
+        ends = (low, high) if np.isfinite([low, high]).all() else (None, None)
+        return Mark(place.sparsity, Estimate((), found.share, *ends), found.grade)
+
+    return mark
+
+
+def _ceiling(change: dict[Place, Change], attack: str, arm: str) -> float:
+    """Where the axis of shares ends: what cannot be believed does not stretch it."""
+    return max([1.0, *_shown(change, attack, arm)]) * 1.15
+
+
+def _shown(change: dict[Place, Change], attack: str, arm: str) -> Iterator[float]:
+    for place, each in change.items():
+        if place.attack == attack and place.arm == arm:
+            for found in _both(each):
+                if found.share is not None and np.isfinite(found.share) and not overstated(found):
+                    yield found.share

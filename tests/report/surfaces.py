@@ -1,0 +1,76 @@
+"""Everything that a report shows of a run folder, as text, without drawing a figure."""
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from html import unescape
+
+from secateur.report import page
+from secateur.report.aggregate import aggregate
+from secateur.report.cards import cards
+from secateur.report.changes import changes
+from secateur.report.formats import to_csv, to_latex, to_markdown
+from secateur.report.load import load
+from secateur.report.overview import overview_table
+from secateur.report.summary import paper, robust_table, summary
+
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """The texts of a report; ``rows`` are those of summary.csv, ``robust`` those of robust_accuracy.csv."""
+
+    grid: object
+    change: dict
+    terminal: tuple[tuple[str, ...], ...]
+    heads: tuple[str, ...]
+    title: str
+    html: str
+    page: str
+    cards: dict[str, str]
+    markdown: str
+    latex: str
+    rows: list[dict[str, str]]
+    robust: list[dict[str, str]]
+
+
+def show(folder):
+    grid = aggregate(load(folder))
+    change = changes(grid)
+    table, whole, few = overview_table(grid, change), summary(grid, change), paper(grid, change)
+    html = page.render(grid, change, [], whole, run_folder="run")
+    return Surfaces(
+        grid=grid,
+        change=change,
+        terminal=table.rows,
+        heads=table.columns,
+        title=table.title,
+        html=html,
+        page=text_of(html),
+        cards={name: plain(card) for name, card in cards(grid, change)},
+        markdown=plain(to_markdown(few)),
+        latex=plain(to_latex(few)),
+        rows=csv_rows(whole),
+        robust=csv_rows(robust_table(grid)),
+    )
+
+
+def csv_rows(table):
+    return list(csv.DictReader(io.StringIO(to_csv(table))))
+
+
+def plain(text):
+    return text.replace(NBSP, " ")
+
+
+def text_of(html):
+    """The words of a page, on one line."""
+    text = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.S)
+    return " ".join(unescape(plain(re.sub(r"<[^>]+>", " ", text))).split())
+
+
+def only(rows, **wanted):
+    (found,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    return found
