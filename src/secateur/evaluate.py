@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from secateur import measure, trust
+from secateur import measure, models, trust
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
 from secateur.attacks.search import Search
@@ -135,6 +135,7 @@ def attack(
     """
     if budgets is not None:
         measure.check_budgets(budgets)
+    models.check_fits(model, dataset.x, classes=dataset.num_classes, data=dataset.name)
     result = run(
         model,
         dataset,

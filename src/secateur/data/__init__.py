@@ -9,6 +9,7 @@ from secateur.data.dataset import Dataset as Dataset
 from secateur.data.files import fashion_mnist as fashion_mnist
 from secateur.data.files import idx as idx
 from secateur.data.folders import folder as folder
+from secateur.data.pictures import size_of as size_of
 from secateur.data.sources import attacked_part as attacked_part
 from secateur.data.sources import digits as digits
 from secateur.data.sources import explained as explained

@@ -9,7 +9,9 @@ from secateur.config import Problem, Study, refuse
 from secateur.config.problems import nearest
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import build, load_weights, place, resolve, weights_hash
+from secateur.models import load_weights, place, resolve, weights_hash
+from secateur.models.wrapped import inside
+from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
 from secateur.study.cost import Speed
 
@@ -20,11 +22,15 @@ BATCH = 16
 def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The architecture of a model of the study, without its weights. Raises UserError."""
     model = study.models[label]
-    if ":" in model.arch:
-        return resolve(
-            model.arch, num_classes=classes, in_channels=shape[0], allow_code=False, pretrained=False
-        )
-    return build(model.arch, num_classes=classes, in_channels=shape[0], **model.settings)
+    return resolve(
+        model.arch,
+        num_classes=classes,
+        in_channels=shape[0],
+        settings=model.settings,
+        normalise=model.statistics,
+        allow_code=False,
+        pretrained=False,
+    )
 
 
 def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:
@@ -35,7 +41,11 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
     found = []
     for label in study.models if named else ():
         network = dense_network(study, label, shape=shape, classes=classes)
-        known = {name for name, _ in (*network.named_modules(), *network.named_parameters())}
+        known = {
+            name
+            for part in (network, inside(network))
+            for name, _ in (*part.named_modules(), *part.named_parameters())
+        }
         for key, name in named.items():
             # A group is called by the dimension of a parameter: conv1.weight[0].
             if name.partition("[")[0] not in known:
@@ -45,23 +55,25 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
 
 
 def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[str, str]:
-    """The hash of the tensors in every weights file of the study, by label of the model.
+    """The hash of the weights that every model starts from, by its label; not of those drawn by seed.
 
-    The tensors count, not the file: saving them again or under another name changes nothing.
+    Of a weights file the tensors count: saving them again or under another name changes nothing. Models of
+    plug-ins have the weights that their function gives them.
 
     Raises:
         UserError: files that are missing, damaged, or do not fit their architecture, a line each.
     """
     found, problems = {}, []
     for label, model in study.models.items():
-        if model.weights is None:
+        if model.weights is None and not comes_with_weights(model.arch):
             continue
         try:
             network = dense_network(study, label, shape=shape, classes=classes)
-            load_weights(network, model.weights)
+            if model.weights is not None:
+                load_weights(network, model.weights)
             found[label] = weights_hash(network)
         except UserError as error:
-            key = f"models.{label}.weights"
+            key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
             problems.append(Problem(study.where(key), key, str(error)))
     if problems:
         raise refuse(problems)

@@ -3,3 +3,4 @@
 from secateur.trust.evidence import Check as Check
 from secateur.trust.evidence import Grade as Grade
 from secateur.trust.grading import grade as grade
+from secateur.trust.predictions import misfit as misfit

@@ -9,6 +9,7 @@ from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
 from secateur.trust.checks import ALWAYS, MINIMUM, clean_accuracy
 from secateur.trust.evidence import Check, Evidence, Grade
+from secateur.trust.predictions import knows_the_images
 
 SAMPLE = 64
 SHARE = 0.15
@@ -35,7 +36,7 @@ def grade(
     attacked = (~result.where(Outcome.ALREADY_WRONG)).nonzero().squeeze(1)
     if not len(attacked):
         sentence = f"none of the {result.n} images was classified correctly: nothing was attacked"
-        return Grade("X", [Check("F02", False, "fail", sentence)])
+        return Grade("X", [Check("F02", False, "fail", sentence), knows_the_images(model, dataset, result)])
     spent = (result.forwards.sum() + result.backwards.sum()).item()
     size = SAMPLE if audit else max(2, min(SAMPLE, len(attacked), int(SHARE * spent / PASSES)))
     index = attacked[torch.linspace(0, len(attacked) - 1, min(size, len(attacked))).round().long()]
@@ -44,6 +45,7 @@ def grade(
     checks = [*ALWAYS, *(MINIMUM if minimum else ())]
     with undisturbed(model):
         done = [clean_accuracy(result, expected_accuracy), *(check(evidence) for check in checks)]
+        done.append(knows_the_images(model, dataset, result))
         if audit:
             done = _merged(done, [check(Auditor(evidence)) for check in AUDIT])
     failed = {check.severity for check in done if not check.passed}
