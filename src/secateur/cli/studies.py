@@ -34,13 +34,16 @@ if TYPE_CHECKING:
 
 
 def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None) -> None:
-    """Check a study file: every problem at once, each with its line."""
+    """Check a study file: every problem at once, each with its line; and say what its images are used for."""
     from secateur.config import load_study
     from secateur.study import plan as lay_out
+    from secateur.study.networks import remarks
 
     plug_in(plugin)
     laid = lay_out(load_study(config, overrides=overrides or ()))
     typer.echo(f"{config} is a sound study of {len(laid.cells)} cells: {_counted(laid)}")
+    for remark in remarks(laid.study, laid.facts):
+        note(remark)
 
 
 def plan(

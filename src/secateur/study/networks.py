@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from secateur.config import Problem, Study, refuse
 from secateur.config.problems import nearest
+from secateur.data import explained, open_source
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import load_weights, place, resolve, weights_hash
+from secateur.models import load_weights, place, resolve, told, weights_hash
 from secateur.models.wrapped import inside
 from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
@@ -78,6 +79,21 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
     if problems:
         raise refuse(problems)
     return found
+
+
+def remarks(study: Study, facts: Facts) -> list[str]:
+    """What a study does with its images and networks that its file does not say, one sentence each."""
+    parts = open_source(study.data.spec)
+    counts = f"{facts.train:,} train, {facts.validation:,} validation and {facts.test:,} test images"
+    said = [f"{counts}: {explained(parts)}"]
+    for label, model in study.models.items():
+        if model.arch.startswith(("timm:", "torchvision:")) and model.normalise is None:
+            network = dense_network(study, label, shape=facts.shape, classes=facts.classes)
+            said.append(f"models.{label}: {told(network) or 'the input is not normalised'}")
+        if model.weights is None and comes_with_weights(model.arch):
+            trained = "trained further" if study.recipe(label).epochs else "not trained: it has no recipe"
+            said.append(f"models.{label}: keeps the weights that {model.arch} comes with, and is {trained}")
+    return said
 
 
 def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
