@@ -68,14 +68,20 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
     for label, model in study.models.items():
         if model.weights is None and not comes_with_weights(model.arch):
             continue
+        key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
         try:
             network = dense_network(study, label, shape=shape, classes=classes)
             if model.weights is not None:
                 load_weights(network, model.weights)
             found[label] = weights_hash(network)
         except UserError as error:
-            key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
             problems.append(Problem(study.where(key), key, str(error)))
+        except Exception as error:
+            # The user's own function may raise anything.
+            if not comes_with_weights(model.arch):
+                raise
+            sentence = f"'{model.arch}' cannot be built: {type(error).__name__}: {error}"
+            problems.append(Problem(study.where(key), key, sentence))
     if problems:
         raise refuse(problems)
     return found
