@@ -9,7 +9,7 @@ SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
     {"errors", "heap"},
-    {"registry", "recipes", "config"},
+    {"registry", "recipes", "config", "stats", "budgets"},
     {"data", "models", "graph"},
     {"pruning", "train", "attacks"},
     {"trust", "measure"},
@@ -19,12 +19,22 @@ LAYERS = [
     {"progress", "cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-NO_TORCH = {"errors", "registry", "recipes", "config", "store", "report", "cli", "progress"}
+NO_TORCH = {
+    "errors",
+    "stats",
+    "budgets",
+    "registry",
+    "recipes",
+    "config",
+    "store",
+    "report",
+    "cli",
+    "progress",
+}
 # Rooms of one level that may lean on each other, and why.
 SAME_LEVEL = {
     ("config", "registry"): "a study names what the registry knows",
     ("config", "recipes"): "a study contains recipes",
-    ("trust", "measure"): "checks compare medians and intervals",
     ("stages", "store"): "a stage reads its parent's artefacts",
     ("stages", "evaluate"): "an attack cell is an evaluation with a record",
     ("study", "engine"): "the study hands cell ids to an engine",

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from secateur import measure, models, trust
+from secateur import budgets as usual
+from secateur import models, stats, trust
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
 from secateur.attacks.search import Search
@@ -37,8 +38,8 @@ class Evaluated:
         wrong, found = result.where(Outcome.ALREADY_WRONG), result.where(Outcome.FOUND)
         attacked = int((~wrong).sum())
         hits = int(found.sum())
-        robust = measure.security_curve(result.distance, self.eps)
-        bounds = [measure.wilson(round(share * result.n), result.n) for share in robust]
+        robust = stats.security_curve(result.distance, self.eps).tolist()
+        bounds = [stats.wilson(round(share * result.n), result.n) for share in robust]
         return {
             "attack": result.attack,
             "norm": result.norm_key,
@@ -47,8 +48,8 @@ class Evaluated:
             "attacked": attacked,
             "found": hits,
             "asr": hits / attacked if attacked else None,
-            "median_correct": _each(result, ~wrong, measure.median),
-            "median_all": _each(result, ~wrong | wrong, measure.median),
+            "median_correct": _each(result, ~wrong, stats.median),
+            "median_all": _each(result, ~wrong | wrong, stats.median),
             "mean_found": _each(result, found, lambda values: values.mean().item()),
             "forwards": result.forwards.sum().item() / max(1, attacked),
             "backwards": result.backwards.sum().item() / max(1, attacked),
@@ -134,7 +135,7 @@ def attack(
         UserError: see ``secateur.attacks.run``.
     """
     if budgets is not None:
-        measure.check_budgets(budgets)
+        stats.check_budgets(budgets)
     models.check_fits(model, dataset.x, classes=dataset.num_classes, data=dataset.name)
     result = run(
         model,
@@ -150,7 +151,7 @@ def attack(
         **settings,
     )
     graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
-    curve = measure.CURVE_POINTS[result.norm_key] if budgets is None else budgets
+    curve = usual.CURVE[result.norm_key] if budgets is None else budgets
     return Evaluated(result, graded, tuple(curve))
 
 

@@ -14,8 +14,8 @@ from secateur.attacks.run import run
 from secateur.config import Cell, Study, canonical, derive_seed, study_of
 from secateur.data import Dataset, draw_fairly
 from secateur.errors import UserError
-from secateur.measure import wilson
 from secateur.stages import attacked_images, network
+from secateur.stats import wilson
 from secateur.store import Store
 
 

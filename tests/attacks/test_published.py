@@ -6,8 +6,8 @@ import pytest
 
 from secateur.attacks import run
 from secateur.data import load
-from secateur.measure import median
 from secateur.models import build, load_weights
+from secateur.stats import median
 
 # Median distances over the 199 initially correct of the first 200 test images, after 1000 steps.
 PUBLISHED = {

@@ -5,69 +5,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from secateur.report import intervals
-from secateur.report.intervals import (
-    RESAMPLES,
-    median,
-    median_interval,
-    over_seeds,
-    paired,
-    wilson,
-)
+from secateur.report.intervals import RESAMPLES, over_seeds, paired
 
 INF = float("inf")
-
-
-def check_that_the_median_counts_the_infinite():
-    assert intervals.median(np.array([1.0, 2.0, INF])) == 2.0
-    assert intervals.median(np.array([1.0, INF, INF])) == INF
-    assert intervals.median(np.array([1.0, 3.0, INF, INF])) == INF
-    assert intervals.median(np.array([0.0, 1.0, 3.0, INF])) == 2.0
-
-
-def test_the_median_counts_the_infinite():
-    check_that_the_median_counts_the_infinite()
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        lambda values: float(np.median(values[np.isfinite(values)])),
-        lambda values: float(np.median(np.where(np.isfinite(values), values, 0.0))),
-    ],
-    ids=["drops what was not found", "takes it as zero"],
-)
-def test_a_median_that_loses_the_infinite_is_caught(monkeypatch, broken):
-    monkeypatch.setattr(intervals, "median", broken)
-    with pytest.raises(AssertionError):
-        check_that_the_median_counts_the_infinite()
-
-
-def test_the_median_of_nothing_is_no_number():
-    assert np.isnan(median(np.array([])))
-    assert np.isnan(median_interval(np.array([]))).all()
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 10) | st.just(INF), min_size=1, max_size=30))
-def test_the_interval_of_a_median_surrounds_it(values):
-    low, high = median_interval(np.array(values))
-    assert low <= median(np.array(values)) <= high
-
-
-@pytest.mark.parametrize("n", [6, 25, 100, 1000])
-def test_the_interval_of_a_median_covers_at_least_95_percent_but_no_more_than_it_must(n):
-    low, high = median_interval(np.arange(n, dtype=float))
-    rank = int(low) + 1
-    assert int(high) == n - rank
-    outside = 2 * stats.binom.cdf(rank - 1, n, 0.5)
-    assert outside <= 0.05
-    assert 2 * stats.binom.cdf(rank, n, 0.5) > 0.05
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 10), (97, 100), (1, 1)])
-def test_wilson_is_scipys(k, n):
-    expected = stats.binomtest(k, n).proportion_ci(method="wilson")
-    assert wilson(k, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_three_seeds_get_students_interval():

@@ -6,8 +6,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from secateur.report.intervals import Estimate, Floats, median, over_seeds, wilson
+from secateur.report.intervals import Estimate, over_seeds
 from secateur.report.rows import Attack, Axes, Hole, Network, Study
+from secateur.stats import Floats, median, wilson
+from secateur.stats import security_curve as curve_of
 
 Samples = Literal["correct", "all"]
 Row = TypeVar("Row", Network, Attack, Hole)
@@ -137,11 +139,7 @@ class Curve:
 
 def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
     """Share of all attacked images that no adversarial example within the budget was found for."""
-    per_seed = []
-    for attack in point.attacks:
-        ordered = np.sort(distances(attack, attack.norm, "all"))
-        robust = ordered.size - np.searchsorted(ordered, epsilon, side="right")
-        per_seed.append(np.asarray(robust / max(attack.n, 1), dtype=np.float64))
+    per_seed = [curve_of(distances(attack, attack.norm, "all"), epsilon) for attack in point.attacks]
     estimates = [over_seeds(values, highest=1.0) for values in np.stack(per_seed, axis=1).tolist()]
     mean = np.array([e.mean for e in estimates])
     n = min(attack.n for attack in point.attacks)

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from secateur.report.intervals import wilson
 from secateur.report.panels import Drawing, percent_axis
 from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
 from secateur.report.words import NORM_LABELS, attack_label, number
+from secateur.stats import wilson
 
 Images = npt.NDArray[np.floating[Any]]
 COLUMNS = 8

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.report.aggregate import AttackPoint, Grid, Place, security_curve, tuned_arms
-from secateur.report.intervals import Floats
 from secateur.report.words import NORM_LABELS, arm_label, attack_label
+from secateur.stats import Floats
 
 STEPS = 60
 

@@ -14,8 +14,9 @@ from secateur.report.aggregate import (
     dense_tuned_of,
     worst,
 )
-from secateur.report.intervals import Floats, Paired, paired
+from secateur.report.intervals import Paired, paired
 from secateur.report.rows import Attack
+from secateur.stats import Floats
 
 
 @dataclass(frozen=True)

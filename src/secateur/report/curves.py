@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from secateur.report.aggregate import AttackPoint, Grid, Place, security_curve
-from secateur.report.intervals import Floats
 from secateur.report.panels import Drawing, percent_axis
 from secateur.report.theme import INK, PANEL_HEIGHT, WIDTH, label
 from secateur.report.words import NORM_LABELS, arm_label, attack_label, slug
+from secateur.stats import Floats
 
 
 def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:

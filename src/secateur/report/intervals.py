@@ -1,4 +1,4 @@
-"""Medians, proportions and their intervals, where some values are infinite; 95 % throughout, numpy only."""
+"""Estimates over seeds, and paired changes of medians."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, stdtrit
 
-Floats = NDArray[np.float64]
+from secateur.stats import LEVEL, SEEDS_FOR_SPREAD, Floats, median, t_interval
+
 Counts = NDArray[np.signedinteger[Any]]
-LEVEL = 0.95
 RESAMPLES = 1000
-SEEDS_FOR_SPREAD = 3
 
 
 @dataclass(frozen=True)
@@ -27,35 +25,6 @@ class Estimate:
     high: float | None = None
 
 
-def median(values: Floats) -> float:
-    """The median; infinite when at least half of the values are, nan when there are none."""
-    return float(np.median(values)) if values.size else float("nan")
-
-
-def median_interval(values: Floats) -> tuple[float, float]:
-    """Distribution-free interval of the median from its order statistics; its ends may be infinite."""
-    n = values.size
-    if n == 0:
-        return float("nan"), float("nan")
-    ordered = np.sort(values)
-    below = bdtr(np.arange(n), n, 0.5)
-    rank = int(np.searchsorted(below, (1 - LEVEL) / 2, side="right"))
-    return float(ordered[max(rank - 1, 0)]), float(ordered[min(n - rank, n - 1)])
-
-
-def wilson(successes: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # The ends are exact in theory but off by a rounding error in floating point.
-    low = 0.0 if successes == 0 else float(centre - half)
-    return low, 1.0 if successes == n else float(centre + half)
-
-
 def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimate:
     """Mean over seeds; Student's interval from three seeds on, none below and none around infinity.
 
@@ -63,10 +32,10 @@ def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimat
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean()) if array.size else float("nan")
-    if array.size < SEEDS_FOR_SPREAD or not np.isfinite(array).all():
+    found = t_interval(values)
+    if found is None:
         return Estimate(tuple(array.tolist()), mean)
-    half = float(stdtrit(array.size - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / np.sqrt(array.size))
-    return Estimate(tuple(array.tolist()), mean, max(mean - half, 0.0), min(mean + half, highest))
+    return Estimate(tuple(array.tolist()), mean, max(found[0], 0.0), min(found[1], highest))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 
 from secateur.report.aggregate import AttackPoint, Grid, Place, distances, security_curve
 from secateur.report.changes import Change
-from secateur.report.intervals import Paired, median, median_interval, wilson
+from secateur.report.intervals import Paired
 from secateur.report.rows import NORMS, Hole
 from secateur.report.words import number, percent, plain, short
+from secateur.stats import median, median_interval, wilson
 
 Value = str | float | None
 Format = Literal["text", "number", "count", "percent", "plain"]

@@ -11,6 +11,7 @@ from secateur import measure, models, pruning
 from secateur.config import Cell, Study
 from secateur.data import Dataset, Splits, load_splits
 from secateur.errors import UserError
+from secateur.stats import wilson
 from secateur.store import Store
 
 Tick = Callable[[int, int], None]
@@ -88,7 +89,7 @@ def quality(study: Study, model: nn.Module, parts: Mapping[str, Dataset]) -> dic
     accuracy = {name: models.accuracy(model, part.x, part.y) for name, part in parts.items()}
     model.cpu()
     test = parts["test"]
-    low, _ = measure.wilson(round(accuracy["test"] * test.n), test.n)
+    low, _ = wilson(round(accuracy["test"] * test.n), test.n)
     return {
         "accuracy": accuracy,
         "collapsed": low <= 1 / test.num_classes,

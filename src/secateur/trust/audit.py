@@ -11,7 +11,7 @@ from torch import Tensor
 from secateur.attacks.norms import INF, distance
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
-from secateur.measure import median, wilson
+from secateur.stats import median, wilson
 from secateur.trust.binarised import planted_share
 from secateur.trust.evidence import Check, Evidence
 from secateur.trust.landscape import nearest_in_slices

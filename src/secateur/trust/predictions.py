@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from secateur.attacks.result import AttackResult
 from secateur.data import Dataset
-from secateur.measure import wilson
 from secateur.models import predict
+from secateur.stats import wilson
 from secateur.trust.evidence import Check
 
 CAUSES = (

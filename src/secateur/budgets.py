@@ -1,0 +1,35 @@
+"""Perturbation budgets ε: the usual ones of every norm, and how they are written."""
+
+CURVE: dict[str, tuple[float, ...]] = {
+    "l0": (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500),
+    "l1": (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 10, 12, 16, 20, 30, 40, 60, 100),
+    "l2": (0, 0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10),
+    "linf": tuple(k / 255 for k in (0, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 255)),
+}
+"""Budgets of a security curve, for images in [0, 1]."""
+HEADLINE: dict[str, tuple[float, ...]] = {
+    "l0": (10, 50),
+    "l1": (2, 12),
+    "l2": (0.25, 0.5, 1),
+    "linf": (1 / 255, 2 / 255, 4 / 255, 8 / 255),
+}
+"""Budgets at which robust accuracy is stated where none are asked for, for images in [0, 1]."""
+
+
+def scaled(budgets: tuple[float, ...], norm: str, bounds: tuple[float, float]) -> tuple[float, ...]:
+    """Budgets for images in [0, 1], in the units of ``bounds``; a count of values (``"l0"``) has no unit."""
+    width = 1.0 if norm == "l0" else bounds[1] - bounds[0]
+    return tuple(width * value for value in budgets)
+
+
+def written(eps: float, norm: str, *, levels: int | None, bounds: tuple[float, float] = (0.0, 1.0)) -> str:
+    """A budget as the field writes it: L∞ of 8-bit images as ``8/255``, anything else as a number.
+
+    >>> written(8 / 255, "linf", levels=256)
+    '8/255'
+    >>> written(0.3, "linf", levels=17)
+    '0.3'
+    """
+    if norm != "linf" or levels != 256 or tuple(bounds) != (0.0, 1.0):
+        return f"{eps:.4g}"
+    return f"{255 * eps:.4g}/255"
