@@ -136,7 +136,7 @@ def attack(
     """
     if budgets is not None:
         stats.check_budgets(budgets)
-    models.check_fits(model, dataset.x, classes=dataset.num_classes, data=dataset.name)
+    models.check_fits(model, dataset.x, data=dataset.name)
     result = run(
         model,
         dataset,

@@ -117,7 +117,7 @@ def file(tmp_path):
     [
         ("rgb", "fails on the images of digits"),
         ("large", "1x8x8"),
-        ("few", "tells 4 classes apart, digits has 10"),
+        ("few", "beyond the model's 4 classes"),
     ],
 )
 def test_a_network_that_does_not_take_the_images_is_refused(secateur, file, name, said):

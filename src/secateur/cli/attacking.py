@@ -99,7 +99,7 @@ def attack(
     index = [numbers[place] for place in places]
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
     move(device, attacked)
-    models.check_fits(attacked, dataset.x, classes=dataset.num_classes, data=data)
+    models.check_fits(attacked, dataset.x, data=data)
     points = start_of(start, attacked, dataset, index, targets=targets, count=restarts, quiet=as_json)
     begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:

@@ -189,7 +189,7 @@ def evidence(
     size = size_of(resize)
     part = datasets.fitted_part(datasets.open_source(spec))
     images = datasets.load(spec, split=part, resize=size)
-    models.check_fits(model, images.x, classes=images.num_classes, data=spec)
+    models.check_fits(model, images.x, data=spec)
     generator = torch.Generator().manual_seed(seed)
     return evidence(criterion, model, images, generator=generator)
 
