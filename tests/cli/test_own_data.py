@@ -1,6 +1,8 @@
 """One's own pictures and networks on the command line: what is attacked, and what the network sees of it."""
 
 import json
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -198,6 +200,53 @@ def test_a_mistake_in_a_normalisation_is_one_sentence(secateur, options, said):
     answer = secateur("attack", "-m", "resnet-tiny", "-d", "digits", "--limit", "4", *options)
     assert answer.code == 2
     assert said in answer.err
+
+
+@pytest.fixture
+def timm(monkeypatch):
+    """A stand-in for the package, with one network and its configuration."""
+    package = ModuleType("timm")
+
+    def create_model(model_name, num_classes, in_chans):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64 * in_chans, num_classes))
+        net.pretrained_cfg = {"mean": (0.4, 0.5, 0.6), "std": (0.25, 0.25, 0.25)}
+        return net
+
+    package.is_model, package.create_model = lambda name: name == "net", create_model
+    monkeypatch.setitem(sys.modules, "timm", package)
+
+
+def test_a_network_of_a_package_says_how_its_input_is_normalised(secateur, timm):
+    attack = ("attack", "-m", "timm:net", "-d", "digits", "--limit", "20", *QUICK)
+    said = secateur(*attack)
+    assert said.code == 0, said.err
+    assert (
+        "timm:net: the input is normalised with mean 0.5 and std 0.25, as its own configuration says"
+        in said.err
+    )
+    assert said.json["normalise"] == [[0.5], [0.25]]
+    left_out = secateur(*attack, "--mean", "0", "--std", "1")
+    assert left_out.json["normalise"] is None
+    assert "normalised with" not in left_out.err
+
+
+def test_the_graph_of_a_network_of_a_package_has_the_names_of_its_layers(secateur, timm):
+    said = secateur("graph", "-m", "timm:net", "--input", "1x1x8x8", "--json")
+    assert said.code == 0, said.err
+    assert "model.1.weight" not in said.out
+    assert "1.weight" in said.out
+
+
+def test_a_package_network_pruned_before_is_read_as_it_was_saved(secateur, timm, tmp_path):
+    import secateur as library
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    library.save(net, tmp_path / "old", origin={"model": "timm:net", "classes": 10, "input": [1, 1, 8, 8]})
+    said = secateur(
+        "attack", "-m", "timm:net", "-w", tmp_path / "old", "-d", "digits", "--limit", "20", *QUICK
+    )
+    assert said.code == 0, said.err
+    assert said.json["normalise"] is None
 
 
 def test_validate_says_which_images_are_used_for_what(secateur, tmp_path):

@@ -164,6 +164,25 @@ def test_a_normalisation_that_does_not_fit_is_a_line_of_the_study(model, said):
         plan(study(model))
 
 
+def test_a_network_that_fails_on_the_images_is_a_line_of_the_study():
+    said = r"study.yaml:3: models\.net\.arch: the network fails on the images of digits, which are 1x8x8"
+    with pytest.raises(UserError, match=said):
+        plan(study("{arch: smallcnn}"))
+    assert plan(study("{arch: smallcnn}", ", resize: 28")).facts.shape == (1, 28, 28)
+
+    def asks(num_classes=10, in_channels=1):
+        """A network whose forward looks at numbers, which shapes alone do not have."""
+
+        class Asking(nn.Linear):
+            def forward(self, x):
+                return super().forward(x.flatten(1) if x.sum() >= 0 else x)
+
+        return Asking(64, num_classes)
+
+    MODELS.register("asks", asks)
+    assert plan(study("{arch: asks}")).cells
+
+
 def test_images_are_scaled_in_a_study():
     laid = plan(study("{arch: resnet-tiny}", ", resize: 12"))
     assert laid.facts.shape == (1, 12, 12)

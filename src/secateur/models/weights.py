@@ -127,7 +127,7 @@ def check_fits(model: nn.Module, x: Tensor, *, data: str) -> None:
         raise UserError(
             f"the network fails on the images of {data}, which are {_shape(image)} "
             f"(channels x height x width): {type(error).__name__}: {said}",
-            hint="is it made for another number of channels or another size? --resize scales the images",
+            hint="is it made for other channels or sizes? --resize, or resize: in a study, scales images",
         ) from error
 
 

@@ -30,6 +30,7 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
+    from secateur.study.misfits import misfits
     from secateur.study.networks import hash_weights, unknown_layers
 
     generator = Generator().manual_seed(study.split_seed)
@@ -43,10 +44,9 @@ def read_facts(study: Study) -> Facts:
     )
     splits = (parts.train, parts.validation, parts.test)
     shape, classes = tuple(parts.train.shape), parts.train.num_classes
-    problems = [*_unfit(study, parts.test.n), *_misnormalised(study, shape[0])] or unknown_layers(
-        study, shape=shape, classes=classes
-    )
-    if problems:
+    unfit = [*_unfit(study, parts.test.n), *_misnormalised(study, shape[0])]
+    problems = unfit or unknown_layers(study, shape=shape, classes=classes)
+    if problems := problems or misfits(study, shape=shape, classes=classes):
         raise refuse(problems)
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),

@@ -10,7 +10,7 @@ from secateur.config.problems import nearest
 from secateur.data import explained, open_source
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import load_weights, place, resolve, told, weights_hash
+from secateur.models import check_fits, load_weights, place, resolve, told, weights_hash
 from secateur.models.wrapped import inside
 from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
@@ -114,6 +114,7 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
     try:
         for label in study.models:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
+            check_fits(network, images, data=study.data.spec)
             size = macs(network, images[:1]), parameters(network)
             there = place(network, study.device)
             found[label] = Speed(_seconds_per_unit(there, images.to(study.device)), *size)
