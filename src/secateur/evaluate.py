@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateur import budgets as usual
-from secateur import stats, trust
+from secateur import models, stats, trust
 from secateur.attacks.call import prepare
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.robust import TARGETED, robust_counts, stated
@@ -170,6 +170,7 @@ def attack(
                 f"budgets of '{name}', an attack of fixed size, which says nothing about other sizes",
                 hint="name the sizes to attack at: eps=[...], or --eps",
             )
+    models.check_fits(model, dataset.x, data=dataset.name)
     facts = {
         "labels": dataset.y.tolist(),
         "bounds": list(dataset.bounds),

@@ -14,7 +14,7 @@ from secateur.cli.headline import print_attack
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json
 from secateur.cli.settings import attack_settings, budgets_of, limited, start_of, targets_of
-from secateur.cli.targets import Json, Model, Seed, Weights, move, network
+from secateur.cli.targets import Json, Mean, Model, Resize, Seed, Std, Weights, held_out, move, network
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,8 +58,12 @@ def attack(
         typer.Option(help="Budgets ε of the robust accuracy of a minimum-norm attack: 0,2/255,8/255."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Attack the first N images only; marks the result partial.")
+        int | None,
+        typer.Option(help="Attack N images, drawn by class with --seed; marks the result partial."),
     ] = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
     batch_size: Annotated[
         int, typer.Option(help="Images per batch at most; halved when memory runs out.")
     ] = 256,
@@ -90,16 +94,19 @@ def attack(
 ) -> None:
     """Find minimum-norm adversarial examples, re-verify them, and grade the result."""
     import secateur
-    from secateur import data as datasets
+    from secateur import models
 
     plug_in(plugin)
     _check_places(out, examples, pictures)
     settings = attack_settings(norm, steps, set_ or [], eps=eps)
     _refuse_arguments(settings, secateur.attack)
-    whole = datasets.load(data)
-    dataset, index, targets = targets_of(limited(whole, limit), target)
-    attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
+    part, whole = held_out(data, resize)
+    drawn, numbers = limited(whole, limit, seed)
+    dataset, places, targets = targets_of(drawn, target)
+    index = [numbers[place] for place in places]
+    attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
     move(device, attacked)
+    models.check_fits(attacked, dataset.x, data=data)
     points = start_of(start, attacked, dataset, index, targets=targets, count=restarts, quiet=as_json)
     begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
@@ -126,6 +133,10 @@ def attack(
         "partial": limit is not None and limit < whole.n,
         "model": model,
         "data": data,
+        "part": part,
+        "images": whole.n,
+        "resize": list(whole.shape[1:]) if resize else None,
+        "normalise": models.statistics(attacked),
     }
     facts = {
         "schema_version": 2,

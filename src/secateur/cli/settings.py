@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from secateur.data import Dataset
 
 
-def limited(dataset: "Dataset", limit: int | None) -> "Dataset":
-    """The first ``limit`` images."""
+def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset, list[int]]":
+    """``limit`` images drawn with ``seed``, each class in proportion to its share, and their numbers."""
+    import torch
+
+    from secateur.data import draw_fairly
+
     if limit is None:
-        return dataset
+        return dataset, list(range(dataset.n))
     if not 0 < limit <= dataset.n:
         raise UserError(f"--limit {limit} is not between 1 and the {dataset.n} images of {dataset.name}")
-    return dataset.take(range(limit))
+    index = draw_fairly(dataset.y, limit, generator=torch.Generator().manual_seed(seed))
+    return dataset.take(index), index.tolist()
 
 
 def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[int], Tensor | None]":

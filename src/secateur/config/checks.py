@@ -84,6 +84,15 @@ def layer_rates(value: Any) -> Any:
     return dict(value)
 
 
+def image_size(value: Any) -> Any:
+    """The side of a square, or height and width; nothing leaves images as they are."""
+    sides = value if isinstance(value, list | tuple) else [value, value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if value is not None and (len(sides) != 2 or not whole or not all(1 <= side <= 4096 for side in sides)):
+        raise ValueError("must be one side, or [height, width], from 1 to 4096")
+    return tuple(value) if isinstance(value, list) else value
+
+
 def known_attack(value: str) -> str:
     """A registered attack."""
     return _known(ATTACKS, value)

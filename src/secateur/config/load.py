@@ -203,7 +203,7 @@ def _unfit_rates(study: Study) -> list[tuple[str, str]]:
 def _coincidences(study: Study) -> list[tuple[str, str]]:
     found = []
     models = {
-        name: (model.arch, repr(model.settings), model.weights, study.recipe(name))
+        name: (model.arch, repr(model.settings), model.weights, model.statistics, study.recipe(name))
         for name, model in study.models.items()
     }
     attacks = {

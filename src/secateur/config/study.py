@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     PositiveInt,
@@ -20,7 +19,6 @@ from secateur.config.checks import (
     distance_norm,
     known_attack,
     known_criterion,
-    known_dataset,
     known_device,
     known_model,
     label,
@@ -30,42 +28,15 @@ from secateur.config.checks import (
     unique,
 )
 from secateur.config.epsilons import Budgets, epsilons_by_norm
+from secateur.config.images import Data, Normalisation, Settings
 from secateur.config.recipe import RecipeFields
 from secateur.config.source import Source
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, checkpoint, takes_steps
+from secateur.registry import ATTACKS, checkpoint, comes_with_weights, takes_steps
 
 Label = Annotated[str, AfterValidator(label)]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class Settings(BaseModel):
-    """The base of all settings: frozen, and nothing unknown is accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(Settings):
-    """Where the images come from and how they are split into train, validation and test."""
-
-    spec: Annotated[str, AfterValidator(known_dataset)] = Field(
-        description="digits, idx:DIR, folder:DIR, ...; relative paths start at the working directory"
-    )
-    fractions: tuple[Fraction, Fraction, Fraction] = Field(
-        default=(0.7, 0.1, 0.2), description="train, validation, test; official test parts stay whole"
-    )
-    sizes: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
-        default=None,
-        description="train, validation and test images kept of these parts, by class; by default all",
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if abs(sum(self.fractions) - 1) > 1e-9:
-            raise ValueError(f"the fractions sum to {sum(self.fractions):g}, not to 1")
-        return self
 
 
 class Model(Settings):
@@ -82,9 +53,26 @@ class Model(Settings):
         description="a .safetensors or weights-only .pt file; then nothing is trained by default",
     )
     recipe: RecipeFields | None = Field(default=None, description="how the network is trained")
+    normalise: Normalisation | None = Field(
+        default=None,
+        description="mean and std of the images the network wants; in place of what it has by default",
+    )
     robust: bool | None = Field(
         default=None, description="a tag for the figures; by default, whether the recipe is adversarial"
     )
+
+    @model_validator(mode="after")
+    def _normalised_once(self) -> Self:
+        if self.normalise is not None and "normalise" in self.settings:
+            raise ValueError("normalise stands in settings as well: leave one of them out")
+        if self.normalise is not None and self.arch.startswith("robustbench:"):
+            raise ValueError(f"{self.arch} normalises its input as it was published to: leave normalise out")
+        return self
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """The mean and deviation that were asked for."""
+        return None if self.normalise is None else self.normalise.statistics
 
 
 class Arm(RecipeFields):
@@ -269,12 +257,13 @@ class Study(Settings):
     def recipe(self, model: str) -> Recipe:
         """The recipe that trains the model with this label; of 0 epochs when it comes with weights only.
 
-        Published networks (``robustbench:NAME``) do.
+        Published networks (``robustbench:NAME``) and those of plug-ins do.
         """
         settings = self.models[model]
         if settings.recipe is not None:
             return settings.recipe.recipe()
-        trained = settings.weights or settings.arch.startswith("robustbench:")
+        published = settings.arch.startswith("robustbench:")
+        trained = settings.weights or published or comes_with_weights(settings.arch)
         return Recipe(epochs=0) if trained else Recipe()
 
     def arms(self, model: str) -> dict[str, Recipe]:

@@ -9,9 +9,17 @@ from secateur.models.timing import Latency as Latency
 from secateur.models.timing import time_calls as time_calls
 from secateur.models.weights import NotFinite as NotFinite
 from secateur.models.weights import accuracy as accuracy
+from secateur.models.weights import check_fits as check_fits
 from secateur.models.weights import evaluating as evaluating
 from secateur.models.weights import initialise as initialise
 from secateur.models.weights import logits as logits
 from secateur.models.weights import place as place
 from secateur.models.weights import predict as predict
 from secateur.models.weights import weights_hash as weights_hash
+from secateur.models.wrapped import Normalised as Normalised
+from secateur.models.wrapped import Statistics as Statistics
+from secateur.models.wrapped import normalised as normalised
+from secateur.models.wrapped import own_statistics as own_statistics
+from secateur.models.wrapped import statistics as statistics
+from secateur.models.wrapped import statistics_of as statistics_of
+from secateur.models.wrapped import told as told

@@ -13,6 +13,7 @@ from secateur.pruning.saving import history as history
 from secateur.pruning.saving import load as load
 from secateur.pruning.saving import origin as origin
 from secateur.pruning.saving import save as save
+from secateur.pruning.saving import saved_statistics as saved_statistics
 from secateur.pruning.schedule import iterative as iterative
 from secateur.pruning.schedule import one_shot as one_shot
 

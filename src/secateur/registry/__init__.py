@@ -7,6 +7,7 @@ from secateur.registry.checkpoints import checkpoint as checkpoint
 from secateur.registry.criteria import CRITERIA as CRITERIA
 from secateur.registry.datasets import DATASETS as DATASETS
 from secateur.registry.models import MODELS as MODELS
+from secateur.registry.models import comes_with_weights as comes_with_weights
 from secateur.registry.plugins import PlugIn as PlugIn
 from secateur.registry.plugins import load_plugin as load_plugin
 from secateur.registry.plugins import loaded as loaded

@@ -8,7 +8,11 @@ DATASETS = Registry("dataset")
 
 DATASETS.register("digits", "secateur.data:digits", "1 797 handwritten 8x8 digits, 17 grey levels, built in")
 DATASETS.register("idx", "secateur.data:idx", "MNIST-like IDX files in a folder: idx:DIR")
-DATASETS.register("folder", "secateur.data:folder", "a folder of images per class: folder:DIR")
+DATASETS.register(
+    "folder",
+    "secateur.data:folder",
+    "a folder of pictures per class, alone or in train, val, test: folder:DIR",
+)
 DATASETS.register(
     "cifar10",
     "secateur.data:cifar10",
@@ -41,4 +45,6 @@ DATASETS.register(
     shape=(3, 32, 32),
     classes=10,
 )
-DATASETS.register("npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_test, y_test: npz:FILE")
+DATASETS.register(
+    "npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_val, ..., y_test: npz:FILE"
+)

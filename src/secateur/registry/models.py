@@ -6,6 +6,15 @@ MODELS = Registry("model")
 
 _CIFAR = (3, 32, 32)
 
+
+def comes_with_weights(arch: str) -> bool:
+    """Whether the network is what its maker made it: of a plug-in or an installed package, not of our zoo.
+
+    A study keeps the weights of such a network. Those of the zoo, torchvision and timm are drawn by seed.
+    """
+    return ":" not in arch and not MODELS.entry(arch).target.startswith("secateur.")
+
+
 MODELS.register(
     "resnet-tiny",
     "secateur.models.resnet:resnet_tiny",

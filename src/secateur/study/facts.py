@@ -30,15 +30,23 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
+    from secateur.study.misfits import misfits
     from secateur.study.networks import hash_weights, unknown_layers
 
     generator = Generator().manual_seed(study.split_seed)
     chosen = study.data
-    parts = load_splits(chosen.spec, fractions=chosen.fractions, sizes=chosen.sizes, generator=generator)
+    parts = load_splits(
+        chosen.spec,
+        fractions=chosen.fractions,
+        sizes=chosen.sizes,
+        resize=chosen.resize,
+        generator=generator,
+    )
     splits = (parts.train, parts.validation, parts.test)
     shape, classes = tuple(parts.train.shape), parts.train.num_classes
-    problems = [*_unfit(study, parts.test.n)] or unknown_layers(study, shape=shape, classes=classes)
-    if problems:
+    unfit = [*_unfit(study, parts.test.n), *_misnormalised(study, shape[0])]
+    problems = unfit or unknown_layers(study, shape=shape, classes=classes)
+    if problems := problems or misfits(study, shape=shape, classes=classes):
         raise refuse(problems)
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),
@@ -59,7 +67,7 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
     Raises:
         UserError: as :func:`read_facts`, when nothing is known about the missing images.
     """
-    from secateur.data import open_source
+    from secateur.data import open_source, size_of
     from secateur.study.networks import hash_weights, unknown_layers
 
     try:
@@ -72,8 +80,11 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         validation = round(study.data.fractions[1] * official)
         train, validation, test = study.data.sizes or (official - validation, validation, test)
         shape, classes = known["shape"], known["classes"]
+        if study.data.resize is not None:
+            shape = (shape[0], *size_of(study.data.resize))
         # A network whose own settings are wrong cannot be built to look for its layers.
-        if problems := [*_unfit(study, test)] or unknown_layers(study, shape=shape, classes=classes):
+        unfit = [*_unfit(study, test), *_misnormalised(study, shape[0])]
+        if problems := unfit or unknown_layers(study, shape=shape, classes=classes):
             raise refuse(problems) from None
         weights = hash_weights(study, shape=shape, classes=classes)
         return Facts("", train, validation, test, shape, classes, weights), str(error)
@@ -115,6 +126,15 @@ def _unfit(study: Study, test: int) -> Iterator[Problem]:
         if ":" not in model.arch:
             taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
             yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
+
+
+def _misnormalised(study: Study, channels: int) -> Iterator[Problem]:
+    """Means and deviations of another number of channels than the images have."""
+    for label, model in study.models.items():
+        count = len(model.statistics[0]) if model.statistics else 1
+        if count not in (1, channels):
+            sentence = f"has {count} values for images of {channels} channel{'s' if channels > 1 else ''}"
+            yield _problem(study, f"models.{label}.normalise", sentence)
 
 
 def _single_norm(attack: str) -> set[str]:

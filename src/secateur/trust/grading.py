@@ -13,6 +13,7 @@ from secateur.trust.audit import AUDIT, Auditor
 from secateur.trust.checks import ALWAYS, ALWAYS_WIDE, FIXED, MINIMUM, MINIMUM_WIDE, clean_accuracy
 from secateur.trust.evidence import Check, Evidence, Grade
 from secateur.trust.guard import guarded
+from secateur.trust.predictions import knows_the_images
 from secateur.trust.sample_size import enough_attacked
 
 SAMPLE = 64
@@ -46,7 +47,8 @@ def grade(
     attacked = (~result.where(Outcome.ALREADY_WRONG)).nonzero().squeeze(1)
     if not len(attacked):
         sentence = f"none of the {result.n} images was classified correctly: nothing was attacked"
-        return Grade("X", [Check("F02", False, "fail", sentence)])
+        knows = guarded("F24", partial(knows_the_images, model, dataset, result))
+        return Grade("X", [Check("F02", False, "fail", sentence), knows])
     minimum = result.kind == "minimum-norm"
     spent = (result.forwards.sum() + result.backwards.sum()).item()
     wide = min(SAMPLE, len(attacked))
@@ -59,6 +61,7 @@ def grade(
     with undisturbed(model):
         done = [clean_accuracy(result, expected_accuracy), enough_attacked(result)]
         done += [guarded(id, partial(check, evidence)) for evidence, id, check in jobs]
+        done.append(guarded("F24", partial(knows_the_images, model, dataset, result)))
         if audit:
             auditor = Auditor(many)
             done = _merged(done, [guarded(id, partial(check, auditor)) for id, check in AUDIT.items()])
