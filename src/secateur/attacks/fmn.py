@@ -18,6 +18,7 @@ from secateur.attacks.problem import (
 )
 from secateur.errors import UserError
 from secateur.heap import kept_heap
+from secateur.registry.settings import check
 
 SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""
@@ -80,6 +81,7 @@ def fmn(
     check_steps(steps)
     norm = check_norm(norm)
     _check_settings(alpha, alpha_final, gamma, gamma_final)
+    check("fmn", escape=escape)
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
     largest = distance(problem.reach(), norm)
@@ -162,7 +164,4 @@ def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float)
 
 
 def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float) -> None:
-    if not (0 < gamma < 1 and 0 < gamma_final < 1):
-        raise UserError(f"gamma is {gamma}, gamma_final {gamma_final}", hint="both lie between 0 and 1")
-    if not (alpha > 0 and alpha_final > 0):
-        raise UserError(f"alpha is {alpha}, alpha_final {alpha_final}", hint="both must be positive")
+    check("fmn", alpha=alpha, alpha_final=alpha_final, gamma=gamma, gamma_final=gamma_final)

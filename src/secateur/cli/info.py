@@ -42,8 +42,8 @@ _EXTRAS = {
     "track": ("tensorboard", "wandb"),
 }
 # For machines: the version of a plug-in's file, the package of an entry point, whether an attack iterates,
-# and from where on its best distance tells whether it has converged.
-_UNSHOWN = ("science", "installed", "steps", "settled")
+# from where on its best distance tells whether it has converged, and what a study is checked by.
+_UNSHOWN = ("science", "installed", "steps", "settled", "built_in", "files", "needs_layers")
 # In the JSON only: what the summary says, or what leaves too little room for the other columns.
 _ONLY_JSON = {"paper", "arch", "gdrive", "dataset", "norm", "epsilon", "clean_accuracy", "robust_accuracy"}
 

@@ -13,7 +13,10 @@ CRITERIA.register(
     "norm of all that goes along (Fang et al. 2023)",
 )
 CRITERIA.register(
-    "bn_scale", "secateur.pruning.criteria_weights:bn_scale", "scale of batch normalisation (Liu et al. 2017)"
+    "bn_scale",
+    "secateur.pruning.criteria_weights:bn_scale",
+    "scale of batch normalisation (Liu et al. 2017)",
+    needs_layers=True,
 )
 CRITERIA.register(
     "fpgm", "secateur.pruning.criteria_weights:fpgm", "distance from the geometric median (He et al. 2019)"

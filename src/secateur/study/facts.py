@@ -8,12 +8,13 @@ from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
 from secateur.errors import ExitCode, UserError
 from secateur.registry import ATTACKS, DATASETS, MODELS, takes_steps
+from secateur.registry.settings import SETTINGS
 from secateur.store import Store
 from secateur.study.cells import Facts
 
 # Parameters of an attack that the runner fills in; a study cannot set them.
 FILLED = {
-    *("model", "x", "y", "generator", "bounds", "levels", "targets", "start"),
+    *("model", "x", "y", "generator", "bounds", "targets", "start"),
     *("on_progress", "batch_size", "seed"),
 }
 
@@ -31,14 +32,15 @@ def read_facts(study: Study) -> Facts:
 
     from secateur.data import load_splits
     from secateur.study.networks import hash_weights, unknown_layers
+    from secateur.study.rehearsal import refused
 
     generator = Generator().manual_seed(study.split_seed)
     chosen = study.data
     parts = load_splits(chosen.spec, fractions=chosen.fractions, sizes=chosen.sizes, generator=generator)
     splits = (parts.train, parts.validation, parts.test)
     shape, classes = tuple(parts.train.shape), parts.train.num_classes
-    problems = [*_unfit(study, parts.test.n)] or unknown_layers(study, shape=shape, classes=classes)
-    if problems:
+    problems = [*unfit(study, parts.test.n)] or unknown_layers(study, shape=shape, classes=classes)
+    if problems := problems or refused(study, parts.train):
         raise refuse(problems)
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),
@@ -64,14 +66,14 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         open_source(study.data.spec)
     except UserError as error:
         known = DATASETS.entry(study.data.spec.partition(":")[0]).facts
-        if "images" not in known:
+        if "images" not in known or known.get("built_in"):
             raise
         official, test = known["images"]
         validation = round(study.data.fractions[1] * official)
         train, validation, test = study.data.sizes or (official - validation, validation, test)
         shape, classes = known["shape"], known["classes"]
         # A network whose own settings are wrong cannot be built to look for its layers.
-        if problems := [*_unfit(study, test)] or unknown_layers(study, shape=shape, classes=classes):
+        if problems := [*unfit(study, test)] or unknown_layers(study, shape=shape, classes=classes):
             raise refuse(problems) from None
         weights = hash_weights(study, shape=shape, classes=classes)
         return Facts("", train, validation, test, shape, classes, weights), str(error)
@@ -98,7 +100,11 @@ def refuse_other_files(study: Study, store: Store) -> None:
         )
 
 
-def _unfit(study: Study, test: int) -> Iterator[Problem]:
+def unfit(study: Study, test: int) -> Iterator[Problem]:
+    """Settings that the attacks and networks of a study do not have, and more images than the test part.
+
+    Needs torch only for networks with settings of their own, and for attacks that are not ours.
+    """
     if study.images is not None and study.images > test:
         yield _problem(study, "images", f"there are only {test} test images (got {study.images})")
     for label, attack in study.attacks.items():
@@ -107,10 +113,11 @@ def _unfit(study: Study, test: int) -> Iterator[Problem]:
             given.discard("norm")
         if not takes_steps(attack.attack):
             given.discard("steps")
-        taken = (_parameters(ATTACKS.get(attack.attack)) - FILLED) | SEARCH
+        own = set(SETTINGS.get(attack.attack, ())) or _parameters(ATTACKS.get(attack.attack))
+        taken = (own - FILLED) | SEARCH
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
     for label, model in study.models.items():
-        if ":" not in model.arch:
+        if ":" not in model.arch and model.settings:
             taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
             yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
 
