@@ -51,9 +51,10 @@ def number(
     ]
 
     def fits(value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real):
             return False
-        return bool(above < value < below and least <= value <= most)
+        size = float(value)
+        return math.isfinite(size) and above < size < below and least <= size <= most
 
     return Rule(" ".join(["a number", " and ".join(limits)]).strip(), fits, optional=optional)
 
@@ -62,7 +63,7 @@ def whole(least: int, *, optional: bool = False) -> Rule:
     """A whole number."""
 
     def fits(value: object) -> bool:
-        return not isinstance(value, bool) and isinstance(value, Integral) and bool(value >= least)
+        return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
 
     return Rule(f"a whole number of at least {least}", fits, optional=optional)
 

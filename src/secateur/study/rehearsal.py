@@ -1,6 +1,7 @@
 """Every attack, criterion and recipe of a study on a few images, as far as their own checks go."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -9,9 +10,10 @@ from secateur.attacks.call import prepare
 from secateur.attacks.problem import pose
 from secateur.config import Problem, Study
 from secateur.data import Dataset
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
 from secateur.graph import trace
 from secateur.pruning import plan as choose
+from secateur.recipes import Recipe
 from secateur.registry import CRITERIA
 from secateur.study.networks import dense_network
 from secateur.train.checks import check
@@ -71,21 +73,39 @@ def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, s
     choosy = [name for name in study.criteria if _choosy(name)]
     if not recipes and not choosy:
         return
-    example = images.x[:2]
-    network = dense_network(study, label, shape=tuple(images.shape), classes=images.num_classes).eval()
-    for key, recipe in recipes.items():
+    example, said = images.x[:2], set[str]()
+    try:
+        network = dense_network(study, label, shape=tuple(images.shape), classes=images.num_classes).eval()
+    except UserError as error:
+        if error.code is not ExitCode.BAD_INPUT:
+            raise
+        yield f"models.{label}", str(error)
+        return
+    checks: list[tuple[str, Callable[[], object]]] = [
+        (key, partial(_recipe, network, images, recipe)) for key, recipe in recipes.items()
+    ]
+    checks += [
+        (f"criteria.{study.criteria.index(name)}", partial(_criterion, study, network, example, name))
+        for name in choosy
+    ]
+    for key, run in checks:
         try:
-            check(network, images, recipe, seed=0, teacher=network)
-            if recipe.penalty is not None:
-                Penaliser(network, recipe.penalty, example)
+            run()
         except UserError as error:
-            yield key, f"for the model '{label}': {error}"
-    for name in choosy:
-        try:
-            with torch.no_grad():
-                choose(trace(network, example), criterion=name, keep=study.pruning.keep)
-        except UserError as error:
-            yield f"criteria.{study.criteria.index(name)}", f"for the model '{label}': {error}"
+            if str(error) not in said:
+                yield key, f"for the model '{label}': {error}"
+            said.add(str(error))
+
+
+def _recipe(network: nn.Module, images: Dataset, recipe: Recipe) -> None:
+    check(network, images, recipe, seed=0, teacher=network)
+    if recipe.penalty is not None:
+        Penaliser(network, recipe.penalty, images.x[:2])
+
+
+def _criterion(study: Study, network: nn.Module, example: Tensor, name: str) -> None:
+    with torch.no_grad():
+        choose(trace(network, example), criterion=name, keep=study.pruning.keep)
 
 
 def _choosy(name: str) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from secateur.config import Study
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, checkpoint
 from secateur.registry.settings import SETTINGS
 from secateur.study.cells import Facts
 
@@ -15,15 +15,16 @@ SEVERAL = 2
 def sketch(study: Study) -> Facts | None:
     """The facts of a study as far as its cells can be counted by them; None where files must be read.
 
-    Files must be read for weights, for layers that are named (``keep``, ``rates``), for settings of a
-    network, for criteria and penalties that not every network has, for code that is not ours, and for images
-    whose number only they know.
+    Files must be read for images whose number or size only they know. A network must be built for weights,
+    for layers that are named (``keep``, ``rates``), for settings of its own, for criteria and penalties that
+    not every network has, for images of another size than it is made for, and for code that is not ours.
     """
-    parts = _parts(study)
-    if parts is None or _needs_network(study) or _needs_code(study) or _short_batch(study, parts[0]):
+    parts, known = _parts(study), DATASETS.entry(study.data.spec.partition(":")[0]).facts
+    if parts is None or _needs_network(study, known.get("shape", ())) or _needs_code(study):
         return None
-    known = DATASETS.entry(study.data.spec.partition(":")[0]).facts
-    return Facts("", *parts, known.get("shape", ()), known.get("classes", 0))
+    if _short_batch(study, parts[0]):
+        return None
+    return Facts("", *parts, known["shape"], known["classes"])
 
 
 def _parts(study: Study) -> tuple[int, int, int] | None:
@@ -36,7 +37,7 @@ def _parts(study: Study) -> tuple[int, int, int] | None:
     files = known.get("files", ("",))
     if not argument or not (place.is_file() or any((place / file).exists() for file in files)):
         return None
-    return _cut(known["images"], study) if "images" in known else study.data.sizes
+    return _cut(known["images"], study) if "images" in known else None
 
 
 def _cut(images: tuple[int, ...], study: Study) -> tuple[int, int, int] | None:
@@ -52,12 +53,21 @@ def _cut(images: tuple[int, ...], study: Study) -> tuple[int, int, int] | None:
     return study.data.sizes if fits else None
 
 
-def _needs_network(study: Study) -> bool:
+def _needs_network(study: Study, shape: tuple[int, ...]) -> bool:
+    fits = all(_made_for(model.arch)[1:] == shape[1:] for model in study.models.values())
     layers = bool(study.pruning.keep) or isinstance(study.pruning.rates, dict)
     files = any(model.weights or model.settings for model in study.models.values())
     choosy = any(CRITERIA.entry(name).facts.get("needs_layers") for name in study.criteria)
     penalised = any(recipe.penalty is not None for recipe in _recipes(study))
-    return layers or files or choosy or penalised
+    return not fits or layers or files or choosy or penalised
+
+
+def _made_for(arch: str) -> tuple[int, ...]:
+    """The images that a network of the zoo is made for; nothing is known about those of other packages."""
+    if arch.startswith("robustbench:"):
+        arch = checkpoint(arch).facts["arch"]
+    made: tuple[int, ...] = () if ":" in arch else MODELS.entry(arch).facts.get("input", ())
+    return made
 
 
 def _needs_code(study: Study) -> bool:
