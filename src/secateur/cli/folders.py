@@ -92,7 +92,7 @@ def compare(
     fail_if: Annotated[
         list[str] | None,
         typer.Option(
-            "--fail-if", help="A limit, as in 'median<-5%' or 'accuracy<-0.01'; exit code 1 if broken."
+            "--fail-if", help="A limit, as in 'median<-5%' or 'accuracy<-0.01'; exit code 6 if broken."
         ),
     ] = None,
     out: Annotated[
@@ -118,7 +118,7 @@ def compare(
         for sentence in broken:
             typer.echo(f"limit broken: {sentence}")
     if broken:
-        raise typer.Exit(ExitCode.INTERNAL)
+        raise typer.Exit(ExitCode.LIMIT_BROKEN)
 
 
 COMMANDS = (init, status, compare, worker, schema)

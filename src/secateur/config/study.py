@@ -227,7 +227,7 @@ class Study(Settings):
     epsilons: Annotated[tuple[PositiveFloat, ...], AfterValidator(unique)] = Field(
         default=(), description="budgets shown in the security curves; by default chosen from the distances"
     )
-    threads: PositiveInt = Field(default=1, description="threads of each worker process")
+    threads: int = Field(default=1, ge=1, le=4096, description="threads of each worker process")
     device: Annotated[str, AfterValidator(known_device)] = Field(
         default="cpu", description="where networks are trained, judged and attacked, such as cuda"
     )

@@ -29,6 +29,8 @@ ATTACKS.register(
     paper="arXiv:1811.09600",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="DDN",
+    bibtex=("rony2019",),
 )
 ATTACKS.register(
     "fmn",
@@ -40,6 +42,8 @@ ATTACKS.register(
     paper="arXiv:2102.12827",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="FMN",
+    bibtex=("pintor2021",),
 )
 ATTACKS.register(
     "steep",
@@ -52,6 +56,7 @@ ATTACKS.register(
     cost="1 fwd, 1 bwd",
     science=6,
     settled="secateur.attacks.steep:settled",
+    bibtex=("pintor2021", "matyasko2021"),
 )
 ATTACKS.register(
     "sigma-zero",
@@ -63,6 +68,8 @@ ATTACKS.register(
     paper="arXiv:2402.01879",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="σ-zero",
+    bibtex=("cina2025",),
 )
 ATTACKS.register(
     "alma",
@@ -74,6 +81,8 @@ ATTACKS.register(
     paper="arXiv:2011.11857",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="ALMA",
+    bibtex=("rony2021",),
 )
 ATTACKS.register(
     "pdpgd",
@@ -86,6 +95,8 @@ ATTACKS.register(
     random=False,
     cost="1 fwd, 1 bwd",
     science=2,
+    label="PDPGD",
+    bibtex=("matyasko2021",),
 )
 ATTACKS.register(
     "strongest",
@@ -98,6 +109,7 @@ ATTACKS.register(
     cost="its members'",
     science=4,
     settled="secateur.attacks.strongest:settled",
+    bibtex=("cina2025", "matyasko2021", "pintor2021", "rony2019"),
 )
 ATTACKS.register(
     "pgd",
@@ -108,6 +120,8 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:1706.06083",
     cost="1 fwd, 1 bwd",
+    label="PGD",
+    bibtex=("madry2018",),
 )
 ATTACKS.register(
     "apgd",
@@ -118,6 +132,8 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:2003.01690",
     cost="1 fwd, 1 bwd",
+    label="APGD",
+    bibtex=("croce2020",),
 )
 ATTACKS.register(
     "fgsm",
@@ -130,6 +146,8 @@ ATTACKS.register(
     random=False,
     cost="2 fwd, 1 bwd, once",
     steps=False,
+    label="FGSM",
+    bibtex=("goodfellow2015",),
 )
 ATTACKS.register(
     "noise",
@@ -139,6 +157,7 @@ ATTACKS.register(
     kind="fixed-eps",
     targeted=True,
     cost="1 fwd",
+    bibtex=(),
 )
 ATTACKS.register(
     "square",
@@ -149,4 +168,6 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:1912.00049",
     cost="1 fwd",
+    label="Square",
+    bibtex=("andriushchenko2020",),
 )

@@ -15,6 +15,8 @@ DATASETS.register(
     images=(1_797,),
     shape=(1, 8, 8),
     classes=10,
+    label="UCI digits",
+    bibtex=("alpaydin1998",),
 )
 DATASETS.register("idx", "secateur.data:idx", "MNIST-like IDX files in a folder: idx:DIR")
 DATASETS.register("folder", "secateur.data:folder", "a folder of images per class: folder:DIR")
@@ -26,6 +28,8 @@ DATASETS.register(
     shape=(3, 32, 32),
     classes=10,
     files=("cifar-10-batches-bin/test_batch.bin", "test_batch.bin", "cifar-10-binary.tar.gz"),
+    label="CIFAR-10",
+    bibtex=("krizhevsky2009",),
 )
 DATASETS.register(
     "cifar100",
@@ -35,6 +39,8 @@ DATASETS.register(
     shape=(3, 32, 32),
     classes=100,
     files=("cifar-100-binary/test.bin", "test.bin", "cifar-100-binary.tar.gz"),
+    label="CIFAR-100",
+    bibtex=("krizhevsky2009",),
 )
 DATASETS.register(
     "fashion-mnist",
@@ -44,6 +50,9 @@ DATASETS.register(
     shape=(1, 28, 28),
     classes=10,
     files=("t10k-images-idx3-ubyte.gz",),
+    label="Fashion-MNIST",
+    paper="arXiv:1708.07747",
+    bibtex=("xiao2017",),
 )
 DATASETS.register(
     "svhn",
@@ -53,5 +62,7 @@ DATASETS.register(
     shape=(3, 32, 32),
     classes=10,
     files=("test_32x32.mat",),
+    label="SVHN",
+    bibtex=("netzer2011",),
 )
 DATASETS.register("npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_test, y_test: npz:FILE")

@@ -24,7 +24,18 @@ def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: 
         return resolve(
             model.arch, num_classes=classes, in_channels=shape[0], allow_code=False, pretrained=False
         )
-    return build(model.arch, num_classes=classes, in_channels=shape[0], **model.settings)
+    try:
+        return build(model.arch, num_classes=classes, in_channels=shape[0], **model.settings)
+    except UserError:
+        raise
+    except Exception as error:
+        if not model.settings:
+            raise
+        # The constructor is given what the study says, and nobody else has looked at it.
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UserError(
+            f"{model.arch} cannot be built with the settings of the model '{label}': {reason}"
+        ) from error
 
 
 def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:

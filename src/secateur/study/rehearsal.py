@@ -71,7 +71,8 @@ def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, s
     recipes |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(label).items()}
     recipes = {key: recipe for key, recipe in recipes.items() if recipe.epochs}
     choosy = [name for name in study.criteria if _choosy(name)]
-    if not recipes and not choosy:
+    settings = study.models[label].settings
+    if not (recipes or choosy or settings):
         return
     example, said = images.x[:2], set[str]()
     try:
@@ -79,7 +80,7 @@ def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, s
     except UserError as error:
         if error.code is not ExitCode.BAD_INPUT:
             raise
-        yield f"models.{label}", str(error)
+        yield f"models.{label}{'.settings' if settings else ''}", str(error)
         return
     checks: list[tuple[str, Callable[[], object]]] = [
         (key, partial(_recipe, network, images, recipe)) for key, recipe in recipes.items()
