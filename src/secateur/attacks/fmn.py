@@ -47,8 +47,8 @@ def fmn(
     """Find small perturbations in any of four norms by gradient steps inside a ball of adapted radius.
 
     Every iterate is evaluated, the first (the clean image) and the last included: ``steps + 1`` forwards
-    and ``steps`` backwards, plus 11 forwards where ``start`` is given. The best adversarial query is
-    returned, unchanged.
+    and ``steps`` backwards, plus 12 forwards where ``start`` is given: the clean image, the starting point,
+    and 10 halvings between them. The best adversarial query is returned, unchanged.
 
     Where public implementations disagree: the L2 projection is onto the ball (not the sphere, not nothing);
     L0 keeps exactly ``floor(ε)`` entries, the largest; a norm equal to the best is not better; the gradient

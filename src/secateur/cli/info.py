@@ -35,11 +35,9 @@ _NEEDED = (
 )
 _EXTRAS = {
     "ray": ("ray",),
-    "data": ("pooch", "gdown"),
+    "data": ("gdown",),
     "timm": ("timm",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "report": ("plotly",),
-    "track": ("tensorboard", "wandb"),
 }
 # For machines: the version of a plug-in's file, the package of an entry point, whether an attack iterates,
 # from where on its best distance tells whether it has converged, and what a study is checked by.
