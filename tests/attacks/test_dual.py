@@ -160,7 +160,7 @@ def test_the_gate_catches_alma_with_a_multiplier_that_never_falls(monkeypatch):
     ("name", "settings", "said"),
     [
         ("alma", {"first": 0.0}, "first is 0.0"),
-        ("alma", {"gamma": 0.5}, "gamma 0.5"),
+        ("alma", {"gamma": 0.5}, "gamma is 0.5"),
         ("alma", {"tau": 0.0}, "tau is 0.0"),
         ("alma", {"every": 0}, "every is 0"),
         ("alma", {"norm": 1}, "no norm 1"),

@@ -17,8 +17,8 @@ from secateur.attacks.problem import (
     unit_direction,
     unit_noise,
 )
-from secateur.errors import UserError
 from secateur.heap import kept_heap
+from secateur.registry.settings import check
 
 
 def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) -> Tensor:
@@ -105,8 +105,7 @@ def ddn(
     problem = pose(x, y, targets, bounds)
     check_steps(steps)
     _check_settings(init_eps, gamma, alpha, levels, schedule)
-    if loss not in ("cross_entropy", "difference"):
-        raise UserError(f"unknown loss '{loss}'", hint="choose 'cross_entropy' or 'difference'")
+    check("ddn", alpha_final=alpha_final, loss=loss)
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
     delta = torch.zeros_like(x)
@@ -135,13 +134,4 @@ def ddn(
 
 
 def _check_settings(init_eps: float, gamma: float, alpha: float, levels: int | None, schedule: str) -> None:
-    if not 0 < gamma < 1:
-        raise UserError(
-            f"gamma is {gamma}", hint="the radius changes by a factor 1 ± gamma with 0 < gamma < 1"
-        )
-    if not (alpha > 0 and init_eps > 0):
-        raise UserError(f"alpha is {alpha}, init_eps {init_eps}", hint="both must be positive")
-    if levels is not None and levels < 2:
-        raise UserError(f"levels is {levels}", hint="an image needs at least two grey levels")
-    if schedule not in ("cosine", "constant"):
-        raise UserError(f"unknown schedule '{schedule}'", hint="choose 'cosine' or 'constant'")
+    check("ddn", gamma=gamma, alpha=alpha, init_eps=init_eps, levels=levels, schedule=schedule)

@@ -18,6 +18,7 @@ from secateur.attacks.problem import (
     unit_noise,
 )
 from secateur.errors import UserError
+from secateur.registry.settings import check
 
 Loss = Literal["margin", "ce", "dlr"]
 
@@ -64,8 +65,7 @@ def pgd(
     """
     problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
     size = 2.5 * eps / steps if step is None else step
-    if not size > 0:
-        raise UserError(f"step is {step}", hint="give a positive length")
+    check("pgd", step=size)
     nearest = _asked_at_clean(model, problem, norm)
     delta = start
     for k in range(steps + 1):
@@ -106,6 +106,7 @@ def apgd(
         UserError: images, labels, settings or logits an attack cannot work with.
     """
     problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
+    check("apgd", rho=rho)
     nearest = _asked_at_clean(model, problem, norm)
     n = len(problem.x)
     size = torch.full((n,), 2 * eps, dtype=problem.x.dtype, device=problem.x.device)
@@ -175,8 +176,7 @@ def _begin(
     check_eps(eps)
     if check_norm(norm) not in (2.0, INF):
         raise UserError(f"this attack has no norm {norm:g}", hint="choose 2 or inf")
-    if loss not in ("margin", "ce", "dlr"):
-        raise UserError(f"unknown loss '{loss}'", hint="choose 'margin', 'ce' or 'dlr'")
+    check("pgd", loss=loss, random_start=random_start)
     generator = generator or torch.Generator().manual_seed(0)
     start = torch.zeros_like(problem.x)
     if random_start:

@@ -19,6 +19,7 @@ from secateur.attacks.problem import (
 )
 from secateur.errors import UserError
 from secateur.heap import kept_heap
+from secateur.registry.settings import check
 
 SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""
@@ -48,8 +49,8 @@ def fmn(
     """Find small perturbations in any of four norms by gradient steps inside a ball of adapted radius.
 
     Every iterate is evaluated, the first (the clean image) and the last included: ``steps + 1`` forwards
-    and ``steps`` backwards, plus 12 forwards where ``start`` is given. The best adversarial query is
-    returned, unchanged.
+    and ``steps`` backwards, plus 12 forwards where ``start`` is given: the clean image, the starting point,
+    and 10 halvings between them. The best adversarial query is returned, unchanged.
 
     Where public implementations disagree: the L2 projection is onto the ball (not the sphere, not nothing);
     L0 keeps exactly ``floor(ε)`` entries, the largest; the gradient of a tie goes to one class.
@@ -98,6 +99,7 @@ def fmn(
     check_steps(steps)
     norm = check_norm(norm)
     _check_settings(alpha, alpha_final, gamma, gamma_final)
+    check("fmn", escape=escape)
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
     largest = distance(problem.reach(), norm)
@@ -180,7 +182,4 @@ def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float)
 
 
 def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float) -> None:
-    if not (0 < gamma < 1 and 0 < gamma_final < 1):
-        raise UserError(f"gamma is {gamma}, gamma_final {gamma_final}", hint="both lie between 0 and 1")
-    if not (alpha > 0 and alpha_final > 0):
-        raise UserError(f"alpha is {alpha}, alpha_final {alpha_final}", hint="both must be positive")
+    check("fmn", alpha=alpha, alpha_final=alpha_final, gamma=gamma, gamma_final=gamma_final)

@@ -7,6 +7,7 @@ from secateur.attacks.norms import per_sample
 from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import Found, check_eps, check_logits, check_steps, conclude, pose
 from secateur.errors import UserError
+from secateur.registry.settings import check
 
 SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations, of 10 000, at which the area of the squares is halved."""
@@ -39,11 +40,9 @@ def square(
     check_steps(steps)
     check_eps(eps)
     x = problem.x
-    if x.ndim != 4 or not 0 < area <= 1:
-        raise UserError(
-            f"images of shape {tuple(x.shape)}, area {area}",
-            hint="squares need [N, C, H, W] and 0 < area ≤ 1",
-        )
+    check("square", area=area)
+    if x.ndim != 4:
+        raise UserError(f"images of shape {tuple(x.shape)}", hint="squares need [N, C, H, W]")
     generator = generator or torch.Generator().manual_seed(0)
     _, channels, height, width = x.shape
 

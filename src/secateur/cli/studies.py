@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 
 
 def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None) -> None:
-    """Check a study file: every problem at once, each with its line; and say what its images are used for."""
+    """Check a study file: every problem at once, each with its line; and say what its images are used for.
+
+    Settings of attacks, recipes and criteria are checked as they will be when they are used.
+    """
     from secateur.config import load_study
-    from secateur.study import plan as lay_out
+    from secateur.study import check
 
     plug_in(plugin)
-    laid = lay_out(load_study(config, overrides=overrides or ()))
+    laid = check(load_study(config, overrides=overrides or ()))
     typer.echo(f"{config} is a sound study of {len(laid.cells)} cells: {_counted(laid)}")
     _remark(laid)
 

@@ -226,7 +226,7 @@ class Study(Settings):
     images: PositiveInt | None = Field(default=200, description="test images attacked; null for all of them")
     batch_size: PositiveInt = Field(default=256, description="images per attack batch; changes no number")
     epsilons: Budgets = ()
-    threads: PositiveInt = Field(default=1, description="threads of each worker process")
+    threads: int = Field(default=1, ge=1, le=4096, description="threads of each worker process")
     device: Annotated[str, AfterValidator(known_device)] = Field(
         default="cpu", description="where networks are trained, judged and attacked, such as cuda"
     )

@@ -154,14 +154,14 @@ def _without_constants(
 
 
 def _same_values(tensor: Tensor, constant: Tensor) -> bool:
-    if tensor.numel() != constant.numel() or not tensor.is_floating_point():
-        return False
-    return torch.allclose(tensor.flatten().double(), constant.flatten().double(), atol=1e-4)
+    fits = tensor.numel() == constant.numel() and tensor.is_floating_point()
+    return fits and torch.allclose(tensor.flatten().double(), constant.flatten().double(), atol=1e-4)
 
 
 def _checked(key: str, tensor: Tensor, wanted: Tensor, source: str) -> bool:
     """Whether the tensor needs a conversion of its type, after checking that it is a usable one."""
-    if tensor.is_quantized or tensor.is_complex() or tensor.layout != torch.strided:
+    odd = tensor.is_quantized or tensor.is_complex() or tensor.is_meta or "float8" in str(tensor.dtype)
+    if odd or tensor.layout != torch.strided:
         raise UserError(f"'{source}': '{key}' is of type {tensor.dtype}, which is not supported")
     if wanted.is_floating_point() != tensor.is_floating_point():
         raise UserError(f"'{source}': '{key}' is of type {tensor.dtype}, the model needs {wanted.dtype}")

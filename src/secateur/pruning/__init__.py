@@ -3,6 +3,7 @@
 from secateur.pruning.carry_out import PruneReport as PruneReport
 from secateur.pruning.carry_out import apply as apply
 from secateur.pruning.carry_out import prune as prune
+from secateur.pruning.filter_matrix import filters as filters
 from secateur.pruning.masks import MaskReport as MaskReport
 from secateur.pruning.masks import held as held
 from secateur.pruning.masks import mask as mask
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "PruneReport",
     "apply",
+    "filters",
     "held",
     "history",
     "iterative",

@@ -31,6 +31,8 @@ ATTACKS.register(
     cost="1 fwd, 1 bwd",
     # What a study takes where its file says nothing: docs/attacking.md, "DDN in a study".
     study={"loss": "difference", "levels": None},
+    label="DDN",
+    bibtex=("rony2019",),
 )
 ATTACKS.register(
     "fmn",
@@ -42,6 +44,8 @@ ATTACKS.register(
     paper="arXiv:2102.12827",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="FMN",
+    bibtex=("pintor2021",),
 )
 ATTACKS.register(
     "steep",
@@ -54,6 +58,7 @@ ATTACKS.register(
     cost="1 fwd, 1 bwd",
     science=6,
     settled="secateur.attacks.steep:settled",
+    bibtex=("pintor2021", "matyasko2021"),
 )
 ATTACKS.register(
     "sigma-zero",
@@ -65,6 +70,8 @@ ATTACKS.register(
     paper="arXiv:2402.01879",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="σ-zero",
+    bibtex=("cina2025",),
 )
 ATTACKS.register(
     "alma",
@@ -76,6 +83,8 @@ ATTACKS.register(
     paper="arXiv:2011.11857",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="ALMA",
+    bibtex=("rony2021",),
 )
 ATTACKS.register(
     "pdpgd",
@@ -88,6 +97,8 @@ ATTACKS.register(
     random=False,
     cost="1 fwd, 1 bwd",
     science=2,
+    label="PDPGD",
+    bibtex=("matyasko2021",),
 )
 ATTACKS.register(
     "strongest",
@@ -100,6 +111,7 @@ ATTACKS.register(
     cost="its members'",
     science=4,
     settled="secateur.attacks.strongest:settled",
+    bibtex=("cina2025", "matyasko2021", "pintor2021", "rony2019"),
 )
 ATTACKS.register(
     "pgd",
@@ -111,6 +123,8 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:1706.06083",
     cost="1 fwd, 1 bwd",
+    label="PGD",
+    bibtex=("madry2018",),
 )
 ATTACKS.register(
     "apgd",
@@ -122,6 +136,8 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:2003.01690",
     cost="1 fwd, 1 bwd",
+    label="APGD",
+    bibtex=("croce2020",),
 )
 ATTACKS.register(
     "fgsm",
@@ -135,6 +151,8 @@ ATTACKS.register(
     random=False,
     cost="2 fwd, 1 bwd, once",
     steps=False,
+    label="FGSM",
+    bibtex=("goodfellow2015",),
 )
 ATTACKS.register(
     "noise",
@@ -145,6 +163,7 @@ ATTACKS.register(
     science=2,
     targeted=True,
     cost="1 fwd",
+    bibtex=(),
 )
 ATTACKS.register(
     "square",
@@ -156,4 +175,6 @@ ATTACKS.register(
     targeted=True,
     paper="arXiv:1912.00049",
     cost="1 fwd",
+    label="Square",
+    bibtex=("andriushchenko2020",),
 )

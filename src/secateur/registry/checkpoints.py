@@ -25,6 +25,12 @@ def checkpoint(spec: str) -> Entry:
 # and under AutoAttack within epsilon. No sha256 is published: the first download pins it in the cache.
 _LINF = {"norm": float("inf"), "epsilon": 8 / 255}
 _L2 = {"norm": 2.0, "epsilon": 0.5}
+_BIBTEX = {
+    "Addepalli2022Efficient": "addepalli2022",
+    "Engstrom2019Robustness": "engstrom2019",
+    "Sehwag2021Proxy": "sehwag2022",
+    "Wang2023Better": "wang2023",
+}
 for _name, _arch, _settings, _threat, _clean, _attacked, _drive in [
     (
         "Linf/Addepalli2022Efficient_RN18",
@@ -87,5 +93,6 @@ for _name, _arch, _settings, _threat, _clean, _attacked, _drive in [
         clean_accuracy=_clean,
         robust_accuracy=_attacked,
         gdrive=_drive,
+        bibtex=("croce2021", *(key for stem, key in _BIBTEX.items() if stem in _name)),
         **_threat,
     )

@@ -8,6 +8,7 @@ from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
 from secateur.errors import ExitCode, UserError
 from secateur.registry import ATTACKS, DATASETS, MODELS, takes_steps
+from secateur.registry.settings import SETTINGS
 from secateur.store import Store
 from secateur.study.cells import Facts
 
@@ -32,6 +33,7 @@ def read_facts(study: Study) -> Facts:
     from secateur.data import load_splits
     from secateur.study.misfits import misfits
     from secateur.study.networks import hash_weights, unknown_layers
+    from secateur.study.rehearsal import refused
 
     generator = Generator().manual_seed(study.split_seed)
     chosen = study.data
@@ -44,9 +46,10 @@ def read_facts(study: Study) -> Facts:
     )
     splits = (parts.train, parts.validation, parts.test)
     shape, classes = tuple(parts.train.shape), parts.train.num_classes
-    unfit = [*_unfit(study, parts.test.n), *_misnormalised(study, shape[0])]
-    problems = unfit or unknown_layers(study, shape=shape, classes=classes)
-    if problems := problems or misfits(study, shape=shape, classes=classes):
+    problems = [*unfit(study, parts.test.n), *_misnormalised(study, shape[0])]
+    problems = problems or unknown_layers(study, shape=shape, classes=classes)
+    problems = problems or misfits(study, shape=shape, classes=classes)
+    if problems := problems or refused(study, parts.train):
         raise refuse(problems)
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),
@@ -74,7 +77,7 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         open_source(study.data.spec)
     except UserError as error:
         known = DATASETS.entry(study.data.spec.partition(":")[0]).facts
-        if "images" not in known:
+        if "images" not in known or known.get("built_in"):
             raise
         official, test = known["images"]
         validation = round(study.data.fractions[1] * official)
@@ -83,8 +86,8 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         if study.data.resize is not None:
             shape = (shape[0], *size_of(study.data.resize))
         # A network whose own settings are wrong cannot be built to look for its layers.
-        unfit = [*_unfit(study, test), *_misnormalised(study, shape[0])]
-        if problems := unfit or unknown_layers(study, shape=shape, classes=classes):
+        problems = [*unfit(study, test), *_misnormalised(study, shape[0])]
+        if problems := problems or unknown_layers(study, shape=shape, classes=classes):
             raise refuse(problems) from None
         weights = hash_weights(study, shape=shape, classes=classes)
         return Facts("", train, validation, test, shape, classes, weights), str(error)
@@ -111,7 +114,11 @@ def refuse_other_files(study: Study, store: Store) -> None:
         )
 
 
-def _unfit(study: Study, test: int) -> Iterator[Problem]:
+def unfit(study: Study, test: int) -> Iterator[Problem]:
+    """Settings that the attacks and networks of a study do not have, and more images than the test part.
+
+    Needs torch only for networks with settings of their own, and for attacks that are not ours.
+    """
     if study.images is not None and study.images > test:
         yield _problem(study, "images", f"there are only {test} test images (got {study.images})")
     for label, attack in study.attacks.items():
@@ -120,10 +127,11 @@ def _unfit(study: Study, test: int) -> Iterator[Problem]:
             given.discard("norm")
         if not takes_steps(attack.attack):
             given.discard("steps")
-        taken = (_parameters(ATTACKS.get(attack.attack)) - FILLED) | SEARCH
+        own = set(SETTINGS.get(attack.attack, ())) or _parameters(ATTACKS.get(attack.attack))
+        taken = (own - FILLED) | SEARCH
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
     for label, model in study.models.items():
-        if ":" not in model.arch:
+        if ":" not in model.arch and model.settings:
             taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
             yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
 

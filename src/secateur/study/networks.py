@@ -23,15 +23,26 @@ BATCH = 16
 def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The architecture of a model of the study, without its weights. Raises UserError."""
     model = study.models[label]
-    return resolve(
-        model.arch,
-        num_classes=classes,
-        in_channels=shape[0],
-        settings=model.settings,
-        normalise=model.statistics,
-        allow_code=False,
-        pretrained=False,
-    )
+    try:
+        return resolve(
+            model.arch,
+            num_classes=classes,
+            in_channels=shape[0],
+            settings=model.settings,
+            normalise=model.statistics,
+            allow_code=False,
+            pretrained=False,
+        )
+    except UserError:
+        raise
+    except Exception as error:
+        if not model.settings:
+            raise
+        # The constructor is given what the study says, and nobody else has looked at it.
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UserError(
+            f"{model.arch} cannot be built with the settings of the model '{label}': {reason}"
+        ) from error
 
 
 def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:
