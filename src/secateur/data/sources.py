@@ -7,7 +7,7 @@ import torch
 from torch import Generator
 
 from secateur.data.dataset import Dataset
-from secateur.data.splits import Splits, hold_out, shrink, split
+from secateur.data.splits import Splits, draw, hold_out, shrink, split
 from secateur.errors import UserError
 from secateur.registry import DATASETS
 
@@ -71,10 +71,16 @@ def open_source(spec: str) -> Parts:
 
 
 def digits(argument: str) -> Parts:
-    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn."""
-    if argument:
-        raise UserError(f"the digits are built in and take no '{argument}'", hint="write 'digits'")
-    return {"all": _digits}
+    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn.
+
+    ``digits`` has them as one part. ``digits:split`` has a train part of 1 257 images, on which the networks
+    ``shipped:NAME`` were trained, and a test part of the other 540: stratified, always the same.
+    """
+    if argument not in ("", "split"):
+        raise UserError(
+            f"the digits are built in and take no '{argument}'", hint="write 'digits' or 'digits:split'"
+        )
+    return {"train": lambda: _digits_part(train=True), "test": lambda: _digits_part(train=False)} if argument else {"all": _digits}
 
 
 def _digits() -> Dataset:
@@ -84,6 +90,14 @@ def _digits() -> Dataset:
     x = torch.from_numpy(bunch.images).to(torch.float32).div(16).unsqueeze(1)
     y = torch.from_numpy(bunch.target).to(torch.int64)
     return Dataset("digits", x, y, tuple(str(digit) for digit in range(10)), levels=17)
+
+
+def _digits_part(*, train: bool) -> Dataset:
+    whole = _digits()
+    tested = draw(whole.y, 540, generator=Generator().manual_seed(0))
+    kept = torch.ones(whole.n, dtype=torch.bool)
+    kept[tested] = False
+    return whole.take(kept.nonzero().squeeze(1) if train else tested)
 
 
 def directory(argument: str, source: str) -> Path:
