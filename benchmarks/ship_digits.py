@@ -2,8 +2,9 @@
 
 usage: python benchmarks/ship_digits.py
 
-Both are ``resnet-tiny`` networks, trained on the train part of ``digits:split``: one plainly, one on adversarial
-images (L∞, ε = 0.15). A tenth of the train part chooses the epoch. Prints accuracy on the 540 test images.
+Both are ``resnet-tiny`` networks, trained on the train part of ``digits:split``: one plainly, one on
+adversarial images (L∞, ε = 0.15). A tenth of the train part chooses the epoch. Prints accuracy on the 540
+test images.
 """
 
 from pathlib import Path
@@ -33,8 +34,9 @@ def main() -> None:
         train(model, splits.train, splits.validation, recipe, seed=0)
         save_file(model.state_dict(), FOLDER / f"{name}.safetensors")
         result = secateur.attack(model, splits.test, "pgd", norm=float("inf"), eps=0.1, steps=20)
+        clean = models.accuracy(model, splits.test.x, splits.test.y)
         robust = 1 - result.result.adv_success.double().mean().item()
-        print(f"{name}: accuracy {models.accuracy(model, splits.test.x, splits.test.y):.4f}, against PGD at 0.1 {robust:.4f}")
+        print(f"{name}: accuracy {clean:.4f}, against PGD at 0.1 {robust:.4f}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from secateur.cli.output import bar, note, print_json, print_table
 from secateur.cli.settings import attack_settings, budgets_of, limited, start_of, targets_of
 from secateur.cli.targets import Json, Model, Seed, Weights, move, network
 from secateur.errors import UserError
+from secateur.registry import has_weights
 
 if TYPE_CHECKING:
     from secateur.data import Dataset
@@ -121,7 +122,7 @@ def attack(
         "data": data,
     }
     # Images of one class less, or a pruned network, are nothing that a published accuracy is about.
-    if model.startswith("robustbench:") and targets is None and (weights is None or weights.is_file()):
+    if has_weights(model) and targets is None and (weights is None or weights.is_file()):
         _compare_with_published(model, summary["clean_accuracy"], dataset.n)
     _write(result, summary, dataset, index, out=out, examples=examples, pictures=pictures)
     if as_json:

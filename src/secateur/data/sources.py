@@ -80,7 +80,11 @@ def digits(argument: str) -> Parts:
         raise UserError(
             f"the digits are built in and take no '{argument}'", hint="write 'digits' or 'digits:split'"
         )
-    return {"train": lambda: _digits_part(train=True), "test": lambda: _digits_part(train=False)} if argument else {"all": _digits}
+    return (
+        {"train": lambda: _digits_part(train=True), "test": lambda: _digits_part(train=False)}
+        if argument
+        else {"all": _digits}
+    )
 
 
 def _digits() -> Dataset:

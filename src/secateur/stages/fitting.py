@@ -10,6 +10,7 @@ from secateur import data, models, pruning
 from secateur.config import Cell, Study, derive_seed, recipe_from
 from secateur.data import Splits
 from secateur.errors import UserError
+from secateur.registry import has_weights
 from secateur.stages.shared import (
     Tick,
     architecture,
@@ -32,7 +33,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     splits = splits_of(study)
     label = cell.axes["model"]
     chosen = study.models[label]
-    published = chosen.arch.startswith("robustbench:")
+    published = has_weights(chosen.arch)
     model = architecture(study, label, splits.test, pretrained=published and not chosen.weights)
     if chosen.weights:
         models.load_weights(model, chosen.weights)

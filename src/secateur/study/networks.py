@@ -9,7 +9,7 @@ from secateur.config import Problem, Study, refuse
 from secateur.config.problems import nearest
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import build, load_weights, place, resolve, weights_hash
+from secateur.models import build, load_published, load_weights, place, resolve, weights_hash
 from secateur.study.cells import Facts
 from secateur.study.cost import Speed
 
@@ -45,7 +45,7 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
 
 
 def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[str, str]:
-    """The hash of the tensors in every weights file of the study, by label of the model.
+    """The hash of the tensors in every weights file of the study, shipped ones too, by label of the model.
 
     The tensors count, not the file: saving them again or under another name changes nothing.
 
@@ -54,11 +54,15 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
     """
     found, problems = {}, []
     for label, model in study.models.items():
-        if model.weights is None:
+        shipped = model.arch.startswith("shipped:")
+        if model.weights is None and not shipped:
             continue
         try:
             network = dense_network(study, label, shape=shape, classes=classes)
-            load_weights(network, model.weights)
+            if model.weights is not None:
+                load_weights(network, model.weights)
+            else:
+                load_published(network, model.arch)
             found[label] = weights_hash(network)
         except UserError as error:
             key = f"models.{label}.weights"
