@@ -16,6 +16,7 @@ from secateur.cli.output import bar, note, print_json
 from secateur.cli.settings import attack_settings, budgets_of, limited, start_of, targets_of
 from secateur.cli.targets import Json, Mean, Model, Resize, Seed, Std, Weights, held_out, move, network
 from secateur.errors import UserError
+from secateur.registry import has_weights
 
 if TYPE_CHECKING:
     from secateur.data import Dataset
@@ -148,7 +149,7 @@ def attack(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     # Images of one class less, or a pruned network, are nothing that a published accuracy is about.
-    if model.startswith("robustbench:") and targets is None and (weights is None or weights.is_file()):
+    if has_weights(model) and targets is None and (weights is None or weights.is_file()):
         _compare_with_published(model, summary["clean_accuracy"], dataset.n)
     _write(
         result, {**facts, "summary": summary}, dataset, index, out=out, examples=examples, pictures=pictures

@@ -8,7 +8,7 @@ import typer
 
 from secateur.cli.output import note
 from secateur.errors import UserError
-from secateur.registry import MODELS
+from secateur.registry import MODELS, checkpoint, has_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A zoo name, torchvision:NAME, timm:NAME, robustbench:NAME or FILE.py:FUNCTION."
+        "--model",
+        "-m",
+        help="A zoo name, torchvision:NAME, timm:NAME, shipped:NAME, robustbench:NAME or FILE.py:FUNCTION.",
     ),
 ]
 Weights = Annotated[
@@ -53,8 +55,9 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 def shape(model: str, text: str | None) -> tuple[int, ...]:
     """The input shape a user wrote, or the one the zoo knows for the model."""
     if text is None:
-        if ":" not in model:
-            known = MODELS.entry(model).facts.get("input")
+        if ":" not in model or has_weights(model):
+            name = checkpoint(model).facts["arch"] if has_weights(model) else model
+            known = MODELS.entry(name).facts.get("input")
             if known is not None:
                 return (1, *known)
         raise UserError(f"the input shape of {model} is not known", hint="add --input 1x3x224x224")
@@ -110,7 +113,7 @@ def network(
         return built
 
     if weights is None:
-        if not model.startswith("robustbench:"):
+        if not has_weights(model):
             note(f"no --weights given: {model} is as its constructor left it")
         return build().eval()
     if weights.is_dir():

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from secateur.budgets import is_list, sizes
 from secateur.config.problems import nearest
 from secateur.errors import UserError
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint, has_weights
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Names that mean something else to a file system or to the format itself.
@@ -24,7 +24,7 @@ RESERVED = {
     *(f"{p}{i}" for p in ("com", "lpt") for i in range(10)),
 }
 DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
-ZOOS = ("torchvision", "timm", "robustbench")
+ZOOS = ("torchvision", "timm", "shipped", "robustbench")
 
 
 def label(value: str) -> str:
@@ -126,7 +126,7 @@ def known_model(value: str) -> str:
     if zoo not in ZOOS:
         zoos = ", ".join(f"{known}:NAME" for known in ZOOS)
         raise ValueError(f"{value!r} names code: a study file names a network of our zoo, or {zoos}")
-    if zoo == "robustbench":
+    if has_weights(value):
         try:
             checkpoint(value)
         except UserError as error:

@@ -32,7 +32,7 @@ from secateur.config.images import Data, Normalisation, Settings
 from secateur.config.recipe import RecipeFields
 from secateur.config.source import Source
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, checkpoint, comes_with_weights, takes_steps
+from secateur.registry import ATTACKS, checkpoint, comes_with_weights, has_weights, takes_steps
 
 Label = Annotated[str, AfterValidator(label)]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
@@ -43,7 +43,7 @@ class Model(Settings):
     """A network of the study: its architecture, and the recipe or the weights that make it what it is."""
 
     arch: Annotated[str, AfterValidator(known_model)] = Field(
-        description="a zoo name, torchvision:NAME, timm:NAME or robustbench:NAME"
+        description="a zoo name, torchvision:NAME, timm:NAME, shipped:NAME or robustbench:NAME"
     )
     settings: Annotated[dict[str, Any], AfterValidator(plain_settings)] = Field(
         default_factory=dict, description="arguments of the architecture, such as its width"
@@ -257,13 +257,12 @@ class Study(Settings):
     def recipe(self, model: str) -> Recipe:
         """The recipe that trains the model with this label; of 0 epochs when it comes with weights only.
 
-        Published networks (``robustbench:NAME``) and those of plug-ins do.
+        Published, shipped and plug-in networks do (``robustbench:NAME``, ``shipped:NAME``).
         """
         settings = self.models[model]
         if settings.recipe is not None:
             return settings.recipe.recipe()
-        published = settings.arch.startswith("robustbench:")
-        trained = settings.weights or published or comes_with_weights(settings.arch)
+        trained = settings.weights or has_weights(settings.arch) or comes_with_weights(settings.arch)
         return Recipe(epochs=0) if trained else Recipe()
 
     def arms(self, model: str) -> dict[str, Recipe]:
@@ -280,7 +279,7 @@ class Study(Settings):
         chosen = self.models[model]
         if chosen.robust is not None:
             return chosen.robust
-        if chosen.recipe is None and not chosen.weights and chosen.arch.startswith("robustbench:"):
+        if chosen.recipe is None and not chosen.weights and has_weights(chosen.arch):
             return bool(checkpoint(chosen.arch).facts["robust"])
         return self.recipe(model).adversary is not None
 

@@ -11,7 +11,7 @@ from torch import Generator
 
 from secateur.data.dataset import Dataset
 from secateur.data.pictures import resized, size_of
-from secateur.data.splits import Splits, as_given, hold_out, shrink, split
+from secateur.data.splits import Splits, as_given, draw, hold_out, shrink, split
 from secateur.errors import UserError
 from secateur.registry import DATASETS
 
@@ -129,10 +129,20 @@ def _scaled(read: Callable[[], Dataset], size: tuple[int, int]) -> Dataset:
 
 
 def digits(argument: str) -> Parts:
-    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn."""
-    if argument:
-        raise UserError(f"the digits are built in and take no '{argument}'", hint="write 'digits'")
-    return {"all": _digits}
+    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn.
+
+    ``digits`` has them as one part. ``digits:split`` has a train part of 1 257 images, on which the networks
+    ``shipped:NAME`` were trained, and a test part of the other 540: stratified, always the same.
+    """
+    if argument not in ("", "split"):
+        raise UserError(
+            f"the digits are built in and take no '{argument}'", hint="write 'digits' or 'digits:split'"
+        )
+    return (
+        {"train": lambda: _digits_part(train=True), "test": lambda: _digits_part(train=False)}
+        if argument
+        else {"all": _digits}
+    )
 
 
 def _digits() -> Dataset:
@@ -142,6 +152,14 @@ def _digits() -> Dataset:
     x = torch.from_numpy(bunch.images).to(torch.float32).div(16).unsqueeze(1)
     y = torch.from_numpy(bunch.target).to(torch.int64)
     return Dataset("digits", x, y, tuple(str(digit) for digit in range(10)), levels=17)
+
+
+def _digits_part(*, train: bool) -> Dataset:
+    whole = _digits()
+    tested = draw(whole.y, 540, generator=Generator().manual_seed(0))
+    kept = torch.ones(whole.n, dtype=torch.bool)
+    kept[tested] = False
+    return whole.take(kept.nonzero().squeeze(1) if train else tested)
 
 
 def directory(argument: str, source: str) -> Path:

@@ -4,6 +4,7 @@ from secateur.models.checkpoint import Loaded as Loaded
 from secateur.models.checkpoint import load_weights as load_weights
 from secateur.models.names import build as build
 from secateur.models.names import resolve as resolve
+from secateur.models.published import load_published as load_published
 from secateur.models.published import off_published as off_published
 from secateur.models.timing import Latency as Latency
 from secateur.models.timing import time_calls as time_calls

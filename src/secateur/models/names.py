@@ -14,7 +14,7 @@ from torch import nn
 from secateur.errors import ExitCode, UserError
 from secateur.models.published import load_published
 from secateur.models.wrapped import Statistics, check_channels, does_nothing, own_statistics, wrap
-from secateur.registry import MODELS, checkpoint
+from secateur.registry import MODELS, checkpoint, has_weights
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 OWN = "as its own configuration says"
@@ -53,8 +53,9 @@ def resolve(
 ) -> nn.Module:
     """Build what a command line names.
 
-    A zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``, or ``robustbench:NAME``, which also
-    loads (and the first time downloads) the published weights unless ``pretrained`` is False.
+    A zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``, or a network with its weights:
+    ``shipped:NAME`` comes with the package, ``robustbench:NAME`` is downloaded the first time. ``pretrained``
+    False leaves the weights out.
 
     The function in a file gets ``num_classes`` and ``in_channels`` if it has parameters of these names. It is
     run as it is: pass ``allow_code=False`` where the name comes from a file that others wrote.
@@ -110,7 +111,7 @@ def _resolved(
         if not allow_code:
             raise UserError(f"model '{spec}' would run code", hint="name it on the command line instead")
         return _from_file(Path(source), name, num_classes, in_channels)
-    if source == "robustbench":
+    if has_weights(spec):
         return _published(spec, num_classes, in_channels, pretrained)
     if source == "torchvision":
         return _torchvision(name, num_classes)
@@ -118,7 +119,7 @@ def _resolved(
         return _timm(name, num_classes, in_channels)
     raise UserError(
         f"unknown model source '{source}' in '{spec}'",
-        hint="write a zoo name, robustbench:NAME, torchvision:NAME, timm:NAME or FILE.py:FUNCTION",
+        hint="write a zoo name, FILE.py:FUNCTION, or NAME after shipped:, robustbench:, torchvision:, timm:",
     )
 
 
@@ -168,10 +169,12 @@ def _from_file(path: Path, function: str, num_classes: int, in_channels: int | N
 
 def _published(spec: str, num_classes: int, in_channels: int | None, pretrained: bool) -> nn.Module:
     facts = checkpoint(spec).facts
-    if num_classes != 10 or in_channels not in (None, 3):
+    channels = MODELS.entry(facts["arch"]).facts["input"][0]
+    if num_classes != 10 or in_channels not in (None, channels):
         raise UserError(
-            f"'{spec}' classifies images of 3 channels into 10 classes, "
-            f"not of {3 if in_channels is None else in_channels} into {num_classes}"
+            f"'{spec}' classifies images of {channels} channel{'s' * (channels > 1)} into 10 classes, "
+            f"not of {channels if in_channels is None else in_channels} into {num_classes}",
+            hint=f"its data are {facts['dataset']}",
         )
     model = build(facts["arch"], **facts["settings"])
     if pretrained:

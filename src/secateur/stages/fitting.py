@@ -10,7 +10,7 @@ from secateur import data, models, pruning
 from secateur.config import Cell, Study, derive_seed, recipe_from
 from secateur.data import Dataset, Splits
 from secateur.errors import UserError
-from secateur.registry import comes_with_weights
+from secateur.registry import comes_with_weights, has_weights
 from secateur.stages.shared import (
     Tick,
     architecture,
@@ -34,7 +34,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     splits = splits_of(study)
     label = cell.axes["model"]
     chosen = study.models[label]
-    published = chosen.arch.startswith("robustbench:")
+    published = has_weights(chosen.arch)
     model = architecture(study, label, splits.test, pretrained=published and not chosen.weights)
     if chosen.weights:
         models.load_weights(model, chosen.weights)

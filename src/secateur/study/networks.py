@@ -10,7 +10,7 @@ from secateur.config.problems import nearest
 from secateur.data import explained, open_source
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import check_fits, load_weights, place, resolve, told, weights_hash
+from secateur.models import check_fits, load_published, load_weights, place, resolve, told, weights_hash
 from secateur.models.wrapped import inside
 from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
@@ -77,13 +77,16 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
     """
     found, problems = {}, []
     for label, model in study.models.items():
-        if model.weights is None and not comes_with_weights(model.arch):
+        shipped = model.arch.startswith("shipped:")
+        if model.weights is None and not shipped and not comes_with_weights(model.arch):
             continue
         key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
         try:
             network = dense_network(study, label, shape=shape, classes=classes)
             if model.weights is not None:
                 load_weights(network, model.weights)
+            elif shipped:
+                load_published(inside(network), model.arch)
             found[label] = weights_hash(network)
         except UserError as error:
             problems.append(Problem(study.where(key), key, str(error)))
