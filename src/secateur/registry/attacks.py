@@ -50,7 +50,7 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="1 fwd, 1 bwd",
-    science=6,
+    science=7,
     settled="secateur.attacks.steep:settled",
 )
 ATTACKS.register(
@@ -74,6 +74,7 @@ ATTACKS.register(
     paper="arXiv:2011.11857",
     random=False,
     cost="1 fwd, 1 bwd",
+    science=2,
 )
 ATTACKS.register(
     "pdpgd",
@@ -85,7 +86,7 @@ ATTACKS.register(
     paper="arXiv:2106.01538",
     random=False,
     cost="1 fwd, 1 bwd",
-    science=2,
+    science=3,
 )
 ATTACKS.register(
     "strongest",
@@ -96,7 +97,7 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="its members'",
-    science=4,
+    science=5,
     settled="secateur.attacks.strongest:settled",
 )
 ATTACKS.register(
