@@ -20,6 +20,7 @@ INF = math.inf
 ALMA = sys.modules["secateur.attacks.alma"]
 PDPGD = sys.modules["secateur.attacks.pdpgd"]
 SIZES = [(2, 2), (64, 2), (64, 10)]
+FEWER = [pytest.param(*size, marks=pytest.mark.slow) for size in SIZES[:2]] + SIZES[2:]
 LAST_STEP = 1e-3
 """Of ALMA, whose steps do not scale with the distance: what is nearer is not resolved."""
 GATE = {0.0: 2, 1.0: 1.05, 2.0: 1.05, INF: 1.05}
@@ -31,7 +32,7 @@ def test_alma_reaches_the_exact_distance(d, classes):
     check(made, alma(made.model, made.x, made.y), 2.0, 1.01, extra=LAST_STEP)
 
 
-@pytest.mark.parametrize(("d", "classes"), SIZES)
+@pytest.mark.parametrize(("d", "classes"), FEWER)
 @pytest.mark.parametrize("p", GATE)
 def test_pdpgd_reaches_the_exact_distance(d, classes, p):
     made = case(d, classes, 16, seed=0)
