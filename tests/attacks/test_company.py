@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from attacks.rounding import tolerance
 from attacks.test_linear import case, check
 from secateur.attacks import Outcome, ddn, run
 from secateur.attacks.fixed import apgd, pgd
@@ -140,7 +141,9 @@ def test_every_registered_attack_is_honest_and_independent_of_the_batch(net, ima
     whole = run(net, images, name, norm=norm, **settings)
     parts = run(net, images, name, norm=norm, batch_size=9, **settings)
     assert parts.outcome == whole.outcome
-    torch.testing.assert_close(parts.distance, whole.distance, rtol=1e-3, atol=1e-5)
+    # Kernels add up in another order for another number of images.
+    allowed = tolerance(torch.float32, 15)
+    torch.testing.assert_close(parts.distance, whole.distance, rtol=allowed, atol=1e-5)
     assert not whole.unverified.any()
     assert not whole.box_failures.any()
     found = whole.where(Outcome.FOUND)

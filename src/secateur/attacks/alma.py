@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.fixed import losses
 from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.norms import distance, halvings, per_sample
 from secateur.attacks.problem import Found, Problem, check_steps, pose, unit_noise
 from secateur.registry.settings import check
 
@@ -118,7 +118,8 @@ def _rate(problem: Problem, step: Tensor, length: float) -> Tensor:
     width = problem.bounds[1] - problem.bounds[0]
     low = length / distance(step, 2.0).clamp_min(torch.finfo(step.dtype).tiny)
     high = low * 2.0**20
-    for _ in range(40):
+    # More than the resolution takes for an interval of one power of two: this one spans twenty.
+    for _ in range(halvings(step.dtype) + 15):
         middle = (low * high).sqrt()
         moved = problem.clip(problem.x - width * per_sample(middle, step) * step) - problem.x
         short = distance(moved, 2.0) < width * length

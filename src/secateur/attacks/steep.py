@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.descent import Ground, Pace, begun, moved, resumed, rivals, shortlist
-from secateur.attacks.nearest import Nearest
+from secateur.attacks.nearest import TIE, Nearest
 from secateur.attacks.norms import INF, check_norm, distance
 from secateur.attacks.pdpgd import pdpgd
 from secateur.attacks.problem import Found, check_steps, nearer, pose
@@ -125,7 +125,8 @@ def steep(
         other = pdpgd(
             model, x, y, norm=norm, steps=before, ratio=OUTSIDE_RATIO, targets=targets, bounds=bounds
         )
-    nearest = Nearest(model, problem, norm)
+    # The radius returns to that of the nearest example, and L0 goes on from one of those at its distance.
+    nearest = Nearest(model, problem, norm, slack=TIE * torch.finfo(x.dtype).eps if norm == 1 else 0.0)
     query, logits = nearest.ask(x.clone(), gradient=True)
     goals = [problem]
     count = min(logits.shape[1] - 1, _surveyed(steps, classes))

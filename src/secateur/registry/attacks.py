@@ -56,7 +56,7 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="1 fwd, 1 bwd",
-    science=6,
+    science=7,
     settled="secateur.attacks.steep:settled",
     bibtex=("pintor2021", "matyasko2021"),
 )
@@ -83,6 +83,7 @@ ATTACKS.register(
     paper="arXiv:2011.11857",
     random=False,
     cost="1 fwd, 1 bwd",
+    science=2,
     label="ALMA",
     bibtex=("rony2021",),
 )
@@ -96,7 +97,7 @@ ATTACKS.register(
     paper="arXiv:2106.01538",
     random=False,
     cost="1 fwd, 1 bwd",
-    science=2,
+    science=3,
     label="PDPGD",
     bibtex=("matyasko2021",),
 )
@@ -109,7 +110,7 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="its members'",
-    science=4,
+    science=5,
     settled="secateur.attacks.strongest:settled",
     bibtex=("cina2025", "matyasko2021", "pintor2021", "rony2019"),
 )
