@@ -19,8 +19,9 @@ def impossible_attacks(study: Study) -> Iterator[tuple[str, str]]:
         for name, sentence in problems(attack.attack, given):
             yield f"attacks.{label}.{name}", f"{sentence} (got {_spelled(given[name])})"
         eps = given.get("eps")
-        if attack.resolved_norm == math.inf and isinstance(eps, int | float) and WIDTH < eps < math.inf:
-            yield f"attacks.{label}.eps", f"{_GREY_LEVELS} (got {eps:g})"
+        for size in eps if isinstance(eps, list | tuple) else [eps]:
+            if attack.resolved_norm == math.inf and isinstance(size, int | float) and WIDTH < size < math.inf:
+                yield f"attacks.{label}.eps", f"{_GREY_LEVELS} (got {size:g})"
 
 
 def out_of_scale(recipe: Recipe) -> Iterator[tuple[str, str]]:

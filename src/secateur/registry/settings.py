@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from secateur.budgets import is_list
 from secateur.errors import UserError
 
 NORMS = (0.0, 1.0, 2.0, math.inf)
@@ -197,9 +198,13 @@ def check_value(name: str, value: object, rule: Rule) -> None:
 def problems(attack: str, settings: Mapping[str, object]) -> list[tuple[str, str]]:
     """Settings that one of our attacks would refuse, each with a sentence; empty for other attacks.
 
-    A name that the attack does not have is not looked at.
+    A name that the attack does not have is not looked at, nor is a list of sizes (see ``budgets.sizes``).
     """
-    rules = SETTINGS.get(attack, {})
+    rules = {
+        name: rule
+        for name, rule in SETTINGS.get(attack, {}).items()
+        if not (name == "eps" and is_list(settings.get(name)))
+    }
     return [
         (name, f"must be {rules[name].wanted}")
         for name, value in settings.items()
