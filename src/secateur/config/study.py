@@ -65,8 +65,8 @@ class Model(Settings):
     def _normalised_once(self) -> Self:
         if self.normalise is not None and "normalise" in self.settings:
             raise ValueError("normalise stands in settings as well: leave one of them out")
-        if self.normalise is not None and self.arch.startswith("robustbench:"):
-            raise ValueError(f"{self.arch} normalises its input as it was published to: leave normalise out")
+        if self.normalise is not None and has_weights(self.arch):
+            raise ValueError(f"{self.arch} takes images in [0, 1], as it was trained: leave normalise out")
         return self
 
     @property

@@ -85,10 +85,8 @@ def resolve(
 
 def _without_normalisation(spec: str) -> dict[str, Any]:
     """The setting that turns a network's own normalisation off, where it has one."""
-    if spec.startswith("robustbench:"):
-        raise UserError(
-            f"'{spec}' normalises its input as it was published to", hint="leave mean and std out"
-        )
+    if has_weights(spec):
+        raise UserError(f"'{spec}' takes images in [0, 1], as it was trained", hint="leave mean and std out")
     if ":" in spec or "normalise" not in inspect.signature(MODELS.get(spec)).parameters:
         return {}
     return {"normalise": None}

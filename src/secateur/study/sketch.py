@@ -4,7 +4,7 @@ from pathlib import Path
 
 from secateur.config import Study
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, checkpoint
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, checkpoint, has_weights
 from secateur.registry.settings import SETTINGS
 from secateur.study.cells import Facts
 
@@ -56,15 +56,16 @@ def _cut(images: tuple[int, ...], study: Study) -> tuple[int, int, int] | None:
 def _needs_network(study: Study, shape: tuple[int, ...]) -> bool:
     fits = all(_made_for(model.arch)[1:] == shape[1:] for model in study.models.values())
     layers = bool(study.pruning.keep) or isinstance(study.pruning.rates, dict)
-    files = any(model.weights or model.settings for model in study.models.values())
+    files = any(model.weights or model.settings or model.normalise for model in study.models.values())
+    sized = study.data.resize is not None
     choosy = any(CRITERIA.entry(name).facts.get("needs_layers") for name in study.criteria)
     penalised = any(recipe.penalty is not None for recipe in _recipes(study))
-    return not fits or layers or files or choosy or penalised
+    return not fits or layers or files or sized or choosy or penalised
 
 
 def _made_for(arch: str) -> tuple[int, ...]:
     """The images that a network of the zoo is made for; nothing is known about those of other packages."""
-    if arch.startswith("robustbench:"):
+    if has_weights(arch):
         arch = checkpoint(arch).facts["arch"]
     made: tuple[int, ...] = () if ":" in arch else MODELS.entry(arch).facts.get("input", ())
     return made
