@@ -5,7 +5,6 @@ from pathlib import Path
 
 from secateur.config import parse_study
 from secateur.config.study import Study
-from secateur.errors import ExitCode
 from secateur.study import grid
 from toy.study import FACTS
 
@@ -22,9 +21,3 @@ def test_the_example_is_a_study():
 
 def test_the_example_shows_every_setting():
     assert [name for name in Study.model_fields if f"\n{name}:" not in f"\n{EXAMPLE}"] == []
-
-
-def test_every_exit_code_is_explained():
-    rows = re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE)
-    told = {int(code) for row in rows for code in row.split(", ")}
-    assert told == {int(code) for code in ExitCode}
