@@ -14,7 +14,7 @@ test: $(VENV)/.installed
 
 # The attacks again with the plainest kernels of PyTorch: what they find does not depend on the processor.
 test-portable: $(VENV)/.installed
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n auto -m "not slow" tests/attacks
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto -m "not slow" tests/attacks
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests
