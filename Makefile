@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check fmt clean
+.PHONY: demo test test-portable check fmt clean
 
 demo: $(VENV)/.installed
 	$(BIN)/secateur run studies/demo.yaml --out runs/demo --jobs 2
@@ -11,6 +11,10 @@ demo: $(VENV)/.installed
 # CI runs the slow tests as well: on a desk they are `make test SLOW=1`.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto $(if $(CI)$(SLOW),,-m "not slow")
+
+# The attacks again with the plainest kernels of PyTorch: what they find does not depend on the processor.
+test-portable: $(VENV)/.installed
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n auto -m "not slow" tests/attacks
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from secateur import budgets, models
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.evaluate import attack
@@ -33,8 +34,8 @@ def test_the_summary_counts_outcomes_and_takes_medians_over_stated_images(images
     assert seen["median_all"]["l2"] == pytest.approx(0.4, rel=5e-3)
     assert seen["mean_found"]["l2"] == pytest.approx(0.5, rel=5e-3)
     assert seen["forwards"] == 201
-    assert seen["grade"] == "A"
-    assert seen["reasons"] == []
+    assert seen["grade"] == "C"
+    assert "F22: too few images: 4 were attacked, at least 30 are needed" in seen["reasons"]
 
 
 def test_the_security_curve_starts_at_the_clean_accuracy_and_falls(images):
@@ -78,3 +79,119 @@ def test_the_size_of_a_fixed_size_attack_is_a_setting_like_any_other(images):
     seen = attack(Ruler(), images, "pgd", norm=2, eps=0.5, steps=10)
     assert seen.result.settings["eps"] == 0.5
     assert seen.summary()["found"] == 2
+
+
+# Robust accuracy at a budget: the headline.
+
+
+@pytest.fixture
+def pixels():
+    """A linear network on 8-bit images, all of which it classifies correctly."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10)).eval()
+        x = (torch.rand(60, 3, 8, 8) * 255).round() / 255
+    return net, Dataset("grid", x, net(x).argmax(1), tuple("0123456789"), 256)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "square", "noise"])
+@pytest.mark.parametrize("eps", [8 / 255, 0.031, 0.1])
+def test_at_its_own_size_the_outcome_decides_and_no_rounded_distance(pixels, name, eps):
+    seen = attack(*pixels, name, eps=eps, **({} if name == "fgsm" else {"steps": 20})).summary()
+    (stated,) = seen["robust_accuracy"]
+    assert stated["value"] == (seen["attacked"] - seen["found"]) / seen["n"] < 1
+    assert seen["security_curve"]["eps"] == [stated["eps"]] == [eps]
+    assert seen["security_curve"]["robust_accuracy"] == [stated["value"]]
+    assert stated["low"] <= stated["value"] <= stated["high"]
+    assert stated["n"] == 60
+    assert stated["written"] == {8 / 255: "8/255", 0.031: "7.905/255", 0.1: "25.5/255"}[eps]
+
+
+def test_images_that_are_wrong_are_not_robust_at_any_size(images):
+    seen = attack(Ruler(), images, "pgd", norm=2, eps=[0, 0.3, 0.7, 2], steps=10).summary()
+    assert [row["value"] for row in seen["robust_accuracy"]] == [0.8, 0.6, 0.2, 0.0]
+    assert seen["security_curve"]["robust_accuracy"] == [0.8, 0.6, 0.2, 0.0]
+    assert seen["robust_accuracy"][0]["value"] == seen["clean_accuracy"]
+
+
+def test_a_minimum_norm_attack_states_the_budgets_it_is_asked_for_and_the_usual_ones_else(pixels):
+    asked = attack(*pixels, "fmn", norm=float("inf"), steps=10, budgets=[0.5 / 255, 1 / 255]).summary()
+    assert [row["written"] for row in asked["robust_accuracy"]] == ["0.5/255", "1/255"]
+    assert asked["security_curve"]["eps"] == [0.5 / 255, 1 / 255]
+    usual = attack(*pixels, "fmn", norm=float("inf"), steps=10).summary()
+    assert [row["written"] for row in usual["robust_accuracy"]] == ["1/255", "2/255", "4/255", "8/255"]
+    assert usual["security_curve"]["eps"] == list(budgets.CURVE["linf"])
+    at = dict(zip(usual["security_curve"]["eps"], usual["security_curve"]["robust_accuracy"], strict=True))
+    assert all(row["value"] == at[row["eps"]] for row in usual["robust_accuracy"])
+
+
+def test_the_usual_budgets_follow_the_bounds_but_for_l0(images):
+    class Wide(nn.Module):
+        def forward(self, x):
+            return Ruler()(x / 255)
+
+    wide = Dataset("wide", 255 * images.x, images.y, images.classes, None, (0.0, 255.0))
+    for norm, key in ((2, "l2"), (0, "l0")):
+        here = attack(Ruler(), images, "fmn", norm=norm, steps=50).summary()
+        there = attack(Wide(), wide, "fmn", norm=norm, steps=50).summary()
+        scale = 255 if norm else 1
+        shares, same = ([row["value"] for row in seen["robust_accuracy"]] for seen in (here, there))
+        assert shares == same
+        assert there["security_curve"]["eps"] == [scale * eps for eps in budgets.CURVE[key]]
+        assert there["security_curve"]["robust_accuracy"] == here["security_curve"]["robust_accuracy"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "fmn", "norm": 2, "budgets": [0, 0.01]}, {"name": "pgd", "eps": 0.01}]
+)
+def test_a_targeted_attack_never_speaks_of_robust_accuracy(images, settings):
+    seen = attack(Ruler(), images, **settings, steps=10, targets=torch.ones(5, dtype=torch.int64))
+    text = json.dumps(seen.to_json()["summary"], allow_nan=False)
+    summary = seen.summary()
+    assert '"robust_accuracy"' not in text
+    assert "robust accuracy" in summary["targeted"]
+    # One image is of the wanted class already: the target is reached at every budget.
+    assert all(row["value"] == 0.8 for row in summary["target_not_reached"])
+    assert set(summary["security_curve"]) == {"eps", "target_not_reached", "low", "high"}
+
+
+@pytest.mark.parametrize("name", ["pgd", "fgsm"])
+def test_budgets_of_an_attack_of_fixed_size_are_refused_and_sizes_named(images, name):
+    with pytest.raises(UserError) as refused:
+        attack(Ruler(), images, name, eps=0.1, budgets=[0, 0.1])
+    assert "eps=[...]" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "given", [["8/255"], "0.1", [], [0.1, float("inf")], [0.1, float("nan")], [-1.0], [0.2, 0.1], [None]]
+)
+def test_budgets_that_are_no_numbers_in_rising_order_are_refused_in_words(images, given):
+    with pytest.raises(UserError, match="budgets"):
+        attack(Ruler(), images, "fmn", norm=2, steps=2, budgets=given)
+
+
+def test_the_record_says_what_was_attacked(images):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    plain = attack(net, images, "fmn", norm=2, steps=2).to_json()
+    assert plain["labels"] == [0] * 5
+    assert (plain["bounds"], plain["levels"]) == ([0.0, 1.0], None)
+    assert plain["fingerprint"] == images.fingerprint
+    assert plain["weights_hash"] == models.weights_hash(net)
+    assert "date" not in plain
+    assert "sizes" not in plain
+
+
+def test_the_record_of_several_sizes_is_the_same_bytes_every_time(images):
+    first, second = (
+        json.dumps(
+            attack(Ruler(), images, "pgd", eps=[0, 0.1, 0.3], steps=5).to_json(timings=False), allow_nan=False
+        )
+        for _ in range(2)
+    )
+    assert first == second
+    assert [size["eps"] for size in json.loads(first)["sizes"]] == [0, 0.1, 0.3]
+
+
+def test_the_checks_of_several_sizes_run_with_an_audit(images):
+    seen = attack(Ruler(), images, "pgd", norm=2, eps=[0.1, 0.5], steps=5, audit=True)
+    assert {"F13", "F17", "F23"} <= {check.id for check in seen.grade.checks}

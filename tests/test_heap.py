@@ -29,10 +29,10 @@ def measured(code):
 def test_blocks_are_faulted_in_a_few_times_inside_and_every_time_outside():
     outside, inside = measured(f"""
 def faults():
-    for _ in range(8):
+    for _ in range(4):
         torch.zeros({BLOCK}).add_(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(8):
+    for _ in range(4):
         torch.zeros({BLOCK}).add_(1)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 faults()

@@ -9,7 +9,8 @@ SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
     {"errors", "heap"},
-    {"registry", "recipes", "config", "stats", "budgets"},
+    {"stats", "budgets"},
+    {"registry", "recipes", "config"},
     {"data", "models", "graph"},
     {"pruning", "train", "attacks"},
     {"trust", "measure"},
@@ -35,6 +36,7 @@ NO_TORCH = {
 SAME_LEVEL = {
     ("config", "registry"): "a study names what the registry knows",
     ("config", "recipes"): "a study contains recipes",
+    ("config", "budgets"): "a study lists sizes of attacks",
     ("stages", "store"): "a stage reads its parent's artefacts",
     ("stages", "evaluate"): "an attack cell is an evaluation with a record",
     ("study", "engine"): "the study hands cell ids to an engine",

@@ -9,10 +9,12 @@ from torch import nn
 from secateur import transfer as transferring
 from secateur.attacks.run import run
 from secateur.cli import main
-from secateur.config import Cell
+from secateur.config import Cell, study_of
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.report.transfer import write_transfer
+from secateur.stages import attacked_images
+from secateur.store import Store
 from secateur.transfer import Where, transfer
 from whole import TINY, run_here
 
@@ -113,6 +115,16 @@ def test_examples_of_a_fixed_budget_can_be_written_too(folder, tmp_path):
     record = transfer(folder, "pgd", where=seed, limit=4, steps=2, eps=0.1).to_json()
     assert record["settings"]["norm"] == "inf"
     assert json.loads(write_transfer(record, tmp_path)[0].read_text()) == record
+
+
+def test_a_limit_draws_images_of_every_class(folder):
+    study = study_of(Store.open(folder).study)
+    whole = attacked_images(study)
+    drawn = transferring._images(study, 10)
+    assert set(drawn.image_hashes()) <= set(whole.image_hashes())
+    assert len(set(drawn.y.tolist())) > len(set(whole.y[:10].tolist())) - 1
+    assert drawn.fingerprint == transferring._images(study, 10).fingerprint
+    assert drawn.fingerprint != whole.take(range(10)).fingerprint
 
 
 def test_a_scale_of_zero_is_refused(folder):

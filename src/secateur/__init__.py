@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from secateur.evaluate import attack as attack
     from secateur.exports import export as export
     from secateur.graph import trace as trace
+    from secateur.models import normalised as normalised
     from secateur.pruning import apply as apply
     from secateur.pruning import load as load
     from secateur.pruning import plan as plan
@@ -29,6 +30,7 @@ _HOMES = {
     "export": "secateur.exports",
     "fmn": "secateur.attacks.fmn",
     "load": "secateur.pruning",
+    "normalised": "secateur.models",
     "plan": "secateur.pruning",
     "prune": "secateur.pruning",
     "run": "secateur.study",

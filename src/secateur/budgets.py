@@ -1,4 +1,11 @@
-"""Perturbation budgets ε: the usual ones of every norm, and how they are written."""
+"""Perturbation budgets ε: the usual ones of every norm, lists of one's own, and how they are written."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from numbers import Real
+
+from secateur.errors import UserError
 
 CURVE: dict[str, tuple[float, ...]] = {
     "l0": (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500),
@@ -33,3 +40,42 @@ def written(eps: float, norm: str, *, levels: int | None, bounds: tuple[float, f
     if norm != "linf" or levels != 256 or tuple(bounds) != (0.0, 1.0):
         return f"{eps:.4g}"
     return f"{255 * eps:.4g}/255"
+
+
+def is_list(eps: object) -> bool:
+    """Whether ``eps`` lists sizes, as a list, a tuple, or an array or tensor of one dimension."""
+    return isinstance(eps, list | tuple) or bool(getattr(eps, "ndim", 0))
+
+
+def sizes(eps: object) -> tuple[float, ...]:
+    """The sizes that an attack of fixed size is run at, in rising order; 0 among them changes no image.
+
+    Raises:
+        UserError: no list of different finite numbers ε ≥ 0, or none of them positive.
+    """
+    listed = numbers(eps, "eps")
+    for size in listed:
+        if size < 0:
+            raise UserError(f"eps lists {size:g}", hint="a size of a perturbation is 0 or positive")
+    rising = sorted(listed)
+    for before, after in pairwise(rising):
+        if before == after:
+            raise UserError(f"eps lists {after:g} twice", hint="give every size once")
+    if not rising[-1] > 0:
+        raise UserError("eps lists no size but 0, where nothing is attacked", hint="add a positive size")
+    return tuple(rising)
+
+
+def numbers(values: object, name: str) -> list[float]:
+    """A list of finite numbers under the name of a setting.
+
+    Raises:
+        UserError: something else, or nothing at all.
+    """
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
+        raise UserError(f"{name} is {listed!r}", hint=f"give a list of numbers, as in {name}=[0.1, 0.2]")
+    for value in listed:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise UserError(f"{name} lists {value!r}", hint="give finite numbers, such as 0.1 or 8 / 255")
+    return [float(value) for value in listed]

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process says to the shell when it ends."""
+    """What the process says to the shell when it ends; ``meaning`` says it in words."""
 
     OK = 0
     INTERNAL = 1
@@ -14,8 +14,29 @@ class ExitCode(IntEnum):
     CELLS_FAILED = 3
     FOREIGN_FOLDER = 4
     ENVIRONMENT = 5
+    LIMIT_BROKEN = 6
     INTERRUPTED = 130
+    READER_GONE = 141
     TERMINATED = 143
+
+    @property
+    def meaning(self) -> str:
+        """One line, as the README and docs/running.md have it."""
+        return MEANINGS[self]
+
+
+MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "done",
+    ExitCode.INTERNAL: "a defect of ours, with a traceback; nothing else has this code",
+    ExitCode.BAD_INPUT: "bad input or study file; one sentence says which, nothing was written",
+    ExitCode.CELLS_FAILED: "the study is finished, some cells failed; the report shows them",
+    ExitCode.FOREIGN_FOLDER: "the run folder belongs to another study, or to another version",
+    ExitCode.ENVIRONMENT: "environment: missing package, no such device, disk, memory, unreachable cluster",
+    ExitCode.LIMIT_BROKEN: "a limit of `compare --fail-if` is broken",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C); the same command continues",
+    ExitCode.READER_GONE: "whatever read the output has closed it, as `head` does",
+    ExitCode.TERMINATED: "terminated (SIGTERM); the same command continues",
+}
 
 
 class UserError(Exception):

@@ -12,20 +12,31 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateur import budgets as usual
-from secateur import stats, trust
+from secateur import models, stats, trust
+from secateur.attacks.call import prepare
 from secateur.attacks.result import AttackResult, Outcome
+from secateur.attacks.robust import TARGETED, robust_counts, stated
 from secateur.attacks.run import run
 from secateur.attacks.search import Search
 from secateur.data import Dataset
+from secateur.errors import UserError
+from secateur.models import weights_hash
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """An attack's result per image, its grade, and the budgets of its security curve."""
+    """An attack's result per image, its grade, the budgets of its headline and curve, and what was attacked.
+
+    ``budgets`` are those at which robust accuracy is stated, ``eps`` those of the security curve; of an
+    attack of fixed size both are the sizes it was run at. ``facts`` name labels, bounds, grey levels, the
+    data's fingerprint and the weights' hash.
+    """
 
     result: AttackResult
     grade: trust.Grade
+    budgets: tuple[float, ...]
     eps: tuple[float, ...]
+    facts: dict[str, Any]
 
     def summary(self, *, timings: bool = True) -> dict[str, Any]:
         """The numbers of the result as plain data; an infinite or empty statistic is null.
@@ -33,18 +44,28 @@ class Evaluated:
         ``found`` and ``asr`` count initially correct images only. Medians over ``correct`` images and over
         ``all`` (where already wrong is 0) take not found as infinite; means are over found images. Passes are
         means per attacked image.
+
+        ``robust_accuracy`` lists ``eps``, ``written``, ``value``, ``low``, ``high`` and ``n`` for each stated
+        budget: the share of all ``n`` images that withstand it, with its 95 % Wilson interval. Of a targeted
+        attack the list is called ``target_not_reached``, here and in the curve, and ``targeted`` says why.
         """
         result = self.result
+        share = "target_not_reached" if result.targeted else "robust_accuracy"
+        levels, bounds = self.facts["levels"], tuple(self.facts["bounds"])
         wrong, found = result.where(Outcome.ALREADY_WRONG), result.where(Outcome.FOUND)
         attacked = int((~wrong).sum())
         hits = int(found.sum())
-        robust = stats.security_curve(result.distance, self.eps).tolist()
-        bounds = [stats.wilson(round(share * result.n), result.n) for share in robust]
+        robust = robust_counts(result, self.eps)
+        intervals = [stats.wilson(count, result.n) for count in robust]
+        low, high = stats.wilson(int(result.correct.sum()), result.n)
         return {
             "attack": result.attack,
             "norm": result.norm_key,
             "n": result.n,
             "clean_accuracy": result.accuracy,
+            "clean_interval": [low, high],
+            share: stated(result, self.budgets, levels=levels, bounds=bounds),
+            **({"targeted": TARGETED} if result.targeted else {}),
             "attacked": attacked,
             "found": hits,
             "asr": hits / attacked if attacked else None,
@@ -57,11 +78,12 @@ class Evaluated:
             "grade": self.grade.letter,
             "meaning": self.grade.meaning,
             "reasons": self.grade.reasons,
+            "joint": trust.joint_summary(self.grade.joint),
             "security_curve": {
                 "eps": list(self.eps),
-                "robust_accuracy": robust,
-                "low": [low for low, _ in bounds],
-                "high": [high for _, high in bounds],
+                share: [count / result.n for count in robust],
+                "low": [low for low, _ in intervals],
+                "high": [high for _, high in intervals],
             },
         }
 
@@ -76,8 +98,11 @@ class Evaluated:
         return {
             **plain,
             "n": self.result.n,
+            **self.facts,
             "summary": self.summary(timings=timings),
             "grade": self.grade.letter,
+            "joint": None if self.grade.joint is None else self.grade.joint.to_json(),
+            "checks_cost": self.grade.cost,
             "checks": [
                 {
                     "id": check.id,
@@ -121,7 +146,9 @@ def attack(
         targets: wanted classes [N] of a targeted attack.
         start: points to begin at, [N, ...] or several for each image, [R, N, ...]; see ``attacks.run``.
         restarts: how often an attack begins that draws random numbers; the nearest example counts.
-        budgets: ε of the security curve in the attack's norm, rising; a standard list by default.
+        budgets: ε in the attack's norm, rising, at which robust accuracy is stated and the security curve is
+            drawn, for attacks that look for the smallest perturbation; by default ``budgets.HEADLINE`` and
+            ``budgets.CURVE``, scaled to the bounds.
         expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
         audit: add the costly checks: other attacks, other seeds, planted examples on a sample.
         early_stop: let an image go once it has converged: fewer passes, slightly larger distances.
@@ -129,13 +156,28 @@ def attack(
         search_precision: ``"bfloat16"`` or ``"tf32"`` search with rounded products, for GPUs; what is found
             must fool in float32 all the same, and distances grow a little.
         on_progress: called with (queries of one image done, queries expected).
-        settings: of the attack, as its signature names them.
+        settings: of the attack, as its signature names them. ``eps`` of an attack of fixed size may be a list
+            of sizes, 0 among them: robust accuracy is stated at each, and nowhere else.
 
     Raises:
-        UserError: see ``secateur.attacks.run``.
+        UserError: see ``secateur.attacks.run``; or budgets for an attack of fixed size.
     """
     if budgets is not None:
+        budgets = usual.numbers(budgets, "budgets")
         stats.check_budgets(budgets)
+        if _of_fixed_size(name, dataset, settings):
+            raise UserError(
+                f"budgets of '{name}', an attack of fixed size, which says nothing about other sizes",
+                hint="name the sizes to attack at: eps=[...], or --eps",
+            )
+    models.check_fits(model, dataset.x, data=dataset.name)
+    facts = {
+        "labels": dataset.y.tolist(),
+        "bounds": list(dataset.bounds),
+        "levels": dataset.levels,
+        "fingerprint": dataset.fingerprint,
+        "weights_hash": weights_hash(model),
+    }
     result = run(
         model,
         dataset,
@@ -150,8 +192,15 @@ def attack(
         **settings,
     )
     graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
-    curve = usual.CURVE[result.norm_key] if budgets is None else budgets
-    return Evaluated(result, graded, tuple(curve))
+    key, given = result.norm_key, tuple(budgets or ()) or result.sizes
+    headline, curve = (
+        usual.scaled(table[key], key, dataset.bounds) for table in (usual.HEADLINE, usual.CURVE)
+    )
+    return Evaluated(result, graded, given or headline, given or curve, facts)
+
+
+def _of_fixed_size(name: str, dataset: Dataset, settings: dict[str, Any]) -> bool:
+    return prepare(name, dataset, settings).kind != "minimum-norm"
 
 
 def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | None = None) -> None:

@@ -8,6 +8,17 @@ SCHEDULES = ("cosine", "exponential", "constant")
 PRECISIONS = ("float32", "bfloat16")
 METHODS = ("madry", "trades")
 PENALTIES = ("bn_scale", "group_lasso", "group_norm", "growing_reg")
+BIBTEX = {
+    "adversary": {"madry": "madry2018", "trades": "zhang2019"},
+    "penalty": {
+        "bn_scale": "liu2017",
+        "group_lasso": "wen2016",
+        "group_norm": "fang2023",
+        "growing_reg": "wang2021",
+    },
+    "distillation": {"distillation": "hinton2015"},
+}
+"""The papers of a recipe's parts, by part and kind: keys of ``report/templates/references.bib``."""
 
 
 @dataclass(frozen=True)

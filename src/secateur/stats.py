@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, nctdtrinc, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, bdtrc, nctdtrinc, ndtr, ndtri, stdtr, stdtrit
 
 from secateur.errors import UserError
 
@@ -265,3 +265,14 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min((len(judged) - rank) * value, 1.0))
         adjusted[i] = highest
     return adjusted
+
+
+def exceeds(k: int, n: int, share: float, *, level: float = LEVEL) -> bool:
+    """Whether ``k`` of ``n`` is significantly more than ``share``: the exact one-sided binomial test.
+
+    If the true proportion is ``share`` or less, the answer is true with a probability of at most 1 - level.
+
+    >>> exceeds(7, 64, 0.05), exceeds(6, 64, 0.05)
+    (True, False)
+    """
+    return k > 0 and bool(bdtrc(k - 1, n, share) <= 1 - level)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from secateur import models
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import run
 from secateur.config import Cell, Study, canonical, derive_seed, study_of
-from secateur.data import Dataset
+from secateur.data import Dataset, draw_fairly
 from secateur.errors import UserError
 from secateur.stages import attacked_images, network
 from secateur.stats import wilson
@@ -105,7 +106,7 @@ def transfer(
             they carry over less than those of a fixed budget: compare like with like.
         where: which networks take part.
         scale: factor of every perturbation; above 1 the examples lie deeper beyond the boundary.
-        limit: use so many of the study's images only.
+        limit: use so many of the study's images only, drawn by class.
         on_progress: called with (networks done, networks).
         settings: of the attack, as its signature names them.
 
@@ -170,7 +171,8 @@ def _images(study: Study, limit: int | None) -> Dataset:
         return images
     if not 1 <= limit <= images.n:
         raise UserError(f"{limit} images asked for, but the study attacks {images.n}")
-    return images.take(range(limit))
+    generator = torch.Generator().manual_seed(derive_seed(study.seed, "transfer-images"))
+    return images.take(draw_fairly(images.y, limit, generator=generator))
 
 
 def _scaled(images: Dataset, adv: Tensor, scale: float) -> Tensor:

@@ -6,6 +6,7 @@ from secateur.registry import ATTACKS
 
 INF = math.inf
 CASES = [(name, norm) for name in sorted(ATTACKS.names()) for norm in ATTACKS.entry(name).facts["norms"]]
+STEPS = 12
 
 
 def call(name, norm, model, x, y):
@@ -16,5 +17,5 @@ def call(name, norm, model, x, y):
     if facts["kind"] == "fixed-eps":
         settings["eps"] = {0.0: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
     if name != "fgsm":
-        settings["steps"] = 12
+        settings["steps"] = STEPS
     return attack(model, x, y, **settings)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from attacks.rounding import tolerance
 from attacks.test_linear import case, check
 from secateur.attacks import Outcome, ddn, run
 from secateur.attacks.fixed import apgd, pgd
@@ -140,7 +141,9 @@ def test_every_registered_attack_is_honest_and_independent_of_the_batch(net, ima
     whole = run(net, images, name, norm=norm, **settings)
     parts = run(net, images, name, norm=norm, batch_size=9, **settings)
     assert parts.outcome == whole.outcome
-    torch.testing.assert_close(parts.distance, whole.distance, rtol=1e-3, atol=1e-5)
+    # Kernels add up in another order for another number of images.
+    allowed = tolerance(torch.float32, 15)
+    torch.testing.assert_close(parts.distance, whole.distance, rtol=allowed, atol=1e-5)
     assert not whole.unverified.any()
     assert not whole.box_failures.any()
     found = whole.where(Outcome.FOUND)
@@ -160,13 +163,13 @@ def test_every_registered_attack_is_honest_and_independent_of_the_batch(net, ima
         ("steep", {"outside": -0.1}, "outside is -0.1"),
         ("steep", {"steps": 0}, "steps is 0"),
         ("steep", {"inertia": 1.0}, "inertia is 1.0"),
-        ("steep", {"decay": 0.0}, "decay 0.0"),
+        ("steep", {"decay": 0.0}, "decay is 0.0"),
         ("pgd", {"norm": 1}, "no norm 1"),
         ("pgd", {"eps": 0.0}, "eps is 0.0"),
         ("pgd", {"loss": "l"}, "unknown loss"),
         ("pgd", {"step": -1.0}, "step is -1.0"),
-        ("sigma-zero", {"sigma": 0.0}, "sigma 0.0"),
-        ("square", {"area": 2.0}, "area 2.0"),
+        ("sigma-zero", {"sigma": 0.0}, "sigma is 0.0"),
+        ("square", {"area": 2.0}, "area is 2.0"),
         ("nolib:ddn", {"norm": 2}, "no adapter for library 'nolib'"),
         ("adv-lib:ddn", {"norm": 2}, "needs adv-lib"),
     ],

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from attacks.rounding import tolerance
 from attacks.test_linear import case, check
 from secateur.attacks import run
 from secateur.attacks.alma import alma, slope
@@ -19,6 +20,7 @@ INF = math.inf
 ALMA = sys.modules["secateur.attacks.alma"]
 PDPGD = sys.modules["secateur.attacks.pdpgd"]
 SIZES = [(2, 2), (64, 2), (64, 10)]
+FEWER = [pytest.param(*size, marks=pytest.mark.slow) for size in SIZES[:2]] + SIZES[2:]
 LAST_STEP = 1e-3
 """Of ALMA, whose steps do not scale with the distance: what is nearer is not resolved."""
 GATE = {0.0: 2, 1.0: 1.05, 2.0: 1.05, INF: 1.05}
@@ -30,7 +32,7 @@ def test_alma_reaches_the_exact_distance(d, classes):
     check(made, alma(made.model, made.x, made.y), 2.0, 1.01, extra=LAST_STEP)
 
 
-@pytest.mark.parametrize(("d", "classes"), SIZES)
+@pytest.mark.parametrize(("d", "classes"), FEWER)
 @pytest.mark.parametrize("p", GATE)
 def test_pdpgd_reaches_the_exact_distance(d, classes, p):
     made = case(d, classes, 16, seed=0)
@@ -61,15 +63,18 @@ def test_targets_are_reached_at_their_exact_distance(p):
 
 @pytest.mark.parametrize("name", ["alma", "pdpgd"])
 def test_other_bounds_scale_with_the_images(net, images, name):
+    # In float32, what shifting the images rounds away decides after sixty steps which minimum ALMA ends in.
+    net, x = net.double(), images.x.double()
+
     class Shifted(torch.nn.Module):
         def forward(self, x):
             return net((x + 1) / 4)
 
     attack = {"alma": alma, "pdpgd": lambda *a, **k: pdpgd(*a, norm=2.0, **k)}[name]
-    narrow = attack(net, images.x, images.y, steps=60)
-    wide = attack(Shifted(), 4 * images.x - 1, images.y, steps=60, bounds=(-1.0, 3.0))
+    narrow = attack(net, x, images.y, steps=60)
+    wide = attack(Shifted(), 4 * x - 1, images.y, steps=60, bounds=(-1.0, 3.0))
     assert torch.equal(wide.mask, narrow.mask)
-    torch.testing.assert_close(wide.distance, 4 * narrow.distance, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(wide.distance, 4 * narrow.distance, rtol=tolerance(x.dtype, 60), atol=1e-12)
 
 
 def cost(z, delta, metric, weight, p):
@@ -160,7 +165,7 @@ def test_the_gate_catches_alma_with_a_multiplier_that_never_falls(monkeypatch):
     ("name", "settings", "said"),
     [
         ("alma", {"first": 0.0}, "first is 0.0"),
-        ("alma", {"gamma": 0.5}, "gamma 0.5"),
+        ("alma", {"gamma": 0.5}, "gamma is 0.5"),
         ("alma", {"tau": 0.0}, "tau is 0.0"),
         ("alma", {"every": 0}, "every is 0"),
         ("alma", {"norm": 1}, "no norm 1"),

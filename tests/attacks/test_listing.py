@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from secateur.attacks import run
+from secateur.attacks import ddn, fmn, run
 from secateur.registry import ATTACKS
 
 COST = {"1 fwd, 1 bwd": (1, 1), "1 fwd": (1, 0)}
@@ -31,3 +31,8 @@ def test_norms_kind_and_targets_are_those_of_the_signature(name):
     # Where others had the idea, their paper is named; the number is for machines.
     assert facts.get("paper", "arXiv:").startswith("arXiv:")
     assert ("paper" in facts) == any(year in ENTRIES[name].summary for year in ("20",))
+
+
+@pytest.mark.parametrize("attack", [ddn, fmn])
+def test_attacks_of_a_paper_list_where_they_deviate_from_it(attack):
+    assert "Deviations from Algorithm 1:" in attack.__doc__

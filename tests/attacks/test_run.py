@@ -222,7 +222,7 @@ def test_examples_outside_the_box_are_noted_and_clipped_before_they_count(net, i
         ("ddn", {"alpha": 0.0}, "alpha is 0.0"),
         ("ddn", {"levels": 1}, "levels is 1"),
         ("ddn", {"schedule": "linear"}, "unknown schedule"),
-        ("fmn", {"gamma_final": 2.0}, "gamma_final 2.0"),
+        ("fmn", {"gamma_final": 2.0}, "gamma_final is 2.0"),
         ("ddn", {"batch_size": 0}, "batch size is 0"),
         ("ddn", {"seed": -1}, "seed is -1"),
     ],

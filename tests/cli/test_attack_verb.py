@@ -36,12 +36,13 @@ def test_examples_pictures_and_record_agree(secateur, weights, tmp_path):
     assert said.code == 0, said.err
     record = json.loads((tmp_path / "r.json").read_text())
     stored = load_file(tmp_path / "e.safetensors")
-    found = [i for i, outcome in enumerate(record["outcome"]) if outcome == "found"]
+    places = [place for place, outcome in enumerate(record["outcome"]) if outcome == "found"]
+    found = [record["index"][place] for place in places]
     assert stored["index"].tolist() == found
     assert len(found) == said.json["found"] > 0
     clean = data.load("digits").x[stored["index"]]
     sizes = torch.linalg.vector_norm((stored["adv"] - clean).double().flatten(1), dim=1)
-    expected = torch.tensor([record["distances"]["l2"][i] for i in found], dtype=torch.float64)
+    expected = torch.tensor([record["distances"]["l2"][i] for i in places], dtype=torch.float64)
     torch.testing.assert_close(sizes, expected)
     codes = {"found": 0, "already_wrong": 1, "not_found": 2}
     assert stored["outcome"].tolist() == [codes[outcome] for outcome in record["outcome"]]
@@ -50,7 +51,8 @@ def test_examples_pictures_and_record_agree(secateur, weights, tmp_path):
     assert (facts["attack"], facts["settings"]["steps"]) == ("ddn", 8)
     assert {path.name for path in (tmp_path / "p").iterdir()} >= {"curve.svg", "curve.png", "examples.png"}
     assert said.json["security_curve"]["eps"] == [0.0, 0.1, 2.0]
-    assert record["index"] == list(range(12))
+    assert record["index"] == sorted(record["index"])
+    assert (said.json["part"], said.json["images"], said.json["resize"]) == ("all", 1797, None)
 
 
 def test_a_target_leaves_out_its_own_images_and_is_reached(secateur, weights, tmp_path):
@@ -61,7 +63,9 @@ def test_a_target_leaves_out_its_own_images_and_is_reached(secateur, weights, tm
     assert said.code == 0, said.err
     record = json.loads((tmp_path / "r.json").read_text())
     assert record["targeted"]
-    assert record["index"] == [i for i, y in enumerate(data.load("digits").y[:12].tolist()) if y != 3]
+    digits = data.load("digits")
+    drawn = data.draw_fairly(digits.y, 12, generator=torch.Generator().manual_seed(0)).tolist()
+    assert record["index"] == [i for i in drawn if digits.y[i] != 3]
     reached = {
         c for c, outcome in zip(record["adv_preds"], record["outcome"], strict=True) if outcome == "found"
     }
@@ -88,6 +92,19 @@ def test_the_table_says_what_the_grade_means(secateur, weights):
     assert said.code == 0, said.err
     assert "grade " in said.out
     assert any(words in said.out for words in ("read the reasons", "not robustness", "every check passed"))
+
+
+def test_an_audit_tells_the_minimum_over_the_attack_and_its_rivals(secateur, weights, tmp_path):
+    call = (*TINY, "-w", weights, "--steps", "3", "--audit", "-o", tmp_path / "r.json")
+    said = secateur(*call)
+    assert said.code == 0, said.err
+    assert "minimum over ddn, fmn and steep on " in said.out
+    assert "robust accuracy at ε = 0.5: " in said.out
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert record["joint"]["attacks"] == ["ddn", "fmn", "steep"]
+    assert len(record["joint"]["distances"]) == len(record["joint"]["index"])
+    assert record["summary"]["joint"]["median"] == record["joint"]["median"]
+    assert record["checks_cost"] > 0
 
 
 def test_ways_to_search_are_options(secateur, weights):

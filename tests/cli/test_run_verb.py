@@ -1,5 +1,6 @@
 from report.synthetic import Grid, write
 from secateur import study
+from secateur.report import figures
 from secateur.store import Store
 from secateur.study import Outcome
 
@@ -17,6 +18,8 @@ def test_a_run_ends_with_its_report_in_the_report_folder_whether_out_is_named_or
         return Outcome(Store.open(folder), exit_code=0, ok=8, failed={}, seconds=1.0)
 
     monkeypatch.setattr(study, "run_plan", finished)
+    # Drawing is what a report takes its time for.
+    monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(CONFIG)
     for options, folder in (((), "runs/seen"), (("--out", "elsewhere"), "elsewhere")):

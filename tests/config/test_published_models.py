@@ -40,7 +40,7 @@ def test_an_unknown_published_network_is_found_before_anything_runs(tmp_path):
 
 def test_recipes_of_a_study_have_every_setting_of_training(tmp_path):
     recipe = (
-        "{epochs: 2, ema: 0.9, distillation: {weight: 0.5}, penalty: {kind: group_lasso, strength: 0.1}, "
+        "{epochs: 0, ema: 0.9, distillation: {weight: 0.5}, penalty: {kind: group_lasso, strength: 0.1}, "
         "adversary: {epsilon: 0.1, step_size: 0.05, method: trades, beta: 3}}"
     )
     found = study(tmp_path, f"{{arch: resnet-tiny, recipe: {recipe}}}").recipe("one")

@@ -119,8 +119,8 @@ def test_packing_a_folder_of_pictures_keeps_its_parts_and_fingerprints(tmp_path)
         assert after.classes == before.classes == ("a", "b")
 
 
-def test_packing_needs_8_bit_images(tmp_path):
-    with pytest.raises(UserError, match="no 8-bit images"):
+def test_packing_needs_8_bit_or_16_bit_images(tmp_path):
+    with pytest.raises(UserError, match="no 8-bit or 16-bit images"):
         pack("digits", tmp_path / "d.npz")
 
 

@@ -40,8 +40,15 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("ending", FORMATS)
-@pytest.mark.parametrize("kind", sorted(NETWORKS))
+WRITTEN = [
+    *((kind, "pt2") for kind in sorted(NETWORKS)),
+    pytest.param("residual", "onnx", marks=onnx),
+    # Writing ONNX takes seconds.
+    *(pytest.param(kind, "onnx", marks=[onnx, pytest.mark.slow]) for kind in ("attention", "recurrent")),
+]
+
+
+@pytest.mark.parametrize(("kind", "ending"), WRITTEN)
 def test_a_pruned_network_becomes_a_file_that_computes_the_same(kind, ending, tmp_path):
     torch.manual_seed(0)
     net = NETWORKS[kind]().train()

@@ -114,6 +114,8 @@ def test_published_networks_are_for_ten_classes_of_colour_images():
 
 def test_every_published_network_can_be_built_and_is_tagged():
     for entry in CHECKPOINTS.entries():
+        if entry.name.startswith("shipped:"):
+            continue
         assert resolve(f"robustbench:{entry.name}", pretrained=False) is not None
         assert entry.facts["robust"] == (not entry.name.endswith("Standard"))
         assert 80 < entry.facts["clean_accuracy"] < 100

@@ -45,6 +45,17 @@ def test_a_whole_pickled_module_is_refused(tmp_path):
     refused(tmp_path / "w.pt", "save model.state_dict")
 
 
+@pytest.mark.parametrize("kind", ["float8", "meta"])
+def test_tensors_without_usable_numbers_are_refused(tmp_path, state, kind):
+    def odd(tensor):
+        if kind == "meta":
+            return tensor.to("meta")
+        return tensor.to(torch.float8_e4m3fn) if tensor.is_floating_point() else tensor
+
+    torch.save({key: odd(tensor) for key, tensor in state.items()}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "which is not supported")
+
+
 def test_a_plain_pickle_is_not_read(tmp_path):
     (tmp_path / "w.pt").write_bytes(pickle.dumps({"a": 1}))
     refused(tmp_path / "w.pt", "not a file of weights")

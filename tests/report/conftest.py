@@ -2,6 +2,7 @@ import pytest
 
 from report.clocked import SMALL, measure, slowly
 from report.synthetic import Grid, write
+from secateur.report import figures
 from secateur.report.aggregate import aggregate
 from secateur.report.changes import changes
 from secateur.report.load import load
@@ -26,6 +27,12 @@ def grid(study):
 @pytest.fixture(scope="session")
 def change(grid):
     return changes(grid)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports without figures, for tests of everything else: drawing is what a report takes its time for."""
+    monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from secateur.registry import ATTACKS
 from secateur.store import Store
 
 DIMENSION = 64
@@ -120,7 +121,7 @@ def chain(grid, model, seed, cells, records):
     def attacked(parent, point, role):
         for attack, norm in grid.attacks.items():
             settings = {
-                "attack": attack.split("-")[0],
+                "attack": attack if attack in ATTACKS.names() else attack.split("-")[0],
                 "norm": norm if norm < math.inf else "inf",
                 "steps": 1000,
             }

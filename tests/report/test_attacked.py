@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from secateur.errors import UserError
 from secateur.report.attacked import COLUMNS, draw_attack, save_attack
+from secateur.stats import wilson
 
 CLASSES = ("a", "<b>", "$c$")
 
@@ -112,3 +114,73 @@ def test_the_files_are_the_same_bytes_every_time(tmp_path):
         assert {path.name for path in paths} == {"examples.png", "examples.svg", "curve.png", "curve.svg"}
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+SIZES = [
+    {"eps": 1 / 255, "found": [True] * 2 + [False] * 10},
+    {"eps": 8 / 255, "found": [True] * 10 + [False] * 2},
+]
+FIXED = {"attack": "pgd", "kind": "fixed-eps", "levels": 256, "bounds": [0.0, 1.0]}
+
+
+def points(plain):
+    drawing = drawn(plain)["curve"]
+    (container,) = drawing.figure.axes[0].containers
+    x, y = container.lines[0].get_data()
+    return drawing, np.asarray(x).tolist(), np.asarray(y).tolist(), container.lines[0].get_linestyle()
+
+
+def test_an_attack_of_fixed_size_is_drawn_at_the_sizes_it_tried_and_nowhere_else():
+    drawing, eps, shares, _ = points(record(**FIXED, sizes=SIZES))
+    assert eps == [1 / 255, 8 / 255]
+    assert shares == pytest.approx([9 / 12, 1 / 12])
+    assert "1/255, 8/255" in drawing.caption
+
+
+def test_a_single_size_is_a_point_with_its_interval_and_no_line():
+    drawing, eps, shares, line = points(record(**FIXED, sizes=SIZES[1:]))
+    assert (eps, line) == ([8 / 255], "None")
+    assert shares == pytest.approx([1 / 12])
+    (bars,) = drawing.figure.axes[0].collections
+    assert bars.get_segments()[0][:, 1] == pytest.approx(wilson(1, 12))
+
+
+def test_an_older_record_of_a_fixed_size_is_read_by_its_outcomes():
+    _, eps, shares, _ = points(record(attack="apgd", kind="fixed-eps", settings={"eps": 0.3}))
+    assert eps == [0.3]
+    assert shares == pytest.approx([1 / 12])
+
+
+def test_a_record_that_does_not_say_its_size_is_refused_in_words():
+    with pytest.raises(UserError, match="does not say at which size"):
+        drawn(record(attack="mine", kind="fixed-eps", settings={}))
+
+
+@pytest.mark.parametrize("kind", [{}, {**FIXED, "sizes": SIZES}])
+def test_a_targeted_attack_is_not_drawn_as_robust_accuracy(kind):
+    plain = record(**kind, targeted=True, summary={"targeted": "a sentence"})
+    drawing = drawn(plain)["curve"]
+    assert drawing.figure.axes[0].get_ylabel() == "target not reached"
+    assert "robust accuracy" not in f"{drawing.title} {drawing.caption} {drawing.alt}".lower()
+    assert "A sentence." in drawing.caption
+
+
+def test_few_attacked_images_are_said_to_be_few():
+    assert "too few images" in drawn(record())["curve"].figure.axes[0].get_title()
+    assert "too few" not in drawn(record(40))["curve"].figure.axes[0].get_title()
+
+
+def test_images_of_other_bounds_are_shown_as_they_look():
+    clean, adv = images()
+    wide = {
+        d.stem: d for d in draw_attack(record(bounds=[0, 255]), 255 * clean, 255 * adv, [0] * 12, CLASSES)
+    }
+    shown, same = (d["examples"].figure.axes for d in (wide, drawn(record())))
+    for one, other in zip(shown, same, strict=True):
+        for image, expected in zip(one.images, other.images, strict=True):
+            np.testing.assert_allclose(image.get_array(), expected.get_array(), atol=1e-6)
+
+
+def test_ticks_of_8_bit_images_are_grey_levels():
+    axes = drawn(record(**FIXED, sizes=SIZES))["curve"].figure.axes[0]
+    assert {text.get_text() for text in axes.get_xticklabels()} >= {"0/255", "2/255", "8/255"}

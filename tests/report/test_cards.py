@@ -1,6 +1,8 @@
 import pytest
 
 from report.synthetic import Grid, write
+from secateur.recipes import BIBTEX, METHODS, PENALTIES
+from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES
 from secateur.report import citations
 from secateur.report.aggregate import aggregate
 from secateur.report.cards import cards
@@ -76,12 +78,67 @@ def test_what_has_no_known_reference_is_named(tmp_path):
     assert text.startswith("% No reference is known here for: criterion my_own\n")
 
 
-@pytest.mark.parametrize(("kind", "names"), citations._ENTRIES.items())
-def test_every_key_has_an_entry(kind, names):
-    assert set(filter(None, names.values())) <= set(citations._entries())
+REGISTRIES = (ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES)
+# Images of one's own: nobody but their owner knows what to cite.
+UNNAMED = {("dataset", "idx"), ("dataset", "folder"), ("dataset", "npz")}
 
 
-def test_a_registered_name_without_an_entry_brings_its_own_summary(tmp_path, monkeypatch):
-    monkeypatch.delitem(citations._ENTRIES["criterion"], "lamp")
-    text = cited(write(tmp_path / "run", Grid(**SMALL | {"criteria": ("lamp",)})))
-    assert "criterion lamp: share of the layer's larger channels (Lee et al. 2021)" in text
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+def test_every_name_of_ours_says_which_paper_it_is_from(registry):
+    entries = citations._entries()
+    for entry in registry.entries():
+        if entry.target.startswith("secateur.") and (registry.kind, entry.name) not in UNNAMED:
+            assert set(entry.facts["bibtex"]) <= set(entries), entry.name
+
+
+def test_the_parts_of_a_recipe_say_which_paper_they_are_from():
+    assert set(BIBTEX["penalty"]) == set(PENALTIES)
+    assert set(BIBTEX["adversary"]) == set(METHODS)
+    assert {key for kinds in BIBTEX.values() for key in kinds.values()} <= set(citations._entries())
+
+
+def test_no_entry_is_there_that_nothing_cites():
+    used = {
+        key
+        for registry in REGISTRIES
+        for entry in registry.entries()
+        for key in entry.facts.get("bibtex", ())
+    }
+    assert set(citations._entries()) == used | {key for kinds in BIBTEX.values() for key in kinds.values()}
+
+
+@pytest.mark.parametrize(
+    ("attack", "key"),
+    [
+        ("sigma-zero", "cina2025"),
+        ("alma", "rony2021"),
+        ("square", "andriushchenko2020"),
+        ("fgsm", "goodfellow2015"),
+    ],
+)
+def test_an_attack_is_cited_by_its_registered_name(tmp_path, attack, key):
+    text = cited(write(tmp_path / "run", Grid(**SMALL | {"attacks": {attack: 2.0}})))
+    assert f"{{{key}," in text
+    assert "No reference" not in text
+
+
+def test_published_networks_and_official_images_are_cited(tmp_path):
+    config = {
+        "data": {"spec": "svhn:somewhere"},
+        "models": {"a": {"arch": "robustbench:Wang2023Better_WRN-28-10"}, "b": {"arch": "preact-resnet18"}},
+        "pruning": {"rates": "li2017:vgg16-a"},
+    }
+    text = cited(write(tmp_path / "run", Grid(config=config, **SMALL)))
+    for key in ("croce2021", "wang2023", "zagoruyko2016", "he2016identity", "netzer2011", "li2017"):
+        assert f"{{{key}," in text
+
+
+def test_a_plug_in_brings_its_own_entry_or_its_summary(tmp_path, monkeypatch):
+    for registry in (ATTACKS, CRITERIA):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    CRITERIA.register("mine", "own:mine", "mine (Doe 2026)", paper="arXiv:2601.00001")
+    ATTACKS.register("theirs", "own:theirs", "theirs", bibtex=("@misc{doe2026,\n  title = {Theirs},\n}\n",))
+    text = cited(write(tmp_path / "run", Grid(**SMALL | {"criteria": ("mine",), "attacks": {"theirs": 2.0}})))
+    assert "% No reference is known here for: criterion mine: mine (Doe 2026): arXiv:2601.00001\n" in text
+    assert "@misc{doe2026," in text
+    assert "attack theirs" not in text

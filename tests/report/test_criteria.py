@@ -51,12 +51,14 @@ def test_criteria_seen_the_wrong_way_round_are_caught(tmp_path, monkeypatch):
     assert not any(row["verdict"] == "worse" for row in rows(folder))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_of_one_criterion_has_no_contest(tmp_path):
     folder = write(tmp_path / "one", dataclasses.replace(SMALL, criteria=("l1",)))
     assert rows(folder) == []
     assert not any(path.name.startswith("criteria") for path in report(folder).tables)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_contest_is_among_the_tables_of_a_report(tmp_path):
     names = {path.name for path in report(write(tmp_path / "run", SMALL)).tables}
     assert {"criteria.md", "criteria.csv"} <= names

@@ -119,7 +119,8 @@ def test_environments_name_versions_but_no_host(study):
 
 
 def test_reports_need_no_torch(tmp_path):
-    grid = Grid(models={"m": False}, criteria=("l1",), seeds=(0,), sparsities=(0, 0.5), failed=(), grade_c=())
+    settings = {"models": {"m": False}, "criteria": ("l1",), "attacks": {"ddn": 2.0}, "seeds": (0,)}
+    grid = Grid(sparsities=(0, 0.5), failed=(), grade_c=(), **settings)
     code = (
         "import sys; from secateur.report import report, terminal_table;"
         f"folder = {str(write(tmp_path / 'run', grid))!r}; report(folder); terminal_table(folder);"

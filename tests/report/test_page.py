@@ -12,7 +12,7 @@ import pytest
 
 from report.synthetic import Grid, write
 from secateur.report import page as page_module
-from secateur.report import report
+from secateur.report import report, theme
 from secateur.report.aggregate import Place, aggregate, security_curve
 from secateur.report.budgets import budgets
 from secateur.report.changes import changes
@@ -25,7 +25,10 @@ HOSTILE = "<script>alert('x')</script>"
 
 @pytest.fixture(scope="module")
 def index(run_folder, tmp_path_factory):
-    return report(run_folder, out=tmp_path_factory.mktemp("report")).index
+    with pytest.MonkeyPatch.context() as patch:
+        # The page holds its figures itself; the files beside it cost more than all the rest.
+        patch.setattr(theme, "save", lambda *_: ())
+        return report(run_folder, out=tmp_path_factory.mktemp("report")).index
 
 
 @pytest.fixture(scope="module")

@@ -84,3 +84,23 @@ def test_a_mistake_is_told_with_its_line(attack, said):
     text = f"name: a\ndata: digits\nmodels:\n  net: resnet-tiny\nimages: 5\nattacks:\n  ddn: {{{attack}}}\n"
     with pytest.raises(UserError, match=said):
         plan(parse_study(text))
+
+
+def test_an_attack_of_fixed_size_runs_at_every_size_of_a_study(tmp_path, asked):
+    _, records = run_here(ONE_NETWORK, tmp_path, "attacks={fgsm: {norm: inf, eps: [4/10, 0, 1/10]}}")
+    assert {record["status"] for record in records} == {"ok"}
+    assert asked[0]["eps"] == [0.0, 0.1, 0.4]
+    science = records[-1]["science"]
+    assert [size["eps"] for size in science["sizes"]] == [0, 0.1, 0.4]
+    assert [row["eps"] for row in science["summary"]["robust_accuracy"]] == [0, 0.1, 0.4]
+    assert not {"date", "secateur", "model", "data"} & set(science)
+    assert len(science["labels"]) == len(science["outcome"])
+
+
+def test_ddn_of_a_study_follows_the_difference_and_is_not_quantised_unless_the_study_says_so(tmp_path, asked):
+    literal = "{attack: ddn, steps: 3, loss: cross_entropy, levels: 17}"
+    _, records = run_here(ONE_NETWORK, tmp_path, f"attacks={{a: {{attack: ddn, steps: 3}}, b: {literal}}}")
+    told = {record["axes"]["attack"]: record["science"] for record in records if record["stage"] == "attack"}
+    assert (asked[0]["loss"], asked[0]["levels"]) == ("difference", None)
+    assert [told[label]["settings"]["levels"] for label in "ab"] == [None, 17]
+    assert [told[label]["settings"]["loss"] for label in "ab"] == ["difference", "cross_entropy"]

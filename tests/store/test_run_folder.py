@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import stat
 import threading
 from pathlib import Path
@@ -99,6 +100,23 @@ def test_a_truncated_record_counts_as_absent_until_it_is_repaired(store, keep):
     assert "truncated" in store.repair()[0]
     assert not place(store).exists()
     assert store.commit(CELL.id, record())
+
+
+def test_a_number_that_is_none_is_damage(store):
+    store.commit(CELL.id, record())
+    place(store).write_bytes(re.sub(rb'"value": [0-9.]+', b'"value": NaN', place(store).read_bytes()))
+    assert not store.committed(CELL.id)
+    assert "not JSON" in store.repair()[0]
+    (store.root / "study.json").write_bytes(
+        (store.root / "study.json").read_bytes().replace(b'"train": 100', b'"train": NaN')
+    )
+    with pytest.raises(UserError, match="damaged: it is not JSON"):
+        Store.open(store.root)
+
+
+def test_lines_that_are_no_objects_are_left_out(tmp_path):
+    (tmp_path / "notes.jsonl").write_bytes(b'5\n{"note": "one"}\n["a"]\n{"note": NaN}\n{"no')
+    assert read_lines(tmp_path / "notes.jsonl") == [{"note": "one"}]
 
 
 def test_any_flipped_bit_is_noticed(store):

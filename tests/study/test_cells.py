@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.config import canonical_json, load_study, parse_study, recipe_from, study_from_json
+from secateur.errors import UserError
 from secateur.recipes import Recipe
 from secateur.study import Facts, grid
 from secateur.study import cells as cells_module
@@ -213,19 +214,29 @@ def test_the_ids_of_a_known_study_never_change():
     """
     assert [cell.id[:12] for cell in small_plan().cells[:5]] == [
         "c66d67ccc409",
-        "d8c44bca43d2",
+        "00710b91a2ac",
         "c0092be05070",
-        "97c295700014",
+        "215109d4fc7a",
         "5e59fa85d91a",
     ]
 
 
 def test_the_ids_of_the_published_cells_are_those_of_their_study():
-    """Every id in ``results/cifar10-small`` is what the study in it gives now, and no other."""
+    """Every id in ``results/cifar10-small`` is what the study in it gives now, and no other.
+
+    But for DDN, where the study was computed before a study's DDN followed the logit difference: those cells
+    are attacked anew.
+    """
     with tarfile.open(ROOT / "results" / "cifar10-small" / "records.tar.xz") as archive:
         published = json.load(archive.extractfile("study.json"))
     study, facts = study_from_json(published["config"]), Facts.from_json(published["facts"])
-    assert {cell.id for cell in grid(study, facts)} == {cell["id"] for cell in published["cells"]}
+    known = "loss" in published["config"]["attacks"]["ddn"]
+    cells = [cell.to_json() for cell in grid(study, facts)]
+    kept, before = (
+        {cell["id"] for cell in some if known or cell["axes"]["attack"] != "ddn"}
+        for some in (cells, published["cells"])
+    )
+    assert kept == before
     assert len(published["cells"]) == 1050
     again = study.model_copy(update={"attacks": {"ddn": study.attacks["ddn"].model_copy(update=EARLY)}})
     assert not {cell.id for cell in grid(again, facts) if cell.stage == "attack"} & {
@@ -236,10 +247,10 @@ def test_the_ids_of_the_published_cells_are_those_of_their_study():
 EARLY = {"early_stop": True}
 ROOT = Path(__file__).parents[2]
 IDS = {
-    "cifar10-small.yaml": "0c81af6913a2d276",
-    "demo.yaml": "cf29d139b9e02504",
+    "cifar10-small.yaml": "ec7e43e975ae8afd",
+    "demo.yaml": "3cd05e6fe47981f0",
     "li2017-resnet56.yaml": "5a57fcef22f42e59",
-    "thesis.yaml": "55a98ccfeed96628",
+    "thesis.yaml": "5f08c48fe3a30ae4",
 }
 
 
@@ -291,3 +302,57 @@ def test_an_attack_of_one_step_has_no_steps_in_its_cells_nor_in_its_cost():
 
 def test_facts_are_plain_data():
     assert json.loads(json.dumps(Facts("a", 1, 2, 3, (1, 8, 8), 10).to_json()))["shape"] == [1, 8, 8]
+
+
+def test_only_the_attack_cells_of_ddn_know_how_a_study_runs_it():
+    """What a study leaves out of DDN is in its resolved settings, so saying it changes no id."""
+    plain = small_plan(FULL)
+    said = small_plan(FULL, overrides=["attacks.ddn.loss=difference", "attacks.ddn.levels=null"])
+    assert by_place(plain) == by_place(said)
+    assert plain.study.resolved()["attacks"]["ddn"]["loss"] == "difference"
+    assert plain.study.resolved()["attacks"]["ddn"]["levels"] is None
+    again = study_from_json(plain.study.resolved())
+    assert again.attacks["ddn"].own == {"loss": "difference", "levels": None}
+    literal = small_plan(FULL, overrides=["attacks.ddn.loss=cross_entropy", "attacks.ddn.levels=256"])
+    assert {(stage, attack) for stage, _, attack in changed(plain, literal)} == {("attack", "ddn")}
+
+
+@pytest.mark.parametrize("preset", ["thesis", "thesis-literal"])
+def test_the_thesis_says_how_it_runs_ddn(preset):
+    study = load_study(ROOT / "src" / "secateur" / "config" / "presets" / f"{preset}.yaml")
+    assert study.attacks["ddn"].own == {"loss": "cross_entropy", "levels": 256}
+
+
+PGD = "attacks={pgd: {norm: inf, steps: 10, eps: %s}}"
+
+
+def test_the_order_of_sizes_is_no_part_of_an_id():
+    one, other = (small_plan(overrides=[PGD % eps]) for eps in ("[1/255, 2/255]", "[2/255, 1/255]"))
+    assert by_place(one) == by_place(other)
+    assert changed(one, small_plan(overrides=[PGD % "[1/255, 3/255]"]))
+    assert one.study.resolved()["attacks"]["pgd"]["eps"] == [1 / 255, 2 / 255]
+
+
+def test_an_attack_at_several_sizes_costs_as_much_as_one_at_each():
+    def costs(eps):
+        plan = small_plan(overrides=[PGD % eps])
+        return [plan.costs[cell.id].backwards for cell in plan.cells if cell.stage == "attack"]
+
+    assert costs("[0, 0.1, 0.2]") == [2 * cost for cost in costs("0.1")]
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ("{attack: pgd, norm: inf, eps: []}", "eps is"),
+        ("{attack: pgd, norm: inf, eps: [0.1, -0.1]}", "eps lists -0.1"),
+        ("{attack: pgd, norm: inf, eps: [0.1, 0.1]}", "twice"),
+        ("{attack: pgd, norm: inf, eps: [0]}", "no size but 0"),
+        ("{attack: pgd, norm: inf, eps: [0.1, big]}", "eps lists 'big'"),
+        ("{attack: fmn, norm: inf, eps: [0.1, 0.2]}", "epsilons"),
+    ],
+)
+def test_sizes_that_are_none_are_refused_with_their_line(attack, said):
+    with pytest.raises(UserError, match=said) as refused:
+        parse_study(SMALL, overrides=[f"attacks={{a: {attack}}}"])
+    assert "attacks" in str(refused.value)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -21,23 +22,38 @@ def killer(batch):
     return tick
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(few):
+    """History and weights of a training that nobody interrupts: each is trained once for all tests."""
+
+    @cache
+    def trained(make, recipe, teacher=None):
+        model = make()
+        return train(model, *few, recipe, seed=3, teacher=teacher and teacher(9)), weights_hash(model)
+
+    return trained
+
+
 @pytest.mark.parametrize("recipe", [QUICK, FULL])
 @pytest.mark.parametrize("make", [network, dropping])
 @pytest.mark.parametrize("killed_at", [1, 6, 12, 17, 20])
-def test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, recipe, make, killed_at):
-    whole = make()
-    expected = train(whole, *few, recipe, seed=3)
+def test_an_interrupted_training_ends_as_the_uninterrupted_one(
+    few, uninterrupted, tmp_path, recipe, make, killed_at
+):
+    expected, weights = uninterrupted(make, recipe)
     with pytest.raises(Killed):
         train(make(), *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path), on_progress=killer(killed_at))
     resumed = make()
     assert train(resumed, *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path)) == expected
-    assert weights_hash(resumed) == weights_hash(whole)
+    assert weights_hash(resumed) == weights
 
 
 @pytest.mark.parametrize("killed_at", [6, 12, 17])
-def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, killed_at):
-    whole, teacher = network(), network(9)
-    expected = train(whole, *few, EVERYTHING, seed=3, teacher=teacher)
+def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(
+    few, uninterrupted, tmp_path, killed_at
+):
+    teacher = network(9)
+    expected, weights = uninterrupted(network, EVERYTHING, network)
     with pytest.raises(Killed):
         train(
             network(),
@@ -53,13 +69,15 @@ def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_on
         train(resumed, *few, EVERYTHING, seed=3, teacher=teacher, checkpoints=Checkpoints(tmp_path))
         == expected
     )
-    assert weights_hash(resumed) == weights_hash(whole)
+    assert weights_hash(resumed) == weights
     with pytest.raises(UserError, match="another training"):
         train(network(), *few, EVERYTHING, seed=3, teacher=network(8), checkpoints=Checkpoints(tmp_path))
 
 
 @pytest.mark.parametrize("part", ["momentum", "average", "penalty", "best"])
-def test_a_checkpoint_without_any_of_its_parts_would_be_noticed(few, tmp_path, monkeypatch, part):
+def test_a_checkpoint_without_any_of_its_parts_would_be_noticed(
+    few, uninterrupted, tmp_path, monkeypatch, part
+):
     real = loop.generation
 
     def forgetful(identity, job, state):
@@ -70,10 +88,12 @@ def test_a_checkpoint_without_any_of_its_parts_would_be_noticed(few, tmp_path, m
 
     monkeypatch.setattr(loop, "generation", forgetful)
     with pytest.raises(AssertionError):
-        test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(few, tmp_path, 17)
+        test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(
+            few, uninterrupted, tmp_path, 17
+        )
 
 
-def test_a_checkpoint_without_momentum_would_be_noticed(few, tmp_path, monkeypatch):
+def test_a_checkpoint_without_momentum_would_be_noticed(few, uninterrupted, tmp_path, monkeypatch):
     real = loop.generation
 
     def forgetful(*arguments):
@@ -82,7 +102,9 @@ def test_a_checkpoint_without_momentum_would_be_noticed(few, tmp_path, monkeypat
 
     monkeypatch.setattr(loop, "generation", forgetful)
     with pytest.raises(AssertionError):
-        test_an_interrupted_training_ends_as_the_uninterrupted_one(few, tmp_path, QUICK, network, 12)
+        test_an_interrupted_training_ends_as_the_uninterrupted_one(
+            few, uninterrupted, tmp_path, QUICK, network, 12
+        )
 
 
 def test_a_finished_training_is_not_repeated(few, tmp_path):

@@ -18,7 +18,7 @@ from secateur.trust.evidence import Evidence
 from secateur.trust.landscape import slices
 from trust.test_grading import Net, Quantised, failing, labelled
 
-CHECKS = {check.__name__: check for check in AUDIT}
+CHECKS = {check.__name__: check for check in AUDIT.values()}
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +266,17 @@ def test_the_cheap_checks_cost_at_most_15_percent_of_the_attack_s_passes(net, im
     few = images.take(range(60)) if settings["steps"] == 1000 else images
     result = run(net, few, name, **settings)
     meter = Meter(net)
-    trust.grade(meter, few, result)
+    graded = trust.grade(meter, few, result)
     spent = (result.forwards.sum() + result.backwards.sum()).item()
     assert 0 < meter.passes <= 0.15 * spent
+    assert graded.cost == pytest.approx(meter.passes / spent)
+
+
+def test_the_checks_of_a_short_attack_are_quick_and_say_their_cost(net, images):
+    result = run(net, images, "ddn", steps=2)
+    meter = Meter(net)
+    graded = trust.grade(meter, images, result)
+    assert meter.passes <= 5 * 64 + 24 * 8
+    assert graded.cost == pytest.approx(
+        meter.passes / (result.forwards.sum() + result.backwards.sum()).item()
+    )

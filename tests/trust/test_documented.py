@@ -19,6 +19,7 @@ def test_every_check_that_runs_is_documented_and_no_other():
     with torch.no_grad():
         images = Dataset("d", x, net(x).argmax(1), ("a", "b", "c", "d"), None)
     ran = {check.id for check in attack(net, images, "ddn", steps=10, audit=True).grade.checks}
+    ran |= {check.id for check in attack(net, images, "fgsm", eps=0.1).grade.checks}
     assert ran == set(re.findall(r"^\| (F\d\d) \|", PAGE, re.M))
 
 

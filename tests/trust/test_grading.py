@@ -63,16 +63,11 @@ def test_an_honest_result_gets_an_a(net, images, name, norm):
     assert all(check.sentence for check in graded.checks)
 
 
-def test_where_a_single_step_beats_fmn_in_l0_its_grade_says_so(net, images):
+def test_a_few_images_that_a_single_step_beats_are_told_but_may_be_chance(net, images):
     graded = trust.grade(net, images, run(net, images, "fmn", norm=0, steps=300))
-    assert failing(graded) == {"F15"}
-    assert graded.letter == "B"
-
-
-def test_a_local_minimum_that_one_step_beats_is_a_warning(net, images):
-    graded = trust.grade(net, images, run(net, images, "fmn", norm=1, steps=300))
-    assert graded.letter == "B"
-    assert failing(graded) == {"F15"}
+    (check,) = [check for check in graded.checks if check.id == "F15"]
+    assert "fools 3 of 40 images, not significantly more than a twentieth" in check.sentence
+    assert check.passed
 
 
 def test_the_model_is_left_as_it_was(images):
@@ -118,6 +113,15 @@ def test_saturated_logits_are_warned_of(net, images):
     assert "F18" in failing(graded)
 
 
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, logits):
+        return self.scale * logits
+
+
 class Noisy(nn.Module):
     """A randomised defence: its noise does not care about evaluation mode."""
 
@@ -130,8 +134,9 @@ class Noisy(nn.Module):
         return self.net(x + 0.05 * torch.randn(x.shape, generator=self.generator))
 
 
-def test_a_randomised_defence_is_unreliable(net, images):
-    model = Noisy(net)
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_a_randomised_defence_is_unreliable(net, images, scale):
+    model = nn.Sequential(Noisy(net), Scaled(scale))
     graded = trust.grade(model, images, run(model, images, "ddn", steps=50))
     assert graded.letter == "C"
     assert "F03" in failing(graded)

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
@@ -19,6 +19,8 @@ from secateur.errors import ExitCode, UserError
 
 Maker = Callable[..., Tensor]
 _HANDED_OVER = {"x", "y", "model", "inputs", "labels", "targeted", "callback", "self"}
+_OTHER_EPS = {"adv-lib:tr", "adv-lib:fab", "torchattacks:FAB"}
+"""Attacks that look for the smallest perturbation and call something else eps: a step, a radius of starts."""
 
 
 def adapt(name: str) -> Callable[..., Found]:
@@ -52,6 +54,8 @@ def adapt(name: str) -> Callable[..., Found]:
         for key, parameter in inspect.signature(peer).parameters.items()
         if key not in _HANDED_OVER and parameter.kind is not parameter.VAR_KEYWORD
     ]
+    greek = any(parameter.name == "ε" for parameter in own)
+    own = [parameter.replace(name="eps") if parameter.name == "ε" else parameter for parameter in own]
     if library == "foolbox" and _of_fixed_size(home, peer):
         own.append(inspect.Parameter("eps", inspect.Parameter.KEYWORD_ONLY, annotation=float))
 
@@ -68,6 +72,8 @@ def adapt(name: str) -> Callable[..., Found]:
     ) -> Found:
         if any(parameter.name == "norm" for parameter in own):
             settings["norm"] = norm
+        if greek and "eps" in settings:
+            settings["ε"] = settings.pop("eps")
         # Peers draw from the global generator, and some print.
         with torch.random.fork_rng(), redirect_stdout(sys.stderr):
             torch.manual_seed(0 if generator is None else generator.initial_seed())
@@ -78,6 +84,11 @@ def adapt(name: str) -> Callable[..., Found]:
     extra = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in known]
     adapted.__signature__ = inspect.Signature(shown + extra)  # type: ignore[attr-defined]
     return adapted
+
+
+def kind_of(name: str, settings: Collection[str]) -> str:
+    """``fixed-eps`` or ``minimum-norm``, for an attack that says nothing but what ``settings`` it has."""
+    return "fixed-eps" if "eps" in settings and name not in _OTHER_EPS else "minimum-norm"
 
 
 def _found(

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from secateur.attacks.fixed import losses
 from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.norms import distance, halvings, per_sample
 from secateur.attacks.problem import Found, Problem, check_steps, pose, unit_noise
-from secateur.errors import UserError
+from secateur.registry.settings import check
 
 MULTIPLIERS = (1e-6, 1e12)
 TOLERANCE = 1e-4
@@ -118,7 +118,8 @@ def _rate(problem: Problem, step: Tensor, length: float) -> Tensor:
     width = problem.bounds[1] - problem.bounds[0]
     low = length / distance(step, 2.0).clamp_min(torch.finfo(step.dtype).tiny)
     high = low * 2.0**20
-    for _ in range(40):
+    # More than the resolution takes for an interval of one power of two: this one spans twenty.
+    for _ in range(halvings(step.dtype) + 15):
         middle = (low * high).sqrt()
         moved = problem.clip(problem.x - width * per_sample(middle, step) * step) - problem.x
         short = distance(moved, 2.0) < width * length
@@ -129,13 +130,6 @@ def _rate(problem: Problem, step: Tensor, length: float) -> Tensor:
 def _check_settings(
     first: float, decay: float, rho: float, mu: float, gamma: float, tau: float, every: int, average: float
 ) -> None:
-    if not (first > 0 and 0 < decay <= 1):
-        raise UserError(f"first is {first}, decay {decay}", hint="first is positive, decay in (0, 1]")
-    if not (rho > 0 and mu > 0 and gamma >= 1):
-        raise UserError(
-            f"rho is {rho}, mu {mu}, gamma {gamma}", hint="rho and mu are positive, gamma at least 1"
-        )
-    if not (0 < tau <= 1 and 0 <= average < 1):
-        raise UserError(f"tau is {tau}, average {average}", hint="tau lies in (0, 1], average in [0, 1)")
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise UserError(f"every is {every!r}", hint="give a whole number of at least 1")
+    check(
+        "alma", first=first, decay=decay, rho=rho, mu=mu, gamma=gamma, tau=tau, every=every, average=average
+    )

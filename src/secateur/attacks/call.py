@@ -1,15 +1,19 @@
 """From a registered name and settings to a call: what is accepted, filled in, refused."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.adapters import adapt
+from secateur import budgets
+from secateur.attacks.adapters import adapt, kind_of
 from secateur.attacks.norms import check_norm, distance, per_sample
+from secateur.attacks.pixels import scaled_defaults
 from secateur.attacks.problem import Found, Problem
 from secateur.data import Dataset
 from secateur.errors import UserError, did_you_mean
@@ -33,6 +37,12 @@ class Call:
     """Queries after which its last descent starts; before that, a distance that stays says nothing."""
     attempts: int = 1
     """How often it begins: with other random numbers, or at another starting point."""
+    sizes: tuple[float, ...] = ()
+    """The sizes ε that an attack of fixed size is run at, rising; ``settings`` name the largest."""
+
+    def at(self, eps: float) -> "Call":
+        """The same attack at one of its sizes."""
+        return replace(self, settings={**self.settings, "eps": eps})
 
     @property
     def steps(self) -> int | None:
@@ -89,11 +99,13 @@ def prepare(
 ) -> Call:
     """Look an attack up and fit settings to its signature; the dataset's grey levels are filled in.
 
-    ``points`` is how many starting points each image has, ``restarts`` how often the attack begins.
+    ``points`` is how many starting points each image has, ``restarts`` how often the attack begins. ``eps``
+    of an attack of fixed size may be a list. Defaults that are lengths grow with the dataset's bounds.
 
     Raises:
         UserError: an unknown name or setting, a norm the attack does not have, targets for an untargeted
-            attack, starting points for one that has none, restarts of one that draws nothing.
+            attack, starting points for one that has none, restarts of one that draws nothing, sizes that are
+            none, or an attack of fixed size that has no setting ``eps``.
     """
     peer = ":" in name
     facts: Mapping[str, Any] = {} if peer else ATTACKS.entry(name).facts
@@ -115,17 +127,36 @@ def prepare(
         settings["norm"] = norm
     else:
         settings.pop("norm", None)
+    kind = facts.get("kind") or kind_of(name, accepts)
+    sizes: tuple[float, ...] = ()
+    if kind == "fixed-eps" and budgets.is_list(settings.get("eps")):
+        sizes = budgets.sizes(settings["eps"])
+        settings["eps"] = sizes[-1]
     _check_settings(name, settings, parameters)
     if "levels" in accepts:
         settings.setdefault("levels", dataset.levels)
+    lengths = scaled_defaults(function, norm, dataset.bounds)
     filled = {
-        key: settings.get(key, parameter.default)
+        key: settings.get(key, lengths.get(key, parameter.default))
         for key, parameter in parameters.items()
         if key not in PROVIDED and (key in settings or parameter.default is not parameter.empty)
     }
-    kind = facts.get("kind", "fixed-eps" if "eps" in filled else "minimum-norm")
+    if kind == "fixed-eps":
+        sizes = sizes or (_size(name, filled.get("eps")),)
     settled = Entry(name, facts["settled"], "").load()(filled) if "settled" in facts else 0
-    return Call(name, norm, kind, filled, accepts, function, settled, attempts)
+    return Call(name, norm, kind, filled, accepts, function, settled, attempts, sizes)
+
+
+def _size(name: str, eps: object) -> float:
+    """The one size of an attack of fixed size; some attacks want more of it, and say so themselves."""
+    if isinstance(eps, bool) or not isinstance(eps, Real):
+        raise UserError(
+            f"attack '{name}' is of fixed size, but has no setting eps that is a number",
+            hint="name its size eps, or register it as kind='minimum-norm'",
+        )
+    if not 0 <= float(eps) < math.inf:
+        raise UserError(f"eps is {eps!r}", hint="give a positive size of the perturbation")
+    return float(eps)
 
 
 def _attempts(name: str, points: int, restarts: int, *, starts: bool, random: bool, still: bool) -> int:
@@ -154,6 +185,10 @@ def _check_settings(
     for key in settings:
         if key not in own:
             hint = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}")
+            if key == "eps":
+                hint = (
+                    "it looks for the smallest size; robust accuracy at given sizes: budgets=[...], --budgets"
+                )
             raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
     for key in own:
         parameter = parameters[key]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import (
     Found,
     check_steps,
@@ -16,8 +17,8 @@ from secateur.attacks.problem import (
     unit_direction,
     unit_noise,
 )
-from secateur.errors import UserError
 from secateur.heap import kept_heap
+from secateur.registry.settings import check
 
 
 def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) -> Tensor:
@@ -29,6 +30,7 @@ def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) ->
     return ((images - low) * scale).round_().div_(scale).add_(low).clamp_(low, high)
 
 
+@in_pixels("init_eps", "alpha", "alpha_final")
 @kept_heap()
 def ddn(
     model: nn.Module,
@@ -52,15 +54,40 @@ def ddn(
     Every iterate is evaluated, the first (the clean image) and the last included: ``steps + 1`` forwards
     and ``steps`` backwards. The best adversarial query is returned, unchanged.
 
+    Deviations from Algorithm 1:
+
+    * The first query is the clean image, never rounded; it decides who is wrong from the start. The last
+      iterate is evaluated too, which costs one forward more.
+    * δ is overwritten by the perturbation that was pulled to the sphere and clipped to the box. In the paper
+      δ sums up the steps, and only the image is clipped.
+    * ε never exceeds the distance of the farthest corner of the box.
+    * α follows a cosine unless ``schedule="constant"``. It is evaluated at steps 0 to K - 1, so the last step
+      is a little longer than ``alpha_final``.
+    * An iterate fools if its logit difference is below zero by more than 64 rounding errors of the largest
+      logit. A later iterate replaces the best one only if it is nearer.
+    * The gradient is that of log(p / (1 - p)), which is parallel to cross-entropy's and keeps its digits
+      where the softmax saturates.
+    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero or not
+      finite, and, while the iterate does not fool, where a step would leave the box in every pixel.
+    * Queries are rounded only with ``levels``, and the rounding does not enter δ. The authors' code rounds to
+      256 levels by default, and δ with it.
+
+    Called by its name, this is the published attack with cross-entropy. Studies use ``loss="difference"`` and
+    ``levels=None``. On networks of low confidence the gradient of cross-entropy mixes all classes, and more
+    steps do not help: on a pruned one the median L2 distance was 0.862, 0.867 and 0.866 after 60, 200
+    and 1000 steps, with the logit difference 0.805 after 60; FMN found 0.800. The DDN of adversarial-library
+    has the same fault. Rounding to 256 grey levels added 44 % to the median of a plain network.
+
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
         steps: K of Algorithm 1.
-        init_eps: ε₀, in the units of the images.
+        init_eps: ε₀, in the units of the images; this and the next lengths are by default those for images
+            in [0, 1], times the width of the ``bounds``.
         gamma: γ, the radius grows or shrinks by this factor.
-        alpha: α, the length of a step.
-        alpha_final: the length of the last step under the cosine schedule.
+        alpha: α, the length of a step, in the units of the images.
+        alpha_final: the length towards which steps shrink under the cosine schedule.
         schedule: ``"cosine"`` decays α as all public implementations do; ``"constant"`` is Algorithm 1 to
             the letter.
         loss: whose gradient is followed: ``"cross_entropy"`` as Algorithm 1 has it, or the ``"difference"``
@@ -78,8 +105,7 @@ def ddn(
     problem = pose(x, y, targets, bounds)
     check_steps(steps)
     _check_settings(init_eps, gamma, alpha, levels, schedule)
-    if loss not in ("cross_entropy", "difference"):
-        raise UserError(f"unknown loss '{loss}'", hint="choose 'cross_entropy' or 'difference'")
+    check("ddn", alpha_final=alpha_final, loss=loss)
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
     delta = torch.zeros_like(x)
@@ -108,13 +134,4 @@ def ddn(
 
 
 def _check_settings(init_eps: float, gamma: float, alpha: float, levels: int | None, schedule: str) -> None:
-    if not 0 < gamma < 1:
-        raise UserError(
-            f"gamma is {gamma}", hint="the radius changes by a factor 1 ± gamma with 0 < gamma < 1"
-        )
-    if not (alpha > 0 and init_eps > 0):
-        raise UserError(f"alpha is {alpha}, init_eps {init_eps}", hint="both must be positive")
-    if levels is not None and levels < 2:
-        raise UserError(f"levels is {levels}", hint="an image needs at least two grey levels")
-    if schedule not in ("cosine", "constant"):
-        raise UserError(f"unknown schedule '{schedule}'", hint="choose 'cosine' or 'constant'")
+    check("ddn", gamma=gamma, alpha=alpha, init_eps=init_eps, levels=levels, schedule=schedule)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, per_sample, project_boxed
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import (
     Found,
     Problem,
@@ -17,6 +18,7 @@ from secateur.attacks.problem import (
     unit_noise,
 )
 from secateur.errors import UserError
+from secateur.registry.settings import check
 
 Loss = Literal["margin", "ce", "dlr"]
 
@@ -36,6 +38,7 @@ def losses(problem: Problem, logits: Tensor, loss: Loss) -> Tensor:
     return problem.margin(logits) / (top[:, 0] - top[:, -1]).clamp_min(1e-12)
 
 
+@in_pixels("eps")
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -53,17 +56,16 @@ def pgd(
 ) -> Found:
     """Projected gradient descent (Madry et al. 2018) with steepest steps of fixed size; norms 2 and inf.
 
-    ``step`` is 2.5 ε / steps by default. A sample is found if any iterate fools the model; the nearest such
-    iterate is returned. The random start is the same direction for every image, so that batching changes
-    nothing.
+    ``eps`` is by default 8/255 of the width of the ``bounds``, ``step`` 2.5 ε / steps. A sample is found if
+    any iterate fools the model; the nearest such iterate is returned. The random start is the same direction
+    for every image, so that batching changes nothing.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
     problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
     size = 2.5 * eps / steps if step is None else step
-    if not size > 0:
-        raise UserError(f"step is {step}", hint="give a positive length")
+    check("pgd", step=size)
     nearest = _asked_at_clean(model, problem, norm)
     delta = start
     for k in range(steps + 1):
@@ -77,6 +79,7 @@ def pgd(
     return nearest.found()
 
 
+@in_pixels("eps")
 def apgd(
     model: nn.Module,
     x: Tensor,
@@ -94,14 +97,16 @@ def apgd(
 ) -> Found:
     """Auto-PGD (Croce & Hein 2020): momentum, and a step that halves where progress stalls; norms 2 and inf.
 
-    The step starts at 2 ε. At checkpoints (22 % of the steps, then at ever shorter intervals) it is halved,
-    and the search resumes from its best point, if fewer than ``rho`` of the steps since the last one made
-    progress or if neither step nor best loss has changed. ``loss`` is ``"dlr"``, ``"ce"`` or ``"margin"``.
+    ``eps`` is by default 8/255 of the width of the ``bounds``. The step starts at 2 ε. At checkpoints (22 %
+    of the steps, then at ever shorter intervals) it is halved, and the search resumes from its best point, if
+    fewer than ``rho`` of the steps since the last one made progress or if neither step nor best loss has
+    changed. ``loss`` is ``"dlr"``, ``"ce"`` or ``"margin"``.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
     problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
+    check("apgd", rho=rho)
     nearest = _asked_at_clean(model, problem, norm)
     n = len(problem.x)
     size = torch.full((n,), 2 * eps, dtype=problem.x.dtype, device=problem.x.device)
@@ -171,8 +176,7 @@ def _begin(
     check_eps(eps)
     if check_norm(norm) not in (2.0, INF):
         raise UserError(f"this attack has no norm {norm:g}", hint="choose 2 or inf")
-    if loss not in ("margin", "ce", "dlr"):
-        raise UserError(f"unknown loss '{loss}'", hint="choose 'margin', 'ce' or 'dlr'")
+    check("pgd", loss=loss, random_start=random_start)
     generator = generator or torch.Generator().manual_seed(0)
     start = torch.zeros_like(problem.x)
     if random_start:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm, distance, dual, per_sample, project
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import (
     Found,
     Problem,
@@ -18,6 +19,7 @@ from secateur.attacks.problem import (
 )
 from secateur.errors import UserError
 from secateur.heap import kept_heap
+from secateur.registry.settings import check
 
 SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""
@@ -25,6 +27,7 @@ ESCAPE_PACE = 0.2
 """How fast the number of pixels grows before the first success, with ``escape``."""
 
 
+@in_pixels("alpha", "alpha_final")
 @kept_heap()
 def fmn(
     model: nn.Module,
@@ -46,12 +49,27 @@ def fmn(
     """Find small perturbations in any of four norms by gradient steps inside a ball of adapted radius.
 
     Every iterate is evaluated, the first (the clean image) and the last included: ``steps + 1`` forwards
-    and ``steps`` backwards, plus 11 forwards where ``start`` is given. The best adversarial query is
-    returned, unchanged.
+    and ``steps`` backwards, plus 12 forwards where ``start`` is given: the clean image, the starting point,
+    and 10 halvings between them. The best adversarial query is returned, unchanged.
 
     Where public implementations disagree: the L2 projection is onto the ball (not the sphere, not nothing);
-    L0 keeps exactly ``floor(ε)`` entries, the largest; a norm equal to the best is not better; the gradient
-    of a tie goes to one class; ε never exceeds the largest perturbation the box allows.
+    L0 keeps exactly ``floor(ε)`` entries, the largest; the gradient of a tie goes to one class.
+
+    Deviations from Algorithm 1:
+
+    * The first query is the clean image, or the point that the search from ``start`` left. The last
+      iterate is evaluated too, which costs one forward more.
+    * ``escape``: before the first success ε grows by at least 1 + γ a step (1.2 for L0), not by the linear
+      estimate alone.
+    * ε never exceeds the largest perturbation that the box allows.
+    * α and γ are evaluated at steps 0 to K - 1 of their cosines, so ``alpha_final`` and ``gamma_final`` are
+      approached and not quite reached.
+    * An iterate fools if its logit difference is below zero by more than 64 rounding errors of the largest
+      logit. An iterate as near as the best one does not replace it.
+    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero or not
+      finite, and, while the iterate does not fool, where a step would leave the box in every pixel. In the
+      linear estimate the norm of the gradient is at least 1e-12.
+    * A starting point that does not fool is not used: the image begins at itself.
 
     Args:
         model: images to logits.
@@ -59,10 +77,11 @@ def fmn(
         y: true labels [N], int64.
         norm: 0, 1, 2 or inf.
         steps: K of Algorithm 1.
-        alpha: α₀, the L2 length of the first step.
-        alpha_final: α_K, reached by cosine annealing (Eq. 2.8).
+        alpha: α₀, the L2 length of the first step, in the units of the images; this and ``alpha_final`` are
+            by default those for images in [0, 1], times the width of the ``bounds``.
+        alpha_final: α_K, approached by cosine annealing (Eq. 2.8).
         gamma: γ₀, the relative change of the radius.
-        gamma_final: γ_K, reached by cosine annealing.
+        gamma_final: γ_K, approached by cosine annealing.
         escape: before the first success the radius also grows by at least 1 + γ per step (1.2 for L0). The
             paper's value is False: there the linear estimate of the distance alone sets the radius, and
             where the box is active or the model is linear it approaches the boundary for ever from inside
@@ -80,6 +99,7 @@ def fmn(
     check_steps(steps)
     norm = check_norm(norm)
     _check_settings(alpha, alpha_final, gamma, gamma_final)
+    check("fmn", escape=escape)
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
     largest = distance(problem.reach(), norm)
@@ -162,7 +182,4 @@ def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float)
 
 
 def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float) -> None:
-    if not (0 < gamma < 1 and 0 < gamma_final < 1):
-        raise UserError(f"gamma is {gamma}, gamma_final {gamma_final}", hint="both lie between 0 and 1")
-    if not (alpha > 0 and alpha_final > 0):
-        raise UserError(f"alpha is {alpha}, alpha_final {alpha_final}", hint="both must be positive")
+    check("fmn", alpha=alpha, alpha_final=alpha_final, gamma=gamma, gamma_final=gamma_final)

@@ -11,6 +11,7 @@ from secateur.attacks.counting import Counted
 from secateur.attacks.norms import NORMS, distance, per_sample
 from secateur.attacks.problem import Found, Problem
 from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
+from secateur.attacks.sizes import allowed
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Ledger:
     ori_success: Tensor
     found: Tensor
     unverified: Tensor
+    oversized: Tensor
+    fell: Tensor
     box_failures: Tensor
     forwards: Tensor
     backwards: Tensor
@@ -46,6 +49,8 @@ class Ledger:
             ori_success=false.clone(),
             found=false.clone(),
             unverified=false.clone(),
+            oversized=false.clone(),
+            fell=zero + torch.inf,
             box_failures=false.clone(),
             forwards=zero.clone(),
             backwards=zero.clone(),
@@ -69,6 +74,7 @@ class Ledger:
 
     def finish(
         self,
+        call: Call,
         part: Tensor,
         batch: Problem,
         found: Found,
@@ -78,23 +84,35 @@ class Ledger:
         *,
         mended: Tensor,
     ) -> None:
-        """Enter what an attack found for the images ``part``, as far as it was verified."""
+        """Enter what an attack found for the images ``part``, as far as it was verified.
+
+        An image comes again where an attack of several sizes did not find it: passes add up. At a size,
+        ``call.settings["eps"]``, what lies farther is no success.
+        """
         low, high = batch.bounds
         adv = batch.clip(found.adv)
-        self.box_failures[part] = ((found.adv < low) | (found.adv > high)).flatten(1).any(1).cpu()
+        delta = adv.double() - batch.x.double()
+        self.box_failures[part] |= ((found.adv < low) | (found.adv > high)).flatten(1).any(1).cpu()
         mask = found.mask & verified
+        if call.sizes:
+            size = call.settings["eps"]
+            inside = distance(delta, call.norm) <= allowed(size, call.norm, batch.x.shape[1:], batch.bounds)
+            self.oversized[part] |= (mask & ~inside).cpu()
+            mask = mask & inside
+            fell = torch.full(mask.shape, size, dtype=torch.float64, device=mask.device)
+            self.fell[part] = torch.where(mask, fell, torch.inf).cpu()
         self.found[part] = mask.cpu()
-        self.unverified[part] = (found.mask & ~verified).cpu()
+        self.unverified[part] |= (found.mask & ~verified).cpu()
         self.classes[part] = torch.where(mask.cpu(), classes.cpu(), self.classes[part])
         self.mended += int(mended.sum())
-        self.forwards[part] = counted.forwards.cpu()
-        self.backwards[part] = counted.backwards.cpu()
-        delta = adv.double() - batch.x.double()
+        self.forwards[part] += counted.forwards.cpu()
+        self.backwards[part] += counted.backwards.cpu()
         for norm in NORMS:
             reached = torch.where(mask, distance(delta, norm), torch.inf)
             self.distances[NORM_KEYS[norm]][part] = reached.cpu()
             best = torch.minimum(reached, counted.best[norm].double())
-            self.best[NORM_KEYS[norm]][part] = best.cpu()
+            before = self.best[NORM_KEYS[norm]]
+            before[part] = torch.minimum(before[part], best.cpu())
         for column, snapshot in ((self.halfway, counted.halfway), (self.late, counted.late)):
             column[part] = torch.inf if snapshot is None else snapshot.double().cpu()
         kept = torch.where(per_sample(mask, adv), adv, batch.x)
@@ -135,6 +153,9 @@ class Ledger:
             targets=None if targets is None else targets.cpu(),
             start=self.problem.start,
             attempts=call.attempts,
+            sizes=call.sizes,
+            fell=self.fell,
+            oversized=self.oversized,
         )
 
 

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from secateur.attacks.norms import distance, per_sample
 from secateur.attacks.problem import Found, Problem, check_logits, conclude
 
+TIE = 64
+"""Units in the last place by which distances may differ and still be equal: what summing up rounds."""
+
 
 class Nearest:
     """The nearest example of every image so far, by the norm ``norm``.
@@ -14,12 +17,22 @@ class Nearest:
     and ``gap`` [N] tell of the last query whether it fools and how far it lies. ``already_wrong`` [N] holds
     where a first query that was the clean image met the goal, and where the caller says so. ``margin`` [N] is
     the logit difference of the last query and ``slope`` [N, K] its derivative by the logits.
+
+    An example replaces the nearest one if it is nearer by more than the share ``slack`` of its distance. 0 is
+    right where the distance is all that counts. ``TIE`` units in the last place are right where the examples
+    themselves go on: of two that are equally near, rounding must not choose.
     """
 
     def __init__(
-        self, model: nn.Module, problem: Problem, norm: float, *, already_wrong: Tensor | None = None
+        self,
+        model: nn.Module,
+        problem: Problem,
+        norm: float,
+        *,
+        already_wrong: Tensor | None = None,
+        slack: float = 0.0,
     ) -> None:
-        self.model, self.problem, self.norm = model, problem, norm
+        self.model, self.problem, self.norm, self.slack = model, problem, norm, slack
         none = torch.zeros_like(problem.y, dtype=torch.bool)
         self.already_wrong = none if already_wrong is None else already_wrong
         self.fooled = none
@@ -48,7 +61,7 @@ class Nearest:
         self._asked.add(gradient)
         self.margin, self.slope = self.problem.margin_slope(seen)
         self.fooled = self.problem.beyond(self.margin, seen)
-        better = self.fooled & (self.gap < self.reached)
+        better = self.fooled & (self.gap < self.reached * (1 - self.slack))
         self.best = torch.where(per_sample(better, image), image, self.best)
         self.reached = torch.where(better, self.gap, self.reached)
         return query, logits

@@ -1,5 +1,6 @@
 """Norms of perturbations, their duals, and exact projections on their balls, per sample."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,8 +10,6 @@ from secateur.errors import UserError
 
 INF = float("inf")
 NORMS = (0.0, 1.0, 2.0, INF)
-HALVINGS = 25
-"""Of the search for a projection's multiplier: 3e-8 of its range, below the resolution of float32."""
 
 
 def check_norm(p: float) -> float:
@@ -27,6 +26,15 @@ def check_norm(p: float) -> float:
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """View ``values`` [N] so that it broadcasts over ``like`` [N, ...]."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def halvings(dtype: torch.dtype) -> int:
+    """How often an interval is halved until it is shorter than the resolution of ``dtype`` at its upper end.
+
+    25 for float32, 54 for float64. Fewer would cap what float64 can find: where the condition that is tested
+    is an equality at a midpoint, rounding decides it, and the answers differ by the last interval.
+    """
+    return 2 - round(math.log2(torch.finfo(dtype).eps))
 
 
 def distance(delta: Tensor, p: float) -> Tensor:
@@ -165,7 +173,7 @@ def project_boxed(delta: Tensor, eps: Tensor, p: float, low: Tensor, high: Tenso
 
     peak = per_sample(delta.abs().flatten(1).amax(1), delta)
     small, large = torch.zeros_like(eps), torch.ones_like(eps)
-    for _ in range(HALVINGS):
+    for _ in range(halvings(delta.dtype)):
         middle = (small + large) / 2
         fits = distance(shrunk(middle), p) <= eps
         small, large = torch.where(fits, middle, small), torch.where(fits, large, middle)

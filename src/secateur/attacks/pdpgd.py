@@ -10,11 +10,9 @@ from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, check_norm
 from secateur.attacks.problem import Found, check_steps, pose
 from secateur.attacks.proximal import shrink
-from secateur.errors import UserError
+from secateur.registry.settings import LEAST_RATIO, check
 
 BETAS = (0.9, 0.999)
-LEAST_RATIO = 1e-6
-"""Of one weight of the game to the other."""
 LATE = 0.75
 """The share of the steps after which an image without an example goes without the norm."""
 
@@ -99,15 +97,5 @@ def pdpgd(
 def _check_settings(
     step: float, decay: float, ratio: float, dual_step: float, dual_decay: float, average: float
 ) -> None:
-    if not (step > 0 and 0 < decay <= 1):
-        raise UserError(f"step is {step}, decay {decay}", hint="step is positive, decay in (0, 1]")
-    if not (dual_step > 0 and 0 < dual_decay <= 1):
-        raise UserError(
-            f"dual_step is {dual_step}, dual_decay {dual_decay}",
-            hint="dual_step is positive, dual_decay in (0, 1]",
-        )
-    if not (LEAST_RATIO <= ratio <= 1 / LEAST_RATIO and 0 <= average < 1):
-        raise UserError(
-            f"ratio is {ratio}, average {average}",
-            hint=f"ratio lies between {LEAST_RATIO:g} and {1 / LEAST_RATIO:g}, average in [0, 1)",
-        )
+    check("pdpgd", step=step, decay=decay, ratio=ratio)
+    check("pdpgd", dual_step=dual_step, dual_decay=dual_decay, average=average)

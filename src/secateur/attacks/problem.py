@@ -8,6 +8,7 @@ from torch import Tensor
 
 from secateur.attacks.norms import distance, per_sample
 from secateur.errors import UserError
+from secateur.registry.settings import EPS, STEPS, check_value
 
 
 @dataclass(frozen=True)
@@ -197,14 +198,19 @@ def check_logits(logits: Tensor, problem: Problem, *, gradient: bool = False) ->
 
 def check_eps(eps: float) -> None:
     """``eps`` is a positive size, or a UserError."""
-    if not 0 < eps < math.inf:
-        raise UserError(f"eps is {eps!r}", hint="give a positive size of the perturbation")
+    check_value("eps", eps, EPS)
+
+
+def check_size(eps: float, norm: float) -> None:
+    """As ``check_eps``; in L0 a size counts values, at least one. Raises UserError."""
+    check_eps(eps)
+    if norm == 0 and eps < 1:
+        raise UserError(f"eps is {eps:g} in L0", hint="there it counts values: give at least 1, as in eps=10")
 
 
 def check_steps(steps: int) -> None:
     """``steps`` is a positive whole number, or a UserError."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise UserError(f"steps is {steps!r}", hint="give a whole number of at least 1")
+    check_value("steps", steps, STEPS)
 
 
 def conclude(problem: Problem, best: Tensor, best_distance: Tensor, already_wrong: Tensor) -> Found:

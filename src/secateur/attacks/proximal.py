@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from secateur.attacks.norms import INF, check_norm, distance, per_sample
+from secateur.attacks.norms import INF, check_norm, distance, halvings, per_sample
 
-HALVINGS = 40
+SMALLER = 15
+"""Halvings beyond the resolution at the upper end: what is left may be 2⁻¹⁵ of it and is as exact."""
 
 
 def shrink(delta: Tensor, metric: Tensor, weight: Tensor, p: float) -> Tensor:
@@ -38,7 +39,7 @@ def _length(size: Tensor, metric: Tensor, weight: Tensor) -> Tensor:
     # z = m s / (m + w/‖z‖) with r = ‖z‖ the root of ‖m s / (m r + w)‖ = 1; zero where ‖m s‖ ≤ w.
     low, high = torch.zeros_like(weight), distance(size, 2.0)
     pull = metric * size
-    for _ in range(HALVINGS):
+    for _ in range(halvings(size.dtype) + SMALLER):
         middle = (low + high) / 2
         beyond = distance(pull / (metric * per_sample(middle, size) + per_sample(weight, size)), 2.0) > 1
         low, high = torch.where(beyond, middle, low), torch.where(beyond, high, middle)
@@ -49,7 +50,7 @@ def _length(size: Tensor, metric: Tensor, weight: Tensor) -> Tensor:
 def _largest(size: Tensor, metric: Tensor, weight: Tensor) -> Tensor:
     # Capped at the t with Σ m (s − t)₊ = w; zero where even all of it is not worth w.
     low, high = torch.zeros_like(weight), size.flatten(1).amax(1)
-    for _ in range(HALVINGS):
+    for _ in range(halvings(size.dtype) + SMALLER):
         middle = (low + high) / 2
         worth = (metric * (size - per_sample(middle, size)).clamp_min(0.0)).flatten(1).sum(1) > weight
         low, high = torch.where(worth, middle, low), torch.where(worth, high, middle)

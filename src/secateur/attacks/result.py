@@ -34,6 +34,10 @@ class AttackResult:
     asked: batch normalisations folded, memory format, precision, early stopping, the batch size that fitted,
     how often memory ran out, and how many examples had to be mended to fool the untouched model. ``start``
     [R, N, ...] are the points it began at, if they were given, and ``attempts`` is how often it began.
+
+    Of an attack of fixed size, ``sizes`` are the ε it was run at, rising; ``fell`` float64 [N] is the
+    smallest of them at which an example was found, else inf; ``oversized`` [N] tells where it returned an
+    example that fools but lies beyond its size, which counts as not found.
     """
 
     attack: str
@@ -63,6 +67,9 @@ class AttackResult:
     targets: Tensor | None = None
     start: Tensor | None = None
     attempts: int = 1
+    sizes: tuple[float, ...] = ()
+    fell: Tensor | None = None
+    oversized: Tensor | None = None
 
     @property
     def n(self) -> int:
@@ -84,6 +91,15 @@ class AttackResult:
         """The distances in the attack's own norm."""
         return self.distances[self.norm_key]
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The settings with all sizes as a list, where there are several; ``settings`` hold the largest."""
+        return {**self.settings, "eps": list(self.sizes)} if len(self.sizes) > 1 else self.settings
+
+    def found_at(self, eps: float) -> Tensor:
+        """The images that fell at the size ``eps`` or a smaller one, of an attack of fixed size, [N] bool."""
+        return torch.zeros(self.n, dtype=torch.bool) if self.fell is None else self.fell <= eps
+
     def where(self, outcome: Outcome) -> Tensor:
         """The images with this outcome, [N] bool."""
         return torch.tensor([value is outcome for value in self.outcome])
@@ -94,7 +110,7 @@ class AttackResult:
             "attack": self.attack,
             "norm": self.norm_key,
             "kind": self.kind,
-            "settings": {key: _plain(value) for key, value in self.settings.items()},
+            "settings": {key: _plain(value) for key, value in self.asked.items()},
             "seed": self.seed,
             "hashes": self.hashes,
             "targeted": self.targeted,
@@ -114,7 +130,14 @@ class AttackResult:
             "adv_preds": self.classes.tolist(),
             "search": {key: value for key, value in self.search.items() if key not in _BY_MEMORY},
             **self._attempts(),
+            **self._sizes(),
         }
+
+    def _sizes(self) -> dict[str, Any]:
+        """What fell at every size that was tried; nothing of an attack that looks for the smallest one."""
+        if not self.sizes:
+            return {}
+        return {"sizes": [{"eps": eps, "found": self.found_at(eps).tolist()} for eps in self.sizes]}
 
     def _attempts(self) -> dict[str, Any]:
         """How often the attack began, and at which points; nothing of one that began once, at the images."""

@@ -19,6 +19,7 @@ from secateur.attacks.ledger import Ledger
 from secateur.attacks.problem import Found, Problem, check_logits, pose, take
 from secateur.attacks.result import AttackResult, hash_images
 from secateur.attacks.search import Search, products, searcher
+from secateur.attacks.sizes import part_of
 from secateur.attacks.starts import points_of
 from secateur.data import Dataset
 from secateur.errors import UserError
@@ -62,7 +63,9 @@ def run(
         restarts: how often an attack begins that draws random numbers, each time with other ones.
         search: how the model is asked while the attack searches; see ``Search``.
         on_progress: called with (queries of one image done, queries expected).
-        settings: of the attack itself, as its signature names them.
+        settings: of the attack itself, as its signature names them. ``eps`` of an attack of fixed size may be
+            a list: the attack is run at each size, the smallest first, on the images that have not fallen,
+            and the first example found of each image is kept. An example beyond its size is not found.
 
     Raises:
         UserError: unknown attack or setting, data and model that do not fit, a model that breaks its
@@ -90,14 +93,23 @@ def run(
 
     with undisturbed(model), products("float32"), kept_heap():
         batch_size, short = in_batches(torch.arange(len(whole.x)), min(batch_size, len(whole.x)), look)
-        todo = (~ledger.ori_success).nonzero().squeeze(1)
+        first = (~ledger.ori_success).nonzero().squeeze(1)
         facts: dict[str, Any] = {}
-        if len(todo):
-            fast, facts = searcher(model, _take(whole, todo[:8], model), search)
-            progress = Progress(on_progress, len(todo), call.steps and call.steps * call.attempts)
-            work = partial(_attack_batch, call, whole, ledger, model, fast, search, _seed(seed), progress)
-            batch_size, more = in_batches(todo, batch_size, work)
-            short += more
+        if len(first):
+            fast, facts = searcher(model, _take(whole, first[:8], model), search)
+            steps = (call.steps or 1) * call.attempts
+            runs = [call.at(eps) for eps in call.sizes if eps > 0] or [call]
+            for number, each in enumerate(runs):
+                # What fell at a smaller size need not be attacked at a larger one.
+                todo = first[~ledger.found[first]]
+                progress = Progress(
+                    part_of(on_progress, number, len(runs), len(first) * steps), len(todo), steps
+                )
+                work = partial(_attack_batch, each, whole, ledger, model, fast, search, _seed(seed), progress)
+                batch_size, more = in_batches(todo, batch_size, work)
+                short += more
+            if on_progress is not None and len(runs) > 1:
+                on_progress(len(first) * steps * len(runs), len(first) * steps * len(runs))
     facts |= {"batch_size": batch_size, "out_of_memory": short}
     return ledger.close(call, seed=seed, search=facts, hashes=hash_images(dataset.x))
 
@@ -146,7 +158,7 @@ def _attack_batch(
         )  # fmt: skip
         met, classes = verified(model, batch, found)
     _settle(batch.x.device)
-    ledger.finish(part, batch, found, counted, met, classes, mended=lost & found.mask & met)
+    ledger.finish(call, part, batch, found, counted, met, classes, mended=lost & found.mask & met)
     ledger.times.append(time.perf_counter() - begin)
     progress.finish()
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from secateur.attacks.nearest import Nearest
 from secateur.attacks.norms import INF, distance, per_sample
 from secateur.attacks.problem import Found, check_steps, cosine, pose
-from secateur.errors import UserError
+from secateur.registry.settings import check
 
 BETAS = (0.9, 0.999)
 
@@ -50,11 +50,8 @@ def sigma_zero(
     """
     problem = pose(x, y, targets, bounds)
     check_steps(steps)
-    if not (step > 0 and step_final > 0 and sigma > 0 and 0 <= threshold < 1 and threshold_step > 0):
-        raise UserError(
-            f"step {step}, sigma {sigma}, threshold {threshold}",
-            hint="steps and sigma are positive, threshold in [0, 1)",
-        )
+    check("sigma-zero", step=step, step_final=step_final, sigma=sigma)
+    check("sigma-zero", threshold=threshold, threshold_step=threshold_step)
     x = problem.x
     low, high = problem.bounds
     width = high - low

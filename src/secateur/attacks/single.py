@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.norms import INF, check_norm, distance, keep_top, per_sample
-from secateur.attacks.problem import Found, Problem, check_eps, check_logits, check_steps, conclude, pose
+from secateur.attacks.pixels import in_pixels
+from secateur.attacks.problem import Found, Problem, check_logits, check_size, check_steps, conclude, pose
 
 
 def steepest(gradient: Tensor, problem: Problem, eps: Tensor, p: float) -> Tensor:
@@ -50,6 +51,7 @@ def random_perturbation(problem: Problem, eps: Tensor, p: float, generator: torc
     return problem.clip(x + unit * per_sample(eps, x)) - x
 
 
+@in_pixels("eps")
 def fgsm(
     model: nn.Module,
     x: Tensor,
@@ -62,11 +64,12 @@ def fgsm(
 ) -> Found:
     """One steepest step of size ``eps`` (Goodfellow et al. 2015, and its counterparts in the other norms).
 
-    Two forwards and one backward. A sample whose step does not fool the model is not found.
+    ``eps`` is by default 8/255 of the width of the ``bounds``; in L0 it counts values and must be given. Two
+    forwards and one backward. A sample whose step does not fool the model is not found.
     """
     problem = pose(x, y, targets, bounds)
     norm = check_norm(norm)
-    check_eps(eps)
+    check_size(eps, norm)
     query = problem.x.clone().requires_grad_(True)
     logits = model(query)
     check_logits(logits, problem, gradient=True)
@@ -79,6 +82,7 @@ def fgsm(
     return conclude(problem, adv, reached, problem.met(logits.detach()))
 
 
+@in_pixels("eps")
 def noise(
     model: nn.Module,
     x: Tensor,
@@ -93,12 +97,12 @@ def noise(
 ) -> Found:
     """The first of ``steps`` random perturbations of size ``eps`` that fools: a floor for attacks.
 
-    ``steps + 1`` forwards, no backward. Images are drawn for one after the other, so results depend on the
-    batch.
+    ``eps`` is as in ``fgsm``. ``steps + 1`` forwards, no backward. Images are drawn for one after the other,
+    so results depend on the batch.
     """
     problem = pose(x, y, targets, bounds)
     norm = check_norm(norm)
-    check_eps(eps)
+    check_size(eps, norm)
     check_steps(steps)
     generator = generator or torch.Generator().manual_seed(0)
     radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)

@@ -4,13 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.norms import per_sample
+from secateur.attacks.pixels import in_pixels
 from secateur.attacks.problem import Found, check_eps, check_logits, check_steps, conclude, pose
 from secateur.errors import UserError
+from secateur.registry.settings import check
 
 SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations, of 10 000, at which the area of the squares is halved."""
 
 
+@in_pixels("eps")
 def square(
     model: nn.Module,
     x: Tensor,
@@ -26,9 +29,9 @@ def square(
     """Look for an example of Linf size ``eps`` by queries alone: a check on attacks that use gradients.
 
     Starts from vertical stripes of ±ε; each query sets one square to ±ε per channel and keeps it if the
-    logit difference falls. ``area`` is the share of the first square, halved on the schedule of the paper
-    scaled to ``steps``. Squares are the same for every image of a batch, so that batching changes nothing.
-    ``steps + 2`` forwards, no backward.
+    logit difference falls. ``eps`` is by default 8/255 of the width of the ``bounds``, ``area`` is the share
+    of the first square, halved on the schedule of the paper scaled to ``steps``. Squares are the same for
+    every image of a batch, so that batching changes nothing. ``steps + 2`` forwards, no backward.
 
     Raises:
         UserError: images that are not [N, C, H, W], or settings an attack cannot work with.
@@ -37,11 +40,9 @@ def square(
     check_steps(steps)
     check_eps(eps)
     x = problem.x
-    if x.ndim != 4 or not 0 < area <= 1:
-        raise UserError(
-            f"images of shape {tuple(x.shape)}, area {area}",
-            hint="squares need [N, C, H, W] and 0 < area ≤ 1",
-        )
+    check("square", area=area)
+    if x.ndim != 4:
+        raise UserError(f"images of shape {tuple(x.shape)}", hint="squares need [N, C, H, W]")
     generator = generator or torch.Generator().manual_seed(0)
     _, channels, height, width = x.shape
 

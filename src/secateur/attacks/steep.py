@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.descent import Ground, Pace, begun, moved, resumed, rivals, shortlist
-from secateur.attacks.nearest import Nearest
+from secateur.attacks.nearest import TIE, Nearest
 from secateur.attacks.norms import INF, check_norm, distance
 from secateur.attacks.pdpgd import pdpgd
 from secateur.attacks.problem import Found, check_steps, nearer, pose
 from secateur.attacks.whittle import sparser
-from secateur.errors import UserError
+from secateur.registry.settings import check
 
 STEP = {1.0: 1.0, 2.0: 4.0, INF: 1.0}
 """First step by norm: multiples of the radius, in L1 of what it is in L2 where pixels cross the box."""
@@ -125,7 +125,8 @@ def steep(
         other = pdpgd(
             model, x, y, norm=norm, steps=before, ratio=OUTSIDE_RATIO, targets=targets, bounds=bounds
         )
-    nearest = Nearest(model, problem, norm)
+    # The radius returns to that of the nearest example, and L0 goes on from one of those at its distance.
+    nearest = Nearest(model, problem, norm, slack=TIE * torch.finfo(x.dtype).eps if norm == 1 else 0.0)
     query, logits = nearest.ask(x.clone(), gradient=True)
     goals = [problem]
     count = min(logits.shape[1] - 1, _surveyed(steps, classes))
@@ -180,10 +181,7 @@ def _divisions(norm: float, steps: int, classes: int | None, outside: float | No
         classes = FEW_CLASSES if norm == 1 and steps < SURVEY_FROM else CLASSES[norm]
     if outside is None:
         outside = 0.5 if norm == 1 and steps >= OUTSIDE_FROM else 0.0
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-        raise UserError(f"classes is {classes!r}", hint="give a whole number of at least 1")
-    if isinstance(outside, bool) or not isinstance(outside, int | float) or not 0 <= outside < 1:
-        raise UserError(f"outside is {outside!r}", hint="give a share of the steps in [0, 1)")
+    check("steep", classes=classes, outside=outside)
     return classes, outside
 
 
@@ -228,9 +226,4 @@ def _stages(
 
 
 def _check_settings(step: float, decay: float, inertia: float, gamma: float, gamma_final: float) -> None:
-    if not (step > 0 and 0 < decay <= 1):
-        raise UserError(f"step is {step}, decay {decay}", hint="step is positive, decay in (0, 1]")
-    if not 0 <= inertia < 1:
-        raise UserError(f"inertia is {inertia}", hint="give a share in [0, 1)")
-    if not (0 < gamma < 1 and 0 < gamma_final < 1):
-        raise UserError(f"gamma is {gamma}, gamma_final {gamma_final}", hint="both lie between 0 and 1")
+    check("steep", step=step, decay=decay, inertia=inertia, gamma=gamma, gamma_final=gamma_final)

@@ -1,7 +1,9 @@
 """The application object, its verbs, and the boundary where errors become one sentence and an exit code."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated
 
@@ -10,6 +12,10 @@ import typer
 from secateur.cli import attacking, exporting, folders, info, network, studies, transferring
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
+
+# What torch and safetensors say about a machine; these errors have no type of their own.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+_NO_SPACE = "No space left on device"
 
 app = typer.Typer(
     name="secateur",
@@ -50,16 +56,65 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with an exit code of ``secateur.errors.ExitCode``."""
     try:
-        app(args=arguments)
+        _run(arguments)
     except UserError as error:
         complain(error)
         sys.exit(error.code)
-    except OSError as error:
+    except BrokenPipeError:
+        _forget_stdout()
+        sys.exit(ExitCode.READER_GONE)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:
+        trouble = _environment(error)
+        if trouble is None:
+            raise
+        complain(trouble)
+        sys.exit(trouble.code)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    """Call the verb. What typer itself ends with code 1 is none of our defects, and gets its own code."""
+    try:
+        app(args=arguments)
+    except SystemExit as end:
+        # A full disk or a reader that has gone shows when the output leaves the buffer, not before.
+        sys.stdout.flush()
+        if end.code != ExitCode.INTERNAL:
+            raise
+        for cause in _chain(end):
+            if isinstance(cause, BrokenPipeError):
+                raise BrokenPipeError from None
+            if isinstance(cause, EOFError):
+                raise cause from None
+        sys.exit(ExitCode.BAD_INPUT)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _forget_stdout() -> None:
+    """Let what is left in the buffer go nowhere, or the interpreter complains about it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _environment(error: Exception) -> UserError | None:
+    """An error that the machine is to blame for, in words; None for a defect."""
+    said = str(error)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "secateur").split(".")[0] != "secateur":
+        sentence, hint = f"the package {error.name} is missing", "pip install secateur, or secateur doctor"
+    elif isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
+        sentence = f"memory ran out: {said.splitlines()[0]}" if said else "memory ran out"
+        hint = "use fewer or smaller images, or a smaller batch"
+    elif isinstance(error, OSError) or _NO_SPACE in said:
         # A full disk or a forbidden path; wrong content has become a UserError where it was read.
-        place = f"{error.filename}: " if error.filename else ""
-        complain(
-            UserError(
-                f"{place}{error.strerror or error}", hint="check the path, its permissions and the disk"
-            )
-        )
-        sys.exit(ExitCode.ENVIRONMENT)
+        named, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+        sentence = f"{f'{named}: ' if named else ''}{reason or said}"
+        hint = "check the path, its permissions and the disk"
+    else:
+        return None
+    return UserError(sentence, hint=hint, code=ExitCode.ENVIRONMENT)

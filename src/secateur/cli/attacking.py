@@ -3,17 +3,20 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.cli.headline import print_attack
 from secateur.cli.options import PlugIns, plug_in
-from secateur.cli.output import bar, note, print_json, print_table
+from secateur.cli.output import bar, note, print_json
 from secateur.cli.settings import attack_settings, budgets_of, limited, start_of, targets_of
-from secateur.cli.targets import Json, Model, Seed, Weights, move, network
+from secateur.cli.targets import Json, Mean, Model, Resize, Seed, Std, Weights, held_out, move, network
 from secateur.errors import UserError
+from secateur.registry import has_weights
 
 if TYPE_CHECKING:
     from secateur.data import Dataset
@@ -32,6 +35,10 @@ def attack(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the attack, as in gamma=0.05.")
     ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option(help="Size ε of an attack of fixed size, or several: 1/255,2/255,4/255."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(help="A class to reach (its images are left out), or next: the one after the label."),
@@ -48,11 +55,16 @@ def attack(
         typer.Option(help="Begin so often, with other random numbers or at the next image of another class."),
     ] = 1,
     budgets: Annotated[
-        str | None, typer.Option(help="Sizes ε of the security curve, as in 0,2/255,8/255.")
+        str | None,
+        typer.Option(help="Budgets ε of the robust accuracy of a minimum-norm attack: 0,2/255,8/255."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Attack the first N images only; marks the result partial.")
+        int | None,
+        typer.Option(help="Attack N images, drawn by class with --seed; marks the result partial."),
     ] = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
     batch_size: Annotated[
         int, typer.Option(help="Images per batch at most; halved when memory runs out.")
     ] = 256,
@@ -83,16 +95,19 @@ def attack(
 ) -> None:
     """Find minimum-norm adversarial examples, re-verify them, and grade the result."""
     import secateur
-    from secateur import data as datasets
+    from secateur import models
 
     plug_in(plugin)
     _check_places(out, examples, pictures)
-    settings = attack_settings(norm, steps, set_ or [])
+    settings = attack_settings(norm, steps, set_ or [], eps=eps)
     _refuse_arguments(settings, secateur.attack)
-    whole = datasets.load(data)
-    dataset, index, targets = targets_of(limited(whole, limit), target)
-    attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes)
+    part, whole = held_out(data, resize)
+    drawn, numbers = limited(whole, limit, seed)
+    dataset, places, targets = targets_of(drawn, target)
+    index = [numbers[place] for place in places]
+    attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
     move(device, attacked)
+    models.check_fits(attacked, dataset.x, data=data)
     points = start_of(start, attacked, dataset, index, targets=targets, count=restarts, quiet=as_json)
     begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
@@ -119,15 +134,30 @@ def attack(
         "partial": limit is not None and limit < whole.n,
         "model": model,
         "data": data,
+        "part": part,
+        "images": whole.n,
+        "resize": list(whole.shape[1:]) if resize else None,
+        "normalise": models.statistics(attacked),
+    }
+    facts = {
+        "schema_version": 2,
+        "model": model,
+        "weights": None if weights is None else str(weights),
+        "data": data,
+        "device": device,
+        "secateur": secateur.__version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     # Images of one class less, or a pruned network, are nothing that a published accuracy is about.
-    if model.startswith("robustbench:") and targets is None and (weights is None or weights.is_file()):
+    if has_weights(model) and targets is None and (weights is None or weights.is_file()):
         _compare_with_published(model, summary["clean_accuracy"], dataset.n)
-    _write(result, summary, dataset, index, out=out, examples=examples, pictures=pictures)
+    _write(
+        result, {**facts, "summary": summary}, dataset, index, out=out, examples=examples, pictures=pictures
+    )
     if as_json:
         print_json(summary)
     else:
-        _print_summary(summary)
+        print_attack(summary)
 
 
 COMMANDS = (attack,)
@@ -160,7 +190,7 @@ def _compare_with_published(model: str, accuracy: float, n: int) -> None:
 
 def _write(
     result: "Evaluated",
-    summary: dict[str, Any],
+    facts: dict[str, Any],
     dataset: "Dataset",
     index: list[int],
     *,
@@ -171,7 +201,7 @@ def _write(
     """The files that were asked for, each with a note."""
     from secateur.evaluate import save_examples
 
-    record = {**result.to_json(), "index": index, "summary": summary}
+    record = {**result.to_json(), "index": index, **facts}
     written = []
     if out is not None:
         out.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
@@ -187,29 +217,3 @@ def _write(
         written += save_attack(drawn, pictures)
     for path in written:
         note(f"wrote {path}")
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    images = (
-        f"{summary['n']} images of {summary['data']}{' (partial: --limit)' if summary['partial'] else ''}"
-    )
-    print_table(
-        f"{summary['attack']} on {images}, grade {summary['grade']}",
-        ("norm", "median, correct", "median, all", "mean, found"),
-        [
-            (norm, *(_number(summary[kind][norm]) for kind in ("median_correct", "median_all", "mean_found")))
-            for norm in ("l0", "l1", "l2", "linf")
-        ],
-    )
-    typer.echo(
-        f"clean accuracy {summary['clean_accuracy']:.1%}; found {summary['found']} of {summary['attacked']} "
-        f"correct images; {summary['forwards']:.0f} forwards and {summary['backwards']:.0f} backwards "
-        f"per image; {summary['seconds']:.1f} s"
-    )
-    typer.echo(f"grade {summary['grade']}: {summary['meaning']}")
-    for reason in summary["reasons"]:
-        typer.echo(f"  {reason}")
-
-
-def _number(value: float | None) -> str:
-    return "not found" if value is None else f"{value:.4g}"

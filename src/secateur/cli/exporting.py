@@ -7,7 +7,7 @@ import typer
 
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
-from secateur.cli.targets import Input, Json, Weights, example, move, network, shape
+from secateur.cli.targets import Input, Json, Mean, Std, Weights, example, move, network, shape
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def export(
     ] = None,
     weights: Weights = None,
     input: Input = None,
+    mean: Mean = None,
+    std: Std = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Number of classes.")] = None,
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Batch sizes to measure; 1 and 32 by default. Repeatable.")
@@ -50,7 +52,7 @@ def export(
     import secateur
 
     plug_in(plugin)
-    pruned, dense, images = _networks(folder, model, weights, input, classes)
+    pruned, dense, images = _networks(folder, model, weights, input, classes, mean=mean, std=std)
     move(device, pruned, dense)
     exported = secateur.export(
         pruned,
@@ -78,7 +80,14 @@ COMMANDS = (export,)
 
 
 def _networks(
-    folder: Path | None, model: str | None, weights: Path | None, input: str | None, classes: int | None
+    folder: Path | None,
+    model: str | None,
+    weights: Path | None,
+    input: str | None,
+    classes: int | None,
+    *,
+    mean: str | None,
+    std: str | None,
 ) -> "tuple[nn.Module, nn.Module | None, Tensor]":
     """The network, what it was before pruning (``None`` if it was not pruned), and images for it."""
     from secateur import models
@@ -96,8 +105,15 @@ def _networks(
     count = classes or told.get("classes", 10)
     if model is None and ".py:" in named:
         raise UserError(f"{saved} was pruned from {named}, whose code would run", hint=f"add --model {named}")
-    pruned = network(named, saved or weights, size, count)
+    pruned = network(named, saved or weights, size, count, mean=mean, std=std)
     if not history(pruned):
         return pruned, None, example(size)
-    dense = models.resolve(named, num_classes=count, in_channels=size[1], pretrained=False)
+    dense = models.resolve(
+        named,
+        num_classes=count,
+        in_channels=size[1],
+        normalise=models.statistics(pruned),
+        raw=True,
+        pretrained=False,
+    )
     return pruned, dense.eval(), example(size)

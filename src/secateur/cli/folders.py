@@ -93,7 +93,7 @@ def compare(
         typer.Option(
             "--fail-if",
             help="A limit, as in 'robust@8/255<-0.05', 'median<-5%' or 'accuracy<-0.01'; "
-            "exit code 1 if broken.",
+            "exit code 6 if broken.",
         ),
     ] = None,
     out: Annotated[
@@ -119,7 +119,7 @@ def compare(
         for sentence in broken:
             typer.echo(f"limit broken: {sentence}")
     if broken:
-        raise typer.Exit(ExitCode.INTERNAL)
+        raise typer.Exit(ExitCode.LIMIT_BROKEN)
 
 
 COMMANDS = (init, status, compare, worker, schema)

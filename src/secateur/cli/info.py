@@ -35,17 +35,26 @@ _NEEDED = (
 )
 _EXTRAS = {
     "ray": ("ray",),
-    "data": ("pooch", "gdown"),
+    "data": ("gdown",),
     "timm": ("timm",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "report": ("plotly",),
-    "track": ("tensorboard", "wandb"),
 }
 # For machines: the version of a plug-in's file, the package of an entry point, whether an attack iterates,
-# and from where on its best distance tells whether it has converged.
-_UNSHOWN = ("science", "installed", "steps", "settled")
+# from where on its best distance tells whether it has converged, and what a study is checked by.
+_UNSHOWN = ("science", "installed", "steps", "settled", "built_in", "files", "needs_layers")
 # In the JSON only: what the summary says, or what leaves too little room for the other columns.
-_ONLY_JSON = {"paper", "arch", "gdrive", "dataset", "norm", "epsilon", "clean_accuracy", "robust_accuracy"}
+_ONLY_JSON = {
+    "label",
+    "paper",
+    "bibtex",
+    "arch",
+    "gdrive",
+    "dataset",
+    "norm",
+    "epsilon",
+    "clean_accuracy",
+    "robust_accuracy",
+}
 
 
 def ls(
@@ -108,7 +117,7 @@ def _rows(registry: Registry) -> list[dict[str, str]]:
 
 def _text(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(f"{part:g}" for part in value)
+        return ", ".join(part if isinstance(part, str) else f"{part:g}" for part in value)
     if isinstance(value, dict):
         return ", ".join(f"{key}: {part}" for key, part in value.items())
     if isinstance(value, bool):

@@ -37,8 +37,11 @@ from secateur.cli.targets import (
     Data,
     Input,
     Json,
+    Mean,
     Model,
+    Resize,
     Seed,
+    Std,
     Weights,
     evidence,
     example,
@@ -68,7 +71,10 @@ def graph(
     plug_in(plugin)
     size = shape(model, input)
     traced = secateur.trace(
-        network(model, weights, size, classes), example(size), heads=heads.value, logits=output_of(logits)
+        network(model, weights, size, classes, raw=True),
+        example(size),
+        heads=heads.value,
+        logits=output_of(logits),
     )
     if draw is not None:
         draw.write_text(traced.draw(), encoding="utf-8")
@@ -100,6 +106,9 @@ def prune(
     heads: HeadsOption = Heads.WIDTH,
     logits: Logits = None,
     data: Data = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
     input: Input = None,
     weights: Weights = None,
     classes: Classes = 10,
@@ -114,7 +123,7 @@ def prune(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder", hint="choose another --out")
     size = shape(model, input)
-    pruned = network(model, weights, size, classes)
+    pruned = network(model, weights, size, classes, mean=mean, std=std)
     report = secateur.prune(
         pruned,
         example(size),
@@ -134,7 +143,7 @@ def prune(
         max_sparsity=max_sparsity,
         round_to=round_to,
         seed=seed,
-        batch=evidence(criterion, data, pruned, seed),
+        batch=evidence(criterion, data, pruned, seed, resize),
     )
     secateur.save(pruned, out, origin={"model": model, "classes": classes, "input": list(size)})
     _tell(model, report, out, as_json=as_json)

@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from secateur.data import Dataset
 
 
-def limited(dataset: "Dataset", limit: int | None) -> "Dataset":
-    """The first ``limit`` images."""
+def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset, list[int]]":
+    """``limit`` images drawn with ``seed``, each class in proportion to its share, and their numbers."""
+    import torch
+
+    from secateur.data import draw_fairly
+
     if limit is None:
-        return dataset
+        return dataset, list(range(dataset.n))
     if not 0 < limit <= dataset.n:
         raise UserError(f"--limit {limit} is not between 1 and the {dataset.n} images of {dataset.name}")
-    return dataset.take(range(limit))
+    index = draw_fairly(dataset.y, limit, generator=torch.Generator().manual_seed(seed))
+    return dataset.take(index), index.tolist()
 
 
 def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[int], Tensor | None]":
@@ -74,7 +79,7 @@ def start_of(
     return found_before(Path(text), dataset, index)
 
 
-def budgets_of(text: str | None) -> list[float] | None:
+def budgets_of(text: str | None, option: str = "--budgets") -> list[float] | None:
     """A list of sizes, as in ``0,2/255,0.1``."""
     if text is None:
         return None
@@ -82,12 +87,14 @@ def budgets_of(text: str | None) -> list[float] | None:
         return [float(Fraction(part.strip())) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise UserError(
-            f"--budgets {text} is not a list of numbers", hint="for example --budgets 0,2/255,0.1"
+            f"{option} {text} is not a list of numbers", hint=f"for example {option} 0,2/255,0.1"
         ) from None
 
 
-def attack_settings(norm: str | None, steps: int | None, pairs: list[str]) -> dict[str, Any]:
-    """Attack settings of the command line as Python values."""
+def attack_settings(
+    norm: str | None, steps: int | None, pairs: list[str], *, eps: str | None = None
+) -> dict[str, Any]:
+    """Attack settings of the command line as Python values; one size of ``eps`` is a number, more a list."""
     import yaml
 
     settings: dict[str, Any] = {}
@@ -101,7 +108,11 @@ def attack_settings(norm: str | None, steps: int | None, pairs: list[str]) -> di
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f"--set {pair} has no value that can be read") from None
-        settings[key] = _number(value) if isinstance(value, str) else value
+        settings[key] = _numbers(value)
+    if (sizes := budgets_of(eps, "--eps")) is not None:
+        if "eps" in settings:
+            raise UserError("both --eps and --set eps are given", hint="leave out one of them")
+        settings["eps"] = sizes if len(sizes) > 1 else sizes[0]
     if norm is not None:
         if norm not in ("0", "1", "2", "inf"):
             raise UserError(f"--norm {norm} is not one of 0, 1, 2, inf")
@@ -109,6 +120,12 @@ def attack_settings(norm: str | None, steps: int | None, pairs: list[str]) -> di
     if steps is not None:
         settings["steps"] = steps
     return settings
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return _number(value) if isinstance(value, str) else value
 
 
 def _number(text: str) -> float | str:

@@ -34,13 +34,17 @@ if TYPE_CHECKING:
 
 
 def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None) -> None:
-    """Check a study file: every problem at once, each with its line."""
+    """Check a study file: every problem at once, each with its line; and say what its images are used for.
+
+    Settings of attacks, recipes and criteria are checked as they will be when they are used.
+    """
     from secateur.config import load_study
-    from secateur.study import plan as lay_out
+    from secateur.study import check
 
     plug_in(plugin)
-    laid = lay_out(load_study(config, overrides=overrides or ()))
+    laid = check(load_study(config, overrides=overrides or ()))
     typer.echo(f"{config} is a sound study of {len(laid.cells)} cells: {_counted(laid)}")
+    _remark(laid)
 
 
 def plan(
@@ -63,6 +67,8 @@ def plan(
     facts, missing = facts_to_price(study)
     folder = None if missing else out or Path("runs") / study.name
     laid = lay_out(study, out=folder, limit=limit, facts=facts, probe=True)
+    if not missing:
+        _remark(laid)
     if missing:
         counts = " + ".join(f"{count:,}" for count in (facts.train, facts.validation, facts.test))
         note(f"priced for {counts} images, as the official dataset has them: {missing}")
@@ -92,6 +98,23 @@ def plan(
         f"{laid.forwards:,} forward and {laid.backwards:,} backward passes of one image at most; "
         f"about {duration(seconds)} with {jobs} job{'s' if jobs > 1 else ''} on this machine"
     )
+
+
+def _remark(laid: "Plan") -> None:
+    """Say what a study does with its images and networks, where its file and their names do not."""
+    from secateur.registry import DATASETS, comes_with_weights
+
+    study = laid.study
+    official = "images" in DATASETS.entry(study.data.spec.partition(":")[0]).facts
+    archs = [model.arch for model in study.models.values()]
+    known = not any(arch.startswith(("timm:", "torchvision:")) or comes_with_weights(arch) for arch in archs)
+    if official and known:
+        return
+    # What is left needs torch.
+    from secateur.study.networks import remarks
+
+    for remark in remarks(study, laid.facts):
+        note(remark)
 
 
 def run(

@@ -1,5 +1,6 @@
 """How the command line names a network, its input and its images."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,15 +8,20 @@ import typer
 
 from secateur.cli.output import note
 from secateur.errors import UserError
-from secateur.registry import MODELS
+from secateur.registry import MODELS, checkpoint, has_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from secateur.data import Dataset
+    from secateur.models import Statistics
+
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A zoo name, torchvision:NAME, timm:NAME, robustbench:NAME or FILE.py:FUNCTION."
+        "--model",
+        "-m",
+        help="A zoo name, torchvision:NAME, timm:NAME, shipped:NAME, robustbench:NAME or FILE.py:FUNCTION.",
     ),
 ]
 Weights = Annotated[
@@ -23,6 +29,21 @@ Weights = Annotated[
     typer.Option(
         "--weights", "-w", help="A .safetensors or weights-only .pt file, or a folder that `prune` wrote."
     ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        help="What is subtracted from the images, one number or one per channel, as in 0.485,0.456,0.406; "
+        "for networks that were trained on normalised images.",
+    ),
+]
+Std = Annotated[
+    str | None, typer.Option("--std", help="What the images are divided by then, as in 0.229,0.224,0.225.")
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(help="Scale the images: the side of a square as in 64, or height x width as in 48x64."),
 ]
 Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that look at data.")]
 Input = Annotated[str | None, typer.Option("--input", help="Shape of the input, as in 1x3x32x32.")]
@@ -34,8 +55,9 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 def shape(model: str, text: str | None) -> tuple[int, ...]:
     """The input shape a user wrote, or the one the zoo knows for the model."""
     if text is None:
-        if ":" not in model:
-            known = MODELS.entry(model).facts.get("input")
+        if ":" not in model or has_weights(model):
+            name = checkpoint(model).facts["arch"] if has_weights(model) else model
+            known = MODELS.entry(name).facts.get("input")
             if known is not None:
                 return (1, *known)
         raise UserError(f"the input shape of {model} is not known", hint="add --input 1x3x224x224")
@@ -55,16 +77,43 @@ def example(shape: tuple[int, ...]) -> "Tensor":
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def network(model: str, weights: Path | None, shape: tuple[int, ...], classes: int) -> "nn.Module":
-    """The network that ``--model`` and ``--weights`` name, in evaluation mode."""
+def network(
+    model: str,
+    weights: Path | None,
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    mean: str | None = None,
+    std: str | None = None,
+    raw: bool = False,
+) -> "nn.Module":
+    """The network that ``--model`` and ``--weights`` name, in evaluation mode.
+
+    A folder that ``prune`` wrote says itself how its network's input is normalised. ``raw`` leaves out what
+    networks of torchvision and timm get by default.
+    """
     from secateur import models
     from secateur.pruning import load
 
+    given = statistics_of(mean, std)
+    saved = weights is not None and weights.is_dir()
+    chosen = _saved_statistics(weights, given) if saved and weights is not None else given
+
     def build() -> "nn.Module":
-        return models.resolve(model, num_classes=classes, in_channels=shape[1], pretrained=weights is None)
+        built = models.resolve(
+            model,
+            num_classes=classes,
+            in_channels=shape[1],
+            normalise=chosen,
+            raw=raw or saved,
+            pretrained=weights is None,
+        )
+        if not raw and given is None and (said := models.told(built)):
+            note(f"{model}: {said}" + ("" if saved else "; --mean 0 --std 1 leaves that out"))
+        return built
 
     if weights is None:
-        if not model.startswith("robustbench:"):
+        if not has_weights(model):
             note(f"no --weights given: {model} is as its constructor left it")
         return build().eval()
     if weights.is_dir():
@@ -75,13 +124,63 @@ def network(model: str, weights: Path | None, shape: tuple[int, ...], classes: i
     return network.eval()
 
 
+def statistics_of(mean: str | None, std: str | None) -> "Statistics | None":
+    """The numbers of ``--mean`` and ``--std``. Raises UserError."""
+    from secateur import models
+
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise UserError("--mean and --std belong together", hint="for example --mean 0.5 --std 0.5")
+    try:
+        numbers = [[float(part) for part in text.split(",")] for text in (mean, std)]
+    except ValueError:
+        raise UserError(
+            f"--mean {mean} --std {std} are not lists of numbers",
+            hint="for example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        ) from None
+    return models.statistics_of(*numbers)
+
+
+def _saved_statistics(folder: Path, given: "Statistics | None") -> "Statistics | None":
+    """Those of a folder that ``prune`` wrote, which the command line may repeat, but not change."""
+    from math import isclose
+
+    from secateur.models.wrapped import does_nothing
+    from secateur.pruning import saved_statistics
+
+    saved = saved_statistics(folder)
+    if given is not None and (saved or not does_nothing(given)):
+        before = [value for values in saved or () for value in values]
+        now = [value for values in given for value in values]
+        # The folder has them in single precision.
+        if len(before) != len(now) or not all(map(partial(isclose, rel_tol=1e-6), before, now)):
+            what = "another mean and std" if saved else "no mean and std"
+            raise UserError(f"{folder} was pruned with {what}", hint="leave --mean and --std out")
+    return saved
+
+
+def size_of(text: str | None) -> tuple[int, ...] | None:
+    """Height and width from ``--resize``. Raises UserError."""
+    from secateur.data import size_of as checked
+
+    if text is None:
+        return None
+    try:
+        sides = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    return checked(sides * 2 if len(sides) == 1 else sides)
+
+
 def evidence(
-    criterion: str, spec: str | None, model: "nn.Module", seed: int
+    criterion: str, spec: str | None, model: "nn.Module", seed: int, resize: str | None = None
 ) -> "tuple[Tensor, Tensor] | None":
     """Images for the criteria that look at data, from the train part where there is one."""
     import torch
 
     from secateur import data as datasets
+    from secateur import models
     from secateur.stages.evidence import evidence, needs_images
 
     if not needs_images(criterion):
@@ -90,9 +189,27 @@ def evidence(
         raise UserError(
             f"the criterion {criterion} looks at images", hint="add --data, such as --data digits"
         )
-    part = "train" if "train" in datasets.open_source(spec) else None
+    size = size_of(resize)
+    part = datasets.fitted_part(datasets.open_source(spec))
+    images = datasets.load(spec, split=part, resize=size)
+    models.check_fits(model, images.x, data=spec)
     generator = torch.Generator().manual_seed(seed)
-    return evidence(criterion, model, datasets.load(spec, split=part), generator=generator)
+    return evidence(criterion, model, images, generator=generator)
+
+
+def held_out(spec: str, resize: str | None) -> "tuple[str, Dataset]":
+    """The images to attack and the part they are of: one held out from training, where it exists."""
+    from secateur import data as datasets
+
+    size = size_of(resize)
+    parts = datasets.open_source(spec)
+    part = datasets.attacked_part(parts)
+    if len(parts) > 1:
+        note(f"{spec} has {', '.join(parts)} images; attacked are the {part} images")
+    elif part in ("all", "train"):
+        kept = "no images apart" if part == "all" else "training images only"
+        note(f"{spec} has {kept}: the network may have been trained on those that are attacked")
+    return part, datasets.load(spec, split=part, resize=size)
 
 
 def move(device: str, *networks: "nn.Module | None") -> None:

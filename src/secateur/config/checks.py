@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from secateur.budgets import is_list, sizes
 from secateur.config.problems import nearest
 from secateur.errors import UserError
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint, has_weights
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Names that mean something else to a file system or to the format itself.
@@ -23,7 +24,7 @@ RESERVED = {
     *(f"{p}{i}" for p in ("com", "lpt") for i in range(10)),
 }
 DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
-ZOOS = ("torchvision", "timm", "robustbench")
+ZOOS = ("torchvision", "timm", "shipped", "robustbench")
 
 
 def label(value: str) -> str:
@@ -83,9 +84,30 @@ def layer_rates(value: Any) -> Any:
     return dict(value)
 
 
+def image_size(value: Any) -> Any:
+    """The side of a square, or height and width; nothing leaves images as they are."""
+    sides = value if isinstance(value, list | tuple) else [value, value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if value is not None and (len(sides) != 2 or not whole or not all(1 <= side <= 4096 for side in sides)):
+        raise ValueError("must be one side, or [height, width], from 1 to 4096")
+    return tuple(value) if isinstance(value, list) else value
+
+
 def known_attack(value: str) -> str:
     """A registered attack."""
     return _known(ATTACKS, value)
+
+
+def listed_sizes(eps: Any, kind: str | None) -> None:
+    """The sizes of an attack, if ``eps`` lists several."""
+    if not is_list(eps):
+        return
+    if kind == "minimum-norm":
+        raise ValueError("eps lists sizes, but the attack looks for the smallest: name budgets as epsilons")
+    try:
+        sizes(eps)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def known_dataset(value: str) -> str:
@@ -104,7 +126,7 @@ def known_model(value: str) -> str:
     if zoo not in ZOOS:
         zoos = ", ".join(f"{known}:NAME" for known in ZOOS)
         raise ValueError(f"{value!r} names code: a study file names a network of our zoo, or {zoos}")
-    if zoo == "robustbench":
+    if has_weights(value):
         try:
             checkpoint(value)
         except UserError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from secateur.config.canonical import restore
+from secateur.config.feasible import impossible_attacks, out_of_scale
 from secateur.config.overrides import override
 from secateur.config.problems import Problem, nearest, refuse
 from secateur.config.source import Source, parse_source, read_source
@@ -169,7 +170,10 @@ def _contradictions(study: Study) -> list[Problem]:
                 key = f"finetune.{name}.models.{i}"
                 near = nearest(model, study.models)
                 problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
-    found = [*_impossible_recipes(study), *_unfit_rates(study)] if not problems else []
+    if not problems:
+        found = [*_impossible_recipes(study), *impossible_attacks(study), *_unfit_rates(study)]
+    else:
+        found = []
     found = found or (_coincidences(study) if not problems else [])
     return problems + [Problem(study.where(key), key, sentence) for key, sentence in found]
 
@@ -178,9 +182,15 @@ def _impossible_recipes(study: Study) -> list[tuple[str, str]]:
     """What no range of a single setting shows, such as a choice by robust accuracy without adversary."""
     found = []
     for model in study.models:
-        found += [(f"models.{model}.recipe", text) for text in recipe_problems(study.recipe(model))]
-        for arm, recipe in study.arms(model).items():
-            found += [(f"finetune.{arm}", text) for text in recipe_problems(recipe)]
+        own = study.recipe(model)
+        if own.distillation is not None and own.epochs:
+            sentence = "needs a teacher, which only an arm of finetune has: the dense network"
+            found.append((f"models.{model}.recipe.distillation", sentence))
+        places = {f"models.{model}.recipe": own}
+        places |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(model).items()}
+        for key, recipe in places.items():
+            found += [(key, text) for text in recipe_problems(recipe)]
+            found += [(f"{key}.{name}", text) for name, text in out_of_scale(recipe)]
     return found
 
 
@@ -203,7 +213,7 @@ def _unfit_rates(study: Study) -> list[tuple[str, str]]:
 def _coincidences(study: Study) -> list[tuple[str, str]]:
     found = []
     models = {
-        name: (model.arch, repr(model.settings), model.weights, study.recipe(name))
+        name: (model.arch, repr(model.settings), model.weights, model.statistics, study.recipe(name))
         for name, model in study.models.items()
     }
     attacks = {

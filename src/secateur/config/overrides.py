@@ -30,7 +30,7 @@ def override(source: Source, text: str) -> None:
 def _put(data: Any, key: str, value: Any, *, whole: str) -> None:
     if isinstance(data, list):
         head, _, rest = key.partition(".")
-        if not head.isdigit() or int(head) >= len(data):
+        if not (head.isascii() and head.isdigit()) or int(head) >= len(data):
             raise UserError(f"'--set {whole}': the list has entries 0 to {len(data) - 1}")
         if rest:
             _put(data[int(head)], rest, value, whole=whole)

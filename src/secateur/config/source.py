@@ -117,16 +117,20 @@ def _check_events(text: str, source: Source) -> None:
 
 
 def _convert(node: yaml.Node, key: str, depth: int, source: Source) -> Any:
-    source.nodes += 1
-    if source.nodes > MAX_NODES or depth > MAX_DEPTH:
-        what = f"more than {MAX_NODES:,} values" if source.nodes > MAX_NODES else "aliases without end"
-        raise refuse([Problem(f"{source.file}:{node.start_mark.line + 1}", key, f"{what} after expansion")])
+    _check_size(node, key, depth, source)
     source.lines.setdefault(key, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, key, depth, source)
     if isinstance(node, yaml.SequenceNode):
         return [_convert(item, f"{key}.{i}", depth + 1, source) for i, item in enumerate(node.value)]
     return _scalar(node, key, source) if isinstance(node, yaml.ScalarNode) else None
+
+
+def _check_size(node: yaml.Node, key: str, depth: int, source: Source) -> None:
+    source.nodes += 1
+    if source.nodes > MAX_NODES or depth > MAX_DEPTH:
+        what = f"more than {MAX_NODES:,} values" if source.nodes > MAX_NODES else "aliases without end"
+        raise refuse([Problem(f"{source.file}:{node.start_mark.line + 1}", key, f"{what} after expansion")])
 
 
 def _mapping(node: yaml.MappingNode, key: str, depth: int, source: Source) -> dict[str, Any]:
@@ -153,6 +157,8 @@ def _mapping(node: yaml.MappingNode, key: str, depth: int, source: Source) -> di
 def _merge(node: yaml.Node, key: str, depth: int, source: Source) -> dict[str, Any]:
     parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
     merged: dict[str, Any] = {}
+    # An anchor may hold itself, and then this never ends.
+    _check_size(node, key, depth, source)
     for part in parts:
         if not isinstance(part, yaml.MappingNode):
             source.complain(part, key, "'<<' needs a mapping, for example '<<: *name'")

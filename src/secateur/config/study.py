@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     PositiveInt,
@@ -14,63 +13,37 @@ from pydantic import (
     model_validator,
 )
 
+from secateur.budgets import is_list
 from secateur.config.canonical import canonical, derive_seed
 from secateur.config.checks import (
     distance_norm,
     known_attack,
     known_criterion,
-    known_dataset,
     known_device,
     known_model,
     label,
     layer_rates,
+    listed_sizes,
     plain_settings,
     unique,
 )
 from secateur.config.epsilons import Budgets, epsilons_by_norm
+from secateur.config.images import Data, Normalisation, Settings
 from secateur.config.recipe import RecipeFields
 from secateur.config.source import Source
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, checkpoint, takes_steps
+from secateur.registry import ATTACKS, checkpoint, comes_with_weights, has_weights, takes_steps
 
 Label = Annotated[str, AfterValidator(label)]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class Settings(BaseModel):
-    """The base of all settings: frozen, and nothing unknown is accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(Settings):
-    """Where the images come from and how they are split into train, validation and test."""
-
-    spec: Annotated[str, AfterValidator(known_dataset)] = Field(
-        description="digits, idx:DIR, folder:DIR, ...; relative paths start at the working directory"
-    )
-    fractions: tuple[Fraction, Fraction, Fraction] = Field(
-        default=(0.7, 0.1, 0.2), description="train, validation, test; official test parts stay whole"
-    )
-    sizes: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
-        default=None,
-        description="train, validation and test images kept of these parts, by class; by default all",
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if abs(sum(self.fractions) - 1) > 1e-9:
-            raise ValueError(f"the fractions sum to {sum(self.fractions):g}, not to 1")
-        return self
 
 
 class Model(Settings):
     """A network of the study: its architecture, and the recipe or the weights that make it what it is."""
 
     arch: Annotated[str, AfterValidator(known_model)] = Field(
-        description="a zoo name, torchvision:NAME, timm:NAME or robustbench:NAME"
+        description="a zoo name, torchvision:NAME, timm:NAME, shipped:NAME or robustbench:NAME"
     )
     settings: Annotated[dict[str, Any], AfterValidator(plain_settings)] = Field(
         default_factory=dict, description="arguments of the architecture, such as its width"
@@ -80,9 +53,26 @@ class Model(Settings):
         description="a .safetensors or weights-only .pt file; then nothing is trained by default",
     )
     recipe: RecipeFields | None = Field(default=None, description="how the network is trained")
+    normalise: Normalisation | None = Field(
+        default=None,
+        description="mean and std of the images the network wants; in place of what it has by default",
+    )
     robust: bool | None = Field(
         default=None, description="a tag for the figures; by default, whether the recipe is adversarial"
     )
+
+    @model_validator(mode="after")
+    def _normalised_once(self) -> Self:
+        if self.normalise is not None and "normalise" in self.settings:
+            raise ValueError("normalise stands in settings as well: leave one of them out")
+        if self.normalise is not None and has_weights(self.arch):
+            raise ValueError(f"{self.arch} takes images in [0, 1], as it was trained: leave normalise out")
+        return self
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """The mean and deviation that were asked for."""
+        return None if self.normalise is None else self.normalise.statistics
 
 
 class Arm(RecipeFields):
@@ -120,6 +110,7 @@ class Attack(Settings):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         plain_settings(self.model_extra or {})
+        listed_sizes((self.model_extra or {}).get("eps"), ATTACKS.entry(self.attack).facts.get("kind"))
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         spelled = ", ".join(f"{value:g}" for value in norms)
         if "steps" in self.model_fields_set and not takes_steps(self.attack):
@@ -139,6 +130,14 @@ class Attack(Settings):
         """The norm, filled in where the attack knows only one; None for an attack without norms."""
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         return self.norm if self.norm is not None or not norms else float(norms[0])
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The attack's own settings: those of a study where nothing is said, sizes in rising order."""
+        given = {**ATTACKS.entry(self.attack).facts.get("study", {}), **(self.model_extra or {})}
+        return {
+            key: sorted(value) if key == "eps" and is_list(value) else value for key, value in given.items()
+        }
 
     @property
     def search(self) -> dict[str, Any]:
@@ -227,7 +226,7 @@ class Study(Settings):
     images: PositiveInt | None = Field(default=200, description="test images attacked; null for all of them")
     batch_size: PositiveInt = Field(default=256, description="images per attack batch; changes no number")
     epsilons: Budgets = ()
-    threads: PositiveInt = Field(default=1, description="threads of each worker process")
+    threads: int = Field(default=1, ge=1, le=4096, description="threads of each worker process")
     device: Annotated[str, AfterValidator(known_device)] = Field(
         default="cpu", description="where networks are trained, judged and attacked, such as cuda"
     )
@@ -258,12 +257,12 @@ class Study(Settings):
     def recipe(self, model: str) -> Recipe:
         """The recipe that trains the model with this label; of 0 epochs when it comes with weights only.
 
-        Published networks (``robustbench:NAME``) do.
+        Published, shipped and plug-in networks do (``robustbench:NAME``, ``shipped:NAME``).
         """
         settings = self.models[model]
         if settings.recipe is not None:
             return settings.recipe.recipe()
-        trained = settings.weights or settings.arch.startswith("robustbench:")
+        trained = settings.weights or has_weights(settings.arch) or comes_with_weights(settings.arch)
         return Recipe(epochs=0) if trained else Recipe()
 
     def arms(self, model: str) -> dict[str, Recipe]:
@@ -280,7 +279,7 @@ class Study(Settings):
         chosen = self.models[model]
         if chosen.robust is not None:
             return chosen.robust
-        if chosen.recipe is None and not chosen.weights and chosen.arch.startswith("robustbench:"):
+        if chosen.recipe is None and not chosen.weights and has_weights(chosen.arch):
             return bool(checkpoint(chosen.arch).facts["robust"])
         return self.recipe(model).adversary is not None
 
@@ -291,6 +290,7 @@ class Study(Settings):
             if arm.inherit:  # what is not given must stay open, or it would no longer be inherited
                 plain["finetune"][name] = canonical(arm.model_dump(exclude_unset=True))
         for name, attack in self.attacks.items():
+            plain["attacks"][name] |= canonical(attack.own)
             if not takes_steps(attack.attack):
                 del plain["attacks"][name]["steps"]
         return plain

@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,20 @@ import numpy as np
 import torch
 
 from secateur.data.dataset import Dataset
-from secateur.data.files import MAX_BYTES, from_bytes
+from secateur.data.files import MAX_BYTES
+from secateur.data.pictures import from_pixels
 from secateur.data.sources import Parts, directory, open_source
 from secateur.errors import UserError
 
-KEYS = {"all": ("x", "y"), "train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
+KEYS = {
+    "all": ("x", "y"),
+    "train": ("x_train", "y_train"),
+    "validation": ("x_val", "y_val"),
+    "test": ("x_test", "y_test"),
+}
+"""The arrays of each part."""
+ALSO_CALLED = {"valid": "val", "validation": "val"}
+_HINT = "name the arrays x and y, or x_train, y_train, x_val, y_val, x_test, y_test"
 # What zipfile, NumPy and SciPy were seen to raise on damaged bytes.
 DAMAGED = (
     RuntimeError,
@@ -31,10 +40,11 @@ DAMAGED = (
 
 
 def npz(argument: str) -> Parts:
-    """``npz:FILE``: arrays ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``.
+    """``npz:FILE``: arrays ``x`` and ``y``, or ``x_train``, ``y_train``, and ``_val``, ``_test`` alike.
 
-    Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, uint8 or floating point in [0, 1]
-    (then without grey levels). An array ``classes`` may name the classes.
+    One pair is enough; ``valid`` and ``validation`` are read as ``val``. Images are [N, H, W], [N, H, W, C]
+    or [N, C, H, W] with 1 or 3 channels, uint8, uint16 or floating point in [0, 1] (then without grey
+    levels). An array ``classes`` may name the classes; otherwise the largest label of any part counts them.
     """
     path = Path(argument)
     if not path.is_file():
@@ -46,10 +56,9 @@ def npz(argument: str) -> Parts:
         raise UserError(f"'{path}' is not a readable .npz file: {error}") from error
     if sum(sizes.values()) > 4 * MAX_BYTES:
         raise UserError(f"'{path}' unpacks to more than {4 * MAX_BYTES // 2**30} GiB and is refused")
-    found = {part: partial(_read_npz, path, *keys) for part, keys in KEYS.items() if set(keys) <= set(sizes)}
-    if not found:
-        raise UserError(f"'{path}' has neither x and y nor x_train, y_train, x_test, y_test")
-    return found
+    pairs = _pairs(path, list(sizes))
+    every = [labels for _, labels in pairs.values()]
+    return {part: partial(_read_npz, path, *keys, every) for part, keys in pairs.items()}
 
 
 def svhn(argument: str) -> Parts:
@@ -65,45 +74,78 @@ def svhn(argument: str) -> Parts:
     return found
 
 
-def pack(spec: str, path: Path | str) -> None:
-    """Write a dataset of 8-bit images as one .npz file, which is read faster than a folder of pictures.
+def pack(spec: str, path: Path | str, *, resize: int | Sequence[int] | None = None) -> None:
+    """Write a dataset of 8-bit or 16-bit images as one .npz file, read faster than a folder of pictures.
 
-    ``npz:PATH`` then has the same parts, images, labels and fingerprints as ``spec``.
+    ``npz:PATH`` then has the same parts, images, labels and fingerprints as ``spec``, scaled to ``resize``.
 
     Raises:
-        UserError: as ``load``, or the images do not have 256 grey levels.
+        UserError: as ``load``, or the images do not have 256 or 65 536 grey levels.
     """
     arrays: dict[str, Any] = {}
-    for part, read in open_source(spec).items():
+    for part, read in open_source(spec, resize=resize).items():
         dataset = read()
-        if dataset.levels != 256:
-            raise UserError(f"'{spec}' has no 8-bit images, and is not packed")
+        if dataset.levels not in (256, 65_536):
+            raise UserError(f"'{spec}' has no 8-bit or 16-bit images, and is not packed")
         x, y = KEYS[part]
-        arrays[x] = dataset.x.mul(255).round().to(torch.uint8).numpy()
+        grey = dataset.x.mul(dataset.levels - 1).round().to(torch.int32).numpy()
+        arrays[x] = grey.astype(np.uint8 if dataset.levels == 256 else np.uint16)
         arrays[y] = dataset.y.numpy()
         arrays["classes"] = np.array(dataset.classes)
     np.savez(path, **arrays)
 
 
-def _read_npz(path: Path, x: str, y: str) -> Dataset:
+def _pairs(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
+    """The arrays of images and labels of each part.
+
+    Raises:
+        UserError: there are none, or an array of a part that is not known, is there twice or lacks its twin.
+    """
+    found: dict[str, dict[str, str]] = {}
+    part_of = {key: (part, keys.index(key)) for part, keys in KEYS.items() for key in keys}
+    for name in names:
+        kind, _, word = name.partition("_")
+        usual = f"{kind}_{ALSO_CALLED.get(word, word)}" if word else kind
+        if usual in part_of:
+            part, place = part_of[usual]
+            if "xy"[place] in found.setdefault(part, {}):
+                raise UserError(f"'{path}' has '{found[part][kind]}' and '{name}', which are the same part")
+            found[part]["xy"[place]] = name
+        elif kind in ("x", "y"):
+            raise UserError(f"'{path}' has an array '{name}' of no part that is known", hint=_HINT)
+    for pair in found.values():
+        if len(pair) == 1:
+            ((kind, name),) = pair.items()
+            raise UserError(
+                f"'{path}' has '{name}', but not the {'labels' if kind == 'x' else 'images'} of that part",
+                hint=_HINT,
+            )
+    if not found:
+        raise UserError(f"'{path}' has neither x and y nor x_train, y_train, x_test, y_test", hint=_HINT)
+    if "all" in found and len(found) > 1:
+        raise UserError(f"'{path}' has 'x' beside the arrays of parts: which is it?", hint=_HINT)
+    return {part: (found[part]["x"], found[part]["y"]) for part in KEYS if part in found}
+
+
+def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
+    """The part of the arrays ``x`` and ``y``; ``every`` names the labels of all parts."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[x], arrays[y]
             names = arrays.get("classes")
+            others = [arrays[other] for other in every] if names is None else []
     except DAMAGED as error:
         pickled = "allow_pickle" in str(error)
         reason = "an array of objects needs pickle, which would run code" if pickled else str(error)
         raise UserError(f"'{path}' cannot be read: {reason}", hint="save plain numeric arrays") from error
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
         raise UserError(f"'{path}': '{y}' must be a row of integers, not {labels.dtype} {list(labels.shape)}")
-    classes = tuple(map(str, names)) if names is not None else tuple(map(str, range(int(labels.max()) + 1)))
+    largest = max(int(other.max()) for other in (labels, *others) if other.dtype.kind in "iu" and other.size)
+    classes = tuple(map(str, names if names is not None else range(largest + 1)))
     pixels = _channels_first(images, path, x)
-    if images.dtype == np.uint8:
-        return from_bytes(path.stem, pixels, labels, classes)
-    if images.dtype.kind != "f":
+    if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
         raise UserError(f"'{path}': '{x}' is {images.dtype}; 8-bit or floating-point images are read")
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
-    return Dataset(path.stem, tensor, torch.from_numpy(labels.astype(np.int64)), classes, levels=None)
+    return from_pixels(path.stem, pixels, labels, classes)
 
 
 def _channels_first(images: np.ndarray, path: Path, key: str) -> np.ndarray:
@@ -130,4 +172,4 @@ def _read_svhn(path: Path) -> Dataset:
             f"'{path}' is not the SVHN file of cropped digits: X is {images.dtype} {list(images.shape)}"
         )
     # The files call the digit 0 "10".
-    return from_bytes("svhn", images.transpose(3, 2, 0, 1), labels % 10, tuple(map(str, range(10))))
+    return from_pixels("svhn", images.transpose(3, 2, 0, 1), labels % 10, tuple(map(str, range(10))))

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from secateur.data.dataset import Dataset
-from secateur.data.files import from_bytes, sha256_of
+from secateur.data.files import sha256_of
+from secateur.data.pictures import from_pixels
 from secateur.data.sources import Parts
 from secateur.errors import UserError
 
@@ -139,4 +140,4 @@ def _dataset(read: Callable[[str, int], bytes], part: str, name: str, layout: La
         raise UserError(
             f"'{where}': image {wrong[0]} has label {labels[wrong[0]]}, but there are {len(names)} classes"
         )
-    return from_bytes(name, records[:, layout.labels :].reshape(-1, 3, 32, 32), labels, tuple(names))
+    return from_pixels(name, records[:, layout.labels :].reshape(-1, 3, 32, 32), labels, tuple(names))

@@ -16,8 +16,8 @@ class Dataset:
     """Labelled images.
 
     ``x`` is float32 [N, C, H, W] within ``bounds``; ``y`` is int64 [N] with values in [0, number of classes).
-    ``levels`` counts the grey levels of the source (17 for the digits, 256 for 8-bit images, None for
-    continuous values); level k of L lies at k / (L - 1).
+    ``levels`` counts the grey levels of the source (17 for the digits, 256 for 8-bit and 65 536 for 16-bit
+    images, None for continuous values); level k of L lies at k / (L - 1).
 
     Raises:
         UserError: empty, of wrong shape or type, a pixel outside the bounds, a label without a class.
@@ -84,6 +84,8 @@ def _decoded(dataset: Dataset, where: slice) -> bytes:
         return pixels.contiguous().numpy().astype("<f4").tobytes()
     low, high = dataset.bounds
     grey = (pixels - low) / (high - low) * (dataset.levels - 1)
+    if dataset.levels > 256:
+        return grey.round().to(torch.int32).contiguous().numpy().astype("<u2").tobytes()
     return grey.round().to(torch.uint8).contiguous().numpy().tobytes()
 
 
@@ -101,8 +103,10 @@ def _check_shapes(dataset: Dataset) -> None:
             f"dataset '{name}' needs float32 images and int64 labels, not {x.dtype} and {y.dtype}",
             hint="divide 8-bit images by 255 and convert them to float32",
         )
-    if dataset.levels is not None and not 2 <= dataset.levels <= 256:
-        raise UserError(f"dataset '{name}' has {dataset.levels} grey levels; 2 to 256, or None, are possible")
+    if dataset.levels is not None and not 2 <= dataset.levels <= 65_536:
+        raise UserError(
+            f"dataset '{name}' has {dataset.levels} grey levels; 2 to 65536, or None, are possible"
+        )
 
 
 def _check_values(dataset: Dataset) -> None:

@@ -1,8 +1,7 @@
-"""Images in files: IDX (the layout of MNIST) and one folder of pictures per class."""
+"""Images in IDX files, the layout of MNIST."""
 
 import gzip
 import hashlib
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,18 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 
 from secateur.data.dataset import Dataset
+from secateur.data.pictures import from_pixels
 from secateur.data.sources import Parts, directory
 from secateur.errors import UserError
 
 IDX_PARTS = {"train": "train", "test": "t10k"}
-FOLDER_PARTS = ("train", "test")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_BYTES = 2**31
-MAX_PIXELS = 2**24
 FASHION = (
     "T-shirt/top",
     "Trouser",
@@ -55,6 +50,11 @@ def idx(argument: str) -> Parts:
         )
         if images and labels:
             found[part] = partial(_read_idx, images, labels)
+        elif lone := images or labels:
+            raise UserError(
+                f"'{lone}' has no {'labels' if images else 'images'} beside it",
+                hint=f"a part needs {prefix}-images-idx3-ubyte and {prefix}-labels-idx1-ubyte",
+            )
     if not found:
         raise UserError(
             f"no IDX files in '{argument}'",
@@ -75,20 +75,6 @@ def fashion_mnist(argument: str) -> Parts:
             f"'{unknown[0]}' is unpacked, and cannot be compared with the official file", hint="keep .gz"
         )
     return {part: partial(_with_classes, read, "fashion-mnist", FASHION) for part, read in parts.items()}
-
-
-def folder(argument: str) -> Parts:
-    """``folder:DIR``: one sub-folder of pictures per class, or ``train`` and ``test`` folders of such.
-
-    Classes are in alphabetical order. All pictures must have one size; grey pictures give one channel, colour
-    three (if any picture has colour, all are read as colour). Within a class the order follows the decoded
-    pixels, so renaming files changes nothing.
-    """
-    root = directory(argument, "folder")
-    parts = [part for part in FOLDER_PARTS if (root / part).is_dir()]
-    if not parts:
-        return {"all": partial(_read_folder, root)}
-    return {part: partial(_read_folder, root / part) for part in parts}
 
 
 def sha256_of(path: Path) -> str:
@@ -113,7 +99,7 @@ def _read_idx(images: Path, labels: Path) -> Dataset:
     if pixels.shape[0] != y.shape[0]:
         raise UserError(f"'{images}' holds {pixels.shape[0]} images, but '{labels}' {y.shape[0]} labels")
     classes = tuple(str(label) for label in range(max(10, int(y.max(initial=0)) + 1)))
-    return from_bytes(images.parent.name, pixels[:, None], y, classes)
+    return from_pixels(images.parent.name, pixels[:, None], y, classes)
 
 
 def _idx_array(path: Path, ndim: int) -> np.ndarray:
@@ -144,56 +130,3 @@ def _unpacked(path: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise UserError(f"'{path}' unpacks to more than {MAX_BYTES // 2**20} MiB and is refused")
     return content
-
-
-def _read_folder(root: Path) -> Dataset:
-    classes = sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-    if not classes:
-        raise UserError(f"'{root}' has no sub-folders", hint="one sub-folder of images per class is expected")
-    pictures: list[np.ndarray] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        images = [
-            _picture(path) for path in sorted((root / name).iterdir()) if path.suffix.lower() in SUFFIXES
-        ]
-        if not images:
-            raise UserError(
-                f"class folder '{root / name}' has no images", hint="remove it, or add its images"
-            )
-        pictures += sorted(images, key=lambda image: hashlib.sha256(image.tobytes()).digest())
-        labels += [label] * len(images)
-    if any(image.ndim == 3 for image in pictures):
-        pictures = [image if image.ndim == 3 else np.stack([image] * 3, axis=2) for image in pictures]
-    sizes = {image.shape for image in pictures}
-    if len(sizes) > 1:
-        first, second = sorted(sizes)[:2]
-        raise UserError(
-            f"images of different sizes in '{root}': {first[1]}x{first[0]} and {second[1]}x{second[0]}",
-            hint="scale them to one size first",
-        )
-    stacked = np.stack(pictures)
-    pixels = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
-    return from_bytes(root.name, pixels, np.asarray(labels), tuple(classes))
-
-
-def _picture(path: Path) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns about odd metadata, and about sizes that are refused here.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"it has {image.width}x{image.height} pixels")
-                grey = image.mode in {"1", "L", "LA"}
-                return np.asarray(image.convert("L" if grey else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"'{path}' is not a readable image: {error}", hint="remove or repair it") from error
-
-
-def from_bytes(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
-    """A dataset from 8-bit images [N, C, H, W] and integer labels [N]."""
-    # In the order of the dimensions, however the pixels lay in the file.
-    x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).div_(255)
-    return Dataset(name, x, torch.from_numpy(labels.astype(np.int64)), classes, levels=256)

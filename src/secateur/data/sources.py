@@ -1,35 +1,52 @@
 """Where images come from: a source is a function of what follows the colon, registered by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import torch
 from torch import Generator
 
 from secateur.data.dataset import Dataset
-from secateur.data.splits import Splits, hold_out, shrink, split
+from secateur.data.pictures import resized, size_of
+from secateur.data.splits import Splits, as_given, draw, hold_out, shrink, split
 from secateur.errors import UserError
 from secateur.registry import DATASETS
 
 Parts = Mapping[str, Callable[[], Dataset]]
-"""Readers by part: "train" and "test" where the source keeps them apart, else one reader called "all"."""
+"""Readers by part: "train", "validation" and "test", or some of them, where the source keeps them apart; else
+one reader called "all"."""
 
-Source = Callable[[str], Parts]
-"""A source gets the ARGUMENT of ``name:ARGUMENT`` and says which parts it can read."""
+Source = Callable[..., Parts]
+"""A source gets the ARGUMENT of ``name:ARGUMENT`` and says which parts it can read.
+
+One with a parameter ``resize`` scales its pictures itself, to (height, width); the images of others are
+scaled once they are read.
+"""
+
+Resize = int | Sequence[int] | None
+
+# To attack and to report on: held out from training, if anything is.
+_HELD_OUT = ("test", "validation", "all", "train")
+# To fit something to: what the network has been trained on, if that is there.
+_SEEN = ("train", "all", "validation", "test")
 
 
-def load(spec: str, *, split: str | None = None) -> Dataset:
+def load(spec: str, *, split: str | None = None, resize: Resize = None) -> Dataset:
     """Read a dataset: ``digits``, ``idx:DIR``, ``folder:DIR``, ... (the registry ``DATASETS`` names all).
 
-    ``split`` is "train" or "test" where the source has official parts. None means the official test part
-    where there is one, else all images: the images that a network is evaluated on.
+    ``split`` is "train", "validation" or "test" where the source has such parts. None means the images that a
+    network is evaluated on: the test part, else the validation part, else all images. ``resize`` scales every
+    image: one side of a square, or height and width.
 
     Raises:
         UserError: unknown source, missing or damaged files, a part that the source does not have.
     """
-    parts = open_source(spec)
+    parts = open_source(spec, resize=resize)
     if split is None:
-        split = next(part for part in ("test", "all", "train") if part in parts)
+        split = attacked_part(parts)
     if split not in parts:
         raise UserError(f"dataset '{spec}' has no part '{split}'", hint=f"it has: {', '.join(parts)}")
     return parts[split]()
@@ -40,41 +57,92 @@ def load_splits(
     *,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     sizes: tuple[int, int, int] | None = None,
+    resize: Resize = None,
     generator: Generator,
 ) -> Splits:
     """Read a dataset and cut it into train, validation and test.
 
-    Where the source has official train and test parts, test stays whole, and validation takes its fraction
-    out of the train part (CIFAR-10: 45 000, 5 000 and 10 000). Otherwise all images are cut. ``sizes`` then
-    keeps that many images of each part, stratified by class.
+    A source with all three parts is taken as it is. Of two parts the held-out one stays whole and is the test
+    part (test, or validation if there is no test), and validation takes its fraction out of the other
+    (CIFAR-10: 45 000, 5 000 and 10 000). A single part is cut at random. ``sizes`` then keeps that many
+    images of each part, stratified by class.
 
     Raises:
         UserError: as ``load``, ``split`` and ``shrink``.
     """
-    parts = open_source(spec)
-    if {"train", "test"} <= set(parts):
-        whole = hold_out(parts["train"](), parts["test"](), fraction=fractions[1], generator=generator)
+    parts = open_source(spec, resize=resize)
+    fitted, held_out = fitted_part(parts), attacked_part(parts)
+    if {"train", "validation", "test"} <= set(parts):
+        whole = as_given(*(parts[part]() for part in ("train", "validation", "test")))
+    elif fitted != held_out:
+        whole = hold_out(parts[fitted](), parts[held_out](), fraction=fractions[1], generator=generator)
     else:
-        whole = split(load(spec), fractions=fractions, generator=generator)
+        whole = split(parts[held_out](), fractions=fractions, generator=generator)
+    usual = {"train", "test"} <= set(parts) or held_out == "all"
+    whole = whole if usual else replace(whole, made=explained(parts))
     return shrink(whole, sizes, generator=generator) if sizes else whole
 
 
-def open_source(spec: str) -> Parts:
+def attacked_part(parts: Parts) -> str:
+    """The part that networks are attacked on: test, else validation, else all there is."""
+    return next(part for part in _HELD_OUT if part in parts)
+
+
+def fitted_part(parts: Parts) -> str:
+    """The part that networks are trained on: train, else all images, else what there is."""
+    return next(part for part in _SEEN if part in parts)
+
+
+def explained(parts: Parts) -> str:
+    """How train, validation and test are made of these parts, in one sentence."""
+    fitted, held_out = fitted_part(parts), attacked_part(parts)
+    if {"train", "validation", "test"} <= set(parts):
+        return "the data have train, validation and test parts, which are used as they are"
+    if fitted != held_out:
+        instead = "" if held_out == "test" else ": its validation part is the test part"
+        return (
+            f"the data have {' and '.join(parts)} parts{instead}; "
+            f"validation images are drawn from the {fitted} part"
+        )
+    what = "no parts" if held_out == "all" else f"a {held_out} part alone"
+    return f"the data have {what}: train, validation and test images are drawn from it at random"
+
+
+def open_source(spec: str, *, resize: Resize = None) -> Parts:
     """The parts of the source that ``spec`` names; nothing is decoded yet.
 
     Raises:
-        UserError: unknown source, or its files are missing.
+        UserError: unknown source, its files are missing, or ``resize`` is no size.
     """
     name, _, argument = spec.partition(":")
     source: Source = DATASETS.get(name)
-    return source(argument)
+    if resize is None:
+        return source(argument)
+    size = size_of(resize)
+    if "resize" in signature(source).parameters:
+        return source(argument, resize=size)
+    return {part: partial(_scaled, read, size) for part, read in source(argument).items()}
+
+
+def _scaled(read: Callable[[], Dataset], size: tuple[int, int]) -> Dataset:
+    return resized(read(), size)
 
 
 def digits(argument: str) -> Parts:
-    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn."""
-    if argument:
-        raise UserError(f"the digits are built in and take no '{argument}'", hint="write 'digits'")
-    return {"all": _digits}
+    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn.
+
+    ``digits`` has them as one part. ``digits:split`` has a train part of 1 257 images, on which the networks
+    ``shipped:NAME`` were trained, and a test part of the other 540: stratified, always the same.
+    """
+    if argument not in ("", "split"):
+        raise UserError(
+            f"the digits are built in and take no '{argument}'", hint="write 'digits' or 'digits:split'"
+        )
+    return (
+        {"train": lambda: _digits_part(train=True), "test": lambda: _digits_part(train=False)}
+        if argument
+        else {"all": _digits}
+    )
 
 
 def _digits() -> Dataset:
@@ -84,6 +152,14 @@ def _digits() -> Dataset:
     x = torch.from_numpy(bunch.images).to(torch.float32).div(16).unsqueeze(1)
     y = torch.from_numpy(bunch.target).to(torch.int64)
     return Dataset("digits", x, y, tuple(str(digit) for digit in range(10)), levels=17)
+
+
+def _digits_part(*, train: bool) -> Dataset:
+    whole = _digits()
+    tested = draw(whole.y, 540, generator=Generator().manual_seed(0))
+    kept = torch.ones(whole.n, dtype=torch.bool)
+    kept[tested] = False
+    return whole.take(kept.nonzero().squeeze(1) if train else tested)
 
 
 def directory(argument: str, source: str) -> Path:

@@ -11,11 +11,15 @@ from secateur.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Disjoint parts: weights are fitted on ``train``, chosen on ``validation``, reported on ``test``."""
+    """Disjoint parts: weights are fitted on ``train``, chosen on ``validation``, reported on ``test``.
+
+    ``made`` says in one sentence how they were made, where that is not the usual way.
+    """
 
     train: Dataset
     validation: Dataset
     test: Dataset
+    made: str = ""
 
 
 def subset(dataset: Dataset, n: int, *, generator: Generator) -> Dataset:
@@ -51,16 +55,22 @@ def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator:
         UserError: the parts differ in classes or image shape, the fraction is not inside (0, 1), or a part
             would be empty.
     """
-    if train.classes != test.classes or train.shape != test.shape:
-        raise UserError(
-            f"the train part ({len(train.classes)} classes of {list(train.shape)}) and the test part "
-            f"({len(test.classes)} of {list(test.shape)}) differ in classes or image shape",
-            hint="both need the same class names and one image size",
-        )
+    _check_alike(train, test, "test")
     if not 0 < fraction < 1:
         raise UserError(f"the validation fraction must lie between 0 and 1, not {fraction}")
     rest, validation = _cut(train, round(fraction * train.n), generator)
     return Splits(rest, validation, test)
+
+
+def as_given(train: Dataset, validation: Dataset, test: Dataset) -> Splits:
+    """The three parts of a source that has them all.
+
+    Raises:
+        UserError: they differ in classes or image shape.
+    """
+    _check_alike(train, validation, "validation")
+    _check_alike(train, test, "test")
+    return Splits(train, validation, test)
 
 
 def shrink(splits: Splits, sizes: tuple[int, int, int], *, generator: Generator) -> Splits:
@@ -78,12 +88,13 @@ def shrink(splits: Splits, sizes: tuple[int, int, int], *, generator: Generator)
                 hint="lower that one of the sizes, or change the fractions",
             )
         kept.append(subset(part, size, generator=generator))
-    return Splits(*kept)
+    train, validation, test = kept
+    return Splits(train, validation, test, made=splits.made)
 
 
 def findings(splits: Splits) -> list[str]:
     """What a reader of results on these splits should know, one sentence each; empty if nothing."""
-    said = []
+    said = [splits.made] if splits.made else []
     seen = set(splits.train.image_hashes()) | set(splits.validation.image_hashes())
     if leaked := sum(digest in seen for digest in splits.test.image_hashes()):
         said.append(
@@ -107,6 +118,24 @@ def draw(y: Tensor, n: int, *, generator: Generator) -> Tensor:
         members = (y.cpu() == label).nonzero().flatten()
         chosen.append(members[torch.randperm(members.numel(), generator=generator)[:size]])
     return torch.cat(chosen).sort().values
+
+
+def draw_fairly(y: Tensor, n: int, *, generator: Generator) -> Tensor:
+    """As :func:`draw`, but chance decides which classes get one image more than others of equal share.
+
+    With fewer images than classes, ``draw`` would take the first classes only.
+    """
+    names = torch.randperm(int(y.max()) + 1, generator=generator)
+    return draw(names[y.cpu()], n, generator=generator)
+
+
+def _check_alike(train: Dataset, other: Dataset, name: str) -> None:
+    if train.classes != other.classes or train.shape != other.shape:
+        raise UserError(
+            f"the train part ({len(train.classes)} classes of {list(train.shape)}) and the {name} part "
+            f"({len(other.classes)} of {list(other.shape)}) differ in classes or image shape",
+            hint="both need the same class names and one image size, all grey or all in colour",
+        )
 
 
 def _cut(dataset: Dataset, n: int, generator: Generator) -> tuple[Dataset, Dataset]:

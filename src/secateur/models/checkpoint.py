@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
+from secateur.models.wrapped import inside
 
 MAX_BYTES = 8 * 2**30
 MAX_TENSORS = 20_000
@@ -59,22 +60,22 @@ class Loaded:
 def load_weights(model: nn.Module, path: Path | str, *, sha256: str | None = None) -> Loaded:
     """Load a state dict into ``model``, strictly: every tensor of the model, with its shape, and no other.
 
-    Reads .safetensors and weights-only .pt, .pth, .th. Accepts the dict itself or one wrapped as
-    ``state_dict`` or ``model_state_dict``, and keys that all start with ``module.``, ``model.`` or the index
-    of a Sequential. Half and double precision become the model's. Counters of batches, which old files lack,
-    may be missing; constants of the architecture, such as the statistics of the input, may be there if they
-    agree. On an error the model is unchanged.
+    Reads .safetensors and weights-only .pt, .pth, .th. Accepts the dict itself or one under ``state_dict`` or
+    ``model_state_dict``, and keys that all start with ``module.``, ``model.`` or the index of a Sequential.
+    Half and double precision become the model's. Counters of batches may be missing; constants of the
+    architecture, such as statistics of the input, may be there if they agree. Of a ``Normalised`` model the
+    network inside is loaded. On an error the model is unchanged.
 
     Args:
         model: a network of the architecture that the weights belong to.
         path: the file.
-        sha256: the file's expected hash, if it is known.
+        sha256: the file's expected hash, if known.
 
     Raises:
         UserError: the file is missing, damaged, too large, of unknown format, not the one with that hash,
             would need code to be run, or does not fit the model.
     """
-    file = _regular(Path(path))
+    model, file = inside(model), _regular(Path(path))
     digest = _sha256(file)
     if sha256 is not None and digest != sha256.lower():
         raise UserError(
@@ -83,8 +84,7 @@ def load_weights(model: nn.Module, path: Path | str, *, sha256: str | None = Non
         )
     notes: list[str] = []
     state = _plain(_read(file), file, notes)
-    fitted = fit(model, state, str(file), notes)
-    model.load_state_dict(fitted, strict=True)
+    model.load_state_dict(fit(model, state, str(file), notes), strict=True)
     return Loaded(file, digest, tuple(notes))
 
 
@@ -154,14 +154,14 @@ def _without_constants(
 
 
 def _same_values(tensor: Tensor, constant: Tensor) -> bool:
-    if tensor.numel() != constant.numel() or not tensor.is_floating_point():
-        return False
-    return torch.allclose(tensor.flatten().double(), constant.flatten().double(), atol=1e-4)
+    fits = tensor.numel() == constant.numel() and tensor.is_floating_point()
+    return fits and torch.allclose(tensor.flatten().double(), constant.flatten().double(), atol=1e-4)
 
 
 def _checked(key: str, tensor: Tensor, wanted: Tensor, source: str) -> bool:
     """Whether the tensor needs a conversion of its type, after checking that it is a usable one."""
-    if tensor.is_quantized or tensor.is_complex() or tensor.layout != torch.strided:
+    odd = tensor.is_quantized or tensor.is_complex() or tensor.is_meta or "float8" in str(tensor.dtype)
+    if odd or tensor.layout != torch.strided:
         raise UserError(f"'{source}': '{key}' is of type {tensor.dtype}, which is not supported")
     if wanted.is_floating_point() != tensor.is_floating_point():
         raise UserError(f"'{source}': '{key}' is of type {tensor.dtype}, the model needs {wanted.dtype}")

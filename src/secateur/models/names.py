@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -13,9 +13,11 @@ from torch import nn
 
 from secateur.errors import ExitCode, UserError
 from secateur.models.published import load_published
-from secateur.registry import MODELS, checkpoint
+from secateur.models.wrapped import Statistics, check_channels, does_nothing, own_statistics, wrap
+from secateur.registry import MODELS, checkpoint, has_weights
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+OWN = "as its own configuration says"
 
 
 def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, **settings: Any) -> nn.Module:
@@ -43,29 +45,71 @@ def resolve(
     *,
     num_classes: int = 10,
     in_channels: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    normalise: Statistics | None = None,
+    raw: bool = False,
     allow_code: bool = True,
     pretrained: bool = True,
 ) -> nn.Module:
     """Build what a command line names.
 
-    A zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``, or ``robustbench:NAME``, which also
-    loads (and the first time downloads) the published weights unless ``pretrained`` is False.
+    A zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``, or a network with its weights:
+    ``shipped:NAME`` comes with the package, ``robustbench:NAME`` is downloaded the first time. ``pretrained``
+    False leaves the weights out.
 
     The function in a file gets ``num_classes`` and ``in_channels`` if it has parameters of these names. It is
     run as it is: pass ``allow_code=False`` where the name comes from a file that others wrote.
 
+    ``settings`` are those of a zoo architecture. ``normalise`` is put before the network, in place of what it
+    has by default; mean 0 and deviation 1 put nothing there. Without it, networks of torchvision and timm get
+    the mean and deviation of their own configuration, unless ``raw``.
+
     Raises:
         UserError: unknown name, missing file or function, a function that fails or returns no module, a
-            package that is not installed (exit code ENVIRONMENT).
+            package that is not installed (exit code ENVIRONMENT), a normalisation that does not fit.
     """
+    settings = dict(settings or {})
+    if normalise is not None:
+        check_channels(normalise, in_channels)
+        settings |= _without_normalisation(spec)
+    model = _resolved(
+        spec, num_classes, in_channels, settings=settings, allow_code=allow_code, pretrained=pretrained
+    )
+    if normalise is not None:
+        return model if does_nothing(normalise) else wrap(model, normalise)
+    if raw or spec.partition(":")[0] not in ("timm", "torchvision"):
+        return model
+    own = own_statistics(spec, model, channels=in_channels)
+    return model if own is None else wrap(model, own, source=OWN)
+
+
+def _without_normalisation(spec: str) -> dict[str, Any]:
+    """The setting that turns a network's own normalisation off, where it has one."""
+    if has_weights(spec):
+        raise UserError(f"'{spec}' takes images in [0, 1], as it was trained", hint="leave mean and std out")
+    if ":" in spec or "normalise" not in inspect.signature(MODELS.get(spec)).parameters:
+        return {}
+    return {"normalise": None}
+
+
+def _resolved(
+    spec: str,
+    num_classes: int,
+    in_channels: int | None,
+    *,
+    settings: dict[str, Any],
+    allow_code: bool,
+    pretrained: bool,
+) -> nn.Module:
+    """The network as its constructor or its published file has it."""
     source, colon, name = spec.rpartition(":")
     if not colon:
-        return build(spec, num_classes=num_classes, in_channels=in_channels)
+        return build(spec, num_classes=num_classes, in_channels=in_channels, **settings)
     if source.endswith(".py"):
         if not allow_code:
             raise UserError(f"model '{spec}' would run code", hint="name it on the command line instead")
         return _from_file(Path(source), name, num_classes, in_channels)
-    if source == "robustbench":
+    if has_weights(spec):
         return _published(spec, num_classes, in_channels, pretrained)
     if source == "torchvision":
         return _torchvision(name, num_classes)
@@ -73,7 +117,7 @@ def resolve(
         return _timm(name, num_classes, in_channels)
     raise UserError(
         f"unknown model source '{source}' in '{spec}'",
-        hint="write a zoo name, robustbench:NAME, torchvision:NAME, timm:NAME or FILE.py:FUNCTION",
+        hint="write a zoo name, FILE.py:FUNCTION, or NAME after shipped:, robustbench:, torchvision:, timm:",
     )
 
 
@@ -123,10 +167,12 @@ def _from_file(path: Path, function: str, num_classes: int, in_channels: int | N
 
 def _published(spec: str, num_classes: int, in_channels: int | None, pretrained: bool) -> nn.Module:
     facts = checkpoint(spec).facts
-    if num_classes != 10 or in_channels not in (None, 3):
+    channels = MODELS.entry(facts["arch"]).facts["input"][0]
+    if num_classes != 10 or in_channels not in (None, channels):
         raise UserError(
-            f"'{spec}' classifies images of 3 channels into 10 classes, "
-            f"not of {3 if in_channels is None else in_channels} into {num_classes}"
+            f"'{spec}' classifies images of {channels} channel{'s' * (channels > 1)} into 10 classes, "
+            f"not of {channels if in_channels is None else in_channels} into {num_classes}",
+            hint=f"its data are {facts['dataset']}",
         )
     model = build(facts["arch"], **facts["settings"])
     if pretrained:

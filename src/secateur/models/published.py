@@ -14,7 +14,7 @@ TOLERANCE = 0.2
 
 
 def load_published(model: nn.Module, spec: str) -> Path:
-    """Load the weights of ``spec`` into its network, from the cache or, the first time, from their source.
+    """Load the weights of ``spec`` into its network, from the package, the cache or their source.
 
     The cache is $SECATEUR_CACHE, else ``secateur`` in $XDG_CACHE_HOME or ``~/.cache``. No hash of these files
     is published, so the first download is checked to fit the network, and its sha256 pinned beside it.
@@ -23,6 +23,10 @@ def load_published(model: nn.Module, spec: str) -> Path:
         UserError: unknown name, no download, a file that is damaged or not the pinned one.
     """
     entry = checkpoint(spec)
+    if "file" in entry.facts:
+        shipped: Path = Path(__file__).parent / "shipped" / entry.facts["file"]
+        load_weights(model, shipped)
+        return shipped
     path: Path = cache_folder() / "checkpoints" / entry.facts["dataset"] / f"{entry.name}.pt"
     pin = path.with_suffix(".sha256")
     if path.is_file():

@@ -107,6 +107,34 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
     return torch.cat(parts)
 
 
+def check_fits(model: nn.Module, x: Tensor, *, data: str) -> None:
+    """Refuse a network that fails on images like ``x`` [N, C, H, W]; ``data`` is what they are called.
+
+    One forward pass of the first image, in evaluation mode.
+
+    Raises:
+        UserError: the network fails on the image.
+    """
+    image = x[:1]
+    first = next(model.parameters(), None)
+    try:
+        with evaluating(model), torch.no_grad():
+            model(image if first is None else image.to(first.device))
+    except UserError:
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"the network fails on the images of {data}, which are {_shape(image)} "
+            f"(channels x height x width): {type(error).__name__}: {said}",
+            hint="is it made for other channels or sizes? --resize, or resize: in a study, scales images",
+        ) from error
+
+
+def _shape(images: Tensor) -> str:
+    return "x".join(map(str, images.shape[1:]))
+
+
 def predict(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
     """The predicted class, int64 [N], of images ``x`` [N, C, H, W]; the same in any batch size.
 

@@ -3,6 +3,7 @@
 from secateur.pruning.carry_out import PruneReport as PruneReport
 from secateur.pruning.carry_out import apply as apply
 from secateur.pruning.carry_out import prune as prune
+from secateur.pruning.filter_matrix import filters as filters
 from secateur.pruning.masks import MaskReport as MaskReport
 from secateur.pruning.masks import held as held
 from secateur.pruning.masks import mask as mask
@@ -13,6 +14,7 @@ from secateur.pruning.saving import history as history
 from secateur.pruning.saving import load as load
 from secateur.pruning.saving import origin as origin
 from secateur.pruning.saving import save as save
+from secateur.pruning.saving import saved_statistics as saved_statistics
 from secateur.pruning.schedule import iterative as iterative
 from secateur.pruning.schedule import one_shot as one_shot
 
@@ -21,6 +23,7 @@ __all__ = [
     "Plan",
     "PruneReport",
     "apply",
+    "filters",
     "held",
     "history",
     "iterative",

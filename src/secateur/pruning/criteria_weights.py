@@ -8,6 +8,7 @@ from secateur.errors import UserError
 from secateur.graph import Group
 from secateur.graph.groups import Member
 from secateur.pruning.criteria import combine, is_parameter, producers
+from secateur.pruning.filter_matrix import rows
 
 
 def l2(
@@ -63,8 +64,7 @@ def fpgm(
     """
     scores = []
     for member in producers(group, model):
-        weight = model.get_parameter(member.tensor).detach().double()
-        filters = weight.movedim(member.dim, 0).flatten(1)[torch.from_numpy(member.indices)]
+        filters = rows(member, model).double()
         scores.append(scattered(member, torch.cdist(filters, filters).sum(1), group.size))
     return combine(scores, reduction)
 

@@ -15,6 +15,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import fresh_inputs, move_inputs
 from secateur.graph.leaves import named_tensors, passing_buffers
 from secateur.graph.running import call_model, steady, tensors_in
+from secateur.models.wrapped import INNER, Statistics
 from secateur.pruning.plans import Plan
 from secateur.pruning.surgery import check_fits, operate
 
@@ -104,6 +105,19 @@ def origin(folder: str | Path) -> dict[str, Any]:
         UserError: there is none, or its plan is damaged or changed.
     """
     return dict(_read_document(Path(folder) / _PLAN_FILE).get("origin", {}))
+
+
+def saved_statistics(folder: str | Path) -> Statistics | None:
+    """The mean and deviation in front of a saved network; None where it was saved without a normalisation.
+
+    Raises:
+        UserError: there is no saved network, or it is damaged.
+    """
+    tensors = _read_tensors(Path(folder) / _WEIGHTS_FILE)
+    mean, std = tensors.get("mean"), tensors.get("std")
+    if mean is None or std is None or not all(n.startswith(INNER) for n in tensors.keys() - {"mean", "std"}):
+        return None
+    return tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())
 
 
 def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:

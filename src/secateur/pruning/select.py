@@ -10,6 +10,7 @@ from secateur.errors import UserError, did_you_mean
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.leaves import shapes_of
+from secateur.models.wrapped import INNER, Normalised
 from secateur.pruning.counts import Choice, asked_globally
 from secateur.pruning.plans import Cut, Slice
 
@@ -40,6 +41,15 @@ def scored(
     return scores
 
 
+def _touching(graph: DependencyGraph, name: str) -> set[int]:
+    """Numbers of the groups called ``name``, or with members in the module or parameter called so."""
+    return {
+        number
+        for number, group in enumerate(graph.groups)
+        if group.name == name or any(f"{member.tensor}.".startswith(f"{name}.") for member in group.members)
+    }
+
+
 def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
     """Numbers of the groups that touch what ``keep`` names.
 
@@ -53,12 +63,11 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
     protected: set[int] = set()
     known = {name for name, _ in graph.model.named_modules()} | set(shapes_of(graph.model))
     for name in keep:
-        hit = {
-            number
-            for number, group in enumerate(graph.groups)
-            if group.name == name
-            or any(f"{member.tensor}.".startswith(f"{name}.") for member in group.members)
-        }
+        hit = _touching(graph, name)
+        if not hit and isinstance(graph.model, Normalised):
+            # A network behind a normalisation keeps the names of its layers.
+            known |= {inner.removeprefix(INNER) for inner in known}
+            hit = _touching(graph, INNER + name)
         if not hit and name not in known:
             raise UserError(
                 f"'{name}' is no module, parameter or group of this model",

@@ -4,9 +4,11 @@ from secateur.registry.attacks import ATTACKS as ATTACKS
 from secateur.registry.attacks import takes_steps as takes_steps
 from secateur.registry.checkpoints import CHECKPOINTS as CHECKPOINTS
 from secateur.registry.checkpoints import checkpoint as checkpoint
+from secateur.registry.checkpoints import has_weights as has_weights
 from secateur.registry.criteria import CRITERIA as CRITERIA
 from secateur.registry.datasets import DATASETS as DATASETS
 from secateur.registry.models import MODELS as MODELS
+from secateur.registry.models import comes_with_weights as comes_with_weights
 from secateur.registry.plugins import PlugIn as PlugIn
 from secateur.registry.plugins import load_plugin as load_plugin
 from secateur.registry.plugins import loaded as loaded

@@ -29,6 +29,10 @@ ATTACKS.register(
     paper="arXiv:1811.09600",
     random=False,
     cost="1 fwd, 1 bwd",
+    # What a study takes where its file says nothing: docs/attacking.md, "DDN in a study".
+    study={"loss": "difference", "levels": None},
+    label="DDN",
+    bibtex=("rony2019",),
 )
 ATTACKS.register(
     "fmn",
@@ -40,6 +44,8 @@ ATTACKS.register(
     paper="arXiv:2102.12827",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="FMN",
+    bibtex=("pintor2021",),
 )
 ATTACKS.register(
     "steep",
@@ -50,8 +56,9 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="1 fwd, 1 bwd",
-    science=6,
+    science=7,
     settled="secateur.attacks.steep:settled",
+    bibtex=("pintor2021", "matyasko2021"),
 )
 ATTACKS.register(
     "sigma-zero",
@@ -63,6 +70,8 @@ ATTACKS.register(
     paper="arXiv:2402.01879",
     random=False,
     cost="1 fwd, 1 bwd",
+    label="σ-zero",
+    bibtex=("cina2025",),
 )
 ATTACKS.register(
     "alma",
@@ -74,6 +83,9 @@ ATTACKS.register(
     paper="arXiv:2011.11857",
     random=False,
     cost="1 fwd, 1 bwd",
+    science=2,
+    label="ALMA",
+    bibtex=("rony2021",),
 )
 ATTACKS.register(
     "pdpgd",
@@ -85,7 +97,9 @@ ATTACKS.register(
     paper="arXiv:2106.01538",
     random=False,
     cost="1 fwd, 1 bwd",
-    science=2,
+    science=3,
+    label="PDPGD",
+    bibtex=("matyasko2021",),
 )
 ATTACKS.register(
     "strongest",
@@ -96,8 +110,9 @@ ATTACKS.register(
     targeted=True,
     random=False,
     cost="its members'",
-    science=4,
+    science=5,
     settled="secateur.attacks.strongest:settled",
+    bibtex=("cina2025", "matyasko2021", "pintor2021", "rony2019"),
 )
 ATTACKS.register(
     "pgd",
@@ -105,9 +120,12 @@ ATTACKS.register(
     "projected gradient descent (Madry et al. 2018)",
     norms=(2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:1706.06083",
     cost="1 fwd, 1 bwd",
+    label="PGD",
+    bibtex=("madry2018",),
 )
 ATTACKS.register(
     "apgd",
@@ -115,9 +133,12 @@ ATTACKS.register(
     "auto-PGD, DLR or cross-entropy (Croce & Hein 2020)",
     norms=(2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:2003.01690",
     cost="1 fwd, 1 bwd",
+    label="APGD",
+    bibtex=("croce2020",),
 )
 ATTACKS.register(
     "fgsm",
@@ -125,11 +146,14 @@ ATTACKS.register(
     "one steepest step (Goodfellow et al. 2015)",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:1412.6572",
     random=False,
     cost="2 fwd, 1 bwd, once",
     steps=False,
+    label="FGSM",
+    bibtex=("goodfellow2015",),
 )
 ATTACKS.register(
     "noise",
@@ -137,8 +161,10 @@ ATTACKS.register(
     "random perturbations, no gradient",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     cost="1 fwd",
+    bibtex=(),
 )
 ATTACKS.register(
     "square",
@@ -146,7 +172,10 @@ ATTACKS.register(
     "random squares, no gradient (Andriushchenko et al. 2020)",
     norms=(float("inf"),),
     kind="fixed-eps",
+    science=2,
     targeted=True,
     paper="arXiv:1912.00049",
     cost="1 fwd",
+    label="Square",
+    bibtex=("andriushchenko2020",),
 )

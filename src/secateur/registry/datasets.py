@@ -4,11 +4,26 @@ from secateur.registry.registry import Registry
 
 DATASETS = Registry("dataset")
 
-# ``images`` counts the official train and test parts, so that a study can be priced before they are here.
+# ``images`` counts the official train and test parts, so that a study can be priced before they are here, or
+# all images where there are no such parts. One of ``files`` lies in a folder that holds the dataset.
 
-DATASETS.register("digits", "secateur.data:digits", "1 797 handwritten 8x8 digits, 17 grey levels, built in")
+DATASETS.register(
+    "digits",
+    "secateur.data:digits",
+    "1 797 handwritten 8x8 digits, 17 grey levels, built in",
+    built_in=True,
+    images=(1_797,),
+    shape=(1, 8, 8),
+    classes=10,
+    label="UCI digits",
+    bibtex=("alpaydin1998",),
+)
 DATASETS.register("idx", "secateur.data:idx", "MNIST-like IDX files in a folder: idx:DIR")
-DATASETS.register("folder", "secateur.data:folder", "a folder of images per class: folder:DIR")
+DATASETS.register(
+    "folder",
+    "secateur.data:folder",
+    "a folder of pictures per class, alone or in train, val, test: folder:DIR",
+)
 DATASETS.register(
     "cifar10",
     "secateur.data:cifar10",
@@ -16,6 +31,9 @@ DATASETS.register(
     images=(50_000, 10_000),
     shape=(3, 32, 32),
     classes=10,
+    files=("cifar-10-batches-bin/test_batch.bin", "test_batch.bin", "cifar-10-binary.tar.gz"),
+    label="CIFAR-10",
+    bibtex=("krizhevsky2009",),
 )
 DATASETS.register(
     "cifar100",
@@ -24,6 +42,9 @@ DATASETS.register(
     images=(50_000, 10_000),
     shape=(3, 32, 32),
     classes=100,
+    files=("cifar-100-binary/test.bin", "test.bin", "cifar-100-binary.tar.gz"),
+    label="CIFAR-100",
+    bibtex=("krizhevsky2009",),
 )
 DATASETS.register(
     "fashion-mnist",
@@ -32,6 +53,10 @@ DATASETS.register(
     images=(60_000, 10_000),
     shape=(1, 28, 28),
     classes=10,
+    files=("t10k-images-idx3-ubyte.gz",),
+    label="Fashion-MNIST",
+    paper="arXiv:1708.07747",
+    bibtex=("xiao2017",),
 )
 DATASETS.register(
     "svhn",
@@ -40,5 +65,10 @@ DATASETS.register(
     images=(73_257, 26_032),
     shape=(3, 32, 32),
     classes=10,
+    files=("test_32x32.mat",),
+    label="SVHN",
+    bibtex=("netzer2011",),
 )
-DATASETS.register("npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_test, y_test: npz:FILE")
+DATASETS.register(
+    "npz", "secateur.data:npz", "arrays x and y, or x_train, y_train, x_val, ..., y_test: npz:FILE"
+)

@@ -6,45 +6,120 @@ MODELS = Registry("model")
 
 _CIFAR = (3, 32, 32)
 
+
+def comes_with_weights(arch: str) -> bool:
+    """Whether the network is what its maker made it: of a plug-in or an installed package, not of our zoo.
+
+    A study keeps the weights of such a network. Those of the zoo, torchvision and timm are drawn by seed.
+    """
+    return ":" not in arch and not MODELS.entry(arch).target.startswith("secateur.")
+
+
 MODELS.register(
     "resnet-tiny",
     "secateur.models.resnet:resnet_tiny",
     "residual network for small images (the demo's)",
     input=(1, 8, 8),
+    label="ResNet-tiny",
+    paper="arXiv:1512.03385",
+    bibtex=("he2016",),
 )
 MODELS.register(
     "smallcnn",
     "secateur.models.smallcnn:smallcnn",
     "4 convolutions, 3 dense layers, for 28x28 digits",
     input=(1, 28, 28),
-)
-MODELS.register("resnet18", "secateur.models.resnet:resnet18", "ResNet-18 with the CIFAR stem", input=_CIFAR)
-MODELS.register("resnet50", "secateur.models.resnet:resnet50", "ResNet-50 with the CIFAR stem", input=_CIFAR)
-MODELS.register(
-    "resnet20", "secateur.models.resnet:resnet20", "CIFAR ResNet-20, shortcuts of zero channels", input=_CIFAR
+    label="small CNN",
+    paper="arXiv:1608.04644",
+    bibtex=("carlini2017",),
 )
 MODELS.register(
-    "resnet56", "secateur.models.resnet:resnet56", "CIFAR ResNet-56, shortcuts of zero channels", input=_CIFAR
+    "resnet18",
+    "secateur.models.resnet:resnet18",
+    "ResNet-18 with the CIFAR stem",
+    input=_CIFAR,
+    label="ResNet-18",
+    paper="arXiv:1512.03385",
+    bibtex=("he2016",),
+)
+MODELS.register(
+    "resnet50",
+    "secateur.models.resnet:resnet50",
+    "ResNet-50 with the CIFAR stem",
+    input=_CIFAR,
+    label="ResNet-50",
+    paper="arXiv:1512.03385",
+    bibtex=("he2016",),
+)
+MODELS.register(
+    "resnet20",
+    "secateur.models.resnet:resnet20",
+    "CIFAR ResNet-20, shortcuts of zero channels",
+    input=_CIFAR,
+    label="ResNet-20",
+    paper="arXiv:1512.03385",
+    bibtex=("he2016",),
+)
+MODELS.register(
+    "resnet56",
+    "secateur.models.resnet:resnet56",
+    "CIFAR ResNet-56, shortcuts of zero channels",
+    input=_CIFAR,
+    label="ResNet-56",
+    paper="arXiv:1512.03385",
+    bibtex=("he2016",),
 )
 MODELS.register(
     "resnet110",
     "secateur.models.resnet:resnet110",
     "CIFAR ResNet-110, shortcuts of zero channels",
     input=_CIFAR,
+    label="ResNet-110",
+    paper="arXiv:1512.03385",
+    bibtex=("he2016",),
 )
 MODELS.register(
-    "preact-resnet18", "secateur.models.preact:preact_resnet18", "pre-activation ResNet-18", input=_CIFAR
+    "preact-resnet18",
+    "secateur.models.preact:preact_resnet18",
+    "pre-activation ResNet-18",
+    input=_CIFAR,
+    label="PreAct ResNet-18",
+    paper="arXiv:1603.05027",
+    bibtex=("he2016identity",),
 )
-MODELS.register("wrn-28-10", "secateur.models.wide:wrn", "wide ResNet-28-10, TRADES layout", input=_CIFAR)
+MODELS.register(
+    "wrn-28-10",
+    "secateur.models.wide:wrn",
+    "wide ResNet-28-10, TRADES layout",
+    input=_CIFAR,
+    label="WRN-28-10",
+    paper="arXiv:1605.07146",
+    bibtex=("zagoruyko2016",),
+)
 MODELS.register(
     "wrn-28-10-silu",
     "secateur.models.wide:wrn_silu",
     "wide ResNet-28-10, SiLU, DeepMind layout",
     input=_CIFAR,
+    label="WRN-28-10 (SiLU)",
+    paper="arXiv:1605.07146",
+    bibtex=("zagoruyko2016",),
 )
 MODELS.register(
-    "vgg16-bn", "secateur.models.vgg:vgg16", "VGG-16 with batch normalisation, for 32x32 images", input=_CIFAR
+    "vgg16-bn",
+    "secateur.models.vgg:vgg16",
+    "VGG-16 with batch normalisation, for 32x32 images",
+    input=_CIFAR,
+    label="VGG-16",
+    paper="arXiv:1409.1556",
+    bibtex=("simonyan2015",),
 )
 MODELS.register(
-    "vgg19-bn", "secateur.models.vgg:vgg19", "VGG-19 with batch normalisation, for 32x32 images", input=_CIFAR
+    "vgg19-bn",
+    "secateur.models.vgg:vgg19",
+    "VGG-19 with batch normalisation, for 32x32 images",
+    input=_CIFAR,
+    label="VGG-19",
+    paper="arXiv:1409.1556",
+    bibtex=("simonyan2015",),
 )

@@ -20,4 +20,5 @@ for _name, _arch, _settings, _parameters, _macs in [
         settings=_settings,
         parameters=_parameters,
         macs=_macs,
+        bibtex=("li2017",),
     )

@@ -16,12 +16,22 @@ from secateur.errors import ExitCode, UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where it lives, one line about it, and facts for listings."""
+    """A registered name: where it lives, one line about it, and facts.
+
+    Facts that every kind may have: ``label``, how a report calls it; ``paper``, such as ``arXiv:1811.09600``;
+    ``bibtex``, keys of ``report/templates/references.bib`` or whole BibTeX entries, a tuple, empty where
+    there is no paper to name.
+    """
 
     name: str
     target: str
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """How a report calls it: the name, where nothing else is known."""
+        return str(self.facts.get("label", self.name))
 
     def load(self) -> Any:
         """Import and return the registered object."""

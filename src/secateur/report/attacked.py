@@ -1,4 +1,4 @@
-"""Pictures of one attack, from its record and the images: a grid of examples, and the security curve."""
+"""Pictures of one attack, from its record and the images: a grid of examples, and robust accuracy."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,38 +9,48 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from secateur.report.curves import budget_axis
+from secateur.budgets import written
+from secateur.errors import UserError
 from secateur.report.panels import Drawing, percent_axis
 from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
 from secateur.report.words import NORM_LABELS, attack_label, number
-from secateur.stats import Floats, wilson
+from secateur.stats import wilson
 
 Images = npt.NDArray[np.floating[Any]]
 COLUMNS = 8
 """Examples in the grid."""
 POINTS = 241
+ENOUGH = 30
+"""Attacked images below which the picture says that they are too few."""
 
 
 def draw_attack(
     record: Mapping[str, Any], clean: Images, adv: Images, labels: Sequence[int], classes: Sequence[str]
 ) -> list[Drawing]:
-    """The pictures of an attack: the grid of examples, if there are any, and the security curve.
+    """The pictures of an attack: the grid of examples, if there are any, and robust accuracy by budget.
+
+    An attack that looks for the smallest perturbation has a curve. One of fixed size has a point with its
+    interval at every size that was tried, joined where there are several.
 
     Args:
-        record: what ``Evaluated.to_json`` says.
-        clean: the attacked images [N, C, H, W] in [0, 1], C = 1 or 3.
+        record: what ``Evaluated.to_json`` says. An older one, without ``sizes``, of an attack of fixed size
+            must name its size in ``settings``.
+        clean: the attacked images [N, C, H, W] in the ``bounds`` of the record, C = 1 or 3.
         adv: what the attack made of them.
         labels: true classes [N].
         classes: their names.
+
+    Raises:
+        UserError: the record of an attack of fixed size does not say which.
     """
     with themed():
-        drawn = [_curve(record)]
+        drawn = [_points(record) if record.get("kind") == "fixed-eps" else _curve(record)]
         chosen = _spread(record)
         if len(chosen) and clean.shape[1] in (1, 3):
-            drawn.insert(
-                0, _grid(record, clean[chosen], adv[chosen], [labels[i] for i in chosen], chosen, classes)
-            )
+            pixels = (_unit(record, clean[chosen]), _unit(record, adv[chosen]))
+            drawn.insert(0, _grid(record, *pixels, [labels[i] for i in chosen], chosen, classes))
         for drawing in drawn:
             drawing.figure.draw_without_rendering()
     return drawn
@@ -117,69 +127,119 @@ def _show(axes: Axes, image: Images) -> None:
         axes.imshow(pixels, interpolation="nearest")
 
 
-def _curve(record: Mapping[str, Any]) -> Drawing:
-    norm, n = record["norm"], len(record["outcome"])
-    eps, robust, tried = _robust(record)
-    bounds = np.array([wilson(int(k), n) for k in robust])
-    figure = Figure(figsize=(0.55 * WIDTH, 2.5))
-    axes = figure.subplots()
+def _unit(record: Mapping[str, Any], images: Images) -> Images:
+    """Images of the record's bounds in [0, 1]."""
+    low, high = record.get("bounds", (0.0, 1.0))
+    return np.asarray((images - low) / (high - low), dtype=images.dtype)
+
+
+def _points(record: Mapping[str, Any]) -> Drawing:
+    n = len(record["outcome"])
+    eps, robust = _at_sizes(record)
+    bounds = np.array([wilson(count, n) for count in robust])
+    shares = np.array(robust) / n
     unreliable = record["grade"] in "CX"
-    what = "target not reached" if record.get("targeted") else "robust accuracy"
-    dashes = (0, (1, 1.5)) if unreliable else "-"
-    if tried:
-        spread = np.abs(bounds.T - robust / n)
-        axes.errorbar(
-            eps,
-            robust / n,
-            yerr=spread,
-            color=PALETTE[0],
-            lw=1.0,
-            ls=dashes,
-            marker="o",
-            ms=4,
-            elinewidth=0.9,
-        )
-    else:
-        axes.fill_between(eps, bounds[:, 0], bounds[:, 1], color=PALETTE[0], alpha=0.15, lw=0, step="post")
-        axes.step(eps, robust / n, where="post", color=PALETTE[0], lw=1.4, ls=dashes)
-    top = 1.15 * eps[-1] if tried else eps[-1]
-    axes.set_xlim(0, top)
-    axes.set_ylim(-0.02, 1.02)
-    percent_axis(axes.yaxis)
-    budget_axis(axes, top, norm, levels=record.get("levels"))
-    axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[norm]})")
-    axes.set_ylabel(what)
-    name = attack_label(record["attack"], norm)
-    doubt = ": unreliable" if unreliable else ""
-    axes.set_title(f"{label(name)}, {n} images, grade {record['grade']}{doubt}")
-    sizes = "At the sizes that the attack was run with, and at no other. " if tried else ""
+    figure, axes = _axes(record)
+    axes.errorbar(
+        eps, shares, yerr=np.abs(bounds.T - shares), fmt="o", ms=4, lw=1, capsize=2, color=PALETTE[0],
+        ls=("" if len(eps) == 1 else ":" if unreliable else "-"),
+    )  # fmt: skip
+    _sized(axes, record, 1.15 * eps[-1])
+    written = ", ".join(_written(record, size) for size in eps)
+    share = _share(record)
     return Drawing(
         "curve",
-        f"{label(name)}: {what} {'at the sizes tried' if tried else 'against the budget'}",
-        f"{what.capitalize()} of {n} images: the share for which no example within ε was found, an upper "
-        "bound; a "
-        f"wrong image has none to be found and counts as lost. {sizes}Intervals: 95 %, Wilson.",
-        f"{what.capitalize()} goes from {robust[0] / n:.0%} to {robust[-1] / n:.0%} as the budget grows.",
+        f"{_name(record)}: {share} at the sizes that were tried",
+        f"{share.capitalize()} of {n} images at ε = {written}, an upper bound at these sizes; no other was "
+        f"tried. Bars: 95 % Wilson intervals.{_explained(record)}",
+        f"{share.capitalize()} at ε = {written}: {', '.join(f'{value:.0%}' for value in shares)}.",
         figure,
     )
 
 
-def _robust(record: Mapping[str, Any]) -> tuple[Floats, Floats, bool]:
-    """Budgets [k], how many images withstand each [k], and whether they are sizes that were tried.
+def _at_sizes(record: Mapping[str, Any]) -> tuple[list[float], list[int]]:
+    """The sizes of an attack of fixed size, and how many images withstand each."""
+    wrong = [outcome == "already_wrong" for outcome in record["outcome"]]
+    sizes = record.get("sizes")
+    if sizes is None:
+        eps = record.get("settings", {}).get("eps")
+        if isinstance(eps, bool) or not isinstance(eps, int | float):
+            raise UserError(
+                f"the record of '{record['attack']}' does not say at which size ε it was run",
+                hint="attack again: records of this version do",
+            )
+        sizes = [{"eps": eps, "found": [outcome == "found" for outcome in record["outcome"]]}]
+    counts = [
+        sum(not (bad or fell) for bad, fell in zip(wrong, each["found"], strict=True)) for each in sizes
+    ]
+    return [float(each["eps"]) for each in sizes], counts
 
-    An attack of fixed size says nothing about other sizes: what it found at its own decides, not distances.
-    """
-    right = np.array([outcome != "already_wrong" for outcome in record["outcome"]])
-    if record.get("kind") == "fixed-eps":
-        found = np.array([outcome == "found" for outcome in record["outcome"]])
-        own = {record["settings"]["eps"]: found} if "sizes" not in record else {}
-        own |= {each["eps"]: np.array(each["found"], dtype=bool) for each in record.get("sizes", ())}
-        sizes = sorted(own)
-        counts = [int((right & ~own[size]).sum()) for size in sizes]
-        return np.array(sizes, dtype=np.float64), np.array(counts, dtype=np.float64), True
-    stored = record["distances"][record["norm"]]
-    distances = np.array([math.inf if value is None else value for value in stored], dtype=np.float64)
+
+def _written(record: Mapping[str, Any], eps: float) -> str:
+    low, high = record.get("bounds", (0.0, 1.0))
+    return written(eps, record["norm"], levels=record.get("levels"), bounds=(low, high))
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    return label(attack_label(record["attack"], record["norm"]))
+
+
+def _share(record: Mapping[str, Any]) -> str:
+    return "target not reached" if record.get("targeted") else "robust accuracy"
+
+
+def _explained(record: Mapping[str, Any]) -> str:
+    """For a targeted attack, what it does not say."""
+    said = record.get("summary", {}).get("targeted", "")
+    return f" {said[0].upper()}{said[1:]}." if said else ""
+
+
+def _axes(record: Mapping[str, Any]) -> tuple[Figure, Axes]:
+    """An empty panel of a share by budget, with its title."""
+    n, norm = len(record["outcome"]), record["norm"]
+    attacked = sum(outcome != "already_wrong" for outcome in record["outcome"])
+    figure = Figure(figsize=(0.55 * WIDTH, 2.5))
+    axes = figure.subplots()
+    axes.set_ylim(-0.02, 1.02)
+    percent_axis(axes.yaxis)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _written(record, value)))
+    axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[norm]})")
+    axes.set_ylabel(_share(record))
+    doubt = ": unreliable" if record["grade"] in "CX" else ": too few images" if attacked < ENOUGH else ""
+    axes.set_title(f"{_name(record)}, {n} images, grade {record['grade']}{doubt}")
+    return figure, axes
+
+
+def _sized(axes: Axes, record: Mapping[str, Any], top: float) -> None:
+    """Budgets from 0 to ``top``; of 8-bit images in L∞ with ticks at whole or simple grey levels."""
+    axes.set_xlim(0, top)
+    if _written(record, top).endswith("/255"):
+        levels = MaxNLocator(6, steps=[1, 2, 4, 5, 8, 10]).tick_values(0, 255 * top)
+        axes.set_xticks([level / 255 for level in levels if level <= 255 * top])
+
+
+def _curve(record: Mapping[str, Any]) -> Drawing:
+    norm, n = record["norm"], len(record["outcome"])
+    stored = record["distances"][norm]
+    distances = np.array([math.inf if value is None else value for value in stored], dtype=float)
     finite = distances[np.isfinite(distances)]
     top = (float(np.quantile(finite, 0.97)) if finite.size else 0.0) or 1.0
     eps = np.linspace(0, 1.03 * top, POINTS)
-    return eps, np.asarray((distances[None, :] > eps[:, None]).sum(1), dtype=np.float64), False
+    robust = (distances[None, :] > eps[:, None]).sum(1)
+    bounds = np.array([wilson(int(k), n) for k in robust])
+    figure, axes = _axes(record)
+    unreliable = record["grade"] in "CX"
+    axes.fill_between(eps, bounds[:, 0], bounds[:, 1], color=PALETTE[0], alpha=0.15, lw=0, step="post")
+    axes.step(
+        eps, robust / n, where="post", color=PALETTE[0], lw=1.4, ls=(0, (1, 1.5)) if unreliable else "-"
+    )
+    _sized(axes, record, float(eps[-1]))
+    share = _share(record).capitalize()
+    return Drawing(
+        "curve",
+        f"{_name(record)}: security curve",
+        f"{share}, of {n} images: the share for which no example within ε was found, an upper bound. "
+        f"Band: 95 % Wilson interval.{_explained(record)}",
+        f"{share} falls from {robust[0] / n:.0%} as the budget grows.",
+        figure,
+    )

@@ -1,91 +1,82 @@
-"""Which papers a study stands on: BibTeX of the attacks, criteria, trainings and data that it really uses."""
+"""Which papers a study stands on: BibTeX of the networks, attacks, criteria, trainings, data it uses.
+
+What belongs to a name stands at its registration (the facts ``bibtex`` and ``paper``), what belongs to a part
+of a recipe in ``recipes.BIBTEX``; the entries themselves are in templates/references.bib.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from secateur.registry import ATTACKS, CRITERIA
+from secateur.recipes import BIBTEX
+from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES, Registry
 from secateur.report.aggregate import Grid
 
-# What a study calls a thing -> its entry in templates/references.bib; empty where there is no paper to name.
-_ENTRIES: dict[str, dict[str, str]] = {
-    "attack": {
-        "ddn": "rony2019",
-        "fmn": "pintor2021",
-        "apgd": "croce2020",
-        "sigma_zero": "cina2025",
-        "pdpgd": "matyasko2021",
-        "pgd": "madry2018",
-    },
-    "criterion": {
-        "l1": "li2017",
-        "l2": "",
-        "random": "",
-        "group_norm": "fang2023",
-        "bn_scale": "liu2017",
-        "fpgm": "he2019",
-        "lamp": "lee2021",
-        "taylor": "molchanov2019",
-        "robust_taylor": "molchanov2019",
-        "hessian": "lecun1990",
-        "activation": "hu2016",
-    },
-    "penalty": {
-        "bn_scale": "liu2017",
-        "group_lasso": "",
-        "group_norm": "fang2023",
-        "growing_reg": "wang2021",
-    },
-    "adversary": {"madry": "madry2018", "trades": "zhang2019"},
-    "dataset": {"digits": "alpaydin1998", "cifar10": "krizhevsky2009", "cifar100": "krizhevsky2009"},
-    "training": {"distillation": "hinton2015"},
-    "zoo": {"robustbench": "croce2021"},
-}
+# The dependency graph, on which every pruning stands.
+_PRUNING = "fang2023"
 
 
 def bibliography(grid: Grid) -> str:
     """BibTeX entries in the order of their keys; what has no known reference is named in a comment."""
-    entries = _entries()
-    used = dict.fromkeys(_used(grid))
-    keys = {_ENTRIES[kind].get(name, "") for kind, name in used} | ({"fang2023"} if grid.criteria else set())
-    unknown = [_unknown(kind, name) for kind, name in used if name not in _ENTRIES[kind]]
+    known, keys, own, unknown = _entries(), set[str](), list[str](), list[str]()
+    for registry, name in dict.fromkeys(_named(grid)):
+        facts, what = _facts(registry, name)
+        if "bibtex" not in facts:
+            unknown.append(what)
+        for entry in facts.get("bibtex", ()):
+            (keys.add if entry in known else own.append)(entry)
+    keys |= set(_trainings(grid.study.config)) | ({_PRUNING} if grid.criteria else set())
     notes = "".join(f"% No reference is known here for: {' '.join(text.split())}\n" for text in unknown)
-    return notes + "\n".join(entries[key] for key in sorted(filter(None, keys)))
+    return notes + "\n".join([*(known[key] for key in sorted(keys)), *dict.fromkeys(own)])
 
 
-def _unknown(kind: str, name: str) -> str:
-    """A name, and what its registration says about it: often the paper."""
-    known = {"attack": ATTACKS, "criterion": CRITERIA}.get(kind)
-    said = [entry.summary for entry in known.entries() if entry.name == name] if known else []
-    return ": ".join([f"{kind} {name}", *said])
+def _facts(registry: Registry, name: str) -> tuple[Mapping[str, Any], str]:
+    """What is known about a name, and a line about it: its registration often names the paper."""
+    found = [entry for entry in registry.entries() if entry.name == name]
+    said = [part for entry in found for part in (entry.summary, entry.facts.get("paper")) if part]
+    return found[0].facts if found else {}, ": ".join([f"{registry.kind} {name}", *said])
 
 
-def _used(grid: Grid) -> Iterator[tuple[str, str]]:
+def _named(grid: Grid) -> Iterator[tuple[Registry, str]]:
+    """Every registered name that the study uses. A plug-in of the study need not be here any more."""
+    config = grid.study.config
+    for model in config.get("models", {}).values():
+        yield from _network(str(model.get("arch", "")) if isinstance(model, Mapping) else "")
     for attack in grid.study.attacks:
-        yield "attack", attack.method
+        yield ATTACKS, attack.method
     for criterion in grid.criteria:
-        yield "criterion", criterion
-    if spec := grid.study.config.get("data", {}).get("spec"):
-        yield "dataset", str(spec).split(":")[0]
-    yield from _trainings(grid.study.config)
+        yield CRITERIA, criterion
+    if isinstance(rates := config.get("pruning", {}).get("rates"), str):
+        yield RATES, rates
+    if spec := config.get("data", {}).get("spec"):
+        yield DATASETS, str(spec).split(":")[0]
 
 
-def _trainings(value: Any) -> Iterator[tuple[str, str]]:
+def _network(arch: str) -> Iterator[tuple[Registry, str]]:
+    source, _, name = arch.rpartition(":")
+    if source == "robustbench":
+        full = [name, f"Linf/{name}", f"L2/{name}"]
+        published = next((entry for entry in CHECKPOINTS.entries() if entry.name in full), None)
+        if published is not None:
+            yield CHECKPOINTS, published.name
+            yield MODELS, published.facts["arch"]
+    elif arch:
+        yield MODELS, arch
+
+
+def _trainings(value: Any) -> Iterator[str]:
     """Whatever the recipes of a study, wherever they stand in it, build on."""
     if not isinstance(value, Mapping):
         return
     for key, item in value.items():
         if isinstance(item, Mapping):
-            if key == "adversary":
-                yield "adversary", str(item.get("method", "madry"))
-            elif key == "penalty":
-                yield "penalty", str(item.get("kind"))
-            elif key == "distillation":
-                yield "training", "distillation"
+            if key in BIBTEX:
+                default = {"adversary": "madry", "distillation": "distillation"}.get(key, "")
+                kind = item.get("method" if key == "adversary" else "kind", default)
+                if kind in BIBTEX[key]:
+                    yield BIBTEX[key][kind]
             yield from _trainings(item)
-        elif key == "arch" and str(item).startswith("robustbench:"):
-            yield "zoo", "robustbench"
 
 
 def _entries() -> dict[str, str]:

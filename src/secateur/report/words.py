@@ -4,16 +4,18 @@ import math
 import re
 from collections.abc import Sequence
 
+from secateur.registry import ATTACKS
+
 PERCENT = "\N{NO-BREAK SPACE}%"
 NORM_LABELS = {"l0": "L₀", "l1": "L₁", "l2": "L₂", "linf": "L∞"}
-_ATTACKS = {"ddn": "DDN", "fmn": "FMN", "apgd": "APGD", "pgd": "PGD"}
 
 
 def attack_label(name: str, norm: str) -> str:
     """``ddn`` as "DDN (L₂)"; names that are not ours stay as they are."""
-    base = name.split("-")[0]
-    ours = base in _ATTACKS and name in {base, f"{base}-{norm}"}
-    return f"{_ATTACKS[base] if ours else name} ({NORM_LABELS[norm]})"
+    label = next(
+        (entry.label for entry in ATTACKS.entries() if name in (entry.name, f"{entry.name}-{norm}")), name
+    )
+    return f"{label} ({NORM_LABELS[norm]})"
 
 
 def arm_label(arm: str) -> str:

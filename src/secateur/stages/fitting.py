@@ -8,8 +8,9 @@ from torch import nn
 
 from secateur import data, models, pruning
 from secateur.config import Cell, Study, derive_seed, recipe_from
-from secateur.data import Splits
+from secateur.data import Dataset, Splits
 from secateur.errors import UserError
+from secateur.registry import comes_with_weights, has_weights
 from secateur.stages.shared import (
     Tick,
     architecture,
@@ -25,6 +26,7 @@ from secateur.stages.shared import (
 from secateur.store import Parts, Store
 from secateur.train import Checkpoints, History
 from secateur.train import train as fit
+from secateur.trust import misfit
 
 
 def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
@@ -32,19 +34,41 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     splits = splits_of(study)
     label = cell.axes["model"]
     chosen = study.models[label]
-    published = chosen.arch.startswith("robustbench:")
+    published = has_weights(chosen.arch)
     model = architecture(study, label, splits.test, pretrained=published and not chosen.weights)
     if chosen.weights:
         models.load_weights(model, chosen.weights)
+    elif comes_with_weights(chosen.arch):
+        _refuse_other_weights(cell, model)
     elif not published:
         models.initialise(model, generator(derive_seed(cell.seed, "initialise")))
     parts = _fit(study, cell, store, model, splits, tick)
     notes = data.findings(splits)
+    notes += [told] if (told := models.told(model)) else []
+    given = bool(chosen.weights) or published or comes_with_weights(chosen.arch)
+    if given and study.recipe(label).epochs == 0:
+        notes += _misfits(model, splits.test, study.device)
     if published and study.recipe(label).epochs == 0:
         accuracy = parts.science["accuracy"]["test"]
         notes += [note] if (note := models.off_published(chosen.arch, accuracy, n=splits.test.n)) else []
     science = {**parts.science, "robust": study.robust(label), "notes": notes}
     return Parts(science, parts.artefacts, parts.timing)
+
+
+def _misfits(model: nn.Module, test: Dataset, device: str) -> list[str]:
+    """A sentence where a network with given weights does not know the test images."""
+    predicted = models.predict(models.place(model, device), test.x)
+    model.cpu()
+    return [sentence] if (sentence := misfit(predicted, test.y, test.classes)) else []
+
+
+def _refuse_other_weights(cell: Cell, model: nn.Module) -> None:
+    """The weights that a plug-in's network came with are part of the cell's identity."""
+    if models.weights_hash(model) != cell.settings["weights"]:
+        raise UserError(
+            f"the model '{cell.axes['model']}' has other weights now than when the study was planned",
+            hint="its function must give the same weights at every call",
+        )
 
 
 def tune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:

@@ -34,10 +34,15 @@ def network(study: Study, cell_id: str, store: Store) -> nn.Module:
 def architecture(study: Study, label: str, images: Dataset, *, pretrained: bool = False) -> nn.Module:
     """A fresh network of the model with this label."""
     chosen = study.models[label]
-    size: dict[str, Any] = {"num_classes": images.num_classes, "in_channels": images.shape[0]}
-    if ":" in chosen.arch:
-        return models.resolve(chosen.arch, allow_code=False, pretrained=pretrained, **size)
-    return models.build(chosen.arch, **size, **chosen.settings)
+    return models.resolve(
+        chosen.arch,
+        num_classes=images.num_classes,
+        in_channels=images.shape[0],
+        settings=chosen.settings,
+        normalise=chosen.statistics,
+        allow_code=False,
+        pretrained=pretrained,
+    )
 
 
 def parent_of(cell: Cell) -> str:
@@ -101,14 +106,19 @@ def saved(model: nn.Module, store: Store, cell: Cell) -> dict[str, bytes | Path]
 
 def splits_of(study: Study) -> Splits:
     """The study's images."""
-    return _read_splits(study.data.spec, study.data.fractions, study.data.sizes, study.split_seed)
+    chosen = study.data
+    return _read_splits(chosen.spec, chosen.fractions, chosen.sizes, chosen.resize, study.split_seed)
 
 
 @lru_cache(maxsize=1)
 def _read_splits(
-    spec: str, fractions: tuple[float, float, float], sizes: tuple[int, int, int] | None, seed: int
+    spec: str,
+    fractions: tuple[float, float, float],
+    sizes: tuple[int, int, int] | None,
+    resize: int | tuple[int, int] | None,
+    seed: int,
 ) -> Splits:
-    return load_splits(spec, fractions=fractions, sizes=sizes, generator=generator(seed))
+    return load_splits(spec, fractions=fractions, sizes=sizes, resize=resize, generator=generator(seed))
 
 
 def generator(seed: int) -> Generator:

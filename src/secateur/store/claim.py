@@ -1,13 +1,12 @@
 """Whose folder is it: made for a study, or refused with the reason."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from secateur.config import canonical, digest
 from secateur.errors import ExitCode, UserError
-from secateur.store.files import replace_json
+from secateur.store.files import replace_json, strict_json
 from secateur.store.records import CELL_ID, SCHEMA_VERSION, refuse_newer
 
 STUDY = "study.json"
@@ -54,7 +53,7 @@ def read_study(root: Path) -> dict[str, Any]:
     """
     path = root / STUDY
     try:
-        study = json.loads(path.read_bytes())
+        study = strict_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{root} is not a run folder: it has no {STUDY}") from None
     except ValueError:

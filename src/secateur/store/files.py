@@ -106,13 +106,22 @@ def append_line(path: Path, data: Any) -> None:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The complete JSON lines of a file; none when there is no file."""
+    """The objects among the complete JSON lines of a file; none when there is no file."""
     found = []
     with suppress(FileNotFoundError):
         for line in path.read_bytes().split(b"\n"):
             with suppress(ValueError):
-                found.append(json.loads(line))
-    return found
+                found.append(strict_json(line))
+    return [line for line in found if isinstance(line, dict)]
+
+
+def strict_json(raw: bytes) -> Any:
+    """A JSON document. Raises ValueError where it is none, also for the NaN that Python would accept."""
+    return json.loads(raw, parse_constant=_no_number)
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is not JSON")
 
 
 def writer_mark() -> str:

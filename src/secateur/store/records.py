@@ -1,6 +1,5 @@
 """One record: how it is spelled, and how damage is noticed."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from secateur.config import digest
 from secateur.errors import ExitCode, UserError
+from secateur.store.files import strict_json
 
 SCHEMA_VERSION = 1
 RECORD = "record.json"
@@ -41,7 +41,7 @@ def read_record(folder: Path, cell_id: str) -> dict[str, Any] | None:
             raise Damaged("its record is missing") from None
         return None
     try:
-        record = json.loads(raw)
+        record = strict_json(raw)
     except ValueError:
         raise Damaged("its record is not JSON (truncated?)") from None
     if not isinstance(record, dict) or not record.keys() >= NEEDED:

@@ -13,6 +13,7 @@ from secateur.study.facts import facts_to_price as facts_to_price
 from secateur.study.facts import read_facts as read_facts
 from secateur.study.loop import Listener as Listener
 from secateur.study.planning import Plan as Plan
+from secateur.study.planning import check as check
 from secateur.study.planning import plan as plan
 from secateur.study.planning import plan_of as plan_of
 from secateur.study.running import Outcome as Outcome

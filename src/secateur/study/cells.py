@@ -15,7 +15,7 @@ from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, takes_steps
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
-SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 2}
+SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 3}
 ID_DIGITS = 32
 # Settings that the chain of cells expresses itself.
 _SCHEDULE = {"schedule", "rounds", "spacing"}
@@ -32,7 +32,8 @@ class Facts:
         test: images to report on.
         shape: channels, height and width of an image.
         classes: number of classes.
-        weights: hash of the starting weights of every model that names a file, by label.
+        weights: hash of the starting weights of every model that names a file or comes with them (of a
+            plug-in), by label.
         bounds: lowest and highest value of a pixel.
         levels: grey levels of the images; None where they have none, or where nobody looked.
     """
@@ -159,18 +160,26 @@ def _choosing(study: Study, criterion: str) -> dict[str, Any]:
 
 def _training(study: Study, facts: Facts, model: str, seed: int) -> dict[str, Any]:
     chosen = study.models[model]
-    zoo = ":" in chosen.arch
     return {
         "data": facts.fingerprint,
         "fractions": study.data.fractions,
         "study_seed": study.seed,
         "seed": seed,
         "arch": chosen.arch,
-        "arch_version": 1 if zoo else MODELS.entry(chosen.arch).facts.get("science", 1),
+        "arch_version": _arch_version(chosen.arch),
         "arch_settings": chosen.settings,
+        # What is not asked for is no part of the identity.
+        **({"normalise": chosen.statistics} if chosen.statistics else {}),
         "weights": facts.weights.get(model),
         "recipe": asdict(study.recipe(model)),
     }
+
+
+def _arch_version(arch: str) -> Any:
+    if ":" not in arch:
+        return MODELS.entry(arch).facts.get("science", 1)
+    # Networks of these packages have the normalisation of their own configuration since version 2.
+    return 2 if arch.partition(":")[0] in ("timm", "torchvision") else 1
 
 
 def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
@@ -183,7 +192,7 @@ def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
             **({"steps": chosen.steps} if takes_steps(chosen.attack) else {}),
             "images": study.images,
             **chosen.search,
-            **(chosen.model_extra or {}),
+            **chosen.own,
         }
         yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, settings)
 

@@ -52,7 +52,10 @@ def cost_of(cell: Cell, facts: Facts) -> Cost:
         return Cost(facts.test, 0, 1.0)
     if cell.stage == "attack":
         images = cell.settings["images"] or facts.test
-        passes = images * cell.settings.get("steps", 1)
+        # At a size where an image has fallen it is not attacked again; at 0 nothing is.
+        eps = cell.settings.get("eps")
+        sizes = sum(size > 0 for size in eps) if isinstance(eps, list | tuple) else 1
+        passes = images * cell.settings.get("steps", 1) * sizes
         return Cost(passes + 2 * images, passes, share)
     recipe = cell.settings["recipe"]
     seen = recipe["epochs"] * facts.train

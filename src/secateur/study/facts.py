@@ -8,12 +8,13 @@ from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
 from secateur.errors import ExitCode, UserError
 from secateur.registry import ATTACKS, DATASETS, MODELS, takes_steps
+from secateur.registry.settings import SETTINGS
 from secateur.store import Store
 from secateur.study.cells import Facts
 
 # Parameters of an attack that the runner fills in; a study cannot set them.
 FILLED = {
-    *("model", "x", "y", "generator", "bounds", "levels", "targets", "start"),
+    *("model", "x", "y", "generator", "bounds", "targets", "start"),
     *("on_progress", "batch_size", "seed"),
 }
 
@@ -30,15 +31,25 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
+    from secateur.study.misfits import misfits
     from secateur.study.networks import hash_weights, unknown_layers
+    from secateur.study.rehearsal import refused
 
     generator = Generator().manual_seed(study.split_seed)
     chosen = study.data
-    parts = load_splits(chosen.spec, fractions=chosen.fractions, sizes=chosen.sizes, generator=generator)
+    parts = load_splits(
+        chosen.spec,
+        fractions=chosen.fractions,
+        sizes=chosen.sizes,
+        resize=chosen.resize,
+        generator=generator,
+    )
     splits = (parts.train, parts.validation, parts.test)
     shape, classes = tuple(parts.train.shape), parts.train.num_classes
-    problems = [*_unfit(study, parts.test.n)] or unknown_layers(study, shape=shape, classes=classes)
-    if problems:
+    problems = [*unfit(study, parts.test.n), *_misnormalised(study, shape[0])]
+    problems = problems or unknown_layers(study, shape=shape, classes=classes)
+    problems = problems or misfits(study, shape=shape, classes=classes)
+    if problems := problems or refused(study, parts.train):
         raise refuse(problems)
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),
@@ -59,21 +70,24 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
     Raises:
         UserError: as :func:`read_facts`, when nothing is known about the missing images.
     """
-    from secateur.data import open_source
+    from secateur.data import open_source, size_of
     from secateur.study.networks import hash_weights, unknown_layers
 
     try:
         open_source(study.data.spec)
     except UserError as error:
         known = DATASETS.entry(study.data.spec.partition(":")[0]).facts
-        if "images" not in known:
+        if "images" not in known or known.get("built_in"):
             raise
         official, test = known["images"]
         validation = round(study.data.fractions[1] * official)
         train, validation, test = study.data.sizes or (official - validation, validation, test)
         shape, classes = known["shape"], known["classes"]
+        if study.data.resize is not None:
+            shape = (shape[0], *size_of(study.data.resize))
         # A network whose own settings are wrong cannot be built to look for its layers.
-        if problems := [*_unfit(study, test)] or unknown_layers(study, shape=shape, classes=classes):
+        problems = [*unfit(study, test), *_misnormalised(study, shape[0])]
+        if problems := problems or unknown_layers(study, shape=shape, classes=classes):
             raise refuse(problems) from None
         weights = hash_weights(study, shape=shape, classes=classes)
         return Facts("", train, validation, test, shape, classes, weights), str(error)
@@ -100,7 +114,11 @@ def refuse_other_files(study: Study, store: Store) -> None:
         )
 
 
-def _unfit(study: Study, test: int) -> Iterator[Problem]:
+def unfit(study: Study, test: int) -> Iterator[Problem]:
+    """Settings that the attacks and networks of a study do not have, and more images than the test part.
+
+    Needs torch only for networks with settings of their own, and for attacks that are not ours.
+    """
     if study.images is not None and study.images > test:
         yield _problem(study, "images", f"there are only {test} test images (got {study.images})")
     for label, attack in study.attacks.items():
@@ -109,12 +127,22 @@ def _unfit(study: Study, test: int) -> Iterator[Problem]:
             given.discard("norm")
         if not takes_steps(attack.attack):
             given.discard("steps")
-        taken = (_parameters(ATTACKS.get(attack.attack)) - FILLED) | SEARCH
+        own = set(SETTINGS.get(attack.attack, ())) or _parameters(ATTACKS.get(attack.attack))
+        taken = (own - FILLED) | SEARCH
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
     for label, model in study.models.items():
-        if ":" not in model.arch:
+        if ":" not in model.arch and model.settings:
             taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
             yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
+
+
+def _misnormalised(study: Study, channels: int) -> Iterator[Problem]:
+    """Means and deviations of another number of channels than the images have."""
+    for label, model in study.models.items():
+        count = len(model.statistics[0]) if model.statistics else 1
+        if count not in (1, channels):
+            sentence = f"has {count} values for images of {channels} channel{'s' if channels > 1 else ''}"
+            yield _problem(study, f"models.{label}.normalise", sentence)
 
 
 def _single_norm(attack: str) -> set[str]:

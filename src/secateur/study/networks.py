@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from secateur.config import Problem, Study, refuse
 from secateur.config.problems import nearest
+from secateur.data import explained, open_source
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import build, load_weights, place, resolve, weights_hash
+from secateur.models import check_fits, load_published, load_weights, place, resolve, told, weights_hash
+from secateur.models.wrapped import inside
+from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
 from secateur.study.cost import Speed
 
@@ -20,11 +23,26 @@ BATCH = 16
 def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The architecture of a model of the study, without its weights. Raises UserError."""
     model = study.models[label]
-    if ":" in model.arch:
+    try:
         return resolve(
-            model.arch, num_classes=classes, in_channels=shape[0], allow_code=False, pretrained=False
+            model.arch,
+            num_classes=classes,
+            in_channels=shape[0],
+            settings=model.settings,
+            normalise=model.statistics,
+            allow_code=False,
+            pretrained=False,
         )
-    return build(model.arch, num_classes=classes, in_channels=shape[0], **model.settings)
+    except UserError:
+        raise
+    except Exception as error:
+        if not model.settings:
+            raise
+        # The constructor is given what the study says, and nobody else has looked at it.
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UserError(
+            f"{model.arch} cannot be built with the settings of the model '{label}': {reason}"
+        ) from error
 
 
 def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:
@@ -35,7 +53,11 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
     found = []
     for label in study.models if named else ():
         network = dense_network(study, label, shape=shape, classes=classes)
-        known = {name for name, _ in (*network.named_modules(), *network.named_parameters())}
+        known = {
+            name
+            for part in (network, inside(network))
+            for name, _ in (*part.named_modules(), *part.named_parameters())
+        }
         for key, name in named.items():
             # A group is called by the dimension of a parameter: conv1.weight[0].
             if name.partition("[")[0] not in known:
@@ -45,27 +67,53 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
 
 
 def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[str, str]:
-    """The hash of the tensors in every weights file of the study, by label of the model.
+    """The hash of the weights that every model starts from, by its label; not of those drawn by seed.
 
-    The tensors count, not the file: saving them again or under another name changes nothing.
+    Of a weights file the tensors count: saving them again or under another name changes nothing. Models of
+    plug-ins have the weights that their function gives them.
 
     Raises:
         UserError: files that are missing, damaged, or do not fit their architecture, a line each.
     """
     found, problems = {}, []
     for label, model in study.models.items():
-        if model.weights is None:
+        shipped = model.arch.startswith("shipped:")
+        if model.weights is None and not shipped and not comes_with_weights(model.arch):
             continue
+        key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
         try:
             network = dense_network(study, label, shape=shape, classes=classes)
-            load_weights(network, model.weights)
+            if model.weights is not None:
+                load_weights(network, model.weights)
+            elif shipped:
+                load_published(inside(network), model.arch)
             found[label] = weights_hash(network)
         except UserError as error:
-            key = f"models.{label}.weights"
             problems.append(Problem(study.where(key), key, str(error)))
+        except Exception as error:
+            # The user's own function may raise anything.
+            if not comes_with_weights(model.arch):
+                raise
+            sentence = f"'{model.arch}' cannot be built: {type(error).__name__}: {error}"
+            problems.append(Problem(study.where(key), key, sentence))
     if problems:
         raise refuse(problems)
     return found
+
+
+def remarks(study: Study, facts: Facts) -> list[str]:
+    """What a study does with its images and networks that its file does not say, one sentence each."""
+    parts = open_source(study.data.spec)
+    counts = f"{facts.train:,} train, {facts.validation:,} validation and {facts.test:,} test images"
+    said = [f"{counts}: {explained(parts)}"]
+    for label, model in study.models.items():
+        if model.arch.startswith(("timm:", "torchvision:")) and model.normalise is None:
+            network = dense_network(study, label, shape=facts.shape, classes=facts.classes)
+            said.append(f"models.{label}: {told(network) or 'the input is not normalised'}")
+        if model.weights is None and comes_with_weights(model.arch):
+            trained = "trained further" if study.recipe(label).epochs else "not trained: it has no recipe"
+            said.append(f"models.{label}: keeps the weights that {model.arch} comes with, and is {trained}")
+    return said
 
 
 def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
@@ -80,6 +128,7 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
     try:
         for label in study.models:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
+            check_fits(network, images, data=study.data.spec)
             size = macs(network, images[:1]), parameters(network)
             there = place(network, study.device)
             found[label] = Speed(_seconds_per_unit(there, images.to(study.device)), *size)

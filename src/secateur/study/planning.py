@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from secateur.config import Cell, Study, digest, study_of
+from secateur.config import Cell, Study, digest, refuse, study_of
 from secateur.errors import ExitCode, UserError
 from secateur.registry import loaded
 from secateur.store import Store
 from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
-from secateur.study.facts import read_facts
+from secateur.study.facts import read_facts, unfit
+from secateur.study.sketch import sketch
 
 RECORD_BYTES = 8_000
 IMAGE_BYTES = 400  # what the record of an attack says about one image
@@ -127,6 +128,23 @@ def plan(
     facts = facts or read_facts(study)
     laid = Plan(study, facts, grid(study, facts), limited=limit)
     return Plan(study, facts, laid.cells, _done(laid, out), _speeds(study, facts) if probe else {}, limit)
+
+
+def check(study: Study) -> Plan:
+    """Find everything that is wrong with a study, and count its cells; the ids of the plan mean nothing.
+
+    Where nothing in the study depends on the content of a file, none is read and torch is not imported:
+    official datasets count as they are published. ``plan`` reads them.
+
+    Raises:
+        UserError: as ``plan``.
+    """
+    facts = sketch(study)
+    if facts is None:
+        facts = read_facts(study)
+    elif problems := [*unfit(study, facts.test)]:
+        raise refuse(problems)
+    return Plan(study, facts, grid(study, facts))
 
 
 def plan_of(store: Store) -> Plan:

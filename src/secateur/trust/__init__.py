@@ -3,3 +3,6 @@
 from secateur.trust.evidence import Check as Check
 from secateur.trust.evidence import Grade as Grade
 from secateur.trust.grading import grade as grade
+from secateur.trust.joint import joint_lines as joint_lines
+from secateur.trust.joint import joint_summary as joint_summary
+from secateur.trust.predictions import misfit as misfit

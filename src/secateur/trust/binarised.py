@@ -80,7 +80,7 @@ def _last_layer(evidence: Evidence) -> nn.Linear | None:
         if isinstance(module, nn.Linear)
     ]
     try:
-        logits = evidence.ask(evidence.problem.x[:1])
+        logits = evidence.ask(evidence.problem.x[: evidence.batch_size])
     finally:
         for handle in handles:
             handle.remove()

@@ -1,6 +1,8 @@
 """What checks look at and what they say: a result with a sample of its images, a check, a grade."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -8,19 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.norms import distance
-from secateur.attacks.problem import Problem
+from secateur.attacks.problem import Problem, take
 from secateur.attacks.result import AttackResult, Outcome
 from secateur.data import Dataset
+from secateur.errors import UserError
+from secateur.trust.joint import Joint
+
+Value = Callable[[Problem, Tensor], Tensor]
+"""A number [n] that logits [n, K] give for every image, such as ``Problem.margin``."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: whether it passed, how grave a failure is, and what it saw in one sentence."""
+    """One check: whether it passed, how grave a failure is, and what it saw in one sentence.
+
+    ``ran`` is false where it raised; then it did not pass, and the sentence is what it raised.
+    """
 
     id: str
     passed: bool
     severity: Literal["warn", "fail"]
     sentence: str
+    ran: bool = True
 
 
 MEANINGS = {
@@ -34,10 +45,16 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Grade:
-    """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: there is nothing to believe."""
+    """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: there is nothing to believe.
+
+    ``cost`` is what the checks asked of the model, as a share of the attack's own forward and backward passes
+    (above 1 with an audit). ``joint`` is the per-image minimum over the attack and its rivals, of an audit.
+    """
 
     letter: Literal["A", "B", "C", "X"]
     checks: list[Check]
+    cost: float = 0.0
+    joint: Joint | None = None
 
     @property
     def meaning(self) -> str:
@@ -52,13 +69,17 @@ class Grade:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks look at: the whole result, and a sample of attacked images."""
+    """What the checks look at: the whole result, and a sample of attacked images.
+
+    ``passes`` counts the forward and backward passes of single images that the checks have asked for.
+    """
 
     model: nn.Module
     dataset: Dataset
     result: AttackResult
     index: Tensor
     seed: int
+    passes: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def problem(self) -> Problem:
@@ -82,7 +103,7 @@ class Evidence:
 
     @cached_property
     def logits(self) -> Tensor:
-        """Logits of the clean sample as one batch."""
+        """Logits of the clean sample."""
         return self.ask(self.problem.x)
 
     @cached_property
@@ -90,19 +111,49 @@ class Evidence:
         """Gradient of the logit difference at the clean sample; zero where the model gives none."""
         return self.slope(self.problem.x)
 
-    def ask(self, x: Tensor) -> Tensor:
-        """Logits without gradient."""
-        with torch.no_grad():
-            logits: Tensor = self.model(x)
-        return logits
+    @property
+    def batch_size(self) -> int:
+        """Images that fitted into memory at once when the attack ran."""
+        return int(self.result.search.get("batch_size", len(self.index)))
 
-    def slope(self, x: Tensor) -> Tensor:
-        """Gradient of the logit difference at ``x``, zero where the model gives none."""
+    def ask(self, x: Tensor) -> Tensor:
+        """Logits [n, K] without gradient, in floating point, in batches no larger than the attack's.
+
+        Raises:
+            UserError: the model returns anything but one row of logits per image.
+        """
+        with torch.no_grad():
+            parts = [self._answer(part) for part in torch.split(x, self.batch_size)]
+        # A single part is the tensor that the model returned, not a copy of it.
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def ask_singly(self, x: Tensor) -> Tensor:
+        """As ``ask``, one image at a time."""
+        return torch.cat([self.ask(image.unsqueeze(0)) for image in x])
+
+    def slope(self, x: Tensor, value: Value = Problem.margin) -> Tensor:
+        """Gradient at ``x`` of the ``value`` [n] of logits [n, K]; zero where the model gives none."""
+        rows = torch.split(torch.arange(len(x), device=x.device), self.batch_size)
+        return torch.cat([self._slope(take(self.problem, part), x[part], value) for part in rows])
+
+    def _slope(self, problem: Problem, x: Tensor, value: Value) -> Tensor:
         query = x.clone().requires_grad_(True)
-        margin = self.problem.margin(self.model(query)).sum()
-        if not margin.requires_grad:
+        with torch.enable_grad():
+            total = value(problem, self._answer(query)).sum()
+        if not total.requires_grad:
             return torch.zeros_like(x)
-        return torch.autograd.grad(margin, query)[0]
+        self.passes["backward"] += len(x)
+        # The graph of the logits need not reach the images: an inner layer may have cut it.
+        (gradient,) = torch.autograd.grad(total, query, allow_unused=True)
+        return torch.zeros_like(x) if gradient is None else gradient
+
+    def _answer(self, x: Tensor) -> Tensor:
+        self.passes["forward"] += len(x)
+        logits = self.model(x)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(f"the model answered {len(x)} images with {shape}")
+        return logits if logits.is_floating_point() else logits.to(x.dtype)
 
     @cached_property
     def distance(self) -> Tensor:

@@ -1,0 +1,69 @@
+"""The result of `secateur attack` in words: what is robust first, then how far the examples are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from secateur.cli.output import print_table
+
+NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L∞"}
+ENOUGH = 30
+"""Attacked images from which on shares are given as percentages."""
+
+
+def print_attack(summary: Mapping[str, Any]) -> None:
+    """Print clean and robust accuracy, the distances, what they cost, and the grade with its reasons."""
+    partial = " (partial: --limit)" * summary["partial"]
+    images = f"{summary['n']} images of {summary['data']}{partial}"
+    few = summary["attacked"] < ENOUGH
+    print_table(
+        f"{summary['attack']} on {images}, grade {summary['grade']}",
+        ("", "too few images" if few else "share", "95 % interval", "images"),
+        [_row(few, *row) for row in _shares(summary)],
+    )
+    if "targeted" in summary:
+        typer.echo(f"{summary['targeted']}\n")
+    print_table(
+        f"distances of the {summary['found']} examples found",
+        ("norm", "median, correct", "median, all", "mean, found"),
+        [
+            (NORMS[norm], *(_number(summary[kind][norm]) for kind in DISTANCES))
+            for norm in ("l0", "l1", "l2", "linf")
+        ],
+    )
+    typer.echo(
+        f"found {summary['found']} of {summary['attacked']} attacked images; "
+        f"{summary['forwards']:.0f} forwards and {summary['backwards']:.0f} backwards per image; "
+        f"{summary['seconds']:.1f} s"
+    )
+    typer.echo(f"grade {summary['grade']}: {summary['meaning']}")
+    for reason in summary["reasons"]:
+        typer.echo(f"  {reason}")
+    from secateur.trust import joint_lines
+
+    for line in joint_lines(summary["joint"]):
+        typer.echo(line)
+
+
+DISTANCES = ("median_correct", "median_all", "mean_found")
+
+
+def _shares(summary: Mapping[str, Any]) -> Sequence[tuple[str, float, float, float, int]]:
+    """Label, share, interval and number of images, clean accuracy first."""
+    rows = [("clean accuracy", summary["clean_accuracy"], *summary["clean_interval"], summary["n"])]
+    for key, words in (("robust_accuracy", "robust accuracy"), ("target_not_reached", "target not reached")):
+        for at in summary.get(key, ()):
+            label = f"{words}, {NORMS[summary['norm']]} ≤ {at['written']}"
+            rows.append((label, at["value"], at["low"], at["high"], at["n"]))
+    return rows
+
+
+def _row(few: bool, label: str, share: float, low: float, high: float, n: int) -> tuple[str, str, str, str]:
+    # Of so few images a percentage says more than is known.
+    count = f"{round(share * n)} of {n}"
+    return (label, count, "", "") if few else (label, f"{share:.1%}", f"{low:.1%} to {high:.1%}", count)
+
+
+def _number(value: float | None) -> str:
+    return "not found" if value is None else f"{value:.4g}"

@@ -1,0 +1,41 @@
+"""Settings of attacks and adversaries that cannot be carried out, found without torch or any image."""
+
+import math
+from collections.abc import Iterator
+
+from secateur.config.study import Study
+from secateur.recipes import Recipe
+from secateur.registry.settings import problems
+
+# Images of a study lie in [0, 1]: an Linf budget above 1 is most likely one in grey levels.
+WIDTH = 1.0
+_GREY_LEVELS = "images lie in [0, 1], where 8 grey levels of 256 are 8/255"
+
+
+def impossible_attacks(study: Study) -> Iterator[tuple[str, str]]:
+    """Every value that an attack of ours would refuse: its key in the study, and a sentence."""
+    for label, attack in study.attacks.items():
+        given = dict(attack.model_extra or {})
+        for name, sentence in problems(attack.attack, given):
+            yield f"attacks.{label}.{name}", f"{sentence} (got {_spelled(given[name])})"
+        eps = given.get("eps")
+        for size in eps if isinstance(eps, list | tuple) else [eps]:
+            if attack.resolved_norm == math.inf and isinstance(size, int | float) and WIDTH < size < math.inf:
+                yield f"attacks.{label}.eps", f"{_GREY_LEVELS} (got {size:g})"
+
+
+def out_of_scale(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Sizes of an adversary that are larger than the range of the images: key in the recipe, sentence."""
+    if (adversary := recipe.adversary) is None or adversary.norm != math.inf:
+        return
+    for name in ("epsilon", "step_size"):
+        if WIDTH < (value := getattr(adversary, name)) < math.inf:
+            yield f"adversary.{name}", f"{_GREY_LEVELS} (got {value:g})"
+
+
+def _spelled(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str | list | tuple) else f"{value}"

@@ -1,0 +1,143 @@
+"""Folders of pictures: one sub-folder per class, alone or in folders for training, validation and test."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from secateur.data.dataset import Dataset
+from secateur.data.pictures import Size, alike, from_pixels, read_picture
+from secateur.data.sources import Parts, directory
+from secateur.errors import UserError
+
+NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""What the folder of a part may be called, in upper or lower case."""
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+# What the archives of one system leave behind on others.
+_IGNORED = {"__MACOSX"}
+_PART_OF = {name: part for part, names in NAMES.items() for name in names}
+_HINT = "call the parts train, val (or valid, validation) and test; each with one folder per class"
+
+
+def folder(argument: str, *, resize: Size | None = None) -> Parts:
+    """``folder:DIR``: one sub-folder of pictures per class, or train, validation and test folders of such.
+
+    Classes are in alphabetical order, and the same in every part. All pictures must have one size, or are
+    scaled to ``resize``; grey pictures give one channel, colour three (if any picture has colour, all are
+    read as colour). Within a class the order follows the decoded pixels, so renaming files changes nothing.
+    """
+    root = directory(argument, "folder")
+    parts = _parts(root)
+    if not parts:
+        classes = _folders(root)
+        if not classes:
+            raise UserError(
+                f"'{root}' has no sub-folders", hint="one sub-folder of images per class is expected"
+            )
+        return {"all": partial(_read, root, tuple(classes), resize, gaps=False)}
+    classes = _agreed(parts)
+    return {part: partial(_read, path, tuple(classes), resize, gaps=True) for part, path in parts.items()}
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """The folders of the parts; empty where the sub-folders are classes.
+
+    A class may be called as a part is (a train among vehicles): a part has folders, a class has pictures.
+    """
+    known = {name: part for name in _folders(root) if (part := _PART_OF.get(name.lower()))}
+    others = [name for name in _folders(root) if name not in known]
+    if not known or (others and not any(_folders(root / name) for name in known)):
+        return {}
+    if others:
+        raise UserError(
+            f"beside '{min(known)}' the folder '{root}' has {_listed(others)}, which "
+            f"{'is no part' if len(others) == 1 else 'are no parts'} of a data set",
+            hint=_HINT,
+        )
+    found: dict[str, Path] = {}
+    for name, part in known.items():
+        if part in found:
+            raise UserError(f"'{found[part].name}' and '{name}' in '{root}' are the same part", hint=_HINT)
+        found[part] = root / name
+    return {part: found[part] for part in NAMES if part in found}
+
+
+def _agreed(parts: Mapping[str, Path]) -> list[str]:
+    """The classes, which all parts have. An empty folder stands for a class that a part has no images of."""
+    found = {part: _folders(path) for part, path in parts.items()}
+    for part, path in parts.items():
+        if not found[part]:
+            raise UserError(f"'{path}' has no sub-folders", hint=_HINT)
+    first, *rest = parts
+    for part in rest:
+        missing = [name for name in found[first] if name not in found[part]]
+        extra = [name for name in found[part] if name not in found[first]]
+        for names, has, lacks in ((missing, first, part), (extra, part, first)):
+            if names:
+                what = "the class" if len(names) == 1 else "the classes"
+                raise UserError(
+                    f"'{parts[lacks]}' lacks {what} {_listed(names)} of '{parts[has]}'",
+                    hint="every part needs the same class folders; one without images may be empty",
+                )
+    return found[first]
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _IGNORED
+    )
+
+
+def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool) -> Dataset:
+    pictures: list[np.ndarray] = []
+    labels: list[int] = []
+    first: tuple[Path, tuple[int, ...]] | None = None
+    for label, name in enumerate(classes):
+        images = []
+        for path in _files(root / name, may_be_empty=gaps):
+            image = read_picture(path, size)
+            first = first or (path, image.shape[:2])
+            if image.shape[:2] != first[1]:
+                raise _differ(first, (path, image.shape[:2]), root)
+            images.append(image)
+        pictures += sorted(images, key=lambda image: hashlib.sha256(image.tobytes()).digest())
+        labels += [label] * len(images)
+    if not pictures:
+        raise UserError(f"'{root}' has no images", hint="remove it, or add its images")
+    stacked = np.stack(alike(pictures))
+    pixels = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
+    return from_pixels(root.name, pixels, np.asarray(labels), classes)
+
+
+def _files(place: Path, *, may_be_empty: bool) -> list[Path]:
+    """The pictures of a class. Folders inside it are refused: what is in them would be left out."""
+    found = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if inner := _folders(place):
+        raise UserError(f"the class folder '{place}' has folders inside: {_listed(inner)}", hint=_HINT)
+    if not found and not may_be_empty:
+        raise UserError(f"class folder '{place}' has no images", hint="remove it, or add its images")
+    return found
+
+
+def _differ(
+    first: tuple[Path, tuple[int, ...]], second: tuple[Path, tuple[int, ...]], root: Path
+) -> UserError:
+    said = [f"{path.relative_to(root)} has {width}x{height}" for path, (height, width) in (first, second)]
+    side = min(*first[1], *second[1])
+    return UserError(
+        f"images of different sizes in '{root}': {said[0]} pixels, {said[1]}",
+        hint=f"scale them to one size: --resize {side}, or resize: {side} under data in a study",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,0 +1,154 @@
+"""One picture: decoded at its full depth, and scaled to one size with antialiasing."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from secateur.data.dataset import Dataset
+from secateur.errors import UserError
+
+Size = tuple[int, int]
+"""Height and width."""
+
+MAX_PIXELS = 2**24
+MAX_SIDE = 4096
+WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}
+# Formats whose 32-bit mode of Pillow holds 16-bit pixels.
+_SIXTEEN_BITS = {"PNG", "PPM"}
+# Tags of TIFF files.
+_BITS, _PHOTOMETRIC = 258, 262
+
+
+def size_of(resize: int | Sequence[int]) -> Size:
+    """Height and width from one side of a square, or from both.
+
+    Raises:
+        UserError: anything but one or two whole numbers from 1 to 4096.
+    """
+    sides = [resize, resize] if isinstance(resize, int) else list(resize)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not whole or not all(1 <= side <= MAX_SIDE for side in sides):
+        raise UserError(
+            f"resize {resize!r} is no size of an image",
+            hint=f"give one side, or height and width, from 1 to {MAX_SIDE}",
+        )
+    return sides[0], sides[1]
+
+
+def read_picture(path: Path, size: Size | None = None) -> np.ndarray:
+    """The pixels of a picture: uint8 or uint16 or float32 [H, W] if it is grey, else uint8 [H, W, 3].
+
+    Grey pictures of more than 8 bits keep their depth, with white at 65 535, or at 1 for floating point.
+    Colour, palette and CMYK pictures become 8-bit RGB. An alpha channel is left out.
+
+    Raises:
+        UserError: not a readable picture, too large, or pixels whose white is not known.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about odd metadata, and about sizes that are refused here.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"it has {image.width}x{image.height} pixels")
+                pixels = _pixels(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"'{path}' is not a readable image: {error}", hint="remove or repair it") from error
+    return pixels if size is None else scaled(pixels, size)
+
+
+def scaled(pixels: np.ndarray, size: Size) -> np.ndarray:
+    """A picture that covers ``size`` with its proportions kept, and its middle cut out; the type stays.
+
+    Pillow's bilinear filter is used, which averages over all pixels that it merges.
+    """
+    if pixels.dtype == np.uint8:
+        return np.asarray(_fitted(Image.fromarray(pixels), size))
+    planes = [pixels] if pixels.ndim == 2 else list(pixels.transpose(2, 0, 1))
+    found = np.stack([np.asarray(_fitted(Image.fromarray(np.float32(plane)), size)) for plane in planes], -1)
+    found = found[..., 0] if pixels.ndim == 2 else found
+    return found if pixels.dtype.kind == "f" else found.round().astype(pixels.dtype)
+
+
+def resized(dataset: Dataset, size: Size) -> Dataset:
+    """The same images scaled to ``size`` as :func:`scaled` does, on the same grey levels."""
+    low, high = dataset.bounds
+    white = 1 if dataset.levels is None else dataset.levels - 1
+    grey = (dataset.x.permute(0, 2, 3, 1) - low) / (high - low) * white
+    if dataset.levels == 256:
+        grey = grey.round().to(torch.uint8)
+    images = [image[..., 0] if image.shape[2] == 1 else image for image in grey.numpy()]
+    found = np.stack([np.atleast_3d(scaled(image, size)) for image in images]).transpose(0, 3, 1, 2)
+    x = torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
+    x = x if dataset.levels is None else x.round()
+    return replace(dataset, x=x.div(white).mul(high - low).add(low).clamp(low, high))
+
+
+def alike(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    """The pictures with one number of channels and one type, at the depth of the deepest.
+
+    8-bit pictures lie on the grid of 16-bit ones: 255 becomes 65 535.
+    """
+    if any(image.ndim == 3 for image in pictures):
+        pictures = [image if image.ndim == 3 else np.stack([image] * 3, axis=2) for image in pictures]
+    types = {image.dtype for image in pictures}
+    if any(kind.kind == "f" for kind in types):
+        return [image.astype(np.float32) / np.float32(WHITE.get(image.dtype, 1)) for image in pictures]
+    if len(types) > 1:
+        return [
+            image if image.dtype == np.uint16 else image.astype(np.uint16) * np.uint16(257)
+            for image in pictures
+        ]
+    return pictures
+
+
+def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
+    """A dataset from images [N, C, H, W] and integer labels [N].
+
+    The images are uint8 (256 grey levels), uint16 (65 536) or floating point in [0, 1] (no grey levels).
+    """
+    # In the order of the dimensions, however the pixels lay in the file.
+    x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+    white = WHITE.get(pixels.dtype)
+    levels = None if white is None else white + 1
+    x = x if white is None else x.div_(white)
+    return Dataset(name, x, torch.from_numpy(labels.astype(np.int64)), classes, levels=levels)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        return _sixteen_bits(image)
+    if image.mode == "I":
+        pixels = np.asarray(image)
+        if image.format not in _SIXTEEN_BITS:
+            raise ValueError("its pixels are 32-bit integers, of which white is not known; save it with 16")
+        return pixels.clip(0, 65_535).astype(np.uint16)
+    if image.mode == "F":
+        pixels = np.asarray(image)
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise ValueError(
+                f"its floating-point pixels reach from {pixels.min():g} to {pixels.max():g}, not from 0 to 1"
+            )
+        return pixels
+    grey = image.mode in {"1", "L", "LA"}
+    return np.asarray(image.convert("L" if grey else "RGB"))
+
+
+def _sixteen_bits(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image).astype(np.uint16)
+    tags = getattr(image, "tag_v2", {})
+    (bits,) = tags.get(_BITS, (16,))
+    if bits < 16:  # a TIFF of 12 bits
+        pixels = (pixels.astype(np.float64) * (65_535 / (2**bits - 1))).round().astype(np.uint16)
+    # Of 16 bits Pillow does not turn a TIFF round whose zero is white.
+    return 65_535 - pixels if tags.get(_PHOTOMETRIC) == 0 else pixels
+
+
+def _fitted(image: Image.Image, size: Size) -> Image.Image:
+    height, width = size
+    return ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)

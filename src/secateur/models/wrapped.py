@@ -1,0 +1,157 @@
+"""A network behind the normalisation of its input, for networks that were trained with it outside of them."""
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import UserError
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation, one value for each channel or a single one for all."""
+
+INNER = "model."
+"""What comes before the names of the network inside."""
+
+
+class Normalised(nn.Module):
+    """``model((x - mean) / std)``: takes images in [0, 1]. ``source`` says where the numbers come from."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, statistics: Statistics, *, source: str = "") -> None:
+        super().__init__()
+        self.model = model
+        self.source = source
+        like = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), torch.empty(0))
+        for name, values in zip(("mean", "std"), statistics, strict=True):
+            tensor = torch.tensor(values).reshape(1, -1, 1, 1).to(like)
+            # As in the networks of the zoo: constants of the architecture, no weights.
+            self.register_buffer(name, tensor, persistent=False)
+        self.training = model.training
+
+    def forward(self, x: Tensor, *others: Any, **named: Any) -> Any:
+        """What the network inside answers to images [N, C, H, W] in [0, 1]."""
+        return self.model((x - self.mean) / self.std, *others, **named)
+
+
+def normalised(model: nn.Module, mean: float | Sequence[float], std: float | Sequence[float]) -> Normalised:
+    """Put the normalisation of the input, which ``torchvision.transforms.Normalize`` does, before a network.
+
+    secateur's networks take images in [0, 1], so that sizes of perturbations mean the same for all of them.
+    The network itself is not changed or copied; it is ``.model`` of what is returned, which can be attacked,
+    traced, pruned, saved, loaded and exported as any other.
+
+    Args:
+        model: takes images [N, C, H, W] that are normalised.
+        mean: in units of [0, 1], one value per channel, or a single one for all channels.
+        std: the same, positive.
+
+    Raises:
+        UserError: numbers that are not finite, a deviation that is not positive, unequal numbers of values,
+            or a model that has been given a normalisation already.
+
+    >>> import secateur, torch
+    >>> model = secateur.normalised(torch.nn.Flatten(), mean=0.5, std=0.25)
+    >>> model(torch.ones(1, 1, 1, 2))
+    tensor([[2., 2.]])
+    """
+    return wrap(model, statistics_of(mean, std))
+
+
+def wrap(model: nn.Module, statistics: Statistics, *, source: str = "") -> Normalised:
+    """As :func:`normalised`, with numbers that are checked already."""
+    if isinstance(model, Normalised):
+        raise UserError("the model normalises its input already", hint="leave mean and std out")
+    return Normalised(model, statistics, source=source)
+
+
+def statistics_of(mean: float | Sequence[float], std: float | Sequence[float]) -> Statistics:
+    """Mean and deviation as equally many numbers.
+
+    Raises:
+        UserError: as :func:`normalised`.
+    """
+    found = []
+    for name, given in (("mean", mean), ("std", std)):
+        values = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if not values or not numbers or not all(map(math.isfinite, values)):
+            raise UserError(f"{name} is {given!r}", hint="give one number, or one for each channel")
+        found.append(tuple(map(float, values)))
+    means, deviations = found
+    if len(means) != len(deviations) and 1 not in (len(means), len(deviations)):
+        raise UserError(f"mean has {len(means)} values and std {len(deviations)}", hint="give as many")
+    if min(deviations) <= 0:
+        raise UserError(f"std is {min(deviations):g}", hint="a standard deviation is positive")
+    channels = max(len(means), len(deviations))
+    both = [values * channels if len(values) == 1 else values for values in (means, deviations)]
+    return both[0], both[1]
+
+
+def check_channels(statistics: Statistics, channels: int | None) -> None:
+    """Refuse statistics of another number of channels. Raises UserError."""
+    count = len(statistics[0])
+    if channels is not None and count not in (1, channels):
+        raise UserError(
+            f"mean and std have {count} values, the images {channels} channel{'s' if channels > 1 else ''}",
+            hint="give one value, or one for each channel",
+        )
+
+
+def inside(model: nn.Module) -> nn.Module:
+    """The network behind a normalisation; of any other, the model itself."""
+    return model.model if isinstance(model, Normalised) else model
+
+
+def statistics(model: nn.Module) -> Statistics | None:
+    """The mean and deviation of a :class:`Normalised` network; None of any other."""
+    if not isinstance(model, Normalised):
+        return None
+    return tuple(model.mean.flatten().tolist()), tuple(model.std.flatten().tolist())
+
+
+def does_nothing(statistics: Statistics) -> bool:
+    """Whether these are mean 0 and deviation 1."""
+    return all(value == 0 for value in statistics[0]) and all(value == 1 for value in statistics[1])
+
+
+def told(model: nn.Module) -> str:
+    """How the input is normalised, in one sentence; empty where nothing is put before the network."""
+    found = statistics(model)
+    if found is None or not isinstance(model, Normalised):
+        return ""
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in found)
+    source = f", {model.source}" if model.source else ""
+    return f"the input is normalised with mean {mean} and std {std}{source}"
+
+
+def own_statistics(spec: str, model: nn.Module, *, channels: int | None) -> Statistics | None:
+    """What ``timm:NAME`` or ``torchvision:NAME`` was published with; None where its package says nothing.
+
+    For images of another number of channels than the published ones, the average over these counts.
+    """
+    package, _, name = spec.partition(":")
+    found = _of_timm(model) if package == "timm" else _of_torchvision(name)
+    if found is None or channels in (None, len(found[0])):
+        return found
+    mean, std = (sum(values) / len(values) for values in found)
+    return (mean,), (std,)
+
+
+def _of_timm(model: nn.Module) -> Statistics | None:
+    facts = getattr(model, "pretrained_cfg", None) or {}
+    mean, std = facts.get("mean"), facts.get("std")
+    return None if mean is None or std is None else statistics_of(tuple(mean), tuple(std))
+
+
+def _of_torchvision(name: str) -> Statistics | None:
+    weights = import_module("torchvision.models").get_model_weights(name)
+    usual = getattr(weights, "DEFAULT", None)
+    preset = usual.transforms() if usual is not None else None
+    mean, std = getattr(preset, "mean", None), getattr(preset, "std", None)
+    return None if mean is None or std is None else statistics_of(tuple(mean), tuple(std))

@@ -1,0 +1,118 @@
+"""Every attack, criterion and recipe of a study on a few images, as far as their own checks go."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Generator, Tensor, nn
+
+from secateur.attacks.call import prepare
+from secateur.attacks.problem import pose
+from secateur.config import Problem, Study
+from secateur.data import Dataset
+from secateur.errors import ExitCode, UserError
+from secateur.graph import trace
+from secateur.pruning import plan as choose
+from secateur.recipes import Recipe
+from secateur.registry import CRITERIA
+from secateur.study.networks import dense_network
+from secateur.train.checks import check
+from secateur.train.penalty import Penaliser
+
+
+class _AskedError(BaseException):
+    """The attack asks the network, so it has accepted its settings. An attack may catch an Exception."""
+
+
+class _Asked(nn.Module):
+    """A network that ends the rehearsal as soon as it is asked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise _AskedError
+
+
+def refused(study: Study, images: Dataset) -> list[Problem]:
+    """What attacks, criteria and recipes refuse, one problem each, found on a few of the training ``images``.
+
+    Attacks are called on one image and stopped at their first query, so only their own checks run. Criteria
+    that not every network suits score the untrained networks. Recipes are checked as before a training.
+    """
+    found = [*_attacks(study, images.take(range(1)))]
+    for label in study.models:
+        found += _network(study, label, images)
+    return [Problem(study.where(key), key, sentence) for key, sentence in found]
+
+
+def _attacks(study: Study, image: Dataset) -> Iterator[tuple[str, str]]:
+    problem = pose(image.x, image.y, None, image.bounds)
+    for label, attack in study.attacks.items():
+        settings = {**(attack.model_extra or {})}
+        if attack.resolved_norm is not None:
+            settings["norm"] = attack.resolved_norm
+        if "steps" in attack.model_fields_set:
+            settings["steps"] = attack.steps
+        try:
+            call = prepare(attack.attack, image, settings, restarts=attack.restarts)
+            call.attack(_Asked(), problem, Generator().manual_seed(0))
+        except _AskedError:
+            continue
+        except UserError as error:
+            yield f"attacks.{label}{_setting(error, settings)}", str(error)
+
+
+def _setting(error: UserError, settings: dict[str, object]) -> str:
+    """The setting that an attack's sentence begins with, such as ``.gamma`` of "gamma is 7"."""
+    first = error.message.partition(" ")[0]
+    return f".{first}" if first in settings else ""
+
+
+def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, str]]:
+    recipes = {f"models.{label}.recipe": study.recipe(label)}
+    recipes |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(label).items()}
+    recipes = {key: recipe for key, recipe in recipes.items() if recipe.epochs}
+    choosy = [name for name in study.criteria if _choosy(name)]
+    settings = study.models[label].settings
+    if not (recipes or choosy or settings):
+        return
+    example, said = images.x[:2], set[str]()
+    try:
+        network = dense_network(study, label, shape=tuple(images.shape), classes=images.num_classes).eval()
+    except UserError as error:
+        if error.code is not ExitCode.BAD_INPUT:
+            raise
+        yield f"models.{label}{'.settings' if settings else ''}", str(error)
+        return
+    checks: list[tuple[str, Callable[[], object]]] = [
+        (key, partial(_recipe, network, images, recipe)) for key, recipe in recipes.items()
+    ]
+    checks += [
+        (f"criteria.{study.criteria.index(name)}", partial(_criterion, study, network, example, name))
+        for name in choosy
+    ]
+    for key, run in checks:
+        try:
+            run()
+        except UserError as error:
+            if str(error) not in said:
+                yield key, f"for the model '{label}': {error}"
+            said.add(str(error))
+
+
+def _recipe(network: nn.Module, images: Dataset, recipe: Recipe) -> None:
+    check(network, images, recipe, seed=0, teacher=network)
+    if recipe.penalty is not None:
+        Penaliser(network, recipe.penalty, images.x[:2])
+
+
+def _criterion(study: Study, network: nn.Module, example: Tensor, name: str) -> None:
+    with torch.no_grad():
+        choose(trace(network, example), criterion=name, keep=study.pruning.keep)
+
+
+def _choosy(name: str) -> bool:
+    """Whether a criterion may refuse a network: one of ours says so, others are asked."""
+    entry = CRITERIA.entry(name)
+    ours = entry.target.startswith("secateur.")
+    if entry.facts.get("needs_batch") or entry.facts.get("kind") == "weights":
+        return False
+    return bool(entry.facts.get("needs_layers")) or not ours

@@ -1,0 +1,69 @@
+"""Whether something simple beats the attack: random noise, or one step along the gradient.
+
+Both are judged by a binomial test: chance alone must not condemn an attack that few images were left for.
+"""
+
+import torch
+from torch import Tensor
+
+from secateur.attacks.ddn import quantise
+from secateur.attacks.norms import distance
+from secateur.attacks.single import random_perturbation, steepest
+from secateur.stats import LEVEL, exceeds
+from secateur.trust.evidence import Check, Evidence
+
+LEAST = 32
+"""Images below which the test of a single step is not made."""
+TOLERATED = 0.05
+"""A share of images up to which being beaten does not condemn an attack."""
+
+
+def many(k: int, n: int) -> bool:
+    """Whether ``k`` of ``n`` images are significantly more than one in twenty."""
+    return exceeds(k, n, TOLERATED)
+
+
+def beats_noise(evidence: Evidence) -> Check:
+    """F14: random perturbations a little smaller than those found do not fool."""
+    generator = torch.Generator().manual_seed(evidence.seed)
+    problem, norm = evidence.problem, evidence.result.norm
+    beaten = torch.zeros(len(evidence.index), dtype=torch.bool, device=problem.x.device)
+    for _ in range(5):
+        beaten |= _beaten(evidence, random_perturbation(problem, evidence.budget(), norm, generator))
+    k, n = int(beaten.sum()), len(beaten)
+    sentence = f"random noise of {_size(norm)} fools {k} of {n} images"
+    return Check("F14", k == 0, "fail" if many(k, n) else "warn", sentence)
+
+
+def beats_one_step(evidence: Evidence) -> Check:
+    """F15: one step along the gradient, a little smaller than what was found, does not fool."""
+    norm = evidence.result.norm
+    delta = steepest(evidence.gradient, evidence.problem, evidence.budget(), norm)
+    return one_step(int(_beaten(evidence, delta).sum()), len(evidence.index), norm=norm)
+
+
+def one_step(k: int, n: int, *, norm: float) -> Check:
+    """The verdict of F15 on ``k`` of ``n`` images that a single step fools.
+
+    An attack of which at most a twentieth of all images is beaten fails with a probability of at most 5 %;
+    one of which a quarter is beaten fails with more than 90 %, from 32 images on.
+    """
+    sentence = f"a single gradient step of {_size(norm)} fools {k} of {n} images"
+    if n < LEAST:
+        return Check("F15", False, "warn", f"{sentence}: with fewer than {LEAST} the check cannot judge")
+    beaten = many(k, n)
+    verdict = "significantly" if beaten else "not significantly"
+    test = f"{verdict} more than a twentieth (binomial test at the {1 - LEVEL:.0%} level)"
+    return Check("F15", not beaten, "fail", f"{sentence}, {test}")
+
+
+def _size(norm: float) -> str:
+    return "one value less than the example" if norm == 0 else "95 % of the distance"
+
+
+def _beaten(evidence: Evidence, delta: Tensor) -> Tensor:
+    """Where ``delta`` [n, ...] fools the model and is smaller than what was found, on the same grid."""
+    problem = evidence.problem
+    query = quantise(problem.clip(problem.x + delta), evidence.levels, problem.bounds)
+    smaller = distance(query - problem.x, evidence.result.norm) < evidence.distance
+    return problem.met(evidence.ask(query)) & smaller

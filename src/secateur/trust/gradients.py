@@ -1,0 +1,106 @@
+"""Whether gradients exist, and whether they are those of the function that the model computes."""
+
+import torch
+from torch import Tensor
+
+from secateur.attacks.batches import out_of_memory
+from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.problem import Problem, take
+from secateur.trust.beaten import many
+from secateur.trust.evidence import Check, Evidence, Value
+from secateur.trust.guard import told
+
+CHANGES = (1e-3, 1e-2, 1e-4)
+"""Changes that a step should make, relative to the logit difference; tried in this order.
+
+One that agrees is enough: a large step may leave the linear range, a small one drown in rounding errors.
+"""
+DIGITS = 100
+"""A change is at least so many rounding errors of the largest logit: then they are 1 % of it."""
+LARGEST = 1e-2
+"""The largest change, relative to the logits; where rounding errors need more, nothing is compared."""
+
+
+def gradients(evidence: Evidence) -> Check:
+    """F05: no gradient vanishes or is infinite, at the image and half-way to its example."""
+    half = evidence.problem.clip((evidence.problem.x + evidence.adv) / 2)
+    try:
+        pair = evidence.gradient, evidence.slope(half)
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        return Check("F05", False, "fail", f"the gradient cannot be computed: {told(error)}")
+    counts = []
+    for gradient in pair:
+        dead = ~gradient.isfinite().flatten(1).all(1) | (gradient == 0).flatten(1).all(1)
+        counts.append(int(dead.sum()))
+    k, n = max(counts), len(evidence.index)
+    sentence = f"the gradient vanishes or is not finite on {k} of {n} images"
+    return Check("F05", k == 0, "fail" if many(k, n) else "warn", sentence)
+
+
+def probabilities(logits: Tensor) -> bool:
+    """Whether ``logits`` [n, K] are probabilities: not negative, and their sum is 1."""
+    return bool(((logits.sum(1) - 1).abs().max() <= 1e-4) & (logits >= 0).all() & (logits <= 1 + 1e-6).all())
+
+
+def log_margin(problem: Problem, logits: Tensor) -> Tensor:
+    """The difference [n] of the logarithms of two probabilities: the logit difference before the softmax."""
+    return problem.margin(logits.log())
+
+
+def finite_differences(evidence: Evidence) -> Check:
+    """F06: along the gradient the logit difference changes as fast as the gradient says.
+
+    Steps are measured by the change that they should make, a share of the logit difference: that depends
+    neither on the scale of the logits nor on that of the images. Probabilities are compared by their
+    logarithms. They saturate where the network is sure, and one step leaves the range in which they are
+    linear; their logarithms do not, and the gradient is still the one that came through the network.
+    """
+    value = log_margin if probabilities(evidence.logits) else Problem.margin
+    gradient = evidence.slope(evidence.problem.x, value) if value is log_margin else evidence.gradient
+    length = distance(gradient.double(), 2.0)
+    live = length.isfinite() & (length > 0)
+    if not bool(live.any()):
+        return Check("F06", False, "fail", "there is no gradient to compare with finite differences")
+    off, judged = _disagree(evidence, gradient, value)
+    off, judged = off & live, judged & live
+    n, known, k = int(live.sum()), int(judged.sum()), int((off & judged).sum())
+    if 2 * known < n:
+        sentence = (
+            f"the answers are too coarse to compare the gradient with finite differences on {n - known} "
+            f"of {n} images"
+        )
+        return Check("F06", False, "warn", sentence)
+    share = k / known
+    sentence = f"the gradient disagrees with finite differences on {share:.1%} of {known} images"
+    return Check("F06", share <= 0.1, "fail" if share > 0.5 else "warn", sentence)
+
+
+def _disagree(evidence: Evidence, gradient: Tensor, value: Value) -> tuple[Tensor, Tensor]:
+    """Where no step agrees with the gradient, [n], and where at least one was large enough to tell, [n]."""
+    problem = evidence.problem
+    # The gradient of a saturated softmax has a length whose square float32 cannot hold.
+    exact = gradient.double()
+    length = distance(exact, 2.0).clamp_min(1e-300)
+    logits = evidence.logits.log() if value is log_margin else evidence.logits
+    start = value(problem, evidence.logits).double().abs()
+    largest = logits.double().abs().nan_to_num(posinf=0.0).amax(1)
+    precision = max(torch.finfo(each.dtype).eps for each in (evidence.logits, problem.x))
+    off = torch.ones_like(evidence.found)
+    judged = torch.zeros_like(off)
+    for share in CHANGES:
+        change = (share * start).maximum(DIGITS * precision * largest)
+        able = change <= LARGEST * start.maximum(largest)
+        judged |= able
+        rows = (off & able).nonzero().squeeze(1)
+        if not len(rows):
+            continue
+        step = (exact * per_sample(change / length**2, exact))[rows].to(problem.x)
+        part, x = take(problem, rows), problem.x[rows]
+        ahead, behind = x + step, x - step
+        # What the step should change is taken from the pixels as they were rounded.
+        expected = (exact[rows] * (ahead.double() - behind.double())).flatten(1).sum(1)
+        measured = (value(part, evidence.ask(moved)).double() for moved in (ahead, behind))
+        off[rows] = ~((next(measured) - next(measured)) / expected - 1).abs().le(0.1)
+    return off, judged

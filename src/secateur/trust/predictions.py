@@ -1,0 +1,63 @@
+"""F24: does the network know these images at all? If not, its robustness on them means nothing."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from secateur.attacks.result import AttackResult
+from secateur.data import Dataset
+from secateur.models import predict
+from secateur.stats import wilson
+from secateur.trust.evidence import Check
+
+CAUSES = (
+    "unless pruning explains it, look at the normalisation of the input, the order of the labels "
+    "and the size of the images"
+)
+
+
+def knows_the_images(model: nn.Module, dataset: Dataset, result: AttackResult) -> Check:
+    """F24: clean accuracy is above chance, and the answers do not all fall into one class."""
+    if result.targets is None:
+        # What is wrong already was not attacked: its example is the image itself.
+        y = dataset.y.cpu()
+        predicted = torch.where(result.correct.cpu(), y, result.classes.cpu())
+    else:
+        predicted = predict(model, dataset.x).cpu()
+    sentence = misfit(predicted, dataset.y.cpu(), dataset.classes)
+    known = f"{result.accuracy:.1%} of {result.n} images are classified as labelled"
+    return Check("F24", not sentence, "fail", sentence or known)
+
+
+def misfit(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
+    """What shows that a network and its images do not fit, in one sentence; empty where nothing does.
+
+    Two signs count, each only if the whole 95 % interval of its share shows it, so that few images raise no
+    alarm:
+
+    * accuracy is nearer to chance than to 1 in ratio, below sqrt(1/K) of K classes (32 % of 10, 10 % of 100),
+      and no more than a quarter of the way from chance to 1 (62.5 % of 2 classes);
+    * one class gets more of the images than half-way from its share of the labels to all of them.
+
+    Args:
+        predicted: classes that the network answers, int64 [N].
+        labels: the right ones, int64 [N].
+        classes: names of the K classes.
+    """
+    n, chance = len(labels), 1 / len(classes)
+    right = int((predicted == labels).sum())
+    if wilson(right, n)[1] < min(math.sqrt(chance), chance + (1 - chance) / 4):
+        return (
+            f"only {right} of {n} images ({right / n:.1%}) are classified as labelled, where chance is "
+            f"{chance:.1%}: {CAUSES}"
+        )
+    counts = torch.bincount(predicted, minlength=len(classes))
+    top = int(counts.argmax())
+    usual = int((labels == top).sum()) / n
+    if wilson(int(counts[top]), n)[0] > (1 + usual) / 2:
+        name = classes[top] if top < len(classes) else str(top)
+        return (
+            f"{int(counts[top])} of {n} images are classified as '{name}', the label of {usual:.1%}: {CAUSES}"
+        )
+    return ""
