@@ -90,7 +90,8 @@ class AttackPoint:
         return over_seeds([median(distances(attack, norm, samples)) for attack in self.attacks])
 
 
-@dataclass(frozen=True)
+# Two grids are never compared; hashed by identity, what follows from one is computed once.
+@dataclass(frozen=True, eq=False)
 class Grid:
     """A study, aggregated: every place in the order of its plan."""
 

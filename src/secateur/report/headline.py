@@ -5,7 +5,9 @@ within ε. A wrong image is not robust. The share is over all attacked images. I
 robust accuracy of the network, because an attack may miss an example that exists.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -55,6 +57,7 @@ class Share:
         return f"{percent(self.low).removesuffix(PERCENT)} to {percent(self.high)}"
 
 
+@lru_cache(maxsize=32)
 def stated(grid: Grid, attack: str) -> tuple[Budget, ...]:
     """The budgets at which a report states what ``attack`` leaves, in rising order; none without a result.
 
@@ -70,6 +73,7 @@ def stated(grid: Grid, attack: str) -> tuple[Budget, ...]:
     return tuple(Budget(eps, norm, _written(grid, eps, norm)) for eps in chosen)
 
 
+@lru_cache(maxsize=32)
 def leading(grid: Grid, attack: str) -> Budget | None:
     """The stated budget that leads: at it the dense networks are nearest to half of their clean accuracy.
 
@@ -91,12 +95,13 @@ def leading(grid: Grid, attack: str) -> Budget | None:
     return min(choices, key=lambda budget: round(miss(budget), 9))
 
 
-def points_of(grid: Grid, attack: str) -> list[AttackPoint]:
+@lru_cache(maxsize=32)
+def points_of(grid: Grid, attack: str) -> tuple[AttackPoint, ...]:
     """All points of one attack, in the order of the study."""
-    return [point for point in grid.points.values() if point.place.attack == attack]
+    return tuple(point for point in grid.points.values() if point.place.attack == attack)
 
 
-def _peers(grid: Grid, norm: str) -> list[AttackPoint]:
+def _peers(grid: Grid, norm: str) -> Sequence[AttackPoint]:
     """All minimum-norm attacks of this norm; targeted ones only where there are no others."""
     same = [point for point in grid.points.values() if point.norm == norm and not point.fixed]
     return [point for point in same if not targeted(point)] or same
@@ -130,6 +135,7 @@ def targeted(point: AttackPoint) -> bool:
     return any(attack.targeted for attack in point.attacks)
 
 
+@lru_cache(maxsize=32)
 def quantity(grid: Grid, attack: str) -> str:
     """What the share of an attack is called: robust accuracy, or target not reached."""
     return NOT_REACHED if any(targeted(point) for point in points_of(grid, attack)) else ROBUST
