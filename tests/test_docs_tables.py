@@ -31,7 +31,9 @@ def test_every_model_is_listed_with_its_size(name):
 
 
 def test_every_published_network_is_listed_with_its_accuracies():
-    listed = {name: row for row in rows("models.md") for name in names(row[0]) if "/" in name or ":digits" in name}
+    listed = {
+        name: row for row in rows("models.md") for name in names(row[0]) if "/" in name or ":digits" in name
+    }
     assert set(listed) == {entry.name for entry in CHECKPOINTS.entries()}
     for entry in CHECKPOINTS.entries():
         row = listed[entry.name]
