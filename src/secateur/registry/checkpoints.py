@@ -122,4 +122,5 @@ for _name, _robust, _clean, _attacked in [("plain", False, 99.07, 48.15), ("robu
         norm=float("inf"),
         epsilon=0.1,
         file=f"digits-{_name}.safetensors",
+        bibtex=("alpaydin1998",),
     )
