@@ -33,7 +33,7 @@ def rows(said):
 
 
 def test_clean_accuracy_comes_first_then_robust_accuracy_at_every_size_with_its_interval(secateur, weights):
-    options = (*FGSM, "-w", weights, "--limit", "60", "--eps", "0.3,0,1/10")
+    options = (*FGSM, "-w", weights, "--limit", "200", "--eps", "0.3,0,1/10")
     said, plain = secateur(*options), secateur(*options, "--json").json
     assert said.code == 0, said.err
     shown = rows(said.out)

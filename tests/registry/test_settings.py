@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from secateur.attacks.call import PROVIDED
+from secateur.budgets import is_list
 from secateur.errors import UserError
 from secateur.registry import ATTACKS
 from secateur.registry.settings import SETTINGS, Rule, check, number, problems, whole, word
@@ -62,6 +63,8 @@ def test_the_defaults_of_an_attack_are_allowed(attack):
 @pytest.mark.parametrize(("attack", "name"), [case for case in CASES if case[1] != NORM])
 def test_an_attack_refuses_what_the_table_refuses_and_nothing_else(attack, name):
     for value in BAD:
+        if name == "eps" and is_list(value):
+            continue  # a list of sizes, which the runner takes apart: tests/attacks/test_sizes.py
         told = bool(problems(attack, {name: value}))
         assert refuses(attack, {name: value}) == told, value
 

@@ -87,7 +87,7 @@ def test_an_attack_of_fixed_size_is_drawn_at_the_sizes_that_it_tried_and_decided
     drawing = drawn(one)["curve"]
     (line, *_) = drawing.figure.axes[0].lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.3], [pytest.approx(1 / 12)])
-    assert "at no other" in drawing.caption
+    assert "no other was tried" in drawing.caption
     found = [[True] * k + [False] * (12 - k) for k in (4, 10)]
     sizes = [{"eps": eps, "found": hits} for eps, hits in zip((0.1, 0.3), found, strict=True)]
     several = record(kind="fixed-eps", settings={"eps": [0.1, 0.3]}, sizes=sizes)

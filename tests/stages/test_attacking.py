@@ -41,7 +41,7 @@ def test_early_stopping_precision_and_compilation_reach_the_attack_and_its_recor
 
 
 def test_an_attack_of_a_study_begins_several_times(tmp_path, asked):
-    pgd = "{attack: pgd, norm: inf, eps: 0.05, steps: 2"
+    pgd = "{attack: pgd, norm: inf, eps: 0.0001, steps: 2"
     _, records = run_here(
         ONE_NETWORK, tmp_path, f"attacks={{a: {pgd}, restarts: 3}}, b: {pgd}}}}}", "images=60"
     )

@@ -156,7 +156,7 @@ def test_layers_of_a_normalised_network_are_named_as_in_the_network(keep):
             "{arch: resnet20, settings: {normalise: null}, normalise: {mean: [0.3], std: [1]}}",
             "settings as well",
         ),
-        ("{arch: 'robustbench:Standard', normalise: {mean: [0.3], std: [1]}}", "as it was published"),
+        ("{arch: 'robustbench:Standard', normalise: {mean: [0.3], std: [1]}}", "as it was trained"),
     ],
 )
 def test_a_normalisation_that_does_not_fit_is_a_line_of_the_study(model, said):

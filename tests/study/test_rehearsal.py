@@ -122,9 +122,9 @@ def test_a_criterion_and_a_penalty_are_tried_on_the_network_they_are_for(digits)
 
 def test_a_network_that_does_not_take_the_images_is_found_once():
     study = parse_study(SMALL.replace("plain: resnet-tiny", "plain: vgg16-bn"))
-    with pytest.raises(UserError, match="does not accept images of shape") as caught:
+    with pytest.raises(UserError, match="fails on the images of digits") as caught:
         check(study)
-    assert caught.value.message.count("does not accept") == 1
+    assert caught.value.message.count("fails on the images") == 1
 
 
 def test_an_attack_of_ones_own_checks_its_settings_before_anything_trains(named):
