@@ -15,12 +15,23 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from secateur.budgets import written
-from secateur.report.aggregate import AttackPoint, Grid, Place, aggregate, dense_tuned_of, security_curve
+from secateur.report.aggregate import (
+    AttackPoint,
+    Curve,
+    Grid,
+    Place,
+    aggregate,
+    dense_tuned_of,
+    security_curve,
+)
 from secateur.report.changes import Against, Change, changes
 from secateur.report.criteria import criteria
 from secateur.report.load import load
 
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Columns of the tables, where a study has more than these."""
+TRAININGS = 3
+"""From so many on, a mean has an interval over trainings beside it."""
 
 
 def main() -> None:
@@ -64,10 +75,15 @@ def tuning(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
 
 
 def pruning(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
-    yield from head("model", "fine-tuned", "attack", "criterion", *(f"{s:g}" for s in SPARSITIES))
+    yield from head("model", "fine-tuned", "attack", "criterion", *(f"{s:g}" for s in shown(grid)))
     for line in lines_of(grid):
-        cells = [_cell(grid, change, replace(line, sparsity=s)) for s in SPARSITIES]
+        cells = [_cell(grid, change, replace(line, sparsity=s)) for s in shown(grid)]
         yield row(line.model, line.arm, line.attack, line.criterion, *cells)
+
+
+def shown(grid: Grid) -> list[float]:
+    pruned = [sparsity for sparsity in grid.sparsities if sparsity]
+    return pruned if len(pruned) <= len(SPARSITIES) else [s for s in SPARSITIES if s in pruned]
 
 
 def lines_of(grid: Grid) -> list[Place]:
@@ -82,18 +98,27 @@ def along(grid: Grid, line: Place) -> list[Place]:
 
 
 def robust(grid: Grid) -> Iterator[str]:
-    """Robust accuracy in percent at every stated budget, from the dense control to the sparsest network."""
-    sparsities = (0.0, *SPARSITIES)
+    """Accuracy on the attacked images, and robust accuracy at the budgets that mean something, in percent."""
+    sparsities = (0.0, *shown(grid))
     yield from head("model", "fine-tuned", "attack", "criterion", "ε", *(f"{s:g}" for s in sparsities))
     for line in lines_of(grid):
         at = {place.sparsity: grid.points[place] for place in along(grid, line)}
         point = next(iter(at.values()))
         budgets = np.array([0.0, *grid.stated(point)])
+        curves = {s: security_curve(point, budgets) for s, point in at.items()}
         for i, eps in enumerate(budgets):
-            cells = [
-                f"{100 * security_curve(at[s], budgets).mean[i]:.1f}" if s in at else "" for s in sparsities
-            ]
+            # Where next to nothing resists, a row says nothing about pruning.
+            if max(curve.mean[i] for curve in curves.values()) < 0.1:
+                continue
+            cells = [percentage(at[s], curves[s], i) if s in at else "" for s in sparsities]
             yield row(line.model, line.arm, line.attack, line.criterion, eps_words(grid, point, eps), *cells)
+
+
+def percentage(point: AttackPoint, curve: Curve, i: int) -> str:
+    mean = f"{100 * curve.mean[i]:.1f}"
+    if len(point.attacks) < TRAININGS:
+        return mean
+    return f"{mean} [{100 * curve.low[i]:.0f}, {100 * curve.high[i]:.0f}]"
 
 
 def trend(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
