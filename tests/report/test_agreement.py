@@ -1,0 +1,36 @@
+"""Numbers that would say more than is known: budget 0 in the lead, intervals without width."""
+
+import pytest
+
+from report.surfaces import show
+from report.synthetic import Grid, write
+from report.test_headline import SMALL, fixed, study
+from secateur.report.headline import leading, stated
+from secateur.stats import wilson
+
+
+def test_budget_0_leads_no_report_of_an_attack_that_always_succeeds(tmp_path):
+    shown = study(tmp_path, fixed([0.0, 0.1], [0, 100]))
+    assert leading(shown.grid, "ddn").epsilon == 0.1
+    assert shown.heads[-1].endswith("≤0.1")
+    assert {row["robust_accuracy"] for row in shown.rows} == {"0.0"}
+    assert {row["epsilon"] for row in shown.rows} == {"0.1"}
+    assert {float(row["epsilon"]) for row in shown.robust} == {0.0, 0.1}
+
+
+def test_budget_0_of_a_study_leads_only_where_it_is_alone(tmp_path):
+    many = study(tmp_path / "many", config={"epsilons": {"l2": [0.0, 0.0001, 50.0]}})
+    assert leading(many.grid, "ddn").epsilon > 0
+    alone = study(tmp_path / "alone", config={"epsilons": {"l2": [0.0]}})
+    assert leading(alone.grid, "ddn") == stated(alone.grid, "ddn")[0]
+
+
+def test_three_trainings_that_agree_to_the_last_image_have_the_interval_over_images(tmp_path):
+    shown = show(write(tmp_path / "run", Grid(**SMALL | {"seeds": (0, 1, 2), "edit": fixed([0.1], [100])})))
+    low, high = wilson(0, 100)
+    for row in shown.rows:
+        assert row["trainings"] == "3"
+        assert (float(row["robust_low"]), float(row["robust_high"])) == pytest.approx((low, high))
+        assert row["interval_over"] == "images"
+    assert all(float(row["high"]) == pytest.approx(high) for row in shown.robust)
+    assert "over images; 100 images, 3 trainings" in shown.page
