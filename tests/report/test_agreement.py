@@ -34,3 +34,22 @@ def test_three_trainings_that_agree_to_the_last_image_have_the_interval_over_ima
         assert row["interval_over"] == "images"
     assert all(float(row["high"]) == pytest.approx(high) for row in shown.robust)
     assert "over images; 100 images, 3 trainings" in shown.page
+
+
+def test_a_report_of_half_a_study_states_the_budgets_of_the_whole(tmp_path):
+    """An attack that has no result yet changes neither budgets nor the norm that they are for."""
+    attacks = {"ddn": 2.0, "fmn-linf": float("inf")}
+    absent = tuple(
+        ("attack", "m", 0, criterion, sparsity, arm, "fmn-linf")
+        for criterion, sparsity in ((None, 0.0), ("l1", 0.5))
+        for arm in ("none", "standard")
+    )
+    by_norm = {"l2": [0.3, 0.6], "linf": [0.01, 0.02]}
+    for name, given, expected in (
+        ("by-norm", by_norm, {0.3, 0.6}),
+        ("listed", [0.01, 0.02], {0.25, 0.5, 1.0}),
+    ):
+        config = {"epsilons": given}
+        half = study(tmp_path / name, attacks=attacks, absent=absent, config=config)
+        assert {row["attack"] for row in half.robust} == {"ddn"}
+        assert {float(row["epsilon"]) for row in half.robust} == expected
