@@ -5,6 +5,7 @@ import pytest
 from report.surfaces import show
 from report.synthetic import Grid, write
 from report.test_headline import SMALL, fixed, study
+from secateur.report.comparison import compare
 from secateur.report.headline import leading, stated
 from secateur.stats import wilson
 
@@ -53,3 +54,22 @@ def test_a_report_of_half_a_study_states_the_budgets_of_the_whole(tmp_path):
         half = study(tmp_path / name, attacks=attacks, absent=absent, config=config)
         assert {row["attack"] for row in half.robust} == {"ddn"}
         assert {float(row["epsilon"]) for row in half.robust} == expected
+
+
+def test_budget_0_is_no_part_of_mean_robust_accuracy(tmp_path):
+    """Networks that fall at every size have a mean robust accuracy of 0, not of half their accuracy."""
+    for name in ("first", "second"):
+        write(tmp_path / name, Grid(**SMALL | {"edit": fixed([0.0, 0.1], [0, 100])}))
+    compared = compare(tmp_path / "first", tmp_path / "second")
+    assert {row[5] for row in compared.overview.rows} == {"0→0"}
+    assert "a mean over the stated budgets" in compared.overview.title
+    keys = [head.key for head in compared.table.heads]
+    assert {row[keys.index("robust_before")] for row in compared.table.values} == {0.0}
+
+
+def test_a_network_and_itself_do_not_show_that_any_difference_would_show(tmp_path):
+    for name in ("first", "second"):
+        write(tmp_path / name, Grid(**SMALL))
+    compared = compare(tmp_path / "first", tmp_path / "second")
+    assert {row[6] for row in compared.overview.rows} == {"100\N{NO-BREAK SPACE}%"}
+    assert {row[7] for row in compared.overview.rows} == {"–"}

@@ -171,7 +171,12 @@ def _contradictions(study: Study) -> list[Problem]:
                 near = nearest(model, study.models)
                 problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
     if not problems:
-        found = [*_impossible_recipes(study), *impossible_attacks(study), *impossible_budgets(study), *_unfit_rates(study)]
+        found = [
+            *_impossible_recipes(study),
+            *impossible_attacks(study),
+            *impossible_budgets(study),
+            *_unfit_rates(study),
+        ]
     else:
         found = []
     found = found or (_coincidences(study) if not problems else [])
