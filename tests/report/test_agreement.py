@@ -73,3 +73,10 @@ def test_a_network_and_itself_do_not_show_that_any_difference_would_show(tmp_pat
     compared = compare(tmp_path / "first", tmp_path / "second")
     assert {row[6] for row in compared.overview.rows} == {"100\N{NO-BREAK SPACE}%"}
     assert {row[7] for row in compared.overview.rows} == {"–"}
+
+
+def test_the_found_rate_of_a_row_is_that_of_the_size_that_the_row_states(tmp_path):
+    shown = study(tmp_path, fixed([0.1, 0.2, 0.4], [20, 50, 90]))
+    for row in shown.rows:
+        assert (row["epsilon"], row["found"], row["correct"]) == ("0.2", "50", "100")
+        assert float(row["asr"]) == pytest.approx(1 - float(row["robust_accuracy"]))
