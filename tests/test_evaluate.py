@@ -195,3 +195,31 @@ def test_the_record_of_several_sizes_is_the_same_bytes_every_time(images):
 def test_the_checks_of_several_sizes_run_with_an_audit(images):
     seen = attack(Ruler(), images, "pgd", norm=2, eps=[0.1, 0.5], steps=5, audit=True)
     assert {"F13", "F17", "F23"} <= {check.id for check in seen.grade.checks}
+
+
+class Linear(nn.Module):
+    """Class 1 beyond a mean grey of 0.5, by weights in a precision of their own."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.layer = nn.Linear(4, 2, dtype=dtype)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([[-5.0], [5.0]]).expand(2, 4))
+            self.layer.bias.copy_(torch.tensor([10.0, -10.0]))
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize("targets", [None, torch.ones(5, dtype=torch.int64)])
+def test_a_network_in_double_precision_is_attacked_in_it(images, targets):
+    seen = attack(Linear(torch.float64), images, "ddn", steps=200, targets=targets).summary()
+    assert seen["clean_accuracy"] == pytest.approx(0.8)
+    assert seen["median_correct"]["l2"] == pytest.approx(0.5, rel=5e-3)
+    assert not any("could not run" in reason for reason in seen["reasons"])
+
+
+def test_a_network_in_half_precision_is_refused_for_that_and_nothing_else(images):
+    with pytest.raises(UserError, match="computes in bfloat16") as caught:
+        attack(Linear(torch.bfloat16), images, "ddn", steps=2)
+    assert "model.float()" in caught.value.hint

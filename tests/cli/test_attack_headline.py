@@ -44,6 +44,8 @@ def test_clean_accuracy_comes_first_then_robust_accuracy_at_every_size_with_its_
         assert f"{row['value']:.1%}" in line
         assert f"{row['low']:.1%} to {row['high']:.1%}" in line
     assert said.out.index("clean accuracy") < said.out.index("median, correct")
+    assert plain["kind"] == "fixed-eps"
+    assert "as large as the attack makes them: no distances to the nearest" in " ".join(said.out.split())
 
 
 def test_of_fewer_than_thirty_attacked_images_no_percentage_is_printed(secateur, weights):

@@ -82,3 +82,23 @@ def test_an_adversary_in_grey_levels_is_named_with_its_line(norm):
 def test_a_network_of_the_study_has_no_teacher_to_learn_from():
     message = refused(recipe=", distillation: {weight: 0.5}")
     assert "study.yaml:6: models.a.recipe.distillation: needs a teacher" in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "budgets", "said"),
+    [
+        ("norm: inf\n    eps: 0.1", "[0.1]", "every attack of norm linf has sizes of its own"),
+        ("norm: inf\n    eps: 0.1", "{linf: [0.1]}", "list them as its eps"),
+    ],
+)
+def test_budgets_that_no_attack_is_judged_at_are_named(setting, budgets, said):
+    message = refused("pgd", f"{setting}\nepsilons: {budgets}")
+    assert message.startswith("study.yaml:12: epsilons: ")
+    assert said in message
+
+
+def test_budgets_in_grey_levels_are_named():
+    message = refused("fmn", "norm: inf\nepsilons: [1, 8]")
+    assert message.startswith("study.yaml:11: epsilons: images lie in [0, 1], where 8 grey levels of 256")
+    text = STUDY.format(attack="fmn", setting="norm: 2\nepsilons: [1, 8]", recipe="")
+    assert parse_study(text).epsilons == (1.0, 8.0)

@@ -213,3 +213,11 @@ def test_an_idx_file_without_its_twin_is_refused(tmp_path):
         (tmp_path / f"{name}-ubyte").write_bytes(words + bytes(int(np.prod(shape))))
     with pytest.raises(UserError, match="t10k-images-idx3-ubyte' has no labels beside it"):
         load(f"idx:{tmp_path}")
+
+
+def test_hidden_files_are_no_pictures(tmp_path):
+    pictures(tmp_path, 6)
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "a" / "._0.png").write_bytes(b"not a picture")
+    Image.fromarray(np.full((3, 4), 99, np.uint8)).save(tmp_path / "b" / ".trash.png")
+    assert greys(load(f"folder:{tmp_path}")) == set(range(6))

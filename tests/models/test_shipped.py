@@ -5,8 +5,10 @@ import torch
 
 import secateur
 from secateur import data, models
+from secateur.config import parse_study
 from secateur.errors import UserError
 from secateur.registry import CHECKPOINTS
+from secateur.study import plan
 
 NAMES = ["shipped:digits-plain", "shipped:digits-robust"]
 
@@ -71,3 +73,18 @@ def test_a_study_starts_from_the_shipped_weights(tmp_path):
     assert dense["science"]["accuracy"]["test"] > 0.98
     assert dense["science"]["robust"]
     assert dense["settings"]["weights"]
+
+
+@pytest.mark.parametrize(("data", "sound"), [("digits", False), ("digits:split", True)])
+def test_no_study_attacks_the_images_that_a_shipped_network_was_trained_on(data, sound):
+    text = (
+        f"name: s\ndata: {data}\nmodels: {{m: {{arch: 'shipped:digits-plain'}}}}\n"
+        "attacks: {fmn: {attack: fmn, norm: inf, steps: 5}}\n"
+    )
+    if sound:
+        assert plan(parse_study(text)).cells
+        return
+    with pytest.raises(UserError) as caught:
+        plan(parse_study(text))
+    assert "study.yaml:3: models.m.arch: 'shipped:digits-plain' was trained on" in str(caught.value)
+    assert "write spec: digits:split under data" in str(caught.value)

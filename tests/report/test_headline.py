@@ -261,7 +261,7 @@ def test_two_trainings_claim_nothing_about_others_and_three_give_students_interv
     for text in (two.page, *two.cards.values()):
         assert "2 trainings per network: no interval over trainings" in text
     assert {row["interval_over"] for row in two.robust} == {"images"}
-    assert {row["interval_over"] for row in three.robust} == {"trainings"}
+    assert {row["interval_over"] for row in three.rows} == {"trainings"}
     assert "Intervals are over 3 trainings (Student's t)" in three.page
     assert re.search(r"95 % interval [\d.]+ to \d+ %, over images; 100 images, 2 trainings", two.page)
 

@@ -51,7 +51,7 @@ def told(grade, id):
 def rate(share, n):
     """How often F15 fails, of 4000 attacks of which a single step beats this share of all images."""
     beaten = np.random.default_rng(0).binomial(n, share, 4000)
-    return np.mean([not one_step(int(k), n, norm=2.0).passed for k in beaten])
+    return np.mean([not one_step(int(k), n, "of 95 % of the distance").passed for k in beaten])
 
 
 @pytest.mark.parametrize("n", [32, 40, 50, 64])
@@ -67,7 +67,7 @@ def test_a_bad_attack_fails_the_single_step_nearly_always():
 
 @pytest.mark.parametrize(("k", "verdict"), [(6, "not significantly"), (7, "significantly")])
 def test_the_single_step_says_figure_number_and_level(k, verdict):
-    check = one_step(k, 64, norm=2.0)
+    check = one_step(k, 64, "of 95 % of the distance")
     assert check.passed is (k == 6)
     assert check.severity == "fail"
     assert check.sentence == (
@@ -77,7 +77,7 @@ def test_the_single_step_says_figure_number_and_level(k, verdict):
 
 
 def test_few_images_do_not_suffice_for_the_single_step():
-    check = one_step(0, 31, norm=0.0)
+    check = one_step(0, 31, "of the same size")
     assert (check.passed, check.severity) == (False, "warn")
     assert check.sentence.endswith("fools 0 of 31 images: with fewer than 32 the check cannot judge")
 

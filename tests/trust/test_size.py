@@ -33,7 +33,7 @@ def test_an_attack_that_exceeds_its_size_is_graded_c_and_fools_nothing(net, imag
     result = run(net, images, name, eps=8 / 255)
     graded = trust.grade(net, images, result)
     assert graded.letter == "C"
-    assert failing(graded) == {"F23"}
+    assert "F23" in failing(graded)
     assert not result.where(Outcome.FOUND).any()
     seen = evaluate.attack(net, images, name, eps=8 / 255).summary()
     assert (seen["found"], seen["robust_accuracy"][0]["value"]) == (0, 1.0)

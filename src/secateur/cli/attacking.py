@@ -130,6 +130,7 @@ def attack(
         )
     summary = {
         **result.summary(),
+        "kind": result.result.kind,
         "seconds": time.perf_counter() - begun,
         "partial": limit is not None and limit < whole.n,
         "model": model,

@@ -24,8 +24,10 @@ def print_attack(summary: Mapping[str, Any]) -> None:
     )
     if "targeted" in summary:
         typer.echo(f"{summary['targeted']}\n")
+    fixed = summary.get("kind") == "fixed-eps"
     print_table(
-        f"distances of the {summary['found']} examples found",
+        f"{'sizes' if fixed else 'distances'} of the {summary['found']} examples found"
+        + ", as large as the attack makes them: no distances to the nearest" * fixed,
         ("norm", "median, correct", "median, all", "mean, found"),
         [
             (NORMS[norm], *(_number(summary[kind][norm]) for kind in DISTANCES))

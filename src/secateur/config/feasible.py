@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator
 
+from secateur.config.epsilons import epsilons_by_norm
 from secateur.config.study import Study
 from secateur.recipes import Recipe
+from secateur.registry import ATTACKS
 from secateur.registry.settings import problems
 
 # Images of a study lie in [0, 1]: an Linf budget above 1 is most likely one in grey levels.
@@ -22,6 +24,21 @@ def impossible_attacks(study: Study) -> Iterator[tuple[str, str]]:
         for size in eps if isinstance(eps, list | tuple) else [eps]:
             if attack.resolved_norm == math.inf and isinstance(size, int | float) and WIDTH < size < math.inf:
                 yield f"attacks.{label}.eps", f"{_GREY_LEVELS} (got {size:g})"
+
+
+def impossible_budgets(study: Study) -> Iterator[tuple[str, str]]:
+    """Stated budgets that no attack of the study is judged at, or that are larger than any perturbation."""
+    kinds: dict[str, set[object]] = {}
+    for attack in study.attacks.values():
+        if attack.resolved_norm is not None:
+            kind = ATTACKS.entry(attack.attack).facts.get("kind")
+            kinds.setdefault(f"l{attack.resolved_norm:g}", set()).add(kind)
+    for norm, budgets in epsilons_by_norm(study.epsilons, tuple(kinds)).items():
+        if kinds.get(norm) == {"fixed-eps"}:
+            sentence = f"every attack of norm {norm} has sizes of its own, and is judged at no other: list"
+            yield "epsilons", f"{sentence} them as its eps"
+        if norm == "linf" and budgets and budgets[-1] > WIDTH:
+            yield "epsilons", f"{_GREY_LEVELS} (got {budgets[-1]:g})"
 
 
 def out_of_scale(recipe: Recipe) -> Iterator[tuple[str, str]]:

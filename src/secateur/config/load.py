@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from secateur.config.canonical import restore
-from secateur.config.feasible import impossible_attacks, out_of_scale
+from secateur.config.feasible import impossible_attacks, impossible_budgets, out_of_scale
 from secateur.config.overrides import override
 from secateur.config.problems import Problem, nearest, refuse
 from secateur.config.source import Source, parse_source, read_source
@@ -171,7 +171,12 @@ def _contradictions(study: Study) -> list[Problem]:
                 near = nearest(model, study.models)
                 problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
     if not problems:
-        found = [*_impossible_recipes(study), *impossible_attacks(study), *_unfit_rates(study)]
+        found = [
+            *_impossible_recipes(study),
+            *impossible_attacks(study),
+            *impossible_budgets(study),
+            *_unfit_rates(study),
+        ]
     else:
         found = []
     found = found or (_coincidences(study) if not problems else [])

@@ -119,7 +119,12 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
 
 def _files(place: Path, *, may_be_empty: bool) -> list[Path]:
     """The pictures of a class. Folders inside it are refused: what is in them would be left out."""
-    found = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(
+        path
+        for path in place.iterdir()
+        # Hidden files are left behind by systems: "._1.png" beside "1.png" is no picture.
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
     if inner := _folders(place):
         raise UserError(f"the class folder '{place}' has folders inside: {_listed(inner)}", hint=_HINT)
     if not found and not may_be_empty:

@@ -89,19 +89,17 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
     """The model's logits [N, K] for images ``x`` [N, C, H, W], in evaluation mode and without gradients.
 
-    ``x`` is moved to the model's device batch by batch; the logits are on the device of ``x``.
+    ``x`` is moved to the model's device and precision batch by batch; the logits are on the device of ``x``.
 
     Raises:
         UserError: the batch size is not positive, or the model does not return finite [N, K] with K >= 2.
     """
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, not {batch_size}")
-    first = next(model.parameters(), None)
-    device = x.device if first is None else first.device
     with evaluating(model), torch.no_grad():
         parts = []
         for batch in torch.split(x, batch_size):
-            out = model(batch.to(device))
+            out = model(_as_parameters(batch, model))
             _check_logits(out, len(batch))
             parts.append(out.to(x.device))
     return torch.cat(parts)
@@ -116,10 +114,9 @@ def check_fits(model: nn.Module, x: Tensor, *, data: str) -> None:
         UserError: the network fails on the image.
     """
     image = x[:1]
-    first = next(model.parameters(), None)
     try:
         with evaluating(model), torch.no_grad():
-            model(image if first is None else image.to(first.device))
+            model(_as_parameters(image, model))
     except UserError:
         raise
     except Exception as error:
@@ -129,6 +126,14 @@ def check_fits(model: nn.Module, x: Tensor, *, data: str) -> None:
             f"(channels x height x width): {type(error).__name__}: {said}",
             hint="is it made for other channels or sizes? --resize, or resize: in a study, scales images",
         ) from error
+
+
+def _as_parameters(images: Tensor, model: nn.Module) -> Tensor:
+    """The images on the device and in the precision of the model's first parameter, as attacks see them."""
+    first = next(model.parameters(), None)
+    if first is None:
+        return images
+    return images.to(first.device, first.dtype if first.is_floating_point() else images.dtype)
 
 
 def _shape(images: Tensor) -> str:

@@ -26,8 +26,8 @@ class Against:
 
     ``left`` is the distance left on the images that both classify correctly; None for attacks of fixed size.
     ``clean`` and ``robust`` (one per stated budget) are over all attacked images; ``overall`` is the mean of
-    ``robust``, None without budgets. ``accuracy`` is that of the test set, (before, after), a mean over
-    trainings. ``state`` says in words why no share may be stated: see :func:`outcomes.state_of`.
+    ``robust`` at positive budgets, None without any. ``accuracy`` is that of the test set, (before, after), a
+    mean over trainings. ``state`` says in words why no share may be stated: see :func:`outcomes.state_of`.
     """
 
     left: Left | None
@@ -135,7 +135,8 @@ def compare_attacks(pairs: Sequence[Pair], *, budgets: Sequence[float] = ()) -> 
         left=distance,
         clean=clean,
         robust=stated,
-        overall=_overall(pairs, order, [each.eps for each in stated if each.eps is not None]),
+        # At 0 nothing is attacked: accuracy would pass for robust accuracy in the mean.
+        overall=_overall(pairs, order, [each.eps for each in stated if each.eps]),
         trainings=len(pairs),
         accuracy=_accuracy(pairs),
         grade=worst([*(attack.grade for pair in pairs for attack in pair), *("C" if state else "")]),

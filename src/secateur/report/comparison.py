@@ -61,7 +61,10 @@ class Comparison:
         """
         titles = ("model", "pruned", "tuned", "attack", "acc. %", "robust %", "left", "least", "verdict")
         heads = tuple(Column(title, title, "text") for title in titles)
-        title = f"{self.second} against {self.first}: the same images"
+        title = (
+            f"{self.second} against {self.first}: the same images; robust accuracy is a mean over the "
+            "stated budgets"
+        )
         return Table("comparison", title, heads, tuple(_brief(each) for each in self.differences))
 
 

@@ -123,10 +123,11 @@ def equivalent(against: Against) -> bool:
 def detectable(against: Against) -> tuple[float | None, float | None]:
     """The smallest differences that could be shown: of the distance (a share), and of robust accuracy.
 
-    Each at ``stats.LEVEL`` with ``stats.POWER``, for one comparison: Holm's adjustment asks for more.
+    Each at ``stats.LEVEL`` with ``stats.POWER``, for one comparison: Holm's adjustment asks for more. None
+    where nothing varies, as between a network and itself: that does not show that any difference would show.
     """
     effect = against.left.effect if against.left else None
-    distance = math.exp(effect.smallest_detectable()) - 1 if effect else None
+    distance = math.exp(effect.smallest_detectable()) - 1 if effect and effect.error > 0 else None
     overall = against.overall
     return distance, overall.effect.smallest_detectable() if overall else None
 

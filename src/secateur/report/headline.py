@@ -43,7 +43,7 @@ class Budget:
 class Share:
     """A share of images: its mean over the seeds, and its 95 % interval.
 
-    ``over`` says over what the interval is: "trainings" from three on, otherwise "images".
+    ``over`` says over what the interval is: "trainings" from three on that differ, otherwise "images".
     """
 
     mean: float
@@ -79,8 +79,10 @@ def leading(grid: Grid, attack: str) -> Budget | None:
 
     All minimum-norm attacks of one norm share it, so that their numbers can be compared. A smaller budget
     wins a tie. Without a dense network it is the one in the middle. None where the attack has no result.
+    A budget of 0 leads only where it is alone: nothing is attacked there.
     """
-    choices, points = stated(grid, attack), points_of(grid, attack)
+    points = points_of(grid, attack)
+    choices = tuple(b for b in stated(grid, attack) if b.epsilon > 0) or stated(grid, attack)
     if not choices:
         return None
     peers = points if points[0].fixed else _peers(grid, points[0].norm)

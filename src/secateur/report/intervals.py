@@ -38,11 +38,12 @@ class Estimate:
 def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimate:
     """Mean over seeds; Student's interval from three seeds on, none below and none around infinity.
 
-    The interval ends at 0 and at ``highest``, where the quantity does.
+    The interval ends at 0 and at ``highest``, where the quantity does. There is none either where all seeds
+    agree: counts of images are coarse, and equal ones do not show that trainings do not differ.
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean()) if array.size else float("nan")
-    found = t_interval(values)
+    found = None if why_not_over_trainings(values) else t_interval(values)
     if found is None:
         return Estimate(tuple(array.tolist()), mean)
     return Estimate(tuple(array.tolist()), mean, max(found[0], 0.0), min(found[1], highest))

@@ -65,13 +65,19 @@ def load(folder: Path | str) -> Study:
         notes=(*(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
         conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
-        **_units(store.study, attacks, pixels),
+        **_units(store.study, _norms(store.cells, attacks), pixels),
     )
 
 
-def _units(study: Mapping[str, Any], attacks: list[Attack], pixels: Mapping[str, Any]) -> dict[str, Any]:
+def _norms(cells: Sequence[Cell], attacks: Sequence[Attack]) -> tuple[str, ...]:
+    """The norms of all attacks of the study, whether they have a result yet or not."""
+    planned = (restore(cell.settings.get("norm")) for cell in cells if cell.stage == "attack")
+    known = [f"l{norm:g}" for norm in planned if isinstance(norm, int | float)]
+    return tuple(dict.fromkeys([*known, *(attack.norm for attack in attacks)]))
+
+
+def _units(study: Mapping[str, Any], norms: tuple[str, ...], pixels: Mapping[str, Any]) -> dict[str, Any]:
     """Budgets that the study states, and the units of its images; ``pixels`` may name levels and bounds."""
-    norms = tuple(dict.fromkeys(attack.norm for attack in attacks))
     try:
         epsilons = epsilons_by_norm(restore(study["config"].get("epsilons", ())), norms)
     except ValueError:  # a study of an older version may leave open which norm they are for

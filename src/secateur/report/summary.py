@@ -19,7 +19,8 @@ from secateur.report.headline import (
     stated,
 )
 from secateur.report.left import left_ends, left_text
-from secateur.report.rows import NORMS
+from secateur.report.outcomes import robust_images
+from secateur.report.rows import NORMS, Attack
 from secateur.report.tables import PLACE, Column, Format, Table, Value, place_values
 from secateur.report.words import PERCENT, arm_label, percent
 from secateur.stats import wilson
@@ -128,7 +129,7 @@ def _point_values(grid: Grid, point: AttackPoint, change: Change) -> dict[str, V
         "distance_left": left_text(change.total),
         **_change_values("robust_change", change.total, leading(grid, point.place.attack)),
         **_change_values("robust_change_to_tuned", change.pruning, leading(grid, point.place.attack)),
-        **_found_values(point),
+        **_found_values(point, leading(grid, point.place.attack)),
         **({} if point.fixed else _median_values(point)),
     }
 
@@ -168,8 +169,8 @@ def _change_values(key: str, against: Against | None, budget: Budget | None) -> 
     return {key: each.change, f"{key}_low": low, f"{key}_high": high}
 
 
-def _found_values(point: AttackPoint) -> dict[str, Value]:
-    found = sum(int(attack.found.sum()) for attack in point.attacks)
+def _found_values(point: AttackPoint, budget: Budget | None) -> dict[str, Value]:
+    found = sum(_hits(attack, budget) for attack in point.attacks)
     correct = sum(int((~attack.already_wrong).sum()) for attack in point.attacks)
     values: dict[str, Value] = {"correct": correct, "found": found}
     if correct:
@@ -177,6 +178,12 @@ def _found_values(point: AttackPoint) -> dict[str, Value]:
         low, high = wilson(found / len(point.attacks), correct / len(point.attacks))
         values |= {"asr": found / correct, "asr_low": low, "asr_high": high}
     return values
+
+
+def _hits(attack: Attack, budget: Budget | None) -> int:
+    """Images with an example; of an attack of fixed size at the size that leads the row."""
+    robust = robust_images(attack, budget.epsilon) if attack.fixed and budget else None
+    return int(attack.found.sum() if robust is None else (~robust & ~attack.already_wrong).sum())
 
 
 def _median_values(point: AttackPoint) -> dict[str, Value]:

@@ -7,7 +7,7 @@ from typing import Any
 from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
 from secateur.errors import ExitCode, UserError
-from secateur.registry import ATTACKS, DATASETS, MODELS, takes_steps
+from secateur.registry import ATTACKS, DATASETS, MODELS, checkpoint, has_weights, takes_steps
 from secateur.registry.settings import SETTINGS
 from secateur.store import Store
 from secateur.study.cells import Facts
@@ -130,10 +130,21 @@ def unfit(study: Study, test: int) -> Iterator[Problem]:
         own = set(SETTINGS.get(attack.attack, ())) or _parameters(ATTACKS.get(attack.attack))
         taken = (own - FILLED) | SEARCH
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
+    yield from _trained_on_the_test_images(study)
     for label, model in study.models.items():
         if ":" not in model.arch and model.settings:
             taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
             yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
+
+
+def _trained_on_the_test_images(study: Study) -> Iterator[Problem]:
+    """Networks that come with weights, on another split of the very images they were trained on."""
+    for label, model in study.models.items():
+        if model.weights is None and has_weights(model.arch):
+            own, asked = checkpoint(model.arch).facts["dataset"], study.data.spec
+            if own != asked and own.partition(":")[0] == asked.partition(":")[0] and ":" in own:
+                sentence = f"'{model.arch}' was trained on other parts of '{asked}', test images among them"
+                yield _problem(study, f"models.{label}.arch", f"{sentence}: write spec: {own} under data")
 
 
 def _misnormalised(study: Study, channels: int) -> Iterator[Problem]:

@@ -39,16 +39,33 @@ def beats_one_step(evidence: Evidence) -> Check:
     """F15: one step along the gradient, a little smaller than what was found, does not fool."""
     norm = evidence.result.norm
     delta = steepest(evidence.gradient, evidence.problem, evidence.budget(), norm)
-    return one_step(int(_beaten(evidence, delta).sum()), len(evidence.index), norm=norm)
+    return one_step(int(_beaten(evidence, delta).sum()), len(evidence.index), f"of {_size(norm)}")
 
 
-def one_step(k: int, n: int, *, norm: float) -> Check:
-    """The verdict of F15 on ``k`` of ``n`` images that a single step fools.
+def beats_one_step_of_its_size(evidence: Evidence) -> Check:
+    """F15 of an attack of fixed size: one step as large does not fool what the attack left standing.
+
+    Of several sizes the one counts at which the step fools the most of such images.
+    """
+    result, problem, most = evidence.result, evidence.problem, 0
+    if result.fell is None:
+        return Check("F15", True, "fail", "the attack has no size")
+    fell = result.fell[evidence.index].to(problem.x.device)
+    for eps in (size for size in result.sizes if size > 0):
+        radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
+        stepped = problem.clip(problem.x + steepest(evidence.gradient, problem, radius, result.norm))
+        query = quantise(stepped, evidence.levels, problem.bounds)
+        most = max(most, int((problem.met(evidence.ask(query)) & (fell > eps)).sum()))
+    return one_step(most, len(evidence.index), "of the same size")
+
+
+def one_step(k: int, n: int, size: str) -> Check:
+    """The verdict of F15 on ``k`` of ``n`` images that a single step of a ``size``, in words, fools.
 
     An attack of which at most a twentieth of all images is beaten fails with a probability of at most 5 %;
     one of which a quarter is beaten fails with more than 90 %, from 32 images on.
     """
-    sentence = f"a single gradient step of {_size(norm)} fools {k} of {n} images"
+    sentence = f"a single gradient step {size} fools {k} of {n} images"
     if n < LEAST:
         return Check("F15", False, "warn", f"{sentence}: with fewer than {LEAST} the check cannot judge")
     beaten = many(k, n)

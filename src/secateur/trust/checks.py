@@ -11,7 +11,7 @@ from torch import Tensor
 from secateur.attacks.ddn import quantise
 from secateur.attacks.norms import distance
 from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
-from secateur.trust.beaten import beats_noise, beats_one_step
+from secateur.trust.beaten import beats_noise, beats_one_step, beats_one_step_of_its_size
 from secateur.trust.evidence import Check, Evidence
 from secateur.trust.gradients import finite_differences, gradients, probabilities
 from secateur.trust.size import size_kept
@@ -181,3 +181,5 @@ MINIMUM_WIDE: dict[str, Callable[[Evidence], Check]] = {"F15": beats_one_step}
 """Checks of such attacks that need many images."""
 FIXED: dict[str, Callable[[Evidence], Check]] = {"F23": size_kept}
 """Checks of attacks of fixed size, on the small sample."""
+FIXED_WIDE: dict[str, Callable[[Evidence], Check]] = {"F15": beats_one_step_of_its_size}
+"""Checks of such attacks that need many images."""

@@ -10,7 +10,15 @@ from secateur.attacks.result import AttackResult, Outcome
 from secateur.attacks.run import undisturbed
 from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
-from secateur.trust.checks import ALWAYS, ALWAYS_WIDE, FIXED, MINIMUM, MINIMUM_WIDE, clean_accuracy
+from secateur.trust.checks import (
+    ALWAYS,
+    ALWAYS_WIDE,
+    FIXED,
+    FIXED_WIDE,
+    MINIMUM,
+    MINIMUM_WIDE,
+    clean_accuracy,
+)
 from secateur.trust.evidence import Check, Evidence, Grade
 from secateur.trust.guard import guarded
 from secateur.trust.predictions import knows_the_images
@@ -56,7 +64,8 @@ def grade(
     many = Evidence(model, dataset, result, _spread(attacked, wide), seed)
     few = many if audit else replace(many, index=_spread(attacked, min(wide, max(LEAST, size))))
     jobs = [*((few, id, check) for id, check in {**ALWAYS, **(MINIMUM if minimum else FIXED)}.items())]
-    jobs += [(many, id, check) for id, check in {**ALWAYS_WIDE, **(MINIMUM_WIDE if minimum else {})}.items()]
+    wider = {**ALWAYS_WIDE, **(MINIMUM_WIDE if minimum else FIXED_WIDE)}
+    jobs += [(many, id, check) for id, check in wider.items()]
     joint = None
     with undisturbed(model):
         done = [clean_accuracy(result, expected_accuracy), enough_attacked(result)]
