@@ -99,6 +99,22 @@ def wilson(k: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
     return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
 
 
+def near_chance(right: int, n: int, classes: int) -> bool:
+    """Whether an accuracy of ``right`` in ``n`` is near that of guessing one of K ``classes``.
+
+    It is nearer to chance than to 1 in ratio, below sqrt(1/K) (32 % of 10 classes, 10 % of 100), and no more
+    than a quarter of the way from chance to 1 (62.5 % of 2). The whole 95 % interval has to lie there, so
+    that few images raise no alarm.
+
+    >>> near_chance(25, 100, 10), near_chance(2, 10, 10)
+    (False, False)
+    >>> near_chance(250, 1000, 10)
+    True
+    """
+    chance = 1 / classes
+    return wilson(right, n)[1] < min(math.sqrt(chance), chance + (1 - chance) / 4)
+
+
 def bootstrap(
     values: ArrayLike,
     statistic: Callable[[Floats], float] = median,

@@ -28,6 +28,7 @@ ODD = {
     "the same answer everywhere": constant,
     "logits that saturate": lambda net, x: 1e4 * net(x),
     "two classes": lambda net, x: net(x)[:, :2],
+    "logits of another precision": lambda net, x: net(x).double(),
 }
 IMAGES = {
     "a batch of one": lambda x: x[:1],

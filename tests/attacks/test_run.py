@@ -265,3 +265,31 @@ def test_a_model_that_breaks_its_contract_is_one_sentence(images, answer, said):
 def test_a_half_precision_model_is_refused(net, images):
     with pytest.raises(UserError, match="computes in float16"):
         run(net.half(), images, "ddn")
+
+
+class Cut(torch.autograd.Function):
+    """As a quantised layer: what comes after has a graph that never reaches the images."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fmn", {"steps": 3}),
+        ("pgd", {"eps": 0.1, "steps": 3}),
+        ("fgsm", {"eps": 0.1}),
+        ("steep", {"steps": 9}),
+    ],
+)
+def test_a_graph_that_does_not_reach_the_images_is_one_sentence(net, images, name, settings):
+    cut = Answers(lambda x: net(Cut.apply(x)))
+    with pytest.raises(UserError, match="carry no gradient to its input"):
+        run(cut, images, name, **settings)
+    run(cut, images, "square", eps=0.1, steps=3)

@@ -41,6 +41,15 @@ def test_where_nothing_is_held_out_it_is_said(secateur, tmp_path, part, words):
     assert "may have been trained on" in said.err
 
 
+@pytest.mark.parametrize(("data", "noted"), [("digits", True), ("digits:split", False)])
+def test_a_shipped_network_names_the_images_that_it_has_not_seen(secateur, data, noted):
+    said = secateur(
+        "attack", "-m", "shipped:digits-plain", "-d", data, "-a", "fgsm", "--limit", "20", "--json"
+    )
+    assert said.code == 0, said.err
+    assert ("was trained on part of digits: digits:split holds those images apart" in said.err) == noted
+
+
 def test_a_limit_draws_every_class_with_the_seed_and_records_the_images(secateur, tmp_path):
     pictures(tmp_path / "d", 60, classes="abc")
 

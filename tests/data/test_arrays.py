@@ -80,6 +80,13 @@ def test_an_array_that_needs_pickle_is_refused_and_not_run(tmp_path):
         ({"x": images(2).astype(np.int32), "y": np.arange(2)}, "8-bit or floating-point"),
         ({"x": images(2, shape=(6, 5, 4)), "y": np.arange(2)}, "1 or 3 channels"),
         ({"x": images(0), "y": np.arange(0)}, "row of integers"),
+        ({"x": images(2), "y": np.array([0, 10**9])}, "the largest label is 1000000000"),
+        (
+            {"x": images(2), "y": np.array([0, 2**64 - 1], np.uint64)},
+            "the largest label is 18446744073709551615",
+        ),
+        ({"x": images(2), "y": np.arange(2), "classes": np.array("ab")}, "'classes' must be a row of names"),
+        ({"x": images(2, shape=(6, 0, 3)), "y": np.arange(2)}, "have no pixels"),
     ],
 )
 def test_unusable_arrays_are_refused(tmp_path, arrays, said):

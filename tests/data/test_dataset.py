@@ -66,6 +66,7 @@ def test_take_keeps_the_asked_order():
         (torch.zeros(2, 1, 2, 2, dtype=torch.float64), None, "need.* float32"),
         (torch.zeros(2, 4), None, "images \\[N, C, H, W\\]"),
         (torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64), "has no images"),
+        (torch.zeros(2, 1, 0, 2), None, "have no pixels"),
         (None, torch.tensor([0, 2]), "image 1 has label 2"),
         (None, torch.tensor([-100, 1]), "image 0 has label -100"),
         (None, torch.tensor([0]), "labels \\[N\\]"),

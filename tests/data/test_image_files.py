@@ -58,6 +58,8 @@ def test_damaged_idx_files_are_refused(tmp_path):
         (b"\0\0\x08\x01" + whole[4:], "not an IDX file"),
         (b"", "not an IDX file"),
         (whole[:4] + struct.pack(">I", 2**31) + whole[8:], "damaged"),
+        (whole[:4] + struct.pack(">III", 2**31, 2**31, 4), "promises 18446744073709551616 bytes, it has 0"),
+        (whole[:4] + struct.pack(">III", 6, 0, 8), "have no pixels"),
     ]:
         path.write_bytes(content)
         with pytest.raises(UserError, match=said):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from secateur.errors import ExitCode, UserError
-from secateur.models import build, load_weights, off_published, resolve, weights_hash
+from secateur.models import build, load_weights, off_published, other_images, resolve, weights_hash
 from secateur.registry import CHECKPOINTS, checkpoint
 
 NAME = "robustbench:Sehwag2021Proxy_R18"
@@ -137,6 +137,23 @@ def test_a_clean_accuracy_off_the_published_one_is_flagged(accuracy, n, flagged)
     assert (sentence is not None) == flagged
     if sentence:
         assert "84.59 % is published" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("shipped:digits-plain", "digits", "trained on part of digits: digits:split holds"),
+        ("shipped:digits-plain", "digits:split", None),
+        ("shipped:digits-plain", "fashion-mnist:folder", "trained on digits, not on fashion-mnist"),
+        (NAME, "cifar10:folder", None),
+        (NAME, "svhn:folder", "trained on cifar10, not on svhn"),
+        (NAME, "folder:my-cifar", None),
+        (NAME, "npz:cifar.npz", None),
+    ],
+)
+def test_weights_are_judged_on_images_they_were_made_for_and_have_not_seen(name, data, said):
+    sentence = other_images(name, data)
+    assert sentence is None if said is None else said in sentence
 
 
 PEERS = {

@@ -47,6 +47,7 @@ class Grid:
     config: dict = field(default_factory=dict)
     edit: Callable = field(default=lambda cell, science: science)  # the last word on the numbers of a cell
     weakening: float = 1.0
+    classes: int | None = None
 
 
 def cell_id(*axes):
@@ -70,7 +71,7 @@ def write(folder: Path, grid: Grid | None = None) -> Path:
         "name": grid.name,
         "study_hash": cell_id(grid.name),
         "config": config | grid.config,
-        "facts": {"test": grid.images},
+        "facts": {"test": grid.images} | ({"classes": grid.classes} if grid.classes else {}),
         "science": {},
         "labels": {"robust": grid.models},
         "limited": grid.limited,

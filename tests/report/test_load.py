@@ -63,6 +63,20 @@ def test_a_distance_that_decides_over_the_outcome_is_caught(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("accuracy", "images", "classes", "near"),
+    [(0.2, 100, 10, True), (0.36, 100, 10, False), (0.2, 10, 10, False), (0.2, 100, 100, False)],
+)
+def test_a_record_without_check_f24_is_near_chance_by_its_rule(tmp_path, accuracy, images, classes, near):
+    def edit(cell, science):
+        if cell["stage"] == "attack":
+            return science
+        return science | {"accuracy": {"test": accuracy}, "collapsed": False}
+
+    made = Grid(models={"plain": False}, failed=(), images=images, classes=classes, edit=edit)
+    assert {network.collapsed for network in load(write(tmp_path / "run", made)).networks} == {near}
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda science: science["outcome"].__setitem__(0, "maybe"),

@@ -78,7 +78,8 @@ def alma(
             break
         success = torch.where(nearest.fooled, success.clamp_max(k), success)
         value = losses(problem, logits, "dlr") + TOLERANCE
-        seen = value.detach()
+        # Logits may have another precision than the images.
+        seen = value.detach().to(x.dtype)
         if k % every == 0:
             stalled = nearest.reached.isinf() & (seen >= tau * last)
             penalty = torch.where(stalled, gamma * penalty, penalty)

@@ -1,13 +1,15 @@
 """One attack that begins several times, with other random numbers or at other points."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from secateur.attacks.call import Call
 from secateur.attacks.counting import Counted
-from secateur.attacks.problem import Found, Problem, nearer, placed, take
+from secateur.attacks.problem import NO_GRADIENT, Found, Problem, nearer, placed, take
+from secateur.errors import UserError
 
 
 def attempted(
@@ -17,12 +19,16 @@ def attempted(
 
     The nearest example of each image counts. The first attempt draws from ``seed``; an attack of fixed size
     begins again only for images that are not fooled yet.
+
+    Raises:
+        UserError: the attack needs a gradient that does not reach the images.
     """
 
     def begin(attempt: int, problem: Problem) -> tuple[Found, Counted]:
         counted = count(model, problem)
         generator = torch.Generator().manual_seed(seeds[attempt])
-        return call.attack(counted, problem, generator, attempt=attempt), counted
+        with _gradient_expected():
+            return call.attack(counted, problem, generator, attempt=attempt), counted
 
     more = torch.Generator().manual_seed(seed)
     seeds = [seed, *torch.randint(2**62, (call.attempts - 1,), generator=more).tolist()]
@@ -37,3 +43,14 @@ def attempted(
         found = placed(found, rows, nearer(before, again))
         counted.absorb(rows, other, nearer=True)
     return found, counted
+
+
+@contextmanager
+def _gradient_expected() -> Iterator[None]:
+    """Logits of int8 layers, or behind a backward pass of one's own, may have a graph that ends too early."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "appears to not have been used in the graph" not in str(error):
+            raise
+        raise UserError("the model's logits carry no gradient to its input", hint=NO_GRADIENT) from error

@@ -95,7 +95,8 @@ def moved(
     gap, fooled = distance(delta, norm), path.goal.fooled(logits.detach())
     reached = torch.where(fooled, torch.minimum(path.reached, gap), path.reached)
     rate = cosine(*pace.gamma, k, pace.steps)
-    boundary = gap + loss.detach().abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
+    # Logits may have another precision than the images.
+    boundary = gap + loss.detach().to(gap.dtype).abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
     farther = torch.maximum(boundary, path.eps * (1 + max(rate, ground.growth)))
     missed = torch.where(reached.isfinite(), path.eps * (1 + rate), farther)
     eps = torch.where(fooled, torch.minimum(path.eps * (1 - rate), reached), missed)

@@ -59,8 +59,10 @@ class Nearest:
         if not self._asked:
             self.already_wrong = self.already_wrong | (self.problem.met(seen) & (self.gap == 0))
         self._asked.add(gradient)
-        self.margin, self.slope = self.problem.margin_slope(seen)
-        self.fooled = self.problem.beyond(self.margin, seen)
+        margin, self.slope = self.problem.margin_slope(seen)
+        self.fooled = self.problem.beyond(margin, seen)
+        # Logits may have another precision than the images, and the margin becomes part of a perturbation.
+        self.margin = margin.to(self.gap.dtype)
         better = self.fooled & (self.gap < self.reached * (1 - self.slack))
         self.best = torch.where(per_sample(better, image), image, self.best)
         self.reached = torch.where(better, self.gap, self.reached)

@@ -10,6 +10,8 @@ from secateur.attacks.norms import distance, per_sample
 from secateur.errors import UserError
 from secateur.registry.settings import EPS, STEPS, check_value
 
+NO_GRADIENT = "remove no_grad(), detach() or quantised layers from its forward, or use a black-box attack"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -184,10 +186,7 @@ def check_logits(logits: Tensor, problem: Problem, *, gradient: bool = False) ->
     if not logits.isfinite().all():
         raise UserError("the model's logits are not finite", hint="check its weights for NaN or infinity")
     if gradient and not logits.requires_grad:
-        raise UserError(
-            "the model's logits carry no gradient to its input",
-            hint="remove no_grad() or detach() from its forward, or use a black-box attack",
-        )
+        raise UserError("the model's logits carry no gradient to its input", hint=NO_GRADIENT)
     for what, labels in (("label", problem.y), ("target", problem.targets)):
         if labels is not None and int(labels.max()) >= logits.shape[1]:
             raise UserError(

@@ -106,6 +106,8 @@ def attack(
     dataset, places, targets = targets_of(drawn, target)
     index = [numbers[place] for place in places]
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
+    if has_weights(model) and (sentence := models.other_images(model, data)):
+        note(sentence)
     move(device, attacked)
     models.check_fits(attacked, dataset.x, data=data)
     points = start_of(start, attacked, dataset, index, targets=targets, count=restarts, quiet=as_json)

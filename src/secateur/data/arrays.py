@@ -24,6 +24,8 @@ KEYS = {
 }
 """The arrays of each part."""
 ALSO_CALLED = {"valid": "val", "validation": "val"}
+MAX_CLASSES = 100_000
+"""More classes than any data set of images has; one wrong label would otherwise make names for millions."""
 _HINT = "name the arrays x and y, or x_train, y_train, x_val, y_val, x_test, y_test"
 # What zipfile, NumPy and SciPy were seen to raise on damaged bytes.
 DAMAGED = (
@@ -141,6 +143,13 @@ def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
         raise UserError(f"'{path}': '{y}' must be a row of integers, not {labels.dtype} {list(labels.shape)}")
     largest = max(int(other.max()) for other in (labels, *others) if other.dtype.kind in "iu" and other.size)
+    if largest >= MAX_CLASSES:
+        raise UserError(
+            f"'{path}': the largest label is {largest}, and labels below {MAX_CLASSES} are read",
+            hint="number the classes from 0",
+        )
+    if names is not None and names.ndim != 1:
+        raise UserError(f"'{path}': 'classes' must be a row of names, not of shape {list(names.shape)}")
     classes = tuple(map(str, names if names is not None else range(largest + 1)))
     pixels = _channels_first(images, path, x)
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":

@@ -98,6 +98,8 @@ def _check_shapes(dataset: Dataset) -> None:
         )
     if x.shape[0] == 0:
         raise UserError(f"dataset '{name}' has no images")
+    if x.numel() == 0:
+        raise UserError(f"the images of dataset '{name}' have no pixels: {list(x.shape)}")
     if x.dtype != torch.float32 or y.dtype != torch.int64:
         raise UserError(
             f"dataset '{name}' needs float32 images and int64 labels, not {x.dtype} and {y.dtype}",

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,11 +109,11 @@ def _idx_array(path: Path, ndim: int) -> np.ndarray:
         raise UserError(
             f"'{path}' is not an IDX file of {ndim}-dimensional bytes", hint="is it the right file?"
         )
-    shape = np.frombuffer(content, ">u4", count=ndim, offset=4).astype(np.int64)
-    body = len(content) - 4 - 4 * ndim
-    if body != int(np.prod(shape)):
+    shape = np.frombuffer(content, ">u4", count=ndim, offset=4).tolist()
+    body, promised = len(content) - 4 - 4 * ndim, math.prod(shape)
+    if body != promised:
         raise UserError(
-            f"'{path}' is damaged: its header promises {int(np.prod(shape))} bytes, it has {body}",
+            f"'{path}' is damaged: its header promises {promised} bytes, it has {body}",
             hint="download it again",
         )
     return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)

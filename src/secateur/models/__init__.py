@@ -6,6 +6,7 @@ from secateur.models.names import build as build
 from secateur.models.names import resolve as resolve
 from secateur.models.published import load_published as load_published
 from secateur.models.published import off_published as off_published
+from secateur.models.published import other_images as other_images
 from secateur.models.timing import Latency as Latency
 from secateur.models.timing import time_calls as time_calls
 from secateur.models.weights import NotFinite as NotFinite

@@ -11,6 +11,7 @@ from secateur.models.checkpoint import load_weights
 from secateur.registry import Entry, checkpoint
 
 TOLERANCE = 0.2
+_ANYTHING = {"folder", "npz", "idx"}
 
 
 def load_published(model: nn.Module, spec: str) -> Path:
@@ -61,6 +62,21 @@ def off_published(spec: str, accuracy: float, *, n: int) -> str | None:
         f"{spec} has {100 * accuracy:.2f} % clean accuracy on {n} images, but {expected:.2f} % is published: "
         "other weights, other data or another normalisation"
     )
+
+
+def other_images(spec: str, data: str) -> str | None:
+    """A sentence if ``data`` are not the images that the weights of ``spec`` are to be judged on.
+
+    Either the weights saw some of them in training, as ``shipped:digits-plain`` did of ``digits``, or they
+    are of another data set. Nothing is known of files of one's own (``folder:``, ``npz:``, ``idx:``).
+    """
+    known = checkpoint(spec).facts["dataset"]
+    source, own = data.partition(":")[0], known.partition(":")[0]
+    if data == known or source in _ANYTHING or (source == own and ":" not in known):
+        return None
+    if source == own:
+        return f"{spec} was trained on part of {data}: {known} holds those images apart"
+    return f"{spec} was trained on {own}, not on {source}"
 
 
 def cache_folder() -> Path:

@@ -13,6 +13,7 @@ from secateur.config import Cell, epsilons_by_norm, restore
 from secateur.errors import ExitCode, UserError
 from secateur.registry import ATTACKS
 from secateur.report.rows import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
+from secateur.stats import near_chance
 from secateur.store import Latencies, Store, architecture_cell, read_latencies
 
 ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")
@@ -164,10 +165,16 @@ def _network(
         macs=int(science["macs"]),
         accuracy={"test": float(science["accuracy"]["test"]), **_numbers(science["accuracy"])},
         sparsity_achieved=float(achieved),
-        collapsed=bool(science["collapsed"]),
+        collapsed=bool(science["collapsed"]) or _near_chance(float(science["accuracy"]["test"]), study),
         weights_hash=str(science["weights_hash"]),
         best_epoch=science.get("best_epoch"),
     )
+
+
+def _near_chance(accuracy: float, study: Mapping[str, Any]) -> bool:
+    """As check F24 of an attack, but on all test images; records of older versions have no such check."""
+    n, classes = int(study["facts"].get("test") or 0), int(study["facts"].get("classes") or 0)
+    return bool(n and classes) and near_chance(round(accuracy * n), n, classes)
 
 
 def _declared_robust(study: Mapping[str, Any]) -> Mapping[str, bool]:

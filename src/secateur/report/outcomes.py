@@ -37,7 +37,7 @@ def robust_accuracy(attack: Attack, eps: float) -> float | None:
 def state_of(pairs: Sequence[Pair], *, n: int) -> str:
     """Why no share of a distance may be stated for networks (before, after), in words; empty if one may.
 
-    "dense at chance", "collapsed" (a network no better than chance answers whatever it answers), "too few
+    "dense at chance", "collapsed" (a network near chance answers whatever it answers), "too few
     images" (``n`` of them), "unreliable" (by the checks). In each case the grade is C at best.
     """
     if any(before.network.collapsed for before, _ in pairs):

@@ -184,11 +184,11 @@ _SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "X": ("no result", {"marker": "x", "ms": 4, "mew": 1.1, "ls": "none", "color": SOFT}),
     "collapsed": (
-        "collapsed: at chance",
+        "collapsed: near chance",
         {"marker": "d", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
     ),
     "dense at chance": (
-        "dense network at chance",
+        "dense network near chance",
         {"marker": "P", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
     ),
     "too few images": (

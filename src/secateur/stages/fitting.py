@@ -45,6 +45,8 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     parts = _fit(study, cell, store, model, splits, tick)
     notes = data.findings(splits)
     notes += [told] if (told := models.told(model)) else []
+    if published and (sentence := models.other_images(chosen.arch, study.data.spec)):
+        notes.append(sentence)
     given = bool(chosen.weights) or published or comes_with_weights(chosen.arch)
     if given and study.recipe(label).epochs == 0:
         notes += _misfits(model, splits.test, study.device)

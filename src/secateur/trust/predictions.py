@@ -1,14 +1,12 @@
 """F24: does the network know these images at all? If not, its robustness on them means nothing."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from secateur.attacks.result import AttackResult
 from secateur.data import Dataset
 from secateur.models import predict
-from secateur.stats import wilson
+from secateur.stats import near_chance, wilson
 from secateur.trust.evidence import Check
 
 CAUSES = (
@@ -36,8 +34,7 @@ def misfit(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
     Two signs count, each only if the whole 95 % interval of its share shows it, so that few images raise no
     alarm:
 
-    * accuracy is nearer to chance than to 1 in ratio, below sqrt(1/K) of K classes (32 % of 10, 10 % of 100),
-      and no more than a quarter of the way from chance to 1 (62.5 % of 2 classes);
+    * accuracy is ``near_chance``;
     * one class gets more of the images than half-way from its share of the labels to all of them.
 
     Args:
@@ -47,7 +44,7 @@ def misfit(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
     """
     n, chance = len(labels), 1 / len(classes)
     right = int((predicted == labels).sum())
-    if wilson(right, n)[1] < min(math.sqrt(chance), chance + (1 - chance) / 4):
+    if near_chance(right, n, len(classes)):
         return (
             f"only {right} of {n} images ({right / n:.1%}) are classified as labelled, where chance is "
             f"{chance:.1%}: {CAUSES}"
