@@ -65,6 +65,8 @@ def test_a_head_that_would_leave_channels_behind_is_caught(monkeypatch):
 
 
 class Fixed(Literal):
+    """The number of heads is written in the code."""
+
     def split(self, x):
         return x.view(x.shape[0], -1, 4, x.shape[-1] // 4).transpose(1, 2)
 
