@@ -29,10 +29,8 @@ FEW = ["finetune={}"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    out = tmp_path_factory.mktemp("whole") / "run"
-    assert run_toy(out).exit_code == 0
-    return science(out)
+def whole(whole_run):
+    return science(whole_run)
 
 
 @pytest.fixture(scope="module")
