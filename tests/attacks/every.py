@@ -9,7 +9,7 @@ CASES = [(name, norm) for name in sorted(ATTACKS.names()) for norm in ATTACKS.en
 STEPS = 12
 
 
-def call(name, norm, model, x, y):
+def call(name, norm, model, x, y, steps=STEPS):
     """A short attack by its registered name, with a size where it needs one."""
     attack = ATTACKS.get(name)
     facts = ATTACKS.entry(name).facts
@@ -17,5 +17,5 @@ def call(name, norm, model, x, y):
     if facts["kind"] == "fixed-eps":
         settings["eps"] = {0.0: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
     if name != "fgsm":
-        settings["steps"] = STEPS
+        settings["steps"] = steps
     return attack(model, x, y, **settings)

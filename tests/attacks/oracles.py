@@ -34,8 +34,7 @@ def _bisect(a: np.ndarray, cap: np.ndarray, gap: float, p: float) -> float:
     low, high = 0.0, 1.0
     while (a * move(high)).sum() < gap * (1 - 1e-13) and high < 1e12:
         high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
+    while low < (middle := (low + high) / 2) < high:  # until no number is left between them
         low, high = (middle, high) if (a * move(middle)).sum() < gap else (low, middle)
     return float(np.abs(move(high)).max() if p == INF else np.linalg.norm(move(high)))
 
@@ -61,11 +60,11 @@ class LinearCase:
         """The exact minimum distance [N]; inf where the box holds no adversarial point."""
         return self.planes(p).min(1)
 
-    def reached(self, adv: torch.Tensor, p: float) -> np.ndarray:
+    def reached(self, adv: torch.Tensor, planes: np.ndarray) -> np.ndarray:
         """The exact distance [N] to beating the label with the class that ``adv`` was given."""
         with torch.no_grad():
             classes = self.model(adv).argmax(1).numpy()
-        return np.take_along_axis(self.planes(p), classes[:, None], 1)[:, 0]
+        return np.take_along_axis(planes, classes[:, None], 1)[:, 0]
 
     def rounding(self, adv: torch.Tensor, p: float) -> np.ndarray:
         """How much farther [N] an attack must go to be sure: success is claimed beyond rounding errors only.

@@ -57,9 +57,9 @@ def test_passes_are_counted_per_image(net, images):
 
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_the_batch_size_changes_no_result(net, images, name, settings):
-    images = images.take(range(18))
+    images = images.take(range(8))
     whole = run(net, images, name, steps=20, **settings)
-    for batch_size in (1, 7, 1000):
+    for batch_size in (1, 5, 1000):
         other = run(net, images, name, steps=20, batch_size=batch_size, **settings)
         assert other.outcome == whole.outcome
         torch.testing.assert_close(other.distance, whole.distance, rtol=1e-4, atol=1e-6)

@@ -73,7 +73,7 @@ def test_a_targeted_attack_surveys_nothing(net, images):
 @pytest.mark.parametrize(
     ("steps", "settings"),
     [
-        (600, {}),
+        pytest.param(600, {}, marks=pytest.mark.slow),
         (601, {}),
         (1, {"outside": 0.5}),
         (3, {"outside": 0.9}),
@@ -91,13 +91,13 @@ def test_pdpgd_s_share_stays_within_the_queries(net, images, steps, settings):
 @pytest.fixture
 def far_sighted(monkeypatch):
     """A linear case, and what PDPGD is made to find in it: examples near the exact minimum."""
-    made = linear_case(64, 10, 24, seed=0)
+    made = linear_case(64, 4, 24, seed=0)
 
     def near(model, x, y, *, norm, steps, targets, bounds, **settings):
         def attack(_, x, y, *, targets):
             return fmn(made.model, x, y, norm=norm, steps=80, targets=targets, bounds=bounds)
 
-        return every_class(attack, model, x, y, classes=10)
+        return every_class(attack, model, x, y, classes=4)
 
     monkeypatch.setattr(STEEP, "pdpgd", near)
     return made

@@ -9,6 +9,7 @@ from secateur.config import parse_study
 from secateur.errors import UserError
 from secateur.registry import CHECKPOINTS
 from secateur.study import plan
+from whole import run_here
 
 NAMES = ["shipped:digits-plain", "shipped:digits-robust"]
 
@@ -61,14 +62,13 @@ def test_a_shipped_network_of_other_data_is_refused():
 
 
 def test_a_study_starts_from_the_shipped_weights(tmp_path):
-    path = tmp_path / "study.yaml"
-    path.write_text(
+    _, records = run_here(
         "name: shipped\nseeds: [0]\ndata: digits:split\n"
         "models: {robust: {arch: 'shipped:digits-robust'}}\n"
         "criteria: [l1]\nsparsities: [0]\nfinetune: {}\nimages: 50\n"
-        "attacks: {fmn: {attack: fmn, norm: inf, steps: 5}}\n"
+        "attacks: {fmn: {attack: fmn, norm: inf, steps: 5}}\n",
+        tmp_path / "run",
     )
-    records = secateur.run(path, out=tmp_path / "run")
     dense = next(record for record in records if record["stage"] == "train")
     assert dense["science"]["accuracy"]["test"] > 0.98
     assert dense["science"]["robust"]

@@ -86,7 +86,7 @@ class Stubborn(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem, self.head = nn.Linear(7, 32), nn.Linear(32, 5)
-        self.layers = nn.ModuleList([Heads(), Heads()])
+        self.layers = nn.ModuleList([Heads()])
 
     def forward(self, x):
         x = self.stem(x)

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import secateur
 from graph.networks import architectures, build, images
 
-LAW = settings(max_examples=25, deadline=None, derandomize=True)
+# Each example traces and prunes a network, most laws twice.
+LAW = settings(max_examples=settings.default.max_examples // 4)
 
 
 def counted(model) -> int:

@@ -52,10 +52,9 @@ def test_one_worker_and_two_give_the_same_records(tmp_path):
     assert len(science(tmp_path / "one")) == len(small_plan(TWO).cells)
 
 
-def test_running_again_runs_nothing(tmp_path, monkeypatch):
-    run_toy(tmp_path / "run")
+def test_running_again_runs_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
-    outcome = run_toy(tmp_path / "run")
+    outcome = run_toy(finished)
     assert (outcome.exit_code, outcome.ok) == (0, 8)
     assert not (tmp_path / "trace").exists()
 
@@ -74,33 +73,29 @@ def test_a_failing_cell_stops_only_its_descendants(tmp_path, monkeypatch):
     assert kinds(events).count("skipped") == 3
 
 
-def test_failed_cells_are_tried_again_by_the_next_run(tmp_path, monkeypatch):
+def test_failed_cells_are_tried_again_by_the_next_run(whole_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     run_toy(tmp_path / "run")
     monkeypatch.delenv("TOY_FAIL")
     assert run_toy(tmp_path / "run").exit_code == 0
-    run_toy(tmp_path / "whole")
-    assert science(tmp_path / "run") == science(tmp_path / "whole")
+    assert science(tmp_path / "run") == science(whole_run)
 
 
-def test_another_study_in_the_folder_is_refused_with_the_difference(tmp_path):
-    run_toy(tmp_path / "run")
+def test_another_study_in_the_folder_is_refused_with_the_difference(finished):
     with pytest.raises(UserError, match=r"attacks\.ddn\.steps: 10 in the folder, 11 now") as caught:
-        run_toy(tmp_path / "run", overrides=["attacks.ddn.steps=11"])
+        run_toy(finished, overrides=["attacks.ddn.steps=11"])
     assert caught.value.code == ExitCode.FOREIGN_FOLDER
 
 
-def test_settings_that_change_no_number_may_change_between_runs(tmp_path):
-    run_toy(tmp_path / "run")
-    outcome = run_toy(tmp_path / "run", overrides=["name=renamed", "epsilons=[0.1]", "batch_size=3"])
+def test_settings_that_change_no_number_may_change_between_runs(finished):
+    outcome = run_toy(finished, overrides=["name=renamed", "epsilons=[0.1]", "batch_size=3"])
     assert outcome.ok == 8
-    assert Store.open(tmp_path / "run").study["name"] == "renamed"
+    assert Store.open(finished).study["name"] == "renamed"
 
 
 @pytest.mark.parametrize("damage", ["truncate", "edit", "empty", "artefact", "lost artefact"])
-def test_a_damaged_cell_is_quarantined_and_computed_afresh(tmp_path, damage):
-    out = tmp_path / "run"
-    run_toy(out)
+def test_a_damaged_cell_is_quarantined_and_computed_afresh(finished, damage):
+    out = finished
     whole = science(out)
     cell = next(cell for cell in small_plan().cells if cell.stage == "prune")
     folder = out / "cells" / cell.id[:2] / cell.id
@@ -155,7 +150,7 @@ def test_a_full_disk_pauses_the_study_instead_of_failing_its_cells(tmp_path, mon
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_one_signal_stops_the_run_and_it_can_go_on(tmp_path, monkeypatch, number, code):
+def test_one_signal_stops_the_run_and_it_can_go_on(whole_run, tmp_path, monkeypatch, number, code):
     monkeypatch.setenv("TOY_SLEEP", "0.05")
     out = tmp_path / "run"
     events = []
@@ -173,8 +168,7 @@ def test_one_signal_stops_the_run_and_it_can_go_on(tmp_path, monkeypatch, number
     assert signal.getsignal(number) == handler
     monkeypatch.delenv("TOY_SLEEP")
     assert run_toy(out).exit_code == 0
-    run_toy(tmp_path / "whole")
-    assert science(out) == science(tmp_path / "whole")
+    assert science(out) == science(whole_run)
 
 
 def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_without_leases_work_would_be_done_twice(tmp_path, monkeypatch):
     assert max(Counter((tmp_path / "trace").read_text().split()).values()) == 2
 
 
-def test_the_cells_of_a_killed_runner_are_taken_over(tmp_path, monkeypatch):
+def test_the_cells_of_a_killed_runner_are_taken_over(whole_run, tmp_path, monkeypatch):
     out = tmp_path / "run"
     code = "import sys; from toy.study import run_toy; run_toy(sys.argv[1], jobs=2)"
     process = subprocess.Popen(
@@ -82,8 +82,7 @@ def test_the_cells_of_a_killed_runner_are_taken_over(tmp_path, monkeypatch):
     process.wait()
     helper.join(timeout=30)
     assert outcomes[0].exit_code == 0
-    run_toy(tmp_path / "whole")
-    assert science(out) == science(tmp_path / "whole")
+    assert science(out) == science(whole_run)
 
 
 def test_a_failure_elsewhere_is_noticed_and_skips_the_descendants(tmp_path, monkeypatch):
@@ -166,14 +165,13 @@ def test_a_limited_study_stays_limited_for_its_workers(tmp_path):
     assert outcome.store.study["limited"] == 5
 
 
-def test_cells_in_common_are_taken_over_from_another_study(tmp_path, monkeypatch):
-    run_toy(tmp_path / "one")
+def test_cells_in_common_are_taken_over_from_another_study(whole_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
     text = SMALL.replace("plain:", "renamed:")
     changed = plan(parse_study(text, overrides=["attacks.fmn={norm: 2, steps: 5}"]), facts=FACTS)
     events = []
     outcome = run_plan(
-        changed, tmp_path / "two", execute=EXECUTE, reuse=[tmp_path / "one"], on_event=events.append
+        changed, tmp_path / "two", execute=EXECUTE, reuse=[whole_run], on_event=events.append
     )
     assert outcome.exit_code == 0
     assert len((tmp_path / "trace").read_text().split()) == 4
@@ -204,7 +202,7 @@ sys.exit(run_toy(sys.argv[1], jobs=2).exit_code)
 """
 
 
-def test_a_frozen_runner_is_overtaken_and_does_no_harm_when_it_wakes(tmp_path, monkeypatch):
+def test_a_frozen_runner_is_overtaken_and_does_no_harm_when_it_wakes(whole_run, tmp_path, monkeypatch):
     out = tmp_path / "run"
     frozen = subprocess.Popen(
         [sys.executable, "-c", FROZEN, str(out)],
@@ -221,5 +219,4 @@ def test_a_frozen_runner_is_overtaken_and_does_no_harm_when_it_wakes(tmp_path, m
     assert outcome.exit_code == 0
     frozen.send_signal(signal.SIGCONT)
     assert frozen.wait(timeout=30) == 0
-    run_toy(tmp_path / "whole")
-    assert science(out) == science(tmp_path / "whole")
+    assert science(out) == science(whole_run)
