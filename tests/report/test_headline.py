@@ -8,10 +8,15 @@ from matplotlib.figure import Figure
 
 from report.surfaces import only, plain, show
 from report.synthetic import Grid, write
-from secateur.report import curves, theme
+from secateur.report import curves, report, theme
+from secateur.report.aggregate import aggregate
+from secateur.report.changes import changes
 from secateur.report.figures import draw
 from secateur.report.headline import Budget, leading, robust_share, stated
 from secateur.report.left import left_text
+from secateur.report.load import load
+from secateur.report.page import render
+from secateur.report.summary import summary
 from secateur.stats import wilson
 
 SMALL = {
@@ -290,3 +295,28 @@ def test_a_size_that_was_not_tried_has_no_share(tmp_path):
     point = next(iter(shown.grid.points.values()))
     assert robust_share(point, Budget(0.2, "l2", "0.2")) is None
     assert robust_share(point, None) is None
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_a_dense_network_at_chance_is_said_first(tmp_path, collapsed):
+    def edit(cell, science):
+        dense = cell["stage"] == "train"
+        return science | {"accuracy": {"test": 0.1}, "collapsed": collapsed} if dense else science
+
+    paths = report(write(tmp_path / "run", Grid(**SMALL | {"edit": edit})))
+    page = paths.index.read_text(encoding="utf-8")
+    assert [model for model, _ in paths.warnings] == ["m"] * collapsed
+    assert ("<strong>m</strong> is near chance before it is pruned (accuracy 10" in page) == collapsed
+
+
+def test_the_command_that_repeats_a_study_names_its_plug_ins(tmp_path):
+    folder = write(tmp_path / "run", Grid(**SMALL))
+    grid = aggregate(load(folder))
+    assert "--plugin" not in page_of(grid)
+    named = dataclasses.replace(grid, study=dataclasses.replace(grid.study, plugins=("mine.py",)))
+    assert "secateur run study.yaml --plugin mine.py --out run" in page_of(named)
+
+
+def page_of(grid):
+    change = changes(grid)
+    return render(grid, change, [], summary(grid, change), run_folder="run")

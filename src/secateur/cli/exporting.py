@@ -102,7 +102,7 @@ def _networks(
         raise UserError("which network is it?", hint="give a folder that `prune` wrote, or --model")
     # A folder may come from others: what it names is not run unless the user names it too.
     size = shape(named, input or "x".join(map(str, told.get("input", ()))) or None)
-    count = classes or told.get("classes", 10)
+    count = classes or told.get("classes")
     if model is None and ".py:" in named:
         raise UserError(f"{saved} was pruned from {named}, whose code would run", hint=f"add --model {named}")
     pruned = network(named, saved or weights, size, count, mean=mean, std=std)

@@ -45,6 +45,7 @@ from secateur.cli.targets import (
     Weights,
     evidence,
     example,
+    fitted,
     network,
     shape,
 )
@@ -58,7 +59,7 @@ def graph(
     model: Model,
     input: Input = None,
     weights: Weights = None,
-    classes: Classes = 10,
+    classes: Classes = None,
     heads: HeadsOption = Heads.WIDTH,
     logits: Logits = None,
     draw: Annotated[Path | None, typer.Option(help="Write a picture of the graph: graph.svg.")] = None,
@@ -111,7 +112,7 @@ def prune(
     std: Std = None,
     input: Input = None,
     weights: Weights = None,
-    classes: Classes = 10,
+    classes: Classes = None,
     seed: Seed = 0,
     plugin: PlugIns = None,
     as_json: Json = False,
@@ -122,7 +123,10 @@ def prune(
     plug_in(plugin)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder", hint="choose another --out")
-    size = shape(model, input)
+    images = fitted(data, resize)
+    size = shape(model, input, images)
+    if classes is None and images is not None:
+        classes = images.num_classes
     pruned = network(model, weights, size, classes, mean=mean, std=std)
     report = secateur.prune(
         pruned,
@@ -143,7 +147,7 @@ def prune(
         max_sparsity=max_sparsity,
         round_to=round_to,
         seed=seed,
-        batch=evidence(criterion, data, pruned, seed, resize),
+        batch=evidence(criterion, data, images, pruned, seed),
     )
     secateur.save(pruned, out, origin={"model": model, "classes": classes, "input": list(size)})
     _tell(model, report, out, as_json=as_json)
@@ -169,7 +173,9 @@ def _tell(model: str, report: "PruneReport", out: Path, *, as_json: bool) -> Non
     for remark in report.notes:
         note(remark)
     note(f"saved {out}; attack it with: secateur attack --model {model} --weights {out} --data ...")
-    note(f"or take it elsewhere with: secateur export {out} --out {out.name}.onnx")
+    # A folder does not run code that it names itself.
+    named = f" --model {model}" if ".py:" in model else ""
+    note(f"or take it elsewhere with: secateur export {out}{named} --out {out.name}.onnx")
 
 
 def _before_after(before: int, after: int) -> tuple[str, str, str]:

@@ -41,14 +41,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         "padding": (0, 1, 0, 0),
         "header_style": "bold",
     }
-    table = Table(title=escape(title), title_justify="left", title_style="bold", **look)
+    console = Console(highlight=False)
+    console.print(escape(title), style="bold")
+    table = Table(**look)
     for index, column in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows if row[index])
         justify: Literal["left", "right"] = "right" if numeric and index else "left"
         table.add_column(escape(column), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 @contextmanager

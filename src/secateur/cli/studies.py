@@ -216,6 +216,7 @@ def report(
                 "index": str(paths.index),
                 "figures": [str(p) for p in paths.figures],
                 "tables": [str(p) for p in paths.tables],
+                "warnings": [{"model": model, "sentence": sentence} for model, sentence in paths.warnings],
                 "latency": [{"model": model, "sentence": sentence} for model, sentence in paths.latency],
             }
         )
@@ -236,6 +237,8 @@ def _tell(folder: Path, paths: "ReportPaths") -> None:
         print_table(table.title, table.columns, table.rows)
     else:
         note(f"no network in {folder} has been attacked yet: there is nothing to tabulate")
+    for model, sentence in paths.warnings:
+        typer.echo(f"{model} {sentence}")
     for model, sentence in paths.latency:
         typer.echo(f"latency: {model}, {sentence}")
     typer.echo(f"report:  {paths.index}")

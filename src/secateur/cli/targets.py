@@ -47,20 +47,29 @@ Resize = Annotated[
 ]
 Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that look at data.")]
 Input = Annotated[str | None, typer.Option("--input", help="Shape of the input, as in 1x3x32x32.")]
-Classes = Annotated[int, typer.Option(help="Number of classes.", min=2)]
+Classes = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of classes; those of --data, the default of FILE.py:FUNCTION, or else 10.", min=2
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 
 
-def shape(model: str, text: str | None) -> tuple[int, ...]:
-    """The input shape a user wrote, or the one the zoo knows for the model."""
+def shape(model: str, text: str | None, images: "Dataset | None" = None) -> tuple[int, ...]:
+    """The input shape a user wrote, or the one the zoo knows for the model, or that of the images."""
     if text is None:
-        if ":" not in model or has_weights(model):
+        if has_weights(model) or (":" not in model and not model.endswith(".py")):
             name = checkpoint(model).facts["arch"] if has_weights(model) else model
             known = MODELS.entry(name).facts.get("input")
             if known is not None:
                 return (1, *known)
-        raise UserError(f"the input shape of {model} is not known", hint="add --input 1x3x224x224")
+        if images is not None:
+            return (1, *images.shape)
+        raise UserError(
+            f"the input shape of {model} is not known", hint="add --input, as in --input 1x3x32x32"
+        )
     try:
         shape = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
@@ -81,7 +90,7 @@ def network(
     model: str,
     weights: Path | None,
     shape: tuple[int, ...],
-    classes: int,
+    classes: int | None,
     *,
     mean: str | None = None,
     std: str | None = None,
@@ -173,25 +182,31 @@ def size_of(text: str | None) -> tuple[int, ...] | None:
     return checked(sides * 2 if len(sides) == 1 else sides)
 
 
+def fitted(spec: str | None, resize: str | None) -> "Dataset | None":
+    """The images of ``--data`` that a network was trained on: the train part, where there is one."""
+    from secateur import data as datasets
+
+    if spec is None:
+        return None
+    size = size_of(resize)
+    return datasets.load(spec, split=datasets.fitted_part(datasets.open_source(spec)), resize=size)
+
+
 def evidence(
-    criterion: str, spec: str | None, model: "nn.Module", seed: int, resize: str | None = None
+    criterion: str, spec: str | None, images: "Dataset | None", model: "nn.Module", seed: int
 ) -> "tuple[Tensor, Tensor] | None":
-    """Images for the criteria that look at data, from the train part where there is one."""
+    """Images for the criteria that look at data; ``spec`` is what the user calls them."""
     import torch
 
-    from secateur import data as datasets
     from secateur import models
     from secateur.stages.evidence import evidence, needs_images
 
     if not needs_images(criterion):
         return None
-    if spec is None:
+    if spec is None or images is None:
         raise UserError(
             f"the criterion {criterion} looks at images", hint="add --data, such as --data digits"
         )
-    size = size_of(resize)
-    part = datasets.fitted_part(datasets.open_source(spec))
-    images = datasets.load(spec, split=part, resize=size)
     models.check_fits(model, images.x, data=spec)
     generator = torch.Generator().manual_seed(seed)
     return evidence(criterion, model, images, generator=generator)

@@ -125,7 +125,10 @@ def known_model(value: str) -> str:
         return _known(MODELS, value)
     if zoo not in ZOOS:
         zoos = ", ".join(f"{known}:NAME" for known in ZOOS)
-        raise ValueError(f"{value!r} names code: a study file names a network of our zoo, or {zoos}")
+        raise ValueError(
+            f"{value!r} names code: a study file names a network of our zoo, {zoos}, or what a "
+            "plug-in registers (--plugin FILE.py)"
+        )
     if has_weights(value):
         try:
             checkpoint(value)

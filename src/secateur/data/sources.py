@@ -115,7 +115,12 @@ def open_source(spec: str, *, resize: Resize = None) -> Parts:
         UserError: unknown source, its files are missing, or ``resize`` is no size.
     """
     name, _, argument = spec.partition(":")
-    source: Source = DATASETS.get(name)
+    try:
+        source: Source = DATASETS.get(name)
+    except UserError as error:
+        if Path(spec).is_dir():
+            raise UserError(error.message, hint=f"write folder:{spec} to read the pictures in it") from None
+        raise
     if resize is None:
         return source(argument)
     size = size_of(resize)

@@ -43,7 +43,7 @@ def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, *
 def resolve(
     spec: str,
     *,
-    num_classes: int = 10,
+    num_classes: int | None = 10,
     in_channels: int | None = None,
     settings: Mapping[str, Any] | None = None,
     normalise: Statistics | None = None,
@@ -57,8 +57,9 @@ def resolve(
     ``shipped:NAME`` comes with the package, ``robustbench:NAME`` is downloaded the first time. ``pretrained``
     False leaves the weights out.
 
-    The function in a file gets ``num_classes`` and ``in_channels`` if it has parameters of these names. It is
-    run as it is: pass ``allow_code=False`` where the name comes from a file that others wrote.
+    The function in a file gets ``num_classes`` and ``in_channels`` if it has parameters of these names; with
+    ``num_classes`` None its own default stands, and every other network has 10 classes. It is run as it is:
+    pass ``allow_code=False`` where the name comes from a file that others wrote.
 
     ``settings`` are those of a zoo architecture. ``normalise`` is put before the network, in place of what it
     has by default; mean 0 and deviation 1 put nothing there. Without it, networks of torchvision and timm get
@@ -94,7 +95,7 @@ def _without_normalisation(spec: str) -> dict[str, Any]:
 
 def _resolved(
     spec: str,
-    num_classes: int,
+    num_classes: int | None,
     in_channels: int | None,
     *,
     settings: dict[str, Any],
@@ -103,12 +104,17 @@ def _resolved(
 ) -> nn.Module:
     """The network as its constructor or its published file has it."""
     source, colon, name = spec.rpartition(":")
-    if not colon:
-        return build(spec, num_classes=num_classes, in_channels=in_channels, **settings)
+    if spec.endswith(".py"):
+        raise UserError(
+            f"'{spec}' is a file: which function in it builds the model?", hint=f"write {spec}:FUNCTION"
+        )
     if source.endswith(".py"):
         if not allow_code:
             raise UserError(f"model '{spec}' would run code", hint="name it on the command line instead")
         return _from_file(Path(source), name, num_classes, in_channels)
+    num_classes = num_classes or 10
+    if not colon:
+        return build(spec, num_classes=num_classes, in_channels=in_channels, **settings)
     if has_weights(spec):
         return _published(spec, num_classes, in_channels, pretrained)
     if source == "torchvision":
@@ -134,7 +140,7 @@ def _built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) ->
     return model
 
 
-def _from_file(path: Path, function: str, num_classes: int, in_channels: int | None) -> nn.Module:
+def _from_file(path: Path, function: str, num_classes: int | None, in_channels: int | None) -> nn.Module:
     if not path.is_file():
         raise UserError(
             f"there is no file '{path}'", hint="FILE.py:FUNCTION names a function that builds a model"
@@ -152,10 +158,15 @@ def _from_file(path: Path, function: str, num_classes: int, in_channels: int | N
     factory = getattr(module, function, None)
     if not callable(factory):
         raise UserError(f"'{path}' has no function '{function}'", hint="write FILE.py:FUNCTION")
-    offered: dict[str, Any] = {"num_classes": num_classes}
-    if in_channels is not None:
-        offered["in_channels"] = in_channels
-    taken = {key: value for key, value in offered.items() if key in inspect.signature(factory).parameters}
+    known = inspect.signature(factory).parameters
+    if (
+        num_classes is None
+        and "num_classes" in known
+        and known["num_classes"].default is inspect.Parameter.empty
+    ):
+        num_classes = 10
+    offered = {"num_classes": num_classes, "in_channels": in_channels}
+    taken = {key: value for key, value in offered.items() if key in known and value is not None}
     try:
         return _built(f"{path}:{function}", factory, taken)
     except TypeError as error:

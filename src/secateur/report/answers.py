@@ -83,6 +83,19 @@ def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
                 )
 
 
+def warnings(grid: Grid) -> Iterator[Headline]:
+    """The models whose dense network is near chance: nothing that is attacked there is robustness."""
+    for model in grid.models:
+        dense = grid.networks.get(Place(model, "", 0.0, "none"))
+        if dense and dense.collapsed:
+            yield Headline(
+                model,
+                f"is near chance before it is pruned (accuracy {percent(dense.accuracy.mean)}): none "
+                "of its numbers is robustness. Look at the normalisation of the input, the order of the labels "
+                "and the size of the images.",
+            )
+
+
 def headlines(grid: Grid) -> Iterator[Headline]:
     """Per model and arm: accuracy, robust accuracy at the leading budgets, multiply-adds that are left."""
     sparsity = answer_sparsity(grid)

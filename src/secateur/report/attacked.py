@@ -105,7 +105,7 @@ def _grid(
         panels[1, column].set_title(f"→ {label(become, longest=9)}", color=PALETTE[1])
         size = number(record["distances"][norm][index])
         panels[2, column].set_title(f"{NORM_LABELS[norm]} {size}", color=SOFT, fontweight="normal")
-        panels[2, column].set_xlabel(f"×{2 * gain:.3g}", color=SOFT, fontsize=6)
+        panels[2, column].set_xlabel(f"×{number(2 * gain)}", color=SOFT, fontsize=6)
     for axes, word in zip(panels[:, 0], ("clean", "adversarial", "perturbation"), strict=True):
         axes.set_ylabel(word)
     name = attack_label(record["attack"], norm)

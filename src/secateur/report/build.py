@@ -8,6 +8,7 @@ from pathlib import Path
 from secateur.errors import ExitCode, UserError
 from secateur.report import tables
 from secateur.report.aggregate import Grid, Place, aggregate
+from secateur.report.answers import warnings
 from secateur.report.cards import cards
 from secateur.report.changes import Change, changes
 from secateur.report.citations import bibliography
@@ -30,7 +31,7 @@ from secateur.report.tables import Table
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where a report lies, its results in few columns, and model and sentence about latency, if measured."""
+    """Where a report lies, its results in few columns; model and sentence of warnings, and of latency."""
 
     index: Path
     figures: tuple[Path, ...]
@@ -38,6 +39,7 @@ class ReportPaths:
     cards: tuple[Path, ...]
     citations: Path
     overview: Table
+    warnings: tuple[tuple[str, str], ...]
     latency: tuple[tuple[str, str], ...]
 
 
@@ -73,6 +75,7 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
         cards=tuple(written_cards),
         citations=citations,
         overview=overview_table(grid, change),
+        warnings=tuple((warning.model, warning.sentence) for warning in warnings(grid)),
         latency=sentences(grid),
     )
 

@@ -65,6 +65,7 @@ def load(folder: Path | str) -> Study:
         limited=store.study.get("limited"),
         notes=(*(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
+        plugins=tuple(str(plugin["file"]) for plugin in store.study.get("plugins", ())),
         conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
         **_units(store.study, _norms(store.cells, attacks), pixels),
     )

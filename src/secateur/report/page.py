@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
-from secateur.report.answers import answers, headlines
+from secateur.report.answers import answers, headlines, warnings
 from secateur.report.budgets import budgets
 from secateur.report.changes import Change
 from secateur.report.comparison import Comparison
@@ -64,7 +64,7 @@ def render(
         script=script,
         study=grid.study,
         counts=_counts(grid),
-        headlines=list(headlines(grid)),
+        headlines=[*warnings(grid), *headlines(grid)],
         answers=list(answers(grid, change)),
         budgets=budgets(grid),
         left=_left(grid, change),

@@ -107,6 +107,7 @@ class Study:
 
     ``conditions`` are those of its latencies; None where none were measured. ``epsilons`` are the budgets
     that the study states, by norm (``"linf"``); ``bounds`` and ``levels`` are those of its images.
+    ``plugins`` are the names of the files that it needs.
     """
 
     name: str
@@ -125,3 +126,4 @@ class Study:
     epsilons: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     bounds: tuple[float, float] = (0.0, 1.0)
     levels: int | None = None
+    plugins: tuple[str, ...] = ()
