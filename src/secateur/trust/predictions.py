@@ -37,7 +37,7 @@ def misfit(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
     """What shows that a network and its images do not fit, in one sentence; empty where nothing does.
 
     Two signs count, each only if the whole 95 % interval of its share shows it, so that few images raise no
-    alarm, and a third for labels that are mostly one class, where a constant answer is right most of the time:
+    alarm, and a third for labels that are mostly one class, where a constant answer is mostly right:
 
     * accuracy is nearer to chance than to 1 in ratio, below sqrt(1/K) of K classes (32 % of 10, 10 % of 100),
       and no more than a quarter of the way from chance to 1 (62.5 % of 2 classes);
