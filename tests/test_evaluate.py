@@ -223,3 +223,24 @@ def test_a_network_in_half_precision_is_refused_for_that_and_nothing_else(images
     with pytest.raises(UserError, match="computes in bfloat16") as caught:
         attack(Linear(torch.bfloat16), images, "ddn", steps=2)
     assert "model.float()" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("pgd", {"eps": 8}), ("fgsm", {"eps": [0, 4, 8]}), ("fmn", {"norm": float("inf"), "budgets": [4, 8]})],
+)
+def test_sizes_in_grey_levels_are_refused_before_anything_is_attacked(images, name, settings):
+    with pytest.raises(UserError, match=r"is 8, but images lie in \[0, 1\]") as caught:
+        attack(Ruler(), images, name, **settings)
+    assert "8/255" in caught.value.hint
+    wide = Dataset("ruler", 255 * images.x, images.y, images.classes, None, (0.0, 255.0))
+    assert attack(nn.Sequential(Scaled(), Ruler()), wide, name, **settings).summary()["n"] == 5
+
+
+def test_the_whole_width_is_a_size(images):
+    assert attack(Ruler(), images, "pgd", eps=1, steps=3).summary()["robust_accuracy"][0]["value"] == 0
+
+
+class Scaled(nn.Module):
+    def forward(self, x):
+        return x / 255

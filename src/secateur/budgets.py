@@ -66,6 +66,20 @@ def sizes(eps: object) -> tuple[float, ...]:
     return tuple(rising)
 
 
+def check_scale(name: str, values: Sequence[float], norm: str, bounds: tuple[float, float]) -> None:
+    """In L∞ no image is farther away than the width of the bounds: larger numbers count grey levels.
+
+    Raises:
+        UserError: one of the ``values`` is larger.
+    """
+    low, high = bounds
+    if norm == "linf" and values and max(values) > (high - low) * (1 + 1e-6):
+        raise UserError(
+            f"{name} is {max(values):g}, but images lie in [{low:g}, {high:g}]",
+            hint=f"8 grey levels of 256 are {'8/255' if high - low == 1 else f'{high - low:g} * 8/255'}",
+        )
+
+
 def numbers(values: object, name: str) -> list[float]:
     """A list of finite numbers under the name of a setting.
 

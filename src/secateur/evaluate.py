@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from secateur import budgets as usual
 from secateur import models, stats, trust
 from secateur.attacks.call import prepare
-from secateur.attacks.result import AttackResult, Outcome
+from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
 from secateur.attacks.robust import TARGETED, robust_counts, stated
 from secateur.attacks.run import run
 from secateur.attacks.search import Search
@@ -165,11 +165,13 @@ def attack(
     if budgets is not None:
         budgets = usual.numbers(budgets, "budgets")
         stats.check_budgets(budgets)
-        if _of_fixed_size(name, dataset, settings):
+        call = prepare(name, dataset, settings)
+        if call.kind != "minimum-norm":
             raise UserError(
                 f"budgets of '{name}', an attack of fixed size, which says nothing about other sizes",
                 hint="name the sizes to attack at: eps=[...], or --eps",
             )
+        usual.check_scale("a budget", budgets, NORM_KEYS[call.norm], dataset.bounds)
     models.check_fits(model, dataset.x, data=dataset.name)
     facts = {
         "labels": dataset.y.tolist(),
@@ -197,10 +199,6 @@ def attack(
         usual.scaled(table[key], key, dataset.bounds) for table in (usual.HEADLINE, usual.CURVE)
     )
     return Evaluated(result, graded, given or headline, given or curve, facts)
-
-
-def _of_fixed_size(name: str, dataset: Dataset, settings: dict[str, Any]) -> bool:
-    return prepare(name, dataset, settings).kind != "minimum-norm"
 
 
 def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | None = None) -> None:

@@ -5,7 +5,7 @@ import pytest
 from report.surfaces import show
 from report.synthetic import Grid, write
 from report.test_headline import SMALL, fixed, study
-from secateur.report.comparison import compare
+from secateur.report.comparison import compare, violations
 from secateur.report.headline import leading, stated
 from secateur.stats import wilson
 
@@ -80,3 +80,18 @@ def test_the_found_rate_of_a_row_is_that_of_the_size_that_the_row_states(tmp_pat
     for row in shown.rows:
         assert (row["epsilon"], row["found"], row["correct"]) == ("0.2", "50", "100")
         assert float(row["asr"]) == pytest.approx(1 - float(row["robust_accuracy"]))
+
+
+def test_accuracies_are_compared_over_the_trainings_that_both_studies_have(tmp_path):
+    """A second study of one seed is not worse because the first has luckier seeds beside it."""
+
+    def edit(cell, science):
+        if cell["stage"] == "attack":
+            return science
+        return science | {"accuracy": {"test": 0.90 if cell["axes"]["seed"] == 0 else 0.99}}
+
+    write(tmp_path / "first", Grid(**SMALL | {"seeds": (0, 1, 2), "edit": edit}))
+    write(tmp_path / "second", Grid(**SMALL | {"edit": edit}))
+    compared = compare(tmp_path / "first", tmp_path / "second")
+    assert [each.accuracy for each in compared.differences] == [(0.90, 0.90)] * 4
+    assert violations(compared, ["accuracy<-0.01"]) == []

@@ -124,3 +124,16 @@ def test_where_nothing_was_attacked_the_causes_are_named(known):
     grade = graded(net, wrong)[1]
     assert grade.letter == "X"
     assert any("normalisation" in reason for reason in grade.reasons)
+
+
+@pytest.mark.parametrize(
+    ("n", "others", "met", "alarm"),
+    [(100, 5, 0, True), (60, 20, 0, True), (100, 5, 1, False), (100, 4, 0, False), (100, 0, 0, False)],
+)
+def test_a_constant_answer_is_said_however_often_it_is_right(n, others, met, alarm):
+    """At 95 % accuracy on 95 % of one class nothing was learnt, and no example says anything."""
+    labels = (torch.arange(n) < others).long()
+    predicted = (torch.arange(n) < met).long()
+    sentence = misfit(predicted, labels, ("usual", "rare"))
+    assert bool(sentence) == alarm
+    assert not alarm or f"{n} of {n} images are classified as 'usual'" in sentence

@@ -15,6 +15,7 @@ from secateur.attacks.adapters import adapt, kind_of
 from secateur.attacks.norms import check_norm, distance, per_sample
 from secateur.attacks.pixels import scaled_defaults
 from secateur.attacks.problem import Found, Problem
+from secateur.attacks.result import NORM_KEYS
 from secateur.data import Dataset
 from secateur.errors import UserError, did_you_mean
 from secateur.registry import ATTACKS, Entry
@@ -143,6 +144,7 @@ def prepare(
     }
     if kind == "fixed-eps":
         sizes = sizes or (_size(name, filled.get("eps")),)
+        budgets.check_scale("eps", sizes, NORM_KEYS[norm], dataset.bounds)
     settled = Entry(name, facts["settled"], "").load()(filled) if "settled" in facts else 0
     return Call(name, norm, kind, filled, accepts, function, settled, attempts, sizes)
 

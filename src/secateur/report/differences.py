@@ -140,7 +140,11 @@ def difference(
     accuracy: tuple[float, float],
     budgets: Sequence[float],
 ) -> Difference:
-    """``after`` seen from ``before``, training by training, not yet adjusted for other differences."""
+    """``after`` seen from ``before``, training by training, not yet adjusted for other differences.
+
+    ``accuracy`` is that of all trainings of either side, for places that share none; otherwise accuracy is
+    that of the trainings that both have, as everything else is.
+    """
     against = compare_points(before, after, budgets=budgets)
     found = Difference(
         place=place,
@@ -148,7 +152,7 @@ def difference(
         before=before,
         after=after,
         against=against,
-        accuracy=accuracy,
+        accuracy=against.accuracy if against else accuracy,
         grade=against.grade if against else worst([before.grade, after.grade]),
     )
     if against is None or not found.judged:

@@ -13,7 +13,7 @@ from secateur.stats import LEVEL, exceeds
 from secateur.trust.evidence import Check, Evidence
 
 LEAST = 32
-"""Images below which the test of a single step is not made."""
+"""Images below which the test of a single step cannot acquit: too few to show a weak attack."""
 TOLERATED = 0.05
 """A share of images up to which being beaten does not condemn an attack."""
 
@@ -66,7 +66,8 @@ def one_step(k: int, n: int, size: str) -> Check:
     one of which a quarter is beaten fails with more than 90 %, from 32 images on.
     """
     sentence = f"a single gradient step {size} fools {k} of {n} images"
-    if n < LEAST:
+    # Too few to acquit; what they condemn is condemned all the same.
+    if n < LEAST and not many(k, n):
         return Check("F15", False, "warn", f"{sentence}: with fewer than {LEAST} the check cannot judge")
     beaten = many(k, n)
     verdict = "significantly" if beaten else "not significantly"
