@@ -72,9 +72,11 @@ def load(folder: Path | str) -> Study:
 
 def _units(study: Mapping[str, Any], attacks: list[Attack], pixels: Mapping[str, Any]) -> dict[str, Any]:
     """Budgets that the study states, and the units of its images; ``pixels`` may name levels and bounds."""
-    norms = tuple(dict.fromkeys(attack.norm for attack in attacks))
+    given = restore(study["config"].get("epsilons", ()))
+    # A list is for the attacks without sizes of their own; lists by norm say what they are for.
+    listed = () if isinstance(given, Mapping) else [attack.norm for attack in attacks if not attack.fixed]
     try:
-        epsilons = epsilons_by_norm(restore(study["config"].get("epsilons", ())), norms)
+        epsilons = epsilons_by_norm(given, tuple(dict.fromkeys(listed)))
     except ValueError:  # a study of an older version may leave open which norm they are for
         epsilons = {}
     low, high = pixels.get("bounds") or (0.0, 1.0)
