@@ -32,6 +32,7 @@ def load(folder: Path | str) -> Study:
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
     pixels: Mapping[str, Any] = store.study["facts"]
     environments: Counter[str] = Counter()
+    told: dict[str, None] = {}
     seconds = 0.0
     for cell in store.cells:
         record = store.record(cell.id)
@@ -43,6 +44,7 @@ def load(folder: Path | str) -> Study:
                 pixels = pixels if "levels" in pixels else record["science"]
             else:
                 networks[cell.id] = _network(cell, record, networks, store.study)
+                told |= dict.fromkeys(_remarks(cell, record))
         except (KeyError, TypeError, ValueError) as problem:
             reason = f"the record cannot be used: {type(problem).__name__}: {problem}"
             holes[cell.id] = _as_hole(cell, "damaged", reason)
@@ -63,7 +65,7 @@ def load(folder: Path | str) -> Study:
         environments=tuple(sorted(environments.items())),
         seconds=seconds,
         limited=store.study.get("limited"),
-        notes=(*(str(note["note"]) for note in store.notes()), *trouble),
+        notes=(*told, *(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
         conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
         **_units(store.study, attacks, pixels),
@@ -165,6 +167,12 @@ def _network(
         weights_hash=str(science["weights_hash"]),
         best_epoch=science.get("best_epoch"),
     )
+
+
+def _remarks(cell: Cell, record: Mapping[str, Any]) -> list[str]:
+    """What was seen of a dense network and its images, such as images that it was trained on."""
+    notes = record["science"].get("notes", ()) if cell.stage == "train" else ()
+    return [f"{cell.axes['model']}: {note}" for note in notes]
 
 
 def _near_chance(accuracy: float, study: Mapping[str, Any]) -> bool:
