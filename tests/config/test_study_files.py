@@ -97,11 +97,19 @@ controls: {dense: 1}
         ("epsilons: {inf: [0.1], linf: [0.2]}", "epsilons: linf is listed twice"),
         (
             "epsilons: {linf: [0.1]}\nattacks: {ddn: {}}",
-            "epsilons: no attack of the study has the norm linf: it has l2",
+            "epsilons: no minimum-norm attack of the study has the norm linf: it has l2",
         ),
         (
             "epsilons: [0.1]\nattacks: {ddn: {}, fmn: {norm: 1}}",
             "epsilons: say which norm the budgets are for, as in {l2: [...], l1: [...]}",
+        ),
+        (
+            "epsilons: {linf: [0.1]}\nattacks: {pgd: {norm: inf}, ddn: {}}",
+            "epsilons: no minimum-norm attack of the study has the norm linf: it has l2",
+        ),
+        (
+            "epsilons: [0.1]\nattacks: {pgd: {norm: inf}}",
+            "epsilons: all attacks of the study are of fixed size and state their own",
         ),
         ("attacks: {fmn: {}}", "attacks.fmn: fmn needs a norm, one of 0, 1, 2, inf"),
         ("attacks: {fmn: {norm: 3}}", "attacks.fmn.norm: a norm is 0, 1, 2 or inf (got 3)"),

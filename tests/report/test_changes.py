@@ -243,6 +243,25 @@ def test_a_list_is_for_the_only_norm_where_none_is_linf(tmp_path):
     assert grid.budgets("l2") == (0.7,)
 
 
+def test_a_list_is_not_for_an_attack_that_has_its_own_sizes(tmp_path):
+    def edit(cell, science):
+        if cell["stage"] == "attack" and science["norm"] == "linf":
+            return science | {"kind": "fixed-eps", "sizes": [{"eps": 0.1, "found": [True] * 20}]}
+        return science
+
+    settings = {**SMALL, "attacks": {"ddn": 2.0, "pgd": math.inf}, "images": 20}
+    grid = aggregate(load(write(tmp_path / "run", Grid(config={"epsilons": [0.7]}, edit=edit, **settings))))
+    assert grid.budgets("l2") == (0.7,)
+
+
+def test_clean_accuracy_is_no_part_of_the_mean_over_budgets(tmp_path):
+    grid = aggregate(load(write(tmp_path / "run", Grid(**SMALL))))
+    before, after = grid.points[DENSE], grid.points[dataclasses.replace(PRUNED, sparsity=0.4)]
+    with_zero, without = (compare_points(before, after, budgets=b) for b in ([0.0, 0.5], [0.5]))
+    assert [share.eps for share in with_zero.robust] == [0.0, 0.5]
+    assert with_zero.overall == without.overall
+
+
 def test_an_old_study_that_leaves_the_norm_open_is_read_all_the_same(tmp_path):
     settings = {**SMALL, "attacks": {"ddn": 2.0, "fmn-l1": 1.0}}
     grid = aggregate(load(write(tmp_path / "run", Grid(config={"epsilons": [0.7]}, **settings))))

@@ -44,6 +44,11 @@ def test_a_study_compared_with_itself_shows_no_difference_anywhere(folders):
     assert comparison.settings == ()
 
 
+def test_the_tables_say_at_which_budgets_robust_accuracy_is(comparison):
+    for table in (comparison.table, comparison.overview):
+        assert table.title.endswith("robust accuracy is the mean over ddn L₂ ≤ 0.25, 0.5, 1")
+
+
 def test_a_weaker_network_is_found_and_an_equal_one_is_not(comparison):
     assert at(comparison, PRUNED).verdict == "worse"
     assert at(comparison, PRUNED).against.left.ratio < 0.8

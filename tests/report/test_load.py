@@ -76,6 +76,14 @@ def test_a_record_without_check_f24_is_near_chance_by_its_rule(tmp_path, accurac
     assert {network.collapsed for network in load(write(tmp_path / "run", made)).networks} == {near}
 
 
+def test_what_was_seen_of_a_network_and_its_images_is_told_once(tmp_path):
+    def edit(cell, science):
+        return science | {"notes": ["trained on these images"]} if cell["stage"] == "train" else science
+
+    made = Grid(models={"plain": False}, criteria=("l1",), failed=(), images=10, edit=edit)
+    assert load(write(tmp_path / "run", made)).notes == ("plain: trained on these images",)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateur import trust
+from secateur import data, models, trust
 from secateur.attacks import run
 from secateur.data import Dataset
 from secateur.trust import misfit
@@ -137,3 +137,62 @@ def test_a_constant_answer_is_said_however_often_it_is_right(n, others, met, ala
     sentence = misfit(predicted, labels, ("usual", "rare"))
     assert bool(sentence) == alarm
     assert not alarm or f"{n} of {n} images are classified as 'usual'" in sentence
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits:split").take(range(0, 540, 5))
+
+
+def f24(model, images):
+    result = run(model, images, "fgsm", eps=0.02)
+    (check,) = [each for each in trust.grade(model, images, result).checks if each.id == "F24"]
+    return check
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        (0.5, 0.5, "undone"),  # (x - 0.5) / 0.5 in front of a network that is given images in [0, 1]
+        (0.0, 0.25, "without the normalisation of the input"),
+    ],
+)
+def test_a_normalisation_that_the_network_was_not_trained_with_is_named(digits, mean, std, said):
+    net = models.resolve("shipped:digits-plain").eval()
+    wrong = models.normalised(net, mean, std)
+    if said == "undone":
+        wrong = nn.Sequential(wrong)  # hidden in a module of the user's own
+    check = f24(wrong, digits)
+    assert not check.passed
+    assert said in check.sentence
+    assert "unless pruning explains it, give the network the normalisation" in check.sentence
+
+
+def test_above_chance_it_is_a_warning(digits):
+    check = f24(models.normalised(models.resolve("shipped:digits-plain").eval(), 0.0, 0.25), digits)
+    assert (check.passed, check.severity) == (False, "warn")
+
+
+def test_right_networks_and_coarse_labels_raise_no_alarm(digits):
+    net = models.resolve("shipped:digits-plain").eval()
+    assert f24(net, digits).passed
+    noisy = digits.y.clone()
+    noisy[::3] = (noisy[::3] + 1) % 10
+    assert f24(net, replace(digits, y=noisy)).passed, "labels are wrong, whatever the normalisation"
+    assert f24(models.normalised(net, 0.02, 0.95), digits).passed
+
+
+def test_a_network_that_refuses_other_pixels_is_judged_by_the_rest(digits):
+    class Strict(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            assert 0 <= x.min() <= x.max() <= 1
+            return self.net(x)
+
+    net = models.normalised(models.resolve("shipped:digits-plain").eval(), 0.0, 0.25)
+    check = f24(Strict(net), digits)
+    assert check.ran
+    assert "could not run" not in check.sentence

@@ -1,6 +1,6 @@
 """The budgets that a study states: a list, or a list by norm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -46,21 +46,40 @@ Budgets = Annotated[
 ]
 
 
+def check_budgets(given: Any, attacks: Sequence[tuple[float | None, str | None]]) -> None:
+    """Refuse budgets that no attack, named by norm and kind, would be stated at.
+
+    Raises:
+        ValueError: as :func:`epsilons_by_norm`, or all attacks are of fixed size.
+    """
+    searching = [norm for norm, kind in attacks if kind != "fixed-eps"]
+    if given and attacks and not searching:
+        raise ValueError(
+            "all attacks of the study are of fixed size and state their own: list them there as eps"
+        )
+    epsilons_by_norm(given, tuple(dict.fromkeys(f"l{norm:g}" for norm in searching if norm is not None)))
+
+
 def epsilons_by_norm(given: Any, norms: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
     """Stated budgets by norm: a plain list is in units of pixels, so it is for the attacks of norm linf.
 
-    Where the study has none of them, it is for its only norm.
+    Where the study has none of them, it is for its only norm. ``norms`` are those of the attacks that look
+    for the smallest perturbation: others state the sizes that they were run at.
 
     Raises:
         ValueError: it has several others, or budgets are for a norm that no attack has.
     """
     if isinstance(given, Mapping):
         if strange := [norm for norm in given if norms and norm not in norms]:
-            raise ValueError(f"no attack of the study has the norm {strange[0]}: it has {', '.join(norms)}")
+            raise ValueError(
+                f"no minimum-norm attack of the study has the norm {strange[0]}: it has {', '.join(norms)}"
+            )
         return {norm: tuple(sorted(values)) for norm, values in given.items() if values}
     if not given or not norms:
         return {}
     if "linf" not in norms and len(norms) > 1:
         example = f"{{{norms[0]}: [...], {norms[1]}: [...]}}"
-        raise ValueError(f"say which norm the budgets are for, as in {example}: no attack has the norm linf")
+        raise ValueError(
+            f"say which norm the budgets are for, as in {example}: no such attack has the norm linf"
+        )
     return {"linf" if "linf" in norms else norms[0]: tuple(sorted(given))}

@@ -27,7 +27,7 @@ from secateur.config.checks import (
     plain_settings,
     unique,
 )
-from secateur.config.epsilons import Budgets, epsilons_by_norm
+from secateur.config.epsilons import Budgets, check_budgets
 from secateur.config.images import Data, Normalisation, Settings
 from secateur.config.recipe import RecipeFields
 from secateur.config.source import Source
@@ -237,8 +237,10 @@ class Study(Settings):
     @classmethod
     def _of_a_norm(cls, given: Any, known: ValidationInfo) -> Any:
         attacks: dict[str, Attack] = known.data.get("attacks", {})
-        norms = (attack.resolved_norm for attack in attacks.values())
-        epsilons_by_norm(given, tuple(dict.fromkeys(f"l{norm:g}" for norm in norms if norm is not None)))
+        kinds = [
+            (each.resolved_norm, ATTACKS.entry(each.attack).facts.get("kind")) for each in attacks.values()
+        ]
+        check_budgets(given, kinds)
         return given
 
     def where(self, key: str) -> str:

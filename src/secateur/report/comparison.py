@@ -11,10 +11,11 @@ from secateur.errors import UserError
 from secateur.report.aggregate import Grid, Place, aggregate, worst
 from secateur.report.changes import compare_points
 from secateur.report.differences import HEADS, Difference, adjusted, detectable, difference, row
+from secateur.report.headline import stated
 from secateur.report.intervals import Shares
 from secateur.report.load import load
 from secateur.report.tables import Column, Table
-from secateur.report.words import percent
+from secateur.report.words import NORM_LABELS, percent
 
 GATE = re.compile(
     r"\s*(median|accuracy|robust(?:@(?:(l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"
@@ -37,7 +38,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two studies: what both have, what only one has, and which settings differ."""
+    """Two studies: what both have, what only one has, and which settings differ.
+
+    ``budgets`` says over which budgets robust accuracy is a mean, by attack: "L∞ ≤ 4/255, 8/255".
+    """
 
     first: str
     second: str
@@ -45,12 +49,19 @@ class Comparison:
     only_first: tuple[Place, ...]
     only_second: tuple[Place, ...]
     settings: tuple[tuple[str, str, str], ...]
+    budgets: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """What the tables show."""
+        means = "; ".join(f"{attack} {budgets}" for attack, budgets in self.budgets.items())
+        robust = f"; robust accuracy is the mean over {means}" if means else ""
+        return f"{self.second} against {self.first}: the same images{robust}"
 
     @property
     def table(self) -> Table:
         """One row per place, for people and files."""
-        title = f"{self.second} against {self.first}: the same images"
-        return Table("comparison", title, HEADS, tuple(row(each) for each in self.differences))
+        return Table("comparison", self.title, HEADS, tuple(row(each) for each in self.differences))
 
     @property
     def overview(self) -> Table:
@@ -61,11 +72,7 @@ class Comparison:
         """
         titles = ("model", "pruned", "tuned", "attack", "acc. %", "robust %", "left", "least", "verdict")
         heads = tuple(Column(title, title, "text") for title in titles)
-        title = (
-            f"{self.second} against {self.first}: the same images; robust accuracy is a mean over the "
-            "stated budgets"
-        )
-        return Table("comparison", title, heads, tuple(_brief(each) for each in self.differences))
+        return Table("comparison", self.title, heads, tuple(_brief(each) for each in self.differences))
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:
@@ -91,6 +98,7 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
         only_first=tuple(place for place in before.points if place not in after.points),
         only_second=tuple(place for place in after.points if place not in before.points),
         settings=tuple(_settings(before, after)),
+        budgets=dict(_budgets(before, dict.fromkeys(place.attack for place in common))),
     )
 
 
@@ -120,6 +128,12 @@ def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
                 said.append(f"{_words(each.place)}: {limit.quantity} changed by {shown} ({limit.text})")
     missing = comparison.only_first if limits else ()
     return said + [f"{_words(place)}: no result in {comparison.second}" for place in missing]
+
+
+def _budgets(grid: Grid, attacks: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for attack in attacks:
+        if above := [budget for budget in stated(grid, attack) if budget.epsilon > 0]:
+            yield attack, f"{NORM_LABELS[above[0].norm]} ≤ {', '.join(budget.text for budget in above)}"
 
 
 def _limit(text: str, comparison: Comparison) -> Limit:

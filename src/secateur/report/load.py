@@ -32,6 +32,7 @@ def load(folder: Path | str) -> Study:
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
     pixels: Mapping[str, Any] = store.study["facts"]
     environments: Counter[str] = Counter()
+    told: dict[str, None] = {}
     seconds = 0.0
     for cell in store.cells:
         record = store.record(cell.id)
@@ -43,6 +44,7 @@ def load(folder: Path | str) -> Study:
                 pixels = pixels if "levels" in pixels else record["science"]
             else:
                 networks[cell.id] = _network(cell, record, networks, store.study)
+                told |= dict.fromkeys(_remarks(cell, record))
         except (KeyError, TypeError, ValueError) as problem:
             reason = f"the record cannot be used: {type(problem).__name__}: {problem}"
             holes[cell.id] = _as_hole(cell, "damaged", reason)
@@ -63,7 +65,7 @@ def load(folder: Path | str) -> Study:
         environments=tuple(sorted(environments.items())),
         seconds=seconds,
         limited=store.study.get("limited"),
-        notes=(*(str(note["note"]) for note in store.notes()), *trouble),
+        notes=(*told, *(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
         plugins=tuple(str(plugin["file"]) for plugin in store.study.get("plugins", ())),
         conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
@@ -72,16 +74,22 @@ def load(folder: Path | str) -> Study:
 
 
 def _norms(cells: Sequence[Cell], attacks: Sequence[Attack]) -> tuple[str, ...]:
-    """The norms of all attacks of the study, whether they have a result yet or not."""
-    planned = (restore(cell.settings.get("norm")) for cell in cells if cell.stage == "attack")
+    """The norms of the attacks without sizes of their own, whether they have a result yet or not."""
+    fixed = {attack.method for attack in attacks if attack.fixed}
+    fixed |= {entry.name for entry in ATTACKS.entries() if entry.facts.get("kind") == "fixed-eps"}
+    minimum = [cell for cell in cells if cell.stage == "attack" and cell.settings["attack"] not in fixed]
+    planned = (restore(cell.settings.get("norm")) for cell in minimum)
     known = [f"l{norm:g}" for norm in planned if isinstance(norm, int | float)]
-    return tuple(dict.fromkeys([*known, *(attack.norm for attack in attacks)]))
+    return tuple(dict.fromkeys([*known, *(attack.norm for attack in attacks if not attack.fixed)]))
 
 
 def _units(study: Mapping[str, Any], norms: tuple[str, ...], pixels: Mapping[str, Any]) -> dict[str, Any]:
     """Budgets that the study states, and the units of its images; ``pixels`` may name levels and bounds."""
+    given = restore(study["config"].get("epsilons", ()))
+    # Lists by norm say themselves what they are for.
+    listed = () if isinstance(given, Mapping) else norms
     try:
-        epsilons = epsilons_by_norm(restore(study["config"].get("epsilons", ())), norms)
+        epsilons = epsilons_by_norm(given, listed)
     except ValueError:  # a study of an older version may leave open which norm they are for
         epsilons = {}
     low, high = pixels.get("bounds") or (0.0, 1.0)
@@ -170,6 +178,12 @@ def _network(
         weights_hash=str(science["weights_hash"]),
         best_epoch=science.get("best_epoch"),
     )
+
+
+def _remarks(cell: Cell, record: Mapping[str, Any]) -> list[str]:
+    """What was seen of a dense network and its images, such as images that it was trained on."""
+    notes = record["science"].get("notes", ()) if cell.stage == "train" else ()
+    return [f"{cell.axes['model']}: {note}" for note in notes]
 
 
 def _near_chance(accuracy: float, study: Mapping[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """From checks to a letter, at a cost that stays a fraction of the attack's own."""
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -55,7 +56,7 @@ def grade(
     attacked = (~result.where(Outcome.ALREADY_WRONG)).nonzero().squeeze(1)
     if not len(attacked):
         sentence = f"none of the {result.n} images was classified correctly: nothing was attacked"
-        knows = guarded("F24", partial(knows_the_images, model, dataset, result))
+        knows = guarded("F24", partial(knows_the_images, model, dataset, result, Counter()))
         return Grade("X", [Check("F02", False, "fail", sentence), knows])
     minimum = result.kind == "minimum-norm"
     spent = (result.forwards.sum() + result.backwards.sum()).item()
@@ -70,7 +71,7 @@ def grade(
     with undisturbed(model):
         done = [clean_accuracy(result, expected_accuracy), enough_attacked(result)]
         done += [guarded(id, partial(check, evidence)) for evidence, id, check in jobs]
-        done.append(guarded("F24", partial(knows_the_images, model, dataset, result)))
+        done.append(guarded("F24", partial(knows_the_images, model, dataset, result, many.passes)))
         if audit:
             auditor = Auditor(many)
             done = _merged(done, [guarded(id, partial(check, auditor)) for id, check in AUDIT.items()])

@@ -1,5 +1,7 @@
 """F24: does the network know these images at all? If not, its robustness on them means nothing."""
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,7 @@ from secateur.data import Dataset
 from secateur.models import predict
 from secateur.stats import near_chance, wilson
 from secateur.trust.evidence import Check
+from secateur.trust.normalisation import better_normalised
 
 CAUSES = (
     "unless pruning explains it, look at the normalisation of the input, the order of the labels "
@@ -18,17 +21,22 @@ MISSED = 5
 """Images of other classes that are all missed: who finds half of them misses five in 3 % of cases."""
 
 
-def knows_the_images(model: nn.Module, dataset: Dataset, result: AttackResult) -> Check:
-    """F24: clean accuracy is above chance, and the answers do not all fall into one class."""
+def knows_the_images(model: nn.Module, dataset: Dataset, result: AttackResult, passes: Counter[str]) -> Check:
+    """F24: accuracy is above chance, answers do not all fall into one class, the input is normalised right.
+
+    ``passes`` counts the forward passes of single images that the last takes.
+    """
     if result.targets is None:
         # What is wrong already was not attacked: its example is the image itself.
         y = dataset.y.cpu()
         predicted = torch.where(result.correct.cpu(), y, result.classes.cpu())
     else:
         predicted = predict(model, dataset.x).cpu()
-    sentence = misfit(predicted, dataset.y.cpu(), dataset.classes)
+    wrong = misfit(predicted, dataset.y.cpu(), dataset.classes)
+    better = better_normalised(model, dataset, result, passes)
     known = f"{result.accuracy:.1%} of {result.n} images are classified as labelled"
-    return Check("F24", not sentence, "fail", sentence or known)
+    sentence = "; ".join(filter(None, (wrong, better))) or known
+    return Check("F24", not (wrong or better), "fail" if wrong else "warn", sentence)
 
 
 def misfit(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
