@@ -90,8 +90,8 @@ def warnings(grid: Grid) -> Iterator[Headline]:
         if dense and dense.collapsed:
             yield Headline(
                 model,
-                f"is near chance before it is pruned (accuracy {percent(dense.accuracy.mean)}): none "
-                "of its numbers is robustness. Look at the normalisation of the input, the order of the labels "
+                f"is near chance before it is pruned (accuracy {percent(dense.accuracy.mean)}): none of "
+                "its numbers is robustness. Look at the normalisation of the input, the order of the labels "
                 "and the size of the images.",
             )
 

@@ -4,9 +4,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean as mean
 
+from secateur.budgets import written
 from secateur.errors import UserError
 from secateur.report.aggregate import Grid, Place, aggregate, worst
 from secateur.report.changes import compare_points
@@ -37,7 +39,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two studies: what both have, what only one has, and which settings differ."""
+    """Two studies: what both have, what only one has, and which settings differ.
+
+    ``levels`` and ``bounds`` are those of the first study's images, in which sizes are written.
+    """
 
     first: str
     second: str
@@ -45,11 +50,20 @@ class Comparison:
     only_first: tuple[Place, ...]
     only_second: tuple[Place, ...]
     settings: tuple[tuple[str, str, str], ...]
+    levels: int | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def images(self) -> str:
+        """How many images both studies attacked: one number, or the least and the most over the places."""
+        overall = [each.against.overall for each in self.differences if each.against]
+        counts = sorted({shares.n for shares in overall if shares} or {0})
+        return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
     @property
     def table(self) -> Table:
         """One row per place, for people and files."""
-        title = f"{self.second} against {self.first}: the same images"
+        title = f"{self.second} against {self.first}: {self.images} images in common"
         return Table("comparison", title, HEADS, tuple(row(each) for each in self.differences))
 
     @property
@@ -61,7 +75,7 @@ class Comparison:
         """
         titles = ("model", "pruned", "tuned", "attack", "acc. %", "robust %", "left", "least", "verdict")
         heads = tuple(Column(title, title, "text") for title in titles)
-        title = f"{self.second} against {self.first}: the same images"
+        title = f"{self.second} against {self.first}: {self.images} images in common"
         return Table("comparison", title, heads, tuple(_brief(each) for each in self.differences))
 
 
@@ -88,6 +102,8 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
         only_first=tuple(place for place in before.points if place not in after.points),
         only_second=tuple(place for place in after.points if place not in before.points),
         settings=tuple(_settings(before, after)),
+        levels=before.study.levels,
+        bounds=before.study.bounds,
     )
 
 
@@ -109,9 +125,8 @@ def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
                 continue
             change = _change(each, limit)
             if change is None:
-                said.append(
-                    f"{_words(each.place)}: {limit.quantity} cannot be judged ({_doubt(each, limit)})"
-                )
+                reason = _doubt(each, limit, comparison)
+                said.append(f"{_words(each.place)}: {limit.quantity} cannot be judged ({reason})")
             elif (change < limit.bound) if limit.sign == "<" else (change > limit.bound):
                 shown = f"{100 * change:+.1f} %" if limit.relative else f"{change:+.4g}"
                 said.append(f"{_words(each.place)}: {limit.quantity} changed by {shown} ({limit.text})")
@@ -147,14 +162,15 @@ def _limit(text: str, comparison: Comparison) -> Limit:
     )
 
 
-def _doubt(each: Difference, limit: Limit) -> str:
+def _doubt(each: Difference, limit: Limit, comparison: Comparison) -> str:
     """Why there is no number for a limit."""
     if not _judged(each, limit):
-        return each.verdict
+        # Few common images stand in the way of a distance only.
+        return "unreliable" if each.against and limit.quantity.startswith("robust") else each.verdict
     if limit.quantity == "median":
         return "an attack of fixed size has no distances" if each.before.fixed else "no ratio is defined"
-    tried = ", ".join(f"{size:g}" for size in each.before.sizes) or "no size"
-    return f"this attack tried {tried} only"
+    units = partial(written, norm=each.norm, levels=comparison.levels, bounds=comparison.bounds)
+    return f"this attack tried {', '.join(map(units, each.before.sizes)) or 'no size'} only"
 
 
 def _judged(each: Difference, limit: Limit) -> bool:
