@@ -1,9 +1,11 @@
 import dataclasses
 import html
+import math
 
 import pytest
 
 from report.synthetic import Grid, write
+from report.test_headline import SMALL, fixed
 from secateur.errors import UserError
 from secateur.report import compare, violations, write_comparison
 from secateur.report import comparison as comparing
@@ -271,6 +273,7 @@ def test_the_terminal_s_table_has_a_row_per_place_in_few_columns(comparison):
     )
     assert row["verdict"] == "worse"
     assert row["left"].endswith("%")
+    assert table.title.endswith(" images in common")
 
 
 def test_robust_accuracy_is_judged_where_too_few_images_are_common(comparison):
@@ -278,3 +281,21 @@ def test_robust_accuracy_is_judged_where_too_few_images_are_common(comparison):
     assert few
     assert any("cannot be judged" in sentence for sentence in violations(comparison, ["median<-99%"]))
     assert not any("cannot be judged" in sentence for sentence in violations(comparison, ["robust<-0.99"]))
+
+
+def test_a_limit_that_cannot_be_judged_gives_its_own_reason(comparison):
+    """Few common images do not stand in the way of robust accuracy; sizes are in the images' units."""
+    few = next(each for each in comparison.differences if each.verdict == "too few images")
+    after = dataclasses.replace(few.after, checked="C")
+    doubtful = dataclasses.replace(comparison, differences=(dataclasses.replace(few, after=after),))
+    (said,) = violations(dataclasses.replace(doubtful, only_first=()), ["robust<-0.99"])
+    assert said.endswith("robust cannot be judged (unreliable)")
+
+
+def test_a_size_that_was_not_tried_is_answered_with_those_that_were(tmp_path):
+    grid = Grid(**SMALL | {"attacks": {"pgd": math.inf}, "edit": fixed([2 / 255, 8 / 255], [10, 20])})
+    folders = [write(tmp_path / name, grid) for name in ("a", "b")]
+    comparison = dataclasses.replace(compare(*folders), levels=256)
+    said = violations(comparison, ["robust@7/255<-0.05"])
+    assert said
+    assert all(sentence.endswith("(this attack tried 2/255, 8/255 only)") for sentence in said)

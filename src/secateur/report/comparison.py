@@ -4,9 +4,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean as mean
 
+from secateur.budgets import written
 from secateur.errors import UserError
 from secateur.report.aggregate import Grid, Place, aggregate, worst
 from secateur.report.changes import compare_points
@@ -41,6 +43,7 @@ class Comparison:
     """Two studies: what both have, what only one has, and which settings differ.
 
     ``budgets`` says over which budgets robust accuracy is a mean, by attack: "L∞ ≤ 4/255, 8/255".
+    ``levels`` and ``bounds`` are those of the first study's images, in which sizes are written.
     """
 
     first: str
@@ -50,13 +53,22 @@ class Comparison:
     only_second: tuple[Place, ...]
     settings: tuple[tuple[str, str, str], ...]
     budgets: dict[str, str]
+    levels: int | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
     def title(self) -> str:
         """What the tables show."""
         means = "; ".join(f"{attack} {budgets}" for attack, budgets in self.budgets.items())
         robust = f"; robust accuracy is the mean over {means}" if means else ""
-        return f"{self.second} against {self.first}: the same images{robust}"
+        return f"{self.second} against {self.first}: {self.images} images in common{robust}"
+
+    @property
+    def images(self) -> str:
+        """How many images both studies attacked: one number, or the least and the most over the places."""
+        overall = [each.against.overall for each in self.differences if each.against]
+        counts = sorted({shares.n for shares in overall if shares} or {0})
+        return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
     @property
     def table(self) -> Table:
@@ -99,6 +111,8 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
         only_second=tuple(place for place in after.points if place not in before.points),
         settings=tuple(_settings(before, after)),
         budgets=dict(_budgets(before, dict.fromkeys(place.attack for place in common))),
+        levels=before.study.levels,
+        bounds=before.study.bounds,
     )
 
 
@@ -120,9 +134,8 @@ def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
                 continue
             change = _change(each, limit)
             if change is None:
-                said.append(
-                    f"{_words(each.place)}: {limit.quantity} cannot be judged ({_doubt(each, limit)})"
-                )
+                reason = _doubt(each, limit, comparison)
+                said.append(f"{_words(each.place)}: {limit.quantity} cannot be judged ({reason})")
             elif (change < limit.bound) if limit.sign == "<" else (change > limit.bound):
                 shown = f"{100 * change:+.1f} %" if limit.relative else f"{change:+.4g}"
                 said.append(f"{_words(each.place)}: {limit.quantity} changed by {shown} ({limit.text})")
@@ -164,14 +177,15 @@ def _limit(text: str, comparison: Comparison) -> Limit:
     )
 
 
-def _doubt(each: Difference, limit: Limit) -> str:
+def _doubt(each: Difference, limit: Limit, comparison: Comparison) -> str:
     """Why there is no number for a limit."""
     if not _judged(each, limit):
-        return each.verdict
+        # Few common images stand in the way of a distance only.
+        return "unreliable" if each.against and limit.quantity.startswith("robust") else each.verdict
     if limit.quantity == "median":
         return "an attack of fixed size has no distances" if each.before.fixed else "no ratio is defined"
-    tried = ", ".join(f"{size:g}" for size in each.before.sizes) or "no size"
-    return f"this attack tried {tried} only"
+    units = partial(written, norm=each.norm, levels=comparison.levels, bounds=comparison.bounds)
+    return f"this attack tried {', '.join(map(units, each.before.sizes)) or 'no size'} only"
 
 
 def _judged(each: Difference, limit: Limit) -> bool:
