@@ -170,9 +170,7 @@ def test_cells_in_common_are_taken_over_from_another_study(whole_run, tmp_path, 
     text = SMALL.replace("plain:", "renamed:")
     changed = plan(parse_study(text, overrides=["attacks.fmn={norm: 2, steps: 5}"]), facts=FACTS)
     events = []
-    outcome = run_plan(
-        changed, tmp_path / "two", execute=EXECUTE, reuse=[whole_run], on_event=events.append
-    )
+    outcome = run_plan(changed, tmp_path / "two", execute=EXECUTE, reuse=[whole_run], on_event=events.append)
     assert outcome.exit_code == 0
     assert len((tmp_path / "trace").read_text().split()) == 4
     assert {record["axes"]["model"] for record in outcome.records} == {"renamed"}
