@@ -49,3 +49,4 @@ def test_the_documented_file_runs_in_a_study_from_the_command_line(tmp_path):
     assert any("found" in record["science"]["outcome"] for record in attacks)
     assert call("worker", "runs/mine").returncode == 2
     assert call("worker", "runs/mine", *plugged).returncode == 0
+    assert call("report", "runs/mine").returncode == 0
