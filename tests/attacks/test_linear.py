@@ -126,8 +126,8 @@ def test_over_every_class_ten_classes_have_their_exact_minimum():
 @pytest.mark.parametrize(("name", "p", "gate"), EVERY)
 @pytest.mark.parametrize("d", [2, 64, 3072])
 def test_over_every_class_ten_classes_have_their_exact_minimum_everywhere(d, name, p, gate):
-    made = linear_case(d, 10, 64 if d < 3072 else 8, seed=1)
-    check_nearest(made, nearest(made, p, name), p, gate)
+    made = linear_case(d, 10, 32 if d < 3072 else 8, seed=1)
+    check_nearest(made, nearest(made, p, name, steps=500), p, gate)
 
 
 def test_following_one_class_only_is_seen_where_ten_are_near():
