@@ -23,7 +23,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(study, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    code, said = finish(start(study, out, "--jobs", "2"))
+    code, said = finish(start(study, out, "--jobs", "2", drawn=True))
     assert code == 0, said
     return out
 

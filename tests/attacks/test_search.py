@@ -169,8 +169,8 @@ def test_an_unknown_precision_is_one_sentence(net, images):
 
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_early_stopping_saves_passes_and_loses_no_example(net, images, name, settings):
-    whole = run(net, images, name, steps=200, **settings)
-    early = run(net, images, name, steps=200, search=Search(early_stop=True), **settings)
+    whole = run(net, images, name, steps=150, **settings)
+    early = run(net, images, name, steps=150, search=Search(early_stop=True), **settings)
     attacked = ~whole.ori_success
     assert early.outcome == whole.outcome
     assert (early.forwards <= whole.forwards).all()

@@ -165,7 +165,7 @@ def test_a_file_damaged_anywhere_loads_or_is_refused_and_nothing_else_happens(tm
     else:
         torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
     whole, outcomes = path.read_bytes(), []
-    for _ in range(200):
+    for _ in range(80):
         damaged = bytearray(whole)
         for _ in range(chance.choice([1, 1, 3, 20])):
             near = chance.choice([len(whole), 3000])
@@ -178,4 +178,4 @@ def test_a_file_damaged_anywhere_loads_or_is_refused_and_nothing_else_happens(tm
         except UserError as error:
             outcomes.append(str(error))
     assert not any("\n" in outcome for outcome in outcomes)
-    assert outcomes.count("loaded") < 150
+    assert outcomes.count("loaded") < 60

@@ -99,7 +99,7 @@ def test_the_live_bar_counts_cells_and_shows_markup_as_it_is():
 def test_every_mode_survives_a_whole_run(tmp_path, mode):
     stream = Terminal()
     with show(mode, stream=stream) as listener:
-        assert run_toy(tmp_path / "run", jobs=2, on_event=listener).exit_code == 0
+        assert run_toy(tmp_path / "run", on_event=listener).exit_code == 0
     if mode == "json":
         assert json.loads(stream.getvalue().splitlines()[-1])["done"] == 8
 

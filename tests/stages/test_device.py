@@ -7,7 +7,6 @@ from secateur import models
 from secateur.config import parse_study
 from secateur.errors import ExitCode, UserError
 from secateur.stages import attacking, fitting, shared
-from secateur.study import plan, run_plan
 from whole import TINY, run_here
 
 
@@ -54,10 +53,8 @@ def test_a_judged_network_is_on_the_cpu_again(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_missing_device_stops_the_study_in_one_sentence_and_leaves_no_record(tmp_path):
-    study = parse_study(TINY, overrides=["device=cuda"])
-    laid = plan(study)
     with pytest.raises(UserError, match="there is no device cuda here") as caught:
-        run_plan(laid, tmp_path / "run")
+        run_here(TINY, tmp_path / "run", "device=cuda")
     assert caught.value.code == ExitCode.ENVIRONMENT
     assert not list((tmp_path / "run" / "cells").rglob("*.json"))
 

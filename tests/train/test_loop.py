@@ -15,10 +15,10 @@ from train.cases import FULL, QUICK, dropping, network, seeded
 
 
 def test_plain_training_classifies_the_digits(splits):
-    model = network(widths=(16, 32, 48))
-    history = train(model, splits.train, splits.validation, Recipe(10, 64, 0.1), seed=0)
+    model = network(widths=(8, 16, 24))
+    history = train(model, splits.train, splits.validation, Recipe(8, 64, 0.1), seed=0)
     assert accuracy(model, splits.test.x, splits.test.y) >= 0.97
-    assert len(history.epochs) == 10
+    assert len(history.epochs) == 8
     assert history.epochs[-1].loss < 0.1
 
 

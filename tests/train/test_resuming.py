@@ -9,6 +9,9 @@ from secateur.models import weights_hash
 from secateur.train import Checkpoints, loop, train
 from train.cases import EVERYTHING, FULL, QUICK, dropping, network
 
+# Other moments to be killed at, for CI: in the second and in the last of four epochs of five batches.
+SLOW = [pytest.param(batch, marks=pytest.mark.slow) for batch in (6, 17)]
+
 
 class Killed(BaseException):
     pass
@@ -36,7 +39,7 @@ def uninterrupted(few):
 
 @pytest.mark.parametrize("recipe", [QUICK, FULL])
 @pytest.mark.parametrize("make", [network, dropping])
-@pytest.mark.parametrize("killed_at", [1, 6, 12, 17, 20])
+@pytest.mark.parametrize("killed_at", [1, *SLOW, 12, 20])
 def test_an_interrupted_training_ends_as_the_uninterrupted_one(
     few, uninterrupted, tmp_path, recipe, make, killed_at
 ):
@@ -48,7 +51,7 @@ def test_an_interrupted_training_ends_as_the_uninterrupted_one(
     assert weights_hash(resumed) == weights
 
 
-@pytest.mark.parametrize("killed_at", [6, 12, 17])
+@pytest.mark.parametrize("killed_at", [*SLOW, 12])
 def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(
     few, uninterrupted, tmp_path, killed_at
 ):

@@ -26,6 +26,11 @@ def images(net):
     )
 
 
+@pytest.fixture(scope="module")
+def honest(net, images):
+    return run(net, images, "ddn", steps=150)
+
+
 class Wrapped(nn.Module):
     def __init__(self, net, answer):
         super().__init__()
@@ -86,12 +91,12 @@ TABLES = (checks.ALWAYS, checks.ALWAYS_WIDE, checks.MINIMUM, checks.MINIMUM_WIDE
 
 
 @pytest.mark.parametrize("id", [id for table in TABLES for id in table])
-def test_whatever_check_raises_the_result_is_graded(net, images, monkeypatch, id):
+def test_whatever_check_raises_the_result_is_graded(net, images, honest, monkeypatch, id):
     def raises(_):
         raise ValueError("no such thing\nat all")
 
     monkeypatch.setitem(next(table for table in TABLES if id in table), id, raises)
-    graded = trust.grade(net, images, run(net, images, "ddn", steps=150))
+    graded = trust.grade(net, images, honest)
     assert graded.letter == "B"
     assert sentences(graded) == {id: "this check could not run: ValueError: no such thing"}
 
@@ -125,12 +130,12 @@ def test_an_interrupt_is_not_swallowed():
 
 
 @pytest.mark.parametrize("id", list(audit.AUDIT))
-def test_a_costly_check_that_raises_takes_the_place_of_the_cheap_one(net, images, monkeypatch, id):
+def test_a_costly_check_that_raises_takes_the_place_of_the_cheap_one(net, images, honest, monkeypatch, id):
     def raises(_):
         raise RuntimeError("no")
 
     monkeypatch.setattr("secateur.trust.grading.AUDIT", {id: raises})
-    graded = trust.grade(net, images, run(net, images, "ddn", steps=150), audit=True)
+    graded = trust.grade(net, images, honest, audit=True)
     assert sentences(graded)[id] == "this check could not run: RuntimeError: no"
     assert graded.letter == "B"
 
