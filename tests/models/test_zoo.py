@@ -37,10 +37,15 @@ def test_a_network_has_its_known_number_of_parameters(name):
     assert count(build(name)) == PARAMETERS[name]
 
 
-# The widest network is there with another activation too.
+WIDEST = {"wrn-28-10", "wrn-28-10-silu"}
+
+
 @pytest.mark.parametrize(
     "name",
-    [*sorted(PARAMETERS.keys() - {"wrn-28-10-silu"}), pytest.param("wrn-28-10-silu", marks=pytest.mark.slow)],
+    [
+        *sorted(PARAMETERS.keys() - WIDEST),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(WIDEST)),
+    ],
 )
 def test_a_network_maps_images_to_logits_and_gradients_flow(name):
     channels, side = SIZES.get(name, (3, SMALLER.get(name, 32)))

@@ -51,7 +51,12 @@ def auditor(model, images, result, n=32):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("ddn", {}), ("fmn", {"norm": math.inf}), ("steep", {"norm": 1.0})]
+    ("name", "settings"),
+    [
+        ("ddn", {}),
+        ("fmn", {"norm": math.inf}),
+        pytest.param("steep", {"norm": 1.0}, marks=pytest.mark.slow),
+    ],
 )
 def test_an_honest_result_passes_every_audit(net, images, name, settings):
     evaluated = attack(net, images, name, steps=150, audit=True, **settings)
