@@ -15,7 +15,7 @@ from attacks.oracles import INF, linear_case
 from secateur.attacks import ddn, every_class, fmn, norms, problem
 
 FAST = [(2, 2), (2, 10), (64, 2), (64, 10)]
-WIDE = [(d, k, n, 1) for d in (1, 2, 64, 3072) for k in (2, 10) for n in (1, 40 if d == 3072 else 64)]
+WIDE = [(d, k, n, 1) for d in (1, 2, 64, 3072) for k in (2, 10) for n in (1, 64)]
 FMN = sys.modules["secateur.attacks.fmn"]
 NEAREST = sys.modules["secateur.attacks.nearest"]
 EVERY = [("ddn", 2.0, 1.005), ("fmn", 2.0, 1.01), ("fmn", INF, 1.01), ("fmn", 1.0, 1.01), ("fmn", 0.0, 1.0)]

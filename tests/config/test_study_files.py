@@ -109,7 +109,7 @@ controls: {dense: 1}
         ),
         (
             "epsilons: [0.1]\nattacks: {pgd: {norm: inf}}",
-            "epsilons: all attacks of the study are of fixed size and state their own",
+            "epsilons: every attack of the study has sizes of its own",
         ),
         ("attacks: {fmn: {}}", "attacks.fmn: fmn needs a norm, one of 0, 1, 2, inf"),
         ("attacks: {fmn: {norm: 3}}", "attacks.fmn.norm: a norm is 0, 1, 2 or inf (got 3)"),

@@ -91,12 +91,6 @@ def test_a_network_that_does_not_know_the_images_is_noted(tmp_path):
     assert any("normalisation of the input" in note for note in records[0]["science"]["notes"])
 
 
-def test_a_shipped_network_that_saw_the_images_in_training_is_noted(tmp_path):
-    _, records = carried_out(plan(study("{arch: 'shipped:digits-plain'}")), tmp_path / "run")
-    notes = next(record for record in records if record["stage"] == "train")["science"]["notes"]
-    assert any("trained on part of digits: digits:split holds those images apart" in note for note in notes)
-
-
 def test_a_function_that_fails_is_a_line_of_the_study():
     def broken(num_classes=10, in_channels=1):
         raise OSError("no such checkpoint")

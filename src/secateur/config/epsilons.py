@@ -55,7 +55,7 @@ def check_budgets(given: Any, attacks: Sequence[tuple[float | None, str | None]]
     searching = [norm for norm, kind in attacks if kind != "fixed-eps"]
     if given and attacks and not searching:
         raise ValueError(
-            "all attacks of the study are of fixed size and state their own: list them there as eps"
+            "every attack of the study has sizes of its own, and is judged at no other: list them as its eps"
         )
     epsilons_by_norm(given, tuple(dict.fromkeys(f"l{norm:g}" for norm in searching if norm is not None)))
 

@@ -1,7 +1,7 @@
 """Settings of attacks and adversaries that cannot be carried out, found without torch or any image."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from secateur.config.epsilons import epsilons_by_norm
 from secateur.config.study import Study
@@ -33,7 +33,10 @@ def impossible_budgets(study: Study) -> Iterator[tuple[str, str]]:
         if attack.resolved_norm is not None:
             kind = ATTACKS.entry(attack.attack).facts.get("kind")
             kinds.setdefault(f"l{attack.resolved_norm:g}", set()).add(kind)
-    for norm, budgets in epsilons_by_norm(study.epsilons, tuple(kinds)).items():
+    # A plain list is for the attacks without sizes of their own; lists by norm say what they are for.
+    searching = tuple(norm for norm, found in kinds.items() if found != {"fixed-eps"})
+    norms = tuple(kinds) if isinstance(study.epsilons, Mapping) else searching
+    for norm, budgets in epsilons_by_norm(study.epsilons, norms).items():
         if kinds.get(norm) == {"fixed-eps"}:
             sentence = f"every attack of norm {norm} has sizes of its own, and is judged at no other: list"
             yield "epsilons", f"{sentence} them as its eps"
