@@ -243,6 +243,14 @@ def test_the_ids_of_the_published_cells_are_those_of_their_study():
     }
 
 
+def test_the_ids_of_the_three_trainings_are_those_of_their_study():
+    with tarfile.open(ROOT / "results" / "cifar10-seeds" / "records.tar.xz") as archive:
+        published = json.load(archive.extractfile("study.json"))
+    study, facts = study_from_json(published["config"]), Facts.from_json(published["facts"])
+    assert {cell.id for cell in grid(study, facts)} == {cell["id"] for cell in published["cells"]}
+    assert len(published["cells"]) == 315
+
+
 EARLY = {"early_stop": True}
 ROOT = Path(__file__).parents[2]
 IDS = {
