@@ -178,6 +178,8 @@ def test_no_share_of_a_distance_where_the_network_has_lost_its_accuracy(tmp_path
     section = shown.html[shown.html.index('<section id="left">') : shown.html.index('<section id="figures">')]
     assert re.search(rf'class="tile grade-C"><b>{word}</b>', section)
     assert f", {word})" in shown.page
+    # What is robust of a network near chance is no robustness either: the word stands in place of it.
+    assert (f'grade-C"><small>{word}</small>' in shown.html) == (word != "too few images")
     for text in (shown.page, shown.markdown, *shown.cards.values()):
         assert not re.search(r"[23]\d\d %", text)
     with theme.themed():

@@ -12,12 +12,16 @@ from secateur.report.headline import (
     robust_share,
     stated,
 )
+from secateur.report.outcomes import AT_CHANCE, COLLAPSED
 from secateur.report.words import NORM_LABELS, arm_label, attack_label, percent
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Robust accuracy in whole percent at every stated budget; empty where there is no result."""
+    """Robust accuracy in whole percent at every stated budget.
+
+    Empty where there is no result, and where a word takes its place: ``detail`` then begins with it.
+    """
 
     robust: tuple[int, ...]
     detail: tuple[str, ...]
@@ -101,5 +105,8 @@ def _cells(grid: Grid, row: Place, choices: tuple[Budget, ...]) -> tuple[Cell, .
         known = tuple(round(100 * share.mean) for share in shares if share is not None)
         macs = macs_share(grid, place)
         detail = (f"acc. {percent(clean_share(point).mean)}", *((f"MACs {percent(macs)}",) if macs else ()))
-        cells.append(Cell(known if len(known) == len(choices) else (), detail, point.grade))
+        # What a network near chance withstands is no robustness: it says one class to nearly everything.
+        word = (point.state,) if point.state in (COLLAPSED, AT_CHANCE) else ()
+        shown = known if len(known) == len(choices) and not word else ()
+        cells.append(Cell(shown, (*word, *detail), point.grade))
     return tuple(cells)
