@@ -169,6 +169,11 @@ def count_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
+def _hollow(marker: str, size: float = 4) -> dict[str, Any]:
+    """How a place without a share is drawn: nothing filled, no line."""
+    return {"marker": marker, "ms": size, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT}
+
+
 _SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("dense, not fine-tuned", {"marker": "_", "ms": 9, "mew": 2.0, "ls": "none", "color": SOFT}),
     "untuned": ("pruned, not fine-tuned", {"ls": (0, (4, 2)), "lw": 0.8, "color": SOFT}),
@@ -183,26 +188,11 @@ _SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"marker": "o", "ms": 3.8, "mfc": PAPER, "mec": SOFT, "mew": 0.9, "ls": "none"},
     ),
     "X": ("no result", {"marker": "x", "ms": 4, "mew": 1.1, "ls": "none", "color": SOFT}),
-    "collapsed": (
-        "collapsed: near chance",
-        {"marker": "d", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
-    ),
-    "dense at chance": (
-        "dense network near chance",
-        {"marker": "P", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
-    ),
-    "too few images": (
-        "too few common images",
-        {"marker": "v", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
-    ),
-    "unreliable": (
-        "not stated: grade C",
-        {"marker": "o", "ms": 3.6, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
-    ),
-    "fell": (
-        "over 100 %, but accuracy fell",
-        {"marker": "^", "ms": 4, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT},
-    ),
+    "collapsed": ("collapsed: near chance", _hollow("d")),
+    "dense at chance": ("dense network near chance", _hollow("P")),
+    "too few images": ("too few common images", _hollow("v")),
+    "unreliable": ("not stated: grade C", _hollow("o", 3.6)),
+    "fell": ("over 100 %, but accuracy fell", _hollow("^")),
     "inf": ("beyond reach: half not found", {"marker": "^", "ms": 4, "ls": "none", "color": SOFT}),
     "beyond": (
         "beyond the axis",
