@@ -102,3 +102,9 @@ def test_budgets_in_grey_levels_are_named():
     assert message.startswith("study.yaml:11: epsilons: images lie in [0, 1], where 8 grey levels of 256")
     text = STUDY.format(attack="fmn", setting="norm: 2\nepsilons: [1, 8]", recipe="")
     assert parse_study(text).epsilons == (1.0, 8.0)
+
+
+def test_a_plain_list_of_budgets_is_for_the_attack_without_sizes_of_its_own():
+    two = STUDY.format(attack="ddn", setting="steps: 5", recipe="")
+    two += "  y: {attack: pgd, norm: inf, eps: 0.1}\nepsilons: [0.25]\n"
+    assert parse_study(two).epsilons == (0.25,)

@@ -82,6 +82,11 @@ def test_few_images_do_not_suffice_for_the_single_step():
     assert check.sentence.endswith("fools 0 of 31 images: with fewer than 32 the check cannot judge")
 
 
+def test_few_images_suffice_to_condemn():
+    check = one_step(31, 31, "of the same size")
+    assert (check.passed, check.severity) == (False, "fail")
+
+
 @pytest.mark.parametrize(("steps", "n", "seen"), [(2, 40, 40), (5, 64, 64), (60, 40, 40), (200, 120, 64)])
 def test_the_single_step_sees_enough_images_however_short_the_attack_was(net, images, steps, n, seen):
     few = images.take(range(n))
