@@ -24,9 +24,9 @@ from secateur.report.aggregate import (
     dense_tuned_of,
     security_curve,
 )
-from secateur.report.changes import Against, Change, changes
 from secateur.report.criteria import criteria
 from secateur.report.load import load
+from secateur.report.paired_changes import Against, Change, changes
 
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Columns of the tables, where a study has more than these."""

@@ -14,7 +14,7 @@ def test_every_public_name_is_there(name):
 
 
 def test_functions_and_rooms_do_not_hide_each_other():
-    import secateur.attacks.run
+    import secateur.attacks.runner.run
     import secateur.pruning
     import secateur.study
 

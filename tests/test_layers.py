@@ -8,10 +8,13 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
-    {"errors", "heap"},
+    {"errors", "cpu"},
     {"stats", "budgets"},
     {"registry", "recipes", "config"},
     {"data", "models", "graph"},
+    {"surgery"},
+    {"proof"},
+    {"repair"},
     {"pruning", "train", "attacks"},
     {"trust", "measure"},
     {"store", "stages", "evaluate"},

@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from secateur.cli import info
+from secateur.cli import ls_doctor
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -81,7 +81,7 @@ def test_every_tool_of_development_is_used(package):
 
 def test_doctor_looks_for_the_extras_that_there_are():
     wanted = {extra: tuple(packages) for extra, packages in EXTRAS.items() if extra != "dev"}
-    assert wanted == info._EXTRAS
+    assert wanted == ls_doctor._EXTRAS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from secateur import transfer as transferring
-from secateur.attacks.run import run
+from secateur.attacks.runner.run import run
 from secateur.cli import main
 from secateur.config import Cell, study_of
 from secateur.data import Dataset

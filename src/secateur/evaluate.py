@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from secateur import budgets as usual
 from secateur import models, stats, trust
-from secateur.attacks.call import prepare
-from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
-from secateur.attacks.robust import TARGETED, robust_counts, stated
-from secateur.attacks.run import run
-from secateur.attacks.search import Search
+from secateur.attacks.runner.bind import prepare
+from secateur.attacks.runner.fast_model import Search
+from secateur.attacks.runner.result import NORM_KEYS, AttackResult, Outcome
+from secateur.attacks.runner.robust_accuracy import TARGETED, robust_counts, stated
+from secateur.attacks.runner.run import run
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import weights_hash

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur import models
-from secateur.attacks.result import AttackResult, Outcome
-from secateur.attacks.run import run
+from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.attacks.runner.run import run
 from secateur.config import Cell, Study, canonical, derive_seed, study_of
 from secateur.data import Dataset, draw_fairly
 from secateur.errors import UserError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from secateur.attacks import Outcome, run
-from secateur.attacks.fixed import apgd, pgd
+from secateur.attacks.pgd import apgd, pgd
 from secateur.errors import UserError
 
 INF = math.inf

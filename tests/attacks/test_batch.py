@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from secateur.attacks.problem import Problem
+from secateur.attacks.core.batch import Problem
 
 
 def pose(targets=None, n=64, classes=5):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.attacks import nearest as module
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.problem import pose
+from secateur.attacks.core import best as module
+from secateur.attacks.core.batch import pose
+from secateur.attacks.core.best import Nearest
 from secateur.errors import UserError
 
 

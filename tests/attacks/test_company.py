@@ -13,13 +13,13 @@ from scipy.optimize import minimize
 from attacks.rounding import tolerance
 from attacks.test_linear import case, check
 from secateur.attacks import Outcome, ddn, run
-from secateur.attacks.fixed import apgd, pgd
-from secateur.attacks.norms import distance, project_boxed
+from secateur.attacks.core.norms import distance, project_boxed
+from secateur.attacks.ensemble import strongest
+from secateur.attacks.fgsm import fgsm, noise
+from secateur.attacks.pgd import apgd, pgd
 from secateur.attacks.sigma_zero import sigma_zero
-from secateur.attacks.single import fgsm, noise
-from secateur.attacks.square import square
-from secateur.attacks.steep import steep
-from secateur.attacks.strongest import strongest
+from secateur.attacks.square_attack import square
+from secateur.attacks.steep.attack import steep
 from secateur.errors import UserError
 from secateur.registry import ATTACKS
 

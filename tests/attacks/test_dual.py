@@ -12,8 +12,8 @@ from attacks.rounding import tolerance
 from attacks.test_linear import case, check
 from secateur.attacks import run
 from secateur.attacks.alma import alma, slope
+from secateur.attacks.core.prox import shrink
 from secateur.attacks.pdpgd import pdpgd
-from secateur.attacks.proximal import shrink
 from secateur.errors import UserError
 
 INF = math.inf

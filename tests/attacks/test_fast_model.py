@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.attacks import Outcome, run, search
-from secateur.attacks.search import Search, products
+from secateur.attacks import Outcome, run
+from secateur.attacks.runner import fast_model
+from secateur.attacks.runner.fast_model import Search, products
 from secateur.errors import ExitCode, UserError
 from secateur.evaluate import attack
 
@@ -61,7 +62,7 @@ def test_a_wrong_folding_that_slipped_through_would_invent_nothing_and_lose_noth
     model = Twice(net, 1.0).eval()
     data = labelled(model, images)
     expected = run(model, data, "ddn", steps=20)
-    monkeypatch.setattr(search, "_alike", lambda *_: True)
+    monkeypatch.setattr(fast_model, "_alike", lambda *_: True)
     broken = run(model, data, "ddn", steps=20)
     assert broken.search["folded"] == 1
     assert torch.equal(fooled(model, broken, data), broken.where(Outcome.FOUND))
@@ -116,7 +117,7 @@ def test_wide_convolutions_keep_their_memory_format_on_a_cpu(images):
 def test_images_of_one_channel_are_handed_over_in_the_memory_format_too():
     # Their strides would pass for either; every operation between the two formats is many times slower.
     convolution = nn.Conv2d(1, 4, 3)
-    fast = search.Searcher(convolution, channels_last=True, precision="float32")
+    fast = fast_model.Searcher(convolution, channels_last=True, precision="float32")
     assert not convolution(torch.rand(2, 1, 6, 6)).is_contiguous(memory_format=torch.channels_last)
     assert fast(torch.rand(2, 1, 6, 6)).is_contiguous(memory_format=torch.channels_last)
 
@@ -136,7 +137,7 @@ def test_what_a_rounded_search_finds_fools_in_full_precision(net, images, name, 
 
 
 def test_without_mending_a_rounded_search_would_lose_examples(net, images, monkeypatch):
-    home = sys.modules["secateur.attacks.run"]  # the package's attribute of that name is the function
+    home = sys.modules["secateur.attacks.runner.run"]  # the package's attribute of that name is the function
     monkeypatch.setattr(home, "mend", lambda model, batch, found, *_, **__: found)
     lossy = run(net, images, "fmn", norm=2, steps=40, search=Search(precision="bfloat16"))
     assert lossy.unverified.any()

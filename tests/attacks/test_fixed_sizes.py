@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from secateur.attacks import Found, Outcome, run
-from secateur.attacks.fixed import pgd
-from secateur.attacks.sizes import allowed
+from secateur.attacks.pgd import pgd
+from secateur.attacks.runner.fixed_sizes import allowed
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.registry import ATTACKS

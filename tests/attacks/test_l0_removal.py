@@ -7,12 +7,12 @@ import torch
 
 from attacks.test_linear import case, check
 from secateur.attacks import run
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.problem import conclude, pose
-from secateur.attacks.steep import settled, steep
-from secateur.attacks.whittle import sparser
+from secateur.attacks.core.batch import conclude, pose
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.steep.attack import settled, steep
+from secateur.attacks.steep.l0_removal import sparser
 
-WHITTLE = sys.modules["secateur.attacks.whittle"]
+WHITTLE = sys.modules["secateur.attacks.steep.l0_removal"]
 
 
 @pytest.mark.parametrize(("d", "classes"), [(2, 2), (64, 2), (64, 10)])

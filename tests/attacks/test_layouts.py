@@ -10,7 +10,7 @@ from torch import nn
 from attacks.every import CASES, STEPS, call
 from attacks.rounding import tolerance
 from secateur.attacks import fmn
-from secateur.attacks.norms import distance
+from secateur.attacks.core.norms import distance
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from attacks.oracles import INF, linear_case
-from secateur.attacks import ddn, every_class, fmn, norms, problem
+from secateur.attacks import ddn, every_class, fmn
+from secateur.attacks.core import batch, norms
 
 FAST = [(2, 2), (2, 10), (64, 2), (64, 10)]
 WIDE = [(d, k, n, 1) for d in (1, 2, 64, 3072) for k in (2, 10) for n in (1, 64)]
 FMN = sys.modules["secateur.attacks.fmn"]
-NEAREST = sys.modules["secateur.attacks.nearest"]
+NEAREST = sys.modules["secateur.attacks.core.best"]
 EVERY = [("ddn", 2.0, 1.005), ("fmn", 2.0, 1.01), ("fmn", INF, 1.01), ("fmn", 1.0, 1.01), ("fmn", 0.0, 1.0)]
 GATE = {1.0: 1.01, 2.0: 1.01, INF: 1.01}
 
@@ -193,12 +194,12 @@ def test_the_gates_catch_a_broken_projection(monkeypatch, broken, p):
 
 
 def clean_returned(posed, best, reached, already_wrong):
-    return problem.Found(posed.x, torch.ones_like(already_wrong), already_wrong, torch.zeros_like(reached))
+    return batch.Found(posed.x, torch.ones_like(already_wrong), already_wrong, torch.zeros_like(reached))
 
 
 def last_instead_of_best(posed, best, reached, already_wrong):
     moved = posed.clip(posed.x + 1.05 * (best - posed.x))
-    return problem.conclude(posed, moved, norms.distance(moved - posed.x, 2.0), already_wrong)
+    return batch.conclude(posed, moved, norms.distance(moved - posed.x, 2.0), already_wrong)
 
 
 @pytest.mark.parametrize("broken", [clean_returned, last_instead_of_best])

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from secateur.attacks import norms
-from secateur.attacks.norms import INF, distance, dual, project
+from secateur.attacks.core import norms
+from secateur.attacks.core.norms import INF, distance, dual, project
 from secateur.errors import UserError
 
 P = (0.0, 1.0, 2.0, INF)

@@ -32,13 +32,13 @@ def test_rounding_decides_nothing(wide, monkeypatch, name, norm):
 
 
 def test_a_bisection_that_stops_at_the_resolution_of_float32_is_seen(wide, monkeypatch):
-    monkeypatch.setattr(sys.modules["secateur.attacks.norms"], "halvings", lambda dtype: 25)
+    monkeypatch.setattr(sys.modules["secateur.attacks.core.norms"], "halvings", lambda dtype: 25)
     with pytest.raises(AssertionError):
         check_rounding(wide, "steep", 2.0, monkeypatch)
 
 
 def test_a_tie_between_two_examples_that_rounding_breaks_is_seen(wide, monkeypatch):
-    monkeypatch.setattr(sys.modules["secateur.attacks.steep"], "TIE", 0)
+    monkeypatch.setattr(sys.modules["secateur.attacks.steep.attack"], "TIE", 0)
     with pytest.raises(AssertionError):
         check_rounding(wide, "steep", 0.0, monkeypatch)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from secateur.attacks import Found, Outcome, run
-from secateur.attacks.norms import distance
+from secateur.attacks.core.norms import distance
 from secateur.errors import UserError
 from secateur.registry import ATTACKS
 

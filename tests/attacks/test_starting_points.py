@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import secateur
 from secateur.attacks import Outcome, another_class, fmn, run
-from secateur.attacks.starts import found_before
+from secateur.attacks.runner.starting_points import found_before
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.evaluate import save_examples
@@ -67,7 +67,9 @@ def test_of_several_points_the_nearest_example_counts(mixed):
 
 
 def test_an_attack_that_keeps_its_last_attempt_is_seen(mixed, monkeypatch):
-    monkeypatch.setattr(sys.modules["secateur.attacks.attempts"], "nearer", lambda before, again: again)
+    monkeypatch.setattr(
+        sys.modules["secateur.attacks.runner.restarts"], "nearer", lambda before, again: again
+    )
     with pytest.raises(AssertionError):
         check_nearest_of_both(*mixed)
 
@@ -87,7 +89,7 @@ def test_restarts_help_only_images_that_are_not_fooled_yet(mixed):
 
 def test_every_restart_draws_other_numbers(net, images, monkeypatch):
     drawn = []
-    module = sys.modules["secateur.attacks.fixed"]
+    module = sys.modules["secateur.attacks.pgd"]
     begin = module._begin
 
     def watched(*args):
@@ -103,7 +105,7 @@ def test_every_restart_draws_other_numbers(net, images, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [64, 11])
 def test_points_of_another_class_are_the_nearest_that_the_model_sees_so(mixed, monkeypatch, at_once):
-    monkeypatch.setattr(sys.modules["secateur.attacks.starts"], "AT_ONCE", at_once)
+    monkeypatch.setattr(sys.modules["secateur.attacks.runner.starting_points"], "AT_ONCE", at_once)
     net, images = mixed
     told = []
     points = another_class(net, images, count=2, on_progress=lambda *done: told.append(done))

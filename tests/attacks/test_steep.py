@@ -9,13 +9,13 @@ import torch
 
 from attacks.oracles import linear_case
 from secateur.attacks import every_class, fmn, run
-from secateur.attacks.norms import distance
-from secateur.attacks.search import Search
-from secateur.attacks.steep import settled, steep
+from secateur.attacks.core.norms import distance
+from secateur.attacks.runner.fast_model import Search
+from secateur.attacks.steep.attack import settled, steep
 from secateur.registry import ATTACKS
 
 INF = math.inf
-STEEP = sys.modules["secateur.attacks.steep"]
+STEEP = sys.modules["secateur.attacks.steep.attack"]
 
 
 def excess(made, p, **settings):

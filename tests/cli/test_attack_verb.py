@@ -175,7 +175,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(secateur, tmp_path, monkey
 
 @pytest.mark.parametrize(("off", "said"), [(0.0, False), (0.3, True)])
 def test_a_published_network_off_its_published_accuracy_is_flagged(capsys, off, said):
-    from secateur.cli.attacking import _compare_with_published
+    from secateur.cli.attack import _compare_with_published
 
     _compare_with_published("robustbench:Sehwag2021Proxy_R18", 0.8459 - off / 100, 10_000)
     assert ("84.59 % is published" in capsys.readouterr().err) == said

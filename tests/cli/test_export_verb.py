@@ -6,7 +6,7 @@ from inspect import signature
 import pytest
 
 from secateur import exports, pruning
-from secateur.cli.network import prune
+from secateur.cli.graph_prune import prune
 from secateur.exports import formats
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from secateur import evaluate, pruning
-from secateur.attacks.search import Search
+from secateur.attacks.runner.fast_model import Search
 from secateur.config import Study
 from secateur.config.recipe import RecipeFields
 from secateur.recipes import PARTS, Recipe

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from secateur.config.source import MAX_BYTES, parse_source, read_source
+from secateur.config.yaml12 import MAX_BYTES, parse_source, read_source
 from secateur.errors import UserError
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.attacks import grey, run
-from secateur.attacks.grey import GreyConvolution, is_grey, quicken
-from secateur.attacks.search import Search
+from secateur.attacks import run
+from secateur.attacks.runner.fast_model import Search
+from secateur.cpu import grey_convolution
+from secateur.cpu.grey_convolution import GreyConvolution, is_grey, quicken
 
 SHAPES = [{}, {"padding": 1}, {"stride": 2, "padding": (0, 1)}, {"dilation": 2}, {"bias": False}]
 
@@ -58,7 +59,9 @@ def test_an_attack_says_so_and_finds_the_same(net, images):
 
 
 def test_wrong_gradients_would_be_noticed_before_the_attack(net, images, monkeypatch):
-    right = grey.F.fold
-    monkeypatch.setattr(grey.F, "fold", lambda *args, **named: right(*args, **named).roll(1, dims=2))
+    right = grey_convolution.F.fold
+    monkeypatch.setattr(
+        grey_convolution.F, "fold", lambda *args, **named: right(*args, **named).roll(1, dims=2)
+    )
     result = run(net, images, "ddn", steps=5)
     assert (result.search["grey"], result.search["folded"]) == (False, 0)

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from secateur import heap
-from secateur.heap import kept_heap
+from secateur.cpu import malloc
+from secateur.cpu.malloc import kept_heap
 
 BLOCK = 12_000_000
 """Floats: larger than any block that glibc would keep by itself."""
 
-faulty = pytest.mark.skipif(heap._glibc() is None, reason="another C library decides for itself")
+faulty = pytest.mark.skipif(malloc._glibc() is None, reason="another C library decides for itself")
 
 
 def measured(code):
@@ -19,7 +19,7 @@ def measured(code):
     started = [
         sys.executable,
         "-c",
-        "import resource, torch\nfrom secateur.heap import kept_heap\n" + code,
+        "import resource, torch\nfrom secateur.cpu.malloc import kept_heap\n" + code,
     ]
     said = subprocess.run(started, capture_output=True, text=True, check=True).stdout
     return [int(word) for word in said.split()]
@@ -59,15 +59,15 @@ print(inside - before, size() - before)
 
 
 def test_without_the_gnu_c_library_nothing_happens(monkeypatch):
-    monkeypatch.setattr(heap.sys, "platform", "darwin")
-    assert heap._glibc() is None
+    monkeypatch.setattr(malloc.sys, "platform", "darwin")
+    assert malloc._glibc() is None
     with kept_heap():
-        assert heap._users == 0
+        assert malloc._users == 0
 
 
 def test_the_last_one_to_leave_ends_it(monkeypatch):
     calls = []
-    monkeypatch.setattr(heap, "_glibc", lambda: (lambda *told: calls.append(told), calls.append))
+    monkeypatch.setattr(malloc, "_glibc", lambda: (lambda *told: calls.append(told), calls.append))
     with kept_heap():
         with kept_heap():
             pass
@@ -77,7 +77,7 @@ def test_the_last_one_to_leave_ends_it(monkeypatch):
 
 def test_an_error_inside_does_not_leave_the_setting_behind(monkeypatch):
     calls = []
-    monkeypatch.setattr(heap, "_glibc", lambda: (lambda *told: calls.append(told), calls.append))
+    monkeypatch.setattr(malloc, "_glibc", lambda: (lambda *told: calls.append(told), calls.append))
     with pytest.raises(ZeroDivisionError), kept_heap():
         raise ZeroDivisionError
     assert [option for option, *_ in calls[:2]] == [option for option, *_ in calls[2:4]]

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from graph.networks import BLOCKS, build, images
-from secateur.graph import pieces
-from secateur.graph.cuts import _places, cuts, lifetimes, sizes_kept
-from secateur.graph.leaves import named_tensors
-from secateur.graph.perturb import Perturbed, perturbed
-from secateur.graph.pieces import with_gradient
-from secateur.graph.tape import record
+from secateur.graph.trace.named_tensors import named_tensors
+from secateur.graph.trace.tape import record
+from secateur.proof import checkpointing
+from secateur.proof.checkpointing import with_gradient
+from secateur.proof.lifetimes import _places, cuts, lifetimes, sizes_kept
+from secateur.surgery.perturbed import Perturbed, perturbed
 
 
 class Writes(nn.Module):
@@ -73,7 +73,7 @@ def test_a_piece_that_forgets_a_value_still_asked_for_fails(monkeypatch):
     def forgetful(tape):
         return {number: life for number, life in lifetimes(tape).items() if number != crossing[0]}
 
-    monkeypatch.setattr(pieces, "lifetimes", forgetful)
+    monkeypatch.setattr(checkpointing, "lifetimes", forgetful)
     with pytest.raises(KeyError):
         with_gradient(tape, state, inputs, at=at)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from graph.networks import BLOCKS, build, images
-from secateur.graph.depthwise import applies, convolve
-from secateur.graph.replay import replay
-from secateur.graph.tape import record
+from secateur.cpu.depthwise import applies, convolve
+from secateur.graph.trace.tape import record
+from secateur.proof.replay import replay
 
 
 @pytest.mark.parametrize("block", BLOCKS)

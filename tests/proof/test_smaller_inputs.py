@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import secateur
-from secateur.graph.shrink import shrunk
-from secateur.pruning import surgery
-from secateur.pruning.verify import verify
+from secateur.proof.smaller_inputs import shrunk
+from secateur.proof.verify import verify
+from secateur.surgery import cut
 
 
 def network(head):
@@ -116,7 +116,7 @@ def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
     graph = secateur.trace(net, torch.rand(1, 3, 160, 160))
     plan = secateur.plan(graph, sparsity=0.5)
     assert verify(net, plan, graph).ok
-    honest = surgery.sliced
+    honest = cut.sliced
 
     def swapped(tensors, removed):
         return {
@@ -124,5 +124,5 @@ def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
             for name, tensor in honest(tensors, removed).items()
         }
 
-    monkeypatch.setattr(surgery, "sliced", swapped)
+    monkeypatch.setattr(cut, "sliced", swapped)
     assert not verify(net, plan, graph).ok

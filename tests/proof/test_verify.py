@@ -9,12 +9,12 @@ import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
 from secateur.graph.labels import Factor, Marks
-from secateur.graph.leaves import named_tensors
-from secateur.graph.perturb import perturbed
 from secateur.graph.rules import RULES
-from secateur.pruning import surgery
-from secateur.pruning import verify as verification
-from secateur.pruning.verify import verify
+from secateur.graph.trace.named_tensors import named_tensors
+from secateur.proof import verify as verification
+from secateur.proof.verify import verify
+from secateur.surgery import cut
+from secateur.surgery.perturbed import perturbed
 
 
 def planned(net, sparsity=0.5):
@@ -24,14 +24,14 @@ def planned(net, sparsity=0.5):
 
 def broken(monkeypatch, change):
     """Let ``change(name, tensor)`` spoil what surgery puts into the network."""
-    honest = surgery.sliced
+    honest = cut.sliced
 
     def spoiled(tensors, removed):
         return {
             name: change(name, tensor, tensors[name]) for name, tensor in honest(tensors, removed).items()
         }
 
-    monkeypatch.setattr(surgery, "sliced", spoiled)
+    monkeypatch.setattr(cut, "sliced", spoiled)
 
 
 def test_an_honest_surgery_passes():
@@ -161,7 +161,7 @@ def test_weights_cut_before_they_are_perturbed_are_those_cut_afterwards():
     _graph, plan = planned(net)
     tensors = named_tensors(net)
     whole, lazy = (
-        surgery.cut_tensors(perturbed(tensors, torch.Generator().manual_seed(1), whole=size), plan)
+        cut.cut_tensors(perturbed(tensors, torch.Generator().manual_seed(1), whole=size), plan)
         for size in (10**9, 0)
     )
     assert all(torch.equal(whole[name], lazy[name]) for name in tensors)

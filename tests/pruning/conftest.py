@@ -7,7 +7,7 @@ import torch
 
 import secateur
 from pruning.channels import Net, seeded
-from secateur.pruning.evidence import Evidence
+from secateur.pruning.calibration_stats import Evidence
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
-from secateur.pruning.counts import kept_count
 from secateur.pruning.criteria import l1, random
+from secateur.pruning.keep_counts import kept_count
 
 
 def net_and_graph(blocks=("residual", "plain"), norm="batch"):

@@ -9,8 +9,8 @@ import secateur
 from pruning.channels import close, layers, scores, seeded
 from secateur.errors import UserError
 from secateur.pruning import criteria_data, criteria_weights
+from secateur.pruning.calibration_stats import Evidence
 from secateur.pruning.criteria_data import activation, hessian, taylor
-from secateur.pruning.evidence import Evidence
 from secateur.registry import CRITERIA
 
 

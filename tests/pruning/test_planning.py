@@ -13,8 +13,8 @@ import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
 from secateur.pruning.budget import costs
-from secateur.pruning.counts import following_shortcut, kept_count
 from secateur.pruning.criteria import l1
+from secateur.pruning.keep_counts import following_shortcut, kept_count
 from secateur.pruning.options import Choosing, PlanOptions
 
 

@@ -8,7 +8,7 @@ import torch
 import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
-from secateur.pruning.counts import kept_count
+from secateur.pruning.keep_counts import kept_count
 from secateur.pruning.schedule import iterative, one_shot, round_targets
 
 

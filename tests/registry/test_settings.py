@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.attacks.call import PROVIDED
+from secateur.attacks.runner.bind import PROVIDED
 from secateur.budgets import is_list
 from secateur.errors import UserError
 from secateur.registry import ATTACKS

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import secateur
-from secateur.graph import shapes
-from secateur.graph.shapes import Follower, ShapeRecorder
-from secateur.graph.tape import record
+from secateur.graph.trace.tape import record
+from secateur.repair import meta_shapes
+from secateur.repair.meta_shapes import Follower, ShapeRecorder
 
 aten = torch.ops.aten
 
@@ -54,12 +54,12 @@ def test_normalisations():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_elementwise_operations_products_and_means(layout):
     image = torch.rand(2, 4, 5, 6).to(memory_format=layout)
-    for name in shapes._ALONE:
+    for name in meta_shapes._ALONE:
         assert agree(getattr(aten, name).default, image), name
     assert agree(aten._softmax.default, image, 1, False)
     for name in ("clamp", "clamp_min", "clamp_max"):
         assert agree(getattr(aten, name).default, image, 0.1), name
-    for name in shapes._PAIRED:
+    for name in meta_shapes._PAIRED:
         assert agree(getattr(aten, name).Tensor, image, image), name
         for other in (torch.rand(4, 1, 1), torch.rand(2, 4, 1, 1), torch.rand(3, 1, 1, 1, 1)):
             assert agree(getattr(aten, name).Tensor, image, other), name

@@ -4,8 +4,8 @@ from report.clocked import SMALL, measure, slowly
 from report.synthetic import Grid, write
 from secateur.report import figures
 from secateur.report.aggregate import aggregate
-from secateur.report.changes import changes
 from secateur.report.load import load
+from secateur.report.paired_changes import changes
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ from html import unescape
 from secateur.report import page
 from secateur.report.aggregate import aggregate
 from secateur.report.cards import cards
-from secateur.report.changes import changes
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.load import load
 from secateur.report.overview import overview_table
+from secateur.report.paired_changes import changes
 from secateur.report.summary import paper, robust_table, summary
 
 NBSP = "\N{NO-BREAK SPACE}"

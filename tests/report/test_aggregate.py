@@ -6,10 +6,10 @@ import torch
 
 from report.synthetic import Grid, write
 from secateur import stats
-from secateur.report import changes as changing
+from secateur.report import paired_changes as changing
 from secateur.report.aggregate import Place, aggregate, security_curve, tuned_arms, worst
-from secateur.report.changes import changes
 from secateur.report.load import load
+from secateur.report.paired_changes import changes
 
 DENSE = [("found", 1.0), ("found", 2.0), ("found", 3.0), ("found", 4.0), ("already_wrong", 0.0)]
 TUNED = [("found", 1.0), ("found", 1.0), ("found", 2.0), ("found", 4.0), ("found", 5.0)]

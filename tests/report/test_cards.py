@@ -6,9 +6,9 @@ from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, 
 from secateur.report import citations
 from secateur.report.aggregate import aggregate
 from secateur.report.cards import cards
-from secateur.report.changes import changes
 from secateur.report.citations import bibliography
 from secateur.report.load import load
+from secateur.report.paired_changes import changes
 
 SMALL = {"models": {"m": False}, "seeds": (0,), "sparsities": (0, 0.5), "failed": (), "grade_c": ()}
 

@@ -5,13 +5,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from report.synthetic import Grid, write
-from secateur.report import panels, theme
+from secateur.report import plots, theme
 from secateur.report.aggregate import aggregate
-from secateur.report.changes import changes
 from secateur.report.figures import draw
 from secateur.report.intervals import Estimate
 from secateur.report.load import load
-from secateur.report.panels import Mark, Style, draw_line
+from secateur.report.paired_changes import changes
+from secateur.report.plots import Mark, Style, draw_line
 
 STYLE = Style("#0072b2", robust=True)
 
@@ -41,7 +41,7 @@ def test_a_missing_result_breaks_the_line_and_is_marked():
 
 
 def test_interpolating_over_a_gap_is_caught(monkeypatch):
-    monkeypatch.setattr(panels, "_height", lambda m, top: 2.0 if m.estimate is None else m.estimate.mean)
+    monkeypatch.setattr(plots, "_height", lambda m, top: 2.0 if m.estimate is None else m.estimate.mean)
     with pytest.raises(AssertionError):
         check_that_a_gap_is_a_gap()
 

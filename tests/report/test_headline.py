@@ -10,12 +10,12 @@ from report.surfaces import only, plain, show
 from report.synthetic import Grid, write
 from secateur.report import curves, report, theme
 from secateur.report.aggregate import aggregate
-from secateur.report.changes import changes
 from secateur.report.figures import draw
 from secateur.report.headline import Budget, leading, robust_share, stated
 from secateur.report.left import left_text
 from secateur.report.load import load
 from secateur.report.page import render
+from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
 from secateur.stats import wilson
 

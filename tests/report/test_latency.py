@@ -15,9 +15,9 @@ from secateur.errors import ExitCode, UserError
 from secateur.report import latency, page, report
 from secateur.report.aggregate import Place
 from secateur.report.cards import cards
-from secateur.report.changes import changes
 from secateur.report.formats import to_csv
 from secateur.report.load import load
+from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
 from secateur.report.tables import networks
 from secateur.store import LATENCIES, architecture_cell

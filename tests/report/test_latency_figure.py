@@ -7,8 +7,8 @@ import pytest
 
 from report.clocked import grid_of, measure, slowly, spaced
 from secateur.report import latency, latency_figure, theme
-from secateur.report.changes import changes
 from secateur.report.figures import draw
+from secateur.report.paired_changes import changes
 
 
 def line_of(axes, points):

@@ -15,8 +15,8 @@ from secateur.report import page as page_module
 from secateur.report import report, theme
 from secateur.report.aggregate import Place, aggregate, security_curve
 from secateur.report.budgets import budgets
-from secateur.report.changes import changes
 from secateur.report.load import load
+from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

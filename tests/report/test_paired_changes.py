@@ -8,8 +8,8 @@ from report.synthetic import Grid, write
 from secateur import budgets as usual
 from secateur.report import outcomes
 from secateur.report.aggregate import Place, aggregate, security_curve
-from secateur.report.changes import changes, compare_points
 from secateur.report.load import load
+from secateur.report.paired_changes import changes, compare_points
 from secateur.report.pairing import pair_trainings
 
 DENSE = Place("plain", "", 0.0, "none", "ddn")

@@ -9,9 +9,9 @@ from report.synthetic import Grid, write
 from report.test_aggregate import RESULTS
 from secateur.report import formats
 from secateur.report.aggregate import aggregate
-from secateur.report.changes import changes
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.load import load
+from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
 from secateur.report.tables import (
     Column,

@@ -12,7 +12,7 @@ from secateur.registry import MODELS
 from secateur.stages import execute, network
 from secateur.store import Store
 from secateur.study import plan
-from secateur.study.networks import remarks
+from secateur.study.build_models import remarks
 
 SHIFT = {"value": 0.0}
 

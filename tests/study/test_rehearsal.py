@@ -12,7 +12,7 @@ from secateur.data import load
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS
 from secateur.study import check, plan
-from secateur.study.facts import read_facts
+from secateur.study.dataset_facts import read_facts
 from secateur.study.rehearsal import refused
 from secateur.study.sketch import sketch
 from toy.study import SMALL

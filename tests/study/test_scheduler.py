@@ -1,4 +1,4 @@
-from secateur.study.board import make_board
+from secateur.study.scheduler import make_board
 from toy.study import SMALL, small_plan
 
 

@@ -10,7 +10,7 @@ from torch import nn
 import secateur
 from graph.attention import Recurrent, Transformer
 from graph.networks import build, images
-from secateur.pruning import surgery
+from secateur.surgery import cut
 
 STATED = {
     nn.Conv2d: ("in_channels", "out_channels", "kernel_size", "groups"),
@@ -112,7 +112,7 @@ def test_a_pruned_network_trains_copies_and_pickles(case):
 
 
 def test_a_forgotten_attribute_is_caught(monkeypatch):
-    monkeypatch.setattr(surgery, "sync_attributes", lambda model, plan, undo: None)
+    monkeypatch.setattr(cut, "sync_attributes", lambda model, plan, undo: None)
     net = build(["plain"], "batch", "relu", "linear")
     secateur.prune(net, images(), sparsity=0.5, verify=False)
     assert disagreements(net) == ["body.0.0", "body.0.1", "body.1.0", "body.1.1", "head"]

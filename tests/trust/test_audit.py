@@ -9,13 +9,13 @@ from torch import nn
 
 from secateur import trust
 from secateur.attacks import Found, fmn, run
-from secateur.attacks.norms import distance
+from secateur.attacks.core.norms import distance
 from secateur.data import Dataset
 from secateur.evaluate import attack
 from secateur.registry import ATTACKS
 from secateur.trust.audit import AUDIT, Auditor
-from secateur.trust.evidence import Evidence
-from secateur.trust.landscape import slices
+from secateur.trust.audit_context import Evidence
+from secateur.trust.loss_slices import slices
 from trust.test_grading import Net, Quantised, failing, labelled
 
 CHECKS = {check.__name__: check for check in AUDIT.values()}

@@ -10,7 +10,7 @@ import torch
 
 from secateur import trust
 from secateur.attacks import Found, Outcome, fmn, run
-from secateur.attacks.norms import distance
+from secateur.attacks.core.norms import distance
 from secateur.data import Dataset
 from secateur.evaluate import attack
 from secateur.registry import ATTACKS

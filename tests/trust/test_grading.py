@@ -9,7 +9,7 @@ from torch import nn
 
 from secateur import trust
 from secateur.attacks import Found, Outcome, ddn, fmn, run
-from secateur.attacks.norms import distance
+from secateur.attacks.core.norms import distance
 from secateur.data import Dataset
 from secateur.registry import ATTACKS
 

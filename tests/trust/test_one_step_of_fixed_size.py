@@ -4,7 +4,7 @@ import pytest
 
 from secateur import trust
 from secateur.attacks import run
-from secateur.attacks.result import Outcome
+from secateur.attacks.runner.result import Outcome
 from trust.test_effect_sizes import images, net, told  # noqa: F401
 
 

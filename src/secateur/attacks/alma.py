@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.fixed import losses
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import distance, halvings, per_sample
-from secateur.attacks.problem import Found, Problem, check_steps, pose, unit_noise
+from secateur.attacks.core.batch import Found, Problem, check_steps, pose, unit_noise
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.norms import distance, halvings, per_sample
+from secateur.attacks.pgd import losses
 from secateur.registry.settings import check
 
 MULTIPLIERS = (1e-6, 1e12)

@@ -5,10 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import distance, per_sample
-from secateur.attacks.pixels import in_pixels
-from secateur.attacks.problem import (
+from secateur.attacks.core.batch import (
     Found,
     check_steps,
     cosine,
@@ -17,7 +14,10 @@ from secateur.attacks.problem import (
     unit_direction,
     unit_noise,
 )
-from secateur.heap import kept_heap
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.norms import distance, per_sample
+from secateur.attacks.core.pixel_units import in_pixels
+from secateur.cpu.malloc import kept_heap
 from secateur.registry.settings import check
 
 

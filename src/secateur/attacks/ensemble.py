@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.core.batch import Found, nearer
+from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.ddn import ddn
 from secateur.attacks.fmn import fmn
-from secateur.attacks.norms import INF, check_norm
-from secateur.attacks.problem import Found, nearer
 from secateur.attacks.sigma_zero import sigma_zero
-from secateur.attacks.steep import settled as steep_settled
-from secateur.attacks.steep import steep
+from secateur.attacks.steep.attack import settled as steep_settled
+from secateur.attacks.steep.attack import steep
 
 
 def strongest(

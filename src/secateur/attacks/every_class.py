@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import per_sample
-from secateur.attacks.problem import Found, nearer
+from secateur.attacks.core.batch import Found, nearer
+from secateur.attacks.core.norms import per_sample
 from secateur.errors import UserError
 
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import INF, check_norm, distance, keep_top, per_sample
-from secateur.attacks.pixels import in_pixels
-from secateur.attacks.problem import Found, Problem, check_logits, check_size, check_steps, conclude, pose
+from secateur.attacks.core.batch import Found, Problem, check_logits, check_size, check_steps, conclude, pose
+from secateur.attacks.core.norms import INF, check_norm, distance, keep_top, per_sample
+from secateur.attacks.core.pixel_units import in_pixels
 
 
 def steepest(gradient: Tensor, problem: Problem, eps: Tensor, p: float) -> Tensor:

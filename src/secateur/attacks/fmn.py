@@ -3,10 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import INF, check_norm, distance, dual, per_sample, project
-from secateur.attacks.pixels import in_pixels
-from secateur.attacks.problem import (
+from secateur.attacks.core.batch import (
     Found,
     Problem,
     check_logits,
@@ -17,8 +14,11 @@ from secateur.attacks.problem import (
     unit_direction,
     unit_noise,
 )
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.norms import INF, check_norm, distance, dual, per_sample, project
+from secateur.attacks.core.pixel_units import in_pixels
+from secateur.cpu.malloc import kept_heap
 from secateur.errors import UserError
-from secateur.heap import kept_heap
 from secateur.registry.settings import check
 
 SEARCH_STEPS = 10

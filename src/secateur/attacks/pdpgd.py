@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import INF, check_norm
-from secateur.attacks.problem import Found, check_steps, pose
-from secateur.attacks.proximal import shrink
+from secateur.attacks.core.batch import Found, check_steps, pose
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.norms import INF, check_norm
+from secateur.attacks.core.prox import shrink
 from secateur.registry.settings import LEAST_RATIO, check
 
 BETAS = (0.9, 0.999)

@@ -5,10 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import INF, check_norm, per_sample, project_boxed
-from secateur.attacks.pixels import in_pixels
-from secateur.attacks.problem import (
+from secateur.attacks.core.batch import (
     Found,
     Problem,
     check_eps,
@@ -17,6 +14,9 @@ from secateur.attacks.problem import (
     unit_direction,
     unit_noise,
 )
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.norms import INF, check_norm, per_sample, project_boxed
+from secateur.attacks.core.pixel_units import in_pixels
 from secateur.errors import UserError
 from secateur.registry.settings import check
 

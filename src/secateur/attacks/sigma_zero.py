@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import INF, distance, per_sample
-from secateur.attacks.problem import Found, check_steps, cosine, pose
+from secateur.attacks.core.batch import Found, check_steps, cosine, pose
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.norms import INF, distance, per_sample
 from secateur.registry.settings import check
 
 BETAS = (0.9, 0.999)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import per_sample
-from secateur.attacks.pixels import in_pixels
-from secateur.attacks.problem import Found, check_eps, check_logits, check_steps, conclude, pose
+from secateur.attacks.core.batch import Found, check_eps, check_logits, check_steps, conclude, pose
+from secateur.attacks.core.norms import per_sample
+from secateur.attacks.core.pixel_units import in_pixels
 from secateur.errors import UserError
 from secateur.registry.settings import check
 

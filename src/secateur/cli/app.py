@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import attacking, exporting, folders, info, network, studies, transferring
+from secateur.cli import attack, export, folders, graph_prune, ls_doctor, studies, transfer
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
 
@@ -28,11 +28,11 @@ app = typer.Typer(
 for panel, room in (
     ("Studies", studies),
     ("Studies", folders),
-    ("Studies", transferring),
-    ("Single networks", network),
-    ("Single networks", attacking),
-    ("Single networks", exporting),
-    ("Information", info),
+    ("Studies", transfer),
+    ("Single networks", graph_prune),
+    ("Single networks", attack),
+    ("Single networks", export),
+    ("Information", ls_doctor),
 ):
     for command in room.COMMANDS:
         app.command(rich_help_panel=panel)(command)

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secateur.cli.choosing import (
+from secateur.cli.options import PlugIns, plug_in
+from secateur.cli.output import note, print_json, print_table
+from secateur.cli.plan_options import (
     Criterion,
     Heads,
     HeadsOption,
@@ -30,8 +32,6 @@ from secateur.cli.choosing import (
     output_of,
     rates_of,
 )
-from secateur.cli.options import PlugIns, plug_in
-from secateur.cli.output import note, print_json, print_table
 from secateur.cli.targets import (
     Classes,
     Data,

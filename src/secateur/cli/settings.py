@@ -64,7 +64,7 @@ def start_of(
     """The points to begin at; ``index`` are the numbers of the images in the whole dataset."""
     from pathlib import Path
 
-    from secateur.attacks.starts import another_class, found_before
+    from secateur.attacks.runner.starting_points import another_class, found_before
 
     if text is None:
         return None

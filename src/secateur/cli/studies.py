@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secateur.cli.measuring import measure
+from secateur.cli.latency import measure
 from secateur.cli.options import (
     Address,
     Config,
@@ -111,7 +111,7 @@ def _remark(laid: "Plan") -> None:
     if official and known:
         return
     # What is left needs torch.
-    from secateur.study.networks import remarks
+    from secateur.study.build_models import remarks
 
     for remark in remarks(study, laid.facts):
         note(remark)

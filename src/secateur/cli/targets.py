@@ -199,7 +199,7 @@ def evidence(
     import torch
 
     from secateur import models
-    from secateur.stages.evidence import evidence, needs_images
+    from secateur.stages.calibration_batch import evidence, needs_images
 
     if not needs_images(criterion):
         return None

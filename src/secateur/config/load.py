@@ -12,8 +12,8 @@ from secateur.config.canonical import restore
 from secateur.config.feasible import impossible_attacks, impossible_budgets, out_of_scale
 from secateur.config.overrides import override
 from secateur.config.problems import Problem, nearest, refuse
-from secateur.config.source import Source, parse_source, read_source
 from secateur.config.study import Study
+from secateur.config.yaml12 import Source, parse_source, read_source
 from secateur.recipes import problems as recipe_problems
 from secateur.registry import RATES, require
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from secateur.config.source import Source, parse_value
+from secateur.config.yaml12 import Source, parse_value
 from secateur.errors import UserError
 
 

@@ -30,7 +30,7 @@ from secateur.config.checks import (
 from secateur.config.epsilons import Budgets, check_budgets
 from secateur.config.images import Data, Normalisation, Settings
 from secateur.config.recipe import RecipeFields
-from secateur.config.source import Source
+from secateur.config.yaml12 import Source
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, checkpoint, comes_with_weights, has_weights, takes_steps
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secateur.attacks.folding import is_plain
+from secateur.cpu.batchnorm_folding import is_plain
 
 
 class GreyConvolution(nn.Module):

@@ -23,7 +23,7 @@ from secateur.registry import load_plugin, loaded
 from secateur.store import Store
 
 # Called once per process with the study and the store, before its first cell.
-PREPARE = "secateur.study.facts:refuse_other_files"
+PREPARE = "secateur.study.dataset_facts:refuse_other_files"
 MAX_DEATHS = 3
 SLOTS_SECONDS = 5.0
 

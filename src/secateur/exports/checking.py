@@ -12,7 +12,7 @@ from secateur.errors import UserError
 from secateur.exports.formats import Run, quiet
 from secateur.exports.inputs import batch_of
 from secateur.graph.dependency import InputSpec
-from secateur.graph.running import call_model, tensors_in
+from secateur.graph.trace.isolated_forward import call_model, tensors_in
 
 
 def captured(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any) -> ExportedProgram:

@@ -12,7 +12,7 @@ from secateur import measure
 from secateur.errors import UserError
 from secateur.exports.inputs import batch_of
 from secateur.graph.dependency import InputSpec, move_inputs
-from secateur.graph.running import call_model
+from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, evaluating, time_calls
 
 

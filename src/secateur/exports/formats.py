@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from secateur.errors import ExitCode, UserError
 from secateur.exports.inputs import named
-from secateur.graph.running import call_model, tensors_in
+from secateur.graph.trace.isolated_forward import call_model, tensors_in
 
 Run = Callable[[Any], list[Tensor]]
 _ONNX = ("onnx", "onnxscript", "onnxruntime")

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.graph import explain as _explain
-from secateur.graph import views as _views
 from secateur.graph.atoms import Atoms
-from secateur.graph.draw import draw as _draw
 from secateur.graph.groups import Frozen, Group, Tie
 from secateur.graph.labels import IntArray, Marks
-from secateur.graph.learned import Learned
-from secateur.graph.tape import Tape
+from secateur.graph.show import explain as _explain
+from secateur.graph.show import thesis_matrices as _views
+from secateur.graph.show.draw import draw as _draw
+from secateur.graph.trace.tape import Tape
+from secateur.graph.width_attributes import Learned
 
 
 @dataclass(frozen=True)

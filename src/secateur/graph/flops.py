@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.flop_counter import flop_registry
 
-from secateur.graph.tape import Ref, Tape
+from secateur.graph.trace.tape import Ref, Tape
 
 # The two arguments of each matrix product.
 _PRODUCTS = {"aten::mm": (0, 1), "aten::bmm": (0, 1), "aten::addmm": (1, 2), "aten::baddbmm": (1, 2)}

@@ -7,7 +7,7 @@ import numpy as np
 from secateur.errors import UserError
 from secateur.graph.atoms import Atoms
 from secateur.graph.labels import Factor, IntArray, Marks, columns_last
-from secateur.graph.tape import Tape
+from secateur.graph.trace.tape import Tape
 
 HEADS = ("width", "whole")
 _PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm"})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from secateur.graph.labels import Factor, Marks
-from secateur.graph.tape import Tape
+from secateur.graph.trace.tape import Tape
 
 Keep = npt.NDArray[np.bool_]
 

@@ -12,9 +12,9 @@ from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
 from secateur.graph.groups import build_groups, lone_channels
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
-from secateur.graph.refusals import check_inputs, check_model, refuse_randomness
 from secateur.graph.rules import find, pointwise
-from secateur.graph.tape import Call, Ref, Tape, mutates, record
+from secateur.graph.trace.tape import Call, Ref, Tape, mutates, record
+from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
 
 _QUIET = {"aten::_assert_async", "aten::_assert_scalar", "aten::sym_size", "aten::_local_scalar_dense"}
 

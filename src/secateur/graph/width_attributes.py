@@ -13,7 +13,7 @@ from torch import nn
 from secateur.graph.atoms import Axis, Reason
 from secateur.graph.groups import Group, Row, Tie
 from secateur.graph.labels import Factor, IntArray, Marks
-from secateur.graph.tape import Call, Tape
+from secateur.graph.trace.tape import Call, Tape
 
 
 @dataclass(frozen=True)

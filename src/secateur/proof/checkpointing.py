@@ -11,11 +11,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from secateur.graph.cuts import lifetimes
+from secateur.cpu.malloc import give_back, kept_heap
 from secateur.graph.masks import Masks
-from secateur.graph.replay import Values, replay, run_calls
-from secateur.graph.tape import Tape
-from secateur.heap import give_back, kept_heap
+from secateur.graph.trace.tape import Tape
+from secateur.proof.lifetimes import lifetimes
+from secateur.proof.replay import Values, replay, run_calls
 
 Span = tuple[int, int]
 

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from secateur.graph.labels import IntArray
-from secateur.graph.tape import Call, Tape, mutates
+from secateur.graph.trace.tape import Call, Tape, mutates
 
 KEPT = 320 * 2**20
 """Bytes of results in float64, kept for their gradients, that a small network may take."""

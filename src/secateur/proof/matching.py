@@ -2,7 +2,7 @@
 
 from difflib import SequenceMatcher
 
-from secateur.graph.tape import Call, Tape
+from secateur.graph.trace.tape import Call, Tape
 
 # Operations that come and go with the memory layout of their input, and change no value.
 _COPIES = frozenset(

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from secateur.graph import depthwise
+from secateur.cpu import depthwise
 from secateur.graph.masks import Masks
-from secateur.graph.perturb import Perturbed
-from secateur.graph.tape import Call, Ref, Tape
-from secateur.graph.wide import widen
+from secateur.graph.trace.tape import Call, Ref, Tape
+from secateur.proof.float64 import widen
+from secateur.surgery.perturbed import Perturbed
 
 _VIEWS = {"aten::view", "aten::_unsafe_view", "aten::_reshape_alias"}
 # What is zero stays zero in these: their results need no mask.

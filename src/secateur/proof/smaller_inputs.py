@@ -9,7 +9,7 @@ import torch
 
 from secateur.graph.atoms import Atoms
 from secateur.graph.dependency import DependencyGraph, InputSpec, fresh_inputs, move_inputs
-from secateur.graph.tape import Tape, record
+from secateur.graph.trace.tape import Tape, record
 from secateur.graph.tracing import Tracer, propagate
 
 # Of videos; networks that pool over time at their end need the second.

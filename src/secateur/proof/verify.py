@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.graph.align import twins
-from secateur.graph.cuts import KEPT, cuts
+from secateur.cpu.malloc import kept_heap
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
 from secateur.graph.labels import Factor
-from secateur.graph.leaves import input_leaves, named_tensors
 from secateur.graph.masks import Masks
-from secateur.graph.perturb import perturbed
-from secateur.graph.pieces import with_gradient
-from secateur.graph.replay import replay
-from secateur.graph.shrink import shrunk
-from secateur.graph.tape import Call, Tape, record
-from secateur.graph.wide import WideRecorder, widen
-from secateur.heap import kept_heap
-from secateur.pruning.plans import Plan, kept_atoms
-from secateur.pruning.surgery import cut_tensors, operated
+from secateur.graph.trace.named_tensors import input_leaves, named_tensors
+from secateur.graph.trace.tape import Call, Tape, record
+from secateur.proof.checkpointing import with_gradient
+from secateur.proof.float64 import WideRecorder, widen
+from secateur.proof.lifetimes import KEPT, cuts
+from secateur.proof.matching import twins
+from secateur.proof.replay import replay
+from secateur.proof.smaller_inputs import shrunk
+from secateur.surgery.cut import cut_tensors, operated
+from secateur.surgery.perturbed import perturbed
+from secateur.surgery.plan import Plan, kept_atoms
 
 TOLERANCE = 1e-10
 # A network that happens to be dead (all gradients zero) proves nothing: draw again.

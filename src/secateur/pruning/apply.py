@@ -12,13 +12,13 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, fresh_inputs
 from secateur.graph.flops import macs as tape_macs
 from secateur.graph.tracing import trace
-from secateur.pruning.fit import repairs_of
+from secateur.proof.verify import Proof, verify
 from secateur.pruning.options import PlanOptions
 from secateur.pruning.planning import plan as make_plan
-from secateur.pruning.plans import Plan, masks_of
 from secateur.pruning.saving import remember
-from secateur.pruning.surgery import check_fits, cut_state, operate
-from secateur.pruning.verify import Proof, verify
+from secateur.repair.shapes import repairs_of
+from secateur.surgery.cut import check_fits, cut_state, operate
+from secateur.surgery.plan import Plan, masks_of
 
 _FEW = 3
 

@@ -9,7 +9,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as macs_of
 from secateur.pruning.latency import LatencyLimit, fast_enough, latency_limit
-from secateur.pruning.plans import Plan, masks_of
+from secateur.surgery.plan import Plan, masks_of
 
 _STEPS = 1000
 

@@ -9,10 +9,10 @@ from torch import nn
 from secateur.errors import UserError, did_you_mean
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
-from secateur.graph.leaves import shapes_of
+from secateur.graph.trace.named_tensors import shapes_of
 from secateur.models.wrapped import INNER, Normalised
-from secateur.pruning.counts import Choice, asked_globally
-from secateur.pruning.plans import Cut, Slice
+from secateur.pruning.keep_counts import Choice, asked_globally
+from secateur.surgery.plan import Cut, Slice
 
 
 def leaf_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:

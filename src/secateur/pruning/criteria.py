@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from secateur.errors import UserError
 from secateur.graph import Group
 from secateur.graph.groups import Member
-from secateur.graph.leaves import find_parameter
+from secateur.graph.trace.named_tensors import find_parameter
 
 REDUCTIONS = ("mean", "sum", "max", "first")
 _AT_ONCE = 1 << 18

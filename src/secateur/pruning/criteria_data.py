@@ -6,9 +6,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import UserError
 from secateur.graph import Group
+from secateur.pruning.calibration_stats import Evidence
 from secateur.pruning.criteria import combine, producers
 from secateur.pruning.criteria_weights import owner, per_channel, scattered
-from secateur.pruning.evidence import Evidence
 
 
 def taylor(

@@ -11,10 +11,10 @@ import torch
 
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
-from secateur.graph.running import call_model
+from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, evaluating, time_calls
-from secateur.pruning.plans import Plan
-from secateur.pruning.surgery import operate
+from secateur.surgery.cut import operate
+from secateur.surgery.plan import Plan
 
 _STEPS = 100
 # Seconds of measurement while searching, and for the answer.

@@ -13,10 +13,19 @@ from torch import nn
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group
-from secateur.graph.learned import cells_of, tie_of
-from secateur.graph.leaves import shapes_of
+from secateur.graph.trace.named_tensors import shapes_of
+from secateur.graph.width_attributes import cells_of, tie_of
 from secateur.pruning.budget import budget_of, within
-from secateur.pruning.counts import (
+from secateur.pruning.calibration_stats import Evidence
+from secateur.pruning.channel_selection import (
+    cut_group,
+    kept_groups,
+    leaf_shapes,
+    notes_of,
+    scored,
+    ties_of_cells,
+)
+from secateur.pruning.keep_counts import (
     SCOPES,
     Choice,
     Scores,
@@ -25,12 +34,10 @@ from secateur.pruning.counts import (
     following_shortcut,
     keep_counts,
 )
-from secateur.pruning.evidence import Evidence
-from secateur.pruning.fit import fitted, repairs_of
-from secateur.pruning.plans import Cut, Plan, masks_of
-from secateur.pruning.select import cut_group, kept_groups, leaf_shapes, notes_of, scored, ties_of_cells
-from secateur.pruning.surgery import blanked
 from secateur.registry import CRITERIA, RATES
+from secateur.repair.shapes import fitted, repairs_of
+from secateur.surgery.cut import blanked
+from secateur.surgery.plan import Cut, Plan, masks_of
 
 SELECTIONS = ("independent", "greedy")
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.graph.dependency import fresh_inputs, move_inputs
-from secateur.graph.leaves import named_tensors, passing_buffers
-from secateur.graph.running import call_model, steady, tensors_in
+from secateur.graph.trace.isolated_forward import call_model, steady, tensors_in
+from secateur.graph.trace.named_tensors import named_tensors, passing_buffers
 from secateur.models.wrapped import INNER, Statistics
-from secateur.pruning.plans import Plan
-from secateur.pruning.surgery import check_fits, operate
+from secateur.surgery.cut import check_fits, operate
+from secateur.surgery.plan import Plan
 
 _PLANS = "_secateur_plans"
 _PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = "plan.json", "weights.safetensors", "README.md"

@@ -8,8 +8,8 @@ from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph import trace
-from secateur.pruning.carry_out import PruneReport, apply
-from secateur.pruning.counts import check_sparsity
+from secateur.pruning.apply import PruneReport, apply
+from secateur.pruning.keep_counts import check_sparsity
 from secateur.pruning.options import Choosing
 from secateur.pruning.planning import plan
 from secateur.registry import RATES

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune as torch_prune
 
 from secateur.errors import UserError, did_you_mean
-from secateur.pruning.counts import SCOPES, check_sparsity, kept_count
+from secateur.pruning.keep_counts import SCOPES, check_sparsity, kept_count
 from secateur.registry import CRITERIA
 
 Score = Callable[..., Tensor]

@@ -49,7 +49,7 @@ ATTACKS.register(
 )
 ATTACKS.register(
     "steep",
-    "secateur.attacks.steep:steep",
+    "secateur.attacks.steep.attack:steep",
     "our own: a survey of classes, FMN's radius, exact projections",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
@@ -57,7 +57,7 @@ ATTACKS.register(
     random=False,
     cost="1 fwd, 1 bwd",
     science=7,
-    settled="secateur.attacks.steep:settled",
+    settled="secateur.attacks.steep.attack:settled",
     bibtex=("pintor2021", "matyasko2021"),
 )
 ATTACKS.register(
@@ -103,7 +103,7 @@ ATTACKS.register(
 )
 ATTACKS.register(
     "strongest",
-    "secateur.attacks.strongest:strongest",
+    "secateur.attacks.ensemble:strongest",
     "per image, the nearest example of several attacks",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="minimum-norm",
@@ -111,12 +111,12 @@ ATTACKS.register(
     random=False,
     cost="its members'",
     science=5,
-    settled="secateur.attacks.strongest:settled",
+    settled="secateur.attacks.ensemble:settled",
     bibtex=("cina2025", "matyasko2021", "pintor2021", "rony2019"),
 )
 ATTACKS.register(
     "pgd",
-    "secateur.attacks.fixed:pgd",
+    "secateur.attacks.pgd:pgd",
     "projected gradient descent (Madry et al. 2018)",
     norms=(2.0, float("inf")),
     kind="fixed-eps",
@@ -129,7 +129,7 @@ ATTACKS.register(
 )
 ATTACKS.register(
     "apgd",
-    "secateur.attacks.fixed:apgd",
+    "secateur.attacks.pgd:apgd",
     "auto-PGD, DLR or cross-entropy (Croce & Hein 2020)",
     norms=(2.0, float("inf")),
     kind="fixed-eps",
@@ -142,7 +142,7 @@ ATTACKS.register(
 )
 ATTACKS.register(
     "fgsm",
-    "secateur.attacks.single:fgsm",
+    "secateur.attacks.fgsm:fgsm",
     "one steepest step (Goodfellow et al. 2015)",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
@@ -157,7 +157,7 @@ ATTACKS.register(
 )
 ATTACKS.register(
     "noise",
-    "secateur.attacks.single:noise",
+    "secateur.attacks.fgsm:noise",
     "random perturbations, no gradient",
     norms=(0.0, 1.0, 2.0, float("inf")),
     kind="fixed-eps",
@@ -168,7 +168,7 @@ ATTACKS.register(
 )
 ATTACKS.register(
     "square",
-    "secateur.attacks.square:square",
+    "secateur.attacks.square_attack:square",
     "random squares, no gradient (Andriushchenko et al. 2020)",
     norms=(float("inf"),),
     kind="fixed-eps",

@@ -93,7 +93,7 @@ CRITERIA.register(
 )
 CRITERIA.register(
     "weight_magnitude",
-    "secateur.pruning.masks:magnitude",
+    "secateur.pruning.weight_masks:magnitude",
     "masks single weights: the smallest (Han et al. 2015)",
     kind="weights",
     label="weight magnitude",
@@ -102,7 +102,7 @@ CRITERIA.register(
 )
 CRITERIA.register(
     "weight_random",
-    "secateur.pruning.masks:uniform",
+    "secateur.pruning.weight_masks:uniform",
     "masks single weights at random",
     kind="weights",
     label="random weights",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.learned import Literal, Match, Spot, factor_at, slots
 from secateur.graph.masks import Masks
+from secateur.graph.width_attributes import Literal, Match, Spot, factor_at, slots
 
 _WIDTH = re.compile("dim|chan|chs|width|size|feature|plane|hidden|inner|embed")
 

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.graph.align import steps, twins
-from secateur.graph.cuts import writes_parameters
 from secateur.graph.dependency import DependencyGraph, fresh_inputs, hollow_inputs, move_inputs
-from secateur.graph.learned import Literal, Match, factor_at, literal_value, siblings, slots
-from secateur.graph.leaves import named_tensors
 from secateur.graph.masks import Masks
-from secateur.graph.running import call_model, steady
-from secateur.graph.shapes import Follower, ShapeRecorder
-from secateur.graph.tape import Call, Recorder, Tape, record
-from secateur.pruning.guesses import candidates, states_a_width
-from secateur.pruning.plans import Plan, Repair, masks_of
-from secateur.pruning.surgery import cut_tensors, on_meta, operated
-from secateur.pruning.verify import groups_of, guilty_groups
+from secateur.graph.trace.isolated_forward import call_model, steady
+from secateur.graph.trace.named_tensors import named_tensors
+from secateur.graph.trace.tape import Call, Recorder, Tape, record
+from secateur.graph.width_attributes import Literal, Match, factor_at, literal_value, siblings, slots
+from secateur.proof.lifetimes import writes_parameters
+from secateur.proof.matching import steps, twins
+from secateur.proof.verify import groups_of, guilty_groups
+from secateur.repair.candidates import candidates, states_a_width
+from secateur.repair.meta_shapes import Follower, ShapeRecorder
+from secateur.surgery.cut import cut_tensors, on_meta, operated
+from secateur.surgery.plan import Plan, Repair, masks_of
 
 Draft = Callable[[], Plan]
 _TRIES = 60

@@ -11,7 +11,7 @@ from secateur import budgets as usual
 from secateur.report.intervals import Estimate, over_seeds
 from secateur.report.outcomes import UNRELIABLE, robust_accuracy, robust_images, state_of, why
 from secateur.report.pairing import common_images, pair_trainings
-from secateur.report.rows import Attack, Axes, Hole, Network, Study
+from secateur.report.records import Attack, Axes, Hole, Network, Study
 from secateur.stats import Floats, median, wilson
 from secateur.stats import security_curve as curve_of
 

@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from secateur.budgets import written
 from secateur.errors import UserError
-from secateur.report.panels import Drawing, percent_axis
+from secateur.report.formatting import NORM_LABELS, attack_label, number
+from secateur.report.plots import Drawing, percent_axis
 from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
-from secateur.report.words import NORM_LABELS, attack_label, number
 from secateur.stats import wilson
 
 Images = npt.NDArray[np.floating[Any]]

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
 from secateur.report.intervals import Estimate
-from secateur.report.panels import Mark, Style, dense_mark, draw_line, legend, percent_axis
+from secateur.report.plots import Mark, Style, dense_mark, draw_line, legend, percent_axis
 from secateur.report.theme import LEGEND_ROW, PALETTE, PANEL_HEIGHT, WIDTH, label
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
+from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, percent
 from secateur.report.headline import (
     Budget,
     clean_share,
@@ -13,7 +14,6 @@ from secateur.report.headline import (
     stated,
 )
 from secateur.report.outcomes import AT_CHANCE, COLLAPSED
-from secateur.report.words import NORM_LABELS, arm_label, attack_label, percent
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from pathlib import Path
 from secateur.errors import ExitCode, UserError
 from secateur.report import tables
 from secateur.report.aggregate import Grid, Place, aggregate
-from secateur.report.answers import warnings
 from secateur.report.cards import cards
-from secateur.report.changes import Change, changes
 from secateur.report.citations import bibliography
 from secateur.report.comparison import Comparison
+from secateur.report.conclusions import warnings
 from secateur.report.criteria import criteria
 from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.latency import (
@@ -25,6 +24,7 @@ from secateur.report.latency import (
 )
 from secateur.report.load import load
 from secateur.report.overview import overview_table
+from secateur.report.paired_changes import Change, changes
 from secateur.report.summary import paper, robust_table, summary
 from secateur.report.tables import Table
 

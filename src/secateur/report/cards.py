@@ -7,9 +7,9 @@ from importlib.metadata import version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
-from secateur.report.answers import images
-from secateur.report.changes import Change
+from secateur.report.conclusions import images
 from secateur.report.formats import markdown_text
+from secateur.report.formatting import arm_label, number, percent, slug, unused
 from secateur.report.headline import (
     RULE,
     budget_label,
@@ -22,7 +22,7 @@ from secateur.report.headline import (
 from secateur.report.latency import Latency, latency_of
 from secateur.report.left import left_interval, left_text
 from secateur.report.page import spread
-from secateur.report.words import arm_label, number, percent, slug, unused
+from secateur.report.paired_changes import Change
 
 
 def cards(grid: Grid, change: dict[Place, Change]) -> Iterator[tuple[str, str]]:

@@ -11,13 +11,13 @@ from statistics import fmean as mean
 from secateur.budgets import written
 from secateur.errors import UserError
 from secateur.report.aggregate import Grid, Place, aggregate, worst
-from secateur.report.changes import compare_points
-from secateur.report.differences import HEADS, Difference, adjusted, detectable, difference, row
+from secateur.report.formatting import NORM_LABELS, percent
 from secateur.report.headline import stated
 from secateur.report.intervals import Shares
 from secateur.report.load import load
+from secateur.report.paired_changes import compare_points
+from secateur.report.paired_tests import HEADS, Difference, adjusted, detectable, difference, row
 from secateur.report.tables import Column, Table
-from secateur.report.words import NORM_LABELS, percent
 
 GATE = re.compile(
     r"\s*(median|accuracy|robust(?:@(?:(l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from secateur.report.aggregate import AttackPoint, Grid, Place, dense_of, dense_tuned_of, tuned_arms
-from secateur.report.changes import Change
+from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, listed, number, percent
 from secateur.report.headline import (
     Budget,
     Share,
@@ -17,7 +17,7 @@ from secateur.report.headline import (
     short_label,
 )
 from secateur.report.left import left_sentence, left_share
-from secateur.report.words import NORM_LABELS, arm_label, attack_label, listed, number, percent
+from secateur.report.paired_changes import Change
 
 
 @dataclass(frozen=True)

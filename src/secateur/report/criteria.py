@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from secateur.report.aggregate import Grid
-from secateur.report.differences import HEADS, Difference, adjusted, difference, row
+from secateur.report.paired_tests import HEADS, Difference, adjusted, difference, row
 from secateur.report.tables import Column, Table
 
 

@@ -10,10 +10,10 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from secateur.budgets import written
 from secateur.report.aggregate import AttackPoint, Grid, Place, security_curve
+from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, slug
 from secateur.report.headline import Budget, leading, meaning, points_of, quantity, stated
-from secateur.report.panels import Drawing, percent_axis
+from secateur.report.plots import Drawing, percent_axis
 from secateur.report.theme import INK, PANEL_HEIGHT, SOFT, WIDTH, label
-from secateur.report.words import NORM_LABELS, arm_label, attack_label, slug
 from secateur.stats import Floats
 
 _DOTTED, _DASHED = (0, (1, 1.5)), (0, (4, 2))

@@ -6,19 +6,19 @@ from dataclasses import replace
 from matplotlib.ticker import FuncFormatter
 
 from secateur.report.aggregate import Grid, NetworkPoint, Place, tuned_arms
-from secateur.report.changes import Change
+from secateur.report.axes import against_macs, finish, lines, panels_of, series, styles
 from secateur.report.curves import draw_curves
+from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, number, short, slug, unused
 from secateur.report.headline import points_of
 from secateur.report.intervals import Estimate
 from secateur.report.latency_figure import draw_latency
 from secateur.report.left_figure import draw_left
-from secateur.report.lines import against_macs, finish, lines, panels_of, series, styles
 from secateur.report.outcomes import UNRELIABLE
-from secateur.report.panels import Drawing, Mark, count_axis, draw_line, percent_axis, sparsity_axis
+from secateur.report.paired_changes import Change
+from secateur.report.plots import Drawing, Mark, count_axis, draw_line, percent_axis, sparsity_axis
+from secateur.report.records import NORMS
 from secateur.report.robust_figure import draw_robust
-from secateur.report.rows import NORMS
 from secateur.report.theme import label
-from secateur.report.words import NORM_LABELS, arm_label, attack_label, number, short, slug, unused
 
 LOOKS = "Lines break where a cell has no result; nothing is interpolated."
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from secateur import budgets
 from secateur.report.aggregate import AttackPoint, Grid, Place
+from secateur.report.formatting import NORM_LABELS, PERCENT, attack_label, percent
 from secateur.report.intervals import over_seeds
 from secateur.report.outcomes import robust_images
-from secateur.report.words import NORM_LABELS, PERCENT, attack_label, percent
 from secateur.stats import wilson
 
 ROBUST, NOT_REACHED = "robust accuracy", "target not reached"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.report.aggregate import Grid, NetworkPoint, Place
+from secateur.report.formatting import number, percent
 from secateur.report.headline import macs_share
-from secateur.report.rows import Network
+from secateur.report.records import Network
 from secateur.report.tables import Column, Table, Value
-from secateur.report.words import number, percent
 
 
 @dataclass(frozen=True)

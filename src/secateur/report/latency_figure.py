@@ -5,10 +5,10 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 
 from secateur.report.aggregate import Grid, Place
+from secateur.report.axes import finish, panels_of, series, styles
 from secateur.report.intervals import Estimate
 from secateur.report.latency import Promise, promise, sentences
-from secateur.report.lines import finish, panels_of, series, styles
-from secateur.report.panels import Drawing, Mark, draw_line, percent_axis, sparsity_axis
+from secateur.report.plots import Drawing, Mark, draw_line, percent_axis, sparsity_axis
 from secateur.report.theme import INK, SOFT, label
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from secateur.report.aggregate import Grid, Place, dense_of
 from secateur.report.budgets import columns, places
-from secateur.report.changes import Against, Change
-from secateur.report.words import PERCENT, number, percent
+from secateur.report.formatting import PERCENT, number, percent
+from secateur.report.paired_changes import Against, Change
 
 
 def left_share(against: Against | None) -> str:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from secateur.report.aggregate import Grid, Place
-from secateur.report.changes import Against, Change
+from secateur.report.axes import finish, lines, panels_of
+from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, slug
 from secateur.report.headline import points_of
 from secateur.report.intervals import Estimate
 from secateur.report.left import left_ends, overstated
-from secateur.report.lines import finish, lines, panels_of
-from secateur.report.panels import Drawing, Mark, percent_axis, sparsity_axis
+from secateur.report.paired_changes import Against, Change
+from secateur.report.plots import Drawing, Mark, percent_axis, sparsity_axis
 from secateur.report.theme import INK, label
-from secateur.report.words import NORM_LABELS, arm_label, attack_label, slug
 
 
 def draw_left(grid: Grid, change: dict[Place, Change], attack: str, arm: str, looks: str) -> Drawing | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from secateur.config import Cell, epsilons_by_norm, restore
 from secateur.errors import ExitCode, UserError
 from secateur.registry import ATTACKS
-from secateur.report.rows import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
+from secateur.report.records import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.stats import near_chance
 from secateur.store import Latencies, Store, architecture_cell, read_latencies
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.report.pairing import Pair
-from secateur.report.rows import Attack
+from secateur.report.records import Attack
 from secateur.stats import ENOUGH_IMAGES
 
 COLLAPSED, TOO_FEW, AT_CHANCE = "collapsed", "too few images", "dense at chance"

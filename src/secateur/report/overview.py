@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
-from secateur.report.changes import Change
+from secateur.report.formatting import PERCENT
 from secateur.report.headline import (
     budget_label,
     clean_share,
@@ -15,8 +15,8 @@ from secateur.report.headline import (
 )
 from secateur.report.left import left_share
 from secateur.report.outcomes import UNRELIABLE
+from secateur.report.paired_changes import Change
 from secateur.report.tables import Column, Table, Value
-from secateur.report.words import PERCENT
 
 
 def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:

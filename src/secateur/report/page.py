@@ -14,16 +14,16 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.report.aggregate import Grid, Place, tuned_arms
-from secateur.report.answers import answers, headlines, warnings
 from secateur.report.budgets import budgets
-from secateur.report.changes import Change
 from secateur.report.comparison import Comparison
+from secateur.report.conclusions import answers, headlines, warnings
+from secateur.report.formatting import arm_label, attack_label, percent
 from secateur.report.headline import RULE, points_of, targeted
 from secateur.report.latency import latency_table, noise, promise, sentences, with_latency
 from secateur.report.left import left_columns, left_tiles
-from secateur.report.rows import Axes
+from secateur.report.paired_changes import Change
+from secateur.report.records import Axes
 from secateur.report.tables import Table, Value, written
-from secateur.report.words import arm_label, attack_label, percent
 from secateur.stats import SEEDS_FOR_SPREAD
 
 COLUMNS = (

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from secateur.report.aggregate import AttackPoint, Place, worst
-from secateur.report.changes import Against, compare_points
+from secateur.report.formatting import number, percent
 from secateur.report.intervals import Left, Shares
+from secateur.report.paired_changes import Against, compare_points
 from secateur.report.tables import Column, Value
-from secateur.report.words import number, percent
 from secateur.stats import LEVEL, SAME_RATIO, SAME_SHARE, holm
 
 OTHER_IMAGES = "other images"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.report.rows import Attack
+from secateur.report.records import Attack
 from secateur.stats import Floats
 
 Pair = tuple[Attack, Attack]

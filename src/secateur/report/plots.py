@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from secateur.report.formatting import short
 from secateur.report.intervals import Estimate
 from secateur.report.theme import INK, PAPER, SOFT
-from secateur.report.words import short
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from secateur.report.aggregate import Grid, NetworkPoint, Place
+from secateur.report.axes import against_macs, finish, lines, panels_of
+from secateur.report.formatting import arm_label, percent, slug
 from secateur.report.headline import (
     Share,
     clean_share,
@@ -14,10 +16,8 @@ from secateur.report.headline import (
     short_label,
 )
 from secateur.report.intervals import Estimate
-from secateur.report.lines import against_macs, finish, lines, panels_of
-from secateur.report.panels import Drawing, Mark, percent_axis, sparsity_axis
+from secateur.report.plots import Drawing, Mark, percent_axis, sparsity_axis
 from secateur.report.theme import label
-from secateur.report.words import arm_label, percent, slug
 
 
 def draw_robust(grid: Grid, attack: str, arm: str, looks: str) -> Drawing | None:

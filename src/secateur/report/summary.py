@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from secateur.report.aggregate import AttackPoint, Grid, Place
-from secateur.report.changes import Against, Change
+from secateur.report.formatting import PERCENT, arm_label, percent
 from secateur.report.headline import (
     ROBUST,
     Budget,
@@ -20,9 +20,9 @@ from secateur.report.headline import (
 )
 from secateur.report.left import left_ends, left_text
 from secateur.report.outcomes import robust_images
-from secateur.report.rows import NORMS, Attack
+from secateur.report.paired_changes import Against, Change
+from secateur.report.records import NORMS, Attack
 from secateur.report.tables import PLACE, Column, Format, Table, Value, place_values
-from secateur.report.words import PERCENT, arm_label, percent
 from secateur.stats import wilson
 
 _ENDS: tuple[tuple[str, str, Format], ...] = (

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from secateur.report.aggregate import Grid, Place, distances, security_curve
+from secateur.report.formatting import number, percent, plain, short
 from secateur.report.headline import stated
-from secateur.report.rows import NORMS, Attack, Hole
-from secateur.report.words import number, percent, plain, short
+from secateur.report.records import NORMS, Attack, Hole
 from secateur.stats import median, median_interval
 
 Value = str | float | None

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from secateur.report.formats import to_csv
-from secateur.report.panels import Drawing
+from secateur.report.plots import Drawing
 from secateur.report.tables import Column, Table
 from secateur.report.theme import INK, PAPER, SOFT, WIDTH, label, save, themed
 

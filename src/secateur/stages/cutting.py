@@ -9,7 +9,7 @@ from secateur import pruning
 from secateur.config import Cell, Study, canonical, derive_seed
 from secateur.data import Splits
 from secateur.graph import trace
-from secateur.stages.evidence import evidence
+from secateur.stages.calibration_batch import evidence
 from secateur.stages.shared import (
     Tick,
     architecture,

@@ -9,8 +9,8 @@ from secateur.engine import EXECUTE
 from secateur.registry import load_plugin
 from secateur.study.cells import Facts as Facts
 from secateur.study.cells import grid as grid
-from secateur.study.facts import facts_to_price as facts_to_price
-from secateur.study.facts import read_facts as read_facts
+from secateur.study.dataset_facts import facts_to_price as facts_to_price
+from secateur.study.dataset_facts import read_facts as read_facts
 from secateur.study.loop import Listener as Listener
 from secateur.study.planning import Plan as Plan
 from secateur.study.planning import check as check

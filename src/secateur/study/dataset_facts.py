@@ -31,8 +31,8 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
+    from secateur.study.build_models import hash_weights, unknown_layers
     from secateur.study.misfits import misfits
-    from secateur.study.networks import hash_weights, unknown_layers
     from secateur.study.rehearsal import refused
 
     generator = Generator().manual_seed(study.split_seed)
@@ -71,7 +71,7 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         UserError: as :func:`read_facts`, when nothing is known about the missing images.
     """
     from secateur.data import open_source, size_of
-    from secateur.study.networks import hash_weights, unknown_layers
+    from secateur.study.build_models import hash_weights, unknown_layers
 
     try:
         open_source(study.data.spec)

@@ -27,8 +27,8 @@ from secateur.store import (
     read_latencies,
     write_latencies,
 )
+from secateur.study.build_models import dense_network
 from secateur.study.cells import Facts
-from secateur.study.networks import dense_network
 
 SECONDS = 1.0
 

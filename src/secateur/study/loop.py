@@ -10,8 +10,8 @@ from secateur.engine import Engine, Event, Kind, Message
 from secateur.engine.perform import commit_failure
 from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
-from secateur.study.board import Board
 from secateur.study.cost import Clock
+from secateur.study.scheduler import Board
 from secateur.study.signals import Stop
 
 POLL_SECONDS = 0.2

@@ -6,7 +6,7 @@ from secateur.config import Problem, Study
 from secateur.errors import UserError
 from secateur.models import check_fits
 from secateur.registry import comes_with_weights
-from secateur.study.networks import dense_network
+from secateur.study.build_models import dense_network
 
 
 def misfits(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:

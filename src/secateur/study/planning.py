@@ -13,7 +13,7 @@ from secateur.registry import loaded
 from secateur.store import Store
 from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
-from secateur.study.facts import read_facts, unfit
+from secateur.study.dataset_facts import read_facts, unfit
 from secateur.study.sketch import sketch
 
 RECORD_BYTES = 8_000
@@ -175,7 +175,7 @@ def _plugins(study: Study) -> list[dict[str, Any]]:
 
 
 def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:
-    from secateur.study.networks import (
+    from secateur.study.build_models import (
         measure_speeds,  # imports torch, which a plan without a probe can spare
     )
 

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Generator, Tensor, nn
 
-from secateur.attacks.call import prepare
-from secateur.attacks.problem import pose
+from secateur.attacks.core.batch import pose
+from secateur.attacks.runner.bind import prepare
 from secateur.config import Problem, Study
 from secateur.data import Dataset
 from secateur.errors import ExitCode, UserError
@@ -15,7 +15,7 @@ from secateur.graph import trace
 from secateur.pruning import plan as choose
 from secateur.recipes import Recipe
 from secateur.registry import CRITERIA
-from secateur.study.networks import dense_network
+from secateur.study.build_models import dense_network
 from secateur.train.checks import check
 from secateur.train.penalty import Penaliser
 

@@ -12,11 +12,11 @@ from secateur.engine.local import LocalEngine
 from secateur.engine.perform import commit_failure
 from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
-from secateur.study.board import make_board
 from secateur.study.cost import Clock
-from secateur.study.facts import refuse_other_files
+from secateur.study.dataset_facts import refuse_other_files
 from secateur.study.loop import Listener, Run, work_through
 from secateur.study.planning import Plan, plan_of
+from secateur.study.scheduler import make_board
 from secateur.study.signals import Stop, stop_signals
 
 

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from secateur.pruning.plans import Plan
+from secateur.surgery.plan import Plan
 
 # Rows of recurrent weights per hidden channel.
 _GATES = {"LSTM": 4, "GRU": 3}

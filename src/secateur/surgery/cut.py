@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.leaves import leaves, named_tensors, passing_buffers, shapes_of
-from secateur.graph.perturb import Perturbed, scaled
-from secateur.pruning.attributes import Undo, sync_attributes
-from secateur.pruning.plans import Plan
+from secateur.graph.trace.named_tensors import leaves, named_tensors, passing_buffers, shapes_of
+from secateur.surgery.attributes import Undo, sync_attributes
+from secateur.surgery.perturbed import Perturbed, scaled
+from secateur.surgery.plan import Plan
 
 Removed = Mapping[tuple[str, int], tuple[int, ...]]
 

@@ -14,7 +14,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph, InputSpec
 from secateur.graph.labels import IntArray
 from secateur.graph.masks import Keep, Masks
-from secateur.graph.tape import Tape
+from secateur.graph.trace.tape import Tape
 
 SCHEMA_VERSION = 1
 Shapes = dict[str, tuple[int, ...]]

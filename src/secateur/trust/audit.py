@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.attacks.norms import INF, distance
-from secateur.attacks.result import AttackResult, Outcome
-from secateur.attacks.run import run
+from secateur.attacks.core.norms import INF, distance
+from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.attacks.runner.run import run
 from secateur.stats import median
+from secateur.trust.audit_context import Check, Evidence
 from secateur.trust.beaten import many
-from secateur.trust.binarised import planted_share
-from secateur.trust.evidence import Check, Evidence
 from secateur.trust.guard import told
 from secateur.trust.joint import Joint
-from secateur.trust.landscape import nearest_in_slices
+from secateur.trust.loss_slices import nearest_in_slices
+from secateur.trust.planted_examples import planted_share
 from secateur.trust.sample_size import enough_for_shares
 
 RIVALS = {

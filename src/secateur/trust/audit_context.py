@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import distance
-from secateur.attacks.problem import Problem, take
-from secateur.attacks.result import AttackResult, Outcome
+from secateur.attacks.core.batch import Problem, take
+from secateur.attacks.core.norms import distance
+from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.trust.joint import Joint

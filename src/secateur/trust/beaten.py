@@ -6,11 +6,11 @@ Both are judged by a binomial test: chance alone must not condemn an attack that
 import torch
 from torch import Tensor
 
+from secateur.attacks.core.norms import distance
 from secateur.attacks.ddn import quantise
-from secateur.attacks.norms import distance
-from secateur.attacks.single import random_perturbation, steepest
+from secateur.attacks.fgsm import random_perturbation, steepest
 from secateur.stats import LEVEL, exceeds
-from secateur.trust.evidence import Check, Evidence
+from secateur.trust.audit_context import Check, Evidence
 
 LEAST = 32
 """Images below which the test of a single step cannot acquit: too few to show a weak attack."""

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from secateur.attacks.core.norms import distance
 from secateur.attacks.ddn import quantise
-from secateur.attacks.norms import distance
-from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
+from secateur.attacks.runner.result import NORM_KEYS, AttackResult, Outcome
+from secateur.trust.audit_context import Check, Evidence
 from secateur.trust.beaten import beats_noise, beats_one_step, beats_one_step_of_its_size
-from secateur.trust.evidence import Check, Evidence
 from secateur.trust.gradients import finite_differences, gradients, probabilities
 from secateur.trust.size import size_kept
 

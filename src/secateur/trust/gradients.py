@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from secateur.attacks.batches import out_of_memory
-from secateur.attacks.norms import distance, per_sample
-from secateur.attacks.problem import Problem, take
+from secateur.attacks.core.batch import Problem, take
+from secateur.attacks.core.norms import distance, per_sample
+from secateur.attacks.runner.batching import out_of_memory
+from secateur.trust.audit_context import Check, Evidence, Value
 from secateur.trust.beaten import many
-from secateur.trust.evidence import Check, Evidence, Value
 from secateur.trust.guard import told
 
 CHANGES = (1e-3, 1e-2, 1e-4)

@@ -7,10 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.result import AttackResult, Outcome
-from secateur.attacks.run import undisturbed
+from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.attacks.runner.run import undisturbed
 from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
+from secateur.trust.audit_context import Check, Evidence, Grade
 from secateur.trust.checks import (
     ALWAYS,
     ALWAYS_WIDE,
@@ -20,7 +21,6 @@ from secateur.trust.checks import (
     MINIMUM_WIDE,
     clean_accuracy,
 )
-from secateur.trust.evidence import Check, Evidence, Grade
 from secateur.trust.guard import guarded
 from secateur.trust.predictions import knows_the_images
 from secateur.trust.sample_size import enough_attacked

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from secateur.attacks.batches import out_of_memory
-from secateur.trust.evidence import Check
+from secateur.attacks.runner.batching import out_of_memory
+from secateur.trust.audit_context import Check
 
 LONGEST = 200
 """Characters of a foreign error message that are quoted."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from secateur.attacks.core.norms import distance
 from secateur.attacks.ddn import quantise
-from secateur.attacks.norms import distance
-from secateur.attacks.single import random_perturbation, steepest
-from secateur.trust.evidence import Check, Evidence
+from secateur.attacks.fgsm import random_perturbation, steepest
+from secateur.trust.audit_context import Check, Evidence
 
 SLICES, POINTS = 16, 9
 """Images that are looked at, and points along each side of a slice."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.result import AttackResult
+from secateur.attacks.runner.result import AttackResult
 from secateur.data import Dataset
 from secateur.models import Statistics, predict, statistics
 from secateur.models.wrapped import inside

@@ -5,13 +5,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.call import prepare
+from secateur.attacks.core.batch import Problem
+from secateur.attacks.core.norms import distance
 from secateur.attacks.ddn import quantise
-from secateur.attacks.norms import distance
-from secateur.attacks.problem import Problem
-from secateur.attacks.single import random_perturbation
+from secateur.attacks.fgsm import random_perturbation
+from secateur.attacks.runner.bind import prepare
 from secateur.errors import UserError
-from secateur.trust.evidence import Evidence
+from secateur.trust.audit_context import Evidence
 
 INNER = 8
 """Random perturbations, smaller than the planted one, that must keep the class."""

@@ -5,11 +5,11 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.result import AttackResult
+from secateur.attacks.runner.result import AttackResult
 from secateur.data import Dataset
 from secateur.models import predict
 from secateur.stats import near_chance, wilson
-from secateur.trust.evidence import Check
+from secateur.trust.audit_context import Check
 from secateur.trust.normalisation import better_normalised
 
 CAUSES = (

@@ -1,8 +1,8 @@
 """Whether enough images were attacked for a number to mean something."""
 
-from secateur.attacks.result import AttackResult, Outcome
+from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.stats import wilson
-from secateur.trust.evidence import Check
+from secateur.trust.audit_context import Check
 
 LEAST = 30
 """Attacked images below which medians and shares are those of a few pictures, not of a network."""

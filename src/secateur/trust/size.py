@@ -1,8 +1,8 @@
 """F23: an attack of fixed size keeps to it."""
 
-from secateur.attacks.result import AttackResult, Outcome
-from secateur.attacks.sizes import allowed
-from secateur.trust.evidence import Check, Evidence
+from secateur.attacks.runner.fixed_sizes import allowed
+from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.trust.audit_context import Check, Evidence
 
 
 def size_kept(evidence: Evidence) -> Check:

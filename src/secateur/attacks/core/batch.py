@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from secateur.attacks.norms import distance, per_sample
+from secateur.attacks.core.norms import distance, per_sample
 from secateur.errors import UserError
 from secateur.registry.settings import EPS, STEPS, check_value
 

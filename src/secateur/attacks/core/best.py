@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import distance, per_sample
-from secateur.attacks.problem import Found, Problem, check_logits, conclude
+from secateur.attacks.core.batch import Found, Problem, check_logits, conclude
+from secateur.attacks.core.norms import distance, per_sample
 
 TIE = 64
 """Units in the last place by which distances may differ and still be equal: what summing up rounds."""

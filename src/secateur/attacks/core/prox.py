@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from secateur.attacks.norms import INF, check_norm, distance, halvings, per_sample
+from secateur.attacks.core.norms import INF, check_norm, distance, halvings, per_sample
 
 SMALLER = 15
 """Halvings beyond the resolution at the upper end: what is left may be 2⁻¹⁵ of it and is as exact."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.batches import out_of_memory
-from secateur.attacks.norms import INF, check_norm, distance
-from secateur.attacks.problem import Found, check_logits, conclude, pose
+from secateur.attacks.core.batch import Found, check_logits, conclude, pose
+from secateur.attacks.core.norms import INF, check_norm, distance
+from secateur.attacks.runner.batching import out_of_memory
 from secateur.errors import ExitCode, UserError
 
 Maker = Callable[..., Tensor]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from secateur import budgets
-from secateur.attacks.adapters import adapt, kind_of
-from secateur.attacks.norms import check_norm, distance, per_sample
-from secateur.attacks.pixels import scaled_defaults
-from secateur.attacks.problem import Found, Problem
-from secateur.attacks.result import NORM_KEYS
+from secateur.attacks.core.batch import Found, Problem
+from secateur.attacks.core.norms import check_norm, distance, per_sample
+from secateur.attacks.core.pixel_units import scaled_defaults
+from secateur.attacks.runner.adapters import adapt, kind_of
+from secateur.attacks.runner.result import NORM_KEYS
 from secateur.data import Dataset
 from secateur.errors import UserError, did_you_mean
 from secateur.registry import ATTACKS, Entry

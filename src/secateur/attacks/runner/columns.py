@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.attacks.call import Call
-from secateur.attacks.counting import Counted
-from secateur.attacks.norms import NORMS, distance, per_sample
-from secateur.attacks.problem import Found, Problem
-from secateur.attacks.result import NORM_KEYS, AttackResult, Outcome
-from secateur.attacks.sizes import allowed
+from secateur.attacks.core.batch import Found, Problem
+from secateur.attacks.core.norms import NORMS, distance, per_sample
+from secateur.attacks.runner.bind import Call
+from secateur.attacks.runner.fixed_sizes import allowed
+from secateur.attacks.runner.query_counter import Counted
+from secateur.attacks.runner.result import NORM_KEYS, AttackResult, Outcome
 
 
 @dataclass

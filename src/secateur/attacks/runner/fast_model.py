@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.folding import fold, fold_candidates
-from secateur.attacks.grey import is_grey, quicken
-from secateur.attacks.problem import Problem
+from secateur.attacks.core.batch import Problem
+from secateur.cpu.batchnorm_folding import fold, fold_candidates
+from secateur.cpu.grey_convolution import is_grey, quicken
 from secateur.errors import UserError
 
 PRECISIONS = ("float32", "tf32", "bfloat16")

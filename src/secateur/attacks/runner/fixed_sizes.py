@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from secateur.attacks.norms import INF
+from secateur.attacks.core.norms import INF
 
 SLACK = 1e-6
 """By which an example may exceed its size, relative to it, beyond the rounding of its pixels."""

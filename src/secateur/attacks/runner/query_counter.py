@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.norms import NORMS, distance
-from secateur.attacks.problem import Problem
+from secateur.attacks.core.batch import Problem
+from secateur.attacks.core.norms import NORMS, distance
 
 PATIENCE, LEAST_PATIENCE = 0.2, 20
 """An image has converged when so large a share of the steps, and so many queries, have gained nothing."""

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from secateur.attacks.call import Call
-from secateur.attacks.counting import Counted
-from secateur.attacks.problem import NO_GRADIENT, Found, Problem, nearer, placed, take
+from secateur.attacks.core.batch import NO_GRADIENT, Found, Problem, nearer, placed, take
+from secateur.attacks.runner.bind import Call
+from secateur.attacks.runner.query_counter import Counted
 from secateur.errors import UserError
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from secateur import stats
-from secateur.attacks.result import AttackResult, Outcome
+from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.budgets import written
 
 TARGETED = (

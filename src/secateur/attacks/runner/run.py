@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.acceptance import mend, verified
-from secateur.attacks.attempts import attempted
-from secateur.attacks.batches import Progress, Tick, in_batches
-from secateur.attacks.call import Call, prepare
-from secateur.attacks.counting import Counted
-from secateur.attacks.ledger import Ledger
-from secateur.attacks.problem import Found, Problem, check_logits, pose, take
-from secateur.attacks.result import AttackResult, hash_images
-from secateur.attacks.search import Search, products, searcher
-from secateur.attacks.sizes import part_of
-from secateur.attacks.starts import points_of
+from secateur.attacks.core.batch import Found, Problem, check_logits, pose, take
+from secateur.attacks.runner.batching import Progress, Tick, in_batches
+from secateur.attacks.runner.bind import Call, prepare
+from secateur.attacks.runner.columns import Ledger
+from secateur.attacks.runner.fast_model import Search, products, searcher
+from secateur.attacks.runner.fixed_sizes import part_of
+from secateur.attacks.runner.query_counter import Counted
+from secateur.attacks.runner.restarts import attempted
+from secateur.attacks.runner.result import AttackResult, hash_images
+from secateur.attacks.runner.starting_points import points_of
+from secateur.attacks.runner.verification import mend, verified
+from secateur.cpu.malloc import kept_heap
 from secateur.data import Dataset
 from secateur.errors import UserError
-from secateur.heap import kept_heap
 from secateur.models import evaluating
 
 

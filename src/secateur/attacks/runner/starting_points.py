@@ -7,8 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from secateur.attacks.batches import Tick
-from secateur.attacks.problem import pose
+from secateur.attacks.core.batch import pose
+from secateur.attacks.runner.batching import Tick
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import predict

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.counting import Counted
+from secateur.attacks.core.batch import Found, Problem, placed, take
+from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.ddn import quantise
-from secateur.attacks.norms import distance, per_sample
-from secateur.attacks.problem import Found, Problem, placed, take
+from secateur.attacks.runner.query_counter import Counted
 
 PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
 """Factors by which a perturbation that fools a rounded model only is lengthened, until it fools."""

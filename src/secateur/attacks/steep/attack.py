@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.descent import Ground, Pace, begun, moved, resumed, rivals, shortlist
-from secateur.attacks.nearest import TIE, Nearest
-from secateur.attacks.norms import INF, check_norm, distance
+from secateur.attacks.core.batch import Found, check_steps, nearer, pose
+from secateur.attacks.core.best import TIE, Nearest
+from secateur.attacks.core.norms import INF, check_norm, distance
 from secateur.attacks.pdpgd import pdpgd
-from secateur.attacks.problem import Found, check_steps, nearer, pose
-from secateur.attacks.whittle import sparser
+from secateur.attacks.steep.descent import Ground, Pace, begun, moved, resumed, rivals, shortlist
+from secateur.attacks.steep.l0_removal import sparser
 from secateur.registry.settings import check
 
 STEP = {1.0: 1.0, 2.0: 4.0, INF: 1.0}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from secateur.attacks.norms import INF, distance, dual, per_sample, project_boxed
-from secateur.attacks.problem import Found, Problem, cosine, unit_direction, unit_noise
+from secateur.attacks.core.batch import Found, Problem, cosine, unit_direction, unit_noise
+from secateur.attacks.core.norms import INF, distance, dual, per_sample, project_boxed
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from secateur.attacks.nearest import Nearest
-from secateur.attacks.norms import distance, keep_top, per_sample
-from secateur.attacks.problem import Found
+from secateur.attacks.core.batch import Found
+from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.norms import distance, keep_top, per_sample
 
 PATIENCE = 10
 """Queries for which a smaller set of pixels is improved before another one is tried."""

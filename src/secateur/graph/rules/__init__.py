@@ -30,19 +30,28 @@ def find(name: str) -> Rule | None:
     return RULES.get(name) or RULES.get(name.rstrip("_"))
 
 
-from secateur.graph.rules import along, arrange, contract, move, norm, pointwise, reduce, spatial  # noqa: E402
+from secateur.graph.rules import (  # noqa: E402
+    concat_index,
+    contract,
+    normalization,
+    opaque_dims,
+    pointwise,
+    reduce,
+    shape_ops,
+    spatial,
+)
 
 __all__ = [
     "RULES",
     "Rule",
-    "along",
-    "arrange",
+    "concat_index",
     "contract",
     "find",
-    "move",
-    "norm",
+    "normalization",
+    "opaque_dims",
     "pointwise",
     "reduce",
     "rule",
+    "shape_ops",
     "spatial",
 ]

@@ -6,8 +6,8 @@ import numpy as np
 
 from secateur.graph.labels import Factor, IntArray, Marks, place
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import collapse, freeze_along, join
-from secateur.graph.rules.move import PICKS
+from secateur.graph.rules.broadcasting import collapse, freeze_along, join
+from secateur.graph.rules.shape_ops import PICKS
 
 
 @rule("cat", "concat", "concatenate")

@@ -9,8 +9,8 @@ from typing import Any
 
 from secateur.graph.labels import Factor, Marks, place, reshape
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import MEETS, collapse, freeze_along, join, reduce_dims
-from secateur.graph.rules.norm import on_dim
+from secateur.graph.rules.broadcasting import MEETS, collapse, freeze_along, join, reduce_dims
+from secateur.graph.rules.normalization import on_dim
 from secateur.graph.rules.reduce import drop_dims
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from secateur.graph.labels import Factor, Marks
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import freeze_along, join, reduce_dims
+from secateur.graph.rules.broadcasting import freeze_along, join, reduce_dims
 
 
 def on_dim(marks: Marks, dim: int, ndim: int) -> Marks:

@@ -4,7 +4,7 @@ from typing import Any
 
 from secateur.graph.labels import Factor, Marks
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import freeze_along
+from secateur.graph.rules.broadcasting import freeze_along
 
 MIXES = "is mixed over positions"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from secateur.graph.labels import Marks
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import broadcast_shape, join
+from secateur.graph.rules.broadcasting import broadcast_shape, join
 
 
 @rule(

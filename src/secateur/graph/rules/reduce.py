@@ -4,7 +4,7 @@ from typing import Any
 
 from secateur.graph.labels import Factor, Marks, squash
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import reduce_dims
+from secateur.graph.rules.broadcasting import reduce_dims
 
 
 def _dims(given: Any, ndim: int) -> set[int]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from secateur.graph.labels import Factor, IntArray, Marks, squash
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import join
+from secateur.graph.rules.broadcasting import join
 
 PICKS = "picks channels by position"
 

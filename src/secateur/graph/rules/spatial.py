@@ -7,7 +7,7 @@ import numpy as np
 
 from secateur.graph.labels import Factor, Marks
 from secateur.graph.rules import rule
-from secateur.graph.rules.join import collapse, freeze_along
+from secateur.graph.rules.broadcasting import collapse, freeze_along
 
 _TRAILING = {"1d": 1, "2d": 2, "3d": 3}
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from secateur.graph.groups import frozen_components
-from secateur.graph.views import Layer, dependency_matrix, layers
+from secateur.graph.show.thesis_matrices import Layer, dependency_matrix, layers
 
 if TYPE_CHECKING:
     from secateur.graph.dependency import DependencyGraph

@@ -8,7 +8,7 @@ import numpy as np
 
 from secateur.graph.flops import macs
 from secateur.graph.masks import Masks
-from secateur.graph.tape import Tape
+from secateur.graph.trace.tape import Tape
 
 if TYPE_CHECKING:
     from secateur.graph.dependency import DependencyGraph

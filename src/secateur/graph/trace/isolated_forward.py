@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from secateur.errors import UserError
-from secateur.graph.leaves import leaves
+from secateur.graph.trace.named_tensors import leaves
 
 _INTERNAL = frozenset(nn.Module().__dict__)
 

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.errors import UserError
-from secateur.graph.leaves import leaves
-from secateur.graph.running import call_model, named_output, steady, tensors_in
+from secateur.graph.trace.isolated_forward import call_model, named_output, steady, tensors_in
+from secateur.graph.trace.named_tensors import leaves
 
 _HERE = str(Path(__file__).resolve().parent)
 _CALLER = str(Path(_HERE, "running.py"))

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from secateur.errors import UserError
-from secateur.graph.leaves import input_leaves, named_tensors
-from secateur.graph.tape import Tape
+from secateur.graph.trace.named_tensors import input_leaves, named_tensors
+from secateur.graph.trace.tape import Tape
 
 
 def check_model(model: nn.Module) -> None:

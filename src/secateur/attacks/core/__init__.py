@@ -1,0 +1,1 @@
+"""What the attack loops are made of: batches, the best query so far, norms and projections."""

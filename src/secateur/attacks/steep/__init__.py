@@ -1,0 +1,5 @@
+"""Our own minimum-norm attack."""
+
+from secateur.attacks.steep.attack import steep as steep
+
+__all__ = ["steep"]

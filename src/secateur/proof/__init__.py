@@ -1,0 +1,1 @@
+"""The proof that the pruned network computes what the masked dense network computes."""
