@@ -11,7 +11,7 @@ from torch import nn
 from secateur import measure
 from secateur.errors import UserError
 from secateur.exports.inputs import batch_of
-from secateur.graph.dependency import InputSpec, move_inputs
+from secateur.graph.dependency import InputSpec, inputs_to_device
 from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, evaluating, time_calls
 
@@ -48,7 +48,7 @@ def costs(
 
     Args:
         networks: by name.
-        inputs: what ``spec_of`` finds in example inputs; their batch is replaced.
+        inputs: what ``input_specs`` finds in example inputs; their batch is replaced.
         batch_sizes: how many images at a time, one measurement each.
         seconds: of measurement for each network and batch size, at least.
         threads: of the CPU; torch's own number by default.
@@ -83,7 +83,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 def placed(model: nn.Module, inputs: Any) -> Any:
     """Inputs on the model's device."""
-    return move_inputs(inputs, device_of(model))
+    return inputs_to_device(inputs, device_of(model))
 
 
 def _pass(model: nn.Module, inputs: Any) -> Callable[[], object]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from secateur.errors import UserError
-from secateur.graph.dependency import InputSpec, fresh_inputs, spec_of
+from secateur.graph.dependency import InputSpec, input_specs, random_inputs
 
 
 def specs(example_inputs: Any) -> tuple[InputSpec, ...]:
@@ -17,7 +17,7 @@ def specs(example_inputs: Any) -> tuple[InputSpec, ...]:
     Raises:
         UserError: there is no tensor with a first dimension among them.
     """
-    found = spec_of(example_inputs)
+    found = input_specs(example_inputs)
     if not found or not found[0].shape:
         raise UserError("the example inputs hold no batch of images", hint="give a tensor [N, C, H, W]")
     return found
@@ -28,7 +28,7 @@ def batch_of(inputs: tuple[InputSpec, ...], size: int, seed: int) -> Any:
     sized = tuple(
         replace(item, shape=(size, *item.shape[1:])) if batched(item, inputs) else item for item in inputs
     )
-    return fresh_inputs(sized, torch.Generator().manual_seed(seed))
+    return random_inputs(sized, torch.Generator().manual_seed(seed))
 
 
 def dynamic_shapes(inputs: tuple[InputSpec, ...]) -> Any:

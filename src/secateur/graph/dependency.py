@@ -27,7 +27,7 @@ class InputSpec:
     high: float
 
 
-def spec_of(example_inputs: Any) -> tuple[InputSpec, ...]:
+def input_specs(example_inputs: Any) -> tuple[InputSpec, ...]:
     """Shapes, types and ranges of the tensors among example inputs.
 
     A tensor has the path ``""``, the i-th positional argument ``"0"``, …, a keyword argument its name.
@@ -50,7 +50,7 @@ def spec_of(example_inputs: Any) -> tuple[InputSpec, ...]:
     return tuple(found)
 
 
-def fresh_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> Any:
+def random_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> Any:
     """Random inputs of the same shapes, types and ranges, in the form ``trace`` takes."""
     named: dict[str, Tensor] = {}
     for item in spec:
@@ -67,7 +67,7 @@ def fresh_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> Any
     return as_arguments(named)
 
 
-def hollow_inputs(spec: tuple[InputSpec, ...]) -> Any:
+def meta_inputs(spec: tuple[InputSpec, ...]) -> Any:
     """Inputs of the same shapes and types without content, on the meta device."""
     named = {
         item.path: torch.empty(item.shape, dtype=getattr(torch, item.dtype), device="meta") for item in spec
@@ -75,7 +75,7 @@ def hollow_inputs(spec: tuple[InputSpec, ...]) -> Any:
     return as_arguments(named)
 
 
-def move_inputs(inputs: Any, device: torch.device) -> Any:
+def inputs_to_device(inputs: Any, device: torch.device) -> Any:
     """Inputs on another device."""
     if isinstance(inputs, dict):
         return {key: value.to(device) for key, value in inputs.items()}

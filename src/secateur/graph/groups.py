@@ -36,19 +36,19 @@ class Member:
 class Group:
     """Channels, across parameters, that can only be removed together.
 
-    ``cells[c]`` is the number of the cell of channel ``c``: the channels of one cell are interchangeable,
-    those of different cells (heads, halves of a gate, groups of a normalisation) each keep their own count.
+    ``parts[c]`` is the number of the part of channel ``c``: the channels of one part are interchangeable,
+    those of different parts (heads, halves of a gate, groups of a normalisation) each keep their own count.
     """
 
     name: str
     size: int
     members: tuple[Member, ...]
-    cells: IntArray
+    parts: IntArray
 
     @cached_property
-    def cell_sizes(self) -> dict[int, int]:
-        """How many channels each cell has, by its number, in order."""
-        numbers, sizes = np.unique(self.cells, return_counts=True)
+    def part_sizes(self) -> dict[int, int]:
+        """How many channels each part has, by its number, in order."""
+        numbers, sizes = np.unique(self.parts, return_counts=True)
         return dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
 
     def __str__(self) -> str:
@@ -57,10 +57,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a tie: ``fixed`` positions that always stay, and cells with how often each occurs."""
+    """One row of a tie: ``fixed`` positions that always stay, and parts with how often each occurs."""
 
     fixed: int
-    cells: tuple[tuple[int, int], ...]
+    parts: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -114,23 +114,23 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     signature = np.zeros(count, dtype=np.uint64)
     np.add.at(signature, component, mix(np.arange(len(atoms.axes)))[axis_of])
     matrices = resolve_rows(atoms, component)
-    cell_mark = signature.copy()
+    part_mark = signature.copy()
     number = len(atoms.axes)
     for ids, _ in matrices:
         rows, inside = np.arange(number, number + len(ids)), ids >= 0
-        np.add.at(cell_mark, ids[inside], np.broadcast_to(mix(rows)[:, None], ids.shape)[inside])
+        np.add.at(part_mark, ids[inside], np.broadcast_to(mix(rows)[:, None], ids.shape)[inside])
         number += len(ids)
     for part in atoms.parts:
-        np.add.at(cell_mark, np.unique(component[part]), mix(np.array([number])))
+        np.add.at(part_mark, np.unique(component[part]), mix(np.array([number])))
         number += 1
     is_frozen = np.zeros(count, dtype=bool)
     is_frozen[list(reasons)] = True
-    _, cell = np.unique(np.where(is_frozen, np.uint64(0), cell_mark), return_inverse=True)
-    cell = np.where(is_frozen, -1, cell)
+    _, part_of = np.unique(np.where(is_frozen, np.uint64(0), part_mark), return_inverse=True)
+    part_of = np.where(is_frozen, -1, part_of)
     found = _partition(np.flatnonzero(~is_frozen), signature, first)
     slices = _slices(atoms, component, axis_of, found)
-    groups = _distinct(_group(own, cell[parts]) for own, parts in zip(slices, found, strict=True))
-    ties = tuple(tie for ids, reason in matrices if (tie := _tie(ids, reason, cell)))
+    groups = _distinct(_group(own, part_of[ids]) for own, ids in zip(slices, found, strict=True))
+    ties = tuple(tie for ids, reason in matrices if (tie := _tie(ids, reason, part_of)))
     return groups, ties, _frozen(atoms, component, axis_of, reasons, first)
 
 
@@ -202,22 +202,22 @@ def _slices(
     return result
 
 
-def _group(slices: list[tuple[Axis, Member]], cells: IntArray) -> Group:
+def _group(slices: list[tuple[Axis, Member]], parts: IntArray) -> Group:
     members = tuple(member for _, member in slices)
     name = next((str(member) for member in members if member.role == "out"), str(members[0]))
-    return Group(name, len(cells), members, cells)
+    return Group(name, len(parts), members, parts)
 
 
-def _tie(ids: IntArray, reason: Reason, cell: IntArray) -> Tie | None:
+def _tie(ids: IntArray, reason: Reason, part_of: IntArray) -> Tie | None:
     rows = []
-    for components, cells in zip(ids.tolist(), np.where(ids >= 0, cell[ids], -1).tolist(), strict=True):
+    for components, parts in zip(ids.tolist(), np.where(ids >= 0, part_of[ids], -1).tolist(), strict=True):
         inside: dict[int, list[int]] = {}
-        for component, number in zip(components, cells, strict=True):
+        for component, number in zip(components, parts, strict=True):
             if number >= 0:
                 inside.setdefault(number, []).append(component)
         found = sorted((number, len(own) // len(set(own))) for number, own in inside.items())
-        rows.append(Row(cells.count(-1), tuple(found)))
-    return Tie(tuple(rows), reason) if any(row.cells for row in rows) else None
+        rows.append(Row(parts.count(-1), tuple(found)))
+    return Tie(tuple(rows), reason) if any(row.parts for row in rows) else None
 
 
 def _frozen(

@@ -8,7 +8,7 @@ from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph.atoms import Atoms, Reason
-from secateur.graph.dependency import DependencyGraph, InputSpec, spec_of
+from secateur.graph.dependency import DependencyGraph, InputSpec, input_specs
 from secateur.graph.groups import build_groups, lone_channels
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
@@ -126,7 +126,7 @@ def trace(
     if not parameter_names(tape) <= used:
         used |= _couple_training(model, example_inputs, tracer)
     freeze_unused(tracer, used)
-    return build_graph(model, tracer, spec_of(example_inputs), logits)
+    return build_graph(model, tracer, input_specs(example_inputs), logits)
 
 
 def build_graph(

@@ -29,13 +29,13 @@ class Spot:
 class Literal:
     """An attribute of a module that names a width: it scales with the size at ``spot``.
 
-    ``place`` is the index inside a tuple or list, ``None`` for a plain number; ``value`` is the dense
+    ``index`` is the position inside a tuple or list, ``None`` for a plain number; ``value`` is the dense
     number.
     """
 
     module: str
     attribute: str
-    place: int | None
+    index: int | None
     value: int
     spot: Spot
 
@@ -76,33 +76,33 @@ def factor_at(tape: Tape, marks: dict[int, Marks], spot: Spot) -> Factor | None:
     return next((factor for factor in found.factors if factor.column == spot.dim), None)
 
 
-def cells_of(groups: tuple[Group, ...], axes: list[Axis], size: int) -> tuple[IntArray, IntArray]:
-    """The cell of each atom, -1 where it is frozen, and its channel (counted through all groups)."""
+def parts_of(groups: tuple[Group, ...], axes: list[Axis], size: int) -> tuple[IntArray, IntArray]:
+    """The part of each atom, -1 where it is frozen, and its channel (counted through all groups)."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in axes}
-    cells, channels = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
+    parts, channels = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
     first = 0
     for group in groups:
         for member in group.members:
             where = starts[member.tensor, member.dim] + member.indices
-            cells[where], channels[where] = group.cells[member.channels], first + member.channels
+            parts[where], channels[where] = group.parts[member.channels], first + member.channels
         first += group.size
-    return cells, channels
+    return parts, channels
 
 
-def row_at(factor: Factor, cells: IntArray, channels: IntArray) -> Row:
-    """The count along a factor's column, as fixed positions and cells."""
+def row_at(factor: Factor, parts: IntArray, channels: IntArray) -> Row:
+    """The count along a factor's column, as fixed positions and parts."""
     moved = np.moveaxis(factor.atoms, factor.column, -1)
     atoms = moved.reshape(-1, moved.shape[-1])[0]
-    own = np.where(atoms >= 0, cells[atoms], -1)
+    own = np.where(atoms >= 0, parts[atoms], -1)
     found = {}
-    for cell in np.unique(own[own >= 0]):
-        inside = atoms[own == cell]
-        found[int(cell)] = max(1, int(inside.size // np.unique(channels[inside]).size))
+    for part in np.unique(own[own >= 0]):
+        inside = atoms[own == part]
+        found[int(part)] = max(1, int(inside.size // np.unique(channels[inside]).size))
     return Row(int((own < 0).sum()), tuple(sorted(found.items())))
 
 
 def tie_of(
-    tape: Tape, marks: dict[int, Marks], match: Match, cells: IntArray, channels: IntArray
+    tape: Tape, marks: dict[int, Marks], match: Match, parts: IntArray, channels: IntArray
 ) -> Tie | None:
     """The tie that a match means, if both spots carry channels."""
     ends = [factor_at(tape, marks, spot) for spot in (match.first, match.second)]
@@ -110,7 +110,7 @@ def tie_of(
         return None
     call = tape.calls[match.first.call]
     reason = Reason("must have the same width", call.name.removeprefix("aten::"), call.module, call.source)
-    return Tie((row_at(ends[0], cells, channels), row_at(ends[1], cells, channels)), reason)
+    return Tie((row_at(ends[0], parts, channels), row_at(ends[1], parts, channels)), reason)
 
 
 def siblings(model: nn.Module, tape: Tape, spots: list[Spot], module: str) -> list[tuple[str, list[Spot]]]:
@@ -151,6 +151,6 @@ def _calls_inside(tape: Tape, module: str) -> list[int]:
 def literal_value(module: nn.Module, literal: Literal) -> Any:
     """The attribute as it is now, ``None`` if it is not there."""
     held = module.__dict__.get(literal.attribute)
-    if literal.place is None:
+    if literal.index is None:
         return held
-    return held[literal.place] if isinstance(held, (tuple, list)) and literal.place < len(held) else None
+    return held[literal.index] if isinstance(held, (tuple, list)) and literal.index < len(held) else None

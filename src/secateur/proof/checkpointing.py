@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from secateur.cpu.malloc import give_back, kept_heap
-from secateur.graph.masks import Masks
+from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.trace.tape import Tape
 from secateur.proof.lifetimes import lifetimes
 from secateur.proof.replay import Values, replay, run_calls
@@ -24,7 +24,7 @@ def with_gradient(
     tape: Tape,
     state: Mapping[str, Tensor],
     inputs: list[Tensor],
-    masks: Masks | None = None,
+    masks: ChannelMasks | None = None,
     *,
     at: Sequence[int] = (),
 ) -> tuple[list[Tensor], Tensor | None]:
@@ -46,7 +46,7 @@ def _both(
     tape: Tape,
     state: Mapping[str, Tensor],
     inputs: list[Tensor],
-    masks: Masks | None,
+    masks: ChannelMasks | None,
     *,
     at: Sequence[int],
 ) -> tuple[list[Tensor], Tensor | None]:
@@ -77,7 +77,12 @@ def _both(
 
 
 def _starts(
-    tape: Tape, state: Mapping[str, Tensor], inputs: list[Tensor], masks: Masks | None, *, spans: list[Span]
+    tape: Tape,
+    state: Mapping[str, Tensor],
+    inputs: list[Tensor],
+    masks: ChannelMasks | None,
+    *,
+    spans: list[Span],
 ) -> list[dict[int, Tensor]]:
     """What each piece needs of those before it: the values that cross its beginning."""
     starts = [dict(zip(tape.inputs, inputs, strict=True))]

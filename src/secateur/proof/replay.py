@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from secateur.cpu import depthwise
-from secateur.graph.masks import Masks
+from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.trace.tape import Call, Ref, Tape
 from secateur.proof.float64 import widen
 from secateur.surgery.perturbed import Perturbed
@@ -41,7 +41,7 @@ class Values(dict[int, Tensor]):
         self,
         tape: Tape,
         state: Mapping[str, Tensor],
-        masks: Masks | None,
+        masks: ChannelMasks | None,
         *,
         start: Mapping[int, Tensor],
     ) -> None:
@@ -72,7 +72,7 @@ class Values(dict[int, Tensor]):
         own = self._tape.constants[number]
         if self._masks is None or own.ndim:
             return own
-        pruned, twins = self._masks.pruned, self._masks.twins
+        pruned, twins = self._masks.pruned, self._masks.matches
         for place, call in enumerate(self._tape.calls):
             if number in call.refs and place in twins:
                 theirs = pruned.calls[twins[place]].refs[call.refs.index(number)]
@@ -103,7 +103,7 @@ def replay(
     tape: Tape,
     state: Mapping[str, Tensor],
     inputs: list[Tensor],
-    masks: Masks | None = None,
+    masks: ChannelMasks | None = None,
     watch: Callable[[int, Call, list[Any]], None] | None = None,
 ) -> list[Tensor]:
     """Run the tape's operations with the parameters in ``state``; differentiable with respect to ``inputs``.
@@ -119,7 +119,7 @@ def replay(
 def run_calls(
     tape: Tape,
     values: Values,
-    masks: Masks | None,
+    masks: ChannelMasks | None,
     *,
     span: tuple[int, int],
     watch: Callable[[int, Call, list[Any]], None] | None = None,
@@ -129,7 +129,7 @@ def run_calls(
     for position in range(*span):
         call, twin = tape.calls[position], None
         if masks is not None:
-            twin = masks.pruned.calls[masks.twins[position]] if position in masks.twins else call
+            twin = masks.pruned.calls[masks.matches[position]] if position in masks.matches else call
         results = _run(call, twin, values, masks, position)
         values.update((out, item) for out, item in zip(call.outputs, results, strict=True) if out is not None)
         for item in results:
@@ -166,7 +166,7 @@ def _last_uses(tape: Tape) -> dict[int, list[int]]:
 
 
 def _run(
-    call: Call, twin: Call | None, values: Mapping[int, Tensor], masks: Masks | None, position: int
+    call: Call, twin: Call | None, values: Mapping[int, Tensor], masks: ChannelMasks | None, position: int
 ) -> list[Any]:
     if call.name == "aten::as_strided_" or (call.name == "aten::copy_" and _onto_itself(call, values)):
         return [values[call.refs[0]]]
@@ -176,13 +176,13 @@ def _run(
         op = _convolution
     if masks is None or twin is None:
         return _flat(op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
-    if position in masks.statistics and any(masks.cut(number) for number in call.refs):
+    if position in masks.statistics and any(masks.loses_channels(number) for number in call.refs):
         compacted = {number: masks.compact(number, values[number]) for number in call.refs}
         arguments = _with_refs(twin.args, call.args)
         named = {key: _with_refs(value, call.kwargs.get(key)) for key, value in twin.kwargs.items()}
         results = _flat(op(*_filled(arguments, compacted), **_filled(named, compacted)))
         return [
-            masks.spread(number, result) if number is not None else result
+            masks.scatter(number, result) if number is not None else result
             for number, result in zip(call.outputs, results, strict=True)
         ]
     arguments = _with_floats(call.args, twin.args)

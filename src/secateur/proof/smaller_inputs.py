@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from secateur.graph.atoms import Atoms
-from secateur.graph.dependency import DependencyGraph, InputSpec, fresh_inputs, move_inputs
+from secateur.graph.dependency import DependencyGraph, InputSpec, inputs_to_device, random_inputs
 from secateur.graph.trace.tape import Tape, record
 from secateur.graph.tracing import Tracer, propagate
 
@@ -49,7 +49,7 @@ def _shrunk(graph: DependencyGraph) -> DependencyGraph:
 def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph | None:
     """The graph on other inputs, ``None`` if the network does not do the same with them."""
     device = next((tensor.device for tensor in graph.model.parameters()), torch.device("cpu"))
-    inputs = move_inputs(fresh_inputs(specs, torch.Generator().manual_seed(0)), device)
+    inputs = inputs_to_device(random_inputs(specs, torch.Generator().manual_seed(0)), device)
     try:
         tape, _ = record(graph.model, inputs, logits=graph.logits)
     except Exception:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from secateur.cpu.malloc import kept_heap
-from secateur.graph.dependency import DependencyGraph, fresh_inputs
+from secateur.graph.channel_masks import ChannelMasks
+from secateur.graph.dependency import DependencyGraph, random_inputs
 from secateur.graph.labels import Factor
-from secateur.graph.masks import Masks
-from secateur.graph.trace.named_tensors import input_leaves, named_tensors
+from secateur.graph.trace.named_tensors import input_tensors, named_tensors
 from secateur.graph.trace.tape import Call, Tape, record
 from secateur.proof.checkpointing import with_gradient
 from secateur.proof.float64 import WideRecorder, widen
@@ -74,7 +74,7 @@ def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 
 def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator) -> Proof:
     dense = perturbed(named_tensors(model), generator)
-    inputs = fresh_inputs(graph.inputs, generator)
+    inputs = random_inputs(graph.inputs, generator)
     kept = KEPT + sum(tensor.nbytes for tensor in named_tensors(model).values())
     at = cuts(graph.tape, kept)
     recorder: WideRecorder | None = None
@@ -86,10 +86,10 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
     matched, odd = twins(graph.tape, pruned)
-    masks = Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned, matched)
+    masks = ChannelMasks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned, matched)
     if (place := _first_difference(graph, masks, odd)) is not None:
         return _refused(place, "gives another shape than expected", plan, graph, pruned)
-    leaves = [widen(item) for item in input_leaves(inputs)]
+    leaves = [widen(item) for item in input_tensors(inputs)]
     again = with_gradient(pruned, smaller, leaves, at=cuts(pruned, kept))
     # They can be cut again; the dense network needs the memory more.
     smaller.clear()
@@ -106,7 +106,7 @@ def _compare(
     seen: tuple[list[Tensor], list[Tensor], Tensor | None],
     plan: Plan,
     graph: DependencyGraph,
-    masks: Masks,
+    masks: ChannelMasks,
     *,
     dense: Mapping[str, Tensor],
     inputs: list[Tensor],
@@ -121,7 +121,7 @@ def _compare(
     changed_by_design = tuple(
         call.name.removeprefix("aten::") + (f" at {call.source}" if call.source else f" in {call.module}")
         for call in changing
-        if any(masks.cut(number) for number in call.refs)
+        if any(masks.loses_channels(number) for number in call.refs)
     )
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
         alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
@@ -132,10 +132,10 @@ def _compare(
 
 
 def _depends(
-    graph: DependencyGraph, dense: Mapping[str, Tensor], masks: Masks, reference: list[Tensor]
+    graph: DependencyGraph, dense: Mapping[str, Tensor], masks: ChannelMasks, reference: list[Tensor]
 ) -> bool:
     """Whether the masked network computes something else for other (integer) inputs."""
-    others = input_leaves(fresh_inputs(graph.inputs, torch.Generator().manual_seed(1)))
+    others = input_tensors(random_inputs(graph.inputs, torch.Generator().manual_seed(1)))
     with torch.no_grad():
         outputs = replay(graph.tape, dense, [widen(item) for item in others], masks)
     return any(not torch.equal(a, b) for a, b in zip(outputs, reference, strict=True))
@@ -154,9 +154,9 @@ def distance(found: Tensor, wanted: Tensor) -> float:
     return gap / scale if scale > 0 else gap
 
 
-def _first_difference(graph: DependencyGraph, masks: Masks, odd: int | None) -> int | None:
+def _first_difference(graph: DependencyGraph, masks: ChannelMasks, odd: int | None) -> int | None:
     """The first call whose result does not have the expected shape, or that is missing (``odd``)."""
-    for place, twin in masks.twins.items():
+    for place, twin in masks.matches.items():
         outputs = zip(graph.tape.calls[place].outputs, masks.pruned.calls[twin].outputs, strict=False)
         for mine, theirs in outputs:
             if mine is None or theirs is None:
@@ -171,7 +171,7 @@ def _first_wrong(
     dense: Mapping[str, Tensor],
     smaller: Mapping[str, Tensor],
     inputs: list[Tensor],
-    masks: Masks,
+    masks: ChannelMasks,
 ) -> int | None:
     """The first call whose results have another sum of squares than the masked dense network's."""
     sums: dict[int, list[float]] = {}
@@ -182,7 +182,7 @@ def _first_wrong(
     wrong: list[int] = []
 
     def check(place: int, call: Call, results: list[Any]) -> None:
-        twin = masks.twins.get(place)
+        twin = masks.matches.get(place)
         if twin is None:
             return
         for mine, theirs in zip((_square_sum(item) for item in results), sums[twin], strict=False):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from secateur.errors import UserError
-from secateur.graph.dependency import DependencyGraph, fresh_inputs
+from secateur.graph.dependency import DependencyGraph, random_inputs
 from secateur.graph.flops import macs as tape_macs
 from secateur.graph.tracing import trace
 from secateur.proof.verify import Proof, verify
@@ -136,7 +136,7 @@ def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyG
     if example_inputs is None:
         if not plan.inputs:
             raise UserError("the plan does not know its inputs", hint="pass example_inputs")
-        example_inputs = fresh_inputs(plan.inputs, torch.Generator().manual_seed(0))
+        example_inputs = random_inputs(plan.inputs, torch.Generator().manual_seed(0))
     return trace(model, example_inputs, heads=plan.heads, logits=plan.logits)
 
 

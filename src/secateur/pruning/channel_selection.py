@@ -80,15 +80,15 @@ def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
 def cut_group(
     group: Group, scores: torch.Tensor, counts: Mapping[int, int], tied: Mapping[int, set[int]]
 ) -> Cut | None:
-    """What a group loses: in each cell the channels with the smallest scores, ``None`` if nothing.
+    """What a group loses: in each part the channels with the smallest scores, ``None`` if nothing.
 
-    ``tied`` are the numbers of the ties that each cell takes part in.
+    ``tied`` are the numbers of the ties that each part takes part in.
     """
-    sizes = np.array(list(group.cell_sizes.values()))
-    excess = np.array([size - counts[cell] for cell, size in group.cell_sizes.items()])
+    sizes = np.array(list(group.part_sizes.values()))
+    excess = np.array([size - counts[part] for part, size in group.part_sizes.items()])
     if not excess.any():
         return None
-    order = np.lexsort((scores.numpy(), group.cells))
+    order = np.lexsort((scores.numpy(), group.parts))
     rank = np.arange(group.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     removed = np.zeros(group.size, dtype=bool)
     removed[order[rank < np.repeat(excess, sizes)]] = True
@@ -101,17 +101,17 @@ def cut_group(
         if key not in known:
             known[key] = tuple(gone.tolist())
         slices.append(Slice(member.tensor, member.dim, known[key]))
-    ties = set[int]().union(*(tied.get(cell, ()) for cell in group.cell_sizes))
+    ties = set[int]().union(*(tied.get(part, ()) for part in group.part_sizes))
     return Cut(group.name, group.size, int(group.size - excess.sum()), tuple(slices), tuple(sorted(ties)))
 
 
-def ties_of_cells(ties: Sequence[Tie]) -> dict[int, set[int]]:
-    """The numbers of the ties that each cell takes part in."""
+def ties_of_parts(ties: Sequence[Tie]) -> dict[int, set[int]]:
+    """The numbers of the ties that each part takes part in."""
     found: dict[int, set[int]] = {}
     for number, tie in enumerate(ties):
         for row in tie.rows:
-            for cell, _ in row.cells:
-                found.setdefault(cell, set()).add(number)
+            for part, _ in row.parts:
+                found.setdefault(part, set()).add(number)
     return found
 
 
@@ -127,7 +127,7 @@ def notes_of(graph: DependencyGraph, choice: Choice, cuts: Sequence[Cut]) -> tup
         elif group.size == 1:
             notes.append(f"{group.name} has a single channel and stays")
         elif choice.rate(number) > 0 and group.name not in cut:
-            notes.append(f"{group.name} keeps all {group.size} channels: one per cell, or equal counts")
+            notes.append(f"{group.name} keeps all {group.size} channels: one per part, or equal counts")
     if choice.scope == "global" and (short := _missed(graph, choice, cuts)):
         notes.append(f"{short} channels fewer than asked for go: floors, rounding or equal counts hold them")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""How many channels each cell keeps: in exact arithmetic, with floors, and equal where the model needs it."""
+"""How many channels each part keeps: in exact arithmetic, with floors, and equal where the model needs it."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -40,14 +40,14 @@ def kept_count(channels: int | Fraction, sparsity: Fraction) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """What no cell may go below, and the multiple its width is rounded up to."""
+    """What no part may go below, and the multiple its width is rounded up to."""
 
     min_channels: int = 1
     max_sparsity: Fraction = Fraction(1)
     round_to: int = 1
 
     def floor(self, size: int, dense: int | Fraction) -> int:
-        """The smallest number of channels that a cell may keep that has ``size`` and once had ``dense``."""
+        """The smallest number of channels that a part may keep that has ``size`` and once had ``dense``."""
         least = math.ceil(dense * (1 - self.max_sparsity)) if self.max_sparsity < 1 else 0
         return min(size, max(1, self.min_channels, least))
 
@@ -96,17 +96,17 @@ def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
 def keep_counts(
     graph: DependencyGraph, choice: Choice, blocked: set[int], ties: Sequence[Tie]
 ) -> dict[int, int]:
-    """How many channels each cell keeps, raised where ties ask for equal counts."""
+    """How many channels each part keeps, raised where ties ask for equal counts."""
     whole = choice.protected | blocked
-    sizes = {cell: size for group in graph.groups for cell, size in group.cell_sizes.items()}
+    sizes = {part: size for group in graph.groups for part, size in group.part_sizes.items()}
     wanted = _ranked(graph, choice, whole) if choice.scope == "global" else {}
     counts: dict[int, int] = {}
     for number, group in enumerate(graph.groups):
         unchanged = number in whole or choice.rate(number) == 0
-        for cell, size in group.cell_sizes.items():
+        for part, size in group.part_sizes.items():
             dense = choice.dense(group, size)
-            kept = wanted.get(cell, kept_count(dense, choice.rate(number)))
-            counts[cell] = size if unchanged else choice.limits.bounded(min(size, kept), size, dense)
+            kept = wanted.get(part, kept_count(dense, choice.rate(number)))
+            counts[part] = size if unchanged else choice.limits.bounded(min(size, kept), size, dense)
     _level(ties, counts, sizes, choice.limits.round_to)
     return counts
 
@@ -126,19 +126,19 @@ def _ranked(graph: DependencyGraph, choice: Choice, whole: set[int]) -> dict[int
     competing, missing = asked_globally(graph, choice, whole)
     if not competing:
         return {}
-    scores, cells, floors = [], [], {}
+    scores, parts, floors = [], [], {}
     for number in competing:
         group, own = graph.groups[number], choice.scores(number, {}).numpy()
         scores.append(own / max(float(np.abs(own).mean()), 1e-300))
-        cells.append(group.cells)
-        for cell, size in group.cell_sizes.items():
-            floors[cell] = (size, choice.limits.floor(size, choice.dense(group, size)))
-    flat, owner = np.concatenate(scores), np.concatenate(cells)
-    kept = {cell: size for cell, (size, _) in floors.items()}
+        parts.append(group.parts)
+        for part, size in group.part_sizes.items():
+            floors[part] = (size, choice.limits.floor(size, choice.dense(group, size)))
+    flat, owner = np.concatenate(scores), np.concatenate(parts)
+    kept = {part: size for part, (size, _) in floors.items()}
     for place in np.argsort(flat, kind="stable"):
-        cell = int(owner[place])
-        if missing > 0 and kept[cell] > floors[cell][1]:
-            kept[cell] -= 1
+        part = int(owner[place])
+        if missing > 0 and kept[part] > floors[part][1]:
+            kept[part] -= 1
             missing -= 1
     return kept
 
@@ -157,23 +157,23 @@ def _level(ties: Sequence[Tie], counts: dict[int, int], sizes: Mapping[int, int]
 
 
 def _total(row: Row, counts: Mapping[int, int]) -> int:
-    return row.fixed + sum(counts[cell] * times for cell, times in row.cells)
+    return row.fixed + sum(counts[part] * times for part, times in row.parts)
 
 
 def _raise(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[int, int], step: int) -> bool:
-    """Keep more of a row's cells, the emptiest first."""
+    """Keep more of a row's parts, the emptiest first."""
     changed = False
     while missing > 0:
-        open_cells = [
-            (counts[cell] / sizes[cell], cell, times)
-            for cell, times in row.cells
-            if counts[cell] < sizes[cell]
+        open_parts = [
+            (counts[part] / sizes[part], part, times)
+            for part, times in row.parts
+            if counts[part] < sizes[part]
         ]
-        if not open_cells:
+        if not open_parts:
             break
-        _, cell, times = min(open_cells)
-        more = min(step, sizes[cell] - counts[cell])
-        counts[cell] += more
+        _, part, times = min(open_parts)
+        more = min(step, sizes[part] - counts[part])
+        counts[part] += more
         missing -= times * more
         changed = True
     return changed
@@ -200,4 +200,4 @@ def following_shortcut(graph: DependencyGraph, group: Group) -> Group:
         else type(member)(member.tensor, member.dim, member.indices, member.channels, "with")
         for member in group.members
     )
-    return Group(group.name, group.size, members, group.cells)
+    return Group(group.name, group.size, members, group.parts)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from secateur.errors import UserError
-from secateur.graph.dependency import DependencyGraph, fresh_inputs, move_inputs
+from secateur.graph.dependency import DependencyGraph, inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, evaluating, time_calls
 from secateur.surgery.cut import operate
@@ -98,7 +98,7 @@ def clock(graph: DependencyGraph, plan: Plan, *, seconds: float) -> tuple[Latenc
     dense, pruned = graph.model, copy.deepcopy(graph.model)
     operate(pruned, plan)
     device = next((parameter.device for parameter in dense.parameters()), torch.device("cpu"))
-    inputs = move_inputs(fresh_inputs(graph.inputs, torch.Generator().manual_seed(0)), device)
+    inputs = inputs_to_device(random_inputs(graph.inputs, torch.Generator().manual_seed(0)), device)
     with evaluating(dense), evaluating(pruned), torch.no_grad():
         before, after = time_calls(
             [lambda: call_model(dense, inputs), lambda: call_model(pruned, inputs)], seconds=seconds

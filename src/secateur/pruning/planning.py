@@ -14,7 +14,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group
 from secateur.graph.trace.named_tensors import shapes_of
-from secateur.graph.width_attributes import cells_of, tie_of
+from secateur.graph.width_attributes import parts_of, tie_of
 from secateur.pruning.budget import budget_of, within
 from secateur.pruning.calibration_stats import Evidence
 from secateur.pruning.channel_selection import (
@@ -23,7 +23,7 @@ from secateur.pruning.channel_selection import (
     leaf_shapes,
     notes_of,
     scored,
-    ties_of_cells,
+    ties_of_parts,
 )
 from secateur.pruning.keep_counts import (
     SCOPES,
@@ -73,7 +73,7 @@ def plan(
         sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
             max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
         scope: ``local``: every group loses that fraction; ``global``: that fraction of all channels goes,
-            those with the smallest scores relative to their group's mean, down to the floor of each cell.
+            those with the smallest scores relative to their group's mean, down to the floor of each part.
         selection: ``independent``: every group is scored on the dense weights; ``greedy``: without the input
             channels that are gone already (thesis Fig. 3.4).
         reduction: how the scores of the layers of one group are combined: mean, sum, max, first, or shortcut
@@ -85,9 +85,9 @@ def plan(
         macs: the same for multiply-adds of one pass of the example inputs.
         latency: the same for the measured median seconds of such a pass: a fraction of the dense, or a time
             such as ``5ms``. The plan's notes say what was measured, and how much it spread.
-        min_channels: what every cell keeps at least.
-        max_sparsity: the largest fraction that any cell loses.
-        round_to: widths of cells are rounded up to a multiple of this.
+        min_channels: what every part keeps at least.
+        max_sparsity: the largest fraction that any part loses.
+        round_to: widths of parts are rounded up to a multiple of this.
         batch: images and labels for the criteria that look at data (taylor, hessian, activation).
         seed: of the random criterion; the same seed gives the same plan.
         dense_sizes: channels of each group before earlier rounds, by name, from which to count.
@@ -215,11 +215,11 @@ def scorer(
 
 def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:
     """The plan as far as is known now: counts, indices, and attributes to set."""
-    cells, channels = cells_of(graph.groups, graph.atoms.axes, graph.atoms.size)
-    found = (tie_of(graph.tape, graph.marks, match, cells, channels) for match in graph.learned.matches)
+    parts, channels = parts_of(graph.groups, graph.atoms.axes, graph.atoms.size)
+    found = (tie_of(graph.tape, graph.marks, match, parts, channels) for match in graph.learned.matches)
     ties = (*graph.ties, *(tie for tie in found if tie is not None))
     blocked = {number for number, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
-    counts, tied = keep_counts(graph, choice, blocked, ties), ties_of_cells(ties)
+    counts, tied = keep_counts(graph, choice, blocked, ties), ties_of_parts(ties)
     cuts: list[Cut] = []
     removed: dict[tuple[str, int], tuple[int, ...]] = {}
     for number, group in enumerate(graph.groups):

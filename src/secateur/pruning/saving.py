@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.dependency import fresh_inputs, move_inputs
-from secateur.graph.trace.isolated_forward import call_model, steady, tensors_in
-from secateur.graph.trace.named_tensors import named_tensors, passing_buffers
+from secateur.graph.dependency import inputs_to_device, random_inputs
+from secateur.graph.trace.isolated_forward import call_model, isolated_forward, tensors_in
+from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buffers
 from secateur.models.wrapped import INNER, Statistics
 from secateur.surgery.cut import check_fits, operate
 from secateur.surgery.plan import Plan
@@ -151,7 +151,7 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
         operate(model, plan)
         remember(model, plan)
     cut = {name for plan in plans for name, _ in plan.removed()}
-    _fill(model, tensors, source, made=passing_buffers(model) - cut)
+    _fill(model, tensors, source, made=non_persistent_buffers(model) - cut)
     if plans:
         _check_fingerprint(model, tuple(plans), document["fingerprint"], source)
     return model
@@ -227,10 +227,10 @@ def _tensor_hash(tensors: dict[str, Tensor]) -> str:
 
 def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float]:
     """The first logits on inputs that the plan describes."""
-    inputs = fresh_inputs(plans[-1].inputs, torch.Generator().manual_seed(0))
+    inputs = random_inputs(plans[-1].inputs, torch.Generator().manual_seed(0))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with steady(model), torch.no_grad():
-        outputs = tensors_in(call_model(model, move_inputs(inputs, device)))
+    with isolated_forward(model), torch.no_grad():
+        outputs = tensors_in(call_model(model, inputs_to_device(inputs, device)))
     return [float(value) for value in outputs[0].flatten()[:16]]
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.masks import Masks
 from secateur.graph.width_attributes import Literal, Match, Spot, factor_at, slots
 
 _WIDTH = re.compile("dim|chan|chs|width|size|feature|plane|hidden|inner|embed")
 
 
 def candidates(
-    model: nn.Module, graph: DependencyGraph, masks: Masks, place: int
+    model: nn.Module, graph: DependencyGraph, masks: ChannelMasks, place: int
 ) -> Iterator[list[Literal | Match]]:
     """What could be behind a failure: single findings, and all literals of one module together."""
     for match in _matches(graph, masks, place):
@@ -21,7 +21,7 @@ def candidates(
     literals = list(_literals(model, graph, masks, place, _sizes_at_stake(graph, masks, place)))
     first: dict[tuple[str, str, int | None], Literal] = {}
     for literal in literals:
-        first.setdefault((literal.module, literal.attribute, literal.place), literal)
+        first.setdefault((literal.module, literal.attribute, literal.index), literal)
     for owner in dict.fromkeys(literal.module for literal in literals):
         together = [literal for literal in first.values() if literal.module == owner]
         exact = [literal for literal in together if _is_exact(graph, literal)]
@@ -43,7 +43,7 @@ def _is_exact(graph: DependencyGraph, literal: Literal) -> bool:
     return graph.tape.values[number].shape[literal.spot.dim] == literal.value
 
 
-def _sizes_at_stake(graph: DependencyGraph, masks: Masks, place: int) -> list[tuple[Spot, int, int]]:
+def _sizes_at_stake(graph: DependencyGraph, masks: ChannelMasks, place: int) -> list[tuple[Spot, int, int]]:
     """Cut dimensions of the failing call and the next few: spot, dense size, size after surgery."""
     found = []
     for near in range(place, min(place + 4, len(graph.tape.calls))):
@@ -59,7 +59,7 @@ def _sizes_at_stake(graph: DependencyGraph, masks: Masks, place: int) -> list[tu
     return found
 
 
-def _matches(graph: DependencyGraph, masks: Masks, place: int) -> Iterator[Match]:
+def _matches(graph: DependencyGraph, masks: ChannelMasks, place: int) -> Iterator[Match]:
     """Dimensions around the failure that were one number in the dense model and are two after surgery."""
     around: list[tuple[Spot, int, int]] = []
     for near in sorted(
@@ -80,7 +80,11 @@ def _matches(graph: DependencyGraph, masks: Masks, place: int) -> Iterator[Match
 
 
 def _literals(
-    model: nn.Module, graph: DependencyGraph, masks: Masks, place: int, stake: list[tuple[Spot, int, int]]
+    model: nn.Module,
+    graph: DependencyGraph,
+    masks: ChannelMasks,
+    place: int,
+    stake: list[tuple[Spot, int, int]],
 ) -> Iterator[Literal]:
     """Attributes of the module that ran, and of its owners, that hold a size at stake or a multiple of it."""
     modules = dict(model.named_modules())

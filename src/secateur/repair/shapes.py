@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.graph.dependency import DependencyGraph, fresh_inputs, hollow_inputs, move_inputs
-from secateur.graph.masks import Masks
-from secateur.graph.trace.isolated_forward import call_model, steady
+from secateur.graph.channel_masks import ChannelMasks
+from secateur.graph.dependency import DependencyGraph, inputs_to_device, meta_inputs, random_inputs
+from secateur.graph.trace.isolated_forward import call_model, isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.tape import Call, Recorder, Tape, record
 from secateur.graph.width_attributes import Literal, Match, factor_at, literal_value, siblings, slots
@@ -87,11 +87,11 @@ def describe(call: Call, why: str) -> str:
     return f"{place} {why}"
 
 
-def needs_shapes(graph: DependencyGraph, masks: Masks) -> bool:
+def needs_shapes(graph: DependencyGraph, masks: ChannelMasks) -> bool:
     """Whether sizes in the code can matter: a call with listed sizes gives cut channels."""
     for call in graph.tape.calls:
         sized = any(isinstance(item, (list, tuple)) and _ints(item) for item in call.args[1:])
-        if sized and any(number is not None and masks.cut(number) for number in call.outputs):
+        if sized and any(number is not None and masks.loses_channels(number) for number in call.outputs):
             return True
     return False
 
@@ -100,7 +100,7 @@ def _ints(items: Any) -> bool:
     return bool(items) and all(isinstance(item, int) for item in items)
 
 
-def repairs_of(model: nn.Module, graph: DependencyGraph, masks: Masks) -> tuple[Repair, ...]:
+def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) -> tuple[Repair, ...]:
     """The attributes to set under a selection, from what was learned."""
     modules = dict(model.named_modules())
     values: dict[tuple[str, str], tuple[Any, Any]] = {}
@@ -112,22 +112,28 @@ def repairs_of(model: nn.Module, graph: DependencyGraph, masks: Masks) -> tuple[
             continue
         before = modules[literal.module].__dict__.get(literal.attribute)
         old, new = values.get((literal.module, literal.attribute), (before, before))
-        if literal.place is None:
+        if literal.index is None:
             new = int(after)
         elif isinstance(new, (tuple, list)):
-            new = type(new)(int(after) if place == literal.place else item for place, item in enumerate(new))
+            new = type(new)(int(after) if place == literal.index else item for place, item in enumerate(new))
         values[literal.module, literal.attribute] = (old, new)
     return tuple(Repair(*key, before, after) for key, (before, after) in values.items())
 
 
-def follows(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: Masks) -> bool:
+def follows(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: ChannelMasks) -> bool:
     """Whether the pruned model, run for its shapes, does what the tape says, with the shapes expected.
 
     ``False`` says nothing: devices and layouts change which operations run, and ``shape_run`` finds out.
     """
-    follower, inputs = Follower(graph.tape, masks.fits), hollow_inputs(graph.inputs)
+    follower, inputs = Follower(graph.tape, masks.fits), meta_inputs(graph.inputs)
     try:
-        with on_meta(model, plan), steady(model), torch.inference_mode(False), torch.no_grad(), follower:
+        with (
+            on_meta(model, plan),
+            isolated_forward(model),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            follower,
+        ):
             call_model(model, inputs)
     except Exception:
         # Whatever the user's code raises on the smaller shapes is found again, and understood, step by step.
@@ -163,9 +169,9 @@ def _really(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: Outco
 
 
 def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) -> Outcome:
-    inputs = fresh_inputs(graph.inputs, torch.Generator().manual_seed(0))
+    inputs = random_inputs(graph.inputs, torch.Generator().manual_seed(0))
     device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
-    inputs = move_inputs(inputs, torch.device("meta") if meta else device)
+    inputs = inputs_to_device(inputs, torch.device("meta") if meta else device)
     dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
     # Only shapes are looked at; but a model that writes to its weights must not write to the dense ones.
     cut = cut_tensors if writes_parameters(graph.tape) else _sized
@@ -264,8 +270,8 @@ def _adopt(graph: DependencyGraph, found: list[Literal | Match]) -> None:
         if isinstance(item, Match):
             graph.learned.matches.append(item)
         else:
-            key = (item.module, item.attribute, item.place)
-            kept = [old for old in graph.learned.literals if (old.module, old.attribute, old.place) != key]
+            key = (item.module, item.attribute, item.index)
+            kept = [old for old in graph.learned.literals if (old.module, old.attribute, old.index) != key]
             graph.learned.literals = [*kept, item]
 
 
@@ -279,8 +285,8 @@ def _with_siblings(model: nn.Module, graph: DependencyGraph, found: Literal | Ma
             result.append(Match(first, second))
         return result
     for name, (spot,) in siblings(model, graph.tape, [found.spot], found.module):
-        twin = Literal(name, found.attribute, found.place, found.value, spot)
+        twin = Literal(name, found.attribute, found.index, found.value, spot)
         value = literal_value(modules[name], twin)
         if isinstance(value, int):
-            result.append(Literal(name, found.attribute, found.place, value, spot))
+            result.append(Literal(name, found.attribute, found.index, value, spot))
     return result

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.trace.named_tensors import leaves, named_tensors, passing_buffers, shapes_of
+from secateur.graph.trace.named_tensors import (
+    named_tensors,
+    non_persistent_buffers,
+    parameters_and_buffers,
+    shapes_of,
+)
 from secateur.surgery.attributes import Undo, sync_attributes
 from secateur.surgery.perturbed import Perturbed, scaled
 from secateur.surgery.plan import Plan
@@ -25,7 +30,7 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
     """
     removed = plan.removed()
     # What the class makes itself may be there, and of its size, only once the model has run.
-    made = passing_buffers(model) - {name for name, _ in removed}
+    made = non_persistent_buffers(model) - {name for name, _ in removed}
     have = {name: shape for name, shape in shapes_of(model).items() if name not in made}
     want = {name: shape for name, shape in plan.shapes.items() if name not in made}
     missing = sorted(set(want) - set(have))
@@ -126,7 +131,7 @@ def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
     """The model with cut parameters that have shapes and no contents; everything is put back on exit."""
     undo = Undo()
     shapes = plan.shapes_after()
-    parameters, buffers = leaves(model)
+    parameters, buffers = parameters_and_buffers(model)
     hollow = {
         id(tensor): torch.empty(shapes[name], dtype=tensor.dtype, device="meta")
         for name, tensor in (parameters | buffers).items()

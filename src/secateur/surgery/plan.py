@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from secateur.errors import UserError
+from secateur.graph.channel_masks import ChannelMasks, Keep
 from secateur.graph.dependency import DependencyGraph, InputSpec
 from secateur.graph.labels import IntArray
-from secateur.graph.masks import Keep, Masks
 from secateur.graph.trace.tape import Tape
 
 SCHEMA_VERSION = 1
@@ -77,7 +77,7 @@ class Plan:
         return self._removed
 
     @cached_property
-    def masks(self) -> Masks:
+    def masks(self) -> ChannelMasks:
         """What stays of every value, and its shape then, on the graph that the plan was made from."""
         assert self.graph is not None
         return _masks(self.graph, self)
@@ -180,17 +180,17 @@ class Plan:
             ) from error
 
 
-def masks_of(graph: DependencyGraph, plan: Plan) -> Masks:
+def masks_of(graph: DependencyGraph, plan: Plan) -> ChannelMasks:
     """Expected shapes under a plan."""
     return plan.masks if plan.graph is graph else _masks(graph, plan)
 
 
-def _masks(graph: DependencyGraph, plan: Plan) -> Masks:
-    return Masks(kept_atoms(graph, plan), graph.marks, graph.statistics, Tape(), {})
+def _masks(graph: DependencyGraph, plan: Plan) -> ChannelMasks:
+    return ChannelMasks(kept_atoms(graph, plan), graph.marks, graph.statistics, Tape(), {})
 
 
 def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
-    """Which atoms of the graph stay under a plan, as ``Masks`` want them."""
+    """Which atoms of the graph stay under a plan, as ``ChannelMasks`` takes them."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     keep = np.ones(graph.atoms.size + 1, dtype=bool)
     # The layers of a group share one tuple of indices.

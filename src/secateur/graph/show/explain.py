@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.flops import macs
-from secateur.graph.masks import Masks
 from secateur.graph.trace.tape import Tape
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def prunable_macs(graph: "DependencyGraph") -> tuple[int, int]:
     for group in graph.groups:
         for member in group.members if group.size > 1 else ():
             keep[starts[member.tensor, member.dim] + member.indices] = False
-    masks = Masks(keep, graph.marks, graph.statistics, Tape(), {})
+    masks = ChannelMasks(keep, graph.marks, graph.statistics, Tape(), {})
     total = macs(graph.tape)
     return total - macs(graph.tape, masks.expected_shape), total
 
@@ -88,9 +88,9 @@ def _slices(graph: "DependencyGraph", group: "Group") -> list[str]:
         each = len(member.indices) / group.size
         many = "" if each == 1 else f", {each:g} indices per channel"
         lines.append(f"  {_WORDS[member.role]} {where}{many}")
-    cells = len(np.unique(group.cells))
-    if cells > 1:
-        lines.append(f"  in {cells} cells (heads, groups or halves) that each keep their own count")
+    parts = len(np.unique(group.parts))
+    if parts > 1:
+        lines.append(f"  in {parts} parts (heads, groups or halves) that each keep their own count")
     return lines
 
 
@@ -113,7 +113,7 @@ def to_json(graph: "DependencyGraph") -> dict[str, Any]:
     macs_prunable, macs_total = prunable_macs(graph)
     reasons = Counter(item.reason.why for item in graph.frozen)
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "parameters": total,
         "prunable_parameters": prunable,
         "macs": macs_total,
@@ -122,7 +122,7 @@ def to_json(graph: "DependencyGraph") -> dict[str, Any]:
             {
                 "name": group.name,
                 "channels": group.size,
-                "cells": len(np.unique(group.cells)),
+                "parts": len(np.unique(group.parts)),
                 "members": [
                     {"tensor": m.tensor, "dim": m.dim, "role": m.role, "indices": len(m.indices)}
                     for m in group.members

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from secateur.errors import UserError
-from secateur.graph.trace.named_tensors import leaves
+from secateur.graph.trace.named_tensors import parameters_and_buffers
 
 _INTERNAL = frozenset(nn.Module().__dict__)
 
 
 @contextmanager
-def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     """Eval mode without fused attention kernels; modes, attributes and buffers are restored on exit.
 
     With ``training`` only modules that have children train: they decide what runs, normalisation and dropout
@@ -25,7 +25,7 @@ def steady(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     """
     held = [(module, _contents(module)) for module in model.modules()]
     # Inference tensors have no version, and nobody may write to them out here.
-    buffers = [buffer for buffer in leaves(model)[1].values() if not buffer.is_inference()]
+    buffers = [buffer for buffer in parameters_and_buffers(model)[1].values() if not buffer.is_inference()]
     versions = [(buffer, buffer._version, buffer.detach().clone()) for buffer in buffers]
     fastpath = torch.backends.mha.get_fastpath_enabled()
     for module, _ in held:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 
-def leaves(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def parameters_and_buffers(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parameters and buffers by name, shared ones once, in the order of the modules that hold them.
 
     These are ``named_parameters`` and ``named_buffers``, found in one walk through the model.
@@ -24,7 +24,7 @@ def leaves(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, then buffers, by name."""
-    parameters, buffers = leaves(model)
+    parameters, buffers = parameters_and_buffers(model)
     return parameters | buffers
 
 
@@ -33,7 +33,7 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
 
 
-def passing_buffers(model: nn.Module) -> set[str]:
+def non_persistent_buffers(model: nn.Module) -> set[str]:
     """Names of the buffers that no state dict holds: the class makes them, some only once it has run."""
     return {
         f"{module_name}.{name}" if module_name else name
@@ -51,6 +51,6 @@ def find_parameter(model: nn.Module, name: str) -> nn.Parameter | None:
     return model._parameters.get(attribute)
 
 
-def input_leaves(example_inputs: Any) -> list[Tensor]:
+def input_tensors(example_inputs: Any) -> list[Tensor]:
     """The tensors among example inputs."""
     return [leaf for leaf in tree_flatten(example_inputs)[0] if isinstance(leaf, Tensor)]

@@ -20,11 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.errors import UserError
-from secateur.graph.trace.isolated_forward import call_model, named_output, steady, tensors_in
-from secateur.graph.trace.named_tensors import leaves
+from secateur.graph.trace.isolated_forward import call_model, isolated_forward, named_output, tensors_in
+from secateur.graph.trace.named_tensors import parameters_and_buffers
 
-_HERE = str(Path(__file__).resolve().parent)
-_CALLER = str(Path(_HERE, "running.py"))
+_CALLER = call_model.__code__.co_filename
 _TORCH = str(Path(torch.__file__).resolve().parent)
 _REFERRING = (Tensor, list, tuple)
 # Views by what they do, though their schemas do not say so.
@@ -128,7 +127,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._leaves: dict[int, int] = {}
         self._storages: dict[int, int] = {}
         self._alive: list[Tensor] = []
-        for kind, named in zip(("parameter", "buffer"), leaves(model), strict=True):
+        for kind, named in zip(("parameter", "buffer"), parameters_and_buffers(model), strict=True):
             for name, tensor in named.items():
                 self._leaves[id(tensor)] = self.add(tensor, kind, name)
 
@@ -227,7 +226,8 @@ def source_line() -> str:
         if name == _CALLER:
             # Further out is whoever asked for the trace.
             break
-        if (file := _own_file(name)) is not None:
+        # Recorders may extend each other's dispatch; their frames come before the model's.
+        if frame.f_code.co_name != "__torch_dispatch__" and (file := _own_file(name)) is not None:
             return f"{file}:{frame.f_lineno}"
         if frame.f_back is None:
             break
@@ -237,8 +237,8 @@ def source_line() -> str:
 
 @cache
 def _own_file(name: str) -> str | None:
-    """The last two parts of a file's name, ``None`` for torch's files, ours, and generated code."""
-    if name.startswith((_TORCH, _HERE, "<")):
+    """The last two parts of a file's name, ``None`` for torch's files and generated code."""
+    if name.startswith((_TORCH, "<")):
         return None
     path = Path(name)
     return f"{path.parent.name}/{path.name}"
@@ -266,7 +266,7 @@ def record(
             number = recorder.add(leaf, "input", str(position))
             recorder._leaves[id(leaf)] = number
             numbers.append(number)
-    mode = steady(model, training=training)
+    mode = isolated_forward(model, training=training)
     with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
         result = call_model(model, tree_unflatten(fresh, spec))
     found = [item for item in tensors_in(named_output(result, logits)) if item.is_floating_point()]

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from secateur.errors import UserError
-from secateur.graph.trace.named_tensors import input_leaves, named_tensors
+from secateur.graph.trace.named_tensors import input_tensors, named_tensors
 from secateur.graph.trace.tape import Tape
 
 
@@ -31,7 +31,7 @@ def check_model(model: nn.Module) -> None:
 
 def check_inputs(example_inputs: Any) -> None:
     """Refuse example inputs from which no fresh ones could be drawn."""
-    for leaf in input_leaves(example_inputs):
+    for leaf in input_tensors(example_inputs):
         if not leaf.numel():
             raise UserError(
                 f"an example input of shape {tuple(leaf.shape)} holds no numbers",

@@ -15,7 +15,7 @@ Keep = npt.NDArray[np.bool_]
 
 
 @dataclass
-class Masks:
+class ChannelMasks:
     """Which atoms are kept, what the values' labels are, and the pruned run to take constants from.
 
     ``keep`` has one more entry, which is true, for the positions that no channel owns (-1).
@@ -25,7 +25,7 @@ class Masks:
     marks: Mapping[int, Marks]
     statistics: frozenset[int]
     pruned: Tape
-    twins: Mapping[int, int]
+    matches: Mapping[int, int]
     _stays: dict[Factor, Keep | None] = field(default_factory=dict, init=False, repr=False)
     _sizes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False)
 
@@ -36,9 +36,9 @@ class Masks:
             self._stays[factor] = None if kept.all() else kept
         return self._stays[factor]
 
-    def cut(self, number: int) -> list[Factor]:
-        """The factors of a value that lose positions."""
-        return [factor for factor in self.marks[number].factors if self.of(factor) is not None]
+    def loses_channels(self, number: int) -> bool:
+        """Whether some positions of a value go."""
+        return any(self.of(factor) is not None for factor in self.marks[number].factors)
 
     def kept(self, number: int) -> list[tuple[int, Keep]]:
         """The dimensions of a value that shrink, and which positions stay: those that every factor keeps."""
@@ -84,7 +84,7 @@ class Masks:
             tensor = torch.take_along_dim(tensor, _positions(kept, column).to(tensor.device), column)
         return tensor
 
-    def spread(self, number: int, tensor: Tensor) -> Tensor:
+    def scatter(self, number: int, tensor: Tensor) -> Tensor:
         """Undo ``compact``: removed positions are zero."""
         for column, kept in reversed(self.kept(number)):
             shape = list(tensor.shape)
