@@ -19,7 +19,7 @@ class Dropping(nn.Module):
 
 
 def test_a_model_that_is_random_in_eval_is_refused():
-    with pytest.raises(UserError, match=r"random in eval mode.*test_refusals.py"):
+    with pytest.raises(UserError, match=r"random in eval mode.*test_validation.py"):
         secateur.trace(Dropping(), images())
 
 

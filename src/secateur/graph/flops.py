@@ -5,10 +5,10 @@ from typing import Any
 
 from torch.utils.flop_counter import flop_registry
 
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Ref, Tape
 
-# The two arguments of each matrix product.
-_PRODUCTS = {"aten::mm": (0, 1), "aten::bmm": (0, 1), "aten::addmm": (1, 2), "aten::baddbmm": (1, 2)}
+_PRODUCTS = operations(Does.MATMUL)
 
 
 def macs(tape: Tape, shape_of: Callable[[int], tuple[int, ...]] | None = None) -> int:
@@ -41,10 +41,9 @@ def _agreed(name: str, shapes: list[Any]) -> list[Any]:
     A hidden state that starts as zeros follows no channel: what it meets says how long it is.
     """
     if name in _PRODUCTS:
-        left, right = _PRODUCTS[name]
-        inner = min(shapes[left][-1], shapes[right][-2])
-        shapes[left] = (*shapes[left][:-1], inner)
-        shapes[right] = (*shapes[right][:-2], inner, shapes[right][-1])
+        *others, left, right = shapes
+        inner = min(left[-1], right[-2])
+        return [*others, (*left[:-1], inner), (*right[:-2], inner, right[-1])]
     return shapes
 
 

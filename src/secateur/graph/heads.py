@@ -7,10 +7,11 @@ import numpy as np
 from secateur.errors import UserError
 from secateur.graph.atoms import Atoms
 from secateur.graph.labels import Factor, IntArray, Marks, columns_last
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Tape
 
 HEADS = ("width", "whole")
-_PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm"})
+_PRODUCTS = operations(Does.BATCHED)
 
 
 def check_heads(heads: str) -> None:

@@ -12,11 +12,12 @@ from secateur.graph.dependency import DependencyGraph, InputSpec, input_specs
 from secateur.graph.groups import build_groups, lone_channels
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
+from secateur.graph.ops import Does, operations
 from secateur.graph.rules import find, pointwise
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates, record
 from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
 
-_QUIET = {"aten::_assert_async", "aten::_assert_scalar", "aten::sym_size", "aten::_local_scalar_dense"}
+_QUIET, _PARTS = operations(Does.QUIET), operations(Does.PART)
 
 
 @dataclass
@@ -275,7 +276,7 @@ def _is_slice(tape: Tape, number: int, root: int) -> bool:
     makers = {out: call for call in tape.calls for out in call.outputs}
     while number != root:
         call = makers.get(number)
-        if call is None or call.name not in {"aten::slice", "aten::alias"}:
+        if call is None or call.name not in _PARTS:
             return False
         number = call.refs[0]
     return True

@@ -9,21 +9,14 @@ from math import prod
 import numpy as np
 
 from secateur.graph.labels import IntArray
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape, mutates
 
 KEPT = 320 * 2**20
 """Bytes of results in float64, kept for their gradients, that a small network may take."""
 _MOST = 16
-# For gradients with respect to inputs, these keep nothing, or what they give; others what they read.
-_LIGHT = frozenset(
-    f"aten::{name}"
-    for name in (
-        *("add", "add_", "sub", "sub_", "rsub", "addmm", "mm", "clone", "copy_", "_to_copy", "cat", "stack"),
-        *("roll", "constant_pad_nd", "sum", "mean"),
-    )
-)
-_GIVING = frozenset(f"aten::{name}" for name in ("_softmax", "sigmoid", "tanh", "relu", "relu_", "exp"))
-_SCALING = frozenset({"aten::mul", "aten::div"})
+_LIGHT, _GIVING = operations(Does.SAVES_NOTHING), operations(Does.SAVES_RESULT)
+_SCALING = operations(Does.SAVES_FACTORS)
 
 
 def cuts(tape: Tape, kept: int = KEPT) -> list[int]:

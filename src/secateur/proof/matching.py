@@ -2,18 +2,10 @@
 
 from difflib import SequenceMatcher
 
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape
 
-# Operations that come and go with the memory layout of their input, and change no value.
-_COPIES = frozenset(
-    f"aten::{name}"
-    for name in ("clone", "contiguous", "_to_copy", "detach", "alias", "as_strided_", "lift_fresh", "empty")
-)
-_SAME = {
-    "aten::_unsafe_view": "aten::view",
-    "aten::_reshape_alias": "aten::view",
-    "aten::reshape": "aten::view",
-}
+_COPIES, _RESHAPES = operations(Does.LAYOUT), operations(Does.RESHAPE)
 
 
 def steps(tape: Tape) -> list[int]:
@@ -22,7 +14,7 @@ def steps(tape: Tape) -> list[int]:
 
 
 def _key(call: Call) -> tuple[str, str]:
-    return _SAME.get(call.name, call.name), call.module
+    return "aten::view" if call.name in _RESHAPES else call.name, call.module
 
 
 def twins(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:

@@ -15,23 +15,12 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from secateur.cpu import depthwise
 from secateur.graph.channel_masks import ChannelMasks
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Ref, Tape
 from secateur.proof.float64 import widen
 from secateur.surgery.perturbed import Perturbed
 
-_VIEWS = {"aten::view", "aten::_unsafe_view", "aten::_reshape_alias"}
-# What is zero stays zero in these: their results need no mask.
-_PASSING = _VIEWS | {
-    f"aten::{name}"
-    for name in (
-        *("reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "clone", "contiguous"),
-        *("detach", "alias", "_to_copy", "slice", "split", "split_with_sizes", "unbind", "relu", "relu_"),
-    )
-}
-
-
-# What makes a tensor of numbers in the code.
-_LIFT = "aten::lift_fresh"
+_VIEWS, _PASSING, _LIFT = (operations(that) for that in (Does.RESHAPE, Does.ZERO, Does.LITERAL))
 
 
 class Values(dict[int, Tensor]):
@@ -76,9 +65,9 @@ class Values(dict[int, Tensor]):
         for place, call in enumerate(self._tape.calls):
             if number in call.refs and place in twins:
                 theirs = pruned.calls[twins[place]].refs[call.refs.index(number)]
-                lifted = {out: c.refs[0] for c in pruned.calls if c.name == _LIFT for out in c.outputs}
+                lifted = {out: c.refs[0] for c in pruned.calls if c.name in _LIFT for out in c.outputs}
                 return pruned.constants.get(lifted.get(theirs, theirs), own)
-            if call.refs == (number,) and call.name == _LIFT:
+            if call.refs == (number,) and call.name in _LIFT:
                 number = cast(int, call.outputs[0])
         return own
 

@@ -3,8 +3,11 @@
 from typing import Any
 
 from secateur.graph.labels import Factor, Marks, squash
+from secateur.graph.ops import Does, operations
 from secateur.graph.rules import rule
 from secateur.graph.rules.broadcasting import reduce_dims
+
+_SUMS = operations(Does.SUM)
 
 
 def _dims(given: Any, ndim: int) -> set[int]:
@@ -61,8 +64,7 @@ def reduction(tracer: Any, call: Any) -> Any:
     ndim = len(marks.shape)
     dims = _dims(bound.get("dim"), ndim)
     factors, over = reduce_dims(tracer.atoms, marks, dims)
-    exact = call.name in {"aten::sum", "aten::nansum", "aten::linalg_vector_norm", "aten::norm", "aten::any"}
-    if over and not exact:
+    if over and call.name not in _SUMS:
         tracer.statistic(call)
     kept = drop_dims(factors, dims, ndim, bool(bound.get("keepdim")))
     return tuple(

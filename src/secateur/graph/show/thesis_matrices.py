@@ -8,38 +8,14 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from secateur.graph.ops import Does, operations
+
 if TYPE_CHECKING:
     from secateur.graph.dependency import DependencyGraph
 
 BoolArray = npt.NDArray[np.bool_]
 
-_MOVES = frozenset(
-    f"aten::{name}"
-    for name in [
-        "view",
-        "_unsafe_view",
-        "reshape",
-        "permute",
-        "transpose",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "expand",
-        "clone",
-        "detach",
-        "alias",
-        "_to_copy",
-        "slice",
-        "select",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "contiguous",
-        "empty",
-        "copy_",
-        "lift_fresh",
-    ]
-)
+_MOVES = operations(Does.MOVE)
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.errors import UserError
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.isolated_forward import call_model, isolated_forward, named_output, tensors_in
 from secateur.graph.trace.named_tensors import parameters_and_buffers
 
 _CALLER = call_model.__code__.co_filename
 _TORCH = str(Path(torch.__file__).resolve().parent)
 _REFERRING = (Tensor, list, tuple)
-# Views by what they do, though their schemas do not say so.
-_UNDECLARED = {"aten::_unsafe_view", "aten::lift"}
+_UNDECLARED = operations(Does.VIEW)
 
 
 @dataclass(frozen=True)
