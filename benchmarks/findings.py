@@ -19,7 +19,7 @@ from secateur.report.aggregate import (
     AttackPoint,
     Curve,
     Grid,
-    Place,
+    GridPoint,
     aggregate,
     dense_tuned_of,
     security_curve,
@@ -56,25 +56,25 @@ def main() -> None:
 
 def networks(grid: Grid) -> Iterator[str]:
     yield from head("model", "fine-tuned", "parameters", "test accuracy by seed")
-    for place, point in grid.networks.items():
-        if place.sparsity == 0:
+    for where, point in grid.networks.items():
+        if where.sparsity == 0:
             accuracy = ", ".join(f"{100 * value:.1f} %" for value in point.accuracy.values)
-            yield row(place.model, place.arm, f"{point.parameters.mean:,.0f}", accuracy)
+            yield row(where.model, where.arm, f"{point.parameters.mean:,.0f}", accuracy)
 
 
-def tuning(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
+def tuning(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[str]:
     titles = "accuracy", "robust accuracy", "left", "images", "grade"
     yield from head("model", "fine-tuned", "attack", *titles)
-    for place in attacked(grid):
-        found = change[place].total
-        if place.sparsity == 0 and place.arm != "none" and found:
+    for where in attacked(grid):
+        found = change[where].total
+        if where.sparsity == 0 and where.arm != "none" and found:
             before, after = found.accuracy
             accuracy = f"{100 * before:.1f} → {100 * after:.1f} %"
             numbers = accuracy, moved(found), share(found), str(found.n)
-            yield row(place.model, place.arm, place.attack, *numbers, change[place].total_grade)
+            yield row(where.model, where.arm, where.attack, *numbers, change[where].total_grade)
 
 
-def pruning(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
+def pruning(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[str]:
     yield from head("model", "fine-tuned", "attack", "criterion", *(f"{s:g}" for s in shown(grid)))
     for line in lines_of(grid):
         cells = [_cell(grid, change, replace(line, sparsity=s)) for s in shown(grid)]
@@ -86,15 +86,15 @@ def shown(grid: Grid) -> list[float]:
     return pruned if len(pruned) <= len(SPARSITIES) else [s for s in SPARSITIES if s in pruned]
 
 
-def lines_of(grid: Grid) -> list[Place]:
+def lines_of(grid: Grid) -> list[GridPoint]:
     """A line of the grid per model, arm, attack and criterion, fine-tuned."""
     return sorted({replace(p, sparsity=0.0) for p in attacked(grid) if p.criterion and p.arm != "none"})
 
 
-def along(grid: Grid, line: Place) -> list[Place]:
-    """The places of a line that have a result, the dense control first."""
-    places = [dense_tuned_of(line), *(replace(line, sparsity=s) for s in grid.sparsities if s)]
-    return [place for place in places if place in grid.points]
+def along(grid: Grid, line: GridPoint) -> list[GridPoint]:
+    """The grid points of a line that have a result, the dense control first."""
+    grid_points = [dense_tuned_of(line), *(replace(line, sparsity=s) for s in grid.sparsities if s)]
+    return [where for where in grid_points if where in grid.points]
 
 
 def robust(grid: Grid) -> Iterator[str]:
@@ -102,7 +102,7 @@ def robust(grid: Grid) -> Iterator[str]:
     sparsities = (0.0, *shown(grid))
     yield from head("model", "fine-tuned", "attack", "criterion", "ε", *(f"{s:g}" for s in sparsities))
     for line in lines_of(grid):
-        at = {place.sparsity: grid.points[place] for place in along(grid, line)}
+        at = {where.sparsity: grid.points[where] for where in along(grid, line)}
         point = next(iter(at.values()))
         budgets = np.array([0.0, *grid.stated(point)])
         curves = {s: security_curve(point, budgets) for s, point in at.items()}
@@ -121,29 +121,31 @@ def percentage(point: AttackPoint, curve: Curve, i: int) -> str:
     return f"{mean} [{100 * curve.low[i]:.0f}, {100 * curve.high[i]:.0f}]"
 
 
-def trend(grid: Grid, change: dict[Place, Change]) -> Iterator[str]:
+def trend(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[str]:
     """Rank correlation of sparsity with robust accuracy, and with the distance left where one is stated."""
     titles = "ε", "sparsities", "robust accuracy", "distance left", "own images' median"
     yield from head("model", "fine-tuned", "attack", "criterion", *titles)
     for line in lines_of(grid):
-        places = [place for place in along(grid, line) if not collapsed(grid, place)]
-        points = [grid.points[place] for place in places]
-        shares = {p: found.share for p in places if (found := change[p].pruning) and found.share is not None}
+        grid_points = [where for where in along(grid, line) if not collapsed(grid, where)]
+        points = [grid.points[where] for where in grid_points]
+        shares = {
+            p: found.share for p in grid_points if (found := change[p].pruning) and found.share is not None
+        }
         left = correlation(list(shares), list(shares.values()))
-        medians = correlation(places, [point.median(point.norm).mean for point in points])
+        medians = correlation(grid_points, [point.median(point.norm).mean for point in points])
         for eps in grid.stated(points[0]):
             at_eps = [float(security_curve(point, np.array([eps])).mean[0]) for point in points]
             # Where next to nothing resists, ranks are those of single images.
             if max(at_eps) >= 0.1:
-                ranks = correlation(places, at_eps), left, medians
+                ranks = correlation(grid_points, at_eps), left, medians
                 where = line.model, line.arm, line.attack, line.criterion, eps_words(grid, points[0], eps)
                 yield row(*where, str(len(points)), *ranks)
 
 
-def correlation(places: list[Place], values: list[float]) -> str:
-    if len(places) <= 3:
+def correlation(grid_points: list[GridPoint], values: list[float]) -> str:
+    if len(grid_points) <= 3:
         return "too few"
-    return f"{spearmanr([place.sparsity for place in places], values).statistic:+.2f}"
+    return f"{spearmanr([where.sparsity for where in grid_points], values).statistic:+.2f}"
 
 
 def eps_words(grid: Grid, point: AttackPoint, eps: float) -> str:
@@ -174,8 +176,8 @@ def touched(grid: Grid) -> Iterator[str]:
     yield from head("model", "fine-tuned", "attack", "dense", "pruned, least", "pruned, most")
     lines = sorted({dense_tuned_of(p) for p in attacked(grid)})
     for line in lines:
-        points = [p for p in grid.points.values() if dense_tuned_of(p.place) == line and p.place.sparsity
-                  and not collapsed(grid, p.place)]  # fmt: skip
+        points = [p for p in grid.points.values() if dense_tuned_of(p.where) == line and p.where.sparsity
+                  and not collapsed(grid, p.where)]  # fmt: skip
         if line in grid.points and points:
             pruned = [point.median("l0").mean for point in points]
             dense = grid.points[line].median("l0").mean
@@ -188,19 +190,19 @@ def bottleneck(grid: Grid) -> Iterator[str]:
     yield from head(
         "model", "fine-tuned", "criterion", "sparsity", "parameters", "test accuracy", "at chance"
     )
-    for place, point in grid.networks.items():
-        if place.sparsity >= 0.7 and place.arm != "none":
+    for where, point in grid.networks.items():
+        if where.sparsity >= 0.7 and where.arm != "none":
             numbers = f"{point.parameters.mean:,.0f}", f"{100 * point.accuracy.mean:.1f} %"
             chance = "yes" if point.collapsed else ""
-            yield row(place.model, place.arm, place.criterion, f"{place.sparsity:g}", *numbers, chance)
+            yield row(where.model, where.arm, where.criterion, f"{where.sparsity:g}", *numbers, chance)
 
 
-def attacked(grid: Grid) -> list[Place]:
+def attacked(grid: Grid) -> list[GridPoint]:
     return list(grid.points)
 
 
-def collapsed(grid: Grid, place: Place) -> bool:
-    return grid.networks[replace(place, attack="")].collapsed
+def collapsed(grid: Grid, where: GridPoint) -> bool:
+    return grid.networks[replace(where, attack="")].collapsed
 
 
 def share(found: Against) -> str:
@@ -227,9 +229,9 @@ def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(grid: Grid, change: dict[Place, Change], place: Place) -> str:
+def _cell(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> str:
     """The distance left, its images, and accuracy beside it: the one means little without the other."""
-    found = change[place].pruning if place in grid.points else None
+    found = change[where].pruning if where in grid.points else None
     if found is None:
         return ""
     images = "" if found.share is None else f" (n {found.n})"
@@ -238,8 +240,8 @@ def _cell(grid: Grid, change: dict[Place, Change], place: Place) -> str:
 
 def _chance(grid: Grid, values: tuple, at: dict[str, int]) -> bool:
     model, arm, attack = _keys(values, at)
-    place = Place(model, "random", values[at["sparsity"]], arm, attack)
-    return collapsed(grid, place) and collapsed(grid, replace(place, criterion="l1"))
+    where = GridPoint(model, "random", values[at["sparsity"]], arm, attack)
+    return collapsed(grid, where) and collapsed(grid, replace(where, criterion="l1"))
 
 
 def _keys(values: tuple, at: dict[str, int]) -> tuple[str, str, str]:

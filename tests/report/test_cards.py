@@ -20,7 +20,7 @@ def cards_of(folder):
 
 def test_every_pruned_network_has_a_card_with_its_numbers_and_limits(grid, change):
     made = dict(cards(grid, change))
-    pruned = [place for place in grid.networks if place.sparsity > 0]
+    pruned = [where for where in grid.networks if where.sparsity > 0]
     assert len(made) == len(pruned)
     card = made["robust-l1-0.4-standard.md"]
     assert "| parameters | 156,650 | 56,810 |" in card

@@ -9,11 +9,11 @@ from report.test_headline import SMALL, fixed
 from secateur.errors import UserError
 from secateur.report import compare, violations, write_comparison
 from secateur.report import comparison as comparing
-from secateur.report.aggregate import Place
+from secateur.report.aggregate import GridPoint
 from secateur.report.page import render_comparison
 
 SETTINGS = {"models": {"robust": True}, "criteria": ("l1",), "attacks": {"ddn": 2.0}, "failed": ()}
-PRUNED = Place("robust", "l1", 0.8, "standard", "ddn")
+PRUNED = GridPoint("robust", "l1", 0.8, "standard", "ddn")
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def comparison(folders):
     return compare(folders["before"], folders["after"])
 
 
-def at(comparison, place):
-    (found,) = [each for each in comparison.differences if each.place == place]
+def at(comparison, where):
+    (found,) = [each for each in comparison.differences if each.where == where]
     return found
 
 
@@ -54,7 +54,7 @@ def test_the_tables_say_at_which_budgets_robust_accuracy_is(comparison):
 def test_a_weaker_network_is_found_and_an_equal_one_is_not(comparison):
     assert at(comparison, PRUNED).verdict == "worse"
     assert at(comparison, PRUNED).against.left.ratio < 0.8
-    assert at(comparison, Place("robust", "", 0.0, "none", "ddn")).verdict == "equivalent"
+    assert at(comparison, GridPoint("robust", "", 0.0, "none", "ddn")).verdict == "equivalent"
 
 
 def test_images_make_the_number_and_seeds_are_matched(comparison, folders):

@@ -47,7 +47,7 @@ def test_a_criterion_that_leaves_half_is_nearer_everywhere(tmp_path):
 def test_criteria_seen_the_wrong_way_round_are_caught(tmp_path, monkeypatch):
     folder = write(tmp_path / "run", dataclasses.replace(SMALL, edit=halve_random))
     right = contest.difference
-    monkeypatch.setattr(contest, "difference", lambda place, a, b, **more: right(place, b, a, **more))
+    monkeypatch.setattr(contest, "difference", lambda where, a, b, **more: right(where, b, a, **more))
     assert not any(row["verdict"] == "worse" for row in rows(folder))
 
 

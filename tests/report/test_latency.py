@@ -13,7 +13,7 @@ from report.clocked import DENSE_SECONDS, SMALL, grid_of, measure, slowly, space
 from report.synthetic import Grid, write
 from secateur.errors import ExitCode, UserError
 from secateur.report import latency, page, report
-from secateur.report.aggregate import Place
+from secateur.report.aggregate import GridPoint
 from secateur.report.cards import cards
 from secateur.report.formats import to_csv
 from secateur.report.load import load
@@ -90,8 +90,8 @@ def test_latency_stands_beside_the_multiply_adds_in_every_table(measured):
 
 def test_the_table_of_latencies_has_a_row_per_architecture(measured):
     rows = csv_rows(latency.latency_table(grid_of(measured)))
-    places = [(row["model"], row["criterion"], float(row["sparsity"])) for row in rows]
-    assert places == [
+    grid_points = [(row["model"], row["criterion"], float(row["sparsity"])) for row in rows]
+    assert grid_points == [
         (model, criterion, sparsity)
         for model in ("plain", "robust")
         for criterion, sparsity in (("dense", 0.0), ("l1", 0.4), ("l1", 0.6))
@@ -256,5 +256,5 @@ def test_networks_without_any_pruned_one_have_a_latency_but_no_answer(tmp_path):
     grid = grid_of(folder)
     assert latency.sentences(grid) == ()
     assert len(latency.latency_table(grid).values) == 2
-    assert latency.latency_of(grid.networks[Place("plain", "", 0.0, "none")]).seeds == 2
+    assert latency.latency_of(grid.networks[GridPoint("plain", "", 0.0, "none")]).seeds == 2
     assert "measured-latency" in page_of(folder)

@@ -25,9 +25,9 @@ def test_every_attack_is_joined_with_the_network_that_it_attacked(study):
         (0.4, "standard"): ("tune", "pruned"),
     }
     for attack in study.attacks:
-        place = (attack.axes.sparsity, attack.axes.arm)
-        if place in roles:
-            assert (attack.network.stage, attack.role) == roles[place]
+        where = (attack.axes.sparsity, attack.axes.arm)
+        if where in roles:
+            assert (attack.network.stage, attack.role) == roles[where]
         assert (attack.network.axes.model, attack.network.axes.seed) == (attack.axes.model, attack.axes.seed)
 
 

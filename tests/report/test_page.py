@@ -13,7 +13,7 @@ import pytest
 from report.synthetic import Grid, write
 from secateur.report import page as page_module
 from secateur.report import report, theme
-from secateur.report.aggregate import Place, aggregate, security_curve
+from secateur.report.aggregate import GridPoint, aggregate, security_curve
 from secateur.report.budgets import budgets
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
@@ -98,7 +98,7 @@ def test_two_seeds_claim_nothing_about_trainings(page):
 
 def test_budgets_to_choose_from_are_the_stated_ones(grid):
     (block, _) = budgets(grid)
-    point = grid.points[Place("robust", "l1", 0.4, "standard", "ddn")]
+    point = grid.points[GridPoint("robust", "l1", 0.4, "standard", "ddn")]
     row = next(row for row in block.rows if (row.model, row.criterion) == ("robust", "l1"))
     cell = row.cells[block.columns.index("0.4")]
     curve = security_curve(point, np.array([0.25, 0.5, 1.0]))

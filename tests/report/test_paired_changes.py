@@ -7,14 +7,14 @@ import pytest
 from report.synthetic import Grid, write
 from secateur import budgets as usual
 from secateur.report import outcomes
-from secateur.report.aggregate import Place, aggregate, security_curve
+from secateur.report.aggregate import GridPoint, aggregate, security_curve
 from secateur.report.load import load
 from secateur.report.paired_changes import changes, compare_points
 from secateur.report.pairing import pair_trainings
 
-DENSE = Place("plain", "", 0.0, "none", "ddn")
-PRUNED = Place("plain", "l1", 0.5, "standard", "ddn")
-PLACES = [(0.0, "none"), (0.0, "standard"), (0.5, "none"), (0.5, "standard")]
+DENSE = GridPoint("plain", "", 0.0, "none", "ddn")
+PRUNED = GridPoint("plain", "l1", 0.5, "standard", "ddn")
+GRID_POINTS = [(0.0, "none"), (0.0, "standard"), (0.5, "none"), (0.5, "standard")]
 SMALL = {
     "models": {"plain": False},
     "criteria": ("l1",),
@@ -36,14 +36,14 @@ def study(tiny, dense, pruned, *, seeds=(0,), **settings):
     """A study whose dense and pruned networks have the given distances, one list per seed."""
     results = {
         (sparsity, arm, seed): images((pruned if sparsity else dense)[seed])
-        for sparsity, arm in PLACES
+        for sparsity, arm in GRID_POINTS
         for seed in seeds
     }
     return aggregate(load(tiny(results, seeds=seeds, images=len(dense[seeds[0]]), **settings)))
 
 
-def total(grid, place=PRUNED):
-    return changes(grid)[place].total
+def total(grid, where=PRUNED):
+    return changes(grid)[where].total
 
 
 def test_both_statistics_stand_side_by_side(tiny):
@@ -80,12 +80,12 @@ def test_a_network_near_chance_is_grade_c_and_has_no_share(tmp_path, edit, state
         return science
 
     grid = aggregate(load(write(tmp_path / "run", Grid(edit=collapse, **SMALL))))
-    place = dataclasses.replace(PRUNED, sparsity=0.4)
-    found = changes(grid)[place]
+    where = dataclasses.replace(PRUNED, sparsity=0.4)
+    found = changes(grid)[where]
     assert (found.total.state, found.total.share, found.total_grade) == (state, None, "C")
-    assert (grid.points[place].state, grid.points[place].grade) == (state, "C")
-    assert grid.points[place].checked in "AB"
-    assert any("near chance" in reason for reason in grid.points[place].reasons)
+    assert (grid.points[where].state, grid.points[where].grade) == (state, "C")
+    assert grid.points[where].checked in "AB"
+    assert any("near chance" in reason for reason in grid.points[where].reasons)
 
 
 @pytest.mark.parametrize(("right", "state"), [(29, "too few images"), (30, "")])
@@ -100,9 +100,9 @@ def test_below_thirty_common_images_no_share_is_stated(tiny, right, state):
 
 
 def test_unreliable_by_checks_comes_last(grid, change):
-    place = Place("plain", "l1", 0.6, "standard", "ddn")
-    assert (change[place].total.state, change[place].total.share) == ("unreliable", None)
-    assert grid.points[place].checked == "C"
+    where = GridPoint("plain", "l1", 0.6, "standard", "ddn")
+    assert (change[where].total.state, change[where].total.share) == ("unreliable", None)
+    assert grid.points[where].checked == "C"
 
 
 def test_equal_weights_under_two_seeds_are_one_training(tiny):
@@ -234,8 +234,8 @@ def test_the_budgets_of_a_study_are_those_that_are_stated(tmp_path, epsilons, l2
     settings = {**SMALL, "attacks": {"ddn": 2.0, "fmn-linf": math.inf}, "sparsities": (0.0, 0.4)}
     grid = aggregate(load(write(tmp_path / "run", Grid(config={"epsilons": epsilons}, **settings))))
     assert (grid.budgets("l2"), grid.budgets("linf")) == (l2, linf)
-    place = Place("plain", "l1", 0.4, "standard", "fmn-linf")
-    assert tuple(each.eps for each in changes(grid)[place].total.robust) == linf
+    where = GridPoint("plain", "l1", 0.4, "standard", "fmn-linf")
+    assert tuple(each.eps for each in changes(grid)[where].total.robust) == linf
 
 
 def test_a_list_is_for_the_only_norm_where_none_is_linf(tmp_path):

@@ -45,7 +45,7 @@ def test_the_summary_holds_the_numbers_computed_by_hand(tiny):
 
 def test_a_median_that_was_not_reached_is_infinite_everywhere(tiny):
     lost = [("found", 1.0), ("not_found", None), ("not_found", 0.0), ("not_found", None)]
-    results = {place: images[:4] for place, images in RESULTS.items()} | {(0.5, "standard", 0): lost}
+    results = {where: images[:4] for where, images in RESULTS.items()} | {(0.5, "standard", 0): lost}
     grid = aggregate(load(tiny(results)))
     table = summary(grid, changes(grid))
     row = only(records(table), sparsity="0.5", arm="standard")

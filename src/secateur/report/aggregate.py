@@ -1,4 +1,4 @@
-"""From rows to numbers: one point per place of the grid, over its seeds, with its controls."""
+"""Aggregate the rows of a study over seeds: networks and attacks by grid point, with their controls."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ GRADES = "ABCX"
 
 
 @dataclass(frozen=True, order=True)
-class Place:
-    """A place of the grid, seeds aside; ``criterion`` is empty at sparsity 0, ``attack`` for networks."""
+class GridPoint:
+    """A point of the grid, seeds aside; ``criterion`` is empty at sparsity 0, ``attack`` for networks."""
 
     model: str
     criterion: str
@@ -33,9 +33,9 @@ class Place:
 
 @dataclass(frozen=True)
 class NetworkPoint:
-    """What the networks of one place cost and how accurate they are."""
+    """What the networks of one grid point cost and how accurate they are."""
 
-    place: Place
+    where: GridPoint
     role: str
     robust: bool
     networks: tuple[Network, ...]
@@ -48,13 +48,13 @@ class NetworkPoint:
 
 @dataclass(frozen=True)
 class AttackPoint:
-    """The attacks of one place, one per training: equal weights under two seeds are one training.
+    """The attacks of one grid point, one per training: equal weights under two seeds are one training.
 
     ``seeds`` holds the attack of every seed. ``checked`` is the grade of the worst seed by its checks;
     ``grade`` is C at best where ``state`` says in words why no share may be stated: see :func:`state_of`.
     """
 
-    place: Place
+    where: GridPoint
     role: str
     robust: bool
     attacks: tuple[Attack, ...]
@@ -66,9 +66,9 @@ class AttackPoint:
     reasons: tuple[str, ...]
 
     @property
-    def network_place(self) -> Place:
-        """The place of the attacked networks."""
-        return replace(self.place, attack="")
+    def network_grid_point(self) -> GridPoint:
+        """The grid point of the attacked networks."""
+        return replace(self.where, attack="")
 
     @property
     def norm(self) -> str:
@@ -93,7 +93,7 @@ class AttackPoint:
 # Two grids are never compared; hashed by identity, what follows from one is computed once.
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A study, aggregated: every place in the order of its plan."""
+    """A study, aggregated: every grid point in the order of its plan."""
 
     study: Study
     models: tuple[str, ...]
@@ -101,11 +101,11 @@ class Grid:
     sparsities: tuple[float, ...]
     arms: tuple[str, ...]
     attacks: tuple[str, ...]
-    networks: dict[Place, NetworkPoint]
-    points: dict[Place, AttackPoint]
-    holes: dict[Place, tuple[Hole, ...]]
+    networks: dict[GridPoint, NetworkPoint]
+    points: dict[GridPoint, AttackPoint]
+    holes: dict[GridPoint, tuple[Hole, ...]]
     robust: dict[str, bool]
-    order: tuple[Place, ...]
+    order: tuple[GridPoint, ...]
 
     def budgets(self, norm: str) -> tuple[float, ...]:
         """The budgets at which robust accuracy is stated: the study's, or the usual ones of the norm."""
@@ -124,7 +124,7 @@ def distances(attack: Attack, norm: str, samples: Samples) -> Floats:
 
 
 def aggregate(study: Study) -> Grid:
-    """Group the rows of a study by place."""
+    """Group the rows of a study by grid point."""
     axes = [each for each, _ in study.planned]
     networks = {p: _network_point(p, rows, study) for p, rows in _group(study.networks).items()}
     attacked = {p: _attack_point(p, rows, study) for p, rows in _group(study.attacks).items()}
@@ -140,18 +140,18 @@ def aggregate(study: Study) -> Grid:
         points=points,
         holes={p: tuple(rows) for p, rows in _group(study.holes).items()},
         robust={**{row.axes.model: row.robust for row in study.networks}, **study.robust},
-        order=tuple(dict.fromkeys(place_of(a) for a in axes)),
+        order=tuple(dict.fromkeys(grid_point_of(a) for a in axes)),
     )
 
 
-def dense_of(place: Place) -> Place:
+def dense_of(where: GridPoint) -> GridPoint:
     """The control without pruning and without fine-tuning."""
-    return Place(place.model, "", 0.0, "none", place.attack)
+    return GridPoint(where.model, "", 0.0, "none", where.attack)
 
 
-def dense_tuned_of(place: Place) -> Place:
+def dense_tuned_of(where: GridPoint) -> GridPoint:
     """The control without pruning and with the same fine-tuning."""
-    return Place(place.model, "", 0.0, place.arm, place.attack)
+    return GridPoint(where.model, "", 0.0, where.arm, where.attack)
 
 
 @dataclass(frozen=True)
@@ -204,34 +204,34 @@ def worst(grades: Iterable[str]) -> str:
     return max(grades, key=GRADES.index, default="X")
 
 
-def _group(rows: Sequence[Row]) -> dict[Place, list[Row]]:
-    grouped: dict[Place, list[Row]] = {}
+def _group(rows: Sequence[Row]) -> dict[GridPoint, list[Row]]:
+    grouped: dict[GridPoint, list[Row]] = {}
     for row in rows:
-        grouped.setdefault(place_of(row.axes), []).append(row)
+        grouped.setdefault(grid_point_of(row.axes), []).append(row)
     return grouped
 
 
-def place_of(axes: Axes) -> Place:
-    """The place of a cell."""
-    return Place(axes.model, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
+def grid_point_of(axes: Axes) -> GridPoint:
+    """The grid point of a cell."""
+    return GridPoint(axes.model, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
 
 
-def _planned(place: Place, study: Study) -> int:
-    return len({axes.seed for axes, _ in study.planned if place_of(axes) == place})
+def _planned(where: GridPoint, study: Study) -> int:
+    return len({axes.seed for axes, _ in study.planned if grid_point_of(axes) == where})
 
 
-def _network_point(place: Place, networks: list[Network], study: Study) -> NetworkPoint:
+def _network_point(where: GridPoint, networks: list[Network], study: Study) -> NetworkPoint:
     trainings = _distinct(networks, lambda network: network.weights_hash)
 
     def estimate(value: Callable[[Network], float], highest: float = math.inf) -> Estimate:
         return over_seeds([value(network) for network in trainings], highest=highest)
 
     return NetworkPoint(
-        place=place,
+        where=where,
         role=networks[0].role,
         robust=networks[0].robust,
         networks=tuple(networks),
-        planned_seeds=_planned(place, study),
+        planned_seeds=_planned(where, study),
         parameters=estimate(lambda network: network.parameters),
         macs=estimate(lambda network: network.macs),
         accuracy=estimate(lambda network: network.accuracy["test"], 1.0),
@@ -239,15 +239,15 @@ def _network_point(place: Place, networks: list[Network], study: Study) -> Netwo
     )
 
 
-def _attack_point(place: Place, attacks: list[Attack], study: Study) -> AttackPoint:
-    planned = _planned(place, study)
+def _attack_point(where: GridPoint, attacks: list[Attack], study: Study) -> AttackPoint:
+    planned = _planned(where, study)
     grade = worst(attack.grade for attack in attacks)
     reasons = list(dict.fromkeys(reason for attack in attacks for reason in attack.reasons))
     if len(attacks) < planned:
         grade = worst([grade, "B"])
         reasons.append(f"only {len(attacks)} of {planned} seeds have a result")
     return AttackPoint(
-        place=place,
+        where=where,
         role=attacks[0].role,
         robust=attacks[0].network.robust,
         attacks=tuple(_distinct(attacks, lambda attack: attack.network.weights_hash)),

@@ -73,8 +73,8 @@ def _spread(record: Mapping[str, Any]) -> list[int]:
     distances = record["distances"][record["norm"]]
     found = [i for i, outcome in enumerate(record["outcome"]) if outcome == "found"]
     found.sort(key=lambda i: distances[i])
-    places = np.linspace(0, len(found) - 1, min(COLUMNS, len(found))).round().astype(int)
-    return [found[place] for place in places]
+    ranks = np.linspace(0, len(found) - 1, min(COLUMNS, len(found))).round().astype(int)
+    return [found[rank] for rank in ranks]
 
 
 def _grid(

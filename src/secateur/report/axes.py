@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
+from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
 from secateur.report.intervals import Estimate
 from secateur.report.plots import Mark, Style, dense_mark, draw_line, legend, percent_axis
 from secateur.report.theme import LEGEND_ROW, PALETTE, PANEL_HEIGHT, WIDTH, label
@@ -42,7 +42,7 @@ def lines(
     axes: Axes,
     criterion: str,
     arm: str,
-    mark: Callable[[Place], Mark | None],
+    mark: Callable[[GridPoint], Mark | None],
     *,
     ceiling: float = math.inf,
 ) -> set[str]:
@@ -62,11 +62,11 @@ def lines(
 
 
 def series(
-    grid: Grid, model: str, criterion: str, arm: str, mark: Callable[[Place], Mark | None]
+    grid: Grid, model: str, criterion: str, arm: str, mark: Callable[[GridPoint], Mark | None]
 ) -> list[Mark]:
-    """The marks of one line in order of sparsity; places outside the study are left out."""
-    places = [Place(model, criterion if s > 0 else "", s, arm) for s in grid.sparsities]
-    return [found for place in places if (found := mark(place)) is not None]
+    """The marks of one line in order of sparsity; grid points outside the study are left out."""
+    grid_points = [GridPoint(model, criterion if s > 0 else "", s, arm) for s in grid.sparsities]
+    return [found for where in grid_points if (found := mark(where)) is not None]
 
 
 def against_macs(
@@ -78,15 +78,15 @@ def against_macs(
     axes.xaxis.set_minor_locator(NullLocator())
     percent_axis(axes.xaxis)
     for model, style in styles(grid).items():
-        dense = grid.networks.get(dense_of(Place(model, "", 0.0, arm)))
+        dense = grid.networks.get(dense_of(GridPoint(model, "", 0.0, arm)))
         if dense is None:
             continue
 
-        def at_macs(place: Place, dense: NetworkPoint = dense) -> Mark | None:
-            point = grid.networks.get(place)
+        def at_macs(where: GridPoint, dense: NetworkPoint = dense) -> Mark | None:
+            point = grid.networks.get(where)
             # A cell without a result has no MACs, so its gap shows as nan between its neighbours.
             if point is None:
-                return Mark(math.nan, Estimate((), math.nan)) if place in grid.holes else None
+                return Mark(math.nan, Estimate((), math.nan)) if where in grid.holes else None
             found = mark(point)
             return replace(found, x=point.macs.mean / dense.macs.mean) if found else None
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from secateur.report.aggregate import Grid, Place, tuned_arms
+from secateur.report.aggregate import Grid, GridPoint, tuned_arms
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, percent
 from secateur.report.headline import (
     Budget,
@@ -60,10 +60,10 @@ def budgets(grid: Grid) -> list[Budgets]:
         choices, first = stated(grid, attack), leading(grid, attack)
         for arm in tuned_arms(grid) if first else ():
             rows = tuple(
-                Row(model, criterion, _cells(grid, Place(model, criterion, 0.0, arm, attack), choices))
+                Row(model, criterion, _cells(grid, GridPoint(model, criterion, 0.0, arm, attack), choices))
                 for model in grid.models
                 for criterion in grid.criteria or ("",)
-                if any(place.model == model and place.arm == arm for place in grid.order)
+                if any(where.model == model and where.arm == arm for where in grid.order)
             )
             if rows and first:
                 norm = first.norm
@@ -87,23 +87,23 @@ def columns(grid: Grid, arm: str) -> tuple[str, ...]:
     return (*(("dense, tuned", "dense, not tuned") if arm != "none" else ("dense",)), *pruned)
 
 
-def places(grid: Grid, row: Place) -> tuple[Place, ...]:
-    """The places of a row's cells, in the order of :func:`columns`; ``row`` names the rest."""
-    dense = tuple(dict.fromkeys(Place(row.model, "", 0.0, arm, row.attack) for arm in (row.arm, "none")))
-    pruned = (Place(row.model, row.criterion, s, row.arm, row.attack) for s in grid.sparsities if s > 0)
+def grid_points(grid: Grid, row: GridPoint) -> tuple[GridPoint, ...]:
+    """The grid points of a row's cells, in the order of :func:`columns`; ``row`` names the rest."""
+    dense = tuple(dict.fromkeys(GridPoint(row.model, "", 0.0, arm, row.attack) for arm in (row.arm, "none")))
+    pruned = (GridPoint(row.model, row.criterion, s, row.arm, row.attack) for s in grid.sparsities if s > 0)
     return (*dense, *pruned)
 
 
-def _cells(grid: Grid, row: Place, choices: tuple[Budget, ...]) -> tuple[Cell, ...]:
+def _cells(grid: Grid, row: GridPoint, choices: tuple[Budget, ...]) -> tuple[Cell, ...]:
     cells = []
-    for place in places(grid, row):
-        if place not in grid.points:
-            cells.append(Cell((), (), "X" if place in grid.holes else ""))
+    for where in grid_points(grid, row):
+        if where not in grid.points:
+            cells.append(Cell((), (), "X" if where in grid.holes else ""))
             continue
-        point = grid.points[place]
+        point = grid.points[where]
         shares = [robust_share(point, budget) for budget in choices]
         known = tuple(round(100 * share.mean) for share in shares if share is not None)
-        macs = macs_share(grid, place)
+        macs = macs_share(grid, where)
         detail = (f"acc. {percent(clean_share(point).mean)}", *((f"MACs {percent(macs)}",) if macs else ()))
         # What a network near chance withstands is no robustness: it says one class to nearly everything.
         word = (point.state,) if point.state in (COLLAPSED, AT_CHANCE) else ()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from secateur.errors import ExitCode, UserError
 from secateur.report import tables
-from secateur.report.aggregate import Grid, Place, aggregate
+from secateur.report.aggregate import Grid, GridPoint, aggregate
 from secateur.report.cards import cards
 from secateur.report.citations import bibliography
 from secateur.report.comparison import Comparison
@@ -121,7 +121,7 @@ def _writing(target: Path) -> Iterator[Path]:
         ) from problem
 
 
-def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list[Path]:
+def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> list[Path]:
     few, robust = in_paper(paper(grid, change), grid), robust_table(grid)
     texts = {"summary.md": to_markdown(few), "summary.tex": to_latex(few)}
     texts |= {"robust_accuracy.md": to_markdown(robust), "robust_accuracy.csv": to_csv(robust)}
@@ -143,7 +143,7 @@ def _write_tables(grid: Grid, change: dict[Place, Change], folder: Path) -> list
 
 
 def _write_figures(
-    grid: Grid, change: dict[Place, Change], folder: Path, *, run_folder: str
+    grid: Grid, change: dict[GridPoint, Change], folder: Path, *, run_folder: str
 ) -> tuple[str, list[Path]]:
     # Drawing is slow to import: a table in the terminal can do without.
     from secateur.report import figures, page, theme

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from secateur.report.aggregate import Grid, NetworkPoint, Place, dense_of
+from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
 from secateur.report.conclusions import images
 from secateur.report.formats import markdown_text
 from secateur.report.formatting import arm_label, number, percent, slug, unused
@@ -25,7 +25,7 @@ from secateur.report.page import spread
 from secateur.report.paired_changes import Change
 
 
-def cards(grid: Grid, change: dict[Place, Change]) -> Iterator[tuple[str, str]]:
+def cards(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[tuple[str, str]]:
     """File name and Markdown of every pruned network's card, in the order of the study."""
     # Markdown is no HTML: every text of the study goes through the filter instead.
     environment = Environment(
@@ -38,20 +38,20 @@ def cards(grid: Grid, change: dict[Place, Change]) -> Iterator[tuple[str, str]]:
     environment.filters["md"] = markdown_text
     template = environment.get_template("card.md.j2")
     names: set[str] = set()
-    for place, point in grid.networks.items():
-        if place.sparsity > 0:
-            parts = (place.model, place.criterion, f"{place.sparsity:g}", place.arm)
+    for where, point in grid.networks.items():
+        if where.sparsity > 0:
+            parts = (where.model, where.criterion, f"{where.sparsity:g}", where.arm)
             name = unused("-".join(slug(part)[:40] for part in parts), names)
             yield f"{name}.md", template.render(**_words(grid, change, point))
 
 
-def _words(grid: Grid, change: dict[Place, Change], point: NetworkPoint) -> dict[str, object]:
-    place = point.place
-    dense = grid.networks.get(dense_of(place))
+def _words(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoint) -> dict[str, object]:
+    where = point.where
+    dense = grid.networks.get(dense_of(where))
     config = grid.study.config
     return {
-        "model": place.model,
-        "what": f"{place.criterion} at sparsity {place.sparsity:g}, {arm_label(place.arm)}",
+        "model": where.model,
+        "what": f"{where.criterion} at sparsity {where.sparsity:g}, {arm_label(where.arm)}",
         "study": grid.study.name,
         "study_hash": grid.study.study_hash,
         "version": version("secateur"),
@@ -60,18 +60,18 @@ def _words(grid: Grid, change: dict[Place, Change], point: NetworkPoint) -> dict
         "this": _size(point),
         "latency": _latency(latency_of(point), str(grid.study.conditions)),
         "robust": point.robust,
-        "criterion": place.criterion,
-        "sparsity": f"{place.sparsity:g}",
+        "criterion": where.criterion,
+        "sparsity": f"{where.sparsity:g}",
         "reached": f"{point.networks[0].sparsity_achieved:.4g}",
-        "arm": arm_label(place.arm),
+        "arm": arm_label(where.arm),
         "attacks": [
-            _attack(grid, change, replace(place, attack=attack))
+            _attack(grid, change, replace(where, attack=attack))
             for attack in grid.attacks
-            if replace(place, attack=attack) in grid.points
+            if replace(where, attack=attack) in grid.points
         ],
         "data": str(config.get("data", {}).get("spec", "unknown")),
         "rule": RULE,
-        "targeted": any(targeted(each) for p, each in grid.points.items() if replace(p, attack="") == place),
+        "targeted": any(targeted(each) for p, each in grid.points.items() if replace(p, attack="") == where),
         "spread": spread(grid),
         "cells": [
             {"id": network.id, "seed": network.axes.seed, "weights": network.weights_hash[:16]}
@@ -105,14 +105,14 @@ def _latency(found: Latency | None, conditions: str) -> dict[str, str] | None:
     }
 
 
-def _attack(grid: Grid, change: dict[Place, Change], place: Place) -> dict[str, str]:
-    point, against = grid.points[place], change[place]
-    budget, dense = leading(grid, place.attack), grid.points.get(dense_of(place))
+def _attack(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> dict[str, str]:
+    point, against = grid.points[where], change[where]
+    budget, dense = leading(grid, where.attack), grid.points.get(dense_of(where))
     robust = robust_share(point, budget)
     before = robust_share(dense, budget) if dense else None
     return {
-        "name": budget_label(grid, place.attack, budget),
-        "quantity": quantity(grid, place.attack),
+        "name": budget_label(grid, where.attack, budget),
+        "quantity": quantity(grid, where.attack),
         "accuracy": percent(clean_share(point).mean),
         "robust": f"{percent(robust.mean)} ({robust.interval})" if robust else "–",
         "before": percent(before.mean) if before else "–",

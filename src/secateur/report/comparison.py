@@ -1,4 +1,4 @@
-"""Two studies side by side: the same places of the grid, on the same images, with their uncertainty."""
+"""Two studies side by side: the same grid points, on the same images, with their uncertainty."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from statistics import fmean as mean
 
 from secateur.budgets import written
 from secateur.errors import UserError
-from secateur.report.aggregate import Grid, Place, aggregate, worst
+from secateur.report.aggregate import Grid, GridPoint, aggregate, worst
 from secateur.report.formatting import NORM_LABELS, percent
 from secateur.report.headline import stated
 from secateur.report.intervals import Shares
@@ -49,8 +49,8 @@ class Comparison:
     first: str
     second: str
     differences: tuple[Difference, ...]
-    only_first: tuple[Place, ...]
-    only_second: tuple[Place, ...]
+    only_first: tuple[GridPoint, ...]
+    only_second: tuple[GridPoint, ...]
     settings: tuple[tuple[str, str, str], ...]
     budgets: dict[str, str]
     levels: int | None = None
@@ -65,14 +65,14 @@ class Comparison:
 
     @property
     def images(self) -> str:
-        """How many images both studies attacked: one number, or the least and the most over the places."""
+        """How many images both studies attacked: one number, or the least and the most of any grid point."""
         overall = [each.against.overall for each in self.differences if each.against]
         counts = sorted({shares.n for shares in overall if shares} or {0})
         return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
     @property
     def table(self) -> Table:
-        """One row per place, for people and files."""
+        """One row per grid point, for people and files."""
         return Table("comparison", self.title, HEADS, tuple(row(each) for each in self.differences))
 
     @property
@@ -88,16 +88,16 @@ class Comparison:
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:
-    """Compare two run folders, place by place and seed by seed; the second is seen from the first.
+    """Compare two run folders, grid point by grid point and seed by seed; the second is seen from the first.
 
     Distances are in each attack's own norm, over the images that both networks get right; robust accuracy is
     over all images whose hashes both studies hold, at the first study's budgets.
 
     Raises:
-        UserError: a folder holds no study, or the two have no place in common.
+        UserError: a folder holds no study, or the two have no grid point in common.
     """
     before, after = aggregate(load(first)), aggregate(load(second))
-    common = [place for place in before.order if place in before.points and place in after.points]
+    common = [where for where in before.order if where in before.points and where in after.points]
     if not common:
         raise UserError(
             f"'{first}' and '{second}' have no attacked network in common",
@@ -106,18 +106,18 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
     return Comparison(
         first=before.study.name,
         second=after.study.name,
-        differences=tuple(adjusted([_difference(before, after, place) for place in common])),
-        only_first=tuple(place for place in before.points if place not in after.points),
-        only_second=tuple(place for place in after.points if place not in before.points),
+        differences=tuple(adjusted([_difference(before, after, where) for where in common])),
+        only_first=tuple(where for where in before.points if where not in after.points),
+        only_second=tuple(where for where in after.points if where not in before.points),
         settings=tuple(_settings(before, after)),
-        budgets=dict(_budgets(before, dict.fromkeys(place.attack for place in common))),
+        budgets=dict(_budgets(before, dict.fromkeys(where.attack for where in common))),
         levels=before.study.levels,
         bounds=before.study.bounds,
     )
 
 
 def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
-    """Sentences for every place of the second study that breaks a limit; for a gate in CI.
+    """Sentences for every grid point of the second study that breaks a limit; for a gate in CI.
 
     A limit is ``median<-5%`` (the distance left on common images may fall by at most 5 %), ``accuracy<-0.01``
     (a hundredth), ``robust<-0.05`` (robust accuracy at every stated budget), ``robust@8/255<-0.05`` or
@@ -135,12 +135,12 @@ def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
             change = _change(each, limit)
             if change is None:
                 reason = _doubt(each, limit, comparison)
-                said.append(f"{_words(each.place)}: {limit.quantity} cannot be judged ({reason})")
+                said.append(f"{_words(each.where)}: {limit.quantity} cannot be judged ({reason})")
             elif (change < limit.bound) if limit.sign == "<" else (change > limit.bound):
                 shown = f"{100 * change:+.1f} %" if limit.relative else f"{change:+.4g}"
-                said.append(f"{_words(each.place)}: {limit.quantity} changed by {shown} ({limit.text})")
+                said.append(f"{_words(each.where)}: {limit.quantity} changed by {shown} ({limit.text})")
     missing = comparison.only_first if limits else ()
-    return said + [f"{_words(place)}: no result in {comparison.second}" for place in missing]
+    return said + [f"{_words(where)}: no result in {comparison.second}" for where in missing]
 
 
 def _budgets(grid: Grid, attacks: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -214,9 +214,9 @@ def _change(each: Difference, limit: Limit) -> float | None:
 
 
 def _brief(each: Difference) -> tuple[str, ...]:
-    place, against = each.place, each.against
-    pruned = f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense"
-    named = (place.model, pruned, "–" if place.arm == "none" else place.arm, place.attack)
+    where, against = each.where, each.against
+    pruned = f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense"
+    named = (where.model, pruned, "–" if where.arm == "none" else where.arm, where.attack)
     if against is None:
         return (*named, _both(*each.accuracy), "–", "–", "–", each.verdict)
     distance, robust = detectable(against)
@@ -243,12 +243,12 @@ def _moved(before: float, after: float, *, relative: bool) -> float:
     return (after - before) / before if relative and before else after - before
 
 
-def _difference(first: Grid, second: Grid, place: Place) -> Difference:
-    network = replace(place, attack="")
+def _difference(first: Grid, second: Grid, where: GridPoint) -> Difference:
+    network = replace(where, attack="")
     accuracy = first.networks[network].accuracy.mean, second.networks[network].accuracy.mean
-    before, after = first.points[place], second.points[place]
+    before, after = first.points[where], second.points[where]
     budgets = first.budgets(before.norm)
-    return difference(place, before, after, accuracy=accuracy, budgets=budgets)
+    return difference(where, before, after, accuracy=accuracy, budgets=budgets)
 
 
 def _settings(first: Grid, second: Grid) -> Iterator[tuple[str, str, str]]:
@@ -267,6 +267,6 @@ def _flat(value: object, prefix: str = "") -> Iterable[tuple[str, str]]:
         yield prefix, str(value)
 
 
-def _words(place: Place) -> str:
-    pruned = f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense"
-    return f"{place.model}, {pruned}, {place.arm}, {place.attack}"
+def _words(where: GridPoint) -> str:
+    pruned = f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense"
+    return f"{where.model}, {pruned}, {where.arm}, {where.attack}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from secateur.report.aggregate import AttackPoint, Grid, Place, dense_of, dense_tuned_of, tuned_arms
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint, dense_of, dense_tuned_of, tuned_arms
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, listed, number, percent
 from secateur.report.headline import (
     Budget,
@@ -58,7 +58,7 @@ def answer_sparsity(grid: Grid) -> float | None:
     return min(pruned, key=lambda s: (round(abs(s - 0.5), 6), s), default=None)
 
 
-def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
+def answers(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Answer]:
     """One answer per model, attack and arm, at the study's sparsity nearest to one half."""
     sparsity = answer_sparsity(grid)
     if sparsity is None or not grid.points:
@@ -66,11 +66,11 @@ def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
     for model in grid.models:
         for attack in grid.attacks:
             for arm in tuned_arms(grid):
-                pruned = [Place(model, criterion, sparsity, arm, attack) for criterion in grid.criteria]
-                if not any(place in grid.points or place in grid.holes for place in pruned):
+                pruned = [GridPoint(model, criterion, sparsity, arm, attack) for criterion in grid.criteria]
+                if not any(where in grid.points or where in grid.holes for where in pruned):
                     continue
                 controls = dict.fromkeys((dense_of(pruned[0]), dense_tuned_of(pruned[0])))
-                lines = [_line(grid, change, place) for place in (*controls, *pruned)]
+                lines = [_line(grid, change, where) for where in (*controls, *pruned)]
                 budget = leading(grid, attack)
                 label = _attack_words(grid, attack)
                 yield Answer(
@@ -86,7 +86,7 @@ def answers(grid: Grid, change: dict[Place, Change]) -> Iterator[Answer]:
 def warnings(grid: Grid) -> Iterator[Headline]:
     """The models whose dense network is near chance: nothing that is attacked there is robustness."""
     for model in grid.models:
-        dense = grid.networks.get(Place(model, "", 0.0, "none"))
+        dense = grid.networks.get(GridPoint(model, "", 0.0, "none"))
         if dense and dense.collapsed:
             yield Headline(
                 model,
@@ -101,39 +101,39 @@ def headlines(grid: Grid) -> Iterator[Headline]:
     sparsity = answer_sparsity(grid)
     for model in grid.models if sparsity is not None else ():
         for arm in tuned_arms(grid):
-            places = [Place(model, criterion, sparsity or 0.0, arm) for criterion in grid.criteria]
-            if any(replace(place, attack=a) in grid.points for place in places for a in grid.attacks):
-                yield Headline(model, " ".join(_headline(grid, places)))
+            grid_points = [GridPoint(model, criterion, sparsity or 0.0, arm) for criterion in grid.criteria]
+            if any(replace(where, attack=a) in grid.points for where in grid_points for a in grid.attacks):
+                yield Headline(model, " ".join(_headline(grid, grid_points)))
 
 
-def _headline(grid: Grid, places: list[Place]) -> Iterator[str]:
-    dense = dense_of(places[0])
+def _headline(grid: Grid, grid_points: list[GridPoint]) -> Iterator[str]:
+    dense = dense_of(grid_points[0])
     before = grid.networks.get(dense)
-    after = [(place, grid.networks[place]) for place in places if place in grid.networks]
-    said = [f"{percent(p.accuracy.mean)} ({place.criterion}{_doubt(p.collapsed)})" for place, p in after]
-    setting = f"at sparsity {places[0].sparsity:g} ({arm_label(places[0].arm)})"
+    after = [(where, grid.networks[where]) for where in grid_points if where in grid.networks]
+    said = [f"{percent(p.accuracy.mean)} ({where.criterion}{_doubt(p.collapsed)})" for where, p in after]
+    setting = f"at sparsity {grid_points[0].sparsity:g} ({arm_label(grid_points[0].arm)})"
     start = f"goes from {percent(before.accuracy.mean)} to" if before else "is"
     yield f"{setting}: accuracy {start} {listed(said)}."
     for attack in grid.attacks:
-        if sentence := _robust_sentence(grid, attack, places):
+        if sentence := _robust_sentence(grid, attack, grid_points):
             yield sentence
-    macs = sorted({percent(share) for place, _ in after if (share := macs_share(grid, place))})
+    macs = sorted({percent(share) for where, _ in after if (share := macs_share(grid, where))})
     if macs:
         yield f"{listed(macs)} of the multiply-adds are left."
 
 
-def _robust_sentence(grid: Grid, attack: str, places: list[Place]) -> str:
+def _robust_sentence(grid: Grid, attack: str, grid_points: list[GridPoint]) -> str:
     budget = leading(grid, attack)
-    found = [(place, grid.points.get(replace(place, attack=attack))) for place in places]
-    shares = [(place, point, robust_share(point, budget)) for place, point in found if point]
+    found = [(where, grid.points.get(replace(where, attack=attack))) for where in grid_points]
+    shares = [(where, point, robust_share(point, budget)) for where, point in found if point]
     said = [
-        f"{percent(share.mean)} ({place.criterion}{_doubt(point.grade == 'C', point.state or 'unreliable')})"
-        for place, point, share in shares
+        f"{percent(share.mean)} ({where.criterion}{_doubt(point.grade == 'C', point.state or 'unreliable')})"
+        for where, point, share in shares
         if share
     ]
     if not said or budget is None:
         return ""
-    control = grid.points.get(replace(dense_of(places[0]), attack=attack))
+    control = grid.points.get(replace(dense_of(grid_points[0]), attack=attack))
     before = robust_share(control, budget) if control else None
     start = f"goes from {percent(before.mean)} to" if before else "is"
     name = quantity(grid, attack).capitalize()
@@ -162,35 +162,35 @@ def _attack_words(grid: Grid, attack: str) -> str:
     return attack_label(attack, points[0].norm) if points else attack
 
 
-def _line(grid: Grid, change: dict[Place, Change], place: Place) -> Line | None:
-    name = _name(place)
-    if place not in grid.points:
-        holes = grid.holes.get(place)
+def _line(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> Line | None:
+    name = _name(where)
+    if where not in grid.points:
+        holes = grid.holes.get(where)
         reasons = "; ".join(dict.fromkeys(hole.reason for hole in holes or ()))
         return Line(name, None, None, f"No result: {reasons}.", "X", "") if holes else None
-    point, budget = grid.points[place], leading(grid, place.attack)
+    point, budget = grid.points[where], leading(grid, where.attack)
     return Line(
         name=name,
         clean=clean_share(point),
         robust=robust_share(point, budget),
-        sentence=" ".join(_sentences(grid, point, change[place], budget)),
+        sentence=" ".join(_sentences(grid, point, change[where], budget)),
         grade=point.grade,
         remarks="; ".join(point.reasons),
     )
 
 
-def _name(place: Place) -> str:
-    if place.criterion:
-        return place.criterion
-    return "dense" if place.arm == "none" else "fine-tuning alone, no pruning"
+def _name(where: GridPoint) -> str:
+    if where.criterion:
+        return where.criterion
+    return "dense" if where.arm == "none" else "fine-tuning alone, no pruning"
 
 
 def _sentences(grid: Grid, point: AttackPoint, change: Change, budget: Budget | None) -> Iterator[str]:
-    network, robust = grid.networks[point.network_place], robust_share(point, budget)
+    network, robust = grid.networks[point.network_grid_point], robust_share(point, budget)
     if robust:
         yield f"95 % interval {robust.interval}, over {robust.over}; {images(point)}."
-    macs = macs_share(grid, point.place)
-    left = f", {percent(macs)} of the multiply-adds" if macs is not None and point.place.sparsity else ""
+    macs = macs_share(grid, point.where)
+    left = f", {percent(macs)} of the multiply-adds" if macs is not None and point.where.sparsity else ""
     yield f"Test accuracy {percent(network.accuracy.mean)}{left}."
     norm = NORM_LABELS[point.norm]
     if point.role == "dense":

@@ -10,7 +10,7 @@ from secateur.report.tables import Column, Table
 
 
 def criteria(grid: Grid) -> Table:
-    """Every later criterion of the study seen from every earlier one, at each place that both reached.
+    """Every later criterion of the study seen from every earlier one, at each grid point that both reached.
 
     Both networks were fine-tuned alike and attacked on the same images, so fine-tuning is no part of the
     difference. The p-values are adjusted for all rows of the table that can be judged.
@@ -24,14 +24,14 @@ def criteria(grid: Grid) -> Table:
 
 def _pairs(grid: Grid) -> Iterator[tuple[str, Difference]]:
     for first, second in combinations(grid.criteria, 2):
-        for place, point in grid.points.items():
-            if place.criterion != second or replace(place, criterion=first) not in grid.points:
+        for where, point in grid.points.items():
+            if where.criterion != second or replace(where, criterion=first) not in grid.points:
                 continue
-            before = replace(place, criterion=first)
-            networks = [grid.networks[replace(each, attack="")] for each in (before, place)]
+            before = replace(where, criterion=first)
+            networks = [grid.networks[replace(each, attack="")] for each in (before, where)]
             accuracy = networks[0].accuracy.mean, networks[1].accuracy.mean
             budgets = grid.budgets(point.norm)
             yield (
                 first,
-                difference(place, grid.points[before], point, accuracy=accuracy, budgets=budgets),
+                difference(where, grid.points[before], point, accuracy=accuracy, budgets=budgets),
             )

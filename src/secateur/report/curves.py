@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from secateur.budgets import written
-from secateur.report.aggregate import AttackPoint, Grid, Place, security_curve
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint, security_curve
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, slug
 from secateur.report.headline import Budget, leading, meaning, points_of, quantity, stated
 from secateur.report.plots import Drawing, percent_axis
@@ -72,7 +72,7 @@ def _told(grid: Grid, attack: str, fixed: bool) -> str:
 def _axis(grid: Grid, attack: str, model: str) -> Floats:
     """The budgets of a model's panels; those of a fixed-size attack are the sizes that it tried, and 0."""
     budgets = stated(grid, attack)
-    points = [point for point in points_of(grid, attack) if point.place.model == model]
+    points = [point for point in points_of(grid, attack) if point.where.model == model]
     if any(point.fixed for point in points):
         return np.array(sorted({0.0, *(budget.epsilon for budget in budgets)}))
     first = leading(grid, attack)
@@ -81,14 +81,14 @@ def _axis(grid: Grid, attack: str, model: str) -> Floats:
     return np.array(sorted({*np.linspace(0, top, 121).tolist(), *shown}))
 
 
-def _curve_panel(grid: Grid, axes: Axes, where: tuple[str, str, str, str], epsilon: Floats) -> None:
-    model, criterion, arm, attack = where
+def _curve_panel(grid: Grid, axes: Axes, chosen: tuple[str, str, str, str], epsilon: Floats) -> None:
+    model, criterion, arm, attack = chosen
     budgets, first = stated(grid, attack), leading(grid, attack)
     marked = [int(np.argmin(np.abs(epsilon - b.epsilon))) for b in budgets if b.epsilon <= epsilon[-1]]
     for sparsity, colour in _shades(grid).items():
-        place = Place(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
-        if place in grid.points:
-            point = grid.points[place]
+        where = GridPoint(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
+        if where in grid.points:
+            point = grid.points[where]
             curve = security_curve(point, epsilon)
             dashes = "-" if point.grade != "C" else _DOTTED
             at = [i for i in marked if i < curve.epsilon.size]
@@ -98,7 +98,7 @@ def _curve_panel(grid: Grid, axes: Axes, where: tuple[str, str, str, str], epsil
                 axes.fill_between(
                     curve.epsilon, curve.low, curve.high, color=colour, alpha=0.13, lw=0, zorder=2
                 )
-    dense = grid.points.get(Place(model, "", 0.0, "none", attack))
+    dense = grid.points.get(GridPoint(model, "", 0.0, "none", attack))
     if dense is not None and arm != "none":
         curve = security_curve(dense, epsilon)
         axes.plot(curve.epsilon, curve.mean, color=INK, lw=0.9, ls=_DASHED, zorder=4)

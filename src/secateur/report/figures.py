@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from matplotlib.ticker import FuncFormatter
 
-from secateur.report.aggregate import Grid, NetworkPoint, Place, tuned_arms
+from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, tuned_arms
 from secateur.report.axes import against_macs, finish, lines, panels_of, series, styles
 from secateur.report.curves import draw_curves
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, number, short, slug, unused
@@ -23,7 +23,7 @@ from secateur.report.theme import label
 LOOKS = "Lines break where a cell has no result; nothing is interpolated."
 
 
-def draw(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing]:
+def draw(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing]:
     """Every figure that the study has data for, in reading order. Call inside ``theme.themed()``."""
     stems: set[str] = set()
     for drawing in _drawings(grid, change):
@@ -31,7 +31,7 @@ def draw(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing]:
             yield replace(drawing, stem=unused(drawing.stem, stems))
 
 
-def _drawings(grid: Grid, change: dict[Place, Change]) -> Iterator[Drawing | None]:
+def _drawings(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing | None]:
     arms = tuned_arms(grid)
     pairs = [(attack, arm) for arm in arms for attack in grid.attacks]
     for attack, arm in pairs:
@@ -73,12 +73,14 @@ def _cost(grid: Grid) -> Drawing:
     )
 
 
-def _network_mark(grid: Grid, value: Callable[[NetworkPoint], Estimate]) -> Callable[[Place], Mark | None]:
-    def mark(place: Place) -> Mark | None:
-        if place in grid.networks:
-            point = grid.networks[place]
-            return Mark(place.sparsity, value(point), "A")
-        return Mark(place.sparsity, None) if place in grid.holes else None
+def _network_mark(
+    grid: Grid, value: Callable[[NetworkPoint], Estimate]
+) -> Callable[[GridPoint], Mark | None]:
+    def mark(where: GridPoint) -> Mark | None:
+        if where in grid.networks:
+            point = grid.networks[where]
+            return Mark(where.sparsity, value(point), "A")
+        return Mark(where.sparsity, None) if where in grid.holes else None
 
     return mark
 
@@ -86,7 +88,7 @@ def _network_mark(grid: Grid, value: Callable[[NetworkPoint], Estimate]) -> Call
 def _network_value(grid: Grid, model: str, sparsity: float, text: Callable[[NetworkPoint], str]) -> str:
     arm = tuned_arms(grid)[0]
     criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
-    point = grid.networks.get(Place(model, criterion, sparsity, arm))
+    point = grid.networks.get(GridPoint(model, criterion, sparsity, arm))
     return text(point) if point else "no result"
 
 
@@ -149,21 +151,21 @@ def _distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
     )
 
 
-def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[Place], Mark | None]:
-    def mark(place: Place) -> Mark | None:
-        place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
-        if place in grid.points:
-            point = grid.points[place]
+def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[GridPoint], Mark | None]:
+    def mark(where: GridPoint) -> Mark | None:
+        where = GridPoint(where.model, where.criterion, where.sparsity, where.arm, attack)
+        if where in grid.points:
+            point = grid.points[where]
             word = "" if point.state == UNRELIABLE else point.state
-            return Mark(place.sparsity, point.median(norm), point.grade, word)
-        return Mark(place.sparsity, None) if place in grid.holes else None
+            return Mark(where.sparsity, point.median(norm), point.grade, word)
+        return Mark(where.sparsity, None) if where in grid.holes else None
 
     return mark
 
 
 def _median_text(grid: Grid, attack: str, arm: str, model: str, sparsity: float) -> str:
     criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
-    point = grid.points.get(Place(model, criterion, sparsity, arm, attack))
+    point = grid.points.get(GridPoint(model, criterion, sparsity, arm, attack))
     return number(point.median(point.norm).mean) if point else "no result"
 
 

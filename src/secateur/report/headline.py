@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from secateur import budgets
-from secateur.report.aggregate import AttackPoint, Grid, Place
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint
 from secateur.report.formatting import NORM_LABELS, PERCENT, attack_label, percent
 from secateur.report.intervals import over_seeds
 from secateur.report.outcomes import robust_images
@@ -100,7 +100,7 @@ def leading(grid: Grid, attack: str) -> Budget | None:
 @lru_cache(maxsize=32)
 def points_of(grid: Grid, attack: str) -> tuple[AttackPoint, ...]:
     """All points of one attack, in the order of the study."""
-    return tuple(point for point in grid.points.values() if point.place.attack == attack)
+    return tuple(point for point in grid.points.values() if point.where.attack == attack)
 
 
 def _peers(grid: Grid, norm: str) -> Sequence[AttackPoint]:
@@ -168,10 +168,10 @@ def budget_label(grid: Grid, attack: str, budget: Budget | None) -> str:
     return f"{name}, {budget.label}" if budget else name
 
 
-def macs_share(grid: Grid, place: Place) -> float | None:
+def macs_share(grid: Grid, where: GridPoint) -> float | None:
     """Multiply-adds of a network as a share of its dense network's; None where either has no result."""
-    own = grid.networks.get(Place(place.model, place.criterion, place.sparsity, place.arm))
-    dense = grid.networks.get(Place(place.model, "", 0.0, "none"))
+    own = grid.networks.get(GridPoint(where.model, where.criterion, where.sparsity, where.arm))
+    dense = grid.networks.get(GridPoint(where.model, "", 0.0, "none"))
     return own.macs.mean / dense.macs.mean if own and dense else None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secateur.report.aggregate import Grid, NetworkPoint, Place
+from secateur.report.aggregate import Grid, GridPoint, NetworkPoint
 from secateur.report.formatting import number, percent
 from secateur.report.headline import macs_share
 from secateur.report.records import Network
@@ -14,7 +14,7 @@ from secateur.report.tables import Column, Table, Value
 
 @dataclass(frozen=True)
 class Latency:
-    """Of the networks of one place: means over the measured seeds of medians over turns.
+    """Of the networks of one grid point: means over the measured seeds of medians over turns.
 
     ``low`` and ``high`` of seconds and shares are quartiles over turns, the outermost of any seed's.
     """
@@ -34,7 +34,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Promise:
-    """What the multiply-adds of a place promise, as a share of the dense network's, and what a clock gave."""
+    """The share of latency that the multiply-adds of a grid point promise, and the one measured."""
 
     criterion: str
     sparsity: float
@@ -43,7 +43,7 @@ class Promise:
 
 
 def latency_of(point: NetworkPoint | None) -> Latency | None:
-    """The latency of a place; None where nothing was measured."""
+    """The latency of a grid point; None where nothing was measured."""
     rows = [each.latency for each in point.networks if each.latency] if point else []
     if not rows:
         return None
@@ -66,17 +66,19 @@ def latency_of(point: NetworkPoint | None) -> Latency | None:
     )
 
 
-def architecture_place(grid: Grid, model: str, criterion: str, sparsity: float) -> Place | None:
-    """The place that stands for all with this architecture: the least fine-tuned one that was measured."""
-    places = (Place(model, criterion if sparsity > 0 else "", sparsity, arm) for arm in ("none", *grid.arms))
-    return next((place for place in places if latency_of(grid.networks.get(place))), None)
+def architecture_grid_point(grid: Grid, model: str, criterion: str, sparsity: float) -> GridPoint | None:
+    """The measured grid point that stands for this architecture: the one with the least fine-tuning."""
+    grid_points = (
+        GridPoint(model, criterion if sparsity > 0 else "", sparsity, arm) for arm in ("none", *grid.arms)
+    )
+    return next((where for where in grid_points if latency_of(grid.networks.get(where))), None)
 
 
 def promise(grid: Grid, model: str, criterion: str, sparsity: float) -> Promise | None:
-    """What was promised and measured at one place; None where either is unknown."""
-    place = architecture_place(grid, model, criterion, sparsity)
-    latency = latency_of(grid.networks[place]) if place else None
-    share = macs_share(grid, place) if place else None
+    """What was promised and measured at one grid point; None where either is unknown."""
+    where = architecture_grid_point(grid, model, criterion, sparsity)
+    latency = latency_of(grid.networks[where]) if where else None
+    share = macs_share(grid, where) if where else None
     return Promise(criterion, sparsity, share, latency) if latency and share is not None else None
 
 
@@ -102,8 +104,8 @@ def in_summary(table: Table, grid: Grid) -> Table:
     """The summary with latencies beside its multiply-adds; as it is where nothing was measured."""
     if grid.study.conditions is None:
         return table
-    places = (place for place in grid.order if place.attack)
-    networks = (grid.networks.get(Place(p.model, p.criterion, p.sparsity, p.arm)) for p in places)
+    grid_points = (where for where in grid.order if where.attack)
+    networks = (grid.networks.get(GridPoint(p.model, p.criterion, p.sparsity, p.arm)) for p in grid_points)
     return table.beside("macs", _IN_SUMMARY, [_summarised(latency_of(point)) for point in networks])
 
 
@@ -174,23 +176,23 @@ def latency_table(grid: Grid) -> Table:
             *((c, s) for c in grid.criteria for s in grid.sparsities if s > 0),
         ]
     ]
-    places = [place for each in asked if (place := architecture_place(grid, *each)) is not None]
+    grid_points = [where for each in asked if (where := architecture_grid_point(grid, *each)) is not None]
     conditions = f" ({grid.study.conditions})" if grid.study.conditions else ""
     return Table(
         "latency",
         f"{grid.study.name}: measured latency{conditions}",
         heads,
-        tuple(_row(grid, place) for place in places),
+        tuple(_row(grid, where) for where in grid_points),
     )
 
 
-def _row(grid: Grid, place: Place) -> tuple[Value, ...]:
-    point = grid.networks[place]
+def _row(grid: Grid, where: GridPoint) -> tuple[Value, ...]:
+    point = grid.networks[where]
     found = latency_of(point)
     assert found is not None
     return (
-        place.model, place.criterion or "dense", place.sparsity, found.seeds, point.parameters.mean,
-        point.macs.mean, macs_share(grid, place), _MS * found.seconds, _MS * found.low, _MS * found.high,
+        where.model, where.criterion or "dense", where.sparsity, found.seeds, point.parameters.mean,
+        point.macs.mean, macs_share(grid, where), _MS * found.seconds, _MS * found.low, _MS * found.high,
         found.share, found.share_low, found.share_high, found.peak_bytes / 1e6, found.peak_share,
     )  # fmt: skip
 

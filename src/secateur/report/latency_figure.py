@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from matplotlib.axes import Axes
 
-from secateur.report.aggregate import Grid, Place
+from secateur.report.aggregate import Grid, GridPoint
 from secateur.report.axes import finish, panels_of, series, styles
 from secateur.report.intervals import Estimate
 from secateur.report.latency import Promise, promise, sentences
@@ -62,11 +62,11 @@ def _lines(grid: Grid, axes: Axes, criterion: str, x: Callable[[Promise], float]
     for model, style in styles(grid).items():
         points: list[Promise] = []
 
-        def mark(place: Place, points: list[Promise] = points) -> Mark | None:
-            found = promise(grid, place.model, place.criterion, place.sparsity)
+        def mark(where: GridPoint, points: list[Promise] = points) -> Mark | None:
+            found = promise(grid, where.model, where.criterion, where.sparsity)
             if found is None:
-                planned = place in grid.networks or place in grid.holes
-                return Mark(place.sparsity, None) if planned and gaps else None
+                planned = where in grid.networks or where in grid.holes
+                return Mark(where.sparsity, None) if planned and gaps else None
             points.append(found)
             return Mark(x(found), Estimate((), found.latency.share))
 

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from secateur.report.aggregate import Grid, Place, dense_of
-from secateur.report.budgets import columns, places
+from secateur.report.aggregate import Grid, GridPoint, dense_of
+from secateur.report.budgets import columns, grid_points
 from secateur.report.formatting import PERCENT, number, percent
 from secateur.report.paired_changes import Against, Change
 
@@ -72,10 +72,10 @@ class Tile:
     grade: str
 
 
-def left_tiles(grid: Grid, change: dict[Place, Change], row: Place) -> list[Tile]:
+def left_tiles(grid: Grid, change: dict[GridPoint, Change], row: GridPoint) -> list[Tile]:
     """One tile per network of the row, without the dense one that all are compared with."""
     reference = dense_of(row)
-    return [_tile(grid, change, place) for place in places(grid, row) if place != reference]
+    return [_tile(grid, change, where) for where in grid_points(grid, row) if where != reference]
 
 
 def left_columns(grid: Grid, arm: str) -> tuple[str, ...]:
@@ -83,12 +83,12 @@ def left_columns(grid: Grid, arm: str) -> tuple[str, ...]:
     return tuple(title for title in columns(grid, arm) if title not in ("dense", "dense, not tuned"))
 
 
-def _tile(grid: Grid, change: dict[Place, Change], place: Place) -> Tile:
-    if place not in grid.points:
-        return Tile("✕" if place in grid.holes else "", (), None, "X" if place in grid.holes else "")
-    against = change[place].total
+def _tile(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> Tile:
+    if where not in grid.points:
+        return Tile("✕" if where in grid.holes else "", (), None, "X" if where in grid.holes else "")
+    against = change[where].total
     if against is None:
-        return Tile("–", ("no dense network",), None, change[place].total_grade)
+        return Tile("–", ("no dense network",), None, change[where].total_grade)
     accuracy = f"acc. {percent(against.accuracy[1])}"
     if against.share is None:
         return Tile(against.state or "–", (accuracy,), None, against.grade)

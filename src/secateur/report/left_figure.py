@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from secateur.report.aggregate import Grid, Place
+from secateur.report.aggregate import Grid, GridPoint
 from secateur.report.axes import finish, lines, panels_of
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, slug
 from secateur.report.headline import points_of
@@ -15,10 +15,12 @@ from secateur.report.plots import Drawing, Mark, percent_axis, sparsity_axis
 from secateur.report.theme import INK, label
 
 
-def draw_left(grid: Grid, change: dict[Place, Change], attack: str, arm: str, looks: str) -> Drawing | None:
+def draw_left(
+    grid: Grid, change: dict[GridPoint, Change], attack: str, arm: str, looks: str
+) -> Drawing | None:
     """What is left of the distance, as a share; None for attacks of fixed size and without any comparison."""
     points = points_of(grid, attack)
-    if not any(_both(change[point.place]) for point in points) or points[0].fixed:
+    if not any(_both(change[point.where]) for point in points) or points[0].fixed:
         return None
     name = attack_label(attack, points[0].norm)
     figure, panels = panels_of(grid, 2)
@@ -56,32 +58,32 @@ def _both(change: Change) -> list[Against]:
 
 
 def _mark(
-    grid: Grid, change: dict[Place, Change], attack: str, pruning: bool
-) -> Callable[[Place], Mark | None]:
-    def mark(place: Place) -> Mark | None:
-        place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
-        if place not in change:
-            return Mark(place.sparsity, None) if place in grid.holes else None
-        found = change[place].pruning if pruning else change[place].total
+    grid: Grid, change: dict[GridPoint, Change], attack: str, pruning: bool
+) -> Callable[[GridPoint], Mark | None]:
+    def mark(where: GridPoint) -> Mark | None:
+        where = GridPoint(where.model, where.criterion, where.sparsity, where.arm, attack)
+        if where not in change:
+            return Mark(where.sparsity, None) if where in grid.holes else None
+        found = change[where].pruning if pruning else change[where].total
         if found is None or found.left is None:
-            return Mark(place.sparsity, None)
+            return Mark(where.sparsity, None)
         if found.share is None or overstated(found):
-            return Mark(place.sparsity, None, found.grade, found.state or "fell")
+            return Mark(where.sparsity, None, found.grade, found.state or "fell")
         low, high, _ = left_ends(found) or (np.nan, np.nan, "")
         ends = (low, high) if np.isfinite([low, high]).all() else (None, None)
-        return Mark(place.sparsity, Estimate((), found.share, *ends), found.grade)
+        return Mark(where.sparsity, Estimate((), found.share, *ends), found.grade)
 
     return mark
 
 
-def _ceiling(change: dict[Place, Change], attack: str, arm: str) -> float:
+def _ceiling(change: dict[GridPoint, Change], attack: str, arm: str) -> float:
     """Where the axis of shares ends: what cannot be believed does not stretch it."""
     return max([1.0, *_shown(change, attack, arm)]) * 1.15
 
 
-def _shown(change: dict[Place, Change], attack: str, arm: str) -> Iterator[float]:
-    for place, each in change.items():
-        if place.attack == attack and place.arm == arm:
+def _shown(change: dict[GridPoint, Change], attack: str, arm: str) -> Iterator[float]:
+    for where, each in change.items():
+        if where.attack == attack and where.arm == arm:
             for found in _both(each):
                 if found.share is not None and np.isfinite(found.share) and not overstated(found):
                     yield found.share

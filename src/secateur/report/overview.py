@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from secateur.report.aggregate import Grid, Place, tuned_arms
+from secateur.report.aggregate import Grid, GridPoint, tuned_arms
 from secateur.report.formatting import PERCENT
 from secateur.report.headline import (
     budget_label,
@@ -19,7 +19,7 @@ from secateur.report.paired_changes import Change
 from secateur.report.tables import Column, Table, Value
 
 
-def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
+def overview_table(grid: Grid, change: dict[GridPoint, Change]) -> Table:
     """One row per network that the study is about, controls first; one column per attack.
 
     A cell of an attack holds accuracy → robust accuracy on the attacked images, the distance that is left
@@ -41,7 +41,7 @@ def overview_table(grid: Grid, change: dict[Place, Change]) -> Table:
     title = f"{grid.study.name}: {', '.join(said)}, grade"
     if grid.study.limited:
         title += f" (partial: {grid.study.limited} images)"
-    return Table("overview", title, heads, tuple(_row(grid, change, place) for place in _shown(grid)))
+    return Table("overview", title, heads, tuple(_row(grid, change, where) for where in _shown(grid)))
 
 
 def _title(grid: Grid, attack: str) -> str:
@@ -49,33 +49,33 @@ def _title(grid: Grid, attack: str) -> str:
     return budget_label(grid, attack, leading(grid, attack)).replace(", ", " ").replace(" ≤ ", "≤")
 
 
-def _shown(grid: Grid) -> Iterator[Place]:
+def _shown(grid: Grid) -> Iterator[GridPoint]:
     if not grid.points:
         return
     arms = tuned_arms(grid)
-    for place in dict.fromkeys(replace(p, attack="") for p in grid.order if p.attack):
-        if place.sparsity == 0 or place.arm in arms:
-            yield place
+    for where in dict.fromkeys(replace(p, attack="") for p in grid.order if p.attack):
+        if where.sparsity == 0 or where.arm in arms:
+            yield where
 
 
-def _row(grid: Grid, change: dict[Place, Change], place: Place) -> tuple[Value, ...]:
-    network = grid.networks.get(place)
+def _row(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> tuple[Value, ...]:
+    network = grid.networks.get(where)
     return (
-        place.model,
-        f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense",
-        "–" if place.arm == "none" else place.arm,
+        where.model,
+        f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense",
+        "–" if where.arm == "none" else where.arm,
         network.accuracy.mean if network else None,
         network.macs.mean if network else None,
-        *(_attacked(grid, change, replace(place, attack=attack)) for attack in grid.attacks),
+        *(_attacked(grid, change, replace(where, attack=attack)) for attack in grid.attacks),
     )
 
 
-def _attacked(grid: Grid, change: dict[Place, Change], place: Place) -> str:
-    if place not in grid.points:
-        return f"X {grid.holes[place][0].kind}" if place in grid.holes else "–"
-    point, total = grid.points[place], change[place].total
-    robust = robust_share(point, leading(grid, place.attack))
-    grade = change[place].total_grade if total and point.role != "dense" else point.grade
+def _attacked(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> str:
+    if where not in grid.points:
+        return f"X {grid.holes[where][0].kind}" if where in grid.holes else "–"
+    point, total = grid.points[where], change[where].total
+    robust = robust_share(point, leading(grid, where.attack))
+    grade = change[where].total_grade if total and point.role != "dense" else point.grade
     if targeted(point):
         return f"not reached {_whole(robust.mean)} {grade}" if robust else grade
     said = f"{_whole(clean_share(point).mean)}→{_whole(robust.mean)}" if robust else "–"

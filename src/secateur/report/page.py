@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from secateur.report.aggregate import Grid, Place, tuned_arms
+from secateur.report.aggregate import Grid, GridPoint, tuned_arms
 from secateur.report.budgets import budgets
 from secateur.report.comparison import Comparison
 from secateur.report.conclusions import answers, headlines, warnings
@@ -52,7 +52,12 @@ class Picture:
 
 
 def render(
-    grid: Grid, change: dict[Place, Change], pictures: Sequence[Picture], summary: Table, *, run_folder: str
+    grid: Grid,
+    change: dict[GridPoint, Change],
+    pictures: Sequence[Picture],
+    summary: Table,
+    *,
+    run_folder: str,
 ) -> str:
     """The page. Every text of the study is escaped, and the policy forbids whatever could load or run."""
     environment = _environment()
@@ -104,12 +109,12 @@ def render_comparison(comparison: Comparison) -> str:
             rows=[_row(table, values) for values in table.values],
             verdicts=Counter(each.verdict for each in comparison.differences),
             only=[
-                (study, [_place_words(place) for place in places])
-                for study, places in (
+                (study, [_grid_point_words(where) for where in grid_points])
+                for study, grid_points in (
                     (comparison.first, comparison.only_first),
                     (comparison.second, comparison.only_second),
                 )
-                if places
+                if grid_points
             ],
             version=version("secateur"),
         )
@@ -152,17 +157,21 @@ def _counts(grid: Grid) -> dict[str, int]:
     }
 
 
-def _left(grid: Grid, change: dict[Place, Change]) -> list[dict[str, Any]]:
+def _left(grid: Grid, change: dict[GridPoint, Change]) -> list[dict[str, Any]]:
     """The section on the distance that is left: a block per minimum-norm attack and arm."""
     blocks = []
     for attack in grid.attacks:
         points = points_of(grid, attack)
         for arm in tuned_arms(grid) if points and not points[0].fixed else ():
             rows = [
-                {"model": m, "criterion": c, "tiles": left_tiles(grid, change, Place(m, c, 0.0, arm, attack))}
+                {
+                    "model": m,
+                    "criterion": c,
+                    "tiles": left_tiles(grid, change, GridPoint(m, c, 0.0, arm, attack)),
+                }
                 for m in grid.models
                 for c in grid.criteria
-                if any(place.model == m and place.arm == arm for place in grid.order)
+                if any(where.model == m and where.arm == arm for where in grid.order)
             ]
             if rows:
                 title = f"{attack_label(attack, points[0].norm)}, {arm_label(arm)}"
@@ -225,21 +234,21 @@ def _sort_key(value: Value) -> str:
 
 def _remarks(grid: Grid) -> list[dict[str, str]]:
     found = [
-        {"grade": point.grade, "where": _place_words(point.place), "reasons": "; ".join(point.reasons)}
+        {"grade": point.grade, "where": _grid_point_words(point.where), "reasons": "; ".join(point.reasons)}
         for point in grid.points.values()
         if point.grade != "A"
     ]
     return sorted(found, key=lambda remark: remark["grade"], reverse=True)
 
 
-def _place_words(place: Place) -> str:
-    pruned = f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense"
-    return ", ".join(filter(None, (place.model, pruned, arm_label(place.arm), place.attack)))
+def _grid_point_words(where: GridPoint) -> str:
+    pruned = f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense"
+    return ", ".join(filter(None, (where.model, pruned, arm_label(where.arm), where.attack)))
 
 
 def _where(axes: Axes) -> str:
-    place = Place(axes.model, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
-    return f"{_place_words(place)}, seed {axes.seed}"
+    where = GridPoint(axes.model, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
+    return f"{_grid_point_words(where)}, seed {axes.seed}"
 
 
 def _image_sets(grid: Grid) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from secateur.report.aggregate import (
     AttackPoint,
     Grid,
-    Place,
+    GridPoint,
     dense_of,
     dense_tuned_of,
     worst,
@@ -86,17 +86,17 @@ class Change:
     pruning_grade: str
 
 
-def changes(grid: Grid) -> dict[Place, Change]:
-    """The changes of every attacked place."""
-    return {place: _change(grid, point) for place, point in grid.points.items()}
+def changes(grid: Grid) -> dict[GridPoint, Change]:
+    """The changes of every attacked grid point."""
+    return {where: _change(grid, point) for where, point in grid.points.items()}
 
 
 def _change(grid: Grid, point: AttackPoint) -> Change:
     found = [
-        compare_points(grid.points[place], point, budgets=grid.budgets(point.norm))
-        if place in grid.points
+        compare_points(grid.points[where], point, budgets=grid.budgets(point.norm))
+        if where in grid.points
         else None
-        for place in (dense_of(point.place), dense_tuned_of(point.place))
+        for where in (dense_of(point.where), dense_tuned_of(point.where))
     ]
     total, pruning = found
     return Change(total, total.grade if total else "X", pruning, pruning.grade if pruning else "X")

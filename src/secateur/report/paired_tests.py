@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from secateur.report.aggregate import AttackPoint, Place, worst
+from secateur.report.aggregate import AttackPoint, GridPoint, worst
 from secateur.report.formatting import number, percent
 from secateur.report.intervals import Left, Shares
 from secateur.report.paired_changes import Against, compare_points
@@ -17,7 +17,7 @@ Judgement = Left | Shares
 
 @dataclass(frozen=True)
 class Difference:
-    """A place and its counterpart; ``against`` is None when they have no image, or no attack, in common.
+    """A grid point and its counterpart; ``against`` is None when they have no image, or no attack, in common.
 
     Two quantities are tested: the distance left on common images (minimum-norm attacks), and robust accuracy
     over all images, as a mean over the stated budgets. ``p_left`` and ``p_robust`` are adjusted for all tests
@@ -25,7 +25,7 @@ class Difference:
     where there are three, otherwise over images.
     """
 
-    place: Place
+    where: GridPoint
     norm: str
     before: AttackPoint
     after: AttackPoint
@@ -133,7 +133,7 @@ def detectable(against: Against) -> tuple[float | None, float | None]:
 
 
 def difference(
-    place: Place,
+    where: GridPoint,
     before: AttackPoint,
     after: AttackPoint,
     *,
@@ -142,12 +142,12 @@ def difference(
 ) -> Difference:
     """``after`` seen from ``before``, training by training, not yet adjusted for other differences.
 
-    ``accuracy`` is that of all trainings of either side, for places that share none; otherwise accuracy is
-    that of the trainings that both have, as everything else is.
+    ``accuracy`` is that of all trainings of either side, for grid points that share none; otherwise accuracy
+    is that of the trainings that both have, as everything else is.
     """
     against = compare_points(before, after, budgets=budgets)
     found = Difference(
-        place=place,
+        where=where,
         norm=before.norm,
         before=before,
         after=after,
@@ -202,9 +202,9 @@ HEADS = (
 
 def row(each: Difference) -> tuple[Value, ...]:
     """The values of one difference, under ``HEADS``; distances and shares are those on common images."""
-    place, found = each.place, each.against
+    where, found = each.where, each.against
     return (
-        *(place.model, place.criterion, place.sparsity, place.arm, place.attack),
+        *(where.model, where.criterion, where.sparsity, where.arm, where.attack),
         *(each.verdict, each.grade, each.norm),
         found.n if found else 0,
         found.trainings if found else 0,

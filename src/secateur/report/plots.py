@@ -170,7 +170,7 @@ def count_axis(axes: Axes) -> None:
 
 
 def _hollow(marker: str, size: float = 4) -> dict[str, Any]:
-    """How a place without a share is drawn: nothing filled, no line."""
+    """How a grid point without a share is drawn: nothing filled, no line."""
     return {"marker": marker, "ms": size, "mew": 0.9, "mfc": PAPER, "ls": "none", "color": SOFT}
 
 

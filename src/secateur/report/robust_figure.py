@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from secateur.report.aggregate import Grid, NetworkPoint, Place
+from secateur.report.aggregate import Grid, GridPoint, NetworkPoint
 from secateur.report.axes import against_macs, finish, lines, panels_of
 from secateur.report.formatting import arm_label, percent, slug
 from secateur.report.headline import (
@@ -60,27 +60,27 @@ def draw_robust(grid: Grid, attack: str, arm: str, looks: str) -> Drawing | None
     )
 
 
-def _share(grid: Grid, place: Place, *, robust: bool) -> Share | None:
-    point = grid.points[place]
-    return robust_share(point, leading(grid, place.attack)) if robust else clean_share(point)
+def _share(grid: Grid, where: GridPoint, *, robust: bool) -> Share | None:
+    point = grid.points[where]
+    return robust_share(point, leading(grid, where.attack)) if robust else clean_share(point)
 
 
-def _share_mark(grid: Grid, attack: str, *, robust: bool) -> Callable[[Place], Mark | None]:
-    def mark(place: Place) -> Mark | None:
-        place = Place(place.model, place.criterion, place.sparsity, place.arm, attack)
-        if place not in grid.points:
-            return Mark(place.sparsity, None) if place in grid.holes else None
-        share = _share(grid, place, robust=robust)
+def _share_mark(grid: Grid, attack: str, *, robust: bool) -> Callable[[GridPoint], Mark | None]:
+    def mark(where: GridPoint) -> Mark | None:
+        where = GridPoint(where.model, where.criterion, where.sparsity, where.arm, attack)
+        if where not in grid.points:
+            return Mark(where.sparsity, None) if where in grid.holes else None
+        share = _share(grid, where, robust=robust)
         estimate = Estimate((), share.mean, share.low, share.high) if share else None
-        return Mark(place.sparsity, estimate, grid.points[place].grade)
+        return Mark(where.sparsity, estimate, grid.points[where].grade)
 
     return mark
 
 
 def _of_network(grid: Grid, attack: str) -> Callable[[NetworkPoint], Mark | None]:
     """The mark of a network, at a place on the axis that the caller knows."""
-    of_place = _share_mark(grid, attack, robust=True)
-    return lambda network: of_place(network.place)
+    of_grid_point = _share_mark(grid, attack, robust=True)
+    return lambda network: of_grid_point(network.where)
 
 
 def _words(grid: Grid, attack: str, arm: str) -> str:
@@ -89,8 +89,8 @@ def _words(grid: Grid, attack: str, arm: str) -> str:
         ends = []
         for sparsity in (grid.sparsities[0], grid.sparsities[-1]):
             criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
-            place = Place(model, criterion, sparsity, arm, attack)
-            share = _share(grid, place, robust=True) if place in grid.points else None
+            where = GridPoint(model, criterion, sparsity, arm, attack)
+            share = _share(grid, where, robust=True) if where in grid.points else None
             ends.append(f"{percent(share.mean) if share else 'no result'} at sparsity {sparsity:g}")
         said.append(f"{model} from {' to '.join(ends)}")
     return "; ".join(said)

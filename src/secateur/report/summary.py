@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from secateur.report.aggregate import AttackPoint, Grid, Place
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint
 from secateur.report.formatting import PERCENT, arm_label, percent
 from secateur.report.headline import (
     ROBUST,
@@ -22,7 +22,7 @@ from secateur.report.left import left_ends, left_text
 from secateur.report.outcomes import robust_images
 from secateur.report.paired_changes import Against, Change
 from secateur.report.records import NORMS, Attack
-from secateur.report.tables import PLACE, Column, Format, Table, Value, place_values
+from secateur.report.tables import GRID_POINT, Column, Format, Table, Value, grid_point_values
 from secateur.stats import wilson
 
 _ENDS: tuple[tuple[str, str, Format], ...] = (
@@ -34,7 +34,7 @@ _ENDS: tuple[tuple[str, str, Format], ...] = (
     ("_state", ", not stated", "text"),
 )
 _HEADS = (
-    *PLACE,
+    *GRID_POINT,
     Column("role", "role", "text"),
     Column("attack", "attack", "text"),
     Column("norm", "norm", "text"),
@@ -82,40 +82,40 @@ _HEADS = (
 )
 
 
-def summary(grid: Grid, change: dict[Place, Change]) -> Table:
-    """One row per attacked place, over its seeds; a place without any result has a row of grade X.
+def summary(grid: Grid, change: dict[GridPoint, Change]) -> Table:
+    """One row per attacked grid point, over its seeds; a grid point without any result has a row of grade X.
 
     Robust accuracy is at the leading budget of the attack. An attack of fixed size has no distances: its
     medians are empty.
     """
     rows = []
-    for place in _attacked(grid):
+    for where in _attacked(grid):
         known = (
-            _point_values(grid, grid.points[place], change[place])
-            if place in grid.points
-            else _hole_values(grid, place)
+            _point_values(grid, grid.points[where], change[where])
+            if where in grid.points
+            else _hole_values(grid, where)
         )
-        own = dict(zip((head.key for head in PLACE), place_values(grid, place), strict=True))
+        own = dict(zip((head.key for head in GRID_POINT), grid_point_values(grid, where), strict=True))
         rows.append(tuple({**own, **known}.get(head.key) for head in _HEADS))
     title = f"{grid.study.name}: accuracy, robust accuracy and what is left of the distances"
     return Table("summary", title, _HEADS, tuple(rows))
 
 
-def _attacked(grid: Grid) -> list[Place]:
-    return [place for place in grid.order if place.attack]
+def _attacked(grid: Grid) -> list[GridPoint]:
+    return [where for where in grid.order if where.attack]
 
 
 def _point_values(grid: Grid, point: AttackPoint, change: Change) -> dict[str, Value]:
-    network = grid.networks[point.network_place]
+    network = grid.networks[point.network_grid_point]
     return {
         "role": point.role,
-        "attack": point.place.attack,
+        "attack": point.where.attack,
         "norm": point.norm,
         "grade": point.grade,
         "test_accuracy": network.accuracy.mean,
         "parameters": network.parameters.mean,
         "macs": network.macs.mean,
-        "macs_share": macs_share(grid, point.place),
+        "macs_share": macs_share(grid, point.where),
         "seeds": len(point.seeds),
         "seeds_planned": point.planned_seeds,
         "trainings": len(point.attacks),
@@ -127,18 +127,18 @@ def _point_values(grid: Grid, point: AttackPoint, change: Change) -> dict[str, V
         **_left_values("left", change.total),
         **_left_values("left_of_tuned", change.pruning),
         "distance_left": left_text(change.total),
-        **_change_values("robust_change", change.total, leading(grid, point.place.attack)),
-        **_change_values("robust_change_to_tuned", change.pruning, leading(grid, point.place.attack)),
-        **_found_values(point, leading(grid, point.place.attack)),
+        **_change_values("robust_change", change.total, leading(grid, point.where.attack)),
+        **_change_values("robust_change_to_tuned", change.pruning, leading(grid, point.where.attack)),
+        **_found_values(point, leading(grid, point.where.attack)),
         **({} if point.fixed else _median_values(point)),
     }
 
 
 def _robust_values(grid: Grid, point: AttackPoint) -> dict[str, Value]:
-    budget = leading(grid, point.place.attack)
+    budget = leading(grid, point.where.attack)
     robust = robust_share(point, budget)
     found: dict[str, Value] = {
-        "quantity": quantity(grid, point.place.attack),
+        "quantity": quantity(grid, point.where.attack),
         "clean_accuracy": clean_share(point).mean,
     }
     if budget and robust:
@@ -197,11 +197,11 @@ def _median_values(point: AttackPoint) -> dict[str, Value]:
     }
 
 
-def _hole_values(grid: Grid, place: Place) -> dict[str, Value]:
-    holes = grid.holes[place]
+def _hole_values(grid: Grid, where: GridPoint) -> dict[str, Value]:
+    holes = grid.holes[where]
     return {
         "role": holes[0].role,
-        "attack": place.attack,
+        "attack": where.attack,
         "grade": "X",
         "seeds": 0,
         "seeds_planned": len(holes),
@@ -221,29 +221,29 @@ _PAPER = (
 )
 
 
-def paper(grid: Grid, change: dict[Place, Change]) -> Table:
+def paper(grid: Grid, change: dict[GridPoint, Change]) -> Table:
     """The summary in eight columns, for Markdown and LaTeX: intervals and images stand inside the cells."""
-    rows = tuple(_paper_row(grid, change, place) for place in _attacked(grid))
+    rows = tuple(_paper_row(grid, change, where) for where in _attacked(grid))
     title = f"{grid.study.name}: accuracy, robust accuracy and what is left of the distances"
     return Table("summary", title, _PAPER, rows)
 
 
-def _paper_row(grid: Grid, change: dict[Place, Change], place: Place) -> tuple[Value, ...]:
-    network = grid.networks.get(replace(place, attack=""))
-    budget = leading(grid, place.attack)
-    pruned = f"{place.criterion} {place.sparsity:g}" if place.criterion else "dense"
-    tuned = "" if place.arm == "none" else f", {arm_label(place.arm)}"
-    start = (place.model, f"{pruned}{tuned}")
+def _paper_row(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> tuple[Value, ...]:
+    network = grid.networks.get(replace(where, attack=""))
+    budget = leading(grid, where.attack)
+    pruned = f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense"
+    tuned = "" if where.arm == "none" else f", {arm_label(where.arm)}"
+    start = (where.model, f"{pruned}{tuned}")
     costs = (network.macs.mean, network.accuracy.mean) if network else (None, None)
-    label = budget_label(grid, place.attack, budget)
-    if place not in grid.points:
-        return (*start, *costs, label, None, grid.holes[place][0].kind if place in grid.holes else None, "X")
-    point = grid.points[place]
+    label = budget_label(grid, where.attack, budget)
+    if where not in grid.points:
+        return (*start, *costs, label, None, grid.holes[where][0].kind if where in grid.holes else None, "X")
+    point = grid.points[where]
     robust = robust_share(point, budget)
     said = f"{percent(robust.mean)} [{_ends(robust)}]" if robust else None
-    if said and quantity(grid, place.attack) != ROBUST:
-        said = f"{quantity(grid, place.attack)}: {said}"
-    left = "–" if point.role == "dense" else left_text(change[place].total)
+    if said and quantity(grid, where.attack) != ROBUST:
+        said = f"{quantity(grid, where.attack)}: {said}"
+    left = "–" if point.role == "dense" else left_text(change[where].total)
     return (*start, *costs, label, said, left, point.grade)
 
 
@@ -252,9 +252,9 @@ def _ends(share: Share) -> str:
 
 
 def robust_table(grid: Grid) -> Table:
-    """One row per attacked place and stated budget: accuracy and robust accuracy on the attacked images."""
+    """One row per attacked grid point and stated budget: clean and robust accuracy on its images."""
     heads = (
-        *PLACE[:1], *PLACE[2:5],
+        *GRID_POINT[:1], *GRID_POINT[2:5],
         Column("attack", "attack", "text"), Column("norm", "norm", "text"),
         Column("epsilon", "ε", "plain"), Column("budget", "budget", "text"), Column("leads", "leads", "text"),
         Column("quantity", "quantity", "text"), Column("images", "images", "plain"),
@@ -264,15 +264,15 @@ def robust_table(grid: Grid) -> Table:
         Column("grade", "grade", "text"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
-    for place, point in grid.points.items():
-        first = leading(grid, place.attack)
-        for budget in stated(grid, place.attack):
+    for where, point in grid.points.items():
+        first = leading(grid, where.attack)
+        for budget in stated(grid, where.attack):
             share = robust_share(point, budget)
             if share is not None:
                 rows.append((
-                    place.model, place.criterion, place.sparsity, place.arm, place.attack, point.norm,
+                    where.model, where.criterion, where.sparsity, where.arm, where.attack, point.norm,
                     budget.epsilon, budget.label, "yes" if budget == first else "no",
-                    quantity(grid, place.attack), min(attack.n for attack in point.attacks),
+                    quantity(grid, where.attack), min(attack.n for attack in point.attacks),
                     clean_share(point).mean, share.mean, share.low, share.high, share.over, point.grade,
                 ))  # fmt: skip
     return Table(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from secateur.report.aggregate import Grid, Place, distances, security_curve
+from secateur.report.aggregate import Grid, GridPoint, distances, security_curve
 from secateur.report.formatting import number, percent, plain, short
 from secateur.report.headline import stated
 from secateur.report.records import NORMS, Attack, Hole
@@ -82,26 +82,26 @@ def _plain(key: str, title: str = "") -> Column:
     return Column(key, title or key, "plain")
 
 
-PLACE = (
+GRID_POINT = (
     _text("model"),
     _text("robust"),
     _text("criterion"),
     _plain("sparsity"),
     _text("arm", "fine-tuning"),
 )
-"""Columns that name a place; see :func:`place_values`."""
+"""Columns that name a grid point; see :func:`grid_point_values`."""
 
 
-def place_values(grid: Grid, place: Place) -> tuple[Value, ...]:
-    """The values of a place under ``PLACE``."""
-    robust = "yes" if grid.robust.get(place.model) else "no"
-    return place.model, robust, place.criterion, place.sparsity, place.arm
+def grid_point_values(grid: Grid, where: GridPoint) -> tuple[Value, ...]:
+    """The values of a grid point under ``GRID_POINT``."""
+    robust = "yes" if grid.robust.get(where.model) else "no"
+    return where.model, robust, where.criterion, where.sparsity, where.arm
 
 
 def per_seed(grid: Grid) -> Table:
     """One row per attacked network, every seed by itself; the interval is over its images."""
     heads = (
-        *PLACE[:1], _plain("seed"), *PLACE[2:], _text("role"), _text("attack"),
+        *GRID_POINT[:1], _plain("seed"), *GRID_POINT[2:], _text("role"), _text("attack"),
         _text("norm"), _text("grade"), _plain("images"),
         _plain("already_wrong", "already wrong"), _plain("found"), _plain("not_found", "not found"),
         *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
@@ -135,7 +135,8 @@ def _medians(attack: Attack) -> tuple[Value, ...]:
 def networks(grid: Grid) -> Table:
     """One row per network and seed: what it costs and how accurate it is."""
     heads = (
-        *PLACE[:1], _plain("seed"), *PLACE[2:], _text("role"), _plain("sparsity_achieved", "achieved"),
+        *GRID_POINT[:1], _plain("seed"), *GRID_POINT[2:], _text("role"),
+        _plain("sparsity_achieved", "achieved"),
         Column("parameters", "parameters", "count"), Column("macs", "MACs", "count"),
         *(Column(f"{split}_accuracy", f"{split} accuracy", "percent")
           for split in ("train", "validation", "test")),
@@ -155,25 +156,25 @@ def networks(grid: Grid) -> Table:
 
 
 def security_curves(grid: Grid, *, steps: int = 60) -> Table:
-    """Robust accuracy at the stated budgets, and evenly up to the farthest finite distance of each place.
+    """Robust accuracy at the stated budgets, and evenly up to each grid point's farthest finite distance.
 
     Of an attack of fixed size only the sizes that it tried.
     """
     heads = (
-        *PLACE[:1], *PLACE[2:5], _text("attack"), _text("norm"),
+        *GRID_POINT[:1], *GRID_POINT[2:5], _text("attack"), _text("norm"),
         Column("epsilon", "ε"), _text("stated"), Column("robust_accuracy", "robust accuracy", "percent"),
         Column("low", "low", "percent"), Column("high", "high", "percent"), _text("grade"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
-    for place, point in grid.points.items():
-        chosen = [budget.epsilon for budget in stated(grid, place.attack)]
+    for where, point in grid.points.items():
+        chosen = [budget.epsilon for budget in stated(grid, where.attack)]
         values = np.concatenate([attack.distances[point.norm] for attack in point.attacks])
         top = float(values[np.isfinite(values)].max(initial=0.0))
         even = [] if point.fixed else np.linspace(0, top or 1.0, steps + 1).tolist()
         curve = security_curve(point, np.array(sorted({*even, *chosen})))
         for epsilon, mean, low, high in zip(curve.epsilon, curve.mean, curve.low, curve.high, strict=True):
             rows.append((
-                place.model, place.criterion, place.sparsity, place.arm, place.attack, point.norm,
+                where.model, where.criterion, where.sparsity, where.arm, where.attack, point.norm,
                 float(epsilon), "yes" if float(epsilon) in chosen else "no", float(mean), float(low),
                 float(high), point.grade,
             ))  # fmt: skip
@@ -183,7 +184,7 @@ def security_curves(grid: Grid, *, steps: int = 60) -> Table:
 def holes(grid: Grid) -> Table:
     """One row per cell without a usable result."""
     heads = (
-        _text("stage"), *PLACE[:1], _plain("seed"), *PLACE[2:5],
+        _text("stage"), *GRID_POINT[:1], _plain("seed"), *GRID_POINT[2:5],
         _text("attack"), _text("kind"),
         _text("reason"), _text("cell"),
     )  # fmt: skip
@@ -194,5 +195,5 @@ def holes(grid: Grid) -> Table:
 
 def _hole_values(hole: Hole) -> tuple[Value, ...]:
     axes = hole.axes
-    place = (axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
-    return hole.stage, *place, hole.kind, hole.reason, hole.id
+    where = (axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
+    return hole.stage, *where, hole.kind, hole.reason, hole.id
