@@ -12,7 +12,7 @@ from secateur.pruning import criteria_weights
 from secateur.pruning.criteria_weights import bn_scale, fpgm, group_norm, l2, lamp
 from secateur.recipes import Penalty
 from secateur.registry import CRITERIA
-from secateur.train.penalty import Penaliser
+from secateur.train.losses import Penaliser
 
 
 def naive_l2(case):

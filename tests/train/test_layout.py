@@ -5,7 +5,7 @@ from torch import nn
 from secateur.models import build
 from secateur.recipes import Augment
 from secateur.train import augment
-from secateur.train.layout import BLOCK, channels_last
+from secateur.train.job import ONEDNN_BLOCK, channels_last
 
 
 def is_last(model):
@@ -20,7 +20,7 @@ def test_channels_last_is_given_where_it_is_asked_for():
     assert is_last(model)
 
 
-@pytest.mark.parametrize("width", [1, 6, BLOCK - 1])
+@pytest.mark.parametrize("width", [1, 6, ONEDNN_BLOCK - 1])
 def test_narrow_strided_projections_keep_a_network_in_the_usual_order_on_the_cpu(width):
     model = build("resnet18", widths=(width, 32, 32, 32))
     assert not channels_last(model, asked=True)

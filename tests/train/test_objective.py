@@ -11,7 +11,7 @@ from secateur.recipes import Adversary, Distillation, Penalty, Recipe
 from secateur.train import History, adversary, collapsed, loop, objective, perturb, recalibrate, train
 from secateur.train.averaging import Average
 from secateur.train.history import Epoch
-from secateur.train.penalty import Penaliser
+from secateur.train.losses import Penaliser
 from train.cases import network, seeded
 
 TRADES = Adversary(0.1, 0.04, 4, method="trades", beta=3.0)
@@ -141,7 +141,7 @@ def test_averaged_weights_follow_the_formula():
     for name, tensor in average.tensors.items():
         assert torch.allclose(tensor.float(), expected[name].float(), atol=1e-5), name
     before = weights_hash(model)
-    with average.shown(model):
+    with average.applied(model):
         assert weights_hash(model) != before
     assert weights_hash(model) == before
 

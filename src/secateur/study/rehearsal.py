@@ -16,8 +16,8 @@ from secateur.pruning import plan as choose
 from secateur.recipes import Recipe
 from secateur.registry import CRITERIA
 from secateur.study.build_models import dense_network
-from secateur.train.checks import check
-from secateur.train.penalty import Penaliser
+from secateur.train.job import check
+from secateur.train.losses import Penaliser
 
 
 class _AskedError(BaseException):

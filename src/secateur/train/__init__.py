@@ -2,6 +2,7 @@
 
 from secateur.train.adversary import perturb as perturb
 from secateur.train.augmentation import augment as augment
+from secateur.train.averaging import recalibrate as recalibrate
 from secateur.train.checkpoints import Checkpoints as Checkpoints
 from secateur.train.checkpoints import Saved as Saved
 from secateur.train.history import Epoch as Epoch
@@ -10,4 +11,3 @@ from secateur.train.history import collapsed as collapsed
 from secateur.train.loop import learning_rate as learning_rate
 from secateur.train.loop import train as train
 from secateur.train.losses import objective as objective
-from secateur.train.recalibration import recalibrate as recalibrate

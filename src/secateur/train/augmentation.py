@@ -10,10 +10,15 @@ from secateur.recipes import Augment
 
 
 def augment(x: Tensor, how: Augment, *, generator: Generator) -> Tensor:
-    """Transform each image [N, C, H, W] on its own: rotation, then crop of the padded image, then flip.
+    """Transform each image [N, C, H, W] independently: rotation, then crop of the padded image, then flip.
 
-    What comes in from outside the image is 0. Rotation interpolates bilinearly, and values stay within the
-    range of the batch and 0. Draws come from ``generator`` on the CPU, so they are the same on any device.
+    Pixels from outside the image are 0. Rotation interpolates bilinearly, so values stay within the range of
+    the batch and 0. ``generator`` draws on the CPU, so the transformations are the same on any device.
+
+    >>> import torch
+    >>> images = torch.rand(4, 3, 8, 8)
+    >>> augment(images, Augment(padding=2, flip=True), generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 3, 8, 8])
     """
     if how.rotation:
         x = _rotate(x, how.rotation, generator)
@@ -45,7 +50,7 @@ def _crop(x: Tensor, padding: int, generator: Generator) -> Tensor:
     columns = left[:, None] + torch.arange(width, device=x.device)
     padded = F.pad(x, [padding] * 4)
     image = torch.arange(n, device=x.device)[:, None, None]
-    # Advanced indices around a slice put the channel last. The copy has the usual order also for one channel,
-    # which contiguous() would leave: convolutions would take it for the other format (see train.layout).
-    cut = padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    return cut.clone(memory_format=torch.contiguous_format)
+    # Advanced indices around a slice put the channel last. For images of one channel contiguous() keeps those
+    # strides, which convolutions would take for channels-last: this copy has the usual ones.
+    shifted = padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return shifted.clone(memory_format=torch.contiguous_format)

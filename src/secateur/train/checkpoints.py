@@ -1,18 +1,26 @@
-"""Where a training keeps what it needs to go on after an interruption."""
+"""Checkpoints of a training: durable generations on disk, and what they must hold for an exact resumption."""
 
 import errno
 import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import safetensors
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
+
+from secateur.data import Dataset
+from secateur.errors import UserError
+from secateur.models import weights_hash
+from secateur.recipes import Recipe
+from secateur.train.averaging import weights_of
+from secateur.train.history import Epoch
+from secateur.train.job import Job, State
 
 TENSORS = "state.safetensors"
 META = "meta.json"
@@ -21,7 +29,7 @@ PREFIX = "epoch-"
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """One generation. ``skipped`` names newer generations that were damaged and passed over."""
+    """One checkpoint. ``skipped`` names newer ones that are damaged."""
 
     epoch: int
     tensors: dict[str, Tensor]
@@ -30,10 +38,18 @@ class Saved:
 
 
 class Checkpoints:
-    """A folder of checkpoints, of which the newest ``keep`` stay.
+    """A folder that keeps the newest ``keep`` checkpoints of a training.
 
-    A generation appears by one rename of a complete, fsynced folder, and is used only if its hashes agree:
-    killing the process or damaging a file costs at most one generation.
+    A checkpoint is written to a temporary folder, synced and renamed, and read only if its hashes agree:
+    killing the process or damaging a file costs at most the epochs since the checkpoint before.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoints = Checkpoints(folder)
+    ...     checkpoints.save(5, {"weight": torch.ones(2)}, {"best_epoch": 3})
+    ...     saved = checkpoints.latest()
+    >>> saved.epoch, saved.tensors, saved.meta
+    (5, {'weight': tensor([1., 1.])}, {'best_epoch': 3})
     """
 
     def __init__(self, folder: Path | str, *, keep: int = 2) -> None:
@@ -41,7 +57,7 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, epoch: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Write generation ``epoch``; older ones beyond ``keep`` are removed. ``meta`` must be JSON."""
+        """Write the checkpoint of ``epoch`` and remove the oldest beyond ``keep``; ``meta`` must be JSON."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         body = {"epoch": epoch, "sha256": hashlib.sha256(content).hexdigest(), "meta": meta}
@@ -57,7 +73,7 @@ class Checkpoints:
             temporary.rename(final)
         except OSError as error:
             shutil.rmtree(temporary)
-            # Another runner of the same training has just written the same generation.
+            # Another process of the same training has just written the same checkpoint.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
         _sync(self.folder)
@@ -65,7 +81,7 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
     def latest(self) -> Saved | None:
-        """The newest intact generation, or None."""
+        """The newest intact checkpoint, or None."""
         skipped: list[str] = []
         for path in self._generations():
             try:
@@ -84,7 +100,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all generations, and what interrupted writes left."""
+        """Remove all checkpoints, and what interrupted writes left."""
         if self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.name.startswith((PREFIX, ".tmp-")):
@@ -94,6 +110,73 @@ class Checkpoints:
         if not self.folder.is_dir():
             return []
         return sorted((path for path in self.folder.iterdir() if path.name.startswith(PREFIX)), reverse=True)
+
+
+def identify(
+    model: nn.Module,
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher: nn.Module | None,
+) -> str:
+    """A hash of everything that determines a training; checkpoints with another one are refused."""
+    parts = [weights_hash(model), train.fingerprint, validation.fingerprint, seed, repr(asdict(recipe))]
+    parts.append(weights_hash(teacher) if teacher is not None else None)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def generation(identity: str, job: Job, state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Everything that the next epoch depends on, as tensors and JSON.
+
+    No generator state is among it: every epoch derives its own random streams from the seed.
+    """
+    tensors = {f"model/{name}": tensor for name, tensor in weights_of(job.model).items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    for index, slot in job.optimiser.state_dict()["state"].items():
+        if slot.get("momentum_buffer") is not None:
+            tensors[f"momentum/{index}"] = slot["momentum_buffer"]
+    if job.average is not None:
+        tensors |= {f"average/{name}": tensor for name, tensor in job.average.tensors.items()}
+    if job.penaliser is not None:
+        tensors |= {f"penalty/{name}": tensor for name, tensor in job.penaliser.state().items()}
+    meta = {
+        "identity": identity,
+        "best_epoch": state.best_epoch,
+        "best_score": state.best_score,
+        "epochs": [asdict(epoch) for epoch in state.epochs],
+    }
+    return tensors, meta
+
+
+def restored(saved: Saved, identity: str, job: Job) -> State:
+    """Load a checkpoint into the job, and return the state of the training.
+
+    Raises:
+        UserError: the checkpoint is of another training.
+    """
+    if saved.meta["identity"] != identity:
+        raise UserError(
+            "the checkpoints belong to another training (other weights, data, recipe, teacher or seed)",
+            hint="use another folder, or delete them",
+        )
+    tensors = {name: tensor.to(job.device) for name, tensor in saved.tensors.items()}
+    job.model.load_state_dict(_under("model/", tensors))
+    slots = _under("momentum/", tensors)
+    for index, parameter in enumerate(job.optimiser.param_groups[0]["params"]):
+        if str(index) in slots:
+            job.optimiser.state[parameter]["momentum_buffer"] = slots[str(index)]
+    if job.average is not None:
+        job.average.tensors = _under("average/", tensors)
+    if job.penaliser is not None:
+        job.penaliser.restore(_under("penalty/", tensors))
+    return State(
+        best=_under("best/", tensors),
+        best_epoch=saved.meta["best_epoch"],
+        best_score=saved.meta["best_score"],
+        epochs=[Epoch(**entry) for entry in saved.meta["epochs"]],
+    )
 
 
 def _hash(body: dict[str, Any]) -> str:
@@ -113,3 +196,7 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The records that the training loop works on."""
+"""A training job: what is checked and built before the first step, and what changes from epoch to epoch."""
 
 import math
 from collections.abc import Callable
@@ -6,14 +6,20 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.data import Dataset
-from secateur.recipes import Recipe
+from secateur.errors import UserError
+from secateur.models import logits
+from secateur.recipes import Recipe, problems
 from secateur.train.averaging import Average
 from secateur.train.history import Epoch
-from secateur.train.penalty import Penaliser
+from secateur.train.losses import Penaliser
 
 Tick = Callable[[int, int], None]
+
+# oneDNN's gradient of 1x1 weights needs this many input channels where it strides over channels-last images.
+ONEDNN_BLOCK = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,7 @@ class Job:
 
     @property
     def device(self) -> torch.device:
-        """Where the images are, and the model."""
+        """The device of the images and the model."""
         return self.train.x.device
 
 
@@ -48,6 +54,104 @@ class State:
     epochs: list[Epoch] = field(default_factory=list)
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the model's state dict."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+def check(model: nn.Module, train: Dataset, recipe: Recipe, *, seed: int, teacher: nn.Module | None) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        UserError: an impossible recipe or seed, a model without parameters to train, images or classes that
+            do not fit the model or its teacher, a missing teacher, or a single image per batch under batch
+            normalisation.
+    """
+    if found := problems(recipe):
+        raise UserError(f"the recipe is impossible: {found[0]}")
+    if seed < 0:
+        raise UserError(f"a seed must be 0 or more, not {seed}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError("the model has no parameters to train")
+    classes = _classes(model, train, "model")
+    if recipe.distillation is not None:
+        if teacher is None:
+            raise UserError(
+                "a recipe with distillation needs a teacher", hint="pass teacher=the dense network"
+            )
+        if (taught := _classes(teacher, train, "teacher")) != classes:
+            raise UserError(f"the model has {classes} classes, its teacher {taught}")
+    smallest = train.n // math.ceil(train.n / recipe.batch_size) // recipe.accumulate
+    if smallest < 2 and any(isinstance(part, _BatchNorm) for part in model.modules()):
+        raise UserError(
+            "batch normalisation needs at least two images per batch",
+            hint="raise batch_size, or use more images",
+        )
+
+
+def prepare(
+    model: nn.Module,
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher: nn.Module | None,
+    tick: Tick | None,
+) -> Job:
+    """Build what a training needs, on the device of ``model``."""
+    device = next(model.parameters()).device
+    # Before the optimiser, whose momentum takes over the memory format of the weights.
+    last = channels_last(model, asked=recipe.channels_last)
+    optimiser = torch.optim.SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+    return Job(
+        model=model,
+        train=train.to(device),
+        validation=validation.to(device),
+        recipe=recipe,
+        seed=seed,
+        teacher=teacher.to(device) if teacher is not None and recipe.distillation is not None else None,
+        optimiser=optimiser,
+        average=Average(model, recipe.ema) if recipe.ema else None,
+        penaliser=Penaliser(model, recipe.penalty, train.x[:2].to(device)) if recipe.penalty else None,
+        tick=tick,
+        channels_last=last,
+    )
+
+
+def channels_last(model: nn.Module, *, asked: bool) -> bool:
+    """Give ``model`` the channels-last format if it is ``asked`` for and safe; return whether it has it.
+
+    On the CPU a network with a strided 1x1 convolution of fewer than 16 input channels, which strong pruning
+    leaves in projection shortcuts, keeps its format: oneDNN writes beyond its workspace there, which gives
+    wrong gradients or ends the process (github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+    first = next(model.parameters(), None)
+    on_cpu = first is None or first.device.type == "cpu"
+    if not asked or (on_cpu and any(_narrow(part) for part in model.modules())):
+        return False
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    return True
+
+
+def _narrow(part: nn.Module) -> bool:
+    return (
+        isinstance(part, nn.Conv2d)
+        and part.kernel_size == (1, 1)
+        and max(part.stride) > 1
+        and part.in_channels // part.groups < ONEDNN_BLOCK
+    )
+
+
+def _classes(model: nn.Module, train: Dataset, role: str) -> int:
+    try:
+        classes = logits(model, train.x[:2]).shape[1]
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the {role} does not accept images of shape {list(train.shape)}: {reason}",
+            hint="build it for the dataset's channels and size",
+        ) from error
+    if classes < train.num_classes:
+        raise UserError(f"the {role} has {classes} classes, dataset '{train.name}' has {train.num_classes}")
+    return classes

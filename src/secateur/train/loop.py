@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop of every recipe: plain, adversarial, distilled, penalised, averaged."""
 
 import math
 from contextlib import nullcontext
@@ -10,16 +10,11 @@ from secateur.data import Dataset
 from secateur.models import NotFinite, accuracy
 from secateur.recipes import Recipe
 from secateur.train.augmentation import augment
-from secateur.train.averaging import Average
-from secateur.train.checkpoints import Checkpoints
-from secateur.train.checks import check
+from secateur.train.averaging import recalibrate, weights_of
+from secateur.train.checkpoints import Checkpoints, generation, identify, restored
 from secateur.train.history import Epoch, History, collapsed
-from secateur.train.job import Job, State, Tick, weights_of
-from secateur.train.layout import channels_last
+from secateur.train.job import Job, State, Tick, check, prepare
 from secateur.train.losses import objective, robust_accuracy
-from secateur.train.penalty import Penaliser
-from secateur.train.recalibration import recalibrate
-from secateur.train.resume import generation, identify, restored
 from secateur.train.seeds import derive, stream
 
 
@@ -37,27 +32,37 @@ def train(
     """Train ``model`` in place by stochastic gradient descent; it ends with the weights of its best epoch.
 
     The best epoch has the highest accuracy on ``validation`` (clean, or under the recipe's adversary with
-    ``recipe.select="robust"``; the later one of equals; see ``History`` for what is never kept). All
-    randomness comes from ``seed``, dropout included, and the global random state is left alone. With
-    ``checkpoints``, an interrupted training called again goes on where it was saved; on the CPU the result is
+    ``recipe.select="robust"``; the later of two equals; see ``History`` for epochs that are never kept). All
+    randomness comes from ``seed``, dropout included; the global random state does not change. With
+    ``checkpoints``, an interrupted training called again resumes where it was saved; on the CPU the result is
     the same to the bit. A loss that is not finite ends the training.
 
     Args:
-        model: starting weights; moved by nobody, the images follow its device.
+        model: the starting weights, on the device to train on.
         train: images to fit.
-        validation: images to choose the epoch on.
+        validation: images to choose the best epoch on.
         recipe: how to train; 0 epochs train nothing.
         seed: an integer of at least 0.
-        checkpoints: where to save every few epochs.
-        teacher: the network to learn from, where the recipe has a distillation.
-        on_progress: called as (batches done, batches in all).
+        checkpoints: where to save every ``recipe.checkpoint_every`` epochs.
+        teacher: the network to learn from, if the recipe has a distillation.
+        on_progress: called as ``on_progress(batches_done, batches_in_all)``.
 
     Raises:
-        UserError: as ``check`` does before it starts, or the checkpoints are those of another training.
+        UserError: an impossible recipe or seed, images that the model does not fit, a missing teacher, a
+            single image per batch under batch normalisation, or checkpoints of another training.
+
+    >>> import torch
+    >>> from secateur.data import Dataset
+    >>> pixels = torch.tensor([0.0, 0.2, 0.8, 1.0]).view(4, 1, 1, 1)
+    >>> images = Dataset("shades", pixels, torch.tensor([0, 0, 1, 1]), classes=("dark", "light"), levels=None)
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 2))
+    >>> history = train(model, images, images, Recipe(epochs=40, batch_size=4), seed=0)
+    >>> history.epochs[-1].validation_accuracy
+    1.0
     """
     check(model, train, recipe, seed=seed, teacher=teacher)
     identity = identify(model, train, validation, recipe, seed=seed, teacher=teacher)
-    job = _prepare(model, train, validation, recipe, seed=seed, teacher=teacher, tick=on_progress)
+    job = prepare(model, train, validation, recipe, seed=seed, teacher=teacher, tick=on_progress)
     if saved := checkpoints.latest() if checkpoints is not None else None:
         state = restored(saved, identity, job)
     else:
@@ -77,7 +82,11 @@ def train(
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The learning rate of ``epoch``, which counts from 1."""
+    """The learning rate of ``epoch``, which counts from 1.
+
+    >>> [learning_rate(Recipe(epochs=4, schedule="exponential", decay=0.5), epoch) for epoch in (1, 2, 3)]
+    [0.1, 0.05, 0.025]
+    """
     if recipe.schedule == "cosine":
         return recipe.learning_rate * (1 + math.cos(math.pi * (epoch - 1) / recipe.epochs)) / 2
     if recipe.schedule == "exponential":
@@ -85,42 +94,8 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
     return recipe.learning_rate
 
 
-def _prepare(
-    model: nn.Module,
-    train: Dataset,
-    validation: Dataset,
-    recipe: Recipe,
-    *,
-    seed: int,
-    teacher: nn.Module | None,
-    tick: Tick | None,
-) -> Job:
-    device = next(model.parameters()).device
-    # Before the optimiser, whose momentum follows the format of the weights.
-    last = channels_last(model, asked=recipe.channels_last)
-    optimiser = torch.optim.SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    return Job(
-        model=model,
-        train=train.to(device),
-        validation=validation.to(device),
-        recipe=recipe,
-        seed=seed,
-        teacher=teacher.to(device) if teacher is not None and recipe.distillation is not None else None,
-        optimiser=optimiser,
-        average=Average(model, recipe.ema) if recipe.ema else None,
-        penaliser=Penaliser(model, recipe.penalty, train.x[:2].to(device)) if recipe.penalty else None,
-        tick=tick,
-        channels_last=last,
-    )
-
-
 def _epoch(job: Job, state: State, epoch: int) -> None:
-    """Fit, evaluate, and keep the weights if they are the best so far."""
+    """Fit, evaluate, and copy the weights if they are the best so far."""
     model, recipe = job.model, job.recipe
     rate = learning_rate(recipe, epoch)
     for group in job.optimiser.param_groups:
@@ -130,7 +105,7 @@ def _epoch(job: Job, state: State, epoch: int) -> None:
         raise NotFinite(f"the loss is not finite in epoch {epoch}")
     if job.penaliser is not None:
         job.penaliser.grow()
-    with job.average.shown(model) if job.average is not None else nullcontext():
+    with job.average.applied(model) if job.average is not None else nullcontext():
         entry = Epoch(
             epoch=epoch,
             loss=loss,
@@ -145,7 +120,7 @@ def _epoch(job: Job, state: State, epoch: int) -> None:
 
 
 def _fit(job: Job, epoch: int) -> tuple[float, float]:
-    """One pass over the images; the mean loss, without penalties, and the accuracy over it."""
+    """One pass over the images: its mean loss, without penalties, and its accuracy."""
     n, size = job.train.n, job.recipe.batch_size
     order = torch.randperm(n, generator=stream(job.seed, "order", epoch)).to(job.device)
     # Batches of nearly equal size: a last batch of one image would break batch normalisation.
@@ -154,7 +129,7 @@ def _fit(job: Job, epoch: int) -> tuple[float, float]:
     loss_sum = torch.zeros((), dtype=torch.float64, device=job.device)
     correct = torch.zeros((), dtype=torch.int64, device=job.device)
     with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []):
-        # Dropout knows only the global generator.
+        # Dropout draws from the global generator only.
         torch.manual_seed(derive(job.seed, "model", epoch))
         job.model.train()
         for index, batch in enumerate(batches):
@@ -170,7 +145,7 @@ def _fit(job: Job, epoch: int) -> tuple[float, float]:
 
 
 def _step(job: Job, batch: Tensor, transforms: Generator, adversary: Generator) -> tuple[Tensor, Tensor]:
-    """One descent; the sum of the losses of the batch, and how many images were classified rightly."""
+    """One step of the optimiser: the sum of the losses, and the number of correct predictions."""
     recipe, model, bounds = job.recipe, job.model, job.train.bounds
     loss_sum = torch.zeros((), dtype=torch.float64, device=job.device)
     correct = torch.zeros((), dtype=torch.int64, device=job.device)

@@ -1,15 +1,22 @@
-"""What a batch costs under a recipe."""
+"""What training minimises: the loss of a batch, and penalties that drive whole channels towards zero."""
+
+from collections.abc import Mapping
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.data import Dataset
+from secateur.errors import UserError
+from secateur.graph import Group, trace
 from secateur.models import accuracy, evaluating
-from secateur.recipes import Recipe
+from secateur.recipes import Penalty, Recipe
 from secateur.train.adversary import divergence, judge, perturb
 
 EVALUATION_BATCH = 512
+# Added under square roots, whose gradient is infinite at zero.
+TINY = 1e-12
 
 
 def objective(
@@ -22,11 +29,21 @@ def objective(
     bounds: tuple[float, float],
     teacher: nn.Module | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The mean loss to descend, and the logits [N, K] whose accuracy is reported.
+    """The mean loss of images ``x`` [N, C, H, W] with labels ``y`` [N], and their logits [N, K].
 
-    Without an adversary this is the cross-entropy on ``x``; with one, that on adversarial images (Madry et
-    al. 2018), or the clean one and beta times the divergence (TRADES, Zhang et al. 2019, Eq. 5). Distillation
-    mixes in the divergence from the teacher (Hinton et al. 2015).
+    Without an adversary the loss is the cross-entropy on ``x``; with one, the cross-entropy on adversarial
+    images (Madry et al. 2018), or that on ``x`` plus beta times the divergence between the predictions on
+    both (TRADES, Zhang et al. 2019, Eq. 5). Distillation mixes in the divergence from the teacher's
+    predictions (Hinton et al. 2015).
+
+    >>> import torch
+    >>> x, y = torch.zeros(2, 1, 1, 4), torch.tensor([0, 1])
+    >>> silent = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 10, bias=False))
+    >>> loss, logits = objective(
+    ...     silent, x, y, Recipe(), generator=torch.Generator().manual_seed(0), bounds=(0, 1)
+    ... )
+    >>> round(loss.item(), 4)  # log(10): every class is equally likely
+    2.3026
     """
     shown = x
     if recipe.adversary is not None:
@@ -51,7 +68,7 @@ def objective(
 def robust_accuracy(
     model: nn.Module, dataset: Dataset, recipe: Recipe, *, generator: Generator
 ) -> float | None:
-    """The accuracy under the recipe's adversary as ``judge`` sees it, None without one."""
+    """The accuracy under the recipe's adversary as ``judge`` strengthens it; None without an adversary."""
     if recipe.adversary is None:
         return None
     adversary = judge(recipe.adversary)
@@ -62,3 +79,95 @@ def robust_accuracy(
         )
     ]
     return accuracy(model, torch.cat(batches), dataset.y)
+
+
+class Penaliser:
+    """One penalty on one model; ``growing_reg`` has a state, which checkpoints must keep.
+
+    Raises:
+        UserError: the model has no layer or group that this penalty acts on.
+    """
+
+    def __init__(self, model: nn.Module, how: Penalty, example: Tensor) -> None:
+        self.how = how
+        self.scales = [
+            part.weight
+            for part in model.modules()
+            if isinstance(part, _BatchNorm) and part.weight is not None
+        ]
+        self.groups: list[list[tuple[Tensor, int, Tensor, Tensor]]] = []
+        self.sizes: list[int] = []
+        if how.kind != "bn_scale":
+            for group in trace(model, example).groups:
+                self.groups.append(_slices(group, model))
+                self.sizes.append(group.size)
+        if not (self.scales if how.kind == "bn_scale" else self.groups):
+            wanted = "batch normalisation" if how.kind == "bn_scale" else "prunable groups"
+            raise UserError(f"the penalty {how.kind} has nothing to act on: the model has no {wanted}")
+        device = next(model.parameters()).device
+        self.weights = [torch.full((size,), how.strength, device=device) for size in self.sizes]
+
+    def loss(self) -> Tensor:
+        """The penalty at the current weights, a scalar with gradients."""
+        if self.how.kind == "bn_scale":
+            return self.how.strength * torch.stack([scale.abs().sum() for scale in self.scales]).sum()
+        terms = []
+        for squares, weights in zip(self.squares(), self.weights, strict=True):
+            if self.how.kind == "group_lasso":
+                terms.append(self.how.strength * (squares + TINY).sqrt().sum())
+            elif self.how.kind == "group_norm":
+                # Detached: the smallness weighs the norms, it is not itself minimised.
+                factor = 2 ** (self.how.alpha * _smallness(squares.detach()))
+                terms.append(self.how.strength / 2 * (factor * squares).sum())
+            else:
+                terms.append((weights * squares).sum() / 2)
+        return torch.stack(terms).sum()
+
+    def squares(self) -> list[Tensor]:
+        """The squared norms [C] of the channels of each group, over all parameters removed with a channel."""
+        found = []
+        for size, slices in zip(self.sizes, self.groups, strict=True):
+            total = torch.zeros(size, device=slices[0][0].device)
+            for parameter, dim, indices, channels in slices:
+                others = [other for other in range(parameter.ndim) if other != dim]
+                per_index = parameter.square().sum(others) if others else parameter.square()
+                total = total.index_add(0, channels, per_index[indices])
+            found.append(total)
+        return found
+
+    def grow(self) -> None:
+        """After an epoch: ``growing_reg`` raises the weight of each channel by its share of ``growth``."""
+        if self.how.kind == "growing_reg":
+            with torch.no_grad():
+                for weights, squares in zip(self.weights, self.squares(), strict=True):
+                    weights += self.how.growth * _smallness(squares)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weight of every channel of every group, which only ``growing_reg`` changes."""
+        return {str(index): weights for index, weights in enumerate(self.weights)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Load what ``state`` returned."""
+        for index, weights in enumerate(self.weights):
+            weights.copy_(state[str(index)])
+
+
+def _slices(group: Group, model: nn.Module) -> list[tuple[Tensor, int, Tensor, Tensor]]:
+    parameters = dict(model.named_parameters())
+    return [
+        (
+            parameters[member.tensor],
+            member.dim,
+            torch.from_numpy(member.indices).to(parameters[member.tensor].device),
+            torch.from_numpy(member.channels).to(parameters[member.tensor].device),
+        )
+        for member in group.members
+        if member.tensor in parameters
+    ]
+
+
+def _smallness(squares: Tensor) -> Tensor:
+    """0 for the largest channel of a group, 1 for the smallest; 0 for all if they are equal."""
+    norms = squares.sqrt()
+    largest, smallest = norms.max(), norms.min()
+    return (largest - norms) / (largest - smallest + TINY)
