@@ -10,7 +10,7 @@ SRC = Path(__file__).parent.parent / "src" / "secateur"
 LAYERS = [
     {"errors", "cpu"},
     {"stats", "budgets"},
-    {"registry", "recipes", "config"},
+    {"registry", "recipes", "run_options", "config"},
     {"data", "models", "graph"},
     {"surgery"},
     {"proof"},
@@ -29,6 +29,7 @@ NO_TORCH = {
     "budgets",
     "registry",
     "recipes",
+    "run_options",
     "config",
     "store",
     "report",
@@ -39,6 +40,7 @@ NO_TORCH = {
 SAME_LEVEL = {
     ("config", "registry"): "a study names what the registry knows",
     ("config", "recipes"): "a study contains recipes",
+    ("config", "run_options"): "a study says how its attacks are run",
     ("config", "budgets"): "a study lists sizes of attacks",
     ("stages", "store"): "a stage reads its parent's artefacts",
     ("stages", "evaluate"): "an attack cell is an evaluation with a record",

@@ -7,6 +7,8 @@ from numbers import Real
 
 from secateur.errors import UserError
 
+NORM_KEYS = {0.0: "l0", 1.0: "l1", 2.0: "l2", math.inf: "linf"}
+"""Names of the norms in records and tables."""
 CURVE: dict[str, tuple[float, ...]] = {
     "l0": (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500),
     "l1": (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 10, 12, 16, 20, 30, 40, 60, 100),

@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 from secateur import budgets as usual
 from secateur import models, stats, trust
-from secateur.attacks.runner.bind import prepare
-from secateur.attacks.runner.fast_model import Search
-from secateur.attacks.runner.result import NORM_KEYS, AttackResult, Outcome
-from secateur.attacks.runner.robust_accuracy import TARGETED, robust_counts, stated
+from secateur.attacks.runner.bind import bind
+from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import weights_hash
+from secateur.run_options import split
+
+TARGETED = (
+    "a targeted attack says how often one class is reached; robust accuracy, the share of images that stay "
+    "correct whatever class an attack ends in, is that of the untargeted attack"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,7 @@ class Evaluated:
         wrong, found = result.where(Outcome.ALREADY_WRONG), result.where(Outcome.FOUND)
         attacked = int((~wrong).sum())
         hits = int(found.sum())
-        robust = robust_counts(result, self.eps)
+        robust = _robust_counts(result, self.eps)
         intervals = [stats.wilson(count, result.n) for count in robust]
         low, high = stats.wilson(int(result.correct.sum()), result.n)
         return {
@@ -64,7 +68,7 @@ class Evaluated:
             "n": result.n,
             "clean_accuracy": result.accuracy,
             "clean_interval": [low, high],
-            share: stated(result, self.budgets, levels=levels, bounds=bounds),
+            share: _stated(result, self.budgets, levels=levels, bounds=bounds),
             **({"targeted": TARGETED} if result.targeted else {}),
             "attacked": attacked,
             "found": hits,
@@ -124,13 +128,9 @@ def attack(
     seed: int = 0,
     targets: Tensor | None = None,
     start: Tensor | None = None,
-    restarts: int = 1,
     budgets: Sequence[float] | None = None,
     expected_accuracy: float | None = None,
     audit: bool = False,
-    early_stop: bool = False,
-    compile: bool = False,
-    search_precision: str = "float32",
     on_progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Evaluated:
@@ -145,19 +145,16 @@ def attack(
         seed: of attacks and checks that draw random numbers.
         targets: wanted classes [N] of a targeted attack.
         start: points to begin at, [N, ...] or several for each image, [R, N, ...]; see ``attacks.run``.
-        restarts: how often an attack begins that draws random numbers; the nearest example counts.
         budgets: ε in the attack's norm, rising, at which robust accuracy is stated and the security curve is
             drawn, for attacks that look for the smallest perturbation; by default ``budgets.HEADLINE`` and
             ``budgets.CURVE``, scaled to the bounds.
         expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
         audit: add the costly checks: other attacks, other seeds, planted examples on a sample.
-        early_stop: let an image go once it has converged: fewer passes, slightly larger distances.
-        compile: ask the model by way of ``torch.compile``.
-        search_precision: ``"bfloat16"`` or ``"tf32"`` search with rounded products, for GPUs; what is found
-            must fool in float32 all the same, and distances grow a little.
         on_progress: called with (queries of one image done, queries expected).
-        settings: of the attack, as its signature names them. ``eps`` of an attack of fixed size may be a list
-            of sizes, 0 among them: robust accuracy is stated at each, and nowhere else.
+        settings: of the attack, as its signature names them, and how it is run, as ``RunOptions`` names it
+            (``restarts=5``, ``early_stop=True``, ``search_precision="bfloat16"``, ``compile=True``). ``eps``
+            of an attack of fixed size may be a list of sizes, 0 among them: robust accuracy is stated at
+            each, and nowhere else.
 
     Raises:
         UserError: see ``secateur.attacks.run``; or budgets for an attack of fixed size.
@@ -165,13 +162,13 @@ def attack(
     if budgets is not None:
         budgets = usual.numbers(budgets, "budgets")
         stats.check_budgets(budgets)
-        call = prepare(name, dataset, settings)
-        if call.kind != "minimum-norm":
+        bound = bind(name, dataset, split(settings)[1])
+        if bound.kind != "minimum-norm":
             raise UserError(
                 f"budgets of '{name}', an attack of fixed size, which says nothing about other sizes",
                 hint="name the sizes to attack at: eps=[...], or --eps",
             )
-        usual.check_scale("a budget", budgets, NORM_KEYS[call.norm], dataset.bounds)
+        usual.check_scale("a budget", budgets, usual.NORM_KEYS[bound.norm], dataset.bounds)
     models.check_fits(model, dataset.x, data=dataset.name)
     facts = {
         "labels": dataset.y.tolist(),
@@ -188,8 +185,6 @@ def attack(
         seed=seed,
         targets=targets,
         start=start,
-        restarts=restarts,
-        search=Search(compile=compile, precision=search_precision, early_stop=early_stop),
         on_progress=on_progress,
         **settings,
     )
@@ -224,6 +219,43 @@ def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | No
     plain = result.to_json()
     facts = {key: plain[key] for key in ("attack", "norm", "settings", "seed", "targeted")}
     save_file(tensors, path, {"secateur": json.dumps({**facts, "grade": evaluated.grade.letter})})
+
+
+def _robust_counts(result: AttackResult, eps: Sequence[float]) -> list[int]:
+    """Of all images, how many withstand a budget, for each of ``eps``; an image that is wrong does not.
+
+    Of an attack of fixed size ``eps`` are sizes that it was run at: what it found there decides. Otherwise an
+    image withstands what is smaller than its distance. Of a targeted attack these are the images whose target
+    is not reached.
+    """
+    wrong = result.where(Outcome.ALREADY_WRONG)
+    if result.kind == "minimum-norm":
+        shares = stats.security_curve(result.distance, list(eps))
+        return [round(float(share) * result.n) for share in shares]
+    return [int((~wrong & ~result.found_at(size)).sum()) for size in eps]
+
+
+def _stated(
+    result: AttackResult, eps: Sequence[float], *, levels: int | None, bounds: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """The headline of a result: a share, its 95 % Wilson interval and n at each of the budgets ``eps``.
+
+    ``written`` is the budget in words, ``8/255`` for L∞ of 8-bit images.
+    """
+    rows = []
+    for size, count in zip(eps, _robust_counts(result, eps), strict=True):
+        low, high = stats.wilson(count, result.n)
+        rows.append(
+            {
+                "eps": size,
+                "written": usual.written(size, result.norm_key, levels=levels, bounds=bounds),
+                "value": count / result.n,
+                "low": low,
+                "high": high,
+                "n": result.n,
+            }
+        )
+    return rows
 
 
 def _each(

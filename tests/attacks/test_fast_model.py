@@ -11,9 +11,10 @@ from torch import nn
 
 from secateur.attacks import Outcome, run
 from secateur.attacks.runner import fast_model
-from secateur.attacks.runner.fast_model import Search, products
+from secateur.attacks.runner.fast_model import tf32_matmul
 from secateur.errors import ExitCode, UserError
 from secateur.evaluate import attack
+from secateur.run_options import RunOptions
 
 ALL = [("ddn", {}), *(("fmn", {"norm": p}) for p in (0.0, 1.0, 2.0, math.inf))]
 
@@ -26,7 +27,7 @@ def fooled(net, result, images):
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_folding_and_memory_format_change_no_number_beyond_rounding(net, images, name, settings):
     fast = run(net, images, name, steps=30, **settings)
-    plain = run(net, images, name, steps=30, search=Search.untouched(), **settings)
+    plain = run(net, images, name, steps=30, options=RunOptions.original(), **settings)
     assert fast.search["folded"] == 1
     assert fast.search["channels_last"]
     assert (plain.search["folded"], plain.search["channels_last"]) == (0, False)
@@ -111,20 +112,20 @@ def test_wide_convolutions_keep_their_memory_format_on_a_cpu(images):
     wide = nn.Sequential(nn.Conv2d(1, 65, 3), nn.ReLU(), nn.Flatten(), nn.Linear(65 * 4, 3)).eval()
     data = labelled(wide, images)
     assert not run(wide, data, "ddn", steps=2).search["channels_last"]
-    assert run(wide, data, "ddn", steps=2, search=Search(channels_last=True)).search["channels_last"]
+    assert run(wide, data, "ddn", steps=2, options=RunOptions(channels_last=True)).search["channels_last"]
 
 
 def test_images_of_one_channel_are_handed_over_in_the_memory_format_too():
     # Their strides would pass for either; every operation between the two formats is many times slower.
     convolution = nn.Conv2d(1, 4, 3)
-    fast = fast_model.Searcher(convolution, channels_last=True, precision="float32")
+    fast = fast_model._Converted(convolution, channels_last=True, precision="float32")
     assert not convolution(torch.rand(2, 1, 6, 6)).is_contiguous(memory_format=torch.channels_last)
     assert fast(torch.rand(2, 1, 6, 6)).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_what_a_rounded_search_finds_fools_in_full_precision(net, images, name, settings):
-    rounded = run(net, images, name, steps=40, search=Search(precision="bfloat16"), **settings)
+    rounded = run(net, images, name, steps=40, options=RunOptions(search_precision="bfloat16"), **settings)
     full = run(net, images, name, steps=40, **settings)
     found = rounded.where(Outcome.FOUND)
     assert rounded.outcome == full.outcome
@@ -138,14 +139,14 @@ def test_what_a_rounded_search_finds_fools_in_full_precision(net, images, name, 
 
 def test_without_mending_a_rounded_search_would_lose_examples(net, images, monkeypatch):
     home = sys.modules["secateur.attacks.runner.run"]  # the package's attribute of that name is the function
-    monkeypatch.setattr(home, "mend", lambda model, batch, found, *_, **__: found)
-    lossy = run(net, images, "fmn", norm=2, steps=40, search=Search(precision="bfloat16"))
+    monkeypatch.setattr(home, "reverify", lambda model, batch, found, *_, **__: found)
+    lossy = run(net, images, "fmn", norm=2, steps=40, options=RunOptions(search_precision="bfloat16"))
     assert lossy.unverified.any()
 
 
 def test_a_rounded_search_of_fixed_size_keeps_the_size(net, images):
     settings = {"norm": math.inf, "eps": 0.2, "steps": 20}
-    rounded = run(net, images, "pgd", search=Search(precision="bfloat16"), **settings)
+    rounded = run(net, images, "pgd", options=RunOptions(search_precision="bfloat16"), **settings)
     assert rounded.distance[rounded.where(Outcome.FOUND)].max() <= 0.2 + 1e-6
     assert torch.equal(fooled(net, rounded, images), rounded.where(Outcome.FOUND))
 
@@ -155,9 +156,9 @@ def test_switches_of_the_gpu_are_as_before_afterwards():
     name = "fp32_precision" if hasattr(matmul, "fp32_precision") else "allow_tf32"
     values = {"fp32_precision": ("ieee", "tf32"), "allow_tf32": (False, True)}[name]
     before = getattr(matmul, name)
-    with products("tf32"):
+    with tf32_matmul("tf32"):
         assert getattr(matmul, name) == values[1]
-        with products("float32"):
+        with tf32_matmul("float32"):
             assert getattr(matmul, name) == values[0]
         assert getattr(matmul, name) == values[1]
     assert getattr(matmul, name) == before
@@ -171,7 +172,7 @@ def test_an_unknown_precision_is_one_sentence(net, images):
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_early_stopping_saves_passes_and_loses_no_example(net, images, name, settings):
     whole = run(net, images, name, steps=150, **settings)
-    early = run(net, images, name, steps=150, search=Search(early_stop=True), **settings)
+    early = run(net, images, name, steps=150, options=RunOptions(early_stop=True), **settings)
     attacked = ~whole.ori_success
     assert early.outcome == whole.outcome
     assert (early.forwards <= whole.forwards).all()
@@ -184,9 +185,9 @@ def test_early_stopping_saves_passes_and_loses_no_example(net, images, name, set
 
 @pytest.mark.parametrize(("name", "settings"), [("ddn", {}), ("fmn", {"norm": 1.0}), ("pgd", {"eps": 0.3})])
 def test_early_stopping_does_not_look_at_the_batch(net, images, name, settings):
-    early = Search(early_stop=True)
-    whole = run(net, images, name, steps=80, search=early, **settings)
-    parts = run(net, images, name, steps=80, search=early, batch_size=29, **settings)
+    early = RunOptions(early_stop=True)
+    whole = run(net, images, name, steps=80, options=early, **settings)
+    parts = run(net, images, name, steps=80, options=early, batch_size=29, **settings)
     assert parts.outcome == whole.outcome
     torch.testing.assert_close(parts.distance, whole.distance, rtol=1e-3, atol=1e-5)
     # An image may leave a query sooner or later where a gain is at the edge of counting.
@@ -201,7 +202,7 @@ def test_an_image_that_an_attack_of_fixed_size_has_fooled_is_not_asked_again(net
             asked.append(len(x))
             return net(x)
 
-    result = run(Watched(), images, "pgd", eps=0.9, steps=60, search=Search(early_stop=True))
+    result = run(Watched(), images, "pgd", eps=0.9, steps=60, options=RunOptions(early_stop=True))
     found = result.where(Outcome.FOUND)
     assert found.any()
     assert result.forwards[found].median() < 20
@@ -269,7 +270,7 @@ def test_compiling_is_of_the_faster_model_and_changes_no_number(net, images, mon
     # The real one needs half a minute and a C++ compiler.
     monkeypatch.setattr(torch, "compile", compiles)
     expected = run(net, images, "fmn", norm=2, steps=20)
-    compiled = run(net, images, "fmn", norm=2, steps=20, search=Search(compile=True))
+    compiled = run(net, images, "fmn", norm=2, steps=20, options=RunOptions(compile=True))
     assert compiled.search == {**expected.search, "compiled": True}
     assert torch.equal(compiled.adv, expected.adv)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in given[0].modules())

@@ -11,7 +11,7 @@ from torch import nn
 
 from secateur.attacks import Found, Outcome, run
 from secateur.attacks.pgd import pgd
-from secateur.attacks.runner.fixed_sizes import allowed
+from secateur.attacks.runner.verification import largest_distance
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.registry import ATTACKS
@@ -201,7 +201,7 @@ def test_the_rounding_of_pixels_is_allowed_and_little_more(norm, bounds, eps):
     delta = delta / (1 if norm == INF else torch.linalg.vector_norm(delta[0], ord=norm))
     reached = ((x + size * delta).double() - x.double()).flatten(1)
     largest = torch.linalg.vector_norm(reached, ord=norm, dim=1).max()
-    limit = allowed(size, norm, (3, 8, 8), bounds)
+    limit = largest_distance(size, norm, (3, 8, 8), bounds)
     assert largest <= limit
     assert limit <= size * (1 + 1e-6) + {1.0: 192, 2.0: 192**0.5, INF: 1}[norm] * 1.2e-7 * max(-low, high)
 

@@ -9,7 +9,7 @@ from attacks.test_linear import case, check
 from secateur.attacks import run
 from secateur.attacks.core.batch import conclude, pose
 from secateur.attacks.core.best import Nearest
-from secateur.attacks.steep.attack import settled, steep
+from secateur.attacks.steep.attack import converges_from, steep
 from secateur.attacks.steep.l0_removal import sparser
 
 WHITTLE = sys.modules["secateur.attacks.steep.l0_removal"]
@@ -61,7 +61,7 @@ def test_no_query_is_one_too_many(net, images, steps):
     result = run(net, images, "steep", norm=0.0, steps=steps)
     assert result.forwards.max() <= steps + 1
     assert result.backwards.max() <= steps
-    assert 0 < settled(result.settings) <= steps
+    assert 0 < converges_from(result.settings) <= steps
 
 
 def test_what_the_descent_in_l1_missed_is_searched_for_pixel_by_pixel():

@@ -10,9 +10,9 @@ import torch
 from attacks.oracles import linear_case
 from secateur.attacks import every_class, fmn, run
 from secateur.attacks.core.norms import distance
-from secateur.attacks.runner.fast_model import Search
-from secateur.attacks.steep.attack import settled, steep
+from secateur.attacks.steep.attack import converges_from, steep
 from secateur.registry import ATTACKS
+from secateur.run_options import RunOptions
 
 INF = math.inf
 STEEP = sys.modules["secateur.attacks.steep.attack"]
@@ -143,15 +143,15 @@ EARLY = [(1.0, 200), (0.0, 200), (2.0, 200), (INF, 200), pytest.param(1.0, 600, 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0])
 def test_none_of_several_attacks_is_skipped_because_the_first_has_converged(net, images, p):
-    result = run(net, images, "strongest", norm=p, steps=60, search=Search(early_stop=True))
+    result = run(net, images, "strongest", norm=p, steps=60, options=RunOptions(early_stop=True))
     assert result.forwards[~result.ori_success].min() >= 61 * (2 if p != 1 else 1) + 20
 
 
 @pytest.mark.parametrize(("p", "steps"), EARLY)
 def test_no_image_stops_before_the_survey_has_ended(net, images, p, steps):
-    result = run(net, images, "steep", norm=p, steps=steps, search=Search(early_stop=True))
+    result = run(net, images, "steep", norm=p, steps=steps, options=RunOptions(early_stop=True))
     asked = result.forwards[~result.ori_success]
-    end = settled(result.settings)
+    end = converges_from(result.settings)
     assert 0.5 * steps < end < 0.9 * steps
     assert asked.min() > end
     assert asked.mean() < steps, "then it may"
@@ -159,7 +159,7 @@ def test_no_image_stops_before_the_survey_has_ended(net, images, p, steps):
 
 def test_an_early_stop_that_knows_no_survey_is_seen(net, images, monkeypatch):
     entry = ATTACKS.entry("steep")
-    monkeypatch.setitem(entry.facts, "settled", "attacks.test_steep:at_once")
+    monkeypatch.setitem(entry.facts, "converges_from", "attacks.test_steep:at_once")
     with pytest.raises(AssertionError):
         test_no_image_stops_before_the_survey_has_ended(net, images, *EARLY[0])
 
@@ -171,5 +171,5 @@ def at_once(settings):
 
 def test_a_descent_without_a_survey_may_converge_from_its_first_query():
     settings = {"norm": 1.0, "steps": 100, "classes": 1, "outside": None}
-    assert settled(settings) == 0
-    assert settled({**settings, "classes": None}) > 50
+    assert converges_from(settings) == 0
+    assert converges_from({**settings, "classes": None}) > 50

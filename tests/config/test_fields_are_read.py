@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from secateur import evaluate, pruning
-from secateur.attacks.runner.fast_model import Search
 from secateur.config import Study
 from secateur.config.recipe import RecipeFields
 from secateur.recipes import PARTS, Recipe
+from secateur.run_options import RunOptions
 
 SRC = Path(__file__).parent.parent.parent / "src" / "secateur"
 # Documented, and read by nothing yet. A field that is read must go from here, and none may be added.
@@ -20,7 +20,8 @@ UNREAD: set[str] = set()
 # Handed on whole: to a recipe (its own fields are looked for instead), to ``pruning.plan`` and to an attack.
 HANDED_ON = {
     "Pruning": set(inspect.signature(pruning.plan).parameters),
-    "Attack": set(inspect.signature(evaluate.attack).parameters) | {field.name for field in fields(Search)},
+    "Attack": set(inspect.signature(evaluate.attack).parameters)
+    | {field.name for field in fields(RunOptions)},
 }
 
 

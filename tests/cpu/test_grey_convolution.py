@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from secateur.attacks import run
-from secateur.attacks.runner.fast_model import Search
 from secateur.cpu import grey_convolution
 from secateur.cpu.grey_convolution import GreyConvolution, is_grey, quicken
+from secateur.run_options import RunOptions
 
 SHAPES = [{}, {"padding": 1}, {"stride": 2, "padding": (0, 1)}, {"dilation": 2}, {"bias": False}]
 
@@ -52,7 +52,9 @@ def test_what_is_not_a_plain_convolution_of_one_channel_stays_as_it_is():
 
 
 def test_an_attack_says_so_and_finds_the_same(net, images):
-    fast, plain = (run(net, images, "ddn", steps=20, search=Search(grey=wanted)) for wanted in (True, False))
+    fast, plain = (
+        run(net, images, "ddn", steps=20, options=RunOptions(grey=wanted)) for wanted in (True, False)
+    )
     assert (fast.search["grey"], plain.search["grey"]) == (True, False)
     assert fast.outcome == plain.outcome
     torch.testing.assert_close(fast.distance, plain.distance, rtol=1e-3, atol=1e-5)

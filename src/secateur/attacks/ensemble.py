@@ -11,7 +11,7 @@ from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.ddn import ddn
 from secateur.attacks.fmn import fmn
 from secateur.attacks.sigma_zero import sigma_zero
-from secateur.attacks.steep.attack import settled as steep_settled
+from secateur.attacks.steep.attack import converges_from as steep_converges_from
 from secateur.attacks.steep.attack import steep
 
 
@@ -48,7 +48,7 @@ def strongest(
     return nearer(found, other)
 
 
-def settled(settings: Mapping[str, Any]) -> int:
+def converges_from(settings: Mapping[str, Any]) -> int:
     """After how many queries the last attack is on its last way.
 
     Args:
@@ -58,5 +58,5 @@ def settled(settings: Mapping[str, Any]) -> int:
         UserError: settings that it refuses.
     """
     norm, steps = settings["norm"], settings["steps"]
-    last = steep_settled({"norm": norm, "steps": steps, "classes": None, "outside": None})
+    last = steep_converges_from({"norm": norm, "steps": steps, "classes": None, "outside": None})
     return int(last + (steps + 1) * (2 if norm in (0, 2) else 1))

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.cli.headline import print_attack
-from secateur.cli.options import PlugIns, plug_in
+from secateur.cli.options import PlugIns, plug_in, with_run_options
 from secateur.cli.output import bar, note, print_json
 from secateur.cli.settings import attack_settings, budgets_of, limited, start_of, targets_of
 from secateur.cli.targets import Json, Mean, Model, Resize, Seed, Std, Weights, held_out, move, network
 from secateur.errors import UserError
 from secateur.registry import has_weights
+from secateur.run_options import NAMES
 
 if TYPE_CHECKING:
     from secateur.data import Dataset
     from secateur.evaluate import Evaluated
 
 
+@with_run_options
 def attack(
     model: Model,
     data: Annotated[
@@ -50,10 +52,6 @@ def attack(
             "written with --examples, as for the dense network."
         ),
     ] = None,
-    restarts: Annotated[
-        int,
-        typer.Option(help="Begin so often, with other random numbers or at the next image of another class."),
-    ] = 1,
     budgets: Annotated[
         str | None,
         typer.Option(help="Budgets ε of the robust accuracy of a minimum-norm attack: 0,2/255,8/255."),
@@ -72,13 +70,6 @@ def attack(
         bool,
         typer.Option("--audit", help="Add the costly checks: other attacks and seeds, planted examples."),
     ] = False,
-    early_stop: Annotated[
-        bool, typer.Option("--early-stop", help="Let converged images go: fewer passes, larger distances.")
-    ] = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Search with torch.compile.")] = False,
-    search_precision: Annotated[
-        str, typer.Option(help="float32, tf32 or bfloat16; examples must fool in float32 all the same.")
-    ] = "float32",
     device: Annotated[str, typer.Option(help="Where the network runs, such as cuda.")] = "cpu",
     seed: Seed = 0,
     out: Annotated[
@@ -92,6 +83,7 @@ def attack(
     ] = None,
     plugin: PlugIns = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Find minimum-norm adversarial examples, re-verify them, and grade the result."""
     import secateur
@@ -110,7 +102,9 @@ def attack(
         note(sentence)
     move(device, attacked)
     models.check_fits(attacked, dataset.x, data=data)
-    points = start_of(start, attacked, dataset, index, targets=targets, count=restarts, quiet=as_json)
+    points = start_of(
+        start, attacked, dataset, index, targets=targets, count=options["restarts"], quiet=as_json
+    )
     begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(
@@ -121,13 +115,10 @@ def attack(
             seed=seed,
             targets=targets,
             start=points,
-            restarts=restarts,
             budgets=budgets_of(budgets),
             audit=audit,
-            early_stop=early_stop,
-            compile=compile,
-            search_precision=search_precision,
             on_progress=tick,
+            **options,
             **settings,
         )
     summary = {
@@ -168,7 +159,7 @@ COMMANDS = (attack,)
 
 def _refuse_arguments(settings: dict[str, Any], attack: Callable[..., Any]) -> None:
     """``--set`` reaches the attack; what steers the evaluation has options of its own."""
-    if taken := settings.keys() & signature(attack).parameters.keys():
+    if taken := settings.keys() & {*signature(attack).parameters, *NAMES}:
         name = min(taken)
         raise UserError(f"--set {name}: an attack has no setting '{name}'", hint="see secateur attack --help")
 

@@ -1,13 +1,17 @@
 """Options that several verbs share."""
 
+from collections.abc import Callable
+from dataclasses import fields
 from enum import StrEnum
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from secateur.cli.output import note
 from secateur.registry import load_plugin
+from secateur.run_options import RunOptions
 
 
 class Progress(StrEnum):
@@ -59,6 +63,22 @@ PlugIns = Annotated[
 Trusted = Annotated[
     bool, typer.Option("--i-trust-this-network", help="Use a Ray head that asks for no token.")
 ]
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with an option for every field of ``RunOptions`` that users may set, in place of ``**``."""
+    shown = signature(command)
+    own = [each for each in shown.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+    for part in fields(RunOptions):
+        if part.metadata:
+            text = part.metadata["description"]
+            # Named, so that a switch has no --no- form; a word is checked by RunOptions itself.
+            option = typer.Option(f"--{part.name.replace('_', '-')}", help=f"{text[0].upper()}{text[1:]}.")
+            kind: Any = Annotated[type(part.default), option]
+            own.append(Parameter(part.name, Parameter.KEYWORD_ONLY, default=part.default, annotation=kind))
+    command.__signature__ = shown.replace(parameters=own)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in own}
+    return command
 
 
 def plug_in(files: list[Path] | None) -> None:

@@ -5,19 +5,19 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from secateur.budgets import NORM_KEYS
 from secateur.config.checks import unique
-
-NORM_KEYS = {"0": "l0", "1": "l1", "2": "l2", "inf": "linf"}
 
 
 def budgets(value: Any) -> Any:
     """Budgets: a list of positive numbers, or one for every norm; as tuples, the norms spelled ``linf``."""
     if not isinstance(value, Mapping):
         return _listed(value)
+    spelled = {f"{norm:g}": key for norm, key in NORM_KEYS.items()}
     found = {}
     for key, values in value.items():
-        norm = NORM_KEYS.get(f"{key:g}" if isinstance(key, float | int) else str(key), str(key))
-        if norm not in NORM_KEYS.values():
+        norm = spelled.get(f"{key:g}" if isinstance(key, float | int) else str(key), str(key))
+        if norm not in spelled.values():
             raise ValueError(f"{str(key)[:40]!r} is no norm: l0, l1, l2 or linf")
         if norm in found:
             raise ValueError(f"{norm} is listed twice")

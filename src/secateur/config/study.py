@@ -1,6 +1,7 @@
 """What a study is: the frozen settings of the whole grid."""
 
-from typing import Annotated, Any, Literal, Self
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -9,6 +10,7 @@ from pydantic import (
     PositiveInt,
     PrivateAttr,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -33,6 +35,7 @@ from secateur.config.recipe import RecipeFields
 from secateur.config.yaml12 import Source
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, checkpoint, comes_with_weights, has_weights, takes_steps
+from secateur.run_options import NAMES, RunOptions
 
 Label = Annotated[str, AfterValidator(label)]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
@@ -86,7 +89,21 @@ class Arm(RecipeFields):
     )
 
 
-class Attack(Settings):
+# Mypy takes no base class that is made at run time; the fields are read through ``Attack.options``.
+_RunFields = Settings
+if not TYPE_CHECKING:
+    _RunFields = create_model(
+        "_RunFields",
+        __base__=Settings,
+        **{
+            part.name: (part.type, Field(default=part.default, **part.metadata))
+            for part in fields(RunOptions)
+            if part.metadata
+        },
+    )
+
+
+class Attack(_RunFields):
     """An attack with its settings; settings that are not listed here go to the attack itself."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -98,14 +115,6 @@ class Attack(Settings):
         default=None, description="0, 1, 2 or inf; by default the only one the attack knows"
     )
     steps: PositiveInt = Field(default=100, description="iterations per image, of the attacks that iterate")
-    early_stop: bool = Field(default=False, description="an image leaves once it has converged")
-    search_precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        default="float32", description="of the search; what it finds must fool in float32 all the same"
-    )
-    compile: bool = Field(default=False, description="search by way of torch.compile")
-    restarts: PositiveInt = Field(
-        default=1, description="how often an attack begins that draws random numbers; the nearest counts"
-    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -115,9 +124,10 @@ class Attack(Settings):
         spelled = ", ".join(f"{value:g}" for value in norms)
         if "steps" in self.model_fields_set and not takes_steps(self.attack):
             raise ValueError(f"{self.attack} does not iterate: leave out steps")
-        if self.restarts > 1 and ATTACKS.entry(self.attack).facts.get("random") is False:
+        restarts = self.options.restarts
+        if restarts > 1 and ATTACKS.entry(self.attack).facts.get("random") is False:
             raise ValueError(f"{self.attack} draws no random numbers to restart with: leave out restarts")
-        if self.restarts > 1 and (self.model_extra or {}).get("random_start") is False:
+        if restarts > 1 and (self.model_extra or {}).get("random_start") is False:
             raise ValueError("without random_start there is nothing to restart with: leave out one of them")
         if self.norm is None and len(norms) > 1:
             raise ValueError(f"{self.attack} needs a norm, one of {spelled}")
@@ -140,10 +150,9 @@ class Attack(Settings):
         }
 
     @property
-    def search(self) -> dict[str, Any]:
-        """How the attack is carried out, as far as it is not done the usual way."""
-        asked = {"early_stop", "search_precision", "compile", "restarts"}
-        return self.model_dump(include=asked, exclude_defaults=True)
+    def options(self) -> RunOptions:
+        """How the attack is run."""
+        return RunOptions(**{name: getattr(self, name) for name in NAMES})
 
 
 class Pruning(Settings):

@@ -57,7 +57,7 @@ ATTACKS.register(
     random=False,
     cost="1 fwd, 1 bwd",
     science=7,
-    settled="secateur.attacks.steep.attack:settled",
+    converges_from="secateur.attacks.steep.attack:converges_from",
     bibtex=("pintor2021", "matyasko2021"),
 )
 ATTACKS.register(
@@ -111,7 +111,7 @@ ATTACKS.register(
     random=False,
     cost="its members'",
     science=5,
-    settled="secateur.attacks.ensemble:settled",
+    converges_from="secateur.attacks.ensemble:converges_from",
     bibtex=("cina2025", "matyasko2021", "pintor2021", "rony2019"),
 )
 ATTACKS.register(

@@ -191,7 +191,7 @@ def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
             "norm": chosen.resolved_norm,
             **({"steps": chosen.steps} if takes_steps(chosen.attack) else {}),
             "images": study.images,
-            **chosen.search,
+            **chosen.options.changed(),
             **chosen.own,
         }
         yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, settings)

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from secateur import run_options
 from secateur.config import Problem, Study, digest, refuse
 from secateur.config.problems import nearest
 from secateur.errors import ExitCode, UserError
@@ -17,9 +18,6 @@ FILLED = {
     *("model", "x", "y", "generator", "bounds", "targets", "start"),
     *("on_progress", "batch_size", "seed"),
 }
-
-# How every attack is carried out, beside its own settings.
-SEARCH = {"early_stop", "search_precision", "compile", "restarts"}
 
 
 def read_facts(study: Study) -> Facts:
@@ -128,7 +126,7 @@ def unfit(study: Study, test: int) -> Iterator[Problem]:
         if not takes_steps(attack.attack):
             given.discard("steps")
         own = set(SETTINGS.get(attack.attack, ())) or _parameters(ATTACKS.get(attack.attack))
-        taken = (own - FILLED) | SEARCH
+        taken = (own - FILLED) | set(run_options.NAMES)
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
     yield from _trained_on_the_test_images(study)
     for label, model in study.models.items():

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from secateur.attacks.core.batch import pose
-from secateur.attacks.runner.bind import prepare
+from secateur.attacks.runner.bind import bind
 from secateur.config import Problem, Study
 from secateur.data import Dataset
 from secateur.errors import ExitCode, UserError
@@ -52,8 +52,8 @@ def _attacks(study: Study, image: Dataset) -> Iterator[tuple[str, str]]:
         if "steps" in attack.model_fields_set:
             settings["steps"] = attack.steps
         try:
-            call = prepare(attack.attack, image, settings, restarts=attack.restarts)
-            call.attack(_Asked(), problem, Generator().manual_seed(0))
+            bound = bind(attack.attack, image, settings, options=attack.options)
+            bound.attack(_Asked(), problem, Generator().manual_seed(0))
         except _AskedError:
             continue
         except UserError as error:

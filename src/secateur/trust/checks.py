@@ -10,7 +10,8 @@ from torch import Tensor
 
 from secateur.attacks.core.norms import distance
 from secateur.attacks.ddn import quantise
-from secateur.attacks.runner.result import NORM_KEYS, AttackResult, Outcome
+from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.budgets import NORM_KEYS
 from secateur.trust.audit_context import Check, Evidence
 from secateur.trust.beaten import beats_noise, beats_one_step, beats_one_step_of_its_size
 from secateur.trust.gradients import finite_differences, gradients, probabilities

@@ -9,7 +9,7 @@ from secateur.attacks.core.batch import Problem
 from secateur.attacks.core.norms import distance
 from secateur.attacks.ddn import quantise
 from secateur.attacks.fgsm import random_perturbation
-from secateur.attacks.runner.bind import prepare
+from secateur.attacks.runner.bind import bind
 from secateur.errors import UserError
 from secateur.trust.audit_context import Evidence
 
@@ -50,9 +50,9 @@ def planted_share(evidence: Evidence) -> tuple[float, int]:
     chosen = Problem(problem.x[rows], problem.y[rows], None, problem.bounds)
     model = _Binarised(evidence.model, last, weight[rows].to(problem.x.dtype))
     result = evidence.result
-    call = prepare(result.attack, evidence.dataset, result.settings)
+    bound = bind(result.attack, evidence.dataset, result.settings)
     try:
-        found = call.attack(model, chosen, torch.Generator().manual_seed(result.seed))
+        found = bound.attack(model, chosen, torch.Generator().manual_seed(result.seed))
     except _PartOfBatch:
         return 0.0, 0
     with torch.no_grad():

@@ -1,12 +1,12 @@
 """F23: an attack of fixed size keeps to it."""
 
-from secateur.attacks.runner.fixed_sizes import allowed
 from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.attacks.runner.verification import largest_distance
 from secateur.trust.audit_context import Check, Evidence
 
 
 def size_kept(evidence: Evidence) -> Check:
-    """No example lies beyond the size that the attack was given; the tolerance is ``attacks.sizes.allowed``.
+    """No example lies beyond the size that the attack was given; see ``largest_distance``.
 
     Examples beyond it count as not found already. That there were any means that the attack, its norm or its
     settings are not what they are called.
@@ -16,7 +16,7 @@ def size_kept(evidence: Evidence) -> Check:
         return Check("F23", True, "fail", "the attack has no size to keep to")
     shape, bounds = tuple(dataset.x.shape[1:]), dataset.bounds
     found = result.where(Outcome.FOUND)
-    limits = [allowed(eps, result.norm, shape, bounds) for eps in result.fell[found].tolist()]
+    limits = [largest_distance(eps, result.norm, shape, bounds) for eps in result.fell[found].tolist()]
     beyond = sum(
         reached > limit for reached, limit in zip(result.distance[found].tolist(), limits, strict=True)
     )

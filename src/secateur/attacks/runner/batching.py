@@ -1,12 +1,13 @@
-"""Batches that fit into memory, and a count of the work done for a progress bar."""
+"""Batches that fit into memory, on the model's device and in its precision, and the progress over them."""
 
 import math
 import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from secateur.attacks.core.batch import Problem, take
 from secateur.errors import ExitCode, UserError
 
 Tick = Callable[[int, int], None]
@@ -15,8 +16,8 @@ Tick = Callable[[int, int], None]
 def in_batches(indices: Tensor, size: int, work: Callable[[Tensor], None]) -> tuple[int, int]:
     """Do ``work`` on consecutive parts of ``indices``, at most ``size`` at a time.
 
-    When memory runs out, the part is halved, and so are all that follow. ``work`` must leave nothing behind
-    when it fails.
+    When memory runs out, the part is halved, and so are all that follow. ``work`` must be repeatable: it may
+    record nothing before it has succeeded.
 
     Returns:
         The size that fitted, and how often memory ran out.
@@ -42,10 +43,10 @@ def in_batches(indices: Tensor, size: int, work: Callable[[Tensor], None]) -> tu
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether this is how a device says that memory ran out."""
+    """Whether ``error`` means that memory ran out, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # What the allocator of CPUs says; it has no type of its own.
+    # The allocator of CPUs raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
@@ -63,8 +64,43 @@ def _fits(part: Tensor, work: Callable[[Tensor], None]) -> bool:
     return False
 
 
+def batch_of(whole: Problem, part: Tensor, model: nn.Module) -> Problem:
+    """The images ``part`` on the model's device and in its precision.
+
+    Raises:
+        UserError: the model computes in another precision than float32 or float64.
+    """
+    first = next(model.parameters(), None)
+    device = whole.x.device if first is None else first.device
+    dtype = whole.x.dtype if first is None else first.dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise UserError(
+            f"the model computes in {str(dtype).removeprefix('torch.')}",
+            hint="attacks run in float32 or float64: model.float()",
+        )
+    rows = take(whole, part.to(whole.x.device))
+    return Problem(
+        rows.x.to(device, dtype),
+        rows.y.to(device),
+        None if rows.targets is None else rows.targets.to(device),
+        rows.bounds,
+        None if rows.start is None else rows.start.to(device, dtype),
+    )
+
+
+def tick_of_run(tick: Tick | None, number: int, count: int, each: int) -> Tick | None:
+    """``tick`` for run ``number`` of ``count`` runs, each worth ``each`` queries at most."""
+    if tick is None or count == 1:
+        return tick
+
+    def part(done: int, total: int) -> None:
+        tick(number * each + round(each * done / max(total, 1)), count * each)
+
+    return part
+
+
 class Progress:
-    """Counts queries of single images, at most ten reports a second."""
+    """Counts queries of single images; reports at most ten times a second."""
 
     def __init__(self, tick: Tick | None, images: int, steps: int | None) -> None:
         self._tick = tick
@@ -76,18 +112,18 @@ class Progress:
         self._last = -math.inf
 
     def start(self, images: int) -> None:
-        """A batch of ``images`` begins, perhaps for the second time."""
+        """Begin a batch of ``images``, perhaps for the second time."""
         self._batch, self._query = images, 0
 
     def forward(self) -> None:
-        """The batch has been queried once more."""
+        """Count one more query of the batch."""
         self._query = min(self._query + 1, self._steps)
         if self._tick is not None and (now := time.monotonic()) - self._last > 0.1:
             self._last = now
             self._tick(self._done + self._batch * self._query, self._images * self._steps)
 
     def finish(self) -> None:
-        """The batch is done."""
+        """End the batch."""
         self._done += self._batch * self._steps
         self._batch = self._query = 0
         if self._tick is not None:

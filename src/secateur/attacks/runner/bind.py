@@ -1,4 +1,4 @@
-"""From a registered name and settings to a call: what is accepted, filled in, refused."""
+"""Bind an attack's registered name and settings to its function: check, refuse, fill in defaults."""
 
 import inspect
 import math
@@ -15,18 +15,18 @@ from secateur.attacks.core.batch import Found, Problem
 from secateur.attacks.core.norms import check_norm, distance, per_sample
 from secateur.attacks.core.pixel_units import scaled_defaults
 from secateur.attacks.runner.adapters import adapt, kind_of
-from secateur.attacks.runner.result import NORM_KEYS
 from secateur.data import Dataset
 from secateur.errors import UserError, did_you_mean
 from secateur.registry import ATTACKS, Entry
+from secateur.run_options import RunOptions
 
 PROVIDED = ("model", "x", "y", "targets", "bounds", "generator", "start")
 """Arguments of an attack that ``run`` supplies."""
 
 
 @dataclass(frozen=True)
-class Call:
-    """A registered attack, ready to be called on a batch."""
+class BoundAttack:
+    """A registered attack with its settings, ready to be called on a batch."""
 
     name: str
     norm: float
@@ -34,27 +34,27 @@ class Call:
     settings: dict[str, Any]
     accepts: frozenset[str]
     function: Callable[..., Found]
-    settled: int = 0
+    converges_from: int = 0
     """Queries after which its last descent starts; before that, a distance that stays says nothing."""
     attempts: int = 1
-    """How often it begins: with other random numbers, or at another starting point."""
+    """Number of runs: with other random numbers, or from another starting point."""
     sizes: tuple[float, ...] = ()
     """The sizes ε that an attack of fixed size is run at, rising; ``settings`` name the largest."""
 
-    def at(self, eps: float) -> "Call":
+    def at(self, eps: float) -> "BoundAttack":
         """The same attack at one of its sizes."""
         return replace(self, settings={**self.settings, "eps": eps})
 
     @property
     def steps(self) -> int | None:
-        """Its number of iterations, if it has one."""
+        """Its number of iterations, if it iterates."""
         steps = self.settings.get("steps")
         return steps if isinstance(steps, int) else None
 
     def attack(
         self, model: nn.Module, problem: Problem, generator: torch.Generator, *, attempt: int = 0
     ) -> Found:
-        """Call it on one batch, for the ``attempt``-th time."""
+        """Call it on one batch; ``attempt`` counts the runs from 0."""
         start = None if problem.start is None else problem.start[attempt]
         provided = {
             "targets": problem.targets,
@@ -63,25 +63,25 @@ class Call:
             "start": start,
         }
         known = {key: value for key, value in provided.items() if key in self.accepts}
-        answer = self.function(model, problem.x, problem.y, **known, **self.settings)
-        return answered(self.name, model, problem, answer, self.norm)
+        returned = self.function(model, problem.x, problem.y, **known, **self.settings)
+        return _as_found(self.name, model, problem, returned, self.norm)
 
 
-def answered(name: str, model: nn.Module, problem: Problem, answer: object, norm: float) -> Found:
-    """What an attack answered as a record; images alone are asked about once more, which counts as a query.
+def _as_found(name: str, model: nn.Module, problem: Problem, returned: object, norm: float) -> Found:
+    """The value that an attack returned as a ``Found``; images alone cost one more query to judge.
 
     Raises:
-        UserError: the answer is neither a ``Found`` nor images like those that were attacked.
+        UserError: neither a ``Found`` nor images like those attacked.
     """
-    images = answer.adv if isinstance(answer, Found) else answer
+    images = returned.adv if isinstance(returned, Found) else returned
     if not isinstance(images, Tensor) or images.shape != problem.x.shape:
-        seen = tuple(images.shape) if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        seen = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
         raise UserError(
-            f"attack '{name}' answered images of shape {tuple(problem.x.shape)} with {seen}",
-            hint="an attack returns secateur.attacks.Found, or one image for each that it was given",
+            f"attack '{name}' returned {seen} for inputs of shape {tuple(problem.x.shape)}",
+            hint="an attack returns secateur.attacks.Found, or one image per input",
         )
-    if isinstance(answer, Found):
-        return answer
+    if isinstance(returned, Found):
+        return returned
     adv = problem.clip(images.detach().to(problem.x))
     with torch.no_grad():
         met = problem.met(model(adv))
@@ -89,25 +89,26 @@ def answered(name: str, model: nn.Module, problem: Problem, answer: object, norm
     return Found(torch.where(per_sample(met, adv), adv, problem.x), met, torch.zeros_like(met), reached)
 
 
-def prepare(
+def bind(
     name: str,
     dataset: Dataset,
     settings: Mapping[str, Any],
     *,
     targeted: bool = False,
     points: int = 0,
-    restarts: int = 1,
-) -> Call:
+    options: RunOptions | None = None,
+) -> BoundAttack:
     """Look an attack up and fit settings to its signature; the dataset's grey levels are filled in.
 
-    ``points`` is how many starting points each image has, ``restarts`` how often the attack begins. ``eps``
-    of an attack of fixed size may be a list. Defaults that are lengths grow with the dataset's bounds.
+    ``points`` is the number of starting points per image. ``eps`` of an attack of fixed size may be a list.
+    Defaults that are lengths grow with the dataset's bounds.
 
     Raises:
         UserError: an unknown name or setting, a norm the attack does not have, targets for an untargeted
-            attack, starting points for one that has none, restarts of one that draws nothing, sizes that are
-            none, or an attack of fixed size that has no setting ``eps``.
+            attack, starting points for one that takes none, restarts of one that draws no random numbers,
+            invalid sizes, or an attack of fixed size without a setting ``eps``.
     """
+    restarts = RunOptions().restarts if options is None else options.restarts
     peer = ":" in name
     facts: Mapping[str, Any] = {} if peer else ATTACKS.entry(name).facts
     function = adapt(name) if peer else ATTACKS.get(name)
@@ -144,13 +145,13 @@ def prepare(
     }
     if kind == "fixed-eps":
         sizes = sizes or (_size(name, filled.get("eps")),)
-        budgets.check_scale("eps", sizes, NORM_KEYS[norm], dataset.bounds)
-    settled = Entry(name, facts["settled"], "").load()(filled) if "settled" in facts else 0
-    return Call(name, norm, kind, filled, accepts, function, settled, attempts, sizes)
+        budgets.check_scale("eps", sizes, budgets.NORM_KEYS[norm], dataset.bounds)
+    late = Entry(name, facts["converges_from"], "").load()(filled) if "converges_from" in facts else 0
+    return BoundAttack(name, norm, kind, filled, accepts, function, late, attempts, sizes)
 
 
 def _size(name: str, eps: object) -> float:
-    """The one size of an attack of fixed size; some attacks want more of it, and say so themselves."""
+    """The one size of an attack of fixed size; stricter attacks check it again themselves."""
     if isinstance(eps, bool) or not isinstance(eps, Real):
         raise UserError(
             f"attack '{name}' is of fixed size, but has no setting eps that is a number",
@@ -162,9 +163,7 @@ def _size(name: str, eps: object) -> float:
 
 
 def _attempts(name: str, points: int, restarts: int, *, starts: bool, random: bool, still: bool) -> int:
-    """How often an attack begins."""
-    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 1:
-        raise UserError(f"restarts is {restarts!r}", hint="give a whole number of at least 1")
+    """The number of runs."""
     if points and not starts:
         raise UserError(f"attack '{name}' does not begin at given points", hint="fmn does")
     if points and restarts not in (1, points):
@@ -202,9 +201,9 @@ def _check_settings(
 
 
 def _check_type(name: str, value: object, parameter: inspect.Parameter) -> None:
-    """A number where the default is one, a word where it is a word; other defaults say too little.
+    """A number where the default is a number, a word where it is a word; other defaults say too little.
 
-    Nothing where the annotation allows it, whatever the default: ``levels: int | None = 256``.
+    None where the annotation allows it, whatever the default: ``levels: int | None = 256``.
     """
     default = parameter.default
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What one attack leaves behind for every image, and its JSON: AttackBench's fields plus the outcome."""
+"""The result of one attack, image by image, and its JSON: AttackBench's fields plus the outcome."""
 
 import hashlib
 import math
@@ -9,12 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NORM_KEYS = {0.0: "l0", 1.0: "l1", 2.0: "l2", math.inf: "linf"}
-"""Names of the norms in JSON."""
+from secateur.attacks.core.batch import Found, Problem
+from secateur.attacks.core.norms import distance, per_sample
+from secateur.attacks.runner.bind import BoundAttack
+from secateur.attacks.runner.query_counter import QueryCounter
+from secateur.attacks.runner.verification import largest_distance
+from secateur.budgets import NORM_KEYS
 
 
 class Outcome(StrEnum):
-    """What happened to one image; never encoded in a distance."""
+    """What happened to one image; never encoded in a distance.
+
+    >>> [str(outcome) for outcome in Outcome]
+    ['found', 'already_wrong', 'not_found']
+    """
 
     FOUND = "found"
     ALREADY_WRONG = "already_wrong"
@@ -23,21 +31,30 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """One attack on one dataset, sample by sample, as the re-verification saw it.
+    """One attack on one dataset, image by image, as verified on the original model.
 
     ``distances`` and ``best_optim_distances`` hold float64 [N] per norm (``l0``, ``l1``, ``l2``, ``linf``):
     0 where already wrong, inf where nothing was found. The first is of the example returned, the second of
-    the best adversarial query of all, norm by norm; ``halfway`` and ``late`` are the best in the attack's
-    norm after 50 % and 75 % of the steps. ``forwards`` and ``backwards`` [N] count the attack's own passes
-    per image; the clean prediction and the re-verification are not in them. ``times`` are seconds per
-    batch. ``classes`` [N] is what the untouched model says to ``adv``. ``search`` tells how the model was
-    asked: batch normalisations folded, memory format, precision, early stopping, the batch size that fitted,
-    how often memory ran out, and how many examples had to be mended to fool the untouched model. ``start``
-    [R, N, ...] are the points it began at, if they were given, and ``attempts`` is how often it began.
+    the best adversarial query, norm by norm; ``halfway`` and ``late`` are the best in the attack's norm after
+    50 % and 75 % of the steps. ``forwards`` and ``backwards`` [N] count the attack's own passes per image,
+    without the clean prediction and the verification. ``times`` are seconds per batch. ``classes`` [N] is the
+    class that the original model gives to ``adv``. ``search`` describes the search: batch normalisations
+    folded, memory format, precision, early stopping, the batch size that fitted, how often memory ran out,
+    and how many examples of the accelerated copy had to be mended (``verification``). ``start`` [R, N, ...]
+    are the starting points, if any were given, and ``attempts`` is the number of runs.
 
     Of an attack of fixed size, ``sizes`` are the ε it was run at, rising; ``fell`` float64 [N] is the
-    smallest of them at which an example was found, else inf; ``oversized`` [N] tells where it returned an
-    example that fools but lies beyond its size, which counts as not found.
+    smallest of them at which an example was found, else inf; ``oversized`` [N] marks images whose example
+    fools but lies beyond its size, which counts as not found.
+
+    >>> import secateur, torch
+    >>> from secateur.data import Dataset
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False)).eval()
+    >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))
+    >>> images = Dataset("toy", torch.tensor([[[[0.8, 0.2], [0.5, 0.5]]]]), torch.tensor([0]), ("a", "b"))
+    >>> result = secateur.attacks.run(model, images, "ddn", steps=50)
+    >>> result.outcome, round(result.distance.item(), 2)  # the boundary is at (0.8 - 0.2) / sqrt(2)
+    ([<Outcome.FOUND: 'found'>], 0.42)
     """
 
     attack: str
@@ -46,7 +63,6 @@ class AttackResult:
     settings: dict[str, Any]
     seed: int
     search: dict[str, Any]
-    outcome: list[Outcome]
     distances: dict[str, Tensor]
     best_optim_distances: dict[str, Tensor]
     halfway: Tensor
@@ -60,7 +76,6 @@ class AttackResult:
     ori_success: Tensor
     adv_success: Tensor
     box_failures: Tensor
-    batch_failures: list[bool]
     unverified: Tensor
     classes: Tensor
     adv: Tensor
@@ -71,10 +86,55 @@ class AttackResult:
     fell: Tensor | None = None
     oversized: Tensor | None = None
 
+    @classmethod
+    def empty(cls, bound: BoundAttack, whole: Problem, *, seed: int) -> "AttackResult":
+        """A result that knows nothing about the images of ``whole`` yet; see ``enter_clean``."""
+        n = len(whole.x)
+        false, zero = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.float64)
+        infinite = zero + math.inf
+        return cls(
+            attack=bound.name,
+            norm=bound.norm,
+            kind=bound.kind,
+            settings=bound.settings,
+            seed=seed,
+            search={},
+            distances={key: infinite.clone() for key in NORM_KEYS.values()},
+            best_optim_distances={key: infinite.clone() for key in NORM_KEYS.values()},
+            halfway=infinite.clone(),
+            late=infinite.clone(),
+            forwards=zero.clone(),
+            backwards=zero.clone(),
+            times=[],
+            hashes=hash_images(whole.x),
+            targeted=whole.targets is not None,
+            correct=false.clone(),
+            ori_success=false.clone(),
+            adv_success=false.clone(),
+            box_failures=false.clone(),
+            unverified=false.clone(),
+            classes=torch.full((n,), -1, dtype=torch.int64),
+            adv=whole.x.detach().cpu().clone(),
+            targets=None if whole.targets is None else whole.targets.cpu(),
+            start=whole.start,
+            attempts=bound.attempts,
+            sizes=bound.sizes,
+            fell=infinite.clone(),
+            oversized=false.clone(),
+        )
+
     @property
     def n(self) -> int:
         """Number of images."""
-        return len(self.outcome)
+        return len(self.ori_success)
+
+    @property
+    def outcome(self) -> list[Outcome]:
+        """What happened to each image."""
+        return [
+            Outcome.ALREADY_WRONG if wrong else Outcome.FOUND if hit else Outcome.NOT_FOUND
+            for wrong, hit in zip(self.ori_success.tolist(), self.adv_success.tolist(), strict=True)
+        ]
 
     @property
     def norm_key(self) -> str:
@@ -93,7 +153,7 @@ class AttackResult:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The settings with all sizes as a list, where there are several; ``settings`` hold the largest."""
+        """The settings with all sizes as a list if there are several; ``settings`` hold the largest."""
         return {**self.settings, "eps": list(self.sizes)} if len(self.sizes) > 1 else self.settings
 
     def found_at(self, eps: float) -> Tensor:
@@ -102,7 +162,9 @@ class AttackResult:
 
     def where(self, outcome: Outcome) -> Tensor:
         """The images with this outcome, [N] bool."""
-        return torch.tensor([value is outcome for value in self.outcome])
+        if outcome is Outcome.ALREADY_WRONG:
+            return self.ori_success.clone()
+        return self.adv_success & ~self.ori_success if outcome is Outcome.FOUND else ~self.adv_success
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with finite numbers only; an infinite distance is null."""
@@ -125,7 +187,7 @@ class AttackResult:
             "distances": _distances(self.distances),
             "best_optim_distances": _distances(self.best_optim_distances),
             "box_failures": self.box_failures.tolist(),
-            "batch_failures": self.batch_failures,
+            "batch_failures": [False] * len(self.times),
             "outcome": [str(value) for value in self.outcome],
             "adv_preds": self.classes.tolist(),
             "search": {key: value for key, value in self.search.items() if key not in _BY_MEMORY},
@@ -134,20 +196,79 @@ class AttackResult:
         }
 
     def _sizes(self) -> dict[str, Any]:
-        """What fell at every size that was tried; nothing of an attack that looks for the smallest one."""
+        """The images that fell at every size tried; nothing of a minimum-norm attack."""
         if not self.sizes:
             return {}
         return {"sizes": [{"eps": eps, "found": self.found_at(eps).tolist()} for eps in self.sizes]}
 
     def _attempts(self) -> dict[str, Any]:
-        """How often the attack began, and at which points; nothing of one that began once, at the images."""
+        """The number of runs and the starting points; nothing of a single run from the images."""
         if self.start is None:
             return {} if self.attempts == 1 else {"attempts": self.attempts}
         return {"attempts": self.attempts, "start": [hash_images(points) for points in self.start]}
 
 
-# How much memory there was changes no number, and is kept out of records that are compared.
+# The available memory changes no number, so it stays out of records that are compared.
 _BY_MEMORY = ("batch_size", "out_of_memory")
+
+
+def enter_clean(result: AttackResult, part: Tensor, logits: Tensor, batch: Problem) -> None:
+    """Enter the clean predictions of the images ``part``."""
+    classes = logits.argmax(1)
+    wrong = batch.met(logits).cpu()
+    result.correct[part] = (classes == batch.y).cpu()
+    result.ori_success[part] = wrong
+    result.adv_success[part] = wrong
+    result.classes[part] = classes.cpu()
+    columns = (*result.distances.values(), *result.best_optim_distances.values(), result.halfway, result.late)
+    for column in columns:
+        column[part] = torch.where(wrong, 0.0, torch.inf).double()
+
+
+def enter_found(
+    result: AttackResult,
+    bound: BoundAttack,
+    part: Tensor,
+    batch: Problem,
+    found: Found,
+    counter: QueryCounter,
+    *,
+    verified: Tensor,
+    classes: Tensor,
+) -> None:
+    """Enter what an attack found for the images ``part``, as far as it was ``verified`` [N].
+
+    An image comes again where an attack of several sizes did not find it: passes add up. At a size,
+    ``bound.settings["eps"]``, an example that lies farther is no success.
+    """
+    low, high = batch.bounds
+    adv = batch.clip(found.adv)
+    delta = adv.double() - batch.x.double()
+    result.box_failures[part] |= ((found.adv < low) | (found.adv > high)).flatten(1).any(1).cpu()
+    mask = found.mask & verified
+    if bound.sizes and result.fell is not None and result.oversized is not None:
+        size = bound.settings["eps"]
+        limit = largest_distance(size, bound.norm, batch.x.shape[1:], batch.bounds)
+        inside = distance(delta, bound.norm) <= limit
+        result.oversized[part] |= (mask & ~inside).cpu()
+        mask = mask & inside
+        fell = torch.full(mask.shape, size, dtype=torch.float64, device=mask.device)
+        result.fell[part] = torch.where(mask, fell, torch.inf).cpu()
+    result.adv_success[part] = mask.cpu()
+    result.unverified[part] |= (found.mask & ~verified).cpu()
+    result.classes[part] = torch.where(mask.cpu(), classes.cpu(), result.classes[part])
+    result.forwards[part] += counter.forwards.cpu()
+    result.backwards[part] += counter.backwards.cpu()
+    for norm, key in NORM_KEYS.items():
+        reached = torch.where(mask, distance(delta, norm), torch.inf)
+        result.distances[key][part] = reached.cpu()
+        best = torch.minimum(reached, counter.best[norm].double()).cpu()
+        column = result.best_optim_distances[key]
+        column[part] = torch.minimum(column[part], best)
+    for column, snapshot in ((result.halfway, counter.halfway), (result.late, counter.late)):
+        column[part] = torch.inf if snapshot is None else snapshot.double().cpu()
+    kept = torch.where(per_sample(mask, adv), adv, batch.x)
+    result.adv[part] = kept.to("cpu", result.adv.dtype)
 
 
 def _distances(values: dict[str, Tensor]) -> dict[str, list[float | None]]:

@@ -1,30 +1,47 @@
-"""Run any registered attack on a dataset: batched, counted, and re-verified on the untouched model."""
+"""How an attack is run: the one function between a registered attack and a verified result.
+
+1. ``bind`` looks the attack up, checks its settings and fills in defaults: a ``BoundAttack``.
+2. The clean images are classified; those that already reach the attack's goal are not attacked.
+3. ``fast_model`` makes an accelerated copy of the model for the search, if the copy gives the same logits.
+4. Batches are attacked (``batching``: halved when memory runs out): one run after another where there are
+   ``restarts`` or starting points, one size after another where ``eps`` lists several. ``QueryCounter``
+   stands between attack and model: it counts passes and remembers the best adversarial query.
+5. Every example is verified on the original model; one that fools only the copy is mended (``verification``).
+6. ``result`` records distances, passes and outcomes per image.
+"""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, Problem, check_logits, pose, take
-from secateur.attacks.runner.batching import Progress, Tick, in_batches
-from secateur.attacks.runner.bind import Call, prepare
-from secateur.attacks.runner.columns import Ledger
-from secateur.attacks.runner.fast_model import Search, products, searcher
-from secateur.attacks.runner.fixed_sizes import part_of
-from secateur.attacks.runner.query_counter import Counted
-from secateur.attacks.runner.restarts import attempted
-from secateur.attacks.runner.result import AttackResult, hash_images
+from secateur.attacks.core.batch import (
+    NO_GRADIENT,
+    Found,
+    Problem,
+    check_logits,
+    nearer,
+    placed,
+    pose,
+    take,
+)
+from secateur.attacks.runner.batching import Progress, Tick, batch_of, in_batches, tick_of_run
+from secateur.attacks.runner.bind import BoundAttack, bind
+from secateur.attacks.runner.fast_model import accelerated, tf32_matmul
+from secateur.attacks.runner.query_counter import QueryCounter
+from secateur.attacks.runner.result import AttackResult, enter_clean, enter_found
 from secateur.attacks.runner.starting_points import points_of
-from secateur.attacks.runner.verification import mend, verified
+from secateur.attacks.runner.verification import reverify, verify
 from secateur.cpu.malloc import kept_heap
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import evaluating
+from secateur.run_options import RunOptions, split
 
 
 def run(
@@ -36,18 +53,16 @@ def run(
     seed: int = 0,
     targets: Tensor | None = None,
     start: Tensor | None = None,
-    restarts: int = 1,
-    search: Search | None = None,
+    options: RunOptions | None = None,
     on_progress: Tick | None = None,
     **settings: Any,
 ) -> AttackResult:
-    """Attack every image of ``dataset`` that does not meet the goal already, and report what holds up.
+    """Attack every image of ``dataset`` that does not reach the goal already, and report what is verified.
 
-    Images that are already wrong are not attacked; the others are batched. Every example that the attack
-    returns is put to the untouched model again, in evaluation mode: only what fools it there counts as
-    found. Results do not depend on ``batch_size`` but for the floating-point differences of the model
-    between batch sizes. The model's mode, buffers and ``requires_grad`` flags and the dataset's tensors are
-    left as they were.
+    Every adversarial example is verified on the original model, in evaluation mode, and only verified
+    examples count. Results do not depend on ``batch_size`` but for the floating-point differences of the
+    model between batch sizes. The model's mode, buffers and ``requires_grad`` flags and the dataset's tensors
+    are left as they were.
 
     Args:
         model: images to logits.
@@ -57,11 +72,10 @@ def run(
         batch_size: images per batch at most, halved when memory runs out.
         seed: for attacks that draw random numbers; every batch starts from it.
         targets: wanted classes [N] of a targeted attack.
-        start: points to begin at, [N, ...] or several for each image, [R, N, ...], in the images' bounds,
-            such as ``secateur.attacks.another_class`` gives, or adversarial examples of another network; for
+        start: starting points, [N, ...] or several for each image, [R, N, ...], in the images' bounds, such
+            as ``secateur.attacks.another_class`` gives, or adversarial examples of another network; for
             attacks with a parameter ``start``. Each costs a whole attack; the nearest example counts.
-        restarts: how often an attack begins that draws random numbers, each time with other ones.
-        search: how the model is asked while the attack searches; see ``Search``.
+        options: how the attack is run; single options may stand among the settings, as in ``restarts=5``.
         on_progress: called with (queries of one image done, queries expected).
         settings: of the attack itself, as its signature names them. ``eps`` of an attack of fixed size may be
             a list: the attack is run at each size, the smallest first, on the images that have not fallen,
@@ -70,97 +84,151 @@ def run(
     Raises:
         UserError: unknown attack or setting, data and model that do not fit, a model that breaks its
             contract, not enough memory for one image.
+
+    >>> import torch
+    >>> from secateur.data import Dataset
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
+    >>> x = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    >>> result = run(model, Dataset("toy", x, model(x).argmax(1), ("a", "b")), "noise", eps=0.5, restarts=2)
+    >>> result.attempts, result.n
+    (2, 3)
     """
+    options, settings = split(settings, options)
     points = points_of(start, dataset)
-    call = prepare(
-        name,
-        dataset,
-        settings,
-        targeted=targets is not None,
-        points=0 if points is None else len(points),
-        restarts=restarts,
-    )
+    count = 0 if points is None else len(points)
+    bound = bind(name, dataset, settings, targeted=targets is not None, points=count, options=options)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
-    search = search or Search()
     whole = replace(pose(dataset.x, dataset.y, targets, dataset.bounds), start=points)
-    ledger = Ledger.empty(whole)
-
-    def look(part: Tensor) -> None:
-        batch = _take(whole, part, model)
-        logits = _answer(model, batch)
-        ledger.start(part, logits, batch)
-
-    with undisturbed(model), products("float32"), kept_heap():
-        batch_size, short = in_batches(torch.arange(len(whole.x)), min(batch_size, len(whole.x)), look)
-        first = (~ledger.ori_success).nonzero().squeeze(1)
+    job = _Job(bound, model, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
+    with undisturbed(model), tf32_matmul("float32"), kept_heap():
+        everything = torch.arange(len(whole.x))
+        batch_size, short = in_batches(everything, min(batch_size, len(everything)), job.classify)
+        left = (~job.result.ori_success).nonzero().squeeze(1)
         facts: dict[str, Any] = {}
-        if len(first):
-            fast, facts = searcher(model, _take(whole, first[:8], model), search)
-            steps = (call.steps or 1) * call.attempts
-            runs = [call.at(eps) for eps in call.sizes if eps > 0] or [call]
-            for number, each in enumerate(runs):
-                # What fell at a smaller size need not be attacked at a larger one.
-                todo = first[~ledger.found[first]]
-                progress = Progress(
-                    part_of(on_progress, number, len(runs), len(first) * steps), len(todo), steps
-                )
-                work = partial(_attack_batch, each, whole, ledger, model, fast, search, _seed(seed), progress)
-                batch_size, more = in_batches(todo, batch_size, work)
-                short += more
-            if on_progress is not None and len(runs) > 1:
-                on_progress(len(first) * steps * len(runs), len(first) * steps * len(runs))
-    facts |= {"batch_size": batch_size, "out_of_memory": short}
-    return ledger.close(call, seed=seed, search=facts, hashes=hash_images(dataset.x))
+        if len(left):
+            fast, facts = accelerated(model, batch_of(whole, left[:8], model), options)
+            batch_size, more = _attack_all(job, fast, left, batch_size, on_progress)
+            short += more
+    mended = job.result.search.pop("mended", 0)
+    job.result.search.update(facts, batch_size=batch_size, out_of_memory=short, mended=mended)
+    return job.result
 
 
-def _attack_batch(
-    call: Call,
-    whole: Problem,
-    ledger: Ledger,
-    model: nn.Module,
-    fast: nn.Module,
-    search: Search,
-    seed: int,
-    progress: Progress,
-    part: Tensor,
-) -> None:
-    """Attack the images ``part`` by way of ``fast``, accept by ``model``, and enter what is left."""
-    batch = _take(whole, part, model)
+@dataclass(frozen=True)
+class _Job:
+    """What stays the same from batch to batch."""
+
+    bound: BoundAttack
+    model: nn.Module
+    whole: Problem
+    result: AttackResult
+    options: RunOptions
+
+    def classify(self, part: Tensor) -> None:
+        """Enter the clean predictions of the images ``part``."""
+        batch = batch_of(self.whole, part, self.model)
+        with torch.no_grad():
+            logits = self.model(batch.x)
+        check_logits(logits, batch)
+        enter_clean(self.result, part, logits, batch)
+
+
+def _attack_all(
+    job: _Job, fast: nn.Module, left: Tensor, batch_size: int, tick: Tick | None
+) -> tuple[int, int]:
+    """Attack the images ``left`` at each size; the batch size that fitted, and how often memory ran out."""
+    steps, short = (job.bound.steps or 1) * job.bound.attempts, 0
+    runs = [job.bound.at(eps) for eps in job.bound.sizes if eps > 0] or [job.bound]
+    expected = len(left) * steps
+    for number, bound in enumerate(runs):
+        # An image that fell at a smaller size need not be attacked at a larger one.
+        todo = left[~job.result.adv_success[left]]
+        progress = Progress(tick_of_run(tick, number, len(runs), expected), len(todo), steps)
+        work = partial(_attack_batch, replace(job, bound=bound), fast, progress)
+        batch_size, more = in_batches(todo, batch_size, work)
+        short += more
+    if tick is not None and len(runs) > 1:
+        tick(expected * len(runs), expected * len(runs))
+    return batch_size, short
+
+
+def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) -> None:
+    """Attack the images ``part`` on the model ``fast``, verify on the original one, and enter the result."""
+    bound, model = job.bound, job.model
+    batch = batch_of(job.whole, part, model)
     progress.start(len(part))
-    minimum = call.kind == "minimum-norm"
+    minimum = bound.kind == "minimum-norm"
 
-    def count(network: nn.Module, problem: Problem) -> Counted:
-        return Counted(
-            network,
-            problem,
-            norm=call.norm,
-            steps=call.steps,
-            on_forward=progress.forward,
-            early_stop=search.early_stop,
-            minimum=minimum,
-            settled=call.settled,
-        )
-
-    def attack(network: nn.Module, problem: Problem) -> tuple[Found, Counted]:
-        return attempted(call, network, problem, seed, count)
+    def attack(network: nn.Module, problem: Problem) -> tuple[Found, QueryCounter]:
+        return _attempts(job, network, problem, progress)
 
     begin = time.perf_counter()
-    with products(search.precision):
-        found, counted = attack(fast, batch)
-    met, classes = verified(model, batch, found)
-    lost = found.mask & ~met
+    with tf32_matmul(job.options.search_precision):
+        found, counter = attack(fast, batch)
+    verified, classes = verify(model, batch, found)
+    lost = found.mask & ~verified
     if fast is not model and bool(lost.any()):
-        levels = call.settings.get("levels")
-        found = mend(
-            model, batch, found, counted, lost,
-            norm=call.norm, levels=levels, minimum=minimum, attack=partial(attack, model),
+        levels = bound.settings.get("levels")
+        found = reverify(
+            model, batch, found, counter, lost,
+            norm=bound.norm, levels=levels, minimum=minimum, attack=partial(attack, model),
         )  # fmt: skip
-        met, classes = verified(model, batch, found)
-    _settle(batch.x.device)
-    ledger.finish(call, part, batch, found, counted, met, classes, mended=lost & found.mask & met)
-    ledger.times.append(time.perf_counter() - begin)
+        verified, classes = verify(model, batch, found)
+    if batch.x.is_cuda:
+        torch.cuda.synchronize(batch.x.device)
+    result = job.result
+    enter_found(result, bound, part, batch, found, counter, verified=verified, classes=classes)
+    result.search["mended"] = result.search.get("mended", 0) + int((lost & found.mask & verified).sum())
+    result.times.append(time.perf_counter() - begin)
     progress.finish()
+
+
+def _attempts(
+    job: _Job, network: nn.Module, batch: Problem, progress: Progress
+) -> tuple[Found, QueryCounter]:
+    """Run the attack on a batch once per restart or starting point, and add up the passes.
+
+    The nearest example of each image counts. The first run draws from the seed itself; an attack of fixed
+    size is run again only on images that are not fooled yet.
+
+    Raises:
+        UserError: the attack needs a gradient that does not reach the images.
+    """
+    bound, seed = job.bound, job.result.seed
+
+    def begin(attempt: int, problem: Problem) -> tuple[Found, QueryCounter]:
+        counter = QueryCounter(
+            network, problem, bound, early_stop=job.options.early_stop, on_forward=progress.forward
+        )
+        generator = torch.Generator().manual_seed(seeds[attempt])
+        with _gradient_expected():
+            return bound.attack(counter, problem, generator, attempt=attempt), counter
+
+    more = torch.Generator().manual_seed(seed)
+    seeds = [seed, *torch.randint(2**62, (bound.attempts - 1,), generator=more).tolist()]
+    found, counter = begin(0, batch)
+    for attempt in range(1, bound.attempts):
+        left = torch.ones_like(found.mask) if bound.kind == "minimum-norm" else ~found.mask
+        rows = (left & ~found.already_wrong).nonzero().squeeze(1)
+        if not len(rows):
+            break
+        again, other = begin(attempt, take(batch, rows))
+        before = Found(found.adv[rows], found.mask[rows], found.already_wrong[rows], found.distance[rows])
+        found = placed(found, rows, nearer(before, again))
+        counter.absorb(rows, other, nearer=True)
+    return found, counter
+
+
+@contextmanager
+def _gradient_expected() -> Iterator[None]:
+    # The graph of int8 layers, or of a backward pass of one's own, may end before it reaches the images.
+    try:
+        yield
+    except RuntimeError as error:
+        if "appears to not have been used in the graph" not in str(error):
+            raise
+        raise UserError("the model's logits carry no gradient to its input", hint=NO_GRADIENT) from error
 
 
 @contextmanager
@@ -181,39 +249,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(saved)
 
 
-def _take(whole: Problem, part: Tensor, model: nn.Module) -> Problem:
-    """A batch on the model's device and in its precision."""
-    first = next(model.parameters(), None)
-    device = whole.x.device if first is None else first.device
-    dtype = whole.x.dtype if first is None else first.dtype
-    if dtype not in (torch.float32, torch.float64):
-        raise UserError(
-            f"the model computes in {str(dtype).removeprefix('torch.')}",
-            hint="attacks run in float32 or float64: model.float()",
-        )
-    rows = take(whole, part.to(whole.x.device))
-    return Problem(
-        rows.x.to(device, dtype),
-        rows.y.to(device),
-        None if rows.targets is None else rows.targets.to(device),
-        rows.bounds,
-        None if rows.start is None else rows.start.to(device, dtype),
-    )
-
-
-def _answer(model: nn.Module, batch: Problem) -> Tensor:
-    with torch.no_grad():
-        logits: Tensor = model(batch.x)
-    check_logits(logits, batch)
-    return logits
-
-
-def _seed(seed: int) -> int:
+def _check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UserError(f"the seed is {seed!r}", hint="give a whole number from 0 to 2⁶³ − 1")
     return seed
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,33 +1,36 @@
-"""What counts as found: what fools the untouched model. What a faster search claimed in vain is mended."""
+"""Verify results on the original model; re-attack images that only fooled the accelerated copy."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Found, Problem, placed, take
-from secateur.attacks.core.norms import distance, per_sample
+from secateur.attacks.core.norms import INF, distance, per_sample
 from secateur.attacks.ddn import quantise
-from secateur.attacks.runner.query_counter import Counted
+from secateur.attacks.runner.query_counter import QueryCounter
 
 PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
-"""Factors by which a perturbation that fools a rounded model only is lengthened, until it fools."""
+"""Factors by which a perturbation that only fools the accelerated copy is lengthened, until it fools."""
+SLACK = 1e-6
+"""By which an example may exceed its size, relative to it, beyond the rounding of its pixels."""
 
-Attack = Callable[[Problem], tuple[Found, Counted]]
+Attack = Callable[[Problem], tuple[Found, QueryCounter]]
 
 
 @torch.no_grad()
-def verified(model: nn.Module, batch: Problem, found: Found) -> tuple[Tensor, Tensor]:
-    """Whether the examples meet the goal on ``model`` [N], and the classes it gives them [N]."""
+def verify(model: nn.Module, batch: Problem, found: Found) -> tuple[Tensor, Tensor]:
+    """Whether the examples reach the goal on ``model`` [N], and the classes it gives them [N]."""
     logits: Tensor = model(batch.clip(found.adv))
     return batch.met(logits), logits.argmax(1)
 
 
-def mend(
+def reverify(
     model: nn.Module,
     batch: Problem,
     found: Found,
-    counted: Counted,
+    counter: QueryCounter,
     lost: Tensor,
     *,
     norm: float,
@@ -35,29 +38,46 @@ def mend(
     minimum: bool,
     attack: Attack,
 ) -> Found:
-    """Replace the examples of ``lost`` [N], which fooled the faster model only.
+    """Replace the examples of ``lost`` [N], which fooled the accelerated copy only.
 
-    First they are pushed outwards (by attacks that look for the smallest perturbation, or else the size
-    would be exceeded); what that does not mend is attacked again on the untouched model, as if there had
-    been no faster one. Passes are added to ``counted``.
+    Minimum-norm perturbations are first lengthened a little; at a fixed size that would exceed the size. The
+    images that still do not fool are attacked again on the original model. Passes are added to ``counter``.
     """
     if minimum:
-        found = _pushed(model, batch, found, counted, lost, norm=norm, levels=levels)
-        lost = lost & ~verified(model, batch, found)[0]
+        found = _lengthened(model, batch, found, counter, lost, norm=norm, levels=levels)
+        lost = lost & ~verify(model, batch, found)[0]
     rows = lost.nonzero().squeeze(1)
     if not len(rows):
         return found
     again, other = attack(take(batch, rows))
-    counted.absorb(rows, other)
+    counter.absorb(rows, other)
     return placed(found, rows, again)
 
 
+def largest_distance(eps: float, norm: float, shape: Sequence[int], bounds: tuple[float, float]) -> float:
+    """The largest distance, computed in float64, of an example within ``eps``.
+
+    Images are float32. A perturbation of exactly ε is rounded when it is added to a pixel, at most twice by
+    half a unit in the last place of the largest value.
+
+    Args:
+        eps: the size.
+        norm: 0, 1, 2 or inf.
+        shape: of one image.
+        bounds: of its pixels.
+    """
+    each = torch.finfo(torch.float32).eps * max(abs(bound) for bound in bounds)
+    values = float(math.prod(shape))
+    count = {0.0: 0.0, 1.0: values, 2.0: math.sqrt(values), INF: 1.0}[norm]
+    return eps * (1 + SLACK) + count * each
+
+
 @torch.no_grad()
-def _pushed(
+def _lengthened(
     model: nn.Module,
     batch: Problem,
     found: Found,
-    counted: Counted,
+    counter: QueryCounter,
     lost: Tensor,
     *,
     norm: float,
@@ -70,12 +90,12 @@ def _pushed(
     for push in PUSHES:
         trial = quantise(part.clip(part.x + push * delta), levels, part.bounds)
         fools = part.fooled(model(trial)) & open_
-        counted.forwards[rows] += open_
+        counter.forwards[rows] += open_
         adv = torch.where(per_sample(fools, adv), trial, adv)
         open_ = open_ & ~fools
     reached = distance(adv - part.x, norm)
-    for key, best in counted.best.items():
-        # The untouched model was fooled by no earlier query that we know of.
+    for key, best in counter.best.items():
+        # No earlier query is known to have fooled the original model.
         best[rows] = torch.where(open_, torch.inf, distance(adv - part.x, key)).to(best.dtype)
     return Found(
         found.adv.index_copy(0, rows, adv),

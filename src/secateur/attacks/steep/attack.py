@@ -153,7 +153,7 @@ def steep(
     return nearest.found() if other is None else nearer(nearest.found(), other)
 
 
-def settled(settings: Mapping[str, Any]) -> int:
+def converges_from(settings: Mapping[str, Any]) -> int:
     """After how many queries the last descent starts: before, a best distance that stays says nothing.
 
     Args:
