@@ -8,7 +8,7 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
-    {"errors", "cpu"},
+    {"errors", "text", "hashing", "durable", "cpu"},
     {"stats", "budgets"},
     {"registry", "recipes", "run_options", "config"},
     {"data", "models", "graph"},
@@ -25,6 +25,9 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 NO_TORCH = {
     "errors",
+    "text",
+    "hashing",
+    "durable",
     "stats",
     "budgets",
     "registry",

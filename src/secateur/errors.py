@@ -1,7 +1,5 @@
 """The one exception for everything a user can get wrong, and the exit codes of the command line."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from enum import IntEnum
 
 
@@ -58,9 +56,3 @@ class UserError(Exception):
 
 def _rebuild(kind: type[UserError], message: str, hint: str, code: ExitCode) -> UserError:
     return kind(message, hint=hint, code=code)
-
-
-def did_you_mean(word: str, known: Iterable[str], *, otherwise: str) -> str:
-    """A hint with the known word most like ``word``, or another one where none is."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean '{near[0]}'?" if near else otherwise

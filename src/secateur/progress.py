@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from secateur.engine import Event
+from secateur.text import duration
 
 Mode = Literal["auto", "rich", "plain", "json", "none"]
 Listener = Callable[[Event], None]
@@ -38,18 +39,6 @@ def show(mode: Mode = "auto", *, stream: TextIO | None = None) -> Iterator[Liste
             yield listener
     else:
         yield {"plain": _plain(stream), "json": _json(stream), "none": _silent}[mode]
-
-
-def duration(seconds: float | None) -> str:
-    """A time for people: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds is None:
-        return "unknown"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def sentence(event: Event) -> str:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from secateur import models
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
-from secateur.config import Cell, Study, canonical, derive_seed, study_of
+from secateur.config import Cell, Study, study_of
 from secateur.data import Dataset, draw_fairly
 from secateur.errors import UserError
+from secateur.hashing import canonical, derive_seed
 from secateur.stages import attacked_images, network
 from secateur.stats import wilson
 from secateur.store import Store

@@ -5,9 +5,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.config import canonical_json, load_study, parse_study, study_from_json
+from secateur.config import load_study, parse_study, study_from_json
 from secateur.config.recipe import AdversaryFields, AugmentFields, RecipeFields
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import canonical_json
 from secateur.recipes import Adversary, Augment, Recipe
 
 MINIMAL = "name: tiny\ndata: digits\nmodels: {plain: resnet-tiny}\n"

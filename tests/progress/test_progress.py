@@ -4,7 +4,7 @@ import json
 import pytest
 
 from secateur.engine import Event
-from secateur.progress import duration, sentence, show
+from secateur.progress import sentence, show
 from toy.study import run_toy, small_plan
 
 CELL = small_plan().cells[0]
@@ -102,21 +102,6 @@ def test_every_mode_survives_a_whole_run(tmp_path, mode):
         assert run_toy(tmp_path / "run", on_event=listener).exit_code == 0
     if mode == "json":
         assert json.loads(stream.getvalue().splitlines()[-1])["done"] == 8
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "unknown"),
-        (0.2, "0 s"),
-        (59.4, "59 s"),
-        (59.9, "1 min 0 s"),
-        (200, "3 min 20 s"),
-        (7500, "2 h 5 min"),
-    ],
-)
-def test_durations_are_for_people(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_events_become_sentences():

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from secateur.durable import write_durably
 from secateur.errors import ExitCode, UserError
 from secateur.store import Store, faults, files
-from secateur.store.files import append_line, read_lines, readable_json, write_durably, writer_mark
+from secateur.store.files import append_line, read_lines, readable_json, writer_mark
 from secateur.store.records import sealed
 from toy.study import small_plan
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.config import canonical_json, load_study, parse_study, recipe_from, study_from_json
+from secateur.config import load_study, parse_study, recipe_from, study_from_json
 from secateur.errors import UserError
+from secateur.hashing import canonical_json
 from secateur.recipes import Recipe
 from secateur.study import Facts, grid
 from secateur.study import cells as cells_module

@@ -58,7 +58,7 @@ def test_any_flipped_bit_is_found(three, name):
 
 
 def test_a_reader_that_trusts_the_files_would_be_noticed(three, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_hash", lambda _: ANY)
+    monkeypatch.setattr(checkpoints, "json_sha256", lambda _: ANY)
     with pytest.raises((AssertionError, KeyError)):
         test_any_flipped_bit_is_found(three, "meta.json")
 
@@ -78,7 +78,7 @@ def test_an_interrupted_save_leaves_the_generation_before(three, monkeypatch, ca
         if call == "fsync":
             patched.setattr(os, "fsync", fails)
         elif call == "write":
-            patched.setattr(checkpoints, "_write", fails)
+            patched.setattr(checkpoints, "write_durably", fails)
         else:
             patched.setattr(type(three.folder), "rename", fails)
         with pytest.raises(OSError, match="No space"):

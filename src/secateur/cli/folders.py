@@ -126,7 +126,7 @@ COMMANDS = (init, status, compare, worker, schema)
 
 
 def _remarks(told: "Status") -> list[str]:
-    from secateur.progress import duration
+    from secateur.text import duration
 
     lines = [f"running: {label}" for label in told.running]
     lines += [f"failed: {label}: {sentence}" for label, sentence in told.failed]

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secateur.cli.output import bar, note
+from secateur.text import counted, duration, first_few
 
 if TYPE_CHECKING:
     from secateur.study.latency import Measurement
@@ -42,8 +43,6 @@ def measure(folder: Path, *, again: bool, batch: int, threads: int | None, devic
 
 def _lines(expected: float, *, every: float) -> Callable[[int, int], None]:
     """Says what begins, with ``expected`` seconds for each network; later how far it is, now and then."""
-    from secateur.progress import duration
-
     started = due = 0.0
 
     def tick(done: int, total: int) -> None:
@@ -52,9 +51,8 @@ def _lines(expected: float, *, every: float) -> Callable[[int, int], None]:
         if done == 0:
             started, due = now, now + every
             if total:
-                networks = "1 network" if total == 1 else f"{total} networks"
                 takes = duration(expected * total)
-                note(f"measuring {networks} in turns with the dense ones: about {takes}")
+                note(f"measuring {counted(total, 'network')} in turns with the dense ones: about {takes}")
         elif now >= due and done < total:
             due = now + every
             left = duration((now - started) / done * (total - done))
@@ -70,15 +68,10 @@ def _told(done: "Measurement") -> list[str]:
             f"measured {done.measured} and kept {done.kept} networks in {done.path}: {done.conditions}"
         )
     if done.unfinished:
-        said.append(f"not finished yet, so not measured: {_listed(done.unfinished)}")
+        said.append(f"not finished yet, so not measured: {first_few(list(done.unfinished), SHOWN)}")
     if done.without:
         reasons = "; ".join(dict.fromkeys(done.without.values()))
-        said.append(f"not measured: {_listed(done.without)} ({reasons})")
+        said.append(f"not measured: {first_few(list(done.without), SHOWN)} ({reasons})")
     if done.busy:
-        said.append(f"the clock was disturbed by what is being computed: {_listed(done.busy)}")
+        said.append(f"the clock was disturbed by what is being computed: {first_few(list(done.busy), SHOWN)}")
     return said
-
-
-def _listed(labels: Collection[str]) -> str:
-    shown = ", ".join(list(labels)[:SHOWN])
-    return shown if len(labels) <= SHOWN else f"{shown} and {len(labels) - SHOWN} more"

@@ -58,9 +58,9 @@ def plan(
 ) -> None:
     """Show the cells of a study, what is already done, and what the rest will cost. Runs nothing."""
     from secateur.config import load_study
-    from secateur.progress import duration
     from secateur.study import facts_to_price
     from secateur.study import plan as lay_out
+    from secateur.text import counted, duration
 
     plug_in(plugin)
     study = load_study(config, overrides=overrides or ())
@@ -96,7 +96,7 @@ def plan(
     print_table(f"{study.name}: {len(laid.cells)} cells", ("stage", "cells", "done", "to run"), rows)
     typer.echo(
         f"{laid.forwards:,} forward and {laid.backwards:,} backward passes of one image at most; "
-        f"about {duration(seconds)} with {jobs} job{'s' if jobs > 1 else ''} on this machine"
+        f"about {duration(seconds)} with {counted(jobs, 'job')} on this machine"
     )
 
 

@@ -1,10 +1,5 @@
 """The settings of a study: read, checked, and spelled in one way so that they can be hashed."""
 
-from secateur.config.canonical import canonical as canonical
-from secateur.config.canonical import canonical_json as canonical_json
-from secateur.config.canonical import derive_seed as derive_seed
-from secateur.config.canonical import digest as digest
-from secateur.config.canonical import restore as restore
 from secateur.config.cell import Cell as Cell
 from secateur.config.cell import Role as Role
 from secateur.config.cell import Stage as Stage

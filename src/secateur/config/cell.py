@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from secateur.config.canonical import canonical, derive_seed, restore
+from secateur.hashing import canonical, derive_seed, restore
 from secateur.recipes import PARTS, Recipe
 from secateur.registry import CRITERIA
 

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from secateur.budgets import is_list, sizes
-from secateur.config.problems import nearest
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint, has_weights
+from secateur.text import nearest
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Names that mean something else to a file system or to the format itself.

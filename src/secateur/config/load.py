@@ -8,14 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from secateur.config.canonical import restore
 from secateur.config.feasible import impossible_attacks, impossible_budgets, out_of_scale
 from secateur.config.overrides import override
-from secateur.config.problems import Problem, nearest, refuse
+from secateur.config.problems import Problem, refuse
 from secateur.config.study import Study
 from secateur.config.yaml12 import Source, parse_source, read_source
+from secateur.hashing import restore
 from secateur.recipes import problems as recipe_problems
 from secateur.registry import RATES, require
+from secateur.text import nearest
 
 SENTENCES = {
     "missing": "is required",

@@ -1,8 +1,7 @@
 """What is wrong with a study file, collected so that everything is said at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from secateur.errors import UserError
 
@@ -21,12 +20,6 @@ class Problem:
         key = f"{self.key}: " if self.key else ""
         tail = f" -> did you mean '{self.suggestion}'?" if self.suggestion else ""
         return f"{self.place}: {key}{self.sentence}{tail}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like ``word``, or an empty string."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return near[0] if near else ""
 
 
 def refuse(problems: Sequence[Problem]) -> UserError:

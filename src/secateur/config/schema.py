@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from secateur.config.canonical import canonical
 from secateur.config.study import Study
+from secateur.hashing import canonical
 from secateur.registry import ATTACKS, CRITERIA, MODELS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

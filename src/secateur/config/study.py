@@ -16,7 +16,6 @@ from pydantic import (
 )
 
 from secateur.budgets import is_list
-from secateur.config.canonical import canonical, derive_seed
 from secateur.config.checks import (
     distance_norm,
     known_attack,
@@ -33,6 +32,7 @@ from secateur.config.epsilons import Budgets, check_budgets
 from secateur.config.images import Data, Normalisation, Settings
 from secateur.config.recipe import RecipeFields
 from secateur.config.yaml12 import Source
+from secateur.hashing import canonical, derive_seed
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, checkpoint, comes_with_weights, has_weights, takes_steps
 from secateur.run_options import NAMES, RunOptions

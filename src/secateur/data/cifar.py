@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from secateur.data.dataset import Dataset
-from secateur.data.files import sha256_of
 from secateur.data.pictures import from_pixels
 from secateur.data.sources import Parts
 from secateur.errors import UserError
+from secateur.hashing import file_sha256
 
 PIXELS = 3 * 32 * 32
 MAX_NAMES = 65_536
@@ -94,7 +94,7 @@ def _from_folder(folder: Path, part: str, name: str, layout: Layout) -> Dataset:
 
 
 def _from_archive(path: Path, part: str, name: str, layout: Layout) -> Dataset:
-    digest = sha256_of(path)
+    digest = file_sha256(path)
     if digest != layout.sha256:
         raise UserError(
             f"'{path}' is not the official {layout.archive}: its sha256 is {digest[:16]}…",

@@ -1,14 +1,15 @@
 """Labelled images as one value, with an identity that depends on pixels and labels alone."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 
 import torch
 from torch import Tensor
 
 from secateur.errors import UserError
+from secateur.hashing import sha256_hex
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over grey levels, labels and their order; file names and folders do not enter."""
-        digest = hashlib.sha256(f"secateur-data-1 {tuple(self.x.shape)} {self.levels}".encode())
+        digest = sha256(f"secateur-data-1 {tuple(self.x.shape)} {self.levels}".encode())
         for start in range(0, self.n, 4096):
             digest.update(_decoded(self, slice(start, start + 4096)))
         digest.update(self.y.cpu().numpy().astype("<i8").tobytes())
@@ -65,7 +66,7 @@ class Dataset:
         for start in range(0, self.n, 4096):
             content = _decoded(self, slice(start, start + 4096))
             size = len(content) // min(4096, self.n - start)
-            found += [hashlib.sha256(content[i : i + size]).hexdigest() for i in range(0, len(content), size)]
+            found += [sha256_hex(content[i : i + size]) for i in range(0, len(content), size)]
         return found
 
     def take(self, indices: Tensor | Sequence[int]) -> "Dataset":

@@ -1,7 +1,6 @@
 """Images in IDX files, the layout of MNIST."""
 
 import gzip
-import hashlib
 import math
 import zlib
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from secateur.data.dataset import Dataset
 from secateur.data.pictures import from_pixels
 from secateur.data.sources import Parts, directory
 from secateur.errors import UserError
+from secateur.hashing import file_sha256
 
 IDX_PARTS = {"train": "train", "test": "t10k"}
 MAX_BYTES = 2**31
@@ -69,19 +69,13 @@ def fashion_mnist(argument: str) -> Parts:
     folder = directory(argument, "fashion-mnist")
     parts = idx(argument)
     for name, expected in FASHION_SHA256.items():
-        if (folder / name).is_file() and sha256_of(folder / name) != expected:
+        if (folder / name).is_file() and file_sha256(folder / name) != expected:
             raise UserError(f"'{folder / name}' is not the official file", hint="download it again")
     if unknown := [path.name for path in sorted(folder.glob("*-ubyte"))]:
         raise UserError(
             f"'{unknown[0]}' is unpacked, and cannot be compared with the official file", hint="keep .gz"
         )
     return {part: partial(_with_classes, read, "fashion-mnist", FASHION) for part, read in parts.items()}
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _with_classes(read: Callable[[], Dataset], name: str, classes: tuple[str, ...]) -> Dataset:

@@ -1,8 +1,8 @@
 """Folders of pictures: one sub-folder per class, alone or in folders for training, validation and test."""
 
-import hashlib
 from collections.abc import Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from secateur.data.dataset import Dataset
 from secateur.data.pictures import Size, alike, from_pixels, read_picture
 from secateur.data.sources import Parts, directory
 from secateur.errors import UserError
+from secateur.text import first_few
 
 NAMES = {
     "train": ("train", "training"),
@@ -108,7 +109,7 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
             if image.shape[:2] != first[1]:
                 raise _differ(first, (path, image.shape[:2]), root)
             images.append(image)
-        pictures += sorted(images, key=lambda image: hashlib.sha256(image.tobytes()).digest())
+        pictures += sorted(images, key=lambda image: sha256(image.tobytes()).digest())
         labels += [label] * len(images)
     if not pictures:
         raise UserError(f"'{root}' has no images", hint="remove it, or add its images")
@@ -144,5 +145,4 @@ def _differ(
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+    return first_few([f"'{name}'" for name in names])

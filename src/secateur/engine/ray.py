@@ -21,6 +21,7 @@ from secateur.engine.perform import load_execute, open_run, perform
 from secateur.errors import ExitCode, UserError
 from secateur.registry import load_plugin, loaded
 from secateur.store import Store
+from secateur.text import first_line
 
 # Called once per process with the study and the store, before its first cell.
 PREPARE = "secateur.study.dataset_facts:refuse_other_files"
@@ -70,8 +71,7 @@ class RayEngine:
             try:
                 self._ray.init(address=self.address, include_dashboard=False, log_to_driver=False)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(f"cannot reach Ray: {reason}", code=ExitCode.ENVIRONMENT) from None
+                raise UserError(f"cannot reach Ray: {first_line(error)}", code=ExitCode.ENVIRONMENT) from None
         variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         self._task = self._ray.remote(_carry_out).options(
             num_cpus=self.threads, num_gpus=self.gpus, max_retries=0, runtime_env={"env_vars": variables}
@@ -131,7 +131,7 @@ class RayEngine:
         except errors.TaskCancelledError:
             return Message("stopped", cell)
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
-            return self._lost(cell, str(error).splitlines()[0])
+            return self._lost(cell, first_line(error))
         except errors.RayError as error:
             return Message("paused", cell, sentence=f"Ray: {str(error).splitlines()[-1]}")
 

@@ -13,6 +13,7 @@ from secateur.exports.formats import Run, quiet
 from secateur.exports.inputs import batch_of
 from secateur.graph.dependency import InputSpec
 from secateur.graph.trace.isolated_forward import call_model, tensors_in
+from secateur.text import first_line
 
 
 def captured(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any) -> ExportedProgram:
@@ -32,9 +33,8 @@ def captured(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any) -> Ex
             return torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
     except Exception as error:
         # Whatever the exporter or the model's code raises is the answer.
-        first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UserError(
-            f"torch.export cannot follow the model: {type(error).__name__}: {first}",
+            f"torch.export cannot follow the model: {type(error).__name__}: {first_line(error)}",
             hint="code such as len(x) fixes the batch size; dynamic_batch=False exports for one size alone"
             if shapes is not None
             else "",

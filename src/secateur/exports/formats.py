@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 from secateur.errors import ExitCode, UserError
 from secateur.exports.inputs import named
 from secateur.graph.trace.isolated_forward import call_model, tensors_in
+from secateur.text import listed
 
 Run = Callable[[Any], list[Tensor]]
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -46,7 +47,7 @@ def format_of(path: Path) -> Format:
     """
     found = FORMATS.get(path.suffix)
     if found is None:
-        raise UserError(f"'{path}' names no format", hint=f"end it in {' or '.join(FORMATS)}")
+        raise UserError(f"'{path}' names no format", hint=f"end it in {listed(list(FORMATS), last='or')}")
     missing = [package for package in found.packages if find_spec(package) is None]
     if missing:
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from secateur.exports.costs import Cost
 from secateur.models import Latency
+from secateur.text import counted
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Exported:
         """One sentence: how the times were measured."""
         threads = self.costs[0].latency.threads if self.costs else 0
         return (
-            f"Latency: median per batch (quartiles), {threads} CPU thread{'s' if threads > 1 else ''}, "
+            f"Latency: median per batch (quartiles), {counted(threads, 'CPU thread')}, "
             f"model on {self.device}; a question mark where quartiles overlap. "
             "Peak memory: weights, inputs and the results that are alive together."
         )

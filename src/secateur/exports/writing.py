@@ -1,7 +1,6 @@
 """Writing a network to a file of its own: exported, checked on fresh inputs, measured, and described."""
 
 import copy
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from secateur.exports.formats import Format, format_of
 from secateur.exports.inputs import batch_of, batched, dynamic_shapes, specs
 from secateur.exports.record import Exported, Input
 from secateur.graph.dependency import InputSpec
+from secateur.hashing import file_sha256
 from secateur.pruning import history
 
 # Batch sizes of the check beside that of the example, and the seed of its inputs.
@@ -83,7 +83,7 @@ def export(
         exported = Exported(
             path=target,
             format=kind.name,
-            sha256=hashlib.sha256(draft.read_bytes()).hexdigest(),
+            sha256=file_sha256(draft),
             size=sum(part.stat().st_size for part in folder.iterdir()),
             dynamic_batch=dynamic_batch,
             inputs=tuple(_described(inputs, names, dynamic=dynamic_batch)),

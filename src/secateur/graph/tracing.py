@@ -16,6 +16,7 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.rules import find, pointwise
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates, record
 from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
+from secateur.text import first_line
 
 _QUIET, _PARTS = operations(Does.QUIET), operations(Does.PART)
 
@@ -115,7 +116,7 @@ def trace(
         raise
     except Exception as error:
         raise UserError(
-            f"the model fails on the example inputs: {type(error).__name__}: {_first_line(error)}",
+            f"the model fails on the example inputs: {type(error).__name__}: {first_line(error)}",
             hint="pass inputs of the shape and type the model expects",
         ) from error
     refuse_randomness(tape)
@@ -148,10 +149,6 @@ def build_graph(
         whole=tracer.whole,
         logits=logits,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def parameter_names(tape: Tape) -> set[str]:

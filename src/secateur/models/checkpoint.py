@@ -1,6 +1,5 @@
 """Weights from files that may be damaged or hostile: strict, and no pickle ever runs."""
 
-import hashlib
 import json
 import pickle
 import re
@@ -19,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
+from secateur.hashing import file_sha256
 from secateur.models.wrapped import inside
+from secateur.text import first_few, first_line
 
 MAX_BYTES = 8 * 2**30
 MAX_TENSORS = 20_000
@@ -76,7 +77,7 @@ def load_weights(model: nn.Module, path: Path | str, *, sha256: str | None = Non
             would need code to be run, or does not fit the model.
     """
     model, file = inside(model), _regular(Path(path))
-    digest = _sha256(file)
+    digest = file_sha256(file)
     if sha256 is not None and digest != sha256.lower():
         raise UserError(
             f"'{file}' is not the expected file: its sha256 is {digest[:16]}…, not {sha256[:16]}…",
@@ -175,8 +176,7 @@ def _checked(key: str, tensor: Tensor, wanted: Tensor, source: str) -> bool:
 
 
 def _listed(keys: list[str]) -> str:
-    shown = ", ".join(f"'{key}'" for key in keys[:5])
-    return shown if len(keys) <= 5 else f"{shown} and {len(keys) - 5} more"
+    return first_few([f"'{key}'" for key in keys])
 
 
 def _regular(path: Path) -> Path:
@@ -189,11 +189,6 @@ def _regular(path: Path) -> Path:
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"'{path}' is larger than {MAX_BYTES // 2**30} GiB and is refused")
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(path: Path) -> Any:
@@ -297,4 +292,4 @@ def _plain(loaded: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error, type(error).__name__)[:200]

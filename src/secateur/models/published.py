@@ -9,6 +9,7 @@ from torch import nn
 from secateur.errors import ExitCode, UserError
 from secateur.models.checkpoint import load_weights
 from secateur.registry import Entry, checkpoint
+from secateur.text import first_line
 
 TOLERANCE = 0.2
 _ANYTHING = {"folder", "npz", "idx"}
@@ -93,9 +94,8 @@ def _download(entry: Entry, path: Path) -> None:
     try:
         gdown.download(id=entry.facts["gdrive"], output=str(path), quiet=True, resume=True)
     except (OSError, RuntimeError, *failures) as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise UserError(
-            f"the weights of '{entry.name}' could not be downloaded: {reason}",
+            f"the weights of '{entry.name}' could not be downloaded: {first_line(error, 'no reason given')}",
             hint=_by_hand(entry),
             code=ExitCode.ENVIRONMENT,
         ) from error

@@ -1,6 +1,5 @@
 """What one does with any model: draw its weights anew, name them by their content, classify images."""
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import tensors_sha256
+from secateur.text import first_line
 
 Normalisation = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
 
@@ -51,12 +52,7 @@ def weights_hash(model: nn.Module) -> str:
     """
     tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
     tensors.update(model.named_parameters(remove_duplicate=False))
-    digest = hashlib.sha256(b"secateur-weights-1\n")
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_sha256(tensors, header=b"secateur-weights-1\n")
 
 
 def place(model: nn.Module, device: str) -> nn.Module:
@@ -68,9 +64,10 @@ def place(model: nn.Module, device: str) -> nn.Module:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"there is no device {device} here: {first}", hint="use the device cpu", code=ExitCode.ENVIRONMENT
+            f"there is no device {device} here: {first_line(error)}",
+            hint="use the device cpu",
+            code=ExitCode.ENVIRONMENT,
         ) from error
 
 
@@ -120,10 +117,9 @@ def check_fits(model: nn.Module, x: Tensor, *, data: str) -> None:
     except UserError:
         raise
     except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"the network fails on the images of {data}, which are {_shape(image)} "
-            f"(channels x height x width): {type(error).__name__}: {said}",
+            f"(channels x height x width): {type(error).__name__}: {first_line(error, '')}",
             hint="is it made for other channels or sizes? --resize, or resize: in a study, scales images",
         ) from error
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
+from secateur.text import counted
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one value for each channel or a single one for all."""
@@ -98,7 +99,7 @@ def check_channels(statistics: Statistics, channels: int | None) -> None:
     count = len(statistics[0])
     if channels is not None and count not in (1, channels):
         raise UserError(
-            f"mean and std have {count} values, the images {channels} channel{'s' if channels > 1 else ''}",
+            f"mean and std have {count} values, the images {counted(channels, 'channel')}",
             hint="give one value, or one for each channel",
         )
 

@@ -29,6 +29,7 @@ from secateur.proof.smaller_inputs import shrunk
 from secateur.surgery.cut import cut_tensors, operated
 from secateur.surgery.perturbed import perturbed
 from secateur.surgery.plan import Plan, kept_atoms
+from secateur.text import first_line
 
 TOLERANCE = 1e-10
 # A network that happens to be dead (all gradients zero) proves nothing: draw again.
@@ -204,9 +205,10 @@ def _square_sum(item: Any) -> float:
 
 
 def _crashed(partial: Tape, error: Exception, plan: Plan, graph: DependencyGraph) -> Proof:
-    first = (str(error).strip().splitlines() or ["no message"])[0]
     _, place = twins(graph.tape, partial)
-    return _refused(place, f"fails after surgery: {type(error).__name__}: {first}", plan, graph, None)
+    return _refused(
+        place, f"fails after surgery: {type(error).__name__}: {first_line(error)}", plan, graph, None
+    )
 
 
 def _refused(

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.errors import UserError, did_you_mean
+from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.trace.named_tensors import shapes_of
 from secateur.models.wrapped import INNER, Normalised
 from secateur.pruning.keep_counts import Choice, asked_globally
 from secateur.surgery.plan import Cut, Slice
+from secateur.text import did_you_mean
 
 
 def leaf_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:

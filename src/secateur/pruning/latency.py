@@ -15,6 +15,7 @@ from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, evaluating, time_calls
 from secateur.surgery.cut import operate
 from secateur.surgery.plan import Plan
+from secateur.text import counted
 
 _STEPS = 100
 # Seconds of measurement while searching, and for the answer.
@@ -110,7 +111,7 @@ def describe(graph: DependencyGraph, limit: LatencyLimit, dense: Latency, pruned
     """What was measured, in words, and how sure it is."""
     device = next((parameter.device for parameter in graph.model.parameters()), torch.device("cpu"))
     shape = "x".join(map(str, graph.inputs[0].shape))
-    threads = f"{pruned.threads} CPU thread{'s' if pruned.threads > 1 else ''}"
+    threads = counted(pruned.threads, "CPU thread")
     unsure = "; the quartiles overlap, so measure on a quieter machine" if pruned.high > dense.low else ""
     return (
         f"latency {pruned} against {dense} dense, at most {limit} was asked for: medians and quartiles "

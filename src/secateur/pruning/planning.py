@@ -1,10 +1,10 @@
 """Planning: which channels go, so that the result fits the model's own code."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from hashlib import sha256
 from inspect import Parameter, signature
 
 import torch
@@ -169,7 +169,7 @@ def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: in
             return known[number]
         judged = following_shortcut(graph, group) if reduction == "shortcut" else group
         # A generator per group, so that the draws do not depend on the order or number of calls.
-        digest = hashlib.sha256(f"{seed}:{group.name}:{number}".encode()).digest()
+        digest = sha256(f"{seed}:{group.name}:{number}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
         with blanked(graph.model, gone):
             found = scored(

@@ -1,6 +1,5 @@
 """Pruned networks as plan + weights, rebuilt from the original class, and verified when they come back."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model, isolated_forward, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buffers
+from secateur.hashing import json_sha256, tensors_sha256
 from secateur.models.wrapped import INNER, Statistics
 from secateur.surgery.cut import check_fits, operate
 from secateur.surgery.plan import Plan
@@ -80,7 +80,7 @@ def save(
     document = {
         "schema_version": 1,
         "plans": [plan.to_json() for plan in plans],
-        "weights": _tensor_hash(tensors),
+        "weights": tensors_sha256(tensors, shape=tuple),
         "fingerprint": _fingerprint(model, plans) if plans else None,
     }
     if origin is not None:
@@ -135,7 +135,7 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     source = Path(folder)
     document = _read_document(source / _PLAN_FILE)
     tensors = _read_tensors(source / _WEIGHTS_FILE)
-    if _tensor_hash(tensors) != document.get("weights"):
+    if tensors_sha256(tensors, shape=tuple) != document.get("weights"):
         raise UserError(
             f"the weights in '{source}' are not the ones that were saved", hint="copy the folder again"
         )
@@ -212,17 +212,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _document_hash(document: dict[str, Any]) -> str:
     body = {key: value for key, value in document.items() if key != "hash"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _tensor_hash(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(
-            tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-        )
-    return digest.hexdigest()
+    return json_sha256(body)
 
 
 def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float]:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune as torch_prune
 
-from secateur.errors import UserError, did_you_mean
+from secateur.errors import UserError
 from secateur.pruning.keep_counts import SCOPES, check_sparsity, kept_count
 from secateur.registry import CRITERIA
+from secateur.text import did_you_mean, listed
 
 Score = Callable[..., Tensor]
 Layer = nn.Linear | _ConvNd
@@ -142,7 +143,7 @@ def score_of(criterion: str | Score) -> Score:
         known = [other.name for other in CRITERIA.entries() if other.facts.get("kind") == "weights"]
         raise UserError(
             f"the criterion {criterion} scores channels, not single weights",
-            hint=f"use {' or '.join(known)}, or pruning.prune to remove channels",
+            hint=f"use {listed(known, last='or')}, or pruning.prune to remove channels",
         )
     found: Score = CRITERIA.get(criterion)
     return found

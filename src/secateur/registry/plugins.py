@@ -1,6 +1,5 @@
 """A user's own file as a plug-in: it registers attacks, criteria, models or datasets when it is run."""
 
-import hashlib
 import inspect
 import sys
 import traceback
@@ -11,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import file_sha256, sha256_hex
 from secateur.registry.attacks import ATTACKS
 from secateur.registry.criteria import CRITERIA
 from secateur.registry.datasets import DATASETS
 from secateur.registry.models import MODELS
 from secateur.registry.registry import Entry, Registry
+from secateur.text import listed
 
 REGISTRIES: tuple[Registry, ...] = (ATTACKS, CRITERIA, MODELS, DATASETS)
 KINDS = ("minimum-norm", "fixed-eps")
@@ -49,7 +50,7 @@ def loaded() -> tuple[PlugIn, ...]:
 
 def version_of(path: Path) -> str:
     """The version of the plug-in at ``path``: 16 hex digits of the sha256 of its content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return file_sha256(path)[:16]
 
 
 def require(wanted: Iterable[Mapping[str, Any]]) -> None:
@@ -117,7 +118,7 @@ def _has_steps(attack: Any) -> bool:
 
 def _run(path: Path) -> None:
     # A name of its own for every path: two plug-ins may have the same file name.
-    name = f"plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = f"plugin_{path.stem}_{sha256_hex(str(path.resolve()))[:8]}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"'{path}' is no Python file", hint="its name must end in .py")
@@ -151,7 +152,8 @@ def _check(registry: Registry, entry: Entry, path: Path) -> None:
     kind, norms = entry.facts.get("kind", KINDS[0]), entry.facts.get("norms", ())
     if kind not in KINDS:
         raise UserError(
-            f"'{path}' registers attack '{entry.name}' with kind {kind!r}", hint=f"write {' or '.join(KINDS)}"
+            f"'{path}' registers attack '{entry.name}' with kind {kind!r}",
+            hint=f"write {listed(list(KINDS), last='or')}",
         )
     if not isinstance(norms, tuple) or any(norm not in NORMS for norm in norms):
         raise UserError(

@@ -11,7 +11,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from secateur.errors import ExitCode, UserError, did_you_mean
+from secateur.errors import ExitCode, UserError
+from secateur.text import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numbers import Integral, Real
 
 from secateur.budgets import is_list
 from secateur.errors import UserError
+from secateur.text import listed
 
 NORMS = (0.0, 1.0, 2.0, math.inf)
 LEAST_RATIO = 1e-6
@@ -73,7 +74,7 @@ def word(*choices: str) -> Rule:
     """One of several words."""
     spelled = [f"'{choice}'" for choice in choices]
     return Rule(
-        " or ".join([", ".join(spelled[:-1]), spelled[-1]]),
+        listed(spelled, last="or"),
         lambda value: isinstance(value, str) and value in choices,
         words=choices,
     )

@@ -27,6 +27,7 @@ from secateur.repair.candidates import candidates, states_a_width
 from secateur.repair.meta_shapes import Follower, ShapeRecorder
 from secateur.surgery.cut import cut_tensors, on_meta, operated
 from secateur.surgery.plan import Plan, Repair, masks_of
+from secateur.text import first_line
 
 Draft = Callable[[], Plan]
 _TRIES = 60
@@ -183,8 +184,7 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
             record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
         # Whatever the user's code raises on the smaller shapes is the finding.
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        why = f"fails after surgery: {type(error).__name__}: {first}"
+        why = f"fails after surgery: {type(error).__name__}: {first_line(error)}"
     return _outcome(graph, plan, recorder.tape if recorder else Tape(), why)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint, dense_of, dense_tuned_of, tuned_arms
-from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, listed, number, percent
+from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, number, percent
 from secateur.report.headline import (
     Budget,
     Share,
@@ -18,6 +18,7 @@ from secateur.report.headline import (
 )
 from secateur.report.left import left_sentence, left_share
 from secateur.report.paired_changes import Change
+from secateur.text import counted, listed
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def images(point: AttackPoint) -> str:
     """How many images and trainings a number rests on."""
     trainings = len(point.attacks)
     n = min(attack.n for attack in point.attacks)
-    return f"{n} images, {trainings} {'training' if trainings == 1 else 'trainings'}"
+    return f"{n} images, {counted(trainings, 'training')}"
 
 
 def _attack_words(grid: Grid, attack: str) -> str:

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Sequence
 
 from secateur.registry import ATTACKS
 
@@ -62,11 +61,6 @@ def percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return number(share)
     return f"{100 * share:.{0 if share >= 0.0995 else 1}f}{PERCENT}"
-
-
-def listed(parts: Sequence[str]) -> str:
-    """Parts of a sentence: "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def plain(value: float | None) -> str:

@@ -10,6 +10,7 @@ from secateur.report.formatting import number, percent
 from secateur.report.headline import macs_share
 from secateur.report.records import Network
 from secateur.report.tables import Column, Table, Value
+from secateur.text import listed
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _sentence(promises: Sequence[Promise]) -> str:
             f"{_times(cut)}"
         )
     if masked:
-        names = " and ".join(p.criterion for p in masked)
+        names = listed([p.criterion for p in masked])
         parts.append(
             f"{names} leave{'' if len(masked) > 1 else 's'} all multiply-adds, and "
             f"{_range(masked, lambda p: p.latency.share)} of the latency{_times(masked)}"

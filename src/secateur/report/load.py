@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.config import Cell, epsilons_by_norm, restore
+from secateur.config import Cell, epsilons_by_norm
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import restore
 from secateur.registry import ATTACKS
 from secateur.report.records import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.stats import near_chance

@@ -1,11 +1,11 @@
 """The report as one HTML file that needs nothing else and loads nothing."""
 
 import base64
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from secateur.hashing import sha256_hex
 from secateur.report.aggregate import Grid, GridPoint, tuned_arms
 from secateur.report.budgets import budgets
 from secateur.report.comparison import Comparison
@@ -25,6 +26,7 @@ from secateur.report.paired_changes import Change
 from secateur.report.records import Axes
 from secateur.report.tables import Table, Value, written
 from secateur.stats import SEEDS_FOR_SPREAD
+from secateur.text import counted, duration
 
 COLUMNS = (
     "model", "criterion", "sparsity", "arm", "attack", "grade", "test_accuracy", "budget", "robust_accuracy",
@@ -87,7 +89,7 @@ def render(
             for h in grid.study.holes
         ],
         image_sets=_image_sets(grid),
-        hours=_duration(grid.study.seconds),
+        hours=duration(grid.study.seconds),
         version=version("secateur"),
         run_folder=run_folder,
         config=yaml.safe_dump(dict(grid.study.config), sort_keys=False, allow_unicode=True),
@@ -138,7 +140,7 @@ def _template_file(name: str) -> str:
 
 
 def _policy(script: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     return (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -211,7 +213,7 @@ def spread(grid: Grid) -> str:
         said = f"Intervals are over {trainings} trainings (Student's t)"
         return f"{said}, unless they say that they are over images."
     return (
-        f"{trainings} {'training' if trainings == 1 else 'trainings'} per network: no interval over "
+        f"{counted(trainings, 'training')} per network: no interval over "
         "trainings. Intervals are over images: they say what other images would give, not what other "
         "trainings would."
     )
@@ -254,12 +256,6 @@ def _where(axes: Axes) -> str:
 def _image_sets(grid: Grid) -> list[str]:
     sets = {attack.hashes: attack.n for attack in grid.study.attacks}
     said = [
-        f"{n} images, sha256 of their hashes {hashlib.sha256(''.join(hashes).encode()).hexdigest()[:16]}"
-        for hashes, n in sets.items()
+        f"{n} images, sha256 of their hashes {sha256_hex(''.join(hashes))[:16]}" for hashes, n in sets.items()
     ]
     return said or ["none attacked yet"]
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"

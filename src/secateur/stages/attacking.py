@@ -3,8 +3,9 @@
 import time
 
 from secateur import evaluate
-from secateur.config import Cell, Study, derive_seed
+from secateur.config import Cell, Study
 from secateur.data import Dataset, subset
+from secateur.hashing import derive_seed
 from secateur.models import place
 from secateur.stages.shared import Tick, generator, network, parent_of, splits_of
 from secateur.store import Parts, Store

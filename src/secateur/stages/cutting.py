@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 
 from secateur import pruning
-from secateur.config import Cell, Study, canonical, derive_seed
+from secateur.config import Cell, Study
 from secateur.data import Splits
 from secateur.graph import trace
+from secateur.hashing import canonical, derive_seed
 from secateur.stages.calibration_batch import evidence
 from secateur.stages.shared import (
     Tick,

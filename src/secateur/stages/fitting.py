@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 
 from secateur import data, models, pruning
-from secateur.config import Cell, Study, derive_seed, recipe_from
+from secateur.config import Cell, Study, recipe_from
 from secateur.data import Dataset, Splits
 from secateur.errors import UserError
+from secateur.hashing import derive_seed
 from secateur.registry import comes_with_weights, has_weights
 from secateur.stages.shared import (
     Tick,

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateur.config import canonical, digest
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import canonical, digest
 from secateur.store.files import replace_json, strict_json
 from secateur.store.records import CELL_ID, SCHEMA_VERSION, refuse_newer
 

@@ -1,7 +1,6 @@
 """Durable files: written whole, synced, and named in one step."""
 
 import errno
-import hashlib
 import json
 import os
 import secrets
@@ -12,54 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from secateur.config import canonical, canonical_json
+from secateur.durable import sync_folder, write_durably
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import canonical, canonical_json, sha256_hex
 from secateur.store.faults import reach
 
-CHUNK = 1 << 20
 # Troubles of the machine, not of a cell: the study pauses and can go on when they are over.
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 MACHINE = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE}
-
-
-def write_durably(path: Path, content: bytes | Path) -> str:
-    """Write a new file, sync it, and return the sha256 of its bytes in hex."""
-    hasher = hashlib.sha256()
-    with path.open("xb") as file:
-        for chunk in _chunks(content):
-            hasher.update(chunk)
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return hasher.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file in hex."""
-    hasher = hashlib.sha256()
-    for chunk in _chunks(path):
-        hasher.update(chunk)
-    return hasher.hexdigest()
-
-
-def _chunks(content: bytes | Path) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable, where the platform can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def replace_json(path: Path, data: Any) -> None:
@@ -137,7 +96,7 @@ def _machine() -> str:
         with suppress(OSError):
             parts.append(str(read()))
     host = "".join(c if c.isalnum() else "-" for c in parts[0])[:40]
-    return f"{host}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:8]}"
+    return f"{host}-{sha256_hex('|'.join(parts))[:8]}"
 
 
 def writer_is_gone(mark: str) -> bool:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from secateur.config import Cell
+from secateur.durable import sync_folder, write_durably
 from secateur.errors import UserError
+from secateur.hashing import file_sha256
 from secateur.store.claim import claim_folder, match_study, read_study
 from secateur.store.faults import reach
 from secateur.store.files import (
@@ -19,9 +21,6 @@ from secateur.store.files import (
     machine_errors,
     read_lines,
     readable_json,
-    sha256_of,
-    sync_folder,
-    write_durably,
     writer_is_gone,
     writer_mark,
 )
@@ -213,7 +212,7 @@ class Store:
         if not stamp:
             return "it is missing"
         if self._verified.get(path) != stamp:
-            if sha256_of(path) != sha256:
+            if file_sha256(path) != sha256:
                 return "its bytes have changed"
             self._verified[path] = stamp
         return ""

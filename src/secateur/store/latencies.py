@@ -10,6 +10,7 @@ from secateur.config import Cell
 from secateur.errors import ExitCode, UserError
 from secateur.store.files import machine_errors, replace_json
 from secateur.store.records import CELL_ID
+from secateur.text import counted
 
 LATENCIES = "latency.json"
 LATENCY_SCHEMA = 1
@@ -27,10 +28,7 @@ class Conditions:
 
     def __str__(self) -> str:
         where = f"{self.device} ({self.processor})" if self.processor else self.device
-        return (
-            f"batches of {self.batch}, {self.threads} CPU thread{'' if self.threads == 1 else 's'}, {where}, "
-            f"torch {self.torch}"
-        )
+        return f"batches of {self.batch}, {counted(self.threads, 'CPU thread')}, {where}, torch {self.torch}"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateur.config import digest
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import digest
 from secateur.store.files import strict_json
 
 SCHEMA_VERSION = 1

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from secateur.config import Problem, Study, refuse
-from secateur.config.problems import nearest
 from secateur.data import explained, open_source
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
@@ -15,6 +14,7 @@ from secateur.models.wrapped import inside
 from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
 from secateur.study.cost import Speed
+from secateur.text import nearest
 
 SECONDS = 0.3
 BATCH = 16

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
-from secateur.config import Cell, Role, Stage, Study, canonical, digest, recipe_from
+from secateur.config import Cell, Role, Stage, Study, recipe_from
+from secateur.hashing import canonical, digest
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, takes_steps
 

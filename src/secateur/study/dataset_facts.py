@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from secateur import run_options
-from secateur.config import Problem, Study, digest, refuse
-from secateur.config.problems import nearest
+from secateur.config import Problem, Study, refuse
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import digest
 from secateur.registry import ATTACKS, DATASETS, MODELS, checkpoint, has_weights, takes_steps
 from secateur.registry.settings import SETTINGS
 from secateur.store import Store
 from secateur.study.cells import Facts
+from secateur.text import counted, nearest
 
 # Parameters of an attack that the runner fills in; a study cannot set them.
 FILLED = {
@@ -150,7 +151,7 @@ def _misnormalised(study: Study, channels: int) -> Iterator[Problem]:
     for label, model in study.models.items():
         count = len(model.statistics[0]) if model.statistics else 1
         if count not in (1, channels):
-            sentence = f"has {count} values for images of {channels} channel{'s' if channels > 1 else ''}"
+            sentence = f"has {count} values for images of {counted(channels, 'channel')}"
             yield _problem(study, f"models.{label}.normalise", sentence)
 
 

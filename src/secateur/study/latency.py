@@ -29,6 +29,7 @@ from secateur.store import (
 )
 from secateur.study.build_models import dense_network
 from secateur.study.cells import Facts
+from secateur.text import first_line
 
 SECONDS = 1.0
 
@@ -223,9 +224,10 @@ def _conditions(batch: int, threads: int | None, device: str) -> Conditions:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"there is no device {device} here: {first}", hint="--device cpu", code=ExitCode.ENVIRONMENT
+            f"there is no device {device} here: {first_line(error)}",
+            hint="--device cpu",
+            code=ExitCode.ENVIRONMENT,
         ) from error
     return Conditions(
         batch=batch,

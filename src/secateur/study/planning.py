@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from secateur.config import Cell, Study, digest, refuse, study_of
+from secateur.config import Cell, Study, refuse, study_of
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import digest
 from secateur.registry import loaded
 from secateur.store import Store
 from secateur.study.cells import SCIENCE, Facts, grid

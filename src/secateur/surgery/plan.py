@@ -1,7 +1,5 @@
 """A plan: which indices of which parameters go, as plain data that a fresh module can replay."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +13,7 @@ from secateur.graph.channel_masks import ChannelMasks, Keep
 from secateur.graph.dependency import DependencyGraph, InputSpec
 from secateur.graph.labels import IntArray
 from secateur.graph.trace.tape import Tape
+from secateur.hashing import json_sha256
 
 SCHEMA_VERSION = 1
 Shapes = dict[str, tuple[int, ...]]
@@ -119,7 +118,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """sha256 of the plan's JSON."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return json_sha256(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: dicts, lists, strings, numbers."""

@@ -1,9 +1,7 @@
 """Checkpoints of a training: durable generations on disk, and what they must hold for an exact resumption."""
 
 import errno
-import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +13,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from secateur.data import Dataset
+from secateur.durable import sync_folder, write_durably
 from secateur.errors import UserError
+from secateur.hashing import json_sha256, sha256_hex
 from secateur.models import weights_hash
 from secateur.recipes import Recipe
 from secateur.train.averaging import weights_of
@@ -60,13 +60,13 @@ class Checkpoints:
         """Write the checkpoint of ``epoch`` and remove the oldest beyond ``keep``; ``meta`` must be JSON."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        body = {"epoch": epoch, "sha256": hashlib.sha256(content).hexdigest(), "meta": meta}
-        text = json.dumps(body | {"self_hash": _hash(body)}, allow_nan=False, sort_keys=True)
+        body = {"epoch": epoch, "sha256": sha256_hex(content), "meta": meta}
+        text = json.dumps(body | {"self_hash": json_sha256(body)}, allow_nan=False, sort_keys=True)
         temporary = self.folder / f".tmp-{uuid4().hex}"
         temporary.mkdir()
-        _write(temporary / TENSORS, content)
-        _write(temporary / META, text.encode())
-        _sync(temporary)
+        write_durably(temporary / TENSORS, content)
+        write_durably(temporary / META, text.encode())
+        sync_folder(temporary)
         final = self.folder / f"{PREFIX}{epoch:06d}"
         shutil.rmtree(final, ignore_errors=True)
         try:
@@ -76,7 +76,7 @@ class Checkpoints:
             # Another process of the same training has just written the same checkpoint.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-        _sync(self.folder)
+        sync_folder(self.folder)
         for old in self._generations()[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -87,10 +87,7 @@ class Checkpoints:
             try:
                 content = (path / TENSORS).read_bytes()
                 body = json.loads((path / META).read_text())
-                intact = (
-                    body.pop("self_hash") == _hash(body)
-                    and body["sha256"] == hashlib.sha256(content).hexdigest()
-                )
+                intact = body.pop("self_hash") == json_sha256(body) and body["sha256"] == sha256_hex(content)
                 tensors = load(content) if intact else {}
             except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError):
                 intact = False
@@ -124,7 +121,7 @@ def identify(
     """A hash of everything that determines a training; checkpoints with another one are refused."""
     parts = [weights_hash(model), train.fingerprint, validation.fingerprint, seed, repr(asdict(recipe))]
     parts.append(weights_hash(teacher) if teacher is not None else None)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return json_sha256(parts)
 
 
 def generation(identity: str, job: Job, state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -177,25 +174,6 @@ def restored(saved: Saved, identity: str, job: Job) -> State:
         best_score=saved.meta["best_score"],
         epochs=[Epoch(**entry) for entry in saved.meta["epochs"]],
     )
-
-
-def _hash(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, allow_nan=False, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

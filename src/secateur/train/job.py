@@ -12,6 +12,7 @@ from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import logits
 from secateur.recipes import Recipe, problems
+from secateur.text import first_line
 from secateur.train.averaging import Average
 from secateur.train.history import Epoch
 from secateur.train.losses import Penaliser
@@ -147,9 +148,8 @@ def _classes(model: nn.Module, train: Dataset, role: str) -> int:
     try:
         classes = logits(model, train.x[:2]).shape[1]
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"the {role} does not accept images of shape {list(train.shape)}: {reason}",
+            f"the {role} does not accept images of shape {list(train.shape)}: {first_line(error)}",
             hint="build it for the dataset's channels and size",
         ) from error
     if classes < train.num_classes:

@@ -1,6 +1,6 @@
 """Independent random streams from one seed."""
 
-import hashlib
+from hashlib import sha256
 
 import torch
 from torch import Generator
@@ -12,7 +12,7 @@ def derive(seed: int, *purpose: str | int) -> int:
     A stream per purpose and epoch needs no saved generator state: a resumed run derives the same streams.
     """
     text = "/".join(str(part) for part in (seed, *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def stream(seed: int, *purpose: str | int) -> Generator:

@@ -13,6 +13,7 @@ from secateur.attacks.core.norms import INF, distance
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
 from secateur.stats import median
+from secateur.text import listed
 from secateur.trust.audit_context import Check, Evidence
 from secateur.trust.beaten import many
 from secateur.trust.guard import told
@@ -105,7 +106,7 @@ def rivals(auditor: Auditor) -> Check:
     if not joint.rivals:
         return Check("F13", False, "warn", f"no rival could run{_could_not(joint)}")
     n = len(joint.own)
-    names = " and ".join(joint.rivals)
+    names = listed(joint.rivals)
     if joint.eps is not None:
         more = sum(best < own for best, own in zip(joint.best, joint.own, strict=True)) / n
         sentence = f"{names} fool {more:.1%} of the images that this attack left"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from secateur.attacks.runner.batching import out_of_memory
+from secateur.text import first_line
 from secateur.trust.audit_context import Check
 
 LONGEST = 200
@@ -31,6 +32,6 @@ def told(error: Exception) -> str:
     """An exception in one line."""
     if out_of_memory(error):
         return "memory ran out"
-    lines = str(error).strip().splitlines()
-    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    line = first_line(error, "")
+    said = f"{type(error).__name__}: {line}" if line else type(error).__name__
     return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"

@@ -6,6 +6,7 @@ from typing import Any
 
 from secateur.budgets import HEADLINE, scaled, written
 from secateur.stats import median, wilson
+from secateur.text import listed
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ def joint_lines(summary: dict[str, Any] | None) -> list[str]:
     """What ``joint_summary`` gave, in lines for people; none without an audit."""
     if summary is None:
         return []
-    lines = [f"minimum over {_listed(summary['attacks'])} on {summary['n']} attacked images:"]
+    lines = [f"minimum over {listed(summary['attacks'])} on {summary['n']} attacked images:"]
     own, best, alone = summary["attacks"][0], summary["median"], summary["median_of_attack"]
     if summary["could_not_run"]:
-        lines.append(f"  could not run: {_listed(list(summary['could_not_run']))}")
+        lines.append(f"  could not run: {listed(list(summary['could_not_run']))}")
     if (best, alone) != (None, None):
         lines.append(f"  median {_number(best)} ({own} alone {_number(alone)})")
     key = "target_not_reached" if "target_not_reached" in summary else "robust_accuracy"
@@ -100,10 +101,6 @@ def joint_lines(summary: dict[str, Any] | None) -> list[str]:
             f"({own} alone {single:.1%})"
         )
     return lines
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _finite(value: float) -> float | None:

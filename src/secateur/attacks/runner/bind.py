@@ -16,9 +16,10 @@ from secateur.attacks.core.norms import check_norm, distance, per_sample
 from secateur.attacks.core.pixel_units import scaled_defaults
 from secateur.attacks.runner.adapters import adapt, kind_of
 from secateur.data import Dataset
-from secateur.errors import UserError, did_you_mean
+from secateur.errors import UserError
 from secateur.registry import ATTACKS, Entry
 from secateur.run_options import RunOptions
+from secateur.text import did_you_mean
 
 PROVIDED = ("model", "x", "y", "targets", "bounds", "generator", "start")
 """Arguments of an attack that ``run`` supplies."""

@@ -13,6 +13,7 @@ from secateur.cpu.batchnorm_folding import fold, fold_candidates
 from secateur.cpu.grey_convolution import is_grey, quicken
 from secateur.errors import UserError
 from secateur.run_options import RunOptions
+from secateur.text import first_line
 
 NARROW = 64
 """Up to this many channels, channels-last convolutions are the faster ones on CPUs (measured)."""
@@ -150,9 +151,8 @@ def _compiled(model: nn.Module, x: Tensor) -> nn.Module:
         torch.autograd.grad(compiled(query).sum(), query)
     except Exception as error:
         # The compiler may fail on a user's model or toolchain with any exception.
-        first = str(error).strip().splitlines()
         raise UserError(
-            f"the model cannot be compiled: {type(error).__name__}: {first[0] if first else ''}",
+            f"the model cannot be compiled: {type(error).__name__}: {first_line(error, '')}",
             hint="leave out compile",
         ) from error
     return compiled

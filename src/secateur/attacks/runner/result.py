@@ -1,9 +1,9 @@
 """The result of one attack, image by image, and its JSON: AttackBench's fields plus the outcome."""
 
-import hashlib
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha512
 from typing import Any
 
 import torch
@@ -280,7 +280,7 @@ def _distances(values: dict[str, Tensor]) -> dict[str, list[float | None]]:
 
 def hash_images(x: Tensor) -> list[str]:
     """sha512 per image over its contiguous float bytes, as AttackBench names samples."""
-    return [hashlib.sha512(image.contiguous().numpy().tobytes()).hexdigest() for image in x.detach().cpu()]
+    return [sha512(image.contiguous().numpy().tobytes()).hexdigest() for image in x.detach().cpu()]
 
 
 def _whole(value: float) -> float | int:

@@ -2,8 +2,8 @@
 
 from importlib.resources import files
 
-from secateur.config.problems import nearest
 from secateur.errors import UserError
+from secateur.text import nearest
 
 NAMES = ("digits", "thesis", "thesis-literal")
 

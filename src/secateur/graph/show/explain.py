@@ -9,6 +9,7 @@ import numpy as np
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.flops import macs
 from secateur.graph.trace.tape import Tape
+from secateur.text import counted, first_few
 
 if TYPE_CHECKING:
     from secateur.graph.dependency import DependencyGraph
@@ -60,7 +61,7 @@ def explain(graph: "DependencyGraph") -> str:
     ]
     for number, group in enumerate(graph.groups):
         lines += [
-            f"group {number}: {group.name}, {group.size} channel{'s' if group.size > 1 else ''}",
+            f"group {number}: {group.name}, {counted(group.size, 'channel')}",
             *_slices(graph, group),
             "",
         ]
@@ -70,7 +71,7 @@ def explain(graph: "DependencyGraph") -> str:
         lines.append("")
     if graph.frozen:
         lines.append("channels that stay:")
-        lines += [f"  {item.size} in {_few(item.axes)}: {item.reason}" for item in graph.frozen]
+        lines += [f"  {item.size} in {first_few(item.axes, 3)}: {item.reason}" for item in graph.frozen]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -99,12 +100,7 @@ def _position(member: "Member") -> str:
     ordered = np.unique(member.indices)
     edges = np.flatnonzero(np.diff(ordered) > 1) + 1
     runs = [f"{run[0]}:{run[-1] + 1}" for run in np.split(ordered, edges)]
-    return ", ".join([":"] * member.dim + [_few(tuple(runs), between=" and ")])
-
-
-def _few(names: tuple[str, ...], limit: int = 3, between: str = ", ") -> str:
-    shown = between.join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    return ", ".join([":"] * member.dim + [first_few(runs, 3, between=" and ")])
 
 
 def to_json(graph: "DependencyGraph") -> dict[str, Any]:

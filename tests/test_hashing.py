@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.config import canonical, canonical_json, derive_seed, digest, restore
+from secateur.hashing import canonical, canonical_json, derive_seed, digest, restore
 
 PLAIN = st.recursive(
     st.none()

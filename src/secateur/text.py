@@ -1,0 +1,80 @@
+"""Small phrases that messages and reports share: lists, counts, durations, and near misses."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+CUTOFF = 0.5
+"""How alike two words must be, from 0 to 1, to suggest the one for the other."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like ``word``, or an empty string if none is like it.
+
+    >>> nearest("magnitud", ["magnitude", "random"])
+    'magnitude'
+    """
+    near = get_close_matches(word, list(known), n=1, cutoff=CUTOFF)
+    return near[0] if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], *, otherwise: str) -> str:
+    """A hint that names the known word most like ``word``, or ``otherwise``.
+
+    >>> did_you_mean("resnt18", ["resnet18", "vgg16"], otherwise="see secateur ls models")
+    "did you mean 'resnet18'?"
+    """
+    near = nearest(word, known)
+    return f"did you mean '{near}'?" if near else otherwise
+
+
+def listed(words: Sequence[str], *, last: str = "and") -> str:
+    """Words in a row: ``a``, ``a and b``, ``a, b and c``; "" for none.
+
+    >>> listed(["ddn", "fmn", "pgd"], last="or")
+    'ddn, fmn or pgd'
+    """
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def first_few(words: Sequence[str], limit: int = 5, *, between: str = ", ") -> str:
+    """The first ``limit`` words, and how many more there are.
+
+    >>> first_few(["conv1", "conv2", "conv3"], limit=2)
+    'conv1, conv2 and 1 more'
+    """
+    shown = between.join(words[:limit])
+    return shown if len(words) <= limit else f"{shown} and {len(words) - limit} more"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, regular plurals only.
+
+    >>> counted(1, "CPU thread"), counted(4, "CPU thread")
+    ('1 CPU thread', '4 CPU threads')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration, rounded to what a reader needs.
+
+    >>> duration(8.2), duration(200), duration(7500), duration(None)
+    ('8 s', '3 min 20 s', '2 h 5 min', 'unknown')
+    """
+    if seconds is None:
+        return "unknown"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def first_line(error: BaseException, otherwise: str = "no message") -> str:
+    r"""The first line of an error's message, or ``otherwise`` if it has none.
+
+    >>> first_line(ValueError("too large\nsee the log"))
+    'too large'
+    """
+    return (str(error).strip().splitlines() or [otherwise])[0]
