@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from secateur.attacks.core import best as module
-from secateur.attacks.core.batch import pose
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import check_batch
+from secateur.attacks.core.best import BestAdversarial
 from secateur.errors import UserError
 
 
@@ -25,9 +25,9 @@ def model():
 
 def asked(model, *queries, labels=(0, 0)):
     x = torch.tensor([[0.2, 0.2], [0.2, 0.2]])
-    kept = Nearest(model, pose(x, torch.tensor(labels), None, (0.0, 1.0)), 2.0)
+    kept = BestAdversarial(model, check_batch(x, torch.tensor(labels), None, (0.0, 1.0)), 2.0)
     for query in queries:
-        kept.ask(torch.tensor(query), gradient=False)
+        kept.query(torch.tensor(query), gradient=False)
     return kept.found()
 
 
@@ -63,11 +63,11 @@ def test_logits_without_a_graph_are_refused_when_a_gradient_is_wanted():
         def forward(self, x):
             return x.detach()
 
-    problem = pose(torch.zeros(1, 2), torch.tensor([0]), None, (0.0, 1.0))
-    kept = Nearest(Cut(), problem, 2.0)
-    kept.ask(problem.x, gradient=False)
+    problem = check_batch(torch.zeros(1, 2), torch.tensor([0]), None, (0.0, 1.0))
+    kept = BestAdversarial(Cut(), problem, 2.0)
+    kept.query(problem.x, gradient=False)
     with pytest.raises(UserError, match="carry no gradient"):
-        kept.ask(problem.x.clone(), gradient=True)
+        kept.query(problem.x.clone(), gradient=True)
 
 
 def test_a_first_attack_does_not_load_torchs_symbolic_mathematics():

@@ -7,8 +7,9 @@ import torch
 
 from attacks.test_linear import case, check
 from secateur.attacks import run
-from secateur.attacks.core.batch import conclude, pose
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import check_batch, conclude
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import is_adversarial, logit_difference
 from secateur.attacks.steep.attack import converges_from, steep
 from secateur.attacks.steep.l0_removal import sparser
 
@@ -30,13 +31,15 @@ def whittled(made, queries, steps, found=None):
             asked.append(torch.is_grad_enabled())
             return made.model(x)
 
-    problem = pose(made.x, made.y, None, (0.0, 1.0))
+    problem = check_batch(made.x, made.y, None, (0.0, 1.0))
     x = made.x.clone().requires_grad_(True)
-    gradient = torch.autograd.grad(problem.margin(made.model(x)).sum(), x)[0]
+    gradient = torch.autograd.grad(logit_difference(problem, made.model(x)).sum(), x)[0]
     adv = (gradient < 0).to(x.dtype)
-    reach = torch.where(problem.fooled(made.model(adv)), (adv != made.x).sum(1).to(x.dtype), torch.inf)
+    reach = torch.where(
+        is_adversarial(problem, made.model(adv)), (adv != made.x).sum(1).to(x.dtype), torch.inf
+    )
     found = conclude(problem, adv, reach, torch.zeros_like(problem.y, dtype=torch.bool))
-    return sparser(Nearest(Watched(), problem, 0.0), found, queries, steps), asked
+    return sparser(BestAdversarial(Watched(), problem, 0.0), found, queries, steps), asked
 
 
 def check_exact(made):
@@ -66,7 +69,7 @@ def test_no_query_is_one_too_many(net, images, steps):
 
 def test_what_the_descent_in_l1_missed_is_searched_for_pixel_by_pixel():
     made = case(64, 2, 16, seed=0)
-    problem = pose(made.x, made.y, None, (0.0, 1.0))
+    problem = check_batch(made.x, made.y, None, (0.0, 1.0))
     nowhere = torch.full((16,), torch.inf, dtype=made.x.dtype)
     nothing = conclude(problem, made.x, nowhere, torch.zeros(16, dtype=torch.bool))
-    check(made, sparser(Nearest(made.model, problem, 0.0), nothing, 0, 120), 0.0, 1)
+    check(made, sparser(BestAdversarial(made.model, problem, 0.0), nothing, 0, 120), 0.0, 1)

@@ -9,6 +9,7 @@ from torch import nn
 
 from secateur import trust
 from secateur.attacks import Found, fmn, run
+from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance
 from secateur.data import Dataset
 from secateur.evaluate import attack
@@ -197,7 +198,7 @@ def test_slices_go_through_the_image_and_its_example(net, images, norm):
     evidence = auditor(net, images, result).evidence
     seen = slices(evidence, points=5)
     assert len(seen.rows) == 16
-    clean = evidence.problem.margin(evidence.logits)[seen.rows]
+    clean = logit_difference(evidence.problem, evidence.logits)[seen.rows]
     torch.testing.assert_close(seen.margin[:, 2, 2], clean)
     assert (seen.reached[:, 2, 2] == 0).all()
     # One step along the first side is the stored example: it fools, at the distance of the record.

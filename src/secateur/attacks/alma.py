@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, Problem, check_steps, pose, unit_noise
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_steps
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import attack_loss
 from secateur.attacks.core.norms import distance, halvings, per_sample
-from secateur.attacks.pgd import losses
+from secateur.attacks.core.steps import unit_noise
 from secateur.registry.settings import check
 
 MULTIPLIERS = (1e-6, 1e12)
@@ -59,29 +60,29 @@ def alma(
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
     _check_settings(first, decay, rho, mu, gamma, tau, every, average)
     x = problem.x
     width = problem.bounds[1] - problem.bounds[0]
     generator = generator or torch.Generator().manual_seed(0)
     delta, speed, square = torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(x)
-    nearest = Nearest(model, problem, 2.0)
-    penalty = torch.full_like(nearest.gap, rho)
-    multiplier = torch.full_like(nearest.gap, mu)
-    rate, last = torch.zeros_like(nearest.gap), torch.full_like(nearest.gap, torch.inf)
-    success = torch.full_like(nearest.gap, steps)
+    best = BestAdversarial(model, problem, 2.0)
+    penalty = torch.full_like(best.delta_norm, rho)
+    multiplier = torch.full_like(best.delta_norm, mu)
+    rate, last = torch.zeros_like(best.delta_norm), torch.full_like(best.delta_norm, torch.inf)
+    success = torch.full_like(best.delta_norm, steps)
 
     for k in range(steps + 1):
-        query, logits = nearest.ask(problem.clip(x + width * delta), gradient=k < steps)
+        query, logits = best.query(problem.clip(x + width * delta), gradient=k < steps)
         if k == steps:
             break
-        success = torch.where(nearest.fooled, success.clamp_max(k), success)
-        value = losses(problem, logits, "dlr") + TOLERANCE
+        success = torch.where(best.is_adversarial, success.clamp_max(k), success)
+        value = attack_loss(problem, logits, "dlr") + TOLERANCE
         # Logits may have another precision than the images.
         seen = value.detach().to(x.dtype)
         if k % every == 0:
-            stalled = nearest.reached.isinf() & (seen >= tau * last)
+            stalled = best.distance.isinf() & (seen >= tau * last)
             penalty = torch.where(stalled, gamma * penalty, penalty)
             last = seen
         if k:
@@ -103,7 +104,7 @@ def alma(
         delta = delta - per_sample(rate * decay**share, x) * speed
         delta = (problem.clip(x + width * delta) - x) / width
 
-    return nearest.found()
+    return best.found()
 
 
 def slope(value: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def slope(value: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
     return torch.where(value >= 0, above, mu / (1 - rho * inside).square())
 
 
-def _rate(problem: Problem, step: Tensor, length: float) -> Tensor:
+def _rate(problem: Batch, step: Tensor, length: float) -> Tensor:
     """The factor [N] with which ``step`` moves by ``length`` inside the box, or as far as the box allows."""
     width = problem.bounds[1] - problem.bounds[0]
     low = length / distance(step, 2.0).clamp_min(torch.finfo(step.dtype).tiny)

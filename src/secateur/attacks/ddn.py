@@ -5,29 +5,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import (
-    Found,
-    check_steps,
-    cosine,
-    pose,
-    pulled_back,
-    unit_direction,
-    unit_noise,
-)
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import Found, check_batch, check_steps
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import input_gradient, log_odds_grad
 from secateur.attacks.core.norms import distance, per_sample
-from secateur.attacks.core.pixel_units import in_pixels
+from secateur.attacks.core.pixel_units import in_pixels, quantise
+from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
 from secateur.cpu.malloc import kept_heap
 from secateur.registry.settings import check
-
-
-def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) -> Tensor:
-    """``images`` on the nearest of ``levels`` equidistant grey levels of ``bounds``; unchanged if None."""
-    if levels is None:
-        return images
-    low, high = bounds
-    scale = (levels - 1) / (high - low)
-    return ((images - low) * scale).round_().div_(scale).add_(low).clamp_(low, high)
 
 
 @in_pixels("init_eps", "alpha", "alpha_final")
@@ -102,7 +87,7 @@ def ddn(
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
     _check_settings(init_eps, gamma, alpha, levels, schedule)
     check("ddn", alpha_final=alpha_final, loss=loss)
@@ -110,27 +95,29 @@ def ddn(
     generator = generator or torch.Generator().manual_seed(0)
     delta = torch.zeros_like(x)
     eps = torch.full((len(x),), float(init_eps), dtype=x.dtype, device=x.device)
-    largest = distance(problem.reach(), 2.0)
-    nearest = Nearest(model, problem, 2.0)
+    largest = distance(problem.distance_to_bounds(), 2.0)
+    best = BestAdversarial(model, problem, 2.0)
 
     for step in range(steps + 1):
         # The first query is the clean image itself, off the grid or not: it decides who is already wrong.
         query = quantise(x + delta, levels if step else None, problem.bounds)
-        query, logits = nearest.ask(query, gradient=step < steps)
+        query, logits = best.query(query, gradient=step < steps)
         if step == steps:
             break
 
-        slope = problem.soft_slope(logits.detach()) if loss == "cross_entropy" else nearest.slope
-        gradient = pulled_back(logits, query, slope)
+        slope = log_odds_grad(problem, logits.detach()) if loss == "cross_entropy" else best.margin_grad
+        gradient = input_gradient(logits, query, slope)
         rate = alpha if schedule == "constant" else cosine(alpha, alpha_final, step, steps)
         noise = unit_noise(x, generator)
-        direction = unit_direction(gradient, problem, query.detach(), noise, fooled=nearest.fooled)
+        direction = unit_direction(
+            gradient, problem, query.detach(), noise=noise, is_adversarial=best.is_adversarial
+        )
         delta = delta - rate * direction
-        eps = torch.minimum(torch.where(nearest.fooled, eps * (1 - gamma), eps * (1 + gamma)), largest)
+        eps = torch.minimum(torch.where(best.is_adversarial, eps * (1 - gamma), eps * (1 + gamma)), largest)
         length = distance(delta, 2.0).clamp_min(torch.finfo(x.dtype).tiny)
         delta = problem.clip(x + delta * per_sample(eps / length, x)) - x
 
-    return nearest.found()
+    return best.found()
 
 
 def _check_settings(init_eps: float, gamma: float, alpha: float, levels: int | None, schedule: str) -> None:

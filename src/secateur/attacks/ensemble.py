@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, nearer
+from secateur.attacks.core.batch import Found, minimum
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.ddn import ddn
 from secateur.attacks.fmn import fmn
@@ -38,14 +38,14 @@ def strongest(
     start = generator.get_state()
     found = fmn(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds, generator=generator)
     if norm == 0:
-        found = nearer(found, sigma_zero(model, x, y, steps=steps, targets=targets, bounds=bounds))
+        found = minimum(found, sigma_zero(model, x, y, steps=steps, targets=targets, bounds=bounds))
     if norm == 2:
         generator.set_state(start)
         other = ddn(model, x, y, steps=steps, targets=targets, bounds=bounds, generator=generator)
-        found = nearer(found, other)
+        found = minimum(found, other)
     generator.set_state(start)
     other = steep(model, x, y, norm=norm, steps=steps, targets=targets, bounds=bounds, generator=generator)
-    return nearer(found, other)
+    return minimum(found, other)
 
 
 def converges_from(settings: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, nearer
+from secateur.attacks.core.batch import Found, minimum
 from secateur.attacks.core.norms import per_sample
 from secateur.errors import UserError
 
@@ -33,7 +33,7 @@ def every_class(
         raise UserError(f"classes is {classes}", hint="a classifier has at least two")
     found = attack(model, x, y, targets=(y + 1) % classes)
     for ahead in range(2, classes):
-        found = nearer(found, attack(model, x, y, targets=(y + ahead) % classes))
+        found = minimum(found, attack(model, x, y, targets=(y + ahead) % classes))
     # Wrong as any class is wrong already: no example of another class makes it a success.
     wrong = found.already_wrong
     adv = torch.where(per_sample(wrong, x), x, found.adv)

@@ -3,17 +3,26 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, Problem, check_logits, check_size, check_steps, conclude, pose
+from secateur.attacks.core.batch import (
+    Batch,
+    Found,
+    check_batch,
+    check_eps,
+    check_logits,
+    check_steps,
+    conclude,
+)
+from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, keep_top, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
 
 
-def steepest(gradient: Tensor, problem: Problem, eps: Tensor, p: float) -> Tensor:
+def steepest(gradient: Tensor, problem: Batch, eps: Tensor, p: float) -> Tensor:
     """The perturbation [N, ...] inside the p-ball of radius ``eps`` [N] and the box that lowers g·δ most.
 
     Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
     """
-    room = problem.room(gradient)
+    room = problem.distance_to_bounds(gradient)
     if p == INF:
         size = torch.minimum(room, per_sample(eps, room))
     elif p == 2:
@@ -33,7 +42,7 @@ def _spend(room: Tensor, worth: Tensor, eps: Tensor) -> Tensor:
     return torch.zeros_like(spent).scatter_(1, order, spent).view(room.shape)
 
 
-def random_perturbation(problem: Problem, eps: Tensor, p: float, generator: torch.Generator) -> Tensor:
+def random_perturbation(problem: Batch, eps: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """Noise [N, ...] of p-norm ``eps`` [N], clipped to the box: signs for inf, Gaussian for 1 and 2.
 
     For p = 0 random pixels jump to a random end of the box. All images of a batch get the same noise, scaled
@@ -67,19 +76,19 @@ def fgsm(
     ``eps`` is by default 8/255 of the width of the ``bounds``; in L0 it counts values and must be given. Two
     forwards and one backward. A sample whose step does not fool the model is not found.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     norm = check_norm(norm)
-    check_size(eps, norm)
+    check_eps(eps, norm)
     query = problem.x.clone().requires_grad_(True)
     logits = model(query)
     check_logits(logits, problem, gradient=True)
-    gradient = torch.autograd.grad(problem.margin(logits).sum(), query)[0]
+    gradient = torch.autograd.grad(logit_difference(problem, logits).sum(), query)[0]
     radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
     adv = problem.clip(problem.x + steepest(gradient, problem, radius, norm))
     with torch.no_grad():
-        fooled = problem.fooled(model(adv))
+        fooled = is_adversarial(problem, model(adv))
     reached = torch.where(fooled, distance(adv - problem.x, norm), torch.inf)
-    return conclude(problem, adv, reached, problem.met(logits.detach()))
+    return conclude(problem, adv, reached, reaches_goal(problem, logits.detach()))
 
 
 @in_pixels("eps")
@@ -100,9 +109,9 @@ def noise(
     ``eps`` is as in ``fgsm``. ``steps + 1`` forwards, no backward. Images are drawn for one after the other,
     so results depend on the batch.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     norm = check_norm(norm)
-    check_size(eps, norm)
+    check_eps(eps, norm)
     check_steps(steps)
     generator = generator or torch.Generator().manual_seed(0)
     radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
@@ -112,7 +121,7 @@ def noise(
         check_logits(logits, problem)
         for _ in range(steps):
             query = problem.clip(problem.x + random_perturbation(problem, radius, norm, generator))
-            fooled = problem.fooled(model(query)) & reached.isinf()
+            fooled = is_adversarial(problem, model(query)) & reached.isinf()
             best = torch.where(per_sample(fooled, best), query, best)
             reached = torch.where(fooled, distance(query - problem.x, norm), reached)
-    return conclude(problem, best, reached, problem.met(logits))
+    return conclude(problem, best, reached, reaches_goal(problem, logits))

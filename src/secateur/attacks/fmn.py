@@ -3,20 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import (
-    Found,
-    Problem,
-    check_logits,
-    check_steps,
-    cosine,
-    pose,
-    pulled_back,
-    unit_direction,
-    unit_noise,
-)
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits, check_steps
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import input_gradient, is_adversarial, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, dual, per_sample, project
 from secateur.attacks.core.pixel_units import in_pixels
+from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
 from secateur.cpu.malloc import kept_heap
 from secateur.errors import UserError
 from secateur.registry.settings import check
@@ -95,47 +87,47 @@ def fmn(
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
     norm = check_norm(norm)
     _check_settings(alpha, alpha_final, gamma, gamma_final)
     check("fmn", escape=escape)
     x = problem.x
     generator = generator or torch.Generator().manual_seed(0)
-    largest = distance(problem.reach(), norm)
+    largest = distance(problem.distance_to_bounds(), norm)
     delta = torch.zeros_like(x)
     eps = torch.full((len(x),), 1.0 if norm == 0 else 0.0, dtype=x.dtype, device=x.device)
     already_wrong = None
     if start is not None:
         already_wrong, delta = search_start(model, problem, start, norm)
         eps = torch.maximum(eps, distance(delta, norm))
-    nearest = Nearest(model, problem, norm, already_wrong=already_wrong)
+    best = BestAdversarial(model, problem, norm, already_wrong=already_wrong)
 
     for step in range(steps + 1):
         query = problem.clip(x + delta)
         delta = query - x
-        query, logits = nearest.ask(query, gradient=step < steps, delta=delta)
-        fooled, gap, best_norm = nearest.fooled, nearest.gap, nearest.reached
+        query, logits = best.query(query, gradient=step < steps, delta=delta)
+        fooled, gap, best_norm = best.is_adversarial, best.delta_norm, best.distance
         if step == steps:
             break
 
-        gradient = pulled_back(logits, query, nearest.slope)
+        gradient = input_gradient(logits, query, best.margin_grad)
         rate = cosine(gamma, gamma_final, step, steps)
         if norm == 0:
             eps = _next_count(eps, rate, fooled, best_norm, escape)
         else:
-            boundary = gap + nearest.margin.abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
+            boundary = gap + best.margin.abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
             if escape:
                 boundary = torch.maximum(boundary, eps * (1 + rate))
             missed = torch.where(best_norm.isfinite(), eps * (1 + rate), boundary)
             eps = torch.where(fooled, torch.minimum(eps * (1 - rate), best_norm), missed)
         eps = torch.minimum(eps, largest)
         noise = unit_noise(x, generator)
-        direction = unit_direction(gradient, problem, query.detach(), noise, fooled=fooled)
+        direction = unit_direction(gradient, problem, query.detach(), noise=noise, is_adversarial=fooled)
         delta = delta - cosine(alpha, alpha_final, step, steps) * direction
         delta = project(delta, eps, norm)
 
-    return nearest.found()
+    return best.found()
 
 
 def _next_count(eps: Tensor, rate: float, fooled: Tensor, best: Tensor, escape: bool) -> Tensor:
@@ -147,7 +139,7 @@ def _next_count(eps: Tensor, rate: float, fooled: Tensor, best: Tensor, escape: 
 
 
 @torch.no_grad()
-def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float) -> tuple[Tensor, Tensor]:
+def search_start(model: nn.Module, problem: Batch, start: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     """Pull starting points towards the clean images while they stay adversarial.
 
     The path is a straight line for L2, clipping for Linf, soft-thresholding for L1 and keeping the largest
@@ -161,7 +153,9 @@ def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float)
         UserError: ``start`` has another shape or leaves the bounds.
     """
     x = problem.x
-    whole = pose(start, problem.y, None, problem.bounds).x.to(x) - x if start.shape == x.shape else None
+    whole = (
+        check_batch(start, problem.y, None, problem.bounds).x.to(x) - x if start.shape == x.shape else None
+    )
     if whole is None:
         raise UserError(
             f"starting points have shape {tuple(start.shape)}, images {tuple(x.shape)}",
@@ -169,16 +163,16 @@ def search_start(model: nn.Module, problem: Problem, start: Tensor, norm: float)
         )
     clean = model(x)
     check_logits(clean, problem)
-    usable = problem.fooled(model(problem.clip(x + whole)))
+    usable = is_adversarial(problem, model(problem.clip(x + whole)))
     low, high = torch.zeros_like(x.flatten(1)[:, 0]), distance(whole, norm)
     best = whole
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
         trial = problem.clip(x + project(whole, middle.ceil() if norm == 0 else middle, norm)) - x
-        fooled = problem.fooled(model(problem.clip(x + trial)))
+        fooled = is_adversarial(problem, model(problem.clip(x + trial)))
         best = torch.where(per_sample(fooled, x), trial, best)
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-    return problem.met(clean), torch.where(per_sample(usable, x), best, torch.zeros_like(x))
+    return reaches_goal(problem, clean), torch.where(per_sample(usable, x), best, torch.zeros_like(x))
 
 
 def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float) -> None:

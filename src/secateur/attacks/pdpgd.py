@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secateur.attacks.core.batch import Found, check_steps, pose
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import Found, check_batch, check_steps
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.core.prox import shrink
 from secateur.registry.settings import LEAST_RATIO, check
@@ -60,23 +61,23 @@ def pdpgd(
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
     norm = check_norm(norm)
     _check_settings(step, decay, ratio, dual_step, dual_decay, average)
     x = problem.x
     width = problem.bounds[1] - problem.bounds[0]
     delta, first, second = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-    nearest = Nearest(model, problem, norm)
-    log_weight = torch.full_like(nearest.gap, -math.log(ratio))
+    best = BestAdversarial(model, problem, norm)
+    log_weight = torch.full_like(best.delta_norm, -math.log(ratio))
     share = log_weight.sigmoid()
     most = -math.log(LEAST_RATIO)
 
     for k in range(steps + 1):
-        query, logits = nearest.ask(problem.clip(x + width * delta), gradient=k < steps)
+        query, logits = best.query(problem.clip(x + width * delta), gradient=k < steps)
         if k == steps:
             break
-        margin = problem.margin(logits)
+        margin = logit_difference(problem, logits)
         gradient = width * torch.autograd.grad(F.softplus(margin).sum(), query)[0]
         first = BETAS[0] * first + (1 - BETAS[0]) * gradient
         second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
@@ -84,14 +85,14 @@ def pdpgd(
         rate = step * decay ** (k / steps)
         delta = delta - rate / (1 - BETAS[0] ** (k + 1)) * first / metric
         delta = (problem.clip(x + width * delta) - x) / width
-        late = nearest.reached.isinf() & (k >= LATE * steps)
+        late = best.distance.isinf() & (k >= LATE * steps)
         delta = shrink(delta, metric, rate * torch.where(late, 0.0, (1 - share) / share), norm)
 
         pace = dual_step * (dual_decay + (1 - dual_decay) * (1 - k / steps))
-        log_weight = (log_weight + pace * torch.where(nearest.fooled, -1.0, 1.0)).clamp(-most, most)
+        log_weight = (log_weight + pace * torch.where(best.is_adversarial, -1.0, 1.0)).clamp(-most, most)
         share = average * share + (1 - average) * log_weight.sigmoid()
 
-    return nearest.found()
+    return best.found()
 
 
 def _check_settings(

@@ -1,41 +1,16 @@
 """Attacks inside a ball of given size: PGD and APGD. They say whether an image can be fooled."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import (
-    Found,
-    Problem,
-    check_eps,
-    check_steps,
-    pose,
-    unit_direction,
-    unit_noise,
-)
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_eps, check_steps
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import Loss, attack_loss
 from secateur.attacks.core.norms import INF, check_norm, per_sample, project_boxed
 from secateur.attacks.core.pixel_units import in_pixels
+from secateur.attacks.core.steps import unit_direction, unit_noise
 from secateur.errors import UserError
 from secateur.registry.settings import check
-
-Loss = Literal["margin", "ce", "dlr"]
-
-
-def losses(problem: Problem, logits: Tensor, loss: Loss) -> Tensor:
-    """What to lower, [N]: the logit difference, the soft one (as cross-entropy), or DLR (Croce & Hein 2020).
-
-    DLR divides the logit difference by that of the first and third largest logits, so that scale does not
-    matter.
-    """
-    # With two classes DLR is the sign of the logit difference: it has no gradient.
-    if loss == "margin" or (loss == "dlr" and logits.shape[1] < 3):
-        return problem.margin(logits)
-    if loss == "ce":
-        return problem.soft_margin(logits)
-    top = logits.topk(3, dim=1).values
-    return problem.margin(logits) / (top[:, 0] - top[:, -1]).clamp_min(1e-12)
 
 
 @in_pixels("eps")
@@ -66,17 +41,17 @@ def pgd(
     problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
     size = 2.5 * eps / steps if step is None else step
     check("pgd", step=size)
-    nearest = _asked_at_clean(model, problem, norm)
+    best = _asked_at_clean(model, problem, norm)
     delta = start
     for k in range(steps + 1):
-        query, logits = nearest.ask(problem.clip(problem.x + delta), gradient=k < steps)
+        query, logits = best.query(problem.clip(problem.x + delta), gradient=k < steps)
         if k == steps:
             break
-        gradient = torch.autograd.grad(losses(problem, logits, loss).sum(), query)[0]
-        direction = unit_direction(gradient, problem, query.detach(), unit_noise(problem.x, generator))
+        gradient = torch.autograd.grad(attack_loss(problem, logits, loss).sum(), query)[0]
+        direction = unit_direction(gradient, problem, query.detach(), noise=unit_noise(problem.x, generator))
         direction = direction.sign() if norm == INF else direction
         delta = _inside(problem, delta - size * direction, eps, norm)
-    return nearest.found()
+    return best.found()
 
 
 @in_pixels("eps")
@@ -107,7 +82,7 @@ def apgd(
     """
     problem, start, generator = _begin(x, y, targets, bounds, norm, eps, steps, loss, random_start, generator)
     check("apgd", rho=rho)
-    nearest = _asked_at_clean(model, problem, norm)
+    best = _asked_at_clean(model, problem, norm)
     n = len(problem.x)
     size = torch.full((n,), 2 * eps, dtype=problem.x.dtype, device=problem.x.device)
     delta, previous = start, start
@@ -117,10 +92,10 @@ def apgd(
     kept_loss, halved = best_loss.clone(), torch.ones_like(size, dtype=torch.bool)
     marks = _checkpoints(steps)
     for k in range(steps + 1):
-        query, logits = nearest.ask(problem.clip(problem.x + delta), gradient=k < steps)
+        query, logits = best.query(problem.clip(problem.x + delta), gradient=k < steps)
         if k == steps:
             break
-        value = losses(problem, logits, loss)
+        value = attack_loss(problem, logits, loss)
         slope = torch.autograd.grad(value.sum(), query)[0]
         value = value.detach()
         gained = gained + (value < last_loss)
@@ -139,7 +114,7 @@ def apgd(
             slope = torch.where(back, best_slope, slope)
             gained, checkpoint = torch.zeros_like(gained), k
         direction = unit_direction(
-            slope, problem, problem.clip(problem.x + delta), unit_noise(problem.x, generator)
+            slope, problem, problem.clip(problem.x + delta), noise=unit_noise(problem.x, generator)
         )
         direction = direction.sign() if norm == INF else direction
         moved = _inside(problem, delta - per_sample(size, delta) * direction, eps, norm)
@@ -148,7 +123,7 @@ def apgd(
             problem, delta + share * (moved - delta) + (1 - share) * (delta - previous), eps, norm
         )
         previous, delta = delta, moved
-    return nearest.found()
+    return best.found()
 
 
 def _checkpoints(steps: int) -> set[int]:
@@ -170,10 +145,10 @@ def _begin(
     loss: str,
     random_start: bool,
     generator: torch.Generator | None,
-) -> tuple[Problem, Tensor, torch.Generator]:
-    problem = pose(x, y, targets, bounds)
+) -> tuple[Batch, Tensor, torch.Generator]:
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
-    check_eps(eps)
+    check_eps(eps, norm)
     if check_norm(norm) not in (2.0, INF):
         raise UserError(f"this attack has no norm {norm:g}", hint="choose 2 or inf")
     check("pgd", loss=loss, random_start=random_start)
@@ -186,13 +161,13 @@ def _begin(
     return problem, start, generator
 
 
-def _inside(problem: Problem, delta: Tensor, eps: float, norm: float) -> Tensor:
+def _inside(problem: Batch, delta: Tensor, eps: float, norm: float) -> Tensor:
     low, high = problem.bounds
     radius = torch.full((len(delta),), eps, dtype=delta.dtype, device=delta.device)
     return project_boxed(delta, radius, norm, low - problem.x, high - problem.x)
 
 
-def _asked_at_clean(model: nn.Module, problem: Problem, norm: float) -> Nearest:
-    nearest = Nearest(model, problem, norm)
-    nearest.ask(problem.x, gradient=False)
-    return nearest
+def _asked_at_clean(model: nn.Module, problem: Batch, norm: float) -> BestAdversarial:
+    best = BestAdversarial(model, problem, norm)
+    best.query(problem.x, gradient=False)
+    return best

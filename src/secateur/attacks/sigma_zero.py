@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_steps, cosine, pose
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.batch import Found, check_batch, check_steps
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import INF, distance, per_sample
+from secateur.attacks.core.steps import cosine
 from secateur.registry.settings import check
 
 BETAS = (0.9, 0.999)
@@ -48,7 +50,7 @@ def sigma_zero(
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
     check("sigma-zero", step=step, step_final=step_final, sigma=sigma)
     check("sigma-zero", threshold=threshold, threshold_step=threshold_step)
@@ -57,14 +59,14 @@ def sigma_zero(
     width = high - low
     delta, first, second = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
     level = torch.full((len(x),), threshold, dtype=x.dtype, device=x.device)
-    nearest = Nearest(model, problem, 0.0)
+    best = BestAdversarial(model, problem, 0.0)
 
     for k in range(steps + 1):
-        query, logits = nearest.ask(problem.clip(x + width * delta), gradient=k < steps)
+        query, logits = best.query(problem.clip(x + width * delta), gradient=k < steps)
         if k == steps:
             break
 
-        loss = problem.margin(logits).clamp_min(0.0)
+        loss = logit_difference(problem, logits).clamp_min(0.0)
         gradient = width * torch.autograd.grad(loss.sum(), query)[0]
         count = 2 * delta * sigma / (delta.square() + sigma).square() / x[0].numel()
         gradient = gradient + count
@@ -75,7 +77,9 @@ def sigma_zero(
         scale = (second / (1 - BETAS[1] ** (k + 1))).sqrt() + 1e-8
         delta = delta - rate * first / (1 - BETAS[0] ** (k + 1)) / scale
         delta = (problem.clip(x + width * delta) - x) / width
-        level = (level + torch.where(nearest.fooled, threshold_step, -threshold_step) * rate).clamp(0.0, 1.0)
+        level = (level + torch.where(best.is_adversarial, threshold_step, -threshold_step) * rate).clamp(
+            0.0, 1.0
+        )
         delta = torch.where(delta.abs() < per_sample(level, x), torch.zeros_like(delta), delta)
 
-    return nearest.found()
+    return best.found()

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_eps, check_logits, check_steps, conclude, pose
-from secateur.attacks.core.norms import per_sample
+from secateur.attacks.core.batch import Found, check_batch, check_eps, check_logits, check_steps, conclude
+from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
+from secateur.attacks.core.norms import INF, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
 from secateur.errors import UserError
 from secateur.registry.settings import check
@@ -36,9 +37,9 @@ def square(
     Raises:
         UserError: images that are not [N, C, H, W], or settings an attack cannot work with.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
-    check_eps(eps)
+    check_eps(eps, INF)
     x = problem.x
     check("square", area=area)
     if x.ndim != 4:
@@ -53,10 +54,10 @@ def square(
     with torch.no_grad():
         logits = model(x)
         check_logits(logits, problem)
-        already_wrong = problem.met(logits)
+        already_wrong = reaches_goal(problem, logits)
         adv = problem.clip(x + signs(1, channels, 1, width))
         logits = model(adv)
-        lowest, fooled = problem.margin(logits), problem.fooled(logits)
+        lowest, fooled = logit_difference(problem, logits), is_adversarial(problem, logits)
         for k in range(steps):
             halvings = sum(k * 10_000 / steps > place for place in SHRINK)
             side = max(1, min(round((area * 0.5**halvings * height * width) ** 0.5), height, width))
@@ -66,10 +67,10 @@ def square(
             trial = adv.clone()
             trial[where] = problem.clip(x[where] + signs(1, channels, 1, 1))
             logits = model(trial)
-            margin = problem.margin(logits)
+            margin = logit_difference(problem, logits)
             better = (margin < lowest) & ~fooled
             adv = torch.where(per_sample(better, x), trial, adv)
             lowest = torch.where(better, margin, lowest)
-            fooled = fooled | (better & problem.fooled(logits))
+            fooled = fooled | (better & is_adversarial(problem, logits))
     reached = torch.where(fooled, (adv - x).abs().flatten(1).amax(1), torch.inf)
     return conclude(problem, adv, reached, already_wrong)

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor, nn
 
-from secateur.attacks.core.batch import pose
+from secateur.attacks.core.batch import check_batch
 from secateur.attacks.runner.bind import bind
 from secateur.config import Problem, Study
 from secateur.data import Dataset
@@ -44,7 +44,7 @@ def refused(study: Study, images: Dataset) -> list[Problem]:
 
 
 def _attacks(study: Study, image: Dataset) -> Iterator[tuple[str, str]]:
-    problem = pose(image.x, image.y, None, image.bounds)
+    problem = check_batch(image.x, image.y, None, image.bounds)
     for label, attack in study.attacks.items():
         settings = {**(attack.model_extra or {})}
         if attack.resolved_norm is not None:

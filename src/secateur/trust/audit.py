@@ -85,7 +85,7 @@ def curve(auditor: Auditor) -> Check:
     """F11: robust accuracy falls with the budget, also under an attack of fixed size, and ends at zero."""
     result = auditor.evidence.result
     norm = result.norm if result.norm in (2.0, INF) else INF
-    whole = float(distance(auditor.evidence.problem.reach(), norm).max())
+    whole = float(distance(auditor.evidence.problem.distance_to_bounds(), norm).max())
     shares = []
     for budget in (whole / 64, whole / 16, whole / 4, whole):
         found = auditor.attack("apgd", norm=norm, eps=budget, steps=40)

@@ -9,15 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Problem, take
+from secateur.attacks.core.batch import Batch, select
+from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.trust.joint import Joint
 
-Value = Callable[[Problem, Tensor], Tensor]
-"""A number [n] that logits [n, K] give for every image, such as ``Problem.margin``."""
+Value = Callable[[Batch, Tensor], Tensor]
+"""A number [n] that logits [n, K] give for every image, such as ``logit_difference``."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,14 @@ class Evidence:
     passes: Counter[str] = field(default_factory=Counter)
 
     @cached_property
-    def problem(self) -> Problem:
+    def problem(self) -> Batch:
         """The sampled images and goals, on the model's device."""
         first = next(self.model.parameters(), None)
         like = self.dataset.x if first is None else first
         result, index = self.result, self.index
         targets = None if result.targets is None else result.targets[index].to(like.device)
         x, y = self.dataset.x[index].to(like), self.dataset.y[index].to(like.device)
-        return Problem(x, y, targets, self.dataset.bounds)
+        return Batch(x, y, targets, self.dataset.bounds)
 
     @cached_property
     def adv(self) -> Tensor:
@@ -131,12 +132,12 @@ class Evidence:
         """As ``ask``, one image at a time."""
         return torch.cat([self.ask(image.unsqueeze(0)) for image in x])
 
-    def slope(self, x: Tensor, value: Value = Problem.margin) -> Tensor:
+    def slope(self, x: Tensor, value: Value = logit_difference) -> Tensor:
         """Gradient at ``x`` of the ``value`` [n] of logits [n, K]; zero where the model gives none."""
         rows = torch.split(torch.arange(len(x), device=x.device), self.batch_size)
-        return torch.cat([self._slope(take(self.problem, part), x[part], value) for part in rows])
+        return torch.cat([self._slope(select(self.problem, part), x[part], value) for part in rows])
 
-    def _slope(self, problem: Problem, x: Tensor, value: Value) -> Tensor:
+    def _slope(self, problem: Batch, x: Tensor, value: Value) -> Tensor:
         query = x.clone().requires_grad_(True)
         with torch.enable_grad():
             total = value(problem, self._answer(query)).sum()
@@ -168,6 +169,6 @@ class Evidence:
     def budget(self) -> Tensor:
         """95 % of each distance; the whole box where nothing was found."""
         own = self.distance
-        whole = distance(self.problem.reach(), self.result.norm)
+        whole = distance(self.problem.distance_to_bounds(), self.result.norm)
         size = torch.where(own.isfinite(), 0.95 * own, whole)
         return (own - 1).clamp_min(0).where(own.isfinite(), whole) if self.result.norm == 0 else size

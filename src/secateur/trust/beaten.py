@@ -6,8 +6,9 @@ Both are judged by a binomial test: chance alone must not condemn an attack that
 import torch
 from torch import Tensor
 
+from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance
-from secateur.attacks.ddn import quantise
+from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.fgsm import random_perturbation, steepest
 from secateur.stats import LEVEL, exceeds
 from secateur.trust.audit_context import Check, Evidence
@@ -55,7 +56,7 @@ def beats_one_step_of_its_size(evidence: Evidence) -> Check:
         radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
         stepped = problem.clip(problem.x + steepest(evidence.gradient, problem, radius, result.norm))
         query = quantise(stepped, evidence.levels, problem.bounds)
-        most = max(most, int((problem.met(evidence.ask(query)) & (fell > eps)).sum()))
+        most = max(most, int((reaches_goal(problem, evidence.ask(query)) & (fell > eps)).sum()))
     return one_step(most, len(evidence.index), "of the same size")
 
 
@@ -84,4 +85,4 @@ def _beaten(evidence: Evidence, delta: Tensor) -> Tensor:
     problem = evidence.problem
     query = quantise(problem.clip(problem.x + delta), evidence.levels, problem.bounds)
     smaller = distance(query - problem.x, evidence.result.norm) < evidence.distance
-    return problem.met(evidence.ask(query)) & smaller
+    return reaches_goal(problem, evidence.ask(query)) & smaller

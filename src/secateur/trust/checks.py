@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from secateur.attacks.core.losses import logit_difference, reaches_goal
 from secateur.attacks.core.norms import distance
-from secateur.attacks.ddn import quantise
+from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.budgets import NORM_KEYS
 from secateur.trust.audit_context import Check, Evidence
@@ -32,9 +33,9 @@ def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
 
 def _reproduced(evidence: Evidence) -> Check:
     single = evidence.ask_singly(evidence.adv)
-    lost = evidence.found & ~evidence.problem.met(single)
+    lost = evidence.found & ~reaches_goal(evidence.problem, single)
     # Answers differ in their last digits between batch sizes: what is lost by no more is as near as it was.
-    far = lost & ~(evidence.problem.margin(single) <= ROUNDING * _scale(single))
+    far = lost & ~(logit_difference(evidence.problem, single) <= ROUNDING * _scale(single))
     unverified = int(evidence.result.unverified.sum())
     count, grave = int(lost.sum()) + unverified, int(far.sum()) + unverified
     sentence = (
@@ -97,7 +98,7 @@ def _batch_invariant(evidence: Evidence) -> Check:
 
 
 def _scaled(evidence: Evidence) -> Check:
-    margin = evidence.problem.margin(evidence.logits).abs().median().item()
+    margin = logit_difference(evidence.problem, evidence.logits).abs().median().item()
     sentence = f"the median logit difference is {margin:.3g}"
     return Check(
         "F18", margin <= 100, "warn", sentence + ("" if margin <= 100 else ": the softmax saturates")
@@ -120,7 +121,7 @@ def _survives_rounding(evidence: Evidence) -> Check:
     """F20, reported only: what is left of the examples on the grid of an image file."""
     problem = evidence.problem
     stored = quantise(evidence.adv, evidence.dataset.levels or 256, problem.bounds)
-    left = (problem.met(evidence.ask(stored)) & evidence.found).sum().item()
+    left = (reaches_goal(problem, evidence.ask(stored)) & evidence.found).sum().item()
     share = left / max(1, int(evidence.found.sum()))
     grid = evidence.dataset.levels or 256
     return Check(

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from secateur.attacks.core.batch import Problem, take
+from secateur.attacks.core.batch import Batch, select
+from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.batching import out_of_memory
 from secateur.trust.audit_context import Check, Evidence, Value
@@ -44,9 +45,9 @@ def probabilities(logits: Tensor) -> bool:
     return bool(((logits.sum(1) - 1).abs().max() <= 1e-4) & (logits >= 0).all() & (logits <= 1 + 1e-6).all())
 
 
-def log_margin(problem: Problem, logits: Tensor) -> Tensor:
+def log_margin(problem: Batch, logits: Tensor) -> Tensor:
     """The difference [n] of the logarithms of two probabilities: the logit difference before the softmax."""
-    return problem.margin(logits.log())
+    return logit_difference(problem, logits.log())
 
 
 def finite_differences(evidence: Evidence) -> Check:
@@ -57,7 +58,7 @@ def finite_differences(evidence: Evidence) -> Check:
     logarithms. They saturate where the network is sure, and one step leaves the range in which they are
     linear; their logarithms do not, and the gradient is still the one that came through the network.
     """
-    value = log_margin if probabilities(evidence.logits) else Problem.margin
+    value = log_margin if probabilities(evidence.logits) else logit_difference
     gradient = evidence.slope(evidence.problem.x, value) if value is log_margin else evidence.gradient
     length = distance(gradient.double(), 2.0)
     live = length.isfinite() & (length > 0)
@@ -97,7 +98,7 @@ def _disagree(evidence: Evidence, gradient: Tensor, value: Value) -> tuple[Tenso
         if not len(rows):
             continue
         step = (exact * per_sample(change / length**2, exact))[rows].to(problem.x)
-        part, x = take(problem, rows), problem.x[rows]
+        part, x = select(problem, rows), problem.x[rows]
         ahead, behind = x + step, x - step
         # What the step should change is taken from the pixels as they were rounded.
         expected = (exact[rows] * (ahead.double() - behind.double())).flatten(1).sum(1)

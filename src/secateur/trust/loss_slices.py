@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance
-from secateur.attacks.ddn import quantise
+from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.fgsm import random_perturbation, steepest
 from secateur.trust.audit_context import Check, Evidence
 
@@ -52,7 +53,7 @@ def slices(evidence: Evidence, *, count: int = SLICES, points: int = POINTS) -> 
             # The whole sample is asked, so that its labels and targets stay in their places.
             moved = problem.clip(problem.x[rows] + along * delta + beside * across)
             whole[rows] = quantise(moved, evidence.levels, problem.bounds)
-            margin[:, i, j] = problem.margin(evidence.ask(whole))[rows]
+            margin[:, i, j] = logit_difference(problem, evidence.ask(whole))[rows]
             reached[:, i, j] = distance(whole[rows] - problem.x[rows], norm)
     return Slices(rows, shares, margin, reached)
 

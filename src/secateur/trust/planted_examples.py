@@ -5,9 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Problem
+from secateur.attacks.core.batch import Batch
+from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance
-from secateur.attacks.ddn import quantise
+from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.fgsm import random_perturbation
 from secateur.attacks.runner.bind import bind
 from secateur.errors import UserError
@@ -47,7 +48,7 @@ def planted_share(evidence: Evidence) -> tuple[float, int]:
     rows = usable.nonzero().squeeze(1)
     if len(rows) < 4:
         return 0.0, len(rows)
-    chosen = Problem(problem.x[rows], problem.y[rows], None, problem.bounds)
+    chosen = Batch(problem.x[rows], problem.y[rows], None, problem.bounds)
     model = _Binarised(evidence.model, last, weight[rows].to(problem.x.dtype))
     result = evidence.result
     bound = bind(result.attack, evidence.dataset, result.settings)
@@ -56,7 +57,7 @@ def planted_share(evidence: Evidence) -> tuple[float, int]:
     except _PartOfBatch:
         return 0.0, 0
     with torch.no_grad():
-        there = chosen.met(model(chosen.clip(found.adv))) & found.mask
+        there = reaches_goal(chosen, model(chosen.clip(found.adv))) & found.mask
     reached = distance(chosen.clip(found.adv) - chosen.x, result.norm)
     within = reached <= radius[rows] * 1.05 if result.kind == "minimum-norm" else torch.ones_like(there)
     return (there & within).double().mean().item(), len(rows)
@@ -67,7 +68,7 @@ def _sizes(evidence: Evidence) -> Tensor:
     if evidence.result.kind != "minimum-norm":
         return torch.full_like(own, 0.95 * float(evidence.result.settings.get("eps", 0.0)))
     known = own[own.isfinite()]
-    whole = distance(evidence.problem.reach(), evidence.result.norm)
+    whole = distance(evidence.problem.distance_to_bounds(), evidence.result.norm)
     return torch.where(own.isfinite(), own, known.median() if len(known) else whole / 4)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from torch import Tensor
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -31,6 +33,15 @@ def in_pixels(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return scaled
 
     return mark
+
+
+def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) -> Tensor:
+    """``images`` on the nearest of ``levels`` equidistant grey levels of ``bounds``; unchanged if None."""
+    if levels is None:
+        return images
+    low, high = bounds
+    scale = (levels - 1) / (high - low)
+    return ((images - low) * scale).round_().div_(scale).add_(low).clamp_(low, high)
 
 
 def scaled_defaults(

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_logits, conclude, pose
+from secateur.attacks.core.batch import Found, check_batch, check_logits, conclude
+from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance
 from secateur.attacks.runner.batching import out_of_memory
 from secateur.errors import ExitCode, UserError
@@ -103,7 +104,7 @@ def _found(
     bounds: tuple[float, float],
     settings: dict[str, Any],
 ) -> Found:
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     with torch.no_grad():
         clean = model(problem.x)
     check_logits(clean, problem)
@@ -121,9 +122,9 @@ def _found(
         ) from error
     adv = problem.clip(adv.detach().to(problem.x))
     with torch.no_grad():
-        fooled = problem.met(model(adv))
+        fooled = reaches_goal(problem, model(adv))
     reached = torch.where(fooled, distance(adv - problem.x, norm), torch.inf)
-    return conclude(problem, adv, reached, problem.met(clean))
+    return conclude(problem, adv, reached, reaches_goal(problem, clean))
 
 
 def _unit_box(library: str, bounds: tuple[float, float]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Problem, take
+from secateur.attacks.core.batch import Batch, select
 from secateur.errors import ExitCode, UserError
 
 Tick = Callable[[int, int], None]
@@ -64,7 +64,7 @@ def _fits(part: Tensor, work: Callable[[Tensor], None]) -> bool:
     return False
 
 
-def batch_of(whole: Problem, part: Tensor, model: nn.Module) -> Problem:
+def batch_of(whole: Batch, part: Tensor, model: nn.Module) -> Batch:
     """The images ``part`` on the model's device and in its precision.
 
     Raises:
@@ -78,8 +78,8 @@ def batch_of(whole: Problem, part: Tensor, model: nn.Module) -> Problem:
             f"the model computes in {str(dtype).removeprefix('torch.')}",
             hint="attacks run in float32 or float64: model.float()",
         )
-    rows = take(whole, part.to(whole.x.device))
-    return Problem(
+    rows = select(whole, part.to(whole.x.device))
+    return Batch(
         rows.x.to(device, dtype),
         rows.y.to(device),
         None if rows.targets is None else rows.targets.to(device),

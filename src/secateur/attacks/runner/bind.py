@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur import budgets
-from secateur.attacks.core.batch import Found, Problem
+from secateur.attacks.core.batch import Batch, Found
+from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import check_norm, distance, per_sample
 from secateur.attacks.core.pixel_units import scaled_defaults
 from secateur.attacks.runner.adapters import adapt, kind_of
@@ -53,7 +54,7 @@ class BoundAttack:
         return steps if isinstance(steps, int) else None
 
     def attack(
-        self, model: nn.Module, problem: Problem, generator: torch.Generator, *, attempt: int = 0
+        self, model: nn.Module, problem: Batch, generator: torch.Generator, *, attempt: int = 0
     ) -> Found:
         """Call it on one batch; ``attempt`` counts the runs from 0."""
         start = None if problem.start is None else problem.start[attempt]
@@ -68,7 +69,7 @@ class BoundAttack:
         return _as_found(self.name, model, problem, returned, self.norm)
 
 
-def _as_found(name: str, model: nn.Module, problem: Problem, returned: object, norm: float) -> Found:
+def _as_found(name: str, model: nn.Module, problem: Batch, returned: object, norm: float) -> Found:
     """The value that an attack returned as a ``Found``; images alone cost one more query to judge.
 
     Raises:
@@ -85,7 +86,7 @@ def _as_found(name: str, model: nn.Module, problem: Problem, returned: object, n
         return returned
     adv = problem.clip(images.detach().to(problem.x))
     with torch.no_grad():
-        met = problem.met(model(adv))
+        met = reaches_goal(problem, model(adv))
     reached = torch.where(met, distance(adv - problem.x, norm), torch.inf)
     return Found(torch.where(per_sample(met, adv), adv, problem.x), met, torch.zeros_like(met), reached)
 

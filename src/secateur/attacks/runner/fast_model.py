@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Problem
+from secateur.attacks.core.batch import Batch
+from secateur.attacks.core.losses import logit_difference
 from secateur.cpu.batchnorm_folding import fold, fold_candidates
 from secateur.cpu.grey_convolution import is_grey, quicken
 from secateur.errors import UserError
@@ -43,7 +44,7 @@ class _Converted(nn.Module):
         return logits.to(x.dtype)
 
 
-def accelerated(model: nn.Module, batch: Problem, options: RunOptions) -> tuple[nn.Module, dict[str, Any]]:
+def accelerated(model: nn.Module, batch: Batch, options: RunOptions) -> tuple[nn.Module, dict[str, Any]]:
     """An accelerated copy of ``model``, compared with it on the first images of ``batch``, and its facts.
 
     The given model is not changed. Where it cannot be copied, or the copy gives other logits or gradients,
@@ -122,9 +123,9 @@ def _faster(
     return fast
 
 
-def _alike(model: nn.Module, fast: nn.Module, batch: Problem, x: Tensor) -> bool:
+def _alike(model: nn.Module, fast: nn.Module, batch: Batch, x: Tensor) -> bool:
     """Whether both give the same logits and gradients for ``x``."""
-    part = Problem(
+    part = Batch(
         x, batch.y[: len(x)], None if batch.targets is None else batch.targets[: len(x)], batch.bounds
     )
     answers = []
@@ -133,7 +134,7 @@ def _alike(model: nn.Module, fast: nn.Module, batch: Problem, x: Tensor) -> bool
         logits = network(query)
         if not logits.requires_grad:
             return False
-        (gradient,) = torch.autograd.grad(part.margin(logits).sum(), query, allow_unused=True)
+        (gradient,) = torch.autograd.grad(logit_difference(part, logits).sum(), query, allow_unused=True)
         if gradient is None:
             return False
         answers.append((logits.detach(), gradient))

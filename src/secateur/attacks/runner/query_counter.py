@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Problem
+from secateur.attacks.core.batch import Batch
+from secateur.attacks.core.losses import is_adversarial
 from secateur.attacks.core.norms import NORMS, distance
 from secateur.attacks.runner.bind import BoundAttack
 
@@ -36,7 +37,7 @@ class QueryCounter(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        problem: Problem,
+        problem: Batch,
         bound: BoundAttack,
         *,
         on_forward: Callable[[], None],
@@ -178,7 +179,7 @@ class QueryCounter(nn.Module):
     def _remember(self, x: Tensor, logits: Tensor) -> None:
         if x.shape != self._problem.x.shape or logits.ndim != 2:
             return
-        missed = ~self._problem.fooled(logits)
+        missed = ~is_adversarial(self._problem, logits)
         delta = x - self._problem.x
         reached = torch.stack([distance(delta, norm) for norm in NORMS]).masked_fill_(missed, torch.inf)
         torch.minimum(self._best, reached, out=self._best)

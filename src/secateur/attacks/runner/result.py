@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.attacks.core.batch import Found, Problem
+from secateur.attacks.core.batch import Batch, Found
+from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.bind import BoundAttack
 from secateur.attacks.runner.query_counter import QueryCounter
@@ -87,7 +88,7 @@ class AttackResult:
     oversized: Tensor | None = None
 
     @classmethod
-    def empty(cls, bound: BoundAttack, whole: Problem, *, seed: int) -> "AttackResult":
+    def empty(cls, bound: BoundAttack, whole: Batch, *, seed: int) -> "AttackResult":
         """A result that knows nothing about the images of ``whole`` yet; see ``enter_clean``."""
         n = len(whole.x)
         false, zero = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.float64)
@@ -212,10 +213,10 @@ class AttackResult:
 _BY_MEMORY = ("batch_size", "out_of_memory")
 
 
-def enter_clean(result: AttackResult, part: Tensor, logits: Tensor, batch: Problem) -> None:
+def enter_clean(result: AttackResult, part: Tensor, logits: Tensor, batch: Batch) -> None:
     """Enter the clean predictions of the images ``part``."""
     classes = logits.argmax(1)
-    wrong = batch.met(logits).cpu()
+    wrong = reaches_goal(batch, logits).cpu()
     result.correct[part] = (classes == batch.y).cpu()
     result.ori_success[part] = wrong
     result.adv_success[part] = wrong
@@ -229,7 +230,7 @@ def enter_found(
     result: AttackResult,
     bound: BoundAttack,
     part: Tensor,
-    batch: Problem,
+    batch: Batch,
     found: Found,
     counter: QueryCounter,
     *,

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import (
     NO_GRADIENT,
+    Batch,
     Found,
-    Problem,
+    check_batch,
     check_logits,
-    nearer,
-    placed,
-    pose,
-    take,
+    minimum,
+    scatter,
+    select,
 )
 from secateur.attacks.runner.batching import Progress, Tick, batch_of, in_batches, tick_of_run
 from secateur.attacks.runner.bind import BoundAttack, bind
@@ -99,7 +99,7 @@ def run(
     bound = bind(name, dataset, settings, targeted=targets is not None, points=count, options=options)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
-    whole = replace(pose(dataset.x, dataset.y, targets, dataset.bounds), start=points)
+    whole = replace(check_batch(dataset.x, dataset.y, targets, dataset.bounds), start=points)
     job = _Job(bound, model, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
     with undisturbed(model), tf32_matmul("float32"), kept_heap():
         everything = torch.arange(len(whole.x))
@@ -121,7 +121,7 @@ class _Job:
 
     bound: BoundAttack
     model: nn.Module
-    whole: Problem
+    whole: Batch
     result: AttackResult
     options: RunOptions
 
@@ -160,7 +160,7 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
     progress.start(len(part))
     minimum = bound.kind == "minimum-norm"
 
-    def attack(network: nn.Module, problem: Problem) -> tuple[Found, QueryCounter]:
+    def attack(network: nn.Module, problem: Batch) -> tuple[Found, QueryCounter]:
         return _attempts(job, network, problem, progress)
 
     begin = time.perf_counter()
@@ -184,9 +184,7 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
     progress.finish()
 
 
-def _attempts(
-    job: _Job, network: nn.Module, batch: Problem, progress: Progress
-) -> tuple[Found, QueryCounter]:
+def _attempts(job: _Job, network: nn.Module, batch: Batch, progress: Progress) -> tuple[Found, QueryCounter]:
     """Run the attack on a batch once per restart or starting point, and add up the passes.
 
     The nearest example of each image counts. The first run draws from the seed itself; an attack of fixed
@@ -197,7 +195,7 @@ def _attempts(
     """
     bound, seed = job.bound, job.result.seed
 
-    def begin(attempt: int, problem: Problem) -> tuple[Found, QueryCounter]:
+    def begin(attempt: int, problem: Batch) -> tuple[Found, QueryCounter]:
         counter = QueryCounter(
             network, problem, bound, early_stop=job.options.early_stop, on_forward=progress.forward
         )
@@ -213,9 +211,9 @@ def _attempts(
         rows = (left & ~found.already_wrong).nonzero().squeeze(1)
         if not len(rows):
             break
-        again, other = begin(attempt, take(batch, rows))
+        again, other = begin(attempt, select(batch, rows))
         before = Found(found.adv[rows], found.mask[rows], found.already_wrong[rows], found.distance[rows])
-        found = placed(found, rows, nearer(before, again))
+        found = scatter(found, rows, minimum(before, again))
         counter.absorb(rows, other, nearer=True)
     return found, counter
 

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import pose
+from secateur.attacks.core.batch import check_batch
 from secateur.attacks.runner.batching import Tick
 from secateur.data import Dataset
 from secateur.errors import UserError
@@ -35,7 +35,7 @@ def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
         )
     for each in points:
         try:
-            pose(each, torch.zeros_like(dataset.y), None, dataset.bounds)
+            check_batch(each, torch.zeros_like(dataset.y), None, dataset.bounds)
         except UserError as refused:
             raise UserError(f"of the starting points, {refused.message}", hint=refused.hint) from None
     return points

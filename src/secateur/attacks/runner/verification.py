@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, Problem, placed, take
+from secateur.attacks.core.batch import Batch, Found, scatter, select
+from secateur.attacks.core.losses import is_adversarial, reaches_goal
 from secateur.attacks.core.norms import INF, distance, per_sample
-from secateur.attacks.ddn import quantise
+from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.runner.query_counter import QueryCounter
 
 PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
@@ -16,19 +17,19 @@ PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
 SLACK = 1e-6
 """By which an example may exceed its size, relative to it, beyond the rounding of its pixels."""
 
-Attack = Callable[[Problem], tuple[Found, QueryCounter]]
+Attack = Callable[[Batch], tuple[Found, QueryCounter]]
 
 
 @torch.no_grad()
-def verify(model: nn.Module, batch: Problem, found: Found) -> tuple[Tensor, Tensor]:
+def verify(model: nn.Module, batch: Batch, found: Found) -> tuple[Tensor, Tensor]:
     """Whether the examples reach the goal on ``model`` [N], and the classes it gives them [N]."""
     logits: Tensor = model(batch.clip(found.adv))
-    return batch.met(logits), logits.argmax(1)
+    return reaches_goal(batch, logits), logits.argmax(1)
 
 
 def reverify(
     model: nn.Module,
-    batch: Problem,
+    batch: Batch,
     found: Found,
     counter: QueryCounter,
     lost: Tensor,
@@ -49,9 +50,9 @@ def reverify(
     rows = lost.nonzero().squeeze(1)
     if not len(rows):
         return found
-    again, other = attack(take(batch, rows))
+    again, other = attack(select(batch, rows))
     counter.absorb(rows, other)
-    return placed(found, rows, again)
+    return scatter(found, rows, again)
 
 
 def largest_distance(eps: float, norm: float, shape: Sequence[int], bounds: tuple[float, float]) -> float:
@@ -75,7 +76,7 @@ def largest_distance(eps: float, norm: float, shape: Sequence[int], bounds: tupl
 @torch.no_grad()
 def _lengthened(
     model: nn.Module,
-    batch: Problem,
+    batch: Batch,
     found: Found,
     counter: QueryCounter,
     lost: Tensor,
@@ -84,12 +85,12 @@ def _lengthened(
     levels: int | None,
 ) -> Found:
     rows = lost.nonzero().squeeze(1)
-    part = take(batch, rows)
+    part = select(batch, rows)
     delta = found.adv[rows] - part.x
     adv, open_ = found.adv[rows].clone(), torch.ones_like(rows, dtype=torch.bool)
     for push in PUSHES:
         trial = quantise(part.clip(part.x + push * delta), levels, part.bounds)
-        fools = part.fooled(model(trial)) & open_
+        fools = is_adversarial(part, model(trial)) & open_
         counter.forwards[rows] += open_
         adv = torch.where(per_sample(fools, adv), trial, adv)
         open_ = open_ & ~fools

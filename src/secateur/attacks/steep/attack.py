@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_steps, nearer, pose
-from secateur.attacks.core.best import TIE, Nearest
+from secateur.attacks.core.batch import Found, check_batch, check_steps, minimum
+from secateur.attacks.core.best import TIE, BestAdversarial
 from secateur.attacks.core.norms import INF, check_norm, distance
 from secateur.attacks.pdpgd import pdpgd
 from secateur.attacks.steep.descent import Ground, Pace, begun, moved, resumed, rivals, shortlist
@@ -56,7 +56,7 @@ def steep(
 
     An untargeted descent follows the class that is nearest where it looks, and ends in its minimum when
     another class is nearer elsewhere. So half of the steps go to short descents towards each of the classes
-    with the highest logits, 0.2 go on with the two or three that came nearest, and the rest with the nearest
+    with the highest logits, 0.2 go on with the two or three that came best, and the rest with the nearest
     one, free to end in any class. In L1 sparse minima lie far apart, and a descent from the clean image sees
     few of them: with many steps, half of them first go to PDPGD (Matyasko & Chau 2021), which comes from
     outside, and the last descent starts from whichever found the nearer example. In L0 the first 0.7 of the
@@ -92,7 +92,7 @@ def steep(
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
     """
-    problem = pose(x, y, targets, bounds)
+    problem = check_batch(x, y, targets, bounds)
     check_steps(steps)
     norm = check_norm(norm)
     if norm == 0:
@@ -102,8 +102,8 @@ def steep(
             inertia=inertia, gamma=gamma, gamma_final=gamma_final, targets=targets, bounds=bounds,
             generator=generator,
         )  # fmt: skip
-        nearest = Nearest(model, problem, norm, already_wrong=found.already_wrong)
-        return sparser(nearest, found, queries, rest)
+        best = BestAdversarial(model, problem, norm, already_wrong=found.already_wrong)
+        return sparser(best, found, queries, rest)
     first = STEP[norm] if step is None else step
     inertia = INERTIA[norm] if inertia is None else inertia
     classes, outside = _divisions(norm, steps, classes, outside)
@@ -116,7 +116,7 @@ def steep(
         problem.bounds[1] - problem.bounds[0],
         problem.bounds[0] - x,
         problem.bounds[1] - x,
-        distance(problem.reach(), norm),
+        distance(problem.distance_to_bounds(), norm),
         generator or torch.Generator().manual_seed(0),
     )
     before, steps = _divided(steps, outside)
@@ -126,8 +126,8 @@ def steep(
             model, x, y, norm=norm, steps=before, ratio=OUTSIDE_RATIO, targets=targets, bounds=bounds
         )
     # The radius returns to that of the nearest example, and L0 goes on from one of those at its distance.
-    nearest = Nearest(model, problem, norm, slack=TIE * torch.finfo(x.dtype).eps if norm == 1 else 0.0)
-    query, logits = nearest.ask(x.clone(), gradient=True)
+    best = BestAdversarial(model, problem, norm, slack=TIE * torch.finfo(x.dtype).eps if norm == 1 else 0.0)
+    query, logits = best.query(x.clone(), gradient=True)
     goals = [problem]
     count = min(logits.shape[1] - 1, _surveyed(steps, classes))
     if targets is None and count > 1:
@@ -145,12 +145,12 @@ def steep(
             paths = paths if other is None else [resumed(paths[0], other)]
         for place, path in enumerate(paths):
             for k in range(0 if number else 1, pace.steps):
-                query, logits = nearest.ask(problem.clip(x + path.delta), gradient=True)
+                query, logits = best.query(problem.clip(x + path.delta), gradient=True)
                 path = moved(path, ground, pace, k, query, logits)
             paths[place] = path
 
-    nearest.ask(problem.clip(x + paths[0].delta), gradient=False)
-    return nearest.found() if other is None else nearer(nearest.found(), other)
+    best.query(problem.clip(x + paths[0].delta), gradient=False)
+    return best.found() if other is None else minimum(best.found(), other)
 
 
 def converges_from(settings: Mapping[str, Any]) -> int:

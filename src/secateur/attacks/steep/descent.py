@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from secateur.attacks.core.batch import Found, Problem, cosine, unit_direction, unit_noise
+from secateur.attacks.core.batch import Batch, Found
+from secateur.attacks.core.losses import is_adversarial, logit_difference
 from secateur.attacks.core.norms import INF, distance, dual, per_sample, project_boxed
+from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Path:
     ``reached`` [N] is the least distance at which its own goal was met, inf before that.
     """
 
-    goal: Problem
+    goal: Batch
     delta: Tensor
     previous: Tensor
     eps: Tensor
@@ -47,14 +49,14 @@ class Ground:
     generator: torch.Generator
 
 
-def begun(goal: Problem, norm: float) -> Path:
+def begun(goal: Batch, norm: float) -> Path:
     """The path of ``goal`` before its first step, at the clean image."""
     rest = torch.zeros_like(goal.x)
     radius = distance(rest, norm)
     return Path(goal, rest, rest, radius, torch.full_like(radius, torch.inf))
 
 
-def rivals(problem: Problem, logits: Tensor, count: int) -> list[Problem]:
+def rivals(problem: Batch, logits: Tensor, count: int) -> list[Batch]:
     """The problem of reaching each of the ``count`` classes with the highest logits but the label."""
     others = logits.scatter(1, problem.y.unsqueeze(1), -torch.inf)
     return [replace(problem, targets=column) for column in others.topk(count, dim=1).indices.unbind(1)]
@@ -71,7 +73,7 @@ def shortlist(paths: Sequence[Path], count: int, ground: Ground) -> list[Path]:
     def pick(values: list[Tensor], row: Tensor) -> Tensor:
         return torch.stack(values)[row, image]
 
-    targets = [path.goal.anchor for path in paths]
+    targets = [path.goal.reference_class for path in paths]
     return [
         Path(
             replace(paths[0].goal, targets=pick(targets, row)),
@@ -89,10 +91,10 @@ def moved(
 ) -> Path:
     """``path`` after iteration ``k``, which asked ``query`` and was answered ``logits``."""
     norm, x = ground.norm, path.goal.x
-    loss = path.goal.margin(logits)
+    loss = logit_difference(path.goal, logits)
     gradient = torch.autograd.grad(loss.sum(), query, retain_graph=keep_graph)[0]
     delta = query.detach() - x
-    gap, fooled = distance(delta, norm), path.goal.fooled(logits.detach())
+    gap, fooled = distance(delta, norm), is_adversarial(path.goal, logits.detach())
     reached = torch.where(fooled, torch.minimum(path.reached, gap), path.reached)
     rate = cosine(*pace.gamma, k, pace.steps)
     # Logits may have another precision than the images.
@@ -102,7 +104,7 @@ def moved(
     eps = torch.where(fooled, torch.minimum(path.eps * (1 - rate), reached), missed)
     eps = torch.minimum(eps, ground.largest)
     noise = unit_noise(x, ground.generator)
-    direction = unit_direction(gradient, path.goal, query.detach(), noise, fooled=fooled)
+    direction = unit_direction(gradient, path.goal, query.detach(), noise=noise, is_adversarial=fooled)
     if norm == INF:
         direction = direction.sign()
     length = cosine(*pace.step, k, pace.steps)

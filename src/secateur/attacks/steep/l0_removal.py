@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from secateur.attacks.core.batch import Found
-from secateur.attacks.core.best import Nearest
+from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance, keep_top, per_sample
 
 PATIENCE = 10
@@ -13,32 +14,32 @@ TENURE = 8
 """Queries for which a pixel that was left out stays out, and one that was taken in stays in."""
 
 
-def sparser(nearest: Nearest, found: Found, queries: int, steps: int) -> Found:
+def sparser(best: BestAdversarial, found: Found, queries: int, steps: int) -> Found:
     """Examples of fewer pixels than those ``found``; pixels are entries of the image.
 
     Entries are pushed to the edge of the box, and halving finds how many of the largest suffice:
     ``queries`` forwards. Then a tabu search (Glover 1989) that ``whittle`` describes: ``steps + 1`` forwards
     and ``steps`` backwards, none if ``steps`` is negative.
     """
-    x = nearest.problem.x
+    x = best.batch.x
     delta = found.adv - x
-    nearest.best = found.adv.clone()
-    nearest.reached = torch.where(found.mask, distance(delta, 0.0), found.distance)
-    few, many = torch.zeros_like(nearest.reached), distance(delta, 0.0)
-    edge = torch.where(delta > 0, nearest.problem.bounds[1] - x, nearest.problem.bounds[0] - x)
+    best.adv = found.adv.clone()
+    best.distance = torch.where(found.mask, distance(delta, 0.0), found.distance)
+    few, many = torch.zeros_like(best.distance), distance(delta, 0.0)
+    edge = torch.where(delta > 0, best.batch.bounds[1] - x, best.batch.bounds[0] - x)
     for _ in range(queries):
         middle = ((few + many) / 2).floor()
         kept = torch.where(keep_top(delta, delta.abs(), middle) != 0, edge, torch.zeros_like(x))
-        nearest.ask(nearest.problem.clip(x + kept), gradient=False)
+        best.query(best.batch.clip(x + kept), gradient=False)
         few, many = (
-            torch.where(nearest.fooled, few, middle),
-            torch.where(nearest.fooled, middle, many),
+            torch.where(best.is_adversarial, few, middle),
+            torch.where(best.is_adversarial, middle, many),
         )
-    whittle(nearest, steps)
-    return nearest.found()
+    whittle(best, steps)
+    return best.found()
 
 
-def whittle(nearest: Nearest, steps: int) -> None:
+def whittle(best: BestAdversarial, steps: int) -> None:
     """Search for examples of fewer pixels from the nearest ones on.
 
     To first order −g δ is what a changed pixel is worth and −g e what another would gain at the edge e of
@@ -46,30 +47,30 @@ def whittle(nearest: Nearest, steps: int) -> None:
     edges and swaps its least worthy pixel for the most promising one. After ``PATIENCE`` such queries
     another pixel of the last example is left out instead, the next one by worth.
     """
-    problem = nearest.problem
+    problem = best.batch
     x = problem.x.flatten(1)
     low, high = problem.bounds[0] - x, problem.bounds[1] - x
     row = torch.arange(len(x), device=x.device)
-    delta = nearest.best.flatten(1) - x
-    best, best_worth, fewest = delta, torch.zeros_like(x), nearest.reached
+    delta = best.adv.flatten(1) - x
+    kept, kept_worth, fewest = delta, torch.zeros_like(x), best.distance
     idle, turn = torch.zeros_like(row), torch.zeros_like(row)
     held = torch.zeros_like(x)
 
     for k in range(steps + 1):
-        query, logits = nearest.ask(problem.clip((x + delta).view_as(problem.x)), gradient=k < steps)
+        query, logits = best.query(problem.clip((x + delta).view_as(problem.x)), gradient=k < steps)
         if k == steps:
             break
-        gradient = torch.autograd.grad(problem.margin(logits).sum(), query)[0].flatten(1)
+        gradient = torch.autograd.grad(logit_difference(problem, logits).sum(), query)[0].flatten(1)
         worth = -gradient * delta
-        good = nearest.fooled & (nearest.gap <= fewest)
-        best, best_worth = _where(good, delta, best), _where(good, worth, best_worth)
-        fewest = torch.where(good, nearest.gap, fewest)
+        good = best.is_adversarial & (best.delta_norm <= fewest)
+        kept, kept_worth = _where(good, delta, kept), _where(good, worth, kept_worth)
+        fewest = torch.where(good, best.delta_norm, fewest)
         found = fewest.isfinite()
         idle, turn = torch.where(good | ~found, 0, idle + 1), torch.where(good, 0, turn)
         back = idle > PATIENCE
         idle, turn = torch.where(back, 0, idle), turn + back
 
-        delta, worth = _where(back, best, delta), _where(back, best_worth, worth)
+        delta, worth = _where(back, kept, delta), _where(back, kept_worth, worth)
         inside = delta != 0
         edge = torch.where(gradient > 0, low, high)
         worth = worth.masked_fill(~inside, torch.inf)

@@ -1,0 +1,75 @@
+"""Directions and lengths of gradient steps, and projected gradient descent for attacks and training."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from secateur.attacks.core.batch import Batch
+from secateur.attacks.core.norms import INF, distance, per_sample
+
+
+def descend(
+    gradient: Callable[[Tensor], Tensor],
+    delta: Tensor,
+    *,
+    steps: int,
+    step: float,
+    direction: Callable[[Tensor], Tensor],
+    project: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Projected gradient descent: ``steps`` steps of length ``step`` downhill, each projected back.
+
+    Args:
+        gradient: of the loss to lower, at a perturbation [N, ...].
+        delta: the perturbation to start from [N, ...].
+        steps: number of steps.
+        step: their length.
+        direction: of a step along a gradient, such as its sign.
+        project: onto the perturbations that are allowed.
+
+    Returns:
+        The last perturbation [N, ...].
+    """
+    for _ in range(steps):
+        delta = project(delta - step * direction(gradient(delta)))
+    return delta
+
+
+def steepest_direction(gradient: Tensor, p: float) -> Tensor:
+    """The direction of steepest ascent inside a p-ball: the sign for inf, the unit vector in L2 for 2."""
+    if p == INF:
+        return gradient.sign()
+    return gradient / per_sample(distance(gradient, 2.0).clamp_min(1e-12), gradient)
+
+
+def unit_direction(
+    gradient: Tensor, batch: Batch, query: Tensor, *, noise: Tensor, is_adversarial: Tensor | None = None
+) -> Tensor:
+    """``gradient`` [N, ...] at ``query`` scaled to L2 norm 1.
+
+    ``noise`` [1, ...], a unit vector, replaces it where a step against it would not move: where it is zero,
+    not finite, or leads out of the box in every pixel. The last does not apply where ``is_adversarial`` [N]:
+    there the radius shrinks, and the example returns into the box the way it came.
+    """
+    norms = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)))
+    direction = gradient / per_sample(norms, gradient)
+    # One sum of squares per image is several times cheaper than comparing every pixel with the box.
+    free = distance((query - direction).clamp_(*batch.bounds).sub_(query), 2.0) > 0
+    if is_adversarial is not None:
+        free = free | is_adversarial
+    usable = norms.isfinite() & (norms > torch.finfo(gradient.dtype).tiny) & free
+    return torch.where(per_sample(usable, gradient), direction, noise)
+
+
+def unit_noise(x: Tensor, generator: Generator) -> Tensor:
+    """A random unit vector [1, ...], shared by the batch so that results do not depend on batching."""
+    noise = torch.randn(x.shape[1:], generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
+    unit: Tensor = noise / torch.linalg.vector_norm(noise)
+    return unit.unsqueeze(0)
+
+
+def cosine(first: float, last: float, k: int, steps: int) -> float:
+    """Cosine annealing from ``first`` (step 0) to ``last`` (step ``steps``): h of FMN's Eq. 6."""
+    return last + 0.5 * (first - last) * (1.0 + math.cos(math.pi * k / steps))
