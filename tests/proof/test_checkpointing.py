@@ -8,7 +8,7 @@ from torch import nn
 
 from graph.networks import BLOCKS, build, images
 from secateur.graph.trace.named_tensors import named_tensors
-from secateur.graph.trace.tape import record
+from secateur.graph.trace.recorder import record
 from secateur.proof import checkpointing
 from secateur.proof.checkpointing import with_gradient
 from secateur.proof.lifetimes import _places, cuts, lifetimes, sizes_kept

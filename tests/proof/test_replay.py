@@ -5,7 +5,7 @@ import torch
 
 from graph.networks import BLOCKS, build, images
 from secateur.cpu.depthwise import applies, convolve
-from secateur.graph.trace.tape import record
+from secateur.graph.trace.recorder import record
 from secateur.proof.replay import replay
 
 

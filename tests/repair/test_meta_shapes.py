@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import secateur
-from secateur.graph.trace.tape import record
+from secateur.graph.trace.recorder import record
 from secateur.repair import meta_shapes
 from secateur.repair.meta_shapes import Follower, ShapeRecorder
 

@@ -13,8 +13,10 @@ from secateur.graph.groups import build_groups, lone_channels
 from secateur.graph.heads import are_heads, as_wholes, attention_heads, check_heads
 from secateur.graph.labels import Factor, IntArray, Marks, chunks, columns_last, reshape
 from secateur.graph.ops import Does, operations
-from secateur.graph.rules import find, pointwise
-from secateur.graph.trace.tape import Call, Ref, Tape, mutates, record
+from secateur.graph.rules import Result, find, pointwise
+from secateur.graph.rules.broadcasting import PICKS
+from secateur.graph.trace.recorder import record
+from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
 from secateur.text import first_line
 
@@ -36,6 +38,14 @@ class Tracer:
         """Labels of an argument."""
         return self.marks[ref.id]
 
+    def operands(self, call: Call, *names: str) -> list[Marks]:
+        """Labels of the tensors among the arguments: of these names, where given, or of all."""
+        if not names:
+            return [self.marks[number] for number in call.refs]
+        found = [call.argument(name) for name in names]
+        flat = [item for one in found for item in (one if isinstance(one, (list, tuple)) else [one])]
+        return [self.marks[ref.id] for ref in flat if isinstance(ref, Ref)]
+
     def shape(self, number: int | None) -> tuple[int, ...]:
         """Shape of a value of the dense run."""
         return self.tape.values[number].shape if number is not None else ()
@@ -50,11 +60,6 @@ class Tracer:
             for factor in self.marks[number].factors:
                 self.atoms.freeze(factor.atoms, why)
 
-    def apply_rule(self, name: str, call: Call) -> Any:
-        """Hand a call to the rule of another operation."""
-        rule = find(name) or pointwise.elementwise
-        return rule(self, call)
-
     def reshaped(self, marks: Marks, shape: tuple[int, ...]) -> Marks:
         """Labels after a row-major reshape; new joint factors must keep equal rows."""
         pieces = chunks(marks.shape, shape)
@@ -63,7 +68,7 @@ class Tracer:
             factor = self._in_order(factor, [before for before, _ in pieces])
             new = reshape(factor, marks.shape, shape)
             if new is None:
-                self.atoms.freeze(factor.atoms, "picks channels by position")
+                self.atoms.freeze(factor.atoms, PICKS)
                 continue
             if (new.rows and not factor.rows) or (new.rows and len(new.rows) != len(factor.rows)):
                 if self.whole is not None and are_heads(new, self.whole):
@@ -227,12 +232,12 @@ def step(tracer: Tracer, call: Call) -> None:
     rule = find(call.name)
     if rule is None and torch.Tag.pointwise in call.op.tags:
         rule = pointwise.elementwise
-    results: Any = None
+    results: Result = None
     if rule is not None and numbers:
         results = rule(tracer, call)
     elif call.name not in _QUIET or numbers:
         tracer.freeze_all(call, "passes through an operation that no rule knows")
-    listed = list(results) if isinstance(results, (tuple, list)) else [results]
+    listed = list(results) if isinstance(results, tuple) else [results]
     listed += [None] * (len(call.outputs) - len(listed))
     for number, marks in zip(call.outputs, listed, strict=False):
         if number is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.graph.trace.tape import Recorder
+from secateur.graph.trace.recorder import Recorder
 
 _WIDE = {
     torch.float32: torch.float64,

@@ -19,7 +19,8 @@ from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph, random_inputs
 from secateur.graph.labels import Factor
 from secateur.graph.trace.named_tensors import input_tensors, named_tensors
-from secateur.graph.trace.tape import Call, Tape, record
+from secateur.graph.trace.recorder import record
+from secateur.graph.trace.tape import Call, Tape
 from secateur.proof.checkpointing import with_gradient
 from secateur.proof.float64 import WideRecorder, widen
 from secateur.proof.lifetimes import KEPT, cuts

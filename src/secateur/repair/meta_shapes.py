@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.graph.trace.tape import Recorder, Tape
+from secateur.graph.trace.recorder import Recorder
+from secateur.graph.trace.tape import Tape
 
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _ALONE = (

@@ -18,7 +18,8 @@ from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph, inputs_to_device, meta_inputs, random_inputs
 from secateur.graph.trace.isolated_forward import call_model, isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors
-from secateur.graph.trace.tape import Call, Recorder, Tape, record
+from secateur.graph.trace.recorder import Recorder, record
+from secateur.graph.trace.tape import Call, Tape
 from secateur.graph.width_attributes import Literal, Match, factor_at, literal_value, siblings, slots
 from secateur.proof.lifetimes import writes_parameters
 from secateur.proof.matching import steps, twins

@@ -1,54 +1,40 @@
 """Rules: how each family of operations carries labels from its arguments to its results.
 
-A rule is a function ``rule(tracer, call) -> Marks | tuple of Marks``, registered for ATen names without
-namespace and overload (``"view"``); in-place variants (``"relu_"``) use the rule of the plain name. An
-operation without a rule freezes every label that reaches it.
+A rule is a function ``rule(context, call)`` from a recorded call to the labels of its results. The law that
+every rule must satisfy:
+
+    Remove any channels that the graph lets go. Computing on the smaller arguments gives the elements that
+    are left of computing on the arguments with the removed channels set to zero.
+
+Calls that a rule reports with ``context.statistic`` (layer norm, softmax, means over channels) depend on
+which channels there are, not only on those they compute. They satisfy a weaker law: their results on the
+smaller arguments have the shape that the labels say, and depend on no channel that was removed.
+
+An operation without a rule freezes every label that reaches it, which always satisfies the law. A rule may
+freeze as well, but must not lose a label silently: what a result no longer shows could be removed unseen.
+``tests/graph/test_rule_law.py`` holds each family to the law on random tensors.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-from secateur.graph.labels import Marks
-
-Rule = Callable[[Any, Any], "Marks | tuple[Marks | None, ...] | None"]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for operations: ATen names (``"view"``) or qualified ones (``"mylib::op"``)."""
-
-    def register(function: Rule) -> Rule:
-        for name in names:
-            RULES[name if "::" in name else f"aten::{name}"] = function
-        return function
-
-    return register
-
-
-def find(name: str) -> Rule | None:
-    """The rule for a qualified operation name; in-place variants share their plain operation's."""
-    return RULES.get(name) or RULES.get(name.rstrip("_"))
-
-
-from secateur.graph.rules import (  # noqa: E402
+from secateur.graph.rules import (
     concat_index,
     contract,
     normalization,
-    opaque_dims,
     pointwise,
     reduce,
     shape_ops,
     spatial,
 )
+from secateur.graph.rules.context import RULES, Result, Rule, RuleContext, find, rule
 
 __all__ = [
     "RULES",
+    "Result",
     "Rule",
+    "RuleContext",
     "concat_index",
     "contract",
     "find",
     "normalization",
-    "opaque_dims",
     "pointwise",
     "reduce",
     "rule",

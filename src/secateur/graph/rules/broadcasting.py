@@ -5,14 +5,27 @@ from itertools import zip_longest
 import numpy as np
 
 from secateur.graph.atoms import Atoms
-from secateur.graph.labels import Factor, IntArray, Marks, Shape, align
+from secateur.graph.labels import Factor, Marks, Shape, align
 
 MEETS = "is combined with values that have no channels there (an input or a constant)"
+PICKS = "picks channels by position"
+MIXES = "is mixed over positions"
+VARIES = "varies over positions"
+OVERLAPS = "overlaps with differently arranged channels"
 
 
 def broadcast_shape(shapes: list[Shape]) -> Shape:
     """The shape that operands of these shapes broadcast to."""
     return tuple(np.broadcast_shapes(*shapes)) if shapes else ()
+
+
+def stretched(marks: Marks, shape: Shape) -> tuple[bool, ...]:
+    """Which dimensions are free once a tensor is broadcast or tiled to ``shape``."""
+    missing = len(shape) - len(marks.shape)
+    return tuple(
+        size > 1 and (dim < missing or marks.shape[dim - missing] == 1 or marks.free[dim - missing])
+        for dim, size in enumerate(shape)
+    )
 
 
 def join(atoms: Atoms, operands: list[Marks], shape: Shape) -> Marks:
@@ -89,7 +102,7 @@ def _meet(
         if factor.column == column and outer < inner:
             return
         if factor.column == column or column in inner:
-            _drop(atoms, kept, support, "overlaps with differently arranged channels")
+            _drop(atoms, kept, support, OVERLAPS)
             return
         if factor.column in outer:
             why = "names whole rows (heads, groups) of which only the width is prunable"
@@ -134,6 +147,18 @@ def collapse(atoms: Atoms, factor: Factor, keep: tuple[int, ...]) -> Factor | No
     return Factor(atoms.merge(factor.atoms, outside), column)
 
 
+def channels_only(atoms: Atoms, marks: Marks, dims: tuple[int, ...], why: str) -> Marks:
+    """The labels along ``dims``; those that vary elsewhere alone are frozen."""
+    found = []
+    for factor in marks.factors:
+        kept = collapse(atoms, factor, dims)
+        if kept is None:
+            atoms.freeze(factor.atoms, why)
+        else:
+            found.append(kept)
+    return marks.with_factors(tuple(found))
+
+
 def reduce_dims(atoms: Atoms, marks: Marks, dims: set[int]) -> tuple[tuple[Factor, ...], bool]:
     """Labels left when ``dims`` are summed over (kept as size 1), and whether channels were summed over."""
     left: list[Factor] = []
@@ -158,8 +183,3 @@ def freeze_along(atoms: Atoms, marks: Marks, dims: set[int], why: str) -> Marks:
         else:
             left.append(factor)
     return marks.with_factors(tuple(left))
-
-
-def constant_like(atoms: IntArray, shape: Shape) -> IntArray:
-    """Constant positions of a given shape."""
-    return np.full(shape, -1, dtype=np.int64)

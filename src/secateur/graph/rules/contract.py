@@ -5,13 +5,13 @@ as that.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from secateur.graph.labels import Factor, Marks, place, reshape
-from secateur.graph.rules import rule
-from secateur.graph.rules.broadcasting import MEETS, collapse, freeze_along, join, reduce_dims
+from secateur.graph.labels import Factor, Marks, Shape, place, reshape
+from secateur.graph.rules.broadcasting import MEETS, channels_only, freeze_along, join, reduce_dims
+from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.rules.normalization import on_dim
 from secateur.graph.rules.reduce import drop_dims
+from secateur.graph.trace.tape import Call
 
 
 def lift(marks: Marks, letters: str, space: str) -> Marks:
@@ -25,7 +25,7 @@ def lift(marks: Marks, letters: str, space: str) -> Marks:
     return Marks(tuple(shape), factors, tuple(free), marks.weight)
 
 
-def contract(tracer: Any, operands: Sequence[tuple[Marks, str]], out: str) -> Marks:
+def contract(context: RuleContext, operands: Sequence[tuple[Marks, str]], out: str) -> Marks:
     """Labels of ``einsum``: letters that are not in ``out`` are summed over."""
     space = out + "".join(sorted({letter for _, letters in operands for letter in letters} - set(out)))
     lifted = [lift(marks, letters, space) for marks, letters in operands]
@@ -34,91 +34,96 @@ def contract(tracer: Any, operands: Sequence[tuple[Marks, str]], out: str) -> Ma
     for marks in lifted:
         if marks.weight:
             for factor in marks.factors:
-                role = tracer.atoms.consumes if factor.column in summed else tracer.atoms.produces
+                role = context.atoms.consumes if factor.column in summed else context.atoms.produces
                 role(factor.atoms)
-    joined = join(tracer.atoms, lifted, tuple(sizes))
-    factors, _ = reduce_dims(tracer.atoms, joined, summed)
+    joined = join(context.atoms, lifted, tuple(sizes))
+    factors, _ = reduce_dims(context.atoms, joined, summed)
     kept = drop_dims(factors, summed, len(space), keep=False)
     shape = tuple(sizes[: len(out)])
     return Marks(shape, kept, joined.free[: len(out)], joined.weight)
 
 
+def _product(context: RuleContext, call: Call, out: str, **letters: str) -> Marks:
+    """``contract`` of the arguments of these names."""
+    return contract(context, [(context.of(call.tensor(name)), own) for name, own in letters.items()], out)
+
+
+def _plus(context: RuleContext, product: Marks, call: Call) -> Marks:
+    return join(context.atoms, [product, context.of(call.tensor("self"))], product.shape)
+
+
 @rule("mm")
-def mm(tracer: Any, call: Any) -> Any:
+def mm(context: RuleContext, call: Call) -> Marks:
     """``a[n, k] @ b[k, m]``."""
-    bound = call.bind()
-    return contract(tracer, [(tracer.of(bound["self"]), "nk"), (tracer.of(bound["mat2"]), "km")], "nm")
+    return _product(context, call, "nm", self="nk", mat2="km")
 
 
 @rule("addmm")
-def addmm(tracer: Any, call: Any) -> Any:
+def addmm(context: RuleContext, call: Call) -> Marks:
     """``bias + a[n, k] @ b[k, m]``."""
-    bound = call.bind()
-    product = contract(tracer, [(tracer.of(bound["mat1"]), "nk"), (tracer.of(bound["mat2"]), "km")], "nm")
-    return join(tracer.atoms, [product, tracer.of(bound["self"])], product.shape)
+    return _plus(context, _product(context, call, "nm", mat1="nk", mat2="km"), call)
 
 
 @rule("bmm")
-def bmm(tracer: Any, call: Any) -> Any:
+def bmm(context: RuleContext, call: Call) -> Marks:
     """``a[b, n, k] @ b[b, k, m]``."""
-    bound = call.bind()
-    return contract(tracer, [(tracer.of(bound["self"]), "bnk"), (tracer.of(bound["mat2"]), "bkm")], "bnm")
+    return _product(context, call, "bnm", self="bnk", mat2="bkm")
 
 
 @rule("baddbmm")
-def baddbmm(tracer: Any, call: Any) -> Any:
+def baddbmm(context: RuleContext, call: Call) -> Marks:
     """``c + a[b, n, k] @ b[b, k, m]``."""
-    bound = call.bind()
-    product = contract(
-        tracer, [(tracer.of(bound["batch1"]), "bnk"), (tracer.of(bound["batch2"]), "bkm")], "bnm"
-    )
-    return join(tracer.atoms, [product, tracer.of(bound["self"])], product.shape)
+    return _plus(context, _product(context, call, "bnm", batch1="bnk", batch2="bkm"), call)
 
 
-@rule("mv", "dot", "addmv")
-def vector(tracer: Any, call: Any) -> Any:
-    """Matrix times vector, vector times vector."""
-    bound = call.bind()
-    if call.name == "aten::dot":
-        return contract(tracer, [(tracer.of(bound["self"]), "k"), (tracer.of(bound["tensor"]), "k")], "")
-    matrix = bound["mat"] if call.name == "aten::addmv" else bound["self"]
-    product = contract(tracer, [(tracer.of(matrix), "nk"), (tracer.of(bound["vec"]), "k")], "n")
-    if call.name == "aten::addmv":
-        return join(tracer.atoms, [product, tracer.of(bound["self"])], product.shape)
-    return product
+@rule("mv")
+def mv(context: RuleContext, call: Call) -> Marks:
+    """``a[n, k] @ v[k]``."""
+    return _product(context, call, "n", self="nk", vec="k")
+
+
+@rule("addmv")
+def addmv(context: RuleContext, call: Call) -> Marks:
+    """``bias + a[n, k] @ v[k]``."""
+    return _plus(context, _product(context, call, "n", mat="nk", vec="k"), call)
+
+
+@rule("dot")
+def dot(context: RuleContext, call: Call) -> Marks:
+    """``v[k] @ w[k]``."""
+    return _product(context, call, "", self="k", tensor="k")
 
 
 @rule("_trilinear")
-def trilinear(tracer: Any, call: Any) -> Any:
+def trilinear(context: RuleContext, call: Call) -> Marks:
     """The product of three tensors with new dimensions inserted, summed over some: ``nn.Bilinear``."""
-    bound = call.bind()
-    first = tracer.of(bound["i1"])
-    letters = "abcdefgh"[: len(first.shape) + len(bound["expand1"])]
-    operands = []
-    for number in "123":
-        missing = {dim % len(letters) for dim in bound[f"expand{number}"]}
-        own = "".join(letter for dim, letter in enumerate(letters) if dim not in missing)
-        operands.append((tracer.of(bound[f"i{number}"]), own))
-    summed = {dim % len(letters) for dim in bound["sumdim"]}
-    return contract(tracer, operands, "".join(x for dim, x in enumerate(letters) if dim not in summed))
+    ndim = len(context.of(call.tensor("i1")).shape) + len(call.integers("expand1"))
+    letters = "abcdefgh"[:ndim]
+    own = {f"i{number}": _without(letters, call.integers(f"expand{number}")) for number in (1, 2, 3)}
+    return _product(context, call, _without(letters, call.integers("sumdim")), **own)
 
 
-def _regroup(tracer: Any, marks: Marks, dim: int, groups: int) -> Marks:
+def _without(letters: str, dims: Sequence[int]) -> str:
+    missing = {dim % len(letters) for dim in dims}
+    return "".join(letter for dim, letter in enumerate(letters) if dim not in missing)
+
+
+def _regroup(context: RuleContext, marks: Marks, dim: int, groups: int) -> Marks:
     """Split a dimension into (group, member)."""
     shape = (*marks.shape[:dim], groups, marks.shape[dim] // groups, *marks.shape[dim + 1 :])
-    return tracer.reshaped(marks, shape)  # type: ignore[no-any-return]
+    return context.reshaped(marks, shape)
 
 
-def _whole_members(tracer: Any, marks: Marks, dim: int) -> Marks:
+def _whole_members(context: RuleContext, marks: Marks, dim: int) -> Marks:
     """All members of a group are one channel."""
     factors = tuple(
-        Factor(tracer.atoms.merge(factor.atoms, [dim + 1]), dim) if dim + 1 in factor.support else factor
+        Factor(context.atoms.merge(factor.atoms, [dim + 1]), dim) if dim + 1 in factor.support else factor
         for factor in marks.factors
     )
     return marks.with_factors(factors)
 
 
-def _split_plain(tracer: Any, marks: Marks, dim: int, groups: int) -> Marks:
+def _split_plain(context: RuleContext, marks: Marks, dim: int, groups: int) -> Marks:
     """Split into (group, member) without asking for equal counts: the groups go as wholes."""
     shape = (*marks.shape[:dim], groups, marks.shape[dim] // groups, *marks.shape[dim + 1 :])
     factors = [reshape(factor, marks.shape, shape) for factor in marks.factors]
@@ -126,52 +131,34 @@ def _split_plain(tracer: Any, marks: Marks, dim: int, groups: int) -> Marks:
 
 
 @rule("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution", "convolution_overrideable")
-def convolution(tracer: Any, call: Any) -> Any:
+def convolution(context: RuleContext, call: Call) -> Marks:
     """Convolutions of any dimension: plain, grouped, depthwise, transposed."""
-    bound = call.bind()
-    image, weight = tracer.of(bound["input"]), tracer.of(bound["weight"])
-    groups, transposed = int(bound["groups"]), bool(bound.get("transposed"))
-    spatial = len(image.shape) - 2
-    weight = freeze_along(tracer.atoms, weight, set(range(2, spatial + 2)), "indexes a kernel position")
-    still = _still_dims(tracer, call, bound, weight.shape)
-    image = _channels_only(tracer, image, (1, *still))
+    image, weight = context.of(call.tensor("input")), context.of(call.tensor("weight"))
+    groups, transposed = call.integer("groups"), call.flag("transposed")
+    shape, spatial = context.shape(call.outputs[0]), len(image.shape) - 2
+    weight = freeze_along(context.atoms, weight, set(range(2, spatial + 2)), "indexes a kernel position")
+    still = _still_dims(image.shape, shape, weight.shape)
+    image = channels_only(context.atoms, image, (1, *still), MEETS)
     kernel, window = "xyz"[:spatial], "uvw"[:spatial]
-    outputs = int(tracer.shape(call.outputs[0])[1])
     depthwise = groups > 1 and (weight.shape[0] // groups if transposed else weight.shape[1]) == 1
     if groups == 1:
         letters = "io" if transposed else "oi"
-        product = contract(tracer, [(image, "ni" + window), (weight, letters + kernel)], "no" + window)
+        product = contract(context, [(image, "ni" + window), (weight, letters + kernel)], "no" + window)
     else:
+        # A depthwise convolution loses groups as wholes; others keep equally many channels in every group.
         split = _split_plain if depthwise else _regroup
-        image = split(tracer, image, 1, groups)
-        weight = split(tracer, weight, 0, groups)
+        image = split(context, image, 1, groups)
+        weight = split(context, weight, 0, groups)
         if depthwise and not transposed:
-            weight = _whole_members(tracer, weight, 0)
+            weight = _whole_members(context, weight, 0)
         letters = "gio" if transposed else "goi"
-        product = contract(tracer, [(image, "ngi" + window), (weight, letters + kernel)], "ngo" + window)
-        merged = (product.shape[0], outputs, *product.shape[3:])
-        product = tracer.reshaped(product, merged)
-    shape = tracer.shape(call.outputs[0])
+        product = contract(context, [(image, "ngi" + window), (weight, letters + kernel)], "ngo" + window)
+        product = context.reshaped(product, (product.shape[0], shape[1], *product.shape[3:]))
     result = Marks(shape, product.factors, (), product.weight)
-    if bound.get("bias") is None:
-        return result
-    bias = on_dim(tracer.of(bound["bias"]), 1, len(shape))
-    return join(tracer.atoms, [result, bias], shape)
+    biases = [on_dim(bias, 1, len(shape)) for bias in context.operands(call, "bias")]
+    return join(context.atoms, [result, *biases], shape)
 
 
-def _still_dims(tracer: Any, call: Any, bound: dict[str, Any], weight: tuple[int, ...]) -> list[int]:
+def _still_dims(before: Shape, after: Shape, weight: Shape) -> list[int]:
     """Dimensions of positions that a convolution leaves alone: kernels of size 1 that look at every one."""
-    before, after = tracer.shape(bound["input"].id), tracer.shape(call.outputs[0])
     return [dim for dim in range(2, len(before)) if weight[dim] == 1 and before[dim] == after[dim]]
-
-
-def _channels_only(tracer: Any, image: Marks, dims: tuple[int, ...]) -> Marks:
-    """An image whose labels vary along these dimensions alone: channels, and positions left alone."""
-    factors = []
-    for factor in image.factors:
-        kept = collapse(tracer.atoms, factor, dims)
-        if kept is None:
-            tracer.atoms.freeze(factor.atoms, MEETS)
-        else:
-            factors.append(kept)
-    return image.with_factors(tuple(factors))

@@ -1,10 +1,9 @@
 """Element-wise operations join the labels that meet; fills and factories carry none."""
 
-from typing import Any
-
 from secateur.graph.labels import Marks
-from secateur.graph.rules import rule
 from secateur.graph.rules.broadcasting import broadcast_shape, join
+from secateur.graph.rules.context import RuleContext, rule
+from secateur.graph.trace.tape import Call
 
 
 @rule(
@@ -49,13 +48,13 @@ from secateur.graph.rules.broadcasting import broadcast_shape, join
     "_conj",
     "to",
 )
-def elementwise(tracer: Any, call: Any) -> Any:
+def elementwise(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """All tensor arguments broadcast together; every result has the broadcast shape."""
-    operands = [tracer.marks[number] for number in call.refs]
+    operands = context.operands(call)
     shape = broadcast_shape([operand.shape for operand in operands])
-    joined = join(tracer.atoms, operands, shape)
+    joined = join(context.atoms, operands, shape)
     return tuple(
-        joined if number is not None and tracer.shape(number) == shape else None for number in call.outputs
+        joined if number is not None and context.shape(number) == shape else None for number in call.outputs
     )
 
 
@@ -81,24 +80,23 @@ def elementwise(tracer: Any, call: Any) -> Any:
     "rand_like",
     "randn_like",
 )
-def fill(tracer: Any, call: Any) -> Any:
+def fill(context: RuleContext, call: Call) -> Marks:
     """The same content everywhere: any size will do; filled in place, a tensor keeps its labels."""
     if call.name in {"aten::fill_", "aten::zero_"}:
-        return tracer.of(call.bind()["self"])
-    shape = tracer.shape(call.outputs[0])
+        return context.of(call.tensor("self"))
+    shape = context.shape(call.outputs[0])
     return Marks(shape, (), tuple(size > 1 for size in shape))
 
 
 @rule("arange", "linspace", "eye", "tril_indices", "triu_indices", "logspace")
-def sequence(tracer: Any, call: Any) -> Any:
+def sequence(context: RuleContext, call: Call) -> Marks:
     """Content that depends on the position and belongs to no channel."""
-    return Marks(tracer.shape(call.outputs[0]))
+    return Marks(context.shape(call.outputs[0]))
 
 
 @rule("copy")
-def copy(tracer: Any, call: Any) -> Any:
+def copy(context: RuleContext, call: Call) -> Marks:
     """``target.copy_(source)``: the target becomes the source."""
-    bound = call.bind()
-    target, source = tracer.of(bound["self"]), tracer.of(bound["src"])
+    target, source = context.of(call.tensor("self")), context.of(call.tensor("src"))
     blank = Marks(target.shape, target.factors, (True,) * len(target.shape), source.weight)
-    return join(tracer.atoms, [blank if not target.factors else target, source], target.shape)
+    return join(context.atoms, [blank if not target.factors else target, source], target.shape)

@@ -1,20 +1,18 @@
-"""Reductions drop the labels they sum over; softmax and its like keep them but depend on them."""
-
-from typing import Any
+"""Operations along a dimension: reductions drop its labels, softmax keeps them, scans freeze them."""
 
 from secateur.graph.labels import Factor, Marks, squash
 from secateur.graph.ops import Does, operations
-from secateur.graph.rules import rule
-from secateur.graph.rules.broadcasting import reduce_dims
+from secateur.graph.rules.broadcasting import MIXES, freeze_along, reduce_dims
+from secateur.graph.rules.context import RuleContext, each_result, rule
+from secateur.graph.rules.pointwise import elementwise
+from secateur.graph.trace.tape import Call
 
 _SUMS = operations(Does.SUM)
 
 
-def _dims(given: Any, ndim: int) -> set[int]:
-    if given is None or given == []:
-        return set(range(ndim))
-    listed = given if isinstance(given, (list, tuple)) else [given]
-    return {dim % ndim for dim in listed} if ndim else set()
+def _dims(call: Call, ndim: int) -> set[int]:
+    """The dimensions that a call reduces: all of them where it names none."""
+    return {dim % ndim for dim in call.integers("dim") if ndim} or set(range(ndim))
 
 
 def drop_dims(factors: tuple[Factor, ...], dims: set[int], ndim: int, keep: bool) -> tuple[Factor, ...]:
@@ -55,36 +53,52 @@ def drop_dims(factors: tuple[Factor, ...], dims: set[int], ndim: int, keep: bool
     "aminmax",
     "count_nonzero",
 )
-def reduction(tracer: Any, call: Any) -> Any:
+def reduction(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Reduce over ``dim``; with two tensors ``max`` and ``min`` are element-wise."""
-    bound = call.bind()
-    if bound.get("other") is not None:
-        return tracer.apply_rule("aten::maximum", call)
-    marks = tracer.of(bound["self"])
+    if call.argument("other") is not None:
+        return elementwise(context, call)
+    marks = context.of(call.tensor("self"))
     ndim = len(marks.shape)
-    dims = _dims(bound.get("dim"), ndim)
-    factors, over = reduce_dims(tracer.atoms, marks, dims)
+    dims = _dims(call, ndim)
+    factors, over = reduce_dims(context.atoms, marks, dims)
+    # Zeros in place of removed channels change a mean or a maximum, but not a sum.
     if over and call.name not in _SUMS:
-        tracer.statistic(call)
-    kept = drop_dims(factors, dims, ndim, bool(bound.get("keepdim")))
-    return tuple(
-        Marks(tracer.shape(number), kept, (), marks.weight) if number is not None else None
-        for number in call.outputs
+        context.statistic(call)
+    return each_result(
+        context, call, drop_dims(factors, dims, ndim, keep=call.flag("keepdim")), weight=marks.weight
     )
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax")
-def softmax(tracer: Any, call: Any) -> Any:
+def softmax(context: RuleContext, call: Call) -> Marks:
     """Normalise over one dimension: labels stay, and the values depend on which channels are there."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
-    dim = bound["dim"] % len(marks.shape)
-    factors, over = reduce_dims(tracer.atoms, marks, {dim})
+    marks = context.of(call.tensor("self"))
+    dim = call.integer("dim") % len(marks.shape)
+    factors, over = reduce_dims(context.atoms, marks, {dim})
     if over:
-        tracer.statistic(call)
+        context.statistic(call)
         factors = marks.factors
     else:
         factors = tuple(
             Factor(squash(factor.atoms, range(factor.atoms.ndim)), factor.column) for factor in factors
         )
     return marks.with_factors(factors)
+
+
+@rule(
+    "sort",
+    "topk",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cummin",
+    "logcumsumexp",
+    "_fft_r2c",
+    "_fft_c2c",
+    "_fft_c2r",
+)
+def scan(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
+    """Orders, running sums and Fourier transforms along ``dim``: every result depends on the positions."""
+    marks = context.of(call.tensor("self"))
+    marks = freeze_along(context.atoms, marks, _dims(call, len(marks.shape)), MIXES)
+    return each_result(context, call, marks.factors, weight=marks.weight)

@@ -1,14 +1,13 @@
 """Data movement applies the same operation to the labels."""
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
-from secateur.graph.labels import Factor, IntArray, Marks, squash
-from secateur.graph.rules import rule
-from secateur.graph.rules.broadcasting import join
-
-PICKS = "picks channels by position"
+from secateur.graph.labels import Factor, IntArray, Marks, align, squash
+from secateur.graph.rules.broadcasting import MIXES, PICKS, freeze_along, join, stretched
+from secateur.graph.rules.context import RuleContext, rule
+from secateur.graph.trace.tape import Call
 
 
 def _moved(factor: Factor, atoms: IntArray, column: int) -> Factor | None:
@@ -16,27 +15,26 @@ def _moved(factor: Factor, atoms: IntArray, column: int) -> Factor | None:
     return Factor(atoms, column) if any(size > 1 for size in atoms.shape) else None
 
 
-def _kept(factors: list[Factor | None]) -> tuple[Factor, ...]:
+def _kept(factors: Iterable[Factor | None]) -> tuple[Factor, ...]:
     return tuple(factor for factor in factors if factor is not None)
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten")
-def view(tracer: Any, call: Any) -> Any:
+def view(context: RuleContext, call: Call) -> Marks:
     """Row-major reshape."""
-    return tracer.reshaped(tracer.of(call.bind()["self"]), tracer.shape(call.outputs[0]))
+    return context.reshaped(context.of(call.tensor("self")), context.shape(call.outputs[0]))
 
 
-@rule("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes")
-def permute(tracer: Any, call: Any) -> Any:
+@rule("permute", "transpose", "t")
+def permute(context: RuleContext, call: Call) -> Marks:
     """Reorder dimensions."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
+    marks = context.of(call.tensor("self"))
     ndim = len(marks.shape)
     order = list(range(ndim))
     if call.name == "aten::permute":
-        order = [dim % ndim for dim in bound["dims"]]
+        order = [dim % ndim for dim in call.integers("dims")]
     elif ndim > 1:
-        first, second = (0, 1) if call.name == "aten::t" else (bound["dim0"] % ndim, bound["dim1"] % ndim)
+        first, second = (0, 1) if call.name == "aten::t" else (call.integer("dim0"), call.integer("dim1"))
         order[first], order[second] = order[second], order[first]
     factors = tuple(
         Factor(factor.atoms.transpose(order), order.index(factor.column)) for factor in marks.factors
@@ -46,22 +44,35 @@ def permute(tracer: Any, call: Any) -> Any:
 
 
 @rule("as_strided")
-def restride(tracer: Any, call: Any) -> Any:
+def restride(context: RuleContext, call: Call) -> Marks | None:
     """A new memory layout of the same shape changes nothing; anything else is not followed."""
-    marks = tracer.of(call.bind()["self"])
+    marks = context.of(call.tensor("self"))
     # Pooling of channels-last images restrides its result in place, and means nothing by it.
-    if call.name == "aten::as_strided_" and tracer.shape(call.outputs[0]) == marks.shape:
+    if call.name == "aten::as_strided_" and context.shape(call.outputs[0]) == marks.shape:
         return marks
-    tracer.freeze_all(call, "is read through a hand-made memory layout")
+    context.freeze_all(call, "is read through a hand-made memory layout")
     return None
 
 
+@rule("view_as_real", "view_as_complex")
+def complex_parts(context: RuleContext, call: Call) -> Marks:
+    """Complex numbers as pairs in a last dimension of their own, or back."""
+    marks = context.of(call.tensor("self"))
+    back = call.name == "aten::view_as_complex"
+    marks = freeze_along(context.atoms, marks, {len(marks.shape) - 1} if back else set(), MIXES)
+    factors = tuple(
+        Factor(factor.atoms[..., 0] if back else factor.atoms[..., None], factor.column)
+        for factor in marks.factors
+    )
+    return Marks(context.shape(call.outputs[0]), factors, (), marks.weight)
+
+
 @rule("unsqueeze", "squeeze")
-def squeeze(tracer: Any, call: Any) -> Any:
+def squeeze(context: RuleContext, call: Call) -> Marks:
     """Insert or drop dimensions of size 1: a reshape that keeps free dimensions free."""
-    marks = tracer.of(call.bind()["self"])
-    shape = tracer.shape(call.outputs[0])
-    result = tracer.reshaped(marks, shape)
+    marks = context.of(call.tensor("self"))
+    shape = context.shape(call.outputs[0])
+    result = context.reshaped(marks, shape)
     sizes = [free for free, size in zip(marks.free, marks.shape, strict=True) if size > 1]
     if len(sizes) == sum(size > 1 for size in shape):
         left = iter(sizes)
@@ -71,51 +82,45 @@ def squeeze(tracer: Any, call: Any) -> Any:
 
 
 @rule("expand", "expand_as", "broadcast_to")
-def expand(tracer: Any, call: Any) -> Any:
+def expand(context: RuleContext, call: Call) -> Marks:
     """Broadcast: the new positions carry no meaning of their own."""
-    marks = tracer.of(call.bind()["self"])
-    shape = tracer.shape(call.outputs[0])
-    missing = len(shape) - len(marks.shape)
-    factors = tuple(
-        Factor(factor.atoms.reshape((1,) * missing + factor.atoms.shape), factor.column + missing)
-        for factor in marks.factors
-    )
-    free = tuple(
-        size > 1 and (dim < missing or marks.shape[dim - missing] == 1 or marks.free[dim - missing])
-        for dim, size in enumerate(shape)
-    )
-    return Marks(shape, factors, free, marks.weight)
+    marks = context.of(call.tensor("self"))
+    shape = context.shape(call.outputs[0])
+    factors = tuple(align(factor, len(shape)) for factor in marks.factors)
+    return Marks(shape, factors, stretched(marks, shape), marks.weight)
 
 
-@rule("slice", "narrow")
-def slice_(tracer: Any, call: Any) -> Any:
+@rule("slice")
+def slice_(context: RuleContext, call: Call) -> Marks:
     """A range of positions along one dimension."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
-    shape = tracer.shape(call.outputs[0])
-    dim = bound["dim"] % len(shape)
+    marks = context.of(call.tensor("self"))
+    shape = context.shape(call.outputs[0])
+    dim = call.integer("dim") % len(shape)
     size = marks.shape[dim]
-    start = min(max((bound["start"] or 0) + (size if (bound["start"] or 0) < 0 else 0), 0), size)
-    step = bound.get("step") or 1
+    step = call.integer("step")
+    given = 0 if call.argument("start") is None else call.integer("start")
+    start = min(max(given + (size if given < 0 else 0), 0), size)
     stop = start + shape[dim] * step
     if shape == marks.shape:
         return marks
-    factors = []
+    factors: list[Factor] = []
     for factor in marks.factors:
         if factor.atoms.shape[dim] == 1:
             factors.append(factor)
             continue
         if dim == factor.column:
-            if _counts_from_the_end(factor, dim, bound["start"] or 0):
+            if _counts_from_the_end(factor, dim, given):
                 continue
-            factor = _cut(tracer, factor, dim, (start, min(stop, size), step))
+            factor = _slice_channels(context, factor, dim, (start, min(stop, size), step))
         part = np.moveaxis(np.moveaxis(factor.atoms, dim, 0)[start:stop:step], 0, dim)
         moved = _moved(factor, part, factor.column)
         if moved is None:
-            tracer.atoms.freeze(factor.atoms, PICKS)
-        factors.append(moved)
+            # One position per channel is left: which one was read would be forgotten.
+            context.atoms.freeze(factor.atoms, PICKS)
+        else:
+            factors.append(moved)
     free = tuple(f and shape[d] > 1 for d, f in enumerate(marks.free))
-    return Marks(shape, _kept(factors), free, marks.weight)
+    return Marks(shape, tuple(factors), free, marks.weight)
 
 
 def _counts_from_the_end(factor: Factor, dim: int, start: int) -> bool:
@@ -125,41 +130,44 @@ def _counts_from_the_end(factor: Factor, dim: int, start: int) -> bool:
     return start < 0 and not channels[start:].any() and bool(channels[:start].all())
 
 
-def _cut(tracer: Any, factor: Factor, dim: int, part: tuple[int, int, int]) -> Factor:
+def _slice_channels(context: RuleContext, factor: Factor, dim: int, part: tuple[int, int, int]) -> Factor:
     """Channels are cut at positions: equal pieces keep equally many, other pieces keep their own count."""
     start, stop, step = part
     moved = np.moveaxis(factor.atoms, dim, -1)
     size = moved.shape[-1]
     if step > 1:
         if size % step or bool((moved < 0).any()):
-            tracer.atoms.freeze(factor.atoms, PICKS)
+            context.atoms.freeze(factor.atoms, PICKS)
             return factor
         # Every step-th channel: those between two of them stay or go with it.
         runs = moved.reshape(*moved.shape[:-1], size // step, step)
-        joined = np.repeat(tracer.atoms.merge(runs, [runs.ndim - 1])[..., 0], step, axis=-1)
+        joined = np.repeat(context.atoms.merge(runs, [runs.ndim - 1])[..., 0], step, axis=-1)
         return Factor(np.moveaxis(joined, -1, dim), factor.column)
     length = stop - start
     pieces = [moved[..., a:b] for a, b in ((0, start), (start, stop), (stop, size)) if a < b]
     if bool((moved < 0).any()):
         if bool((np.delete(moved, range(start, stop), -1) >= 0).any()):
-            tracer.atoms.freeze(factor.atoms, PICKS)
+            context.atoms.freeze(factor.atoms, PICKS)
     elif size % length == 0 and start % length == 0:
-        tracer.atoms.equal_rows(moved.reshape(-1, length))
+        context.atoms.equal_rows(moved.reshape(-1, length))
     else:
         for piece in pieces:
-            tracer.atoms.part(piece)
+            context.atoms.part(piece)
             if moved.size > size:
-                tracer.atoms.equal_rows(piece.reshape(-1, piece.shape[-1]))
+                context.atoms.equal_rows(piece.reshape(-1, piece.shape[-1]))
     return factor
 
 
 @rule("select", "unbind")
-def select(tracer: Any, call: Any) -> Any:
+def select(context: RuleContext, call: Call) -> tuple[Marks, ...]:
     """One position, or each position, of a dimension."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
-    dim = bound["dim"] % len(marks.shape)
-    indices = [bound["index"] % marks.shape[dim]] if call.name == "aten::select" else range(len(call.outputs))
+    marks = context.of(call.tensor("self"))
+    dim = call.integer("dim") % len(marks.shape)
+    indices = (
+        [call.integer("index") % marks.shape[dim]]
+        if call.name == "aten::select"
+        else range(len(call.outputs))
+    )
     results = []
     for index in indices:
         factors = []
@@ -167,9 +175,9 @@ def select(tracer: Any, call: Any) -> Any:
             column = factor.column - (dim < factor.column)
             varies = factor.atoms.shape[dim] > 1
             if varies and factor.column == dim:
-                tracer.atoms.freeze(factor.atoms, PICKS)
+                context.atoms.freeze(factor.atoms, PICKS)
                 continue
-            factors.append(_moved(factor, factor.atoms.take(index if varies else 0, dim), column))
+            factors.append(_moved(factor, np.take(factor.atoms, index if varies else 0, dim), column))
         shape = marks.shape[:dim] + marks.shape[dim + 1 :]
         free = marks.free[:dim] + marks.free[dim + 1 :]
         results.append(Marks(shape, _kept(factors), free, marks.weight))
@@ -177,33 +185,31 @@ def select(tracer: Any, call: Any) -> Any:
 
 
 @rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk")
-def split(tracer: Any, call: Any) -> Any:
+def split(context: RuleContext, call: Call) -> tuple[Marks, ...]:
     """Consecutive pieces: equal ones keep equally many channels."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
-    dim = bound["dim"] % len(marks.shape)
-    sizes = [tracer.shape(number)[dim] for number in call.outputs]
+    marks = context.of(call.tensor("self"))
+    dim = call.integer("dim") % len(marks.shape)
+    sizes = [context.shape(number)[dim] for number in call.outputs]
     if len(sizes) == 1:
         return (marks,)
-    return pieces(tracer, marks, dim, sizes)
+    return pieces(context, marks, dim, sizes)
 
 
 @rule("glu")
-def gated(tracer: Any, call: Any) -> Any:
+def gated(context: RuleContext, call: Call) -> Marks:
     """One half times a gate made of the other: channel by channel they go together."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
-    dim = bound["dim"] % len(marks.shape)
-    halves = pieces(tracer, marks, dim, [marks.shape[dim] // 2] * 2)
-    return join(tracer.atoms, list(halves), halves[0].shape)
+    marks = context.of(call.tensor("self"))
+    dim = call.integer("dim") % len(marks.shape)
+    halves = pieces(context, marks, dim, [marks.shape[dim] // 2] * 2)
+    return join(context.atoms, list(halves), halves[0].shape)
 
 
-def pieces(tracer: Any, marks: Marks, dim: int, sizes: list[int]) -> tuple[Marks, ...]:
+def pieces(context: RuleContext, marks: Marks, dim: int, sizes: list[int]) -> tuple[Marks, ...]:
     """Consecutive pieces along a dimension: equal ones keep equally many channels."""
     for factor in marks.along(dim):
         if factor.column == dim and len(set(sizes)) == 1:
             moved = np.moveaxis(factor.atoms, dim, -1)
-            tracer.atoms.equal_rows(moved.reshape(-1, sizes[0]))
+            context.atoms.equal_rows(moved.reshape(-1, sizes[0]))
     results, start = [], 0
     for size in sizes:
         factors = [

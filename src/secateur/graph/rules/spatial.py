@@ -1,13 +1,13 @@
 """Operations on the trailing spatial dimensions: channels pass, labelled positions are frozen."""
 
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from secateur.graph.labels import Factor, Marks
-from secateur.graph.rules import rule
-from secateur.graph.rules.broadcasting import collapse, freeze_along
+from secateur.graph.rules.broadcasting import MIXES, VARIES, channels_only, freeze_along
+from secateur.graph.rules.context import RuleContext, each_result, rule
+from secateur.graph.trace.tape import Call
 
 _TRAILING = {"1d": 1, "2d": 2, "3d": 3}
 
@@ -49,58 +49,51 @@ _TRAILING = {"1d": 1, "2d": 2, "3d": 3}
     "max_unpool2d",
     "max_unpool3d",
 )
-def spatial(tracer: Any, call: Any) -> Any:
+def spatial(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Pooling, resizing and padding work on every channel alone."""
-    marks = tracer.marks[call.refs[0]]
+    marks = context.operands(call)[0]
     trailing = next(count for tag, count in _TRAILING.items() if tag in call.name)
-    channels = tuple(range(len(marks.shape) - trailing))
-    factors = []
-    for factor in marks.factors:
-        kept = collapse(tracer.atoms, factor, channels)
-        if kept is None:
-            tracer.atoms.freeze(factor.atoms, "varies over positions")
-        else:
-            factors.append(kept)
-    return tuple(
-        None if number is None else Marks(tracer.shape(number), tuple(factors), (), marks.weight)
-        for number in call.outputs
-    )
+    image = channels_only(context.atoms, marks, tuple(range(len(marks.shape) - trailing)), VARIES)
+    return each_result(context, call, image.factors, weight=marks.weight)
+
+
+@rule("grid_sampler_2d", "grid_sampler_3d")
+def sampled(context: RuleContext, call: Call) -> Marks:
+    """An image read at the positions of a grid, which has no channels of its own."""
+    image, grid = context.of(call.tensor("input")), context.of(call.tensor("grid"))
+    freeze_along(context.atoms, grid, set(range(len(grid.shape))), MIXES)
+    image = freeze_along(context.atoms, image, set(range(2, len(image.shape))), MIXES)
+    return Marks(context.shape(call.outputs[0]), image.factors)
 
 
 @rule("unfold")
-def windows(tracer: Any, call: Any) -> Any:
+def windows(context: RuleContext, call: Call) -> Marks:
     """``x.unfold(dim, size, step)``: windows along one dimension, their positions in a new last one."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
-    dim = bound["dimension"] % len(marks.shape)
-    marks = freeze_along(tracer.atoms, marks, {dim}, "varies over positions")
+    marks = context.of(call.tensor("self"))
+    dim = call.integer("dimension") % len(marks.shape)
+    marks = freeze_along(context.atoms, marks, {dim}, VARIES)
     factors = tuple(Factor(factor.atoms[..., None], factor.column) for factor in marks.factors)
-    return Marks(tracer.shape(call.outputs[0]), factors, (), marks.weight)
+    return Marks(context.shape(call.outputs[0]), factors, (), marks.weight)
 
 
 @rule("im2col", "col2im")
-def columns(tracer: Any, call: Any) -> Any:
+def columns(context: RuleContext, call: Call) -> Marks:
     """``C`` channels of an image as ``C·kh·kw`` rows of patches, or back: a channel's rows go together."""
-    bound = call.bind()
-    marks = tracer.of(bound["self"])
-    kernel = prod(bound["kernel_size"])
+    marks = context.of(call.tensor("self"))
+    kernel = prod(call.integers("kernel_size"))
     back = call.name == "aten::col2im"
     dim = len(marks.shape) - (2 if back else 3)
     factors = []
-    for factor in marks.factors:
-        kept = collapse(tracer.atoms, factor, tuple(range(dim + 1)))
-        if kept is None:
-            tracer.atoms.freeze(factor.atoms, "varies over positions")
-            continue
+    for factor in channels_only(context.atoms, marks, tuple(range(dim + 1)), VARIES).factors:
         # One dimension more or less after the channels: positions are two of an image, one of its patches.
-        atoms = kept.atoms[..., None] if back else kept.atoms[..., 0]
+        atoms = factor.atoms[..., None] if back else factor.atoms[..., 0]
         if atoms.shape[dim] > 1:
             moved = np.moveaxis(atoms, dim, -1)
             if back:
                 runs = moved.reshape(*moved.shape[:-1], -1, kernel)
-                moved = tracer.atoms.merge(runs, [runs.ndim - 1])[..., 0]
+                moved = context.atoms.merge(runs, [runs.ndim - 1])[..., 0]
             else:
                 moved = np.repeat(moved, kernel, axis=-1)
             atoms = np.moveaxis(moved, -1, dim)
-        factors.append(Factor(atoms, kept.column))
-    return Marks(tracer.shape(call.outputs[0]), tuple(factors), (), marks.weight)
+        factors.append(Factor(atoms, factor.column))
+    return Marks(context.shape(call.outputs[0]), tuple(factors), (), marks.weight)

@@ -1,0 +1,190 @@
+"""Record the ATen operations of one forward pass, with the module and source line that ran each.
+
+The model runs once under a dispatch mode, in eval mode and without gradients.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from secateur.errors import UserError
+from secateur.graph.trace.isolated_forward import call_model, isolated_forward, named_output, tensors_in
+from secateur.graph.trace.named_tensors import parameters_and_buffers
+from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, name_of
+
+_CALLER = call_model.__code__.co_filename
+_TORCH = str(Path(torch.__file__).resolve().parent)
+_REFERRING = (Tensor, list, tuple)
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every operation that runs while it is active, with its source line if ``sources``."""
+
+    def __init__(self, model: nn.Module, *, sources: bool = True) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tape = Tape()
+        self.stack: list[str] = [""]
+        self._sources = sources
+        self._names = {module: name for name, module in model.named_modules()}
+        self._leaves: dict[int, int] = {}
+        self._storages: dict[int, int] = {}
+        self._alive: list[Tensor] = []
+        for kind, named in zip(("parameter", "buffer"), parameters_and_buffers(model), strict=True):
+            for name, tensor in named.items():
+                self._leaves[id(tensor)] = self.add(tensor, kind, name)
+
+    def add(self, tensor: Tensor, kind: str, name: str = "") -> int:
+        """Number a tensor; leaves are kept alive so that their identity stays theirs."""
+        number = len(self.tape.values)
+        root = self._storages.setdefault(tensor.untyped_storage()._cdata, number)
+        self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, kind, name, root))
+        self._alive.append(tensor)
+        return number
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of a tensor, new if it has never been seen."""
+        mark = tensor.__dict__.get("_secateur_mark")
+        if mark is not None and mark[0] is self:
+            return int(mark[1])
+        if (known := self._leaves.get(id(tensor))) is not None:
+            return known
+        number = self.add(tensor, "constant")
+        self.tape.constants[number] = tensor.detach()
+        self._leaves[id(tensor)] = number
+        return number
+
+    def _result(self, tensor: Tensor, roots: Mapping[int, int]) -> int:
+        number = len(self.tape.values)
+        root = roots.get(tensor.untyped_storage()._cdata, number) if roots else number
+        self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, "result", "", root))
+        tensor.__dict__["_secateur_mark"] = (self, number)
+        return number
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        refs: list[int] = []
+        roots: dict[int, int] | None = {} if may_share(func) else None
+        listed = self._referenced(args, refs, roots)
+        named = {key: self._referenced(value, refs, roots) for key, value in kwargs.items()}
+        result = self.compute(func, args, kwargs)
+        flat = result if isinstance(result, (list, tuple)) else (result,)
+        outputs = tuple([self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat])
+        source = source_line() if self._sources else ""
+        self.tape.calls.append(
+            Call(func, name_of(func), listed, named, tuple(refs), outputs, self.stack[-1], source)
+        )
+        return result
+
+    def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of one operation."""
+        return func(*args, **kwargs)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To switch its compiler off for a mode, torch would load it, which takes longer than most traces.
+        return False
+
+    def _referenced(self, thing: Any, refs: list[int], roots: dict[int, int] | None) -> Any:
+        """An argument with tensors replaced by ``Ref``; notes their numbers and whose memory they share."""
+        if isinstance(thing, Tensor):
+            number = self.number(thing)
+            refs.append(number)
+            if roots is not None:
+                roots.setdefault(thing.untyped_storage()._cdata, self.tape.values[number].root)
+            return Ref(number)
+        if isinstance(thing, (list, tuple)):
+            return type(thing)(
+                [
+                    self._referenced(item, refs, roots) if isinstance(item, _REFERRING) else item
+                    for item in thing
+                ]
+            )
+        return thing
+
+    @contextmanager
+    def following_modules(self) -> Iterator[None]:
+        """Keep ``stack`` at the name of the module that is running."""
+
+        def enter(module: nn.Module, inputs: Any) -> None:
+            self.stack.append(self._names.get(module, self.stack[-1]))
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            if len(self.stack) > 1:
+                self.stack.pop()
+
+        before, after = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+
+def source_line() -> str:
+    """``file.py:12`` of the innermost frame of the model's own code; empty where torch's layers ran alone."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name == _CALLER:
+            # Further out is whoever asked for the trace.
+            break
+        # Recorders may extend each other's dispatch; their frames come before the model's.
+        if frame.f_code.co_name != "__torch_dispatch__" and (file := _own_file(name)) is not None:
+            return f"{file}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return ""
+
+
+@cache
+def _own_file(name: str) -> str | None:
+    """The last two parts of a file's name, ``None`` for torch's files and generated code."""
+    if name.startswith((_TORCH, "<")):
+        return None
+    path = Path(name)
+    return f"{path.parent.name}/{path.name}"
+
+
+def record(
+    model: nn.Module,
+    inputs: Any,
+    recorder: Recorder | None = None,
+    *,
+    logits: str | int | None = None,
+    training: bool = False,
+) -> tuple[Tape, list[Tensor]]:
+    """Run the model once and return its tape and every tensor of its output, or of the one called ``logits``.
+
+    Raises:
+        UserError: the inputs do not fit, or the model returns no tensor (of that name).
+    """
+    recorder = recorder or Recorder(model)
+    leaves, spec = tree_flatten(inputs)
+    fresh = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    numbers = []
+    for position, leaf in enumerate(fresh):
+        if isinstance(leaf, Tensor):
+            number = recorder.add(leaf, "input", str(position))
+            recorder._leaves[id(leaf)] = number
+            numbers.append(number)
+    mode = isolated_forward(model, training=training)
+    with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
+        result = call_model(model, tree_unflatten(fresh, spec))
+    found = [item for item in tensors_in(named_output(result, logits)) if item.is_floating_point()]
+    if not found:
+        raise UserError(
+            "the model returns no tensor of numbers", hint="return logits, a tuple or a dict of them"
+        )
+    recorder.tape.inputs = tuple(numbers)
+    recorder.tape.outputs = tuple(recorder.number(item) for item in found)
+    return recorder.tape, found
