@@ -2,7 +2,7 @@
 
 import math
 
-from secateur.registry import ATTACKS
+from secateur.registry import ATTACKS, takes_steps
 
 INF = math.inf
 CASES = [(name, norm) for name in sorted(ATTACKS.names()) for norm in ATTACKS.entry(name).facts["norms"]]
@@ -16,6 +16,6 @@ def call(name, norm, model, x, y, steps=STEPS):
     settings = {"norm": norm} if len(facts["norms"]) > 1 else {}
     if facts["kind"] == "fixed-eps":
         settings["eps"] = {0.0: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
-    if name != "fgsm":
+    if takes_steps(name):
         settings["steps"] = steps
     return attack(model, x, y, **settings)

@@ -1,7 +1,6 @@
 """Names for everything that can be chosen by name, without importing what they name."""
 
 from secateur.registry.attacks import ATTACKS as ATTACKS
-from secateur.registry.attacks import takes_steps as takes_steps
 from secateur.registry.checkpoints import CHECKPOINTS as CHECKPOINTS
 from secateur.registry.checkpoints import checkpoint as checkpoint
 from secateur.registry.checkpoints import has_weights as has_weights
@@ -17,3 +16,4 @@ from secateur.registry.plugins import version_of as version_of
 from secateur.registry.rates import RATES as RATES
 from secateur.registry.registry import Entry as Entry
 from secateur.registry.registry import Registry as Registry
+from secateur.registry.settings import takes_steps as takes_steps

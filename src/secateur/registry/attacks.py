@@ -1,111 +1,168 @@
-"""The attacks: their norms, their kind, whether they can be targeted, their paper, and what a step costs."""
+"""The attacks, one row each: everything about an attack that is known without running it.
 
-import inspect
+``norms``, ``kind`` and ``targeted`` say what it can be asked for, ``random`` whether it draws random numbers,
+``cost`` the passes of a step, ``settings`` the rules of its settings, ``audits`` the norms in which an audit
+compares other attacks with it, ``study`` the settings of a study that names none, ``converges_from`` the
+function that gives the query from which early stopping counts, ``science`` its version in the ids of cells;
+``label``, ``paper`` and ``bibtex`` are for reports. The command line, studies, costs, citations, audits,
+benchmarks and tests read these rows: no other list of attacks exists.
+"""
+
+import math
 
 from secateur.registry.registry import Registry
+from secateur.registry.settings import (
+    DECAY,
+    EPS,
+    FACTOR,
+    FLAG,
+    LEAST_RATIO,
+    NORM,
+    NORMS,
+    POSITIVE,
+    SHARE,
+    STEPS,
+    number,
+    whole,
+    word,
+)
 
 ATTACKS = Registry("attack")
-
-
-def takes_steps(name: str) -> bool:
-    """Whether the attack called ``name`` iterates, which is to say that it has a setting ``steps``.
-
-    Raises:
-        UserError: no such attack.
-    """
-    facts = ATTACKS.entry(name).facts
-    if "steps" in facts or not facts.get("installed"):
-        return bool(facts.get("steps", True))
-    return "steps" in inspect.signature(ATTACKS.get(name)).parameters
-
+_DESCENT = {"kind": "minimum-norm", "targeted": True, "random": False, "cost": "1 fwd, 1 bwd"}
+"""Facts of a minimum-norm attack that follows one gradient per step and draws no random numbers."""
 
 ATTACKS.register(
     "ddn",
     "secateur.attacks.ddn:ddn",
     "decoupled direction and norm (Rony et al. 2019)",
     norms=(2.0,),
-    kind="minimum-norm",
-    targeted=True,
+    **_DESCENT,
     paper="arXiv:1811.09600",
-    random=False,
-    cost="1 fwd, 1 bwd",
     # What a study takes where its file says nothing: docs/attacking.md, "DDN in a study".
     study={"loss": "difference", "levels": None},
     label="DDN",
     bibtex=("rony2019",),
+    audits=(2.0,),
+    settings={
+        "steps": STEPS,
+        "init_eps": POSITIVE,
+        "gamma": FACTOR,
+        "alpha": POSITIVE,
+        "alpha_final": POSITIVE,
+        "schedule": word("cosine", "constant"),
+        "loss": word("cross_entropy", "difference"),
+        "levels": whole(2, optional=True),
+    },
 )
 ATTACKS.register(
     "fmn",
     "secateur.attacks.fmn:fmn",
     "fast minimum-norm (Pintor et al. 2021)",
-    norms=(0.0, 1.0, 2.0, float("inf")),
-    kind="minimum-norm",
-    targeted=True,
+    norms=NORMS,
+    **_DESCENT,
     paper="arXiv:2102.12827",
-    random=False,
-    cost="1 fwd, 1 bwd",
     label="FMN",
     bibtex=("pintor2021",),
+    audits=NORMS,
+    settings={
+        "norm": NORM,
+        "steps": STEPS,
+        "alpha": POSITIVE,
+        "alpha_final": POSITIVE,
+        "gamma": FACTOR,
+        "gamma_final": FACTOR,
+        "escape": FLAG,
+    },
 )
 ATTACKS.register(
     "steep",
     "secateur.attacks.steep.attack:steep",
     "our own: a survey of classes, FMN's radius, exact projections",
-    norms=(0.0, 1.0, 2.0, float("inf")),
-    kind="minimum-norm",
-    targeted=True,
-    random=False,
-    cost="1 fwd, 1 bwd",
+    norms=NORMS,
+    **_DESCENT,
     science=7,
     converges_from="secateur.attacks.steep.attack:converges_from",
     bibtex=("pintor2021", "matyasko2021"),
+    audits=(1.0, 2.0, math.inf),
+    settings={
+        "norm": NORM,
+        "steps": STEPS,
+        "classes": whole(1, optional=True),
+        "outside": number(least=0, below=1, optional=True),
+        "step": number(above=0, optional=True),
+        "decay": DECAY,
+        "inertia": number(least=0, below=1, optional=True),
+        "gamma": FACTOR,
+        "gamma_final": FACTOR,
+    },
 )
 ATTACKS.register(
     "sigma-zero",
     "secateur.attacks.sigma_zero:sigma_zero",
     "smooth L0 and an adaptive threshold (Cinà et al. 2025)",
     norms=(0.0,),
-    kind="minimum-norm",
-    targeted=True,
+    **_DESCENT,
     paper="arXiv:2402.01879",
-    random=False,
-    cost="1 fwd, 1 bwd",
     label="σ-zero",
     bibtex=("cina2025",),
+    audits=(0.0,),
+    settings={
+        "steps": STEPS,
+        "step": POSITIVE,
+        "step_final": POSITIVE,
+        "sigma": POSITIVE,
+        "threshold": SHARE,
+        "threshold_step": POSITIVE,
+    },
 )
 ATTACKS.register(
     "alma",
     "secateur.attacks.alma:alma",
     "augmented Lagrangian (Rony et al. 2021)",
     norms=(2.0,),
-    kind="minimum-norm",
-    targeted=True,
+    **_DESCENT,
     paper="arXiv:2011.11857",
-    random=False,
-    cost="1 fwd, 1 bwd",
     science=2,
     label="ALMA",
     bibtex=("rony2021",),
+    settings={
+        "steps": STEPS,
+        "first": POSITIVE,
+        "decay": DECAY,
+        "rho": POSITIVE,
+        "mu": POSITIVE,
+        "gamma": number(least=1),
+        "tau": DECAY,
+        "every": whole(1),
+        "average": SHARE,
+    },
 )
 ATTACKS.register(
     "pdpgd",
     "secateur.attacks.pdpgd:pdpgd",
     "primal-dual proximal gradient (Matyasko & Chau 2021)",
-    norms=(0.0, 1.0, 2.0, float("inf")),
-    kind="minimum-norm",
-    targeted=True,
+    norms=NORMS,
+    **_DESCENT,
     paper="arXiv:2106.01538",
-    random=False,
-    cost="1 fwd, 1 bwd",
     science=3,
     label="PDPGD",
     bibtex=("matyasko2021",),
+    settings={
+        "norm": NORM,
+        "steps": STEPS,
+        "step": POSITIVE,
+        "decay": DECAY,
+        "ratio": number(least=LEAST_RATIO, most=1 / LEAST_RATIO),
+        "dual_step": POSITIVE,
+        "dual_decay": DECAY,
+        "average": SHARE,
+    },
 )
 ATTACKS.register(
     "strongest",
     "secateur.attacks.ensemble:strongest",
     "per image, the nearest example of several attacks",
-    norms=(0.0, 1.0, 2.0, float("inf")),
+    norms=NORMS,
     kind="minimum-norm",
     targeted=True,
     random=False,
@@ -113,12 +170,13 @@ ATTACKS.register(
     science=5,
     converges_from="secateur.attacks.ensemble:converges_from",
     bibtex=("cina2025", "matyasko2021", "pintor2021", "rony2019"),
+    settings={"norm": NORM, "steps": STEPS},
 )
 ATTACKS.register(
     "pgd",
     "secateur.attacks.pgd:pgd",
     "projected gradient descent (Madry et al. 2018)",
-    norms=(2.0, float("inf")),
+    norms=(2.0, math.inf),
     kind="fixed-eps",
     science=3,
     targeted=True,
@@ -126,12 +184,20 @@ ATTACKS.register(
     cost="1 fwd, 1 bwd",
     label="PGD",
     bibtex=("madry2018",),
+    settings={
+        "norm": NORM,
+        "eps": EPS,
+        "steps": STEPS,
+        "step": number(above=0, optional=True),
+        "loss": word("margin", "ce", "dlr"),
+        "random_start": FLAG,
+    },
 )
 ATTACKS.register(
     "apgd",
     "secateur.attacks.pgd:apgd",
     "auto-PGD, DLR or cross-entropy (Croce & Hein 2020)",
-    norms=(2.0, float("inf")),
+    norms=(2.0, math.inf),
     kind="fixed-eps",
     science=3,
     targeted=True,
@@ -139,38 +205,47 @@ ATTACKS.register(
     cost="1 fwd, 1 bwd",
     label="APGD",
     bibtex=("croce2020",),
+    settings={
+        "norm": NORM,
+        "eps": EPS,
+        "steps": STEPS,
+        "loss": word("margin", "ce", "dlr"),
+        "rho": number(least=0, most=1),
+        "random_start": FLAG,
+    },
 )
 ATTACKS.register(
     "fgsm",
     "secateur.attacks.fgsm:fgsm",
     "one steepest step (Goodfellow et al. 2015)",
-    norms=(0.0, 1.0, 2.0, float("inf")),
+    norms=NORMS,
     kind="fixed-eps",
     science=3,
     targeted=True,
     paper="arXiv:1412.6572",
     random=False,
     cost="2 fwd, 1 bwd, once",
-    steps=False,
     label="FGSM",
     bibtex=("goodfellow2015",),
+    settings={"norm": NORM, "eps": EPS},
 )
 ATTACKS.register(
     "noise",
     "secateur.attacks.fgsm:noise",
     "random perturbations, no gradient",
-    norms=(0.0, 1.0, 2.0, float("inf")),
+    norms=NORMS,
     kind="fixed-eps",
     science=3,
     targeted=True,
     cost="1 fwd",
     bibtex=(),
+    settings={"norm": NORM, "eps": EPS, "steps": STEPS},
 )
 ATTACKS.register(
     "square",
     "secateur.attacks.square_attack:square",
     "random squares, no gradient (Andriushchenko et al. 2020)",
-    norms=(float("inf"),),
+    norms=(math.inf,),
     kind="fixed-eps",
     science=3,
     targeted=True,
@@ -178,4 +253,5 @@ ATTACKS.register(
     cost="1 fwd",
     label="Square",
     bibtex=("andriushchenko2020",),
+    settings={"eps": EPS, "steps": STEPS, "area": number(above=0, most=1)},
 )

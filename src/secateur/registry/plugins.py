@@ -16,12 +16,12 @@ from secateur.registry.criteria import CRITERIA
 from secateur.registry.datasets import DATASETS
 from secateur.registry.models import MODELS
 from secateur.registry.registry import Entry, Registry
+from secateur.registry.settings import NORMS
 from secateur.text import listed
 
 REGISTRIES: tuple[Registry, ...] = (ATTACKS, CRITERIA, MODELS, DATASETS)
 KINDS = ("minimum-norm", "fixed-eps")
 """What an attack looks for: the smallest perturbation, or one of a given size."""
-NORMS = (0.0, 1.0, 2.0, float("inf"))
 
 
 @dataclass(frozen=True)

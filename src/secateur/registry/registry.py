@@ -91,6 +91,12 @@ class Registry:
         hint = did_you_mean(name, self._entries, otherwise=f"known: {', '.join(self._entries)}")
         raise UserError(f"unknown {self.kind} '{name}'", hint=hint)
 
+    def facts(self, name: str) -> Mapping[str, Any]:
+        """The facts of ``name``; none if nothing is registered under it."""
+        if name not in self._entries:
+            self._discover()
+        return self._entries[name].facts if name in self._entries else {}
+
     def get(self, name: str) -> Any:
         """The object called ``name``, imported on first use.
 

@@ -1,29 +1,34 @@
-"""What every setting of our attacks may be: one table, by which an attack checks and a study is validated.
+"""Rules for the settings of attacks, without torch: attacks check by them, and studies are validated by them.
 
-It needs no torch, so that a study file is checked in a fraction of the time that importing torch takes. The
-attacks call ``check`` themselves: what they refuse and what ``secateur validate`` refuses is the same.
+The rules of each attack stand in its row of ``registry.attacks``. An attack calls ``check`` itself, so it
+refuses the same values as ``secateur validate``.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from secateur.budgets import is_list
+from secateur.budgets import NORM_KEYS, is_list
 from secateur.errors import UserError
 from secateur.text import listed
 
-NORMS = (0.0, 1.0, 2.0, math.inf)
+NORMS = tuple(NORM_KEYS)
 LEAST_RATIO = 1e-6
-"""Of one weight of PDPGD's game to the other."""
+"""Lower bound, and reciprocal of the upper bound, of the ratio of PDPGD's two weights."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one setting may be: ``wanted`` says it in words, ``fits`` decides.
+    """The values that a setting may have: ``wanted`` describes them, ``fits`` decides.
 
-    ``words`` are the choices of a setting that is a word. ``optional`` ones may be None, which leaves the
-    choice to the attack.
+    ``words`` are the choices of a setting that is a word. An ``optional`` setting may be None, which leaves
+    the choice to the attack.
+
+    >>> rule = number(above=0, most=1)
+    >>> rule.wanted, rule.accepts(0.5), rule.accepts(2)
+    ('a number above 0 and of at most 1', True, False)
     """
 
     wanted: str
@@ -44,7 +49,7 @@ def number(
     most: float = math.inf,
     optional: bool = False,
 ) -> Rule:
-    """A finite number: above or at least the one bound, below or at most the other."""
+    """A finite number within the bounds that are given: ``above < value``, ``least <= value``, and so on."""
     limits = [
         *([f"above {above:g}"] if above > -math.inf else []),
         *([f"of at least {least:g}"] if least > -math.inf else []),
@@ -62,7 +67,7 @@ def number(
 
 
 def whole(least: int, *, optional: bool = False) -> Rule:
-    """A whole number."""
+    """A whole number of at least ``least``."""
 
     def fits(value: object) -> bool:
         return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
@@ -88,103 +93,53 @@ NORM = Rule("0, 1, 2 or inf", _is_norm)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 STEPS = whole(1)
 EPS = number(above=0)
-_FACTOR = number(above=0, below=1)
-_POSITIVE = number(above=0)
-_SHARE = number(least=0, below=1)
-_DECAY = number(above=0, most=1)
+FACTOR = number(above=0, below=1)
+POSITIVE = number(above=0)
+SHARE = number(least=0, below=1)
+DECAY = number(above=0, most=1)
 
-SETTINGS: Mapping[str, Mapping[str, Rule]] = {
-    "ddn": {
-        "steps": STEPS,
-        "init_eps": _POSITIVE,
-        "gamma": _FACTOR,
-        "alpha": _POSITIVE,
-        "alpha_final": _POSITIVE,
-        "schedule": word("cosine", "constant"),
-        "loss": word("cross_entropy", "difference"),
-        "levels": whole(2, optional=True),
-    },
-    "fmn": {
-        "norm": NORM,
-        "steps": STEPS,
-        "alpha": _POSITIVE,
-        "alpha_final": _POSITIVE,
-        "gamma": _FACTOR,
-        "gamma_final": _FACTOR,
-        "escape": FLAG,
-    },
-    "steep": {
-        "norm": NORM,
-        "steps": STEPS,
-        "classes": whole(1, optional=True),
-        "outside": number(least=0, below=1, optional=True),
-        "step": number(above=0, optional=True),
-        "decay": _DECAY,
-        "inertia": number(least=0, below=1, optional=True),
-        "gamma": _FACTOR,
-        "gamma_final": _FACTOR,
-    },
-    "sigma-zero": {
-        "steps": STEPS,
-        "step": _POSITIVE,
-        "step_final": _POSITIVE,
-        "sigma": _POSITIVE,
-        "threshold": _SHARE,
-        "threshold_step": _POSITIVE,
-    },
-    "alma": {
-        "steps": STEPS,
-        "first": _POSITIVE,
-        "decay": _DECAY,
-        "rho": _POSITIVE,
-        "mu": _POSITIVE,
-        "gamma": number(least=1),
-        "tau": _DECAY,
-        "every": whole(1),
-        "average": _SHARE,
-    },
-    "pdpgd": {
-        "norm": NORM,
-        "steps": STEPS,
-        "step": _POSITIVE,
-        "decay": _DECAY,
-        "ratio": number(least=LEAST_RATIO, most=1 / LEAST_RATIO),
-        "dual_step": _POSITIVE,
-        "dual_decay": _DECAY,
-        "average": _SHARE,
-    },
-    "strongest": {"norm": NORM, "steps": STEPS},
-    "pgd": {
-        "norm": NORM,
-        "eps": EPS,
-        "steps": STEPS,
-        "step": number(above=0, optional=True),
-        "loss": word("margin", "ce", "dlr"),
-        "random_start": FLAG,
-    },
-    "apgd": {
-        "norm": NORM,
-        "eps": EPS,
-        "steps": STEPS,
-        "loss": word("margin", "ce", "dlr"),
-        "rho": number(least=0, most=1),
-        "random_start": FLAG,
-    },
-    "fgsm": {"norm": NORM, "eps": EPS},
-    "noise": {"norm": NORM, "eps": EPS, "steps": STEPS},
-    "square": {"eps": EPS, "steps": STEPS, "area": number(above=0, most=1)},
-}
-"""By attack and setting. Other attacks, such as plug-ins, are asked themselves (``study.rehearsal``)."""
+
+def rules_of(attack: str) -> Mapping[str, Rule]:
+    """The rules of an attack's settings, by name; empty where its row has none, as of most plug-ins.
+
+    >>> sorted(rules_of("fgsm"))
+    ['eps', 'norm']
+    """
+    # The rows are built from the rules above.
+    from secateur.registry.attacks import ATTACKS
+
+    known: Mapping[str, Rule] = ATTACKS.facts(attack).get("settings", {})
+    return known
+
+
+def takes_steps(attack: str) -> bool:
+    """Whether an attack iterates, that is, has a setting ``steps``.
+
+    Raises:
+        UserError: no such attack.
+
+    >>> takes_steps("pgd"), takes_steps("fgsm")
+    (True, False)
+    """
+    from secateur.registry.attacks import ATTACKS
+
+    facts = ATTACKS.entry(attack).facts
+    if "settings" in facts:
+        return "steps" in facts["settings"]
+    if "steps" in facts or not facts.get("installed"):
+        return bool(facts.get("steps", True))
+    return "steps" in inspect.signature(ATTACKS.get(attack)).parameters
 
 
 def check(attack: str, **settings: object) -> None:
-    """Refuse the first of the ``settings`` of one of our attacks that it cannot work with.
+    """Refuse the first invalid setting of a registered attack.
 
     Raises:
-        UserError: it names the setting, its value, and what it may be.
+        UserError: it names the setting, its value, and the values that are allowed.
     """
+    rules = rules_of(attack)
     for name, value in settings.items():
-        check_value(name, value, SETTINGS[attack][name])
+        check_value(name, value, rules[name])
 
 
 def check_value(name: str, value: object, rule: Rule) -> None:
@@ -197,17 +152,16 @@ def check_value(name: str, value: object, rule: Rule) -> None:
 
 
 def problems(attack: str, settings: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Settings that one of our attacks would refuse, each with a sentence; empty for other attacks.
+    """Invalid settings of an attack, each with a sentence; none where its row has no rules.
 
-    A name that the attack does not have is not looked at, nor is a list of sizes (see ``budgets.sizes``).
+    Unknown names are not looked at, nor is a list of sizes (see ``budgets.sizes``).
+
+    >>> problems("ddn", {"gamma": 7})
+    [('gamma', 'must be a number above 0 and below 1')]
     """
-    rules = {
-        name: rule
-        for name, rule in SETTINGS.get(attack, {}).items()
-        if not (name == "eps" and is_list(settings.get(name)))
-    }
+    rules = rules_of(attack)
     return [
         (name, f"must be {rules[name].wanted}")
         for name, value in settings.items()
-        if name in rules and not rules[name].accepts(value)
+        if name in rules and not (name == "eps" and is_list(value)) and not rules[name].accepts(value)
     ]

@@ -9,7 +9,7 @@ from secateur.config import Problem, Study, refuse
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
 from secateur.registry import ATTACKS, DATASETS, MODELS, checkpoint, has_weights, takes_steps
-from secateur.registry.settings import SETTINGS
+from secateur.registry.settings import rules_of
 from secateur.store import Store
 from secateur.study.cells import Facts
 from secateur.text import counted, nearest
@@ -126,7 +126,7 @@ def unfit(study: Study, test: int) -> Iterator[Problem]:
             given.discard("norm")
         if not takes_steps(attack.attack):
             given.discard("steps")
-        own = set(SETTINGS.get(attack.attack, ())) or _parameters(ATTACKS.get(attack.attack))
+        own = set(rules_of(attack.attack)) or _parameters(ATTACKS.get(attack.attack))
         taken = (own - FILLED) | set(run_options.NAMES)
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
     yield from _trained_on_the_test_images(study)

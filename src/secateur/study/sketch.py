@@ -5,7 +5,7 @@ from pathlib import Path
 from secateur.config import Study
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, checkpoint, has_weights
-from secateur.registry.settings import SETTINGS
+from secateur.registry.settings import rules_of
 from secateur.study.cells import Facts
 
 SEVERAL = 2
@@ -72,7 +72,7 @@ def _made_for(arch: str) -> tuple[int, ...]:
 
 
 def _needs_code(study: Study) -> bool:
-    ours = all(attack.attack in SETTINGS for attack in study.attacks.values())
+    ours = all(rules_of(attack.attack) for attack in study.attacks.values())
     named = [CRITERIA.entry(name) for name in study.criteria]
     named += [MODELS.entry(model.arch) for model in study.models.values() if ":" not in model.arch]
     named += [ATTACKS.entry(attack.attack) for attack in study.attacks.values()]

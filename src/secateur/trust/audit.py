@@ -12,6 +12,8 @@ from torch import Tensor
 from secateur.attacks.core.norms import INF, distance
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
+from secateur.registry import ATTACKS
+from secateur.registry.settings import rules_of
 from secateur.stats import median
 from secateur.text import listed
 from secateur.trust.audit_context import Check, Evidence
@@ -22,13 +24,6 @@ from secateur.trust.loss_slices import nearest_in_slices
 from secateur.trust.planted_examples import planted_share
 from secateur.trust.sample_size import enough_for_shares
 
-RIVALS = {
-    0.0: ("fmn", "sigma-zero"),
-    1.0: ("fmn", "steep"),
-    2.0: ("ddn", "fmn", "steep"),
-    INF: ("fmn", "steep"),
-}
-"""Minimum-norm attacks that a result of each norm is compared with."""
 MOVED = 0.1
 """A joint median that is lower by more than this fraction makes the evaluation unreliable."""
 SEEDS = 3
@@ -177,11 +172,11 @@ Jobs = dict[str, tuple[str, dict[str, Any]]]
 
 def _of_minimum_norm(auditor: Auditor) -> Jobs:
     result = auditor.evidence.result
-    own = {"ddn": {"levels": result.settings.get("levels")}}
+    shared = {"steps": auditor.steps, "norm": result.norm, "levels": result.settings.get("levels")}
     return {
-        name: (name, {"steps": auditor.steps, **own.get(name, {"norm": result.norm})})
-        for name in RIVALS[result.norm]
-        if name != result.attack
+        entry.name: (entry.name, {key: value for key, value in shared.items() if key in rules_of(entry.name)})
+        for entry in ATTACKS.entries()
+        if result.norm in entry.facts.get("audits", ()) and entry.name != result.attack
     }
 
 
