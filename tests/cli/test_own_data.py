@@ -32,7 +32,9 @@ def test_beside_train_the_validation_images_are_attacked(secateur, tmp_path):
     assert "has train, validation images; attacked are the validation images" in said.err
 
 
-@pytest.mark.parametrize(("part", "words"), [("train", "training images only"), (".", "no images apart")])
+@pytest.mark.parametrize(
+    ("part", "words"), [("train", "training images only"), (".", "no separate test split")]
+)
 def test_where_nothing_is_held_out_it_is_said(secateur, tmp_path, part, words):
     pictures(tmp_path / part, 6)
     said = secateur("attack", "-m", "resnet-tiny", "-d", f"folder:{tmp_path}", *QUICK)
@@ -197,8 +199,8 @@ def test_a_normalised_network_is_pruned_attacked_and_exported(secateur, trained,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--mean", "0.5"), "--mean and --std belong together"),
-        (("--std", "0.5"), "--mean and --std belong together"),
+        (("--mean", "0.5"), "--mean and --std must be given together"),
+        (("--std", "0.5"), "--mean and --std must be given together"),
         (("--mean", "a", "--std", "1"), "not lists of numbers"),
         (("--mean", "0.1,0.2,0.3", "--std", "1,1,1"), "have 3 values, the images 1 channel"),
         (("--mean", "0.1,0.2", "--std", "1,1,1"), "mean has 2 values and std 3"),

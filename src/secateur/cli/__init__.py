@@ -1,4 +1,4 @@
-"""The command line: parse, call, exit code. Everything heavy is imported inside the commands."""
+"""The command line. Heavy imports happen inside the commands, so that `--help` is fast."""
 
 from secateur.cli.app import main as main
 

@@ -1,4 +1,4 @@
-"""The application object, its verbs, and the boundary where errors become one sentence and an exit code."""
+"""The application, its commands, and the place where errors become one sentence and an exit code."""
 
 import os
 import sys
@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import attack, export, folders, graph_prune, ls_doctor, studies, transfer
+from secateur.cli import attack, compare, doctor, export, graph, init, ls, plan, prune, report, run, transfer
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
 
-# What torch and safetensors say about a machine; these errors have no type of their own.
+# Messages of torch and safetensors about the machine; these errors have no type of their own.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 _NO_SPACE = "No space left on device"
 
@@ -25,16 +25,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for panel, room in (
-    ("Studies", studies),
-    ("Studies", folders),
+for panel, home in (
+    ("Studies", plan),
+    ("Studies", run),
+    ("Studies", report),
+    ("Studies", compare),
     ("Studies", transfer),
-    ("Single networks", graph_prune),
+    ("Studies", init),
+    ("Single networks", graph),
+    ("Single networks", prune),
     ("Single networks", attack),
     ("Single networks", export),
-    ("Information", ls_doctor),
+    ("Information", ls),
+    ("Information", doctor),
 ):
-    for command in room.COMMANDS:
+    for command in home.COMMANDS:
         app.command(rich_help_panel=panel)(command)
 
 
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complain(error)
         sys.exit(error.code)
     except BrokenPipeError:
-        _forget_stdout()
+        _drop_stdout()
         sys.exit(ExitCode.READER_GONE)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
@@ -74,11 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    """Call the verb. What typer itself ends with code 1 is none of our defects, and gets its own code."""
+    """Run the command. Typer ends with code 1 on its own errors; here 1 is reserved for defects."""
     try:
         app(args=arguments)
     except SystemExit as end:
-        # A full disk or a reader that has gone shows when the output leaves the buffer, not before.
+        # A full disk or a closed pipe only shows when the buffer is flushed.
         sys.stdout.flush()
         if end.code != ExitCode.INTERNAL:
             raise
@@ -96,14 +101,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _forget_stdout() -> None:
-    """Let what is left in the buffer go nowhere, or the interpreter complains about it at its end."""
+def _drop_stdout() -> None:
+    """Redirect the rest of the buffer to nowhere; the interpreter would fail on it at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _environment(error: Exception) -> UserError | None:
-    """An error that the machine is to blame for, in words; None for a defect."""
+    """The error as a problem of the machine, in words; None if it is a defect."""
     said = str(error)
     if isinstance(error, ModuleNotFoundError) and (error.name or "secateur").split(".")[0] != "secateur":
         sentence, hint = f"the package {error.name} is missing", "pip install secateur, or secateur doctor"
@@ -111,7 +116,7 @@ def _environment(error: Exception) -> UserError | None:
         sentence = f"memory ran out: {said.splitlines()[0]}" if said else "memory ran out"
         hint = "use fewer or smaller images, or a smaller batch"
     elif isinstance(error, OSError) or _NO_SPACE in said:
-        # A full disk or a forbidden path; wrong content has become a UserError where it was read.
+        # A full disk or a forbidden path; wrong content became a UserError where it was read.
         named, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
         sentence = f"{f'{named}: ' if named else ''}{reason or said}"
         hint = "check the path, its permissions and the disk"

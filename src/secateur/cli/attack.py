@@ -1,4 +1,4 @@
-"""The verb attack: from words to a graded result, and back to words."""
+"""The command attack: attack a network, verify the examples, grade the result."""
 
 import json
 import time
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.cli.headline import print_attack
+from secateur.cli.attack_output import print_attack
+from secateur.cli.attack_settings import attack_settings, budgets_of, limited, start_of, targets_of
 from secateur.cli.options import PlugIns, plug_in, with_run_options
 from secateur.cli.output import bar, note, print_json
-from secateur.cli.settings import attack_settings, budgets_of, limited, start_of, targets_of
 from secateur.cli.targets import Json, Mean, Model, Resize, Seed, Std, Weights, held_out, move, network
 from secateur.errors import UserError
 from secateur.registry import has_weights
@@ -35,62 +35,65 @@ def attack(
     norm: Annotated[str | None, typer.Option(help="0, 1, 2 or inf; the attack's own by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the attack, as in gamma=0.05.")
+        list[str] | None,
+        typer.Option("--set", help="A setting of the attack, as in gamma=0.05. May be repeated."),
     ] = None,
     eps: Annotated[
         str | None,
-        typer.Option(help="Size ε of an attack of fixed size, or several: 1/255,2/255,4/255."),
+        typer.Option(help="Perturbation budget ε of a fixed-budget attack, or a list: 1/255,2/255,4/255."),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="A class to reach (its images are left out), or next: the one after the label."),
+        typer.Option(
+            help="Target class (images of that class are left out), or next: the class after the label."
+        ),
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
-            help="Where fmn begins: another-class, the nearest images of other classes; or FILE.safetensors, "
-            "written with --examples, as for the dense network."
+            help="Starting points of fmn: another-class (the nearest images of other classes), or a "
+            "FILE.safetensors written with --examples, for example for the dense network."
         ),
     ] = None,
     budgets: Annotated[
         str | None,
-        typer.Option(help="Budgets ε of the robust accuracy of a minimum-norm attack: 0,2/255,8/255."),
+        typer.Option(help="Budgets ε at which a minimum-norm attack reports robust accuracy: 0,2/255,8/255."),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="Attack N images, drawn by class with --seed; marks the result partial."),
+        typer.Option(
+            help="Attack N images, a stratified sample drawn with --seed; the result is marked as partial."
+        ),
     ] = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
-    batch_size: Annotated[
-        int, typer.Option(help="Images per batch at most; halved when memory runs out.")
-    ] = 256,
+    batch_size: Annotated[int, typer.Option(help="Largest batch; halved when memory runs out.")] = 256,
     audit: Annotated[
         bool,
-        typer.Option("--audit", help="Add the costly checks: other attacks and seeds, planted examples."),
+        typer.Option("--audit", help="Add the expensive checks: other attacks and seeds, planted examples."),
     ] = False,
-    device: Annotated[str, typer.Option(help="Where the network runs, such as cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the network, such as cuda.")] = "cpu",
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the per-image record (JSON) here.")
+        Path | None, typer.Option("--out", "-o", help="Write the per-image record to this JSON file.")
     ] = None,
     examples: Annotated[
-        Path | None, typer.Option(help="Write the adversarial examples here: FILE.safetensors.")
+        Path | None, typer.Option(help="Write the adversarial examples to FILE.safetensors.")
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder for pictures of examples and the security curve.")
+        Path | None, typer.Option(help="Folder for pictures of the examples and the security curve.")
     ] = None,
     plugin: PlugIns = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
-    """Find minimum-norm adversarial examples, re-verify them, and grade the result."""
+    """Run an attack, verify its adversarial examples, and grade the result."""
     import secateur
     from secateur import models
 
     plug_in(plugin)
-    _check_places(out, examples, pictures)
+    _check_outputs(out, examples, pictures)
     settings = attack_settings(norm, steps, set_ or [], eps=eps)
     _refuse_arguments(settings, secateur.attack)
     part, whole = held_out(data, resize)
@@ -142,7 +145,7 @@ def attack(
         "secateur": secateur.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    # Images of one class less, or a pruned network, are nothing that a published accuracy is about.
+    # A published accuracy says nothing about a pruned network, or about a subset of the classes.
     if has_weights(model) and targets is None and (weights is None or weights.is_file()):
         _compare_with_published(model, summary["clean_accuracy"], dataset.n)
     _write(
@@ -158,19 +161,21 @@ COMMANDS = (attack,)
 
 
 def _refuse_arguments(settings: dict[str, Any], attack: Callable[..., Any]) -> None:
-    """``--set`` reaches the attack; what steers the evaluation has options of its own."""
+    """``--set`` is for settings of the attack; the evaluation has options of its own."""
     if taken := settings.keys() & {*signature(attack).parameters, *NAMES}:
         name = min(taken)
-        raise UserError(f"--set {name}: an attack has no setting '{name}'", hint="see secateur attack --help")
+        raise UserError(
+            f"invalid --set {name}: '{name}' is no setting of an attack", hint="see secateur attack --help"
+        )
 
 
-def _check_places(out: Path | None, examples: Path | None, pictures: Path | None) -> None:
-    """Before anything runs: what cannot be written later."""
+def _check_outputs(out: Path | None, examples: Path | None, pictures: Path | None) -> None:
+    """Refuse output paths that cannot be written, before anything runs."""
     for option, path in (("--out", out), ("--examples", examples)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise UserError(f"{option} {path} cannot be written", hint="name a file in a folder that exists")
     if examples is not None and examples.suffix != ".safetensors":
-        raise UserError(f"--examples {examples} is no .safetensors file", hint="name it FILE.safetensors")
+        raise UserError(f"--examples {examples} must end in .safetensors", hint="name it FILE.safetensors")
     if pictures is not None and pictures.exists() and not pictures.is_dir():
         raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
 
@@ -192,7 +197,7 @@ def _write(
     examples: Path | None,
     pictures: Path | None,
 ) -> None:
-    """The files that were asked for, each with a note."""
+    """Write the requested files, with a note for each."""
     from secateur.evaluate import save_examples
 
     record = {**result.to_json(), "index": index, **facts}

@@ -1,4 +1,4 @@
-"""The verb export: from a folder that `prune` wrote, or any network, to a file of its own."""
+"""The command export: write a pruned folder, or any network, as ONNX or torch.export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,10 +21,10 @@ def export(
         Path, typer.Option("--out", "-o", help="FILE.onnx ([onnx] extra) or FILE.pt2 (torch.export).")
     ],
     folder: Annotated[
-        Path | None, typer.Argument(help="A folder that `prune` wrote; else give --model and --weights.")
+        Path | None, typer.Argument(help="A folder written by `prune`; otherwise give --model and --weights.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="What the folder was pruned from.")
+        str | None, typer.Option("--model", "-m", help="The model the folder was pruned from.")
     ] = None,
     weights: Weights = None,
     input: Input = None,
@@ -34,15 +34,18 @@ def export(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Batch sizes to measure; 1 and 32 by default. Repeatable.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="Of measurement per network and batch.")] = 1.0,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds of measurement per network and batch size.")
+    ] = 1.0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads while measuring.")] = None,
-    device: Annotated[str, typer.Option(help="Where the networks are measured, such as cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device for the measurement, such as cuda.")] = "cpu",
     measure: Annotated[bool, typer.Option(help="Measure latency and peak memory.")] = True,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest difference of outputs, relative to the largest output.")
+        float,
+        typer.Option(min=0, help="Largest accepted difference of outputs, relative to the largest output."),
     ] = 1e-4,
     fixed_batch: Annotated[
-        bool, typer.Option("--fixed-batch", help="For the batch of --input only.")
+        bool, typer.Option("--fixed-batch", help="Fix the batch size to that of --input.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     plugin: PlugIns = None,
@@ -89,18 +92,18 @@ def _networks(
     mean: str | None,
     std: str | None,
 ) -> "tuple[nn.Module, nn.Module | None, Tensor]":
-    """The network, what it was before pruning (``None`` if it was not pruned), and images for it."""
+    """The network, the dense network it was pruned from (or None), and example images."""
     from secateur import models
     from secateur.pruning import history, origin
 
     if folder is not None and weights is not None:
-        raise UserError(f"{folder} holds its weights already", hint="leave --weights out")
+        raise UserError(f"{folder} already contains weights", hint="leave out --weights")
     saved = weights if weights is not None and weights.is_dir() else folder
     told = origin(saved) if saved is not None else {}
     named = model or told.get("model")
     if named is None:
-        raise UserError("which network is it?", hint="give a folder that `prune` wrote, or --model")
-    # A folder may come from others: what it names is not run unless the user names it too.
+        raise UserError("no network is named", hint="give a folder written by `prune`, or --model")
+    # The folder may come from a stranger: code that it names runs only if the user names it too.
     size = shape(named, input or "x".join(map(str, told.get("input", ()))) or None)
     count = classes or told.get("classes")
     if model is None and ".py:" in named:

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options that several commands share."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -15,7 +15,7 @@ from secateur.run_options import RunOptions
 
 
 class Progress(StrEnum):
-    """How a run shows itself."""
+    """How progress is shown."""
 
     AUTO = "auto"
     RICH = "rich"
@@ -38,21 +38,26 @@ Overrides = Annotated[
     typer.Option("--set", help="Replace a setting of the file, as in images=50. May be repeated."),
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Attack at most N images; marks the numbers as partial.")
+    int | None, typer.Option(min=1, help="Attack at most N images; results are marked as partial.")
 ]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time on this machine.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run in parallel on this machine.")
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run folder; runs/NAME by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
-ProgressOption = Annotated[Progress, typer.Option(help="How to show what goes on.")]
+ProgressOption = Annotated[Progress, typer.Option(help="How to show progress.")]
 Reuse = Annotated[
     list[Path] | None,
-    typer.Option(help="Another run folder; cells in common are copied from it. May be repeated."),
+    typer.Option(help="Another run folder whose finished cells are reused. May be repeated."),
 ]
 EngineOption = Annotated[
     EngineName, typer.Option(help="Where cells run: processes here, or a Ray cluster ([ray] extra).")
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Of the Ray cluster; auto finds this machine's, none starts one here.")
+    str | None,
+    typer.Option(
+        help="Address of the Ray cluster; auto finds one on this machine; without it, a local one starts."
+    ),
 ]
 PlugIns = Annotated[
     list[Path] | None,
@@ -61,7 +66,7 @@ PlugIns = Annotated[
     ),
 ]
 Trusted = Annotated[
-    bool, typer.Option("--i-trust-this-network", help="Use a Ray head that asks for no token.")
+    bool, typer.Option("--i-trust-this-network", help="Connect to a Ray head that requires no token.")
 ]
 
 
@@ -81,7 +86,29 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+class Heads(StrEnum):
+    """What is removed of attention."""
+
+    WIDTH = "width"
+    WHOLE = "whole"
+
+
+HeadsOption = Annotated[
+    Heads,
+    typer.Option(help="What is removed of attention: equally many channels of every head, or whole heads."),
+]
+Logits = Annotated[
+    str | None,
+    typer.Option(help="Name or index of the logits among several outputs; other outputs may shrink."),
+]
+
+
 def plug_in(files: list[Path] | None) -> None:
-    """Run the files of ``--plugin`` and say what they registered."""
+    """Run the files of ``--plugin`` and print what they registered."""
     for path in files or ():
         note(f"{path} registers {', '.join(load_plugin(path))}")
+
+
+def output_of(words: str | None) -> str | int | None:
+    """The name of an output, or its index."""
+    return int(words) if words is not None and words.isdecimal() else words

@@ -1,4 +1,4 @@
-"""Where words go: results to stdout, everything else to stderr."""
+"""Printing: results to stdout, everything else to stderr."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from secateur.errors import UserError
 
 
 def complain(error: UserError) -> None:
-    """Print one sentence and what to do next, on stderr."""
+    """Print an error and its hint on stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"error: {error.message}", style="bold red", markup=False)
     if error.hint:
@@ -24,7 +24,7 @@ def complain(error: UserError) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr."""
+    """Print a note on stderr."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)
 
 
@@ -34,7 +34,7 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; numbers are expected to be formatted already, and stand to the right."""
+    """Print a table on stdout; columns of numbers, already formatted, are right-aligned."""
     look: dict[str, Any] = {
         "box": SIMPLE_HEAD,
         "show_edge": False,

@@ -1,4 +1,4 @@
-"""How the command line names a network, its input and its images."""
+"""From the options --model, --weights, --input and --data to networks and images."""
 
 from functools import partial
 from pathlib import Path
@@ -34,31 +34,31 @@ Mean = Annotated[
     str | None,
     typer.Option(
         "--mean",
-        help="What is subtracted from the images, one number or one per channel, as in 0.485,0.456,0.406; "
+        help="Mean to subtract from the images, one number or one per channel, as in 0.485,0.456,0.406; "
         "for networks that were trained on normalised images.",
     ),
 ]
 Std = Annotated[
-    str | None, typer.Option("--std", help="What the images are divided by then, as in 0.229,0.224,0.225.")
+    str | None, typer.Option("--std", help="Standard deviation to divide by, as in 0.229,0.224,0.225.")
 ]
 Resize = Annotated[
     str | None,
-    typer.Option(help="Scale the images: the side of a square as in 64, or height x width as in 48x64."),
+    typer.Option(help="Resize the images: the side of a square as in 64, or height x width as in 48x64."),
 ]
-Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that look at data.")]
+Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that need data.")]
 Input = Annotated[str | None, typer.Option("--input", help="Shape of the input, as in 1x3x32x32.")]
 Classes = Annotated[
     int | None,
     typer.Option(
-        help="Number of classes; those of --data, the default of FILE.py:FUNCTION, or else 10.", min=2
+        help="Number of classes; by default that of --data, the default of FILE.py:FUNCTION, or 10.", min=2
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
+Seed = Annotated[int, typer.Option(help="Seed of the random choices.", min=0)]
 
 
 def shape(model: str, text: str | None, images: "Dataset | None" = None) -> tuple[int, ...]:
-    """The input shape a user wrote, or the one the zoo knows for the model, or that of the images."""
+    """The shape given by --input, or the model's own, or that of the images, with a batch of one."""
     if text is None:
         if has_weights(model) or (":" not in model and not model.endswith(".py")):
             name = checkpoint(model).facts["arch"] if has_weights(model) else model
@@ -67,20 +67,18 @@ def shape(model: str, text: str | None, images: "Dataset | None" = None) -> tupl
                 return (1, *known)
         if images is not None:
             return (1, *images.shape)
-        raise UserError(
-            f"the input shape of {model} is not known", hint="add --input, as in --input 1x3x32x32"
-        )
+        raise UserError(f"the input shape of {model} is unknown", hint="add --input, as in --input 1x3x32x32")
     try:
         shape = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         shape = ()
     if len(shape) < 2 or min(shape) < 1:
-        raise UserError(f"--input {text} is not a shape", hint="write it as 1x3x224x224")
+        raise UserError(f"invalid --input {text}: expected a shape such as 1x3x224x224")
     return shape
 
 
 def example(shape: tuple[int, ...]) -> "Tensor":
-    """Images to trace with: random, always the same."""
+    """Random images to trace with, the same in every run."""
     import torch
 
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -96,10 +94,10 @@ def network(
     std: str | None = None,
     raw: bool = False,
 ) -> "nn.Module":
-    """The network that ``--model`` and ``--weights`` name, in evaluation mode.
+    """The network named by ``--model`` and ``--weights``, in evaluation mode.
 
-    A folder that ``prune`` wrote says itself how its network's input is normalised. ``raw`` leaves out what
-    networks of torchvision and timm get by default.
+    A folder written by ``prune`` states the normalisation of its network. With ``raw``, networks of
+    torchvision and timm get no normalisation in front of them.
     """
     from secateur import models
     from secateur.pruning import load
@@ -118,12 +116,12 @@ def network(
             pretrained=weights is None,
         )
         if not raw and given is None and (said := models.told(built)):
-            note(f"{model}: {said}" + ("" if saved else "; --mean 0 --std 1 leaves that out"))
+            note(f"{model}: {said}" + ("" if saved else "; turn it off with --mean 0 --std 1"))
         return built
 
     if weights is None:
         if not has_weights(model):
-            note(f"no --weights given: {model} is as its constructor left it")
+            note(f"no --weights given: {model} has the weights of its constructor")
         return build().eval()
     if weights.is_dir():
         return load(weights, build).eval()
@@ -134,25 +132,25 @@ def network(
 
 
 def statistics_of(mean: str | None, std: str | None) -> "Statistics | None":
-    """The numbers of ``--mean`` and ``--std``. Raises UserError."""
+    """The values of ``--mean`` and ``--std``. Raises UserError."""
     from secateur import models
 
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise UserError("--mean and --std belong together", hint="for example --mean 0.5 --std 0.5")
+        raise UserError("--mean and --std must be given together", hint="for example --mean 0.5 --std 0.5")
     try:
         numbers = [[float(part) for part in text.split(",")] for text in (mean, std)]
     except ValueError:
         raise UserError(
-            f"--mean {mean} --std {std} are not lists of numbers",
+            f"invalid --mean {mean} --std {std}: expected lists of numbers",
             hint="for example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         ) from None
     return models.statistics_of(*numbers)
 
 
 def _saved_statistics(folder: Path, given: "Statistics | None") -> "Statistics | None":
-    """Those of a folder that ``prune`` wrote, which the command line may repeat, but not change."""
+    """The normalisation of a pruned folder. Options may repeat it but not change it."""
     from math import isclose
 
     from secateur.models.wrapped import does_nothing
@@ -162,10 +160,10 @@ def _saved_statistics(folder: Path, given: "Statistics | None") -> "Statistics |
     if given is not None and (saved or not does_nothing(given)):
         before = [value for values in saved or () for value in values]
         now = [value for values in given for value in values]
-        # The folder has them in single precision.
+        # The folder stores them in single precision.
         if len(before) != len(now) or not all(map(partial(isclose, rel_tol=1e-6), before, now)):
             what = "another mean and std" if saved else "no mean and std"
-            raise UserError(f"{folder} was pruned with {what}", hint="leave --mean and --std out")
+            raise UserError(f"{folder} was pruned with {what}", hint="leave out --mean and --std")
     return saved
 
 
@@ -183,7 +181,7 @@ def size_of(text: str | None) -> tuple[int, ...] | None:
 
 
 def fitted(spec: str | None, resize: str | None) -> "Dataset | None":
-    """The images of ``--data`` that a network was trained on: the train part, where there is one."""
+    """The images of ``--data`` that a network was trained on: the train split if there is one."""
     from secateur import data as datasets
 
     if spec is None:
@@ -195,7 +193,7 @@ def fitted(spec: str | None, resize: str | None) -> "Dataset | None":
 def evidence(
     criterion: str, spec: str | None, images: "Dataset | None", model: "nn.Module", seed: int
 ) -> "tuple[Tensor, Tensor] | None":
-    """Images for the criteria that look at data; ``spec`` is what the user calls them."""
+    """Images for the criteria that need data; ``spec`` is the text of ``--data``."""
     import torch
 
     from secateur import models
@@ -205,7 +203,7 @@ def evidence(
         return None
     if spec is None or images is None:
         raise UserError(
-            f"the criterion {criterion} looks at images", hint="add --data, such as --data digits"
+            f"the criterion {criterion} needs images", hint="add --data, for example --data digits"
         )
     models.check_fits(model, images.x, data=spec)
     generator = torch.Generator().manual_seed(seed)
@@ -213,17 +211,17 @@ def evidence(
 
 
 def held_out(spec: str, resize: str | None) -> "tuple[str, Dataset]":
-    """The images to attack and the part they are of: one held out from training, where it exists."""
+    """The images to attack, and the name of their split: one held out from training if there is one."""
     from secateur import data as datasets
 
     size = size_of(resize)
     parts = datasets.open_source(spec)
     part = datasets.attacked_part(parts)
     if len(parts) > 1:
-        note(f"{spec} has {', '.join(parts)} images; attacked are the {part} images")
+        note(f"{spec} has the splits {', '.join(parts)}; the attack uses {part}")
     elif part in ("all", "train"):
-        kept = "no images apart" if part == "all" else "training images only"
-        note(f"{spec} has {kept}: the network may have been trained on those that are attacked")
+        kept = "no separate test split" if part == "all" else "training images only"
+        note(f"{spec} has {kept}: the network may have been trained on the attacked images")
     return part, datasets.load(spec, split=part, resize=size)
 
 

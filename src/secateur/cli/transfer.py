@@ -1,13 +1,13 @@
-"""The verb transfer: examples of one network of a run, put to the others."""
+"""The command transfer: test each network's adversarial examples on every other network of a run."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from secateur.cli.attack_settings import attack_settings
 from secateur.cli.options import Folder, Json, Limit, PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table
-from secateur.cli.settings import attack_settings
 
 SHOWN = 12
 
@@ -25,7 +25,7 @@ def transfer(
     sparsity: Annotated[list[float] | None, typer.Option(help="Only this sparsity. May be repeated.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only this fine-tuning. May be repeated.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Only this seed. May be repeated.")] = None,
-    scale: Annotated[float, typer.Option(help="Factor of every perturbation.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Factor applied to every perturbation.")] = 1.0,
     limit: Limit = None,
     plugin: PlugIns = None,
     out: Annotated[
@@ -33,9 +33,9 @@ def transfer(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put each network's adversarial examples to every other one: dense, pruned, other seeds.
+    """Test each network's adversarial examples on every other one: dense, pruned, other seeds.
 
-    The networks come from a run folder. The dense ones always take part, as long as their model and seed do.
+    The networks come from a run folder. Dense networks of the chosen models and seeds are always included.
     """
     from secateur.report.transfer import transfer_table, write_transfer
     from secateur.transfer import Where

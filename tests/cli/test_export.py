@@ -6,7 +6,7 @@ from inspect import signature
 import pytest
 
 from secateur import exports, pruning
-from secateur.cli.graph_prune import prune
+from secateur.cli.prune import prune
 from secateur.exports import formats
 
 
@@ -105,7 +105,7 @@ def test_budgets_and_rates_are_read(secateur, tmp_path):
     [
         (["--rates", "layer1=x"], "LAYER=SPARSITY"),
         (["--rates", "layer1=0.5", "--rates", "layer2"], "LAYER=SPARSITY"),
-        (["--parameters", "many"], "is not a number"),
+        (["--parameters", "many"], "expected a number"),
         (["--macs", "1.5"], "fraction"),
         (["--latency", "fast"], "latency must be"),
         (["--latency", "2"], "latency must be"),

@@ -1,4 +1,4 @@
-"""What the words of `secateur attack` mean: settings, targets, budgets, the images that are attacked."""
+"""From the options of `secateur attack` to values: settings, targets, budgets, images."""
 
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset, list[int]]":
-    """``limit`` images drawn with ``seed``, each class in proportion to its share, and their numbers."""
+    """A stratified sample of ``limit`` images drawn with ``seed``, and their dataset indices."""
     import torch
 
     from secateur.data import draw_fairly
@@ -21,15 +21,17 @@ def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset,
     if limit is None:
         return dataset, list(range(dataset.n))
     if not 0 < limit <= dataset.n:
-        raise UserError(f"--limit {limit} is not between 1 and the {dataset.n} images of {dataset.name}")
+        raise UserError(
+            f"--limit {limit} must be between 1 and {dataset.n}, the number of images of {dataset.name}"
+        )
     index = draw_fairly(dataset.y, limit, generator=torch.Generator().manual_seed(seed))
     return dataset.take(index), index.tolist()
 
 
 def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[int], Tensor | None]":
-    """The images to attack, their numbers, and the classes wanted of them; None for an untargeted attack.
+    """The images to attack, their indices, and their target classes (None: untargeted).
 
-    Images of the wanted class itself are left out: they have no other class to reach.
+    Images that already belong to the target class are left out.
     """
     import torch
 
@@ -42,12 +44,12 @@ def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[i
     if target not in dataset.classes and target not in names:
         known = ", ".join(dataset.classes[:12])
         raise UserError(
-            f"--target {target} is no class of {dataset.name}", hint=f"choose next or one of {known}"
+            f"--target {target} is not a class of {dataset.name}", hint=f"choose next or one of {known}"
         )
     wanted = dataset.classes.index(target) if target in dataset.classes else int(target)
     index = (dataset.y != wanted).nonzero().squeeze(1).tolist()
     if not index:
-        raise UserError(f"all {dataset.n} images are of the class --target {target} already")
+        raise UserError(f"all {dataset.n} images already belong to --target {target}")
     return dataset.take(index), index, torch.full((len(index),), wanted)
 
 
@@ -61,7 +63,7 @@ def start_of(
     count: int,
     quiet: bool,
 ) -> "Tensor | None":
-    """The points to begin at; ``index`` are the numbers of the images in the whole dataset."""
+    """The starting points; ``index`` holds the dataset indices of the images."""
     from pathlib import Path
 
     from secateur.attacks.runner.starting_points import another_class, found_before
@@ -69,45 +71,43 @@ def start_of(
     if text is None:
         return None
     if text == "another-class":
-        with bar(f"other classes beside {dataset.n} images", quiet=quiet) as tick:
+        with bar(f"nearest images of other classes, for {dataset.n} images", quiet=quiet) as tick:
             return another_class(model, dataset, targets=targets, count=count, on_progress=tick)
     if not text.endswith(".safetensors"):
         raise UserError(
-            f"--start {text} is no place to begin at",
-            hint="choose another-class, or name the FILE.safetensors of an earlier --examples",
+            f"invalid --start {text}",
+            hint="use another-class, or a FILE.safetensors written by --examples",
         )
     return found_before(Path(text), dataset, index)
 
 
 def budgets_of(text: str | None, option: str = "--budgets") -> list[float] | None:
-    """A list of sizes, as in ``0,2/255,0.1``."""
+    """A list of budgets, as in ``0,2/255,0.1``."""
     if text is None:
         return None
     try:
         return [float(Fraction(part.strip())) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise UserError(
-            f"{option} {text} is not a list of numbers", hint=f"for example {option} 0,2/255,0.1"
+            f"invalid {option} {text}: expected a list of numbers", hint=f"for example {option} 0,2/255,0.1"
         ) from None
 
 
 def attack_settings(
     norm: str | None, steps: int | None, pairs: list[str], *, eps: str | None = None
 ) -> dict[str, Any]:
-    """Attack settings of the command line as Python values; one size of ``eps`` is a number, more a list."""
+    """Settings of an attack as Python values; a single ``eps`` becomes a number, several a list."""
     import yaml
 
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.isidentifier():
-            raise UserError(
-                f"--set {pair} is not of the form name=value", hint="for example --set gamma=0.05"
-            )
+            raise UserError(f"invalid --set {pair}: expected name=value", hint="for example --set gamma=0.05")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise UserError(f"--set {pair} has no value that can be read") from None
+            raise UserError(f"invalid --set {pair}: cannot read the value") from None
         settings[key] = _numbers(value)
     if (sizes := budgets_of(eps, "--eps")) is not None:
         if "eps" in settings:
@@ -115,7 +115,7 @@ def attack_settings(
         settings["eps"] = sizes if len(sizes) > 1 else sizes[0]
     if norm is not None:
         if norm not in ("0", "1", "2", "inf"):
-            raise UserError(f"--norm {norm} is not one of 0, 1, 2, inf")
+            raise UserError(f"invalid --norm {norm}: choose 0, 1, 2 or inf")
         settings["norm"] = float(norm)
     if steps is not None:
         settings["steps"] = steps
@@ -129,7 +129,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _number(text: str) -> float | str:
-    """YAML's words that are numbers all the same: ``1e-3``, ``8/255``, ``inf``."""
+    """Numbers that YAML reads as text: ``1e-3``, ``8/255``, ``inf``."""
     for read in (float, Fraction):
         try:
             return float(read(text))

@@ -150,7 +150,7 @@ def test_ways_to_search_are_options(secateur, weights):
         (("--limit", "100000"), 2, "--limit 100000"),
         (("--seed", "-1"), 2, "--seed"),
         (("--start", "another-class"), 2, "'ddn' does not begin at given points"),
-        (("-a", "fmn", "--start", "somewhere"), 2, "no place to begin at"),
+        (("-a", "fmn", "--start", "somewhere"), 2, "invalid --start somewhere"),
         (("-a", "fmn", "--start", "absent.safetensors"), 2, "absent.safetensors does not exist"),
         (("-a", "fmn", "--start", "another-class", "--restarts", "13"), 2, "13 starting points"),
         (("--restarts", "2"), 2, "draws no random numbers"),

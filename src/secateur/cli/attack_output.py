@@ -1,4 +1,4 @@
-"""The result of `secateur attack` in words: what is robust first, then how far the examples are."""
+"""The output of `secateur attack`: robust accuracy first, then distances, cost and grade."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,13 @@ import typer
 
 from secateur.cli.output import print_table
 
-NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L∞"}
+NORM_SYMBOLS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L∞"}
 ENOUGH = 30
-"""Attacked images from which on shares are given as percentages."""
+"""Fewest attacked images for which shares are shown as percentages."""
 
 
 def print_attack(summary: Mapping[str, Any]) -> None:
-    """Print clean and robust accuracy, the distances, what they cost, and the grade with its reasons."""
+    """Print clean and robust accuracy, distances, cost, and the grade with its reasons."""
     partial = " (partial: --limit)" * summary["partial"]
     images = f"{summary['n']} images of {summary['data']}{partial}"
     few = summary["attacked"] < ENOUGH
@@ -30,7 +30,7 @@ def print_attack(summary: Mapping[str, Any]) -> None:
         + ", as large as the attack makes them: no distances to the nearest" * fixed,
         ("norm", "median, correct", "median, all", "mean, found"),
         [
-            (NORMS[norm], *(_number(summary[kind][norm]) for kind in DISTANCES))
+            (NORM_SYMBOLS[norm], *(_number(summary[kind][norm]) for kind in DISTANCES))
             for norm in ("l0", "l1", "l2", "linf")
         ],
     )
@@ -52,17 +52,17 @@ DISTANCES = ("median_correct", "median_all", "mean_found")
 
 
 def _shares(summary: Mapping[str, Any]) -> Sequence[tuple[str, float, float, float, int]]:
-    """Label, share, interval and number of images, clean accuracy first."""
+    """Label, share, interval and number of images; clean accuracy first."""
     rows = [("clean accuracy", summary["clean_accuracy"], *summary["clean_interval"], summary["n"])]
     for key, words in (("robust_accuracy", "robust accuracy"), ("target_not_reached", "target not reached")):
         for at in summary.get(key, ()):
-            label = f"{words}, {NORMS[summary['norm']]} ≤ {at['written']}"
+            label = f"{words}, {NORM_SYMBOLS[summary['norm']]} ≤ {at['written']}"
             rows.append((label, at["value"], at["low"], at["high"], at["n"]))
     return rows
 
 
 def _row(few: bool, label: str, share: float, low: float, high: float, n: int) -> tuple[str, str, str, str]:
-    # Of so few images a percentage says more than is known.
+    # With so few images a percentage would suggest more precision than there is.
     count = f"{round(share * n)} of {n}"
     return (label, count, "", "") if few else (label, f"{share:.1%}", f"{low:.1%} to {high:.1%}", count)
 

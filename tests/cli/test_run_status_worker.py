@@ -31,7 +31,7 @@ def test_status_counts_the_cells_of_every_stage(secateur, tmp_path, monkeypatch)
     }
     told = secateur("status", tmp_path / "run").out
     assert "failed: prune plain/0 l1 0.5: ArithmeticError: this toy breaks" in told
-    assert "of work are left for one job" in told
+    assert "of work left for one job" in told
 
 
 @pytest.mark.parametrize("verb", ["status", "worker"])

@@ -7,7 +7,7 @@ import pytest
 
 from report.clocked import measure, slowly
 from report.synthetic import Grid, write
-from secateur.cli import latency as measuring
+from secateur.cli import report as measuring
 from secateur.store import LATENCIES, read_latencies
 from secateur.study import latency
 from whole import TINY, run_here

@@ -1,0 +1,104 @@
+"""The commands validate and plan: what a study file asks for, and what it will cost."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from secateur.cli.options import Config, Jobs, Json, Limit, Out, Overrides, PlugIns, plug_in
+from secateur.cli.output import note, print_json, print_table
+from secateur.text import counted, duration
+
+if TYPE_CHECKING:
+    from secateur.study import Plan
+
+
+def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None) -> None:
+    """Check a study file: report every problem with its line, and how the images are used.
+
+    Settings of attacks, recipes and criteria get the same checks as in a run.
+    """
+    from secateur.config import load_study
+    from secateur.study import check
+
+    plug_in(plugin)
+    laid = check(load_study(config, overrides=overrides or ()))
+    typer.echo(f"{config} is a valid study of {len(laid.cells)} cells: {_counted(laid)}")
+    _remark(laid)
+
+
+def plan(
+    config: Config,
+    out: Out = None,
+    overrides: Overrides = None,
+    limit: Limit = None,
+    jobs: Jobs = 1,
+    plugin: PlugIns = None,
+    as_json: Json = False,
+) -> None:
+    """Show the cells of a study, which are done, and what the rest will cost. Runs nothing."""
+    from secateur.config import load_study
+    from secateur.study import facts_to_price
+    from secateur.study import plan as lay_out
+
+    plug_in(plugin)
+    study = load_study(config, overrides=overrides or ())
+    facts, missing = facts_to_price(study)
+    folder = None if missing else out or Path("runs") / study.name
+    laid = lay_out(study, out=folder, limit=limit, facts=facts, probe=True)
+    if not missing:
+        _remark(laid)
+    if missing:
+        counts = " + ".join(f"{count:,}" for count in (facts.train, facts.validation, facts.test))
+        note(f"priced for {counts} images, as the official dataset has them: {missing}")
+    seconds = laid.seconds(jobs)
+    if as_json:
+        print_json(
+            {
+                "name": study.name,
+                "cells": len(laid.cells),
+                "done": len(laid.done),
+                "stages": laid.counts,
+                "forwards": laid.forwards,
+                "backwards": laid.backwards,
+                "seconds": seconds,
+                "jobs": jobs,
+                "missing": missing or None,
+            }
+        )
+        return
+    todo = Counter[str](cell.stage for cell in laid.todo)
+    rows = [
+        (stage, str(count), str(count - todo[stage]), str(todo[stage]))
+        for stage, count in laid.counts.items()
+    ]
+    print_table(f"{study.name}: {len(laid.cells)} cells", ("stage", "cells", "done", "to run"), rows)
+    typer.echo(
+        f"{laid.forwards:,} forward and {laid.backwards:,} backward passes of one image at most; "
+        f"about {duration(seconds)} with {counted(jobs, 'job')} on this machine"
+    )
+
+
+COMMANDS = (validate, plan)
+
+
+def _remark(laid: "Plan") -> None:
+    """Print notes on images and networks that the study file does not state itself."""
+    from secateur.registry import DATASETS, comes_with_weights
+
+    study = laid.study
+    official = "images" in DATASETS.entry(study.data.spec.partition(":")[0]).facts
+    archs = [model.arch for model in study.models.values()]
+    known = not any(arch.startswith(("timm:", "torchvision:")) or comes_with_weights(arch) for arch in archs)
+    if official and known:
+        return
+    # What is left needs torch.
+    from secateur.study.build_models import remarks
+
+    for remark in remarks(study, laid.facts):
+        note(remark)
+
+
+def _counted(laid: "Plan") -> str:
+    return ", ".join(f"{count} {stage}" for stage, count in laid.counts.items())

@@ -1,0 +1,147 @@
+"""The commands run, status and worker: carry a study out, look at it, and help with it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secateur.cli.options import (
+    Address,
+    Config,
+    EngineName,
+    EngineOption,
+    Folder,
+    Jobs,
+    Json,
+    Limit,
+    Out,
+    Overrides,
+    PlugIns,
+    Progress,
+    ProgressOption,
+    Reuse,
+    Trusted,
+    plug_in,
+)
+from secateur.cli.output import note, print_json, print_table
+from secateur.cli.report import print_report
+from secateur.text import duration
+
+if TYPE_CHECKING:
+    from secateur.study import Status
+
+# The columns that fit into 80 characters; --json has all of them.
+STATES = {"ok": "done", "failed": "failed", "damaged": "damaged", "running": "running", "open": "open"}
+
+
+def run(
+    config: Config,
+    out: Out = None,
+    overrides: Overrides = None,
+    limit: Limit = None,
+    jobs: Jobs = 1,
+    progress: ProgressOption = Progress.AUTO,
+    reuse: Reuse = None,
+    plugin: PlugIns = None,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
+    trusted: Trusted = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Events and the result as JSON lines on stdout.")
+    ] = False,
+) -> None:
+    """Run a study, or the rest of it, and write its report. Can be interrupted and repeated."""
+    from secateur.config import load_study
+    from secateur.progress import show
+    from secateur.report import report as write_report
+    from secateur.study import plan as lay_out
+    from secateur.study import run_plan
+
+    plug_in(plugin)
+    study = load_study(config, overrides=overrides or ())
+    folder = out or Path("runs") / study.name
+    mode, stream = (Progress.JSON, sys.stdout) if as_json else (progress, sys.stderr)
+    laid = lay_out(study, out=folder, limit=limit)
+    ray = None
+    if engine is EngineName.RAY:
+        from secateur.engine.ray import RayEngine
+
+        # Ray hides all GPUs from a task that does not ask for one.
+        gpus = 0 if study.device == "cpu" else 1
+        ray = RayEngine(folder, threads=study.threads, gpus=gpus, address=address, trusted=trusted)
+    with show(mode.value, stream=stream) as listener:
+        outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
+    if outcome.exit_code < 128:
+        paths = write_report(folder)
+        if as_json:
+            print_json(
+                {"event": "report", "index": str(paths.index), "ok": outcome.ok, "failed": outcome.failed}
+            )
+        else:
+            print_report(folder, paths)
+            if limit is not None:
+                note(f"these numbers are partial: --limit {limit}")
+            if outcome.failed:
+                note(f"{len(outcome.failed)} cells failed; see the report, or secateur status {folder}")
+    raise typer.Exit(outcome.exit_code)
+
+
+def status(folder: Folder, as_json: Json = False) -> None:
+    """Show the progress of a run: finished, running and failed cells, and the time left."""
+    from secateur.store import Store
+    from secateur.study import status as look
+
+    told = look(Store.open(folder))
+    if as_json:
+        failed = [{"cell": cell, "sentence": sentence} for cell, sentence in told.failed]
+        print_json({**told.to_json(), "failed": failed})
+        return
+    rows = [
+        (stage, *(str(states.get(state, 0)) for state in STATES)) for stage, states in told.stages.items()
+    ]
+    print_table(f"{told.name} in {folder}", ("stage", *STATES.values()), rows)
+    for line in _remarks(told):
+        typer.echo(line)
+
+
+def worker(
+    folder: Folder,
+    jobs: Jobs = 1,
+    progress: ProgressOption = Progress.AUTO,
+    plugin: PlugIns = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Retry cells that failed earlier.")
+    ] = False,
+) -> None:
+    """Work on the study of an existing run folder until it is finished.
+
+    Start any number of workers, on any machine that sees the folder; each cell is done by one of them.
+    """
+    from secateur.progress import show
+    from secateur.study import join
+
+    plug_in(plugin)
+    with show(progress.value) as listener:
+        outcome = join(folder, jobs=jobs, on_event=listener, retry_failed=retry_failed)
+    if outcome.failed:
+        note(f"{len(outcome.failed)} cells failed; see secateur status {folder}")
+    raise typer.Exit(outcome.exit_code)
+
+
+COMMANDS = (run, status, worker)
+
+
+def _remarks(told: "Status") -> list[str]:
+
+    lines = [f"running: {label}" for label in told.running]
+    lines += [f"failed: {label}: {sentence}" for label, sentence in told.failed]
+    lines += [
+        f"damaged: {label}: {sentence}; the next run computes it afresh" for label, sentence in told.damaged
+    ]
+    lines += [f"note: {sentence}" for sentence in told.notes]
+    if told.limited is not None:
+        lines.append(f"these numbers are partial: --limit {told.limited}")
+    if told.remaining:
+        lines.append(f"about {duration(told.remaining)} of work left for one job")
+    return lines
