@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from secateur.cli import ls_doctor
+from secateur.cli import doctor
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -24,10 +24,14 @@ PROGRAMS = {
     "mypy": ("Makefile", "/mypy"),
     "pytest-xdist": ("Makefile", "-n auto"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
-    "types-PyYAML": ("src/secateur/config/source.py", "import yaml"),
+    "mkdocs-material": ("mkdocs.yml", "name: material"),
+    "mkdocstrings": ("mkdocs.yml", "- mkdocstrings:"),
+    "types-PyYAML": ("src/secateur/config/yaml12.py", "import yaml"),
 }
 
 
+# What installs tools for the project, and nothing that the package imports.
+TOOLS = ("dev", "docs")
 # Functions that import by name, and a table of packages that one of them is given.
 BY_NAME = ("import_module", "importorskip", "_package")
 TABLES = ("_ONNX",)
@@ -65,12 +69,14 @@ def test_every_dependency_is_imported(package):
     assert module(package) in SOURCE
 
 
-@pytest.mark.parametrize(("extra", "package"), [(e, p) for e, ps in EXTRAS.items() if e != "dev" for p in ps])
+@pytest.mark.parametrize(
+    ("extra", "package"), [(e, p) for e, ps in EXTRAS.items() if e not in TOOLS for p in ps]
+)
 def test_every_extra_is_imported_by_the_package(extra, package):
     assert module(package) in SOURCE, f"[{extra}] installs {package}, which nothing imports"
 
 
-@pytest.mark.parametrize("package", EXTRAS["dev"])
+@pytest.mark.parametrize("package", [package for extra in TOOLS for package in EXTRAS[extra]])
 def test_every_tool_of_development_is_used(package):
     if package in PROGRAMS:
         file, words = PROGRAMS[package]
@@ -80,8 +86,8 @@ def test_every_tool_of_development_is_used(package):
 
 
 def test_doctor_looks_for_the_extras_that_there_are():
-    wanted = {extra: tuple(packages) for extra, packages in EXTRAS.items() if extra != "dev"}
-    assert wanted == ls_doctor._EXTRAS
+    wanted = {extra: tuple(packages) for extra, packages in EXTRAS.items() if extra not in TOOLS}
+    assert wanted == doctor._EXTRAS
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_sound_study_is_validated_without_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "is a sound study" in done.stdout
+    assert "is a valid study" in done.stdout
 
 
 def test_more_images_than_there_are_is_found_without_reading_them():
