@@ -26,7 +26,7 @@ ROBUST = Recipe(
 
 
 def main() -> None:
-    parts = data.open_source("digits:split")
+    parts = data.open_dataset("digits:split")
     splits = hold_out(parts["train"](), parts["test"](), generator=torch.Generator().manual_seed(0))
     FOLDER.mkdir(exist_ok=True)
     for name, recipe in (("digits-plain", PLAIN), ("digits-robust", ROBUST)):

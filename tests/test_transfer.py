@@ -15,7 +15,7 @@ from secateur.errors import UserError
 from secateur.report.transfer import write_transfer
 from secateur.stages import attacked_images
 from secateur.store import Store
-from secateur.transfer import Where, transfer
+from secateur.transfer import NetworkFilter, transfer
 from whole import TINY, run_here
 
 
@@ -97,7 +97,7 @@ def test_networks_are_picked_by_their_axes_and_the_dense_ones_stay():
         axes = {"model": "net", "seed": seed, "criterion": criterion, "sparsity": sparsity, "arm": arm}
         return Cell("0" * 8, stage, None, {**axes, "attack": None}, "dense", {})
 
-    where = Where(sparsities=(0.5,), arms=("standard",), seeds=(0,))
+    where = NetworkFilter(sparsities=(0.5,), arms=("standard",), seeds=(0,))
     assert cell("train", None, 0.0, "none") in where
     assert cell("tune", "l1", 0.5, "standard") in where
     assert cell("tune", "l1", 0.25, "standard") not in where
@@ -107,11 +107,13 @@ def test_networks_are_picked_by_their_axes_and_the_dense_ones_stay():
 
 def test_a_folder_with_a_single_network_is_refused(folder):
     with pytest.raises(UserError, match="a transfer needs two"):
-        transfer(folder, where=Where(models=("net",), arms=("none",), criteria=("none such",), seeds=(0,)))
+        transfer(
+            folder, where=NetworkFilter(models=("net",), arms=("none",), criteria=("none such",), seeds=(0,))
+        )
 
 
 def test_examples_of_a_fixed_budget_can_be_written_too(folder, tmp_path):
-    seed = Where(seeds=(0,), arms=("none",))
+    seed = NetworkFilter(seeds=(0,), arms=("none",))
     record = transfer(folder, "pgd", where=seed, limit=4, steps=2, eps=0.1).to_json()
     assert record["settings"]["norm"] == "inf"
     assert json.loads(write_transfer(record, tmp_path)[0].read_text()) == record

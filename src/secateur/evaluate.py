@@ -169,7 +169,7 @@ def attack(
                 hint="name the sizes to attack at: eps=[...], or --eps",
             )
         usual.check_scale("a budget", budgets, usual.NORM_KEYS[bound.norm], dataset.bounds)
-    models.check_fits(model, dataset.x, data=dataset.name)
+    models.check_accepts(model, dataset.x, data=dataset.name)
     facts = {
         "labels": dataset.y.tolist(),
         "bounds": list(dataset.bounds),

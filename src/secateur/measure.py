@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from secateur.models import evaluating, time_calls
+from secateur.models import eval_mode, time_calls
 
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
@@ -28,7 +28,7 @@ def macs(model: nn.Module, example_inputs: Example) -> int:
     """
     arguments, keywords = _call(example_inputs)
     first = next(value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor))
-    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(*arguments, **keywords)
     return int(counter.get_total_flops()) // (2 * len(first))
 
@@ -38,7 +38,7 @@ def latency(
 ) -> dict[str, Any]:
     """Seconds per pass in evaluation mode: ``median``, ``quartiles``, ``iqr``, ``runs`` ``threads``."""
     arguments, keywords = _call(example_inputs)
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         (found,) = time_calls([lambda: model(*arguments, **keywords)], seconds=seconds, threads=threads)
     return found.to_json()
 
@@ -51,7 +51,7 @@ def peak_memory(model: nn.Module, example_inputs: Example) -> int:
     """
     arguments, keywords = _call(example_inputs)
     held = [*model.parameters(), *model.buffers(), *arguments, *keywords.values()]
-    with evaluating(model), torch.no_grad(), _Meter() as meter:
+    with eval_mode(model), torch.no_grad(), _Meter() as meter:
         for thing in held:
             meter.see(thing)
         model(*arguments, **keywords)

@@ -12,7 +12,7 @@ from secateur import models
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
 from secateur.config import Cell, Study, study_of
-from secateur.data import Dataset, draw_fairly
+from secateur.data import Dataset, random_stratified_indices
 from secateur.errors import UserError
 from secateur.hashing import canonical, derive_seed
 from secateur.stages import attacked_images, network
@@ -21,7 +21,7 @@ from secateur.store import Store
 
 
 @dataclass(frozen=True)
-class Where:
+class NetworkFilter:
     """Which networks of a study take part; None means all. The dense ones of a chosen model and seed do."""
 
     models: Collection[str] | None = None
@@ -93,7 +93,7 @@ def transfer(
     folder: Path | str,
     attack: str = "ddn",
     *,
-    where: Where | None = None,
+    where: NetworkFilter | None = None,
     scale: float = 1.0,
     limit: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -118,7 +118,7 @@ def transfer(
         raise UserError(f"the scale of a perturbation must be positive, not {scale:g}")
     store = Store.open(folder)
     study = study_of(store.study)
-    cells = tuple(_finished(store, where or Where()))
+    cells = tuple(_finished(store, where or NetworkFilter()))
     if len(cells) < 2:
         raise UserError(
             f"{folder} has {len(cells)} finished networks of that kind; a transfer needs two",
@@ -157,7 +157,7 @@ def network_label(cell: Cell) -> str:
     return ", ".join(words)
 
 
-def _finished(store: Store, where: Where) -> Iterator[Cell]:
+def _finished(store: Store, where: NetworkFilter) -> Iterator[Cell]:
     for cell in store.cells:
         if cell.stage == "attack" or cell.role == "round" or cell not in where:
             continue
@@ -173,7 +173,7 @@ def _images(study: Study, limit: int | None) -> Dataset:
     if not 1 <= limit <= images.n:
         raise UserError(f"{limit} images asked for, but the study attacks {images.n}")
     generator = torch.Generator().manual_seed(derive_seed(study.seed, "transfer-images"))
-    return images.take(draw_fairly(images.y, limit, generator=generator))
+    return images.take(random_stratified_indices(images.y, limit, generator=generator))
 
 
 def _scaled(images: Dataset, adv: Tensor, scale: float) -> Tensor:

@@ -64,7 +64,7 @@ def test_a_target_leaves_out_its_own_images_and_is_reached(secateur, weights, tm
     record = json.loads((tmp_path / "r.json").read_text())
     assert record["targeted"]
     digits = data.load("digits")
-    drawn = data.draw_fairly(digits.y, 12, generator=torch.Generator().manual_seed(0)).tolist()
+    drawn = data.random_stratified_indices(digits.y, 12, generator=torch.Generator().manual_seed(0)).tolist()
     assert record["index"] == [i for i in drawn if digits.y[i] != 3]
     reached = {
         c for c, outcome in zip(record["adv_preds"], record["outcome"], strict=True) if outcome == "found"

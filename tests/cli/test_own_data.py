@@ -75,7 +75,9 @@ def test_fewer_images_than_classes_are_not_always_of_the_first_ones():
     seen = {
         label
         for seed in range(20)
-        for label in y[data.draw_fairly(y, 2, generator=torch.Generator().manual_seed(seed))].tolist()
+        for label in y[
+            data.random_stratified_indices(y, 2, generator=torch.Generator().manual_seed(seed))
+        ].tolist()
     }
     assert len(seen) > 6
 

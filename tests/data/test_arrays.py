@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from secateur.data import files, load, load_splits, pack
+from secateur.data import idx_files, load, load_splits, save_npz
 from secateur.errors import UserError
 
 
@@ -118,7 +118,7 @@ def test_packing_a_folder_of_pictures_keeps_its_parts_and_fingerprints(tmp_path)
             path = tmp_path / "pictures" / part / "ab"[index % 2] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
-    pack(f"folder:{tmp_path / 'pictures'}", tmp_path / "packed.npz")
+    save_npz(f"folder:{tmp_path / 'pictures'}", tmp_path / "packed.npz")
     for part in ("train", "test"):
         before = load(f"folder:{tmp_path / 'pictures'}", split=part)
         after = load(f"npz:{tmp_path / 'packed.npz'}", split=part)
@@ -128,7 +128,7 @@ def test_packing_a_folder_of_pictures_keeps_its_parts_and_fingerprints(tmp_path)
 
 def test_packing_needs_8_bit_or_16_bit_images(tmp_path):
     with pytest.raises(UserError, match="no 8-bit or 16-bit images"):
-        pack("digits", tmp_path / "d.npz")
+        save_npz("digits", tmp_path / "d.npz")
 
 
 def test_svhn_files_are_read_and_ten_means_zero(tmp_path):
@@ -157,7 +157,7 @@ def test_damaged_svhn_files_are_refused(tmp_path):
 
 
 def fashion(folder):
-    for name in files.FASHION_SHA256:
+    for name in idx_files.FASHION_SHA256:
         images_file = "images" in name
         header = struct.pack(">IIII", 0x803, 10, 28, 28) if images_file else struct.pack(">II", 0x801, 10)
         body = images(10, shape=(28, 28)).tobytes() if images_file else bytes(range(10))
@@ -170,9 +170,9 @@ def test_fashion_mnist_is_the_official_files_or_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is not the official file"):
         load(f"fashion-mnist:{tmp_path}")
     hashes = {
-        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in files.FASHION_SHA256
+        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in idx_files.FASHION_SHA256
     }
-    monkeypatch.setattr(files, "FASHION_SHA256", hashes)
+    monkeypatch.setattr(idx_files, "FASHION_SHA256", hashes)
     data = load(f"fashion-mnist:{tmp_path}")
     assert (data.name, data.n, data.classes[9]) == ("fashion-mnist", 10, "Ankle boot")
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"")

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.data import Dataset, findings, hold_out, load, load_splits, split, splits, subset
+from secateur.data import Dataset, hold_out, load, load_splits, split, split_warnings, splits, subset
 from secateur.errors import UserError
 
 
@@ -68,7 +68,7 @@ def test_a_draw_that_ignores_the_classes_would_be_noticed(monkeypatch):
     def careless(y, n, *, generator):
         return torch.arange(n)
 
-    monkeypatch.setattr(splits, "draw", careless)
+    monkeypatch.setattr(splits, "stratified_indices", careless)
     with pytest.raises(AssertionError):
         check_shares([0, 0, 0, 1, 1, 1], 0.5, seed=0)
 
@@ -101,7 +101,7 @@ def test_holding_out_leaves_the_official_test_part_alone():
 def test_images_shared_between_train_and_test_are_counted():
     data = numbered([0, 1] * 10)
     parts = hold_out(data, data.take([3, 4]), fraction=0.2, generator=seeded())
-    assert any(sentence.startswith("2 of 2 test images also occur") for sentence in findings(parts))
+    assert any(sentence.startswith("2 of 2 test images also occur") for sentence in split_warnings(parts))
 
 
 def test_a_test_part_of_one_class_is_pointed_out():
@@ -109,11 +109,13 @@ def test_a_test_part_of_one_class_is_pointed_out():
     other = Dataset(
         "other", torch.rand(2, 1, 1, 1, generator=seeded()), torch.tensor([1, 1]), data.classes, None
     )
-    assert any("one class" in sentence for sentence in findings(hold_out(data, other, generator=seeded())))
+    assert any(
+        "one class" in sentence for sentence in split_warnings(hold_out(data, other, generator=seeded()))
+    )
 
 
 def test_clean_splits_have_no_findings():
-    assert findings(split(load("digits"), generator=seeded())) == []
+    assert split_warnings(split(load("digits"), generator=seeded())) == []
 
 
 def test_sizes_keep_that_many_images_of_each_part_by_class():

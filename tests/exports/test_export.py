@@ -154,9 +154,9 @@ def test_a_file_that_computes_something_else_is_caught_and_not_kept(tmp_path, mo
 def test_shapes_order_and_numbers_are_compared(spoil):
     net = network()
     inputs = exports.inputs.specs(images())
-    known = exports.checking.answers(net, inputs, (4,), seed=1)
-    assert exports.checking.difference(known, lambda x: [net(x)]) == 0
-    assert exports.checking.difference(known, lambda x: [spoil(net(x))]) > 1e-3
+    known = exports.writing.reference_outputs(net, inputs, (4,), seed=1)
+    assert exports.writing.max_relative_error(known, lambda x: [net(x)]) == 0
+    assert exports.writing.max_relative_error(known, lambda x: [spoil(net(x))]) > 1e-3
 
 
 class Dice(nn.Module):

@@ -13,7 +13,7 @@ import secateur
 from secateur import models, pruning
 from secateur.errors import UserError
 from secateur.models import build, load_weights, normalised, resolve, weights_hash
-from secateur.models.wrapped import Normalised, inside
+from secateur.models.normalisation import Normalised, unwrapped
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -175,16 +175,16 @@ def test_networks_of_packages_have_their_own_normalisation(packages, spec, chann
     net = resolve(spec, num_classes=2, in_channels=channels)
     found = models.statistics(net)
     assert (found[0], found[1]) == (pytest.approx(mean), pytest.approx(std))
-    assert "as its own configuration says" in models.told(net)
+    assert "as its own configuration says" in models.describe_normalisation(net)
     assert net(torch.rand(2, channels, 4, 4)).shape == (2, 2)
-    assert inside(net) is net.model
+    assert unwrapped(net) is net.model
 
 
 @pytest.mark.parametrize("spec", ["timm:bare", "torchvision:bare"])
 def test_a_package_that_says_nothing_normalises_nothing(packages, spec):
     net = resolve(spec, num_classes=2, in_channels=3)
     assert models.statistics(net) is None
-    assert models.told(net) == ""
+    assert models.describe_normalisation(net) == ""
 
 
 def test_what_a_package_says_can_be_replaced_and_left_out(packages):

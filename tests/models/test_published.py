@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from secateur.errors import ExitCode, UserError
-from secateur.models import build, load_weights, off_published, other_images, resolve, weights_hash
+from secateur.models import accuracy_mismatch, build, data_mismatch, load_weights, resolve, weights_hash
 from secateur.registry import CHECKPOINTS, checkpoint
 
 NAME = "robustbench:Sehwag2021Proxy_R18"
@@ -133,7 +133,7 @@ def test_every_published_network_can_be_built_and_is_tagged():
     ],
 )
 def test_a_clean_accuracy_off_the_published_one_is_flagged(accuracy, n, flagged):
-    sentence = off_published(NAME, accuracy, n=n)
+    sentence = accuracy_mismatch(NAME, accuracy, n=n)
     assert (sentence is not None) == flagged
     if sentence:
         assert "84.59 % is published" in sentence
@@ -152,7 +152,7 @@ def test_a_clean_accuracy_off_the_published_one_is_flagged(accuracy, n, flagged)
     ],
 )
 def test_weights_are_judged_on_images_they_were_made_for_and_have_not_seen(name, data, said):
-    sentence = other_images(name, data)
+    sentence = data_mismatch(name, data)
     assert sentence is None if said is None else said in sentence
 
 

@@ -38,7 +38,7 @@ def test_only_the_robust_one_withstands_pgd(held_out):
 
 
 def test_the_parts_of_the_digits_are_disjoint_and_complete():
-    parts = data.open_source("digits:split")
+    parts = data.open_dataset("digits:split")
     train, test = parts["train"](), parts["test"]()
     assert (train.n, test.n) == (1257, 540)
     both = torch.cat([train.x, test.x]).flatten(1)

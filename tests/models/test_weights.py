@@ -4,7 +4,7 @@ from torch import nn
 
 from secateur import models
 from secateur.errors import UserError
-from secateur.models import accuracy, build, evaluating, initialise, logits, predict, weights_hash
+from secateur.models import accuracy, build, eval_mode, initialise, logits, predict, weights_hash
 
 
 def seeded(seed=0):
@@ -112,7 +112,7 @@ def test_predicting_leaves_modes_buffers_and_gradients_alone():
 
 def test_modes_are_restored_after_an_error():
     model = build("resnet-tiny").train()
-    with pytest.raises(RuntimeError), evaluating(model):
+    with pytest.raises(RuntimeError), eval_mode(model):
         model(torch.zeros(1, 3, 8, 8))
     assert model.training
 

@@ -7,7 +7,7 @@ import torch
 
 import secateur
 from pruning.channels import Net, seeded
-from secateur.pruning.calibration_stats import Evidence
+from secateur.pruning.calibration_stats import CalibrationStats
 
 
 @pytest.fixture
@@ -21,4 +21,6 @@ def case():
     x = torch.rand(12, 1, 8, 8, generator=seeded(3))
     y = torch.randint(0, 3, (12,), generator=seeded(4))
     graph = secateur.trace(model, x[:2])
-    return SimpleNamespace(model=model, x=x, y=y, graph=graph, evidence=Evidence(model, x, y, batch_size=5))
+    return SimpleNamespace(
+        model=model, x=x, y=y, graph=graph, calibration=CalibrationStats(model, x, y, batch_size=5)
+    )

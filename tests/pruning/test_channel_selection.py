@@ -8,7 +8,7 @@ import torch
 import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
-from secateur.pruning.criteria import l1, random
+from secateur.pruning.criteria_weights import l1, random
 from secateur.pruning.keep_counts import kept_count
 
 

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 import secateur
 from pruning.channels import close, layers, scores, seeded
 from secateur.errors import UserError
-from secateur.pruning import criteria_data, criteria_weights
-from secateur.pruning.calibration_stats import Evidence
+from secateur.pruning import criteria_data, filter_matrix
+from secateur.pruning.calibration_stats import CalibrationStats
 from secateur.pruning.criteria_data import activation, hessian, taylor
 from secateur.registry import CRITERIA
 
@@ -31,14 +31,14 @@ def test_taylor_is_the_squared_first_order_change(case):
         ]
         for i, (conv, _) in enumerate(layers(case.model), 1)
     ]
-    close(scores(taylor, case, evidence=case.evidence), expected)
+    close(scores(taylor, case, calibration=case.calibration), expected)
 
 
 def test_taylor_predicts_the_change_of_the_loss_for_a_small_step(case):
     """Shrinking one filter by a thousandth changes the loss by a thousandth of the criterion's root."""
     model = case.model.double().eval()
     x, y = case.x.double(), case.y
-    found = taylor(case.graph.groups[0], model, evidence=Evidence(model, x, y))
+    found = taylor(case.graph.groups[0], model, calibration=CalibrationStats(model, x, y))
     for channel in range(5):
         before = F.cross_entropy(model(x), y).item()
         kept = model.conv1.weight[channel].detach().clone()
@@ -62,7 +62,7 @@ def test_hessian_sums_the_gradients_of_single_images(case):
         ]
         for i, (conv, _) in enumerate(layers(case.model), 1)
     ]
-    close(scores(hessian, case, evidence=case.evidence), expected)
+    close(scores(hessian, case, calibration=case.calibration), expected)
 
 
 def test_activation_is_the_mean_after_batch_normalisation(case):
@@ -71,14 +71,14 @@ def test_activation_is_the_mean_after_batch_normalisation(case):
         first = model.bn1(model.conv1(case.x))
         second = model.bn2(model.conv2(first.relu()))
     expected = [out.abs().mean((0, 2, 3)).tolist() for out in (first, second)]
-    close(scores(activation, case, evidence=case.evidence), expected)
+    close(scores(activation, case, calibration=case.calibration), expected)
 
 
 def test_without_normalisation_the_producing_layer_is_read():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
     x, y = torch.rand(9, 1, 4, 4, generator=seeded()), torch.zeros(9, dtype=torch.int64)
     (group,) = secateur.trace(model, x[:2]).groups
-    found = activation(group, model, evidence=Evidence(model, x, y, batch_size=4))
+    found = activation(group, model, calibration=CalibrationStats(model, x, y, batch_size=4))
     with torch.no_grad():
         expected = model[1](x.flatten(1)).abs().mean(0)
     assert torch.allclose(found, expected.double(), rtol=1e-5)
@@ -89,13 +89,13 @@ def test_without_normalisation_the_producing_layer_is_read():
     [
         (
             criteria_data,
-            "per_channel",
-            lambda member, values, size: criteria_weights.per_channel(member, values.abs(), size),
+            "sum_per_channel",
+            lambda member, values, size: filter_matrix.sum_per_channel(member, values.abs(), size),
             test_taylor_is_the_squared_first_order_change,
         ),
         (
-            Evidence,
-            "squares",
+            CalibrationStats,
+            "fisher",
             property(lambda self: {k: g.square() for k, g in self.gradients.items()}),
             test_hessian_sums_the_gradients_of_single_images,
         ),
@@ -113,7 +113,9 @@ def test_looking_at_images_leaves_the_network_as_it_was(case):
     case.model.train().requires_grad_(False)
     before = secateur.models.weights_hash(case.model)
     for score in (taylor, hessian, activation):
-        assert all(bool(torch.isfinite(found).all()) for found in scores(score, case, evidence=case.evidence))
+        assert all(
+            bool(torch.isfinite(found).all()) for found in scores(score, case, calibration=case.calibration)
+        )
     assert secateur.models.weights_hash(case.model) == before
     assert case.model.training
     assert not any(parameter.requires_grad for parameter in case.model.parameters())
@@ -121,11 +123,11 @@ def test_looking_at_images_leaves_the_network_as_it_was(case):
 
 
 def test_evidence_does_not_depend_on_the_batch_size(case):
-    whole = Evidence(case.model, case.x, case.y, batch_size=12)
+    whole = CalibrationStats(case.model, case.x, case.y, batch_size=12)
     for name, gradient in whole.gradients.items():
-        assert torch.allclose(case.evidence.gradients[name], gradient, atol=1e-6), name
+        assert torch.allclose(case.calibration.gradients[name], gradient, atol=1e-6), name
     for name, found in whole.activations.items():
-        assert torch.allclose(case.evidence.activations[name], found, rtol=1e-5), name
+        assert torch.allclose(case.calibration.activations[name], found, rtol=1e-5), name
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "hessian", "activation"])
@@ -141,9 +143,9 @@ def test_a_criterion_on_data_asks_for_images_and_gets_them(case, criterion):
 
 
 def test_a_function_of_ones_own_gets_evidence_if_it_asks(case):
-    def largest_gradient(group, model, *, generator, reduction, evidence):
+    def largest_gradient(group, model, *, generator, reduction, calibration):
         member = next(member for member in group.members if member.role == "out")
-        gradient = evidence.gradients[member.tensor].abs().flatten(1).amax(1)
+        gradient = calibration.gradients[member.tensor].abs().flatten(1).amax(1)
         return gradient.double()
 
     plan = secateur.plan(case.graph, criterion=largest_gradient, batch=(case.x, case.y))

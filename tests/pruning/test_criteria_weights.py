@@ -83,7 +83,7 @@ def test_growing_reg_ranks_as_its_penalty_does(case):
 @pytest.mark.parametrize(
     ("name", "broken", "score", "naive"),
     [
-        ("per_channel", lambda member, values, size: torch.ones(size, dtype=torch.float64), l2, naive_l2),
+        ("squared_norms", lambda member, model, size: torch.ones(size, dtype=torch.float64), l2, naive_l2),
         ("_shares", lambda found: found / found.sum(), lamp, naive_lamp),
     ],
     ids=["no weights", "share of all"],

@@ -11,8 +11,8 @@ import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
 from secateur.models import Latency, time_calls
-from secateur.pruning import latency
-from secateur.pruning.latency import latency_limit
+from secateur.pruning import budget
+from secateur.pruning.budget import latency_limit
 
 NANO = 1e-9
 
@@ -44,7 +44,7 @@ def graph():
 
 
 def use(monkeypatch, clock):
-    monkeypatch.setattr(latency, "time_calls", clock)
+    monkeypatch.setattr(budget, "time_calls", clock)
     return clock
 
 
@@ -55,7 +55,7 @@ def test_the_smallest_sparsity_that_is_fast_enough_is_found(graph, monkeypatch):
     before = counted(lambda: graph.model(images()))
     sparser = secateur.plan(graph, sparsity=plan.sparsity)
     wider = secateur.plan(graph, sparsity=round(plan.sparsity - 0.01, 2))
-    found = [secateur.pruning.budget.costs(graph, each)["macs"] / before for each in (plan, sparser, wider)]
+    found = [budget.plan_costs(graph, each)["macs"] / before for each in (plan, sparser, wider)]
     assert found[0] == found[1] <= 0.5 < found[2]
     assert "latency" in plan.notes[-1]
     assert "at most 0.5 of the dense" in plan.notes[-1]
@@ -66,7 +66,7 @@ def test_a_time_may_be_asked_for(graph, monkeypatch):
     use(monkeypatch, Clock())
     macs = counted(lambda: graph.model(images()))
     plan = secateur.plan(graph, latency=f"{0.3 * macs * 1e-3:.6f}us")
-    assert secateur.pruning.budget.costs(graph, plan)["macs"] <= 0.3 * macs
+    assert budget.plan_costs(graph, plan)["macs"] <= 0.3 * macs
 
 
 def test_a_lucky_measurement_is_not_believed(graph, monkeypatch):
@@ -82,20 +82,20 @@ def test_a_lucky_measurement_is_not_believed(graph, monkeypatch):
 
 def test_an_answer_that_were_not_measured_again_would_be_too_slow(graph, monkeypatch):
     use(monkeypatch, Clock([0.2] * 7))
-    monkeypatch.setattr(latency.LatencyLimit, "met", lambda self, dense, pruned: True)
+    monkeypatch.setattr(budget.LatencyLimit, "is_met", lambda self, dense, pruned: True)
     plan = secateur.plan(graph, latency=0.5)
     before = counted(lambda: graph.model(images()))
-    assert secateur.pruning.budget.costs(graph, plan)["macs"] > 0.5 * before
+    assert budget.plan_costs(graph, plan)["macs"] > 0.5 * before
 
 
 def test_all_budgets_hold_together(graph, monkeypatch):
     use(monkeypatch, Clock())
     plan = secateur.plan(graph, latency=0.8, parameters=0.3)
     dense = sum(parameter.numel() for parameter in graph.model.parameters())
-    found = secateur.pruning.budget.costs(graph, plan)
+    found = budget.plan_costs(graph, plan)
     assert found["parameters"] <= 0.3 * dense
     plan = secateur.plan(graph, latency=0.3, parameters=0.9)
-    assert secateur.pruning.budget.costs(graph, plan)["macs"] <= 0.3 * counted(lambda: graph.model(images()))
+    assert budget.plan_costs(graph, plan)["macs"] <= 0.3 * counted(lambda: graph.model(images()))
 
 
 def test_a_spread_that_hides_the_difference_is_said(graph, monkeypatch):
@@ -133,8 +133,8 @@ def test_times_have_units():
 
 
 def test_a_plan_measured_in_earnest_says_what_it_found(monkeypatch):
-    monkeypatch.setattr(latency, "_SEARCHING", 0.01)
-    monkeypatch.setattr(latency, "_ANSWERING", 0.01)
+    monkeypatch.setattr(budget, "_SEARCHING", 0.01)
+    monkeypatch.setattr(budget, "_ANSWERING", 0.01)
     net = build(["plain"], "batch", "relu", "linear")
     graph = secateur.trace(net, images(size=16))
     plan = secateur.plan(graph, latency="1s")

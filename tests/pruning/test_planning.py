@@ -12,10 +12,10 @@ from torch import nn
 import secateur
 from graph.networks import build, images
 from secateur.errors import UserError
-from secateur.pruning.budget import costs
-from secateur.pruning.criteria import l1
-from secateur.pruning.keep_counts import following_shortcut, kept_count
-from secateur.pruning.options import Choosing, PlanOptions
+from secateur.pruning.budget import plan_costs
+from secateur.pruning.criteria_weights import l1
+from secateur.pruning.keep_counts import kept_count, scored_by_shortcut
+from secateur.pruning.options import PlanOptions, SelectionOptions
 
 
 def network():
@@ -88,7 +88,7 @@ def test_budgets_are_met_by_the_smallest_sparsity(graph, budget):
     model = graph.model
     dense = count(model)
     plan = secateur.plan(graph, **budget)
-    found = costs(graph, plan)
+    found = plan_costs(graph, plan)
     report = secateur.apply(model, plan)
     assert found == {"parameters": report.parameters_after, "macs": report.macs_after}
     if "parameters" in budget:
@@ -143,7 +143,7 @@ def test_greedy_selection_ignores_inputs_that_are_gone():
 
 def test_the_residual_rule_lets_the_projection_decide(graph):
     group = next(g for g in graph.groups if any(str(m) == "body.2.shortcut.weight[0]" for m in g.members))
-    judged = following_shortcut(graph, group)
+    judged = scored_by_shortcut(graph, group)
     assert [m.tensor for m in judged.members if m.role == "out"] == ["body.2.shortcut.weight"]
     wanted = graph.model.body[2].shortcut.weight.detach().abs().sum((1, 2, 3)).double()
     assert torch.allclose(l1(judged, graph.model), wanted)
@@ -154,7 +154,7 @@ def test_the_residual_rule_lets_the_projection_decide(graph):
 
 def test_without_a_projection_the_first_producer_decides(graph):
     group = graph["body.0.0.weight[0]"]
-    judged = following_shortcut(graph, group)
+    judged = scored_by_shortcut(graph, group)
     assert [m.tensor for m in judged.members if m.role == "out"] == ["body.0.0.weight"]
 
 
@@ -167,7 +167,7 @@ def test_the_options_of_a_plan_are_declared_once():
     own = get_type_hints(secateur.plan)
     assert {name: own[name] for name in options(secateur.plan) if name != "graph"} == declared
     assert options(secateur.prune)["options"].annotation == Unpack[PlanOptions]
-    assert set(get_type_hints(Choosing)) < set(declared)
+    assert set(get_type_hints(SelectionOptions)) < set(declared)
 
 
 def test_prune_takes_every_option_of_a_plan():

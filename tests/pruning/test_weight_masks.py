@@ -43,7 +43,7 @@ def test_the_smallest_weights_of_every_layer_go():
     assert (report.weights, report.zeros, report.parameters, report.parameters_nonzero) == (12, 6, 14, 8)
     assert report.layers == {"0": 0.5, "1": 0.5}
     assert report.sparsity_achieved == 0.5
-    assert pruning.nonzero(net) == 8
+    assert pruning.count_nonzero(net) == 8
 
 
 def test_under_global_scope_layers_compete_and_an_empty_one_is_named():
@@ -94,7 +94,7 @@ def test_masked_weights_stay_zero_while_the_others_are_trained(recipe):
     net, data = models.build("resnet-tiny"), digits_like()
     pruning.mask(net, sparsity=0.8)
     names, before, gone = list(net.state_dict()), models.weights_hash(net), zeros(net)
-    with pruning.held(net):
+    with pruning.reapply_masks(net):
         train(net, data, data, RECIPES[recipe], seed=0)
     assert models.weights_hash(net) != before
     assert all(torch.equal(gone[name], now) for name, now in zeros(net).items())
@@ -105,7 +105,7 @@ def test_without_being_held_masks_are_lost():
     net, data = models.build("resnet-tiny"), digits_like()
     report = pruning.mask(net, sparsity=0.8)
     train(net, data, data, RECIPES["plain"], seed=0)
-    assert pruning.nonzero(net) > report.parameters_nonzero
+    assert pruning.count_nonzero(net) > report.parameters_nonzero
 
 
 def test_a_masked_network_is_saved_and_attacked_like_any_other(tmp_path):
@@ -113,7 +113,7 @@ def test_a_masked_network_is_saved_and_attacked_like_any_other(tmp_path):
     report = pruning.mask(net, sparsity=0.5)
     secateur.save(net, tmp_path / "net")
     again = secateur.load(tmp_path / "net", partial(models.build, "resnet-tiny")).eval()
-    assert pruning.nonzero(again) == report.parameters_nonzero
+    assert pruning.count_nonzero(again) == report.parameters_nonzero
     assert secateur.attack(again, data, "ddn", steps=3).result.adv.shape == data.x.shape
 
 

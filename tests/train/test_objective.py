@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from secateur.data import load_splits, subset
-from secateur.models import accuracy, evaluating, initialise, weights_hash
+from secateur.models import accuracy, eval_mode, initialise, weights_hash
 from secateur.recipes import Adversary, Distillation, Penalty, Recipe
 from secateur.train import History, adversary, collapsed, loop, objective, perturb, recalibrate, train
 from secateur.train.averaging import Average
@@ -76,7 +76,7 @@ def test_a_student_of_weight_one_comes_close_to_its_teacher(few):
     recipe = replace(PLAIN, epochs=8, distillation=Distillation(weight=1.0, temperature=2.0))
     train(student, *few, recipe, seed=0, teacher=teacher)
     train(alone, *few, replace(recipe, distillation=None), seed=0)
-    with evaluating(teacher), evaluating(student), evaluating(alone), torch.no_grad():
+    with eval_mode(teacher), eval_mode(student), eval_mode(alone), torch.no_grad():
         target = F.log_softmax(teacher(few[1].x), 1)
         apart = [adversary.divergence(target, model(few[1].x)).item() for model in (student, alone)]
     assert apart[0] < apart[1]

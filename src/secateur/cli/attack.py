@@ -101,10 +101,10 @@ def attack(
     dataset, places, targets = targets_of(drawn, target)
     index = [numbers[place] for place in places]
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
-    if has_weights(model) and (sentence := models.other_images(model, data)):
+    if has_weights(model) and (sentence := models.data_mismatch(model, data)):
         note(sentence)
     move(device, attacked)
-    models.check_fits(attacked, dataset.x, data=data)
+    models.check_accepts(attacked, dataset.x, data=data)
     points = start_of(
         start, attacked, dataset, index, targets=targets, count=options["restarts"], quiet=as_json
     )
@@ -181,9 +181,9 @@ def _check_outputs(out: Path | None, examples: Path | None, pictures: Path | Non
 
 
 def _compare_with_published(model: str, accuracy: float, n: int) -> None:
-    from secateur.models import off_published
+    from secateur.models import accuracy_mismatch
 
-    if sentence := off_published(model, accuracy, n=n):
+    if sentence := accuracy_mismatch(model, accuracy, n=n):
         note(sentence)
 
 

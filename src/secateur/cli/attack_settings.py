@@ -16,7 +16,7 @@ def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset,
     """A stratified sample of ``limit`` images drawn with ``seed``, and their dataset indices."""
     import torch
 
-    from secateur.data import draw_fairly
+    from secateur.data import random_stratified_indices
 
     if limit is None:
         return dataset, list(range(dataset.n))
@@ -24,7 +24,7 @@ def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset,
         raise UserError(
             f"--limit {limit} must be between 1 and {dataset.n}, the number of images of {dataset.name}"
         )
-    index = draw_fairly(dataset.y, limit, generator=torch.Generator().manual_seed(seed))
+    index = random_stratified_indices(dataset.y, limit, generator=torch.Generator().manual_seed(seed))
     return dataset.take(index), index.tolist()
 
 

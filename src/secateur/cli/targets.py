@@ -102,7 +102,7 @@ def network(
     from secateur import models
     from secateur.pruning import load
 
-    given = statistics_of(mean, std)
+    given = check_statistics(mean, std)
     saved = weights is not None and weights.is_dir()
     chosen = _saved_statistics(weights, given) if saved and weights is not None else given
 
@@ -115,7 +115,7 @@ def network(
             raw=raw or saved,
             pretrained=weights is None,
         )
-        if not raw and given is None and (said := models.told(built)):
+        if not raw and given is None and (said := models.describe_normalisation(built)):
             note(f"{model}: {said}" + ("" if saved else "; turn it off with --mean 0 --std 1"))
         return built
 
@@ -131,7 +131,7 @@ def network(
     return network.eval()
 
 
-def statistics_of(mean: str | None, std: str | None) -> "Statistics | None":
+def check_statistics(mean: str | None, std: str | None) -> "Statistics | None":
     """The values of ``--mean`` and ``--std``. Raises UserError."""
     from secateur import models
 
@@ -146,18 +146,18 @@ def statistics_of(mean: str | None, std: str | None) -> "Statistics | None":
             f"invalid --mean {mean} --std {std}: expected lists of numbers",
             hint="for example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         ) from None
-    return models.statistics_of(*numbers)
+    return models.check_statistics(*numbers)
 
 
 def _saved_statistics(folder: Path, given: "Statistics | None") -> "Statistics | None":
     """The normalisation of a pruned folder. Options may repeat it but not change it."""
     from math import isclose
 
-    from secateur.models.wrapped import does_nothing
+    from secateur.models.normalisation import is_identity
     from secateur.pruning import saved_statistics
 
     saved = saved_statistics(folder)
-    if given is not None and (saved or not does_nothing(given)):
+    if given is not None and (saved or not is_identity(given)):
         before = [value for values in saved or () for value in values]
         now = [value for values in given for value in values]
         # The folder stores them in single precision.
@@ -169,7 +169,7 @@ def _saved_statistics(folder: Path, given: "Statistics | None") -> "Statistics |
 
 def size_of(text: str | None) -> tuple[int, ...] | None:
     """Height and width from ``--resize``. Raises UserError."""
-    from secateur.data import size_of as checked
+    from secateur.data import image_size as checked
 
     if text is None:
         return None
@@ -187,7 +187,7 @@ def fitted(spec: str | None, resize: str | None) -> "Dataset | None":
     if spec is None:
         return None
     size = size_of(resize)
-    return datasets.load(spec, split=datasets.fitted_part(datasets.open_source(spec)), resize=size)
+    return datasets.load(spec, split=datasets.training_split(datasets.open_dataset(spec)), resize=size)
 
 
 def evidence(
@@ -205,7 +205,7 @@ def evidence(
         raise UserError(
             f"the criterion {criterion} needs images", hint="add --data, for example --data digits"
         )
-    models.check_fits(model, images.x, data=spec)
+    models.check_accepts(model, images.x, data=spec)
     generator = torch.Generator().manual_seed(seed)
     return evidence(criterion, model, images, generator=generator)
 
@@ -215,8 +215,8 @@ def held_out(spec: str, resize: str | None) -> "tuple[str, Dataset]":
     from secateur import data as datasets
 
     size = size_of(resize)
-    parts = datasets.open_source(spec)
-    part = datasets.attacked_part(parts)
+    parts = datasets.open_dataset(spec)
+    part = datasets.evaluation_split(parts)
     if len(parts) > 1:
         note(f"{spec} has the splits {', '.join(parts)}; the attack uses {part}")
     elif part in ("all", "train"):
@@ -231,8 +231,8 @@ def move(device: str, *networks: "nn.Module | None") -> None:
     Raises:
         UserError: there is no such device (code ENVIRONMENT).
     """
-    from secateur.models import place
+    from secateur.models import to_device
 
     for model in networks:
         if model is not None:
-            place(model, device)
+            to_device(model, device)

@@ -38,11 +38,11 @@ def transfer(
     The networks come from a run folder. Dense networks of the chosen models and seeds are always included.
     """
     from secateur.report.transfer import transfer_table, write_transfer
-    from secateur.transfer import Where
+    from secateur.transfer import NetworkFilter
     from secateur.transfer import transfer as put
 
     plug_in(plugin)
-    where = Where(model, criterion, sparsity, arm, seed)
+    where = NetworkFilter(model, criterion, sparsity, arm, seed)
     settings = attack_settings(norm, steps, set_ or [])
     with bar("networks attacked", quiet=as_json) as tick:
         found = put(folder, name, where=where, scale=scale, limit=limit, on_progress=tick, **settings)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from secateur.data.dataset import Dataset
-from secateur.data.files import MAX_BYTES
-from secateur.data.pictures import from_pixels
-from secateur.data.sources import Parts, directory, open_source
+from secateur.data.idx_files import MAX_BYTES
+from secateur.data.images import from_pixels
+from secateur.data.loading import SplitReaders, directory, open_dataset
 from secateur.errors import UserError
 
 KEYS = {
@@ -41,7 +41,7 @@ DAMAGED = (
 )
 
 
-def npz(argument: str) -> Parts:
+def npz(argument: str) -> SplitReaders:
     """``npz:FILE``: arrays ``x`` and ``y``, or ``x_train``, ``y_train``, and ``_val``, ``_test`` alike.
 
     One pair is enough; ``valid`` and ``validation`` are read as ``val``. Images are [N, H, W], [N, H, W, C]
@@ -63,7 +63,7 @@ def npz(argument: str) -> Parts:
     return {part: partial(_read_npz, path, *keys, every) for part, keys in pairs.items()}
 
 
-def svhn(argument: str) -> Parts:
+def svhn(argument: str) -> SplitReaders:
     """``svhn:DIR``: ``train_32x32.mat`` and ``test_32x32.mat`` (Netzer et al. 2011), or one of them."""
     folder = directory(argument, "svhn")
     files = {part: folder / f"{part}_32x32.mat" for part in ("train", "test")}
@@ -76,7 +76,7 @@ def svhn(argument: str) -> Parts:
     return found
 
 
-def pack(spec: str, path: Path | str, *, resize: int | Sequence[int] | None = None) -> None:
+def save_npz(spec: str, path: Path | str, *, resize: int | Sequence[int] | None = None) -> None:
     """Write a dataset of 8-bit or 16-bit images as one .npz file, read faster than a folder of pictures.
 
     ``npz:PATH`` then has the same parts, images, labels and fingerprints as ``spec``, scaled to ``resize``.
@@ -85,7 +85,7 @@ def pack(spec: str, path: Path | str, *, resize: int | Sequence[int] | None = No
         UserError: as ``load``, or the images do not have 256 or 65 536 grey levels.
     """
     arrays: dict[str, Any] = {}
-    for part, read in open_source(spec, resize=resize).items():
+    for part, read in open_dataset(spec, resize=resize).items():
         dataset = read()
         if dataset.levels not in (256, 65_536):
             raise UserError(f"'{spec}' has no 8-bit or 16-bit images, and is not packed")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from secateur.data.dataset import Dataset
-from secateur.data.pictures import from_pixels
-from secateur.data.sources import Parts
+from secateur.data.images import from_pixels
+from secateur.data.loading import SplitReaders
 from secateur.errors import UserError
 from secateur.hashing import file_sha256
 
@@ -52,17 +52,17 @@ CIFAR100 = Layout(
 )
 
 
-def cifar10(argument: str) -> Parts:
+def cifar10(argument: str) -> SplitReaders:
     """``cifar10:PATH``: the archive cifar-10-binary.tar.gz, a folder with it, or a folder with its files."""
     return _parts(argument, "cifar10", CIFAR10)
 
 
-def cifar100(argument: str) -> Parts:
+def cifar100(argument: str) -> SplitReaders:
     """``cifar100:PATH``: as ``cifar10``, with the 100 fine labels."""
     return _parts(argument, "cifar100", CIFAR100)
 
 
-def _parts(argument: str, name: str, layout: Layout) -> Parts:
+def _parts(argument: str, name: str, layout: Layout) -> SplitReaders:
     if not argument:
         raise UserError(f"the dataset '{name}' needs a folder", hint=f"write '{name}:DIR'")
     path = Path(argument)

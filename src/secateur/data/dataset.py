@@ -56,7 +56,7 @@ class Dataset:
         """sha256 over grey levels, labels and their order; file names and folders do not enter."""
         digest = sha256(f"secateur-data-1 {tuple(self.x.shape)} {self.levels}".encode())
         for start in range(0, self.n, 4096):
-            digest.update(_decoded(self, slice(start, start + 4096)))
+            digest.update(_grey_bytes(self, slice(start, start + 4096)))
         digest.update(self.y.cpu().numpy().astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -64,7 +64,7 @@ class Dataset:
         """One sha256 per image over its grey levels: equal images have equal hashes, whatever their label."""
         found = []
         for start in range(0, self.n, 4096):
-            content = _decoded(self, slice(start, start + 4096))
+            content = _grey_bytes(self, slice(start, start + 4096))
             size = len(content) // min(4096, self.n - start)
             found += [sha256_hex(content[i : i + size]) for i in range(0, len(content), size)]
         return found
@@ -79,7 +79,7 @@ class Dataset:
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
 
-def _decoded(dataset: Dataset, where: slice) -> bytes:
+def _grey_bytes(dataset: Dataset, where: slice) -> bytes:
     pixels = dataset.x[where].cpu()
     if dataset.levels is None:
         return pixels.contiguous().numpy().astype("<f4").tobytes()

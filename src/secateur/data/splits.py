@@ -13,13 +13,13 @@ from secateur.errors import UserError
 class Splits:
     """Disjoint parts: weights are fitted on ``train``, chosen on ``validation``, reported on ``test``.
 
-    ``made`` says in one sentence how they were made, where that is not the usual way.
+    ``note`` says in one sentence how they were made, where that is not the usual way.
     """
 
     train: Dataset
     validation: Dataset
     test: Dataset
-    made: str = ""
+    note: str = ""
 
 
 def subset(dataset: Dataset, n: int, *, generator: Generator) -> Dataset:
@@ -30,7 +30,7 @@ def subset(dataset: Dataset, n: int, *, generator: Generator) -> Dataset:
     """
     if not 1 <= n <= dataset.n:
         raise UserError(f"{n} images asked for, but dataset '{dataset.name}' has {dataset.n}")
-    return dataset.take(draw(dataset.y, n, generator=generator))
+    return dataset.take(stratified_indices(dataset.y, n, generator=generator))
 
 
 def split(
@@ -62,7 +62,7 @@ def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator:
     return Splits(rest, validation, test)
 
 
-def as_given(train: Dataset, validation: Dataset, test: Dataset) -> Splits:
+def given_splits(train: Dataset, validation: Dataset, test: Dataset) -> Splits:
     """The three parts of a source that has them all.
 
     Raises:
@@ -73,7 +73,7 @@ def as_given(train: Dataset, validation: Dataset, test: Dataset) -> Splits:
     return Splits(train, validation, test)
 
 
-def shrink(splits: Splits, sizes: tuple[int, int, int], *, generator: Generator) -> Splits:
+def subsample(splits: Splits, sizes: tuple[int, int, int], *, generator: Generator) -> Splits:
     """Keep so many images of the train, validation and test parts, each class in proportion to its share.
 
     Raises:
@@ -89,12 +89,12 @@ def shrink(splits: Splits, sizes: tuple[int, int, int], *, generator: Generator)
             )
         kept.append(subset(part, size, generator=generator))
     train, validation, test = kept
-    return Splits(train, validation, test, made=splits.made)
+    return Splits(train, validation, test, note=splits.note)
 
 
-def findings(splits: Splits) -> list[str]:
+def split_warnings(splits: Splits) -> list[str]:
     """What a reader of results on these splits should know, one sentence each; empty if nothing."""
-    said = [splits.made] if splits.made else []
+    said = [splits.note] if splits.note else []
     seen = set(splits.train.image_hashes()) | set(splits.validation.image_hashes())
     if leaked := sum(digest in seen for digest in splits.test.image_hashes()):
         said.append(
@@ -105,7 +105,7 @@ def findings(splits: Splits) -> list[str]:
     return said
 
 
-def draw(y: Tensor, n: int, *, generator: Generator) -> Tensor:
+def stratified_indices(y: Tensor, n: int, *, generator: Generator) -> Tensor:
     """Indices of ``n`` labels, sorted, each class in proportion to its share (largest remainder)."""
     labels, counts = torch.unique(y.cpu(), return_counts=True)
     # Integer arithmetic: quotas and remainders do not depend on the platform's floating point.
@@ -120,13 +120,13 @@ def draw(y: Tensor, n: int, *, generator: Generator) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
-def draw_fairly(y: Tensor, n: int, *, generator: Generator) -> Tensor:
-    """As :func:`draw`, but chance decides which classes get one image more than others of equal share.
+def random_stratified_indices(y: Tensor, n: int, *, generator: Generator) -> Tensor:
+    """As :func:`stratified_indices`, but ties between classes of equal share are broken at random.
 
-    With fewer images than classes, ``draw`` would take the first classes only.
+    With fewer images than classes, ``stratified_indices`` would take the first classes only.
     """
     names = torch.randperm(int(y.max()) + 1, generator=generator)
-    return draw(names[y.cpu()], n, generator=generator)
+    return stratified_indices(names[y.cpu()], n, generator=generator)
 
 
 def _check_alike(train: Dataset, other: Dataset, name: str) -> None:
@@ -144,7 +144,7 @@ def _cut(dataset: Dataset, n: int, generator: Generator) -> tuple[Dataset, Datas
             f"dataset '{dataset.name}' with {dataset.n} images is too small to be split",
             hint="use more images or other fractions",
         )
-    taken = draw(dataset.y, n, generator=generator)
+    taken = stratified_indices(dataset.y, n, generator=generator)
     rest = torch.ones(dataset.n, dtype=torch.bool)
     rest[taken] = False
     return dataset.take(rest.nonzero().flatten()), dataset.take(taken)

@@ -10,10 +10,10 @@ from torch import nn
 
 from secateur import measure
 from secateur.errors import UserError
-from secateur.exports.inputs import batch_of
+from secateur.exports.inputs import random_batch
 from secateur.graph.dependency import InputSpec, inputs_to_device
 from secateur.graph.trace.isolated_forward import call_model
-from secateur.models import Latency, evaluating, time_calls
+from secateur.models import Latency, eval_mode, time_calls
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cost:
         }
 
 
-def costs(
+def measure_costs(
     networks: Mapping[str, nn.Module],
     inputs: tuple[InputSpec, ...],
     *,
@@ -61,17 +61,17 @@ def costs(
     for size in batch_sizes:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UserError(f"a batch size must be a positive integer, got {size!r}", hint="for example 1")
-        inputs_here = batch_of(inputs, size, seed=0)
+        inputs_here = random_batch(inputs, size, seed=0)
         calls: list[Callable[[], object]] = [_pass(model, inputs_here) for model in networks.values()]
         calls += [_call(run, inputs_here) for run in (runs or {}).values()]
         with ExitStack() as stack, torch.no_grad():
             for model in networks.values():
-                stack.enter_context(evaluating(model))
+                stack.enter_context(eval_mode(model))
             times = time_calls(calls, seconds=seconds, threads=threads)
         names = [*networks, *(runs or {})]
         for name, latency in zip(names, times, strict=True):
             seen = networks.get(name)
-            peak = None if seen is None else measure.peak_memory(seen, placed(seen, inputs_here))
+            peak = None if seen is None else measure.peak_memory(seen, to_model_device(seen, inputs_here))
             found.append(Cost(name, size, latency, peak))
     return found
 
@@ -81,13 +81,13 @@ def device_of(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def placed(model: nn.Module, inputs: Any) -> Any:
+def to_model_device(model: nn.Module, inputs: Any) -> Any:
     """Inputs on the model's device."""
     return inputs_to_device(inputs, device_of(model))
 
 
 def _pass(model: nn.Module, inputs: Any) -> Callable[[], object]:
-    ready = placed(model, inputs)
+    ready = to_model_device(model, inputs)
     return lambda: call_model(model, ready)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from secateur.errors import ExitCode, UserError
-from secateur.exports.inputs import named
+from secateur.exports.inputs import named_inputs
 from secateur.graph.trace.isolated_forward import call_model, tensors_in
 from secateur.text import listed
 
@@ -91,7 +91,7 @@ def _open_onnx(path: Path, threads: int) -> Run:
     names = [item.name for item in session.get_inputs()]
 
     def run(inputs: Any) -> list[Tensor]:
-        tensors = named(inputs)
+        tensors = named_inputs(inputs)
         # Positional arguments have no names here: the file lists its inputs in their order.
         given: Mapping[str, Tensor] = (
             tensors if isinstance(inputs, dict) else dict(zip(names, tensors.values(), strict=True))

@@ -11,7 +11,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import InputSpec, input_specs, random_inputs
 
 
-def specs(example_inputs: Any) -> tuple[InputSpec, ...]:
+def batch_input_specs(example_inputs: Any) -> tuple[InputSpec, ...]:
     """What is known of the example inputs.
 
     Raises:
@@ -23,10 +23,11 @@ def specs(example_inputs: Any) -> tuple[InputSpec, ...]:
     return found
 
 
-def batch_of(inputs: tuple[InputSpec, ...], size: int, seed: int) -> Any:
+def random_batch(inputs: tuple[InputSpec, ...], size: int, seed: int) -> Any:
     """Fresh inputs of this batch size, drawn from the seed."""
     sized = tuple(
-        replace(item, shape=(size, *item.shape[1:])) if batched(item, inputs) else item for item in inputs
+        replace(item, shape=(size, *item.shape[1:])) if has_batch_dim(item, inputs) else item
+        for item in inputs
     )
     return random_inputs(sized, torch.Generator().manual_seed(seed))
 
@@ -34,18 +35,18 @@ def batch_of(inputs: tuple[InputSpec, ...], size: int, seed: int) -> Any:
 def dynamic_shapes(inputs: tuple[InputSpec, ...]) -> Any:
     """Which dimension of which input is the batch, in the form that ``torch.export`` takes."""
     batch = Dim("batch", min=1)
-    marked = {item.path: {0: batch} if batched(item, inputs) else {} for item in inputs}
+    marked = {item.path: {0: batch} if has_batch_dim(item, inputs) else {} for item in inputs}
     if inputs[0].path == "" or inputs[0].path.isdigit():
         return tuple(marked.values())
     return marked
 
 
-def batched(item: InputSpec, inputs: tuple[InputSpec, ...]) -> bool:
+def has_batch_dim(item: InputSpec, inputs: tuple[InputSpec, ...]) -> bool:
     """Whether the first dimension of an input is the batch: it is as long as that of the first input."""
     return bool(item.shape) and item.shape[0] == inputs[0].shape[0]
 
 
-def named(inputs: Any) -> dict[str, Tensor]:
+def named_inputs(inputs: Any) -> dict[str, Tensor]:
     """The tensors among inputs, by name or position."""
     if isinstance(inputs, Tensor):
         return {"0": inputs}

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from secateur import measure
 from secateur.errors import ExitCode, UserError
-from secateur.exports.checking import answers, captured, difference
-from secateur.exports.costs import costs, device_of, placed
-from secateur.exports.formats import Format, format_of
-from secateur.exports.inputs import batch_of, batched, dynamic_shapes, specs
+from secateur.exports.costs import device_of, measure_costs, to_model_device
+from secateur.exports.formats import Format, Run, format_of, quiet
+from secateur.exports.inputs import batch_input_specs, dynamic_shapes, has_batch_dim, random_batch
 from secateur.exports.record import Exported, Input
 from secateur.graph.dependency import InputSpec
+from secateur.graph.trace.isolated_forward import call_model, tensors_in
 from secateur.hashing import file_sha256
 from secateur.pruning import history
+from secateur.text import first_line
 
 # Batch sizes of the check beside that of the example, and the seed of its inputs.
 _CHECKED, _SEED = (1, 5), 1
@@ -65,14 +68,14 @@ def export(
     kind = format_of(target)
     if not overwrite and (taken := next((p for p in _files(target) if p.exists()), None)):
         raise UserError(f"'{taken}' exists already", hint="choose another name, or overwrite it")
-    inputs = specs(example_inputs)
+    inputs = batch_input_specs(example_inputs)
     own = inputs[0].shape[0]
     sizes = (own, *(size for size in _CHECKED if size != own)) if dynamic_batch else (own,)
     networks = {"model": model} if before is None else {"before": before, "after": model}
     with _folder_beside(target) as folder:
         draft = folder / target.name
         error, names = _write(model, kind, draft, inputs, sizes=sizes, tolerance=tolerance)
-        measured = costs(
+        measured = measure_costs(
             networks,
             inputs,
             batch_sizes=batch_sizes if dynamic_batch else sizes[: len(batch_sizes)],
@@ -141,11 +144,11 @@ def _write(
     """
     twin = copy.deepcopy(model).cpu().eval()
     shapes = dynamic_shapes(inputs) if len(sizes) > 1 else None
-    program = captured(twin, inputs, shapes)
+    program = export_program(twin, inputs, shapes)
     # Before anything is written: the program holds the twin's own tensors.
-    known = answers(twin, inputs, sizes, _SEED)
+    known = reference_outputs(twin, inputs, sizes, _SEED)
     kind.write(program, draft, shapes)
-    error = difference(known, kind.open(draft, torch.get_num_threads()))
+    error = max_relative_error(known, kind.open(draft, torch.get_num_threads()))
     if not error <= tolerance:
         raise UserError(
             f"the exported {draft.name} does not compute what the model does: its outputs differ by "
@@ -157,15 +160,67 @@ def _write(
 
 def _described(inputs: tuple[InputSpec, ...], names: Sequence[str], *, dynamic: bool) -> Iterator[Input]:
     for item, name in zip(inputs, names, strict=True):
-        free = dynamic and batched(item, inputs)
+        free = dynamic and has_batch_dim(item, inputs)
         yield Input(name, ("batch", *item.shape[1:]) if free else item.shape, item.dtype)
 
 
 def _facts(model: nn.Module, inputs: tuple[InputSpec, ...]) -> dict[str, int]:
-    example = placed(model, batch_of(inputs, inputs[0].shape[0], seed=0))
+    example = to_model_device(model, random_batch(inputs, inputs[0].shape[0], seed=0))
     tensors = [*model.parameters(), *model.buffers()]
     return {
         "parameters": measure.parameters(model),
         "macs": measure.macs(model, example),
         "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
     }
+
+
+def export_program(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any) -> ExportedProgram:
+    """The model as a program, for the batch that ``inputs`` have, or for any if ``shapes`` say so.
+
+    Raises:
+        UserError: ``torch.export`` cannot follow the model.
+    """
+    # A batch of one would become a constant of the program.
+    size = inputs[0].shape[0] if shapes is None else max(2, inputs[0].shape[0])
+    example = random_batch(inputs, size, seed=0)
+    arguments, keywords = ((), example) if isinstance(example, dict) else (example, {})
+    if isinstance(arguments, torch.Tensor):
+        arguments = (arguments,)
+    try:
+        with quiet():
+            return torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
+    except Exception as error:
+        # Whatever the exporter or the model's code raises is the answer.
+        raise UserError(
+            f"torch.export cannot follow the model: {type(error).__name__}: {first_line(error)}",
+            hint="code such as len(x) fixes the batch size; dynamic_batch=False exports for one size alone"
+            if shapes is not None
+            else "",
+        ) from error
+
+
+def reference_outputs(
+    model: nn.Module, inputs: tuple[InputSpec, ...], sizes: Sequence[int], seed: int
+) -> list[tuple[Any, list[Tensor]]]:
+    """Fresh batches of these sizes with what the model says to them."""
+    batches = [random_batch(inputs, size, seed) for size in sizes]
+    with torch.no_grad():
+        return [(batch, tensors_in(call_model(model, batch))) for batch in batches]
+
+
+def max_relative_error(known: Sequence[tuple[Any, list[Tensor]]], run: Run) -> float:
+    """The largest difference of all outputs to the known ones, relative to the largest output of their batch.
+
+    Infinite where outputs are missing, of another shape, or not finite.
+    """
+    worst = 0.0
+    for batch, wanted in known:
+        found = [item.detach() for item in run(batch)]
+        if [item.shape for item in wanted] != [item.shape for item in found]:
+            return math.inf
+        largest = max(float(item.abs().max()) for item in wanted)
+        error = max(float((a.double() - b.double()).abs().max()) for a, b in zip(wanted, found, strict=True))
+        if not math.isfinite(error):
+            return math.inf
+        worst = max(worst, error / max(largest, 1e-12))
+    return worst

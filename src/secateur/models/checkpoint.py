@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from secateur.errors import UserError
 from secateur.hashing import file_sha256
-from secateur.models.wrapped import inside
+from secateur.models.normalisation import unwrapped
 from secateur.text import first_few, first_line
 
 MAX_BYTES = 8 * 2**30
@@ -76,7 +76,7 @@ def load_weights(model: nn.Module, path: Path | str, *, sha256: str | None = Non
         UserError: the file is missing, damaged, too large, of unknown format, not the one with that hash,
             would need code to be run, or does not fit the model.
     """
-    model, file = inside(model), _regular(Path(path))
+    model, file = unwrapped(model), _regular(Path(path))
     digest = file_sha256(file)
     if sha256 is not None and digest != sha256.lower():
         raise UserError(

@@ -47,7 +47,7 @@ def load_published(model: nn.Module, spec: str) -> Path:
     return path
 
 
-def off_published(spec: str, accuracy: float, *, n: int) -> str | None:
+def accuracy_mismatch(spec: str, accuracy: float, *, n: int) -> str | None:
     """A sentence if the measured clean ``accuracy`` (0 to 1, on ``n`` images) is not the published one.
 
     The published figure counts all 10 000 test images, and more than 0.2 points beside it are reported. On
@@ -65,7 +65,7 @@ def off_published(spec: str, accuracy: float, *, n: int) -> str | None:
     )
 
 
-def other_images(spec: str, data: str) -> str | None:
+def data_mismatch(spec: str, data: str) -> str | None:
     """A sentence if ``data`` are not the images that the weights of ``spec`` are to be judged on.
 
     Either the weights saw some of them in training, as ``shipped:digits-plain`` did of ``digits``, or they

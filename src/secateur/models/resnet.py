@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from secateur.errors import UserError
-from secateur.models.normalise import add_statistics, normalised
+from secateur.models.normalisation import add_normalisation, normalise_input
 
 Block = Callable[[int, int, int], nn.Module]
 """Builds a block from its input channels, its width and its stride."""
@@ -99,7 +99,7 @@ class ResNet(nn.Module):
     """A 3x3 stem, stages of residual blocks, global average pooling and one linear layer.
 
     The first stage keeps the resolution, every other one halves it. ``normalise`` names the statistics of the
-    input (see ``models.normalise``).
+    input (see ``models.normalisation``).
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class ResNet(nn.Module):
         normalise: str | None = None,
     ) -> None:
         super().__init__()
-        add_statistics(self, normalise, in_channels)
+        add_normalisation(self, normalise, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.stages = [f"layer{index + 1}" for index in range(len(widths))]
@@ -130,7 +130,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, C, H, W] in [0, 1] to logits [N, num_classes]."""
-        out = F.relu(self.bn1(self.conv1(normalised(self, x))))
+        out = F.relu(self.bn1(self.conv1(normalise_input(self, x))))
         for stage in self.stages:
             out = self.get_submodule(stage)(out)
         scores: Tensor = self.linear(torch.flatten(F.adaptive_avg_pool2d(out, 1), 1))

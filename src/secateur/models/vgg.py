@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secateur.models.normalise import add_statistics, normalised
+from secateur.models.normalisation import add_normalisation, normalise_input
 
 CONFIGURATIONS: dict[int, tuple[int | str, ...]] = {
     16: (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"),
@@ -25,7 +25,7 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, C, H, W] in [0, 1] to logits [N, num_classes]."""
-        out = F.adaptive_avg_pool2d(self.features(normalised(self, x)), 1)
+        out = F.adaptive_avg_pool2d(self.features(normalise_input(self, x)), 1)
         scores: Tensor = self.classifier(torch.flatten(out, 1))
         return scores
 
@@ -61,7 +61,7 @@ def vgg(
             nn.Linear(previous, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
         )
     network = VGG(features, classifier)
-    add_statistics(network, normalise, in_channels)
+    add_normalisation(network, normalise, in_channels)
     return network
 
 

@@ -55,7 +55,7 @@ def weights_hash(model: nn.Module) -> str:
     return tensors_sha256(tensors, header=b"secateur-weights-1\n")
 
 
-def place(model: nn.Module, device: str) -> nn.Module:
+def to_device(model: nn.Module, device: str) -> nn.Module:
     """Move ``model`` to a device, such as "cpu", "cuda" or "cuda:1".
 
     Raises:
@@ -72,7 +72,7 @@ def place(model: nn.Module, device: str) -> nn.Module:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """Put the model in evaluation mode; afterwards every submodule has its former mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -93,7 +93,7 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
     """
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, not {batch_size}")
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         parts = []
         for batch in torch.split(x, batch_size):
             out = model(_as_parameters(batch, model))
@@ -102,7 +102,7 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
     return torch.cat(parts)
 
 
-def check_fits(model: nn.Module, x: Tensor, *, data: str) -> None:
+def check_accepts(model: nn.Module, x: Tensor, *, data: str) -> None:
     """Refuse a network that fails on images like ``x`` [N, C, H, W]; ``data`` is what they are called.
 
     One forward pass of the first image, in evaluation mode.
@@ -112,7 +112,7 @@ def check_fits(model: nn.Module, x: Tensor, *, data: str) -> None:
     """
     image = x[:1]
     try:
-        with evaluating(model), torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             model(_as_parameters(image, model))
     except UserError:
         raise

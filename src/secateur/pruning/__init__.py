@@ -13,9 +13,9 @@ from secateur.pruning.saving import saved_statistics as saved_statistics
 from secateur.pruning.schedule import iterative as iterative
 from secateur.pruning.schedule import one_shot as one_shot
 from secateur.pruning.weight_masks import MaskReport as MaskReport
-from secateur.pruning.weight_masks import held as held
+from secateur.pruning.weight_masks import count_nonzero as count_nonzero
 from secateur.pruning.weight_masks import mask as mask
-from secateur.pruning.weight_masks import nonzero as nonzero
+from secateur.pruning.weight_masks import reapply_masks as reapply_masks
 from secateur.surgery.plan import Plan as Plan
 
 __all__ = [
@@ -23,16 +23,16 @@ __all__ = [
     "Plan",
     "PruneReport",
     "apply",
+    "count_nonzero",
     "filters",
-    "held",
     "history",
     "iterative",
     "load",
     "mask",
-    "nonzero",
     "one_shot",
     "origin",
     "plan",
     "prune",
+    "reapply_masks",
     "save",
 ]

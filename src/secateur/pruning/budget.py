@@ -1,17 +1,69 @@
 """Budgets: the smallest sparsity whose plan has at most so many parameters, multiply-adds or milliseconds."""
 
+import copy
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import torch
+
 from secateur.errors import UserError
-from secateur.graph.dependency import DependencyGraph
+from secateur.graph.dependency import DependencyGraph, inputs_to_device, random_inputs
 from secateur.graph.flops import macs as macs_of
-from secateur.pruning.latency import LatencyLimit, fast_enough, latency_limit
+from secateur.graph.trace.isolated_forward import call_model
+from secateur.models import Latency, eval_mode, time_calls
+from secateur.surgery.cut import operate
 from secateur.surgery.plan import Plan, masks_of
+from secateur.text import counted
 
 _STEPS = 1000
+_LATENCY_STEPS = 100
+# Seconds of measurement while searching, and for the answer.
+_SEARCHING, _ANSWERING = 0.3, 1.0
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class LatencyLimit:
+    """A latency in seconds, or a share of the dense model's."""
+
+    amount: float
+    absolute: bool
+
+    def is_met(self, dense: Latency, pruned: Latency) -> bool:
+        """Whether the median is within the limit."""
+        return pruned.median <= (self.amount if self.absolute else self.amount * dense.median)
+
+    def __str__(self) -> str:
+        return f"{1e3 * self.amount:.4g} ms" if self.absolute else f"{self.amount:g} of the dense"
+
+
+def latency_limit(budget: Any) -> LatencyLimit:
+    """A limit from the user's words: a fraction in (0, 1), or a text with a unit such as ``5ms``.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(budget, float) and 0 < budget < 1:
+        return LatencyLimit(budget, absolute=False)
+    text = budget.strip().replace("µ", "u") if isinstance(budget, str) else ""
+    for unit, seconds in _UNITS.items():
+        number = text.removesuffix(unit)
+        if number != text and _positive(number):
+            return LatencyLimit(float(number) * seconds, absolute=True)
+    raise UserError(
+        f"latency must be a fraction of the dense in (0, 1) or a time, got {budget!r}",
+        hint="for example latency=0.5 or latency='5ms'",
+    )
+
+
+def _positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -31,14 +83,14 @@ def budget_of(graph: DependencyGraph, *, parameters: Any, macs: Any, latency: An
     counts = {}
     if parameters is not None:
         dense = sum(parameter.numel() for parameter in graph.model.parameters())
-        counts["parameters"] = limit_of("parameters", parameters, dense)
+        counts["parameters"] = as_count("parameters", parameters, dense)
     if macs is not None:
-        counts["macs"] = limit_of("macs", macs, macs_of(graph.tape))
+        counts["macs"] = as_count("macs", macs, macs_of(graph.tape))
     limit = latency_limit(latency) if latency is not None else None
     return Budget(counts, limit) if counts or limit else None
 
 
-def limit_of(name: str, budget: Any, dense: int) -> int:
+def as_count(name: str, budget: Any, dense: int) -> int:
     """A budget as a count: a fraction of the dense model in (0, 1), or a whole number.
 
     Raises:
@@ -54,41 +106,96 @@ def limit_of(name: str, budget: Any, dense: int) -> int:
     )
 
 
-def costs(graph: DependencyGraph, plan: Plan) -> dict[str, int]:
+def plan_costs(graph: DependencyGraph, plan: Plan) -> dict[str, int]:
     """Parameters and multiply-adds after a plan, without carrying it out."""
     masks = masks_of(graph, plan)
     names = {name for name, _ in graph.model.named_parameters()}
     return {"parameters": plan.count_after(names), "macs": macs_of(graph.tape, masks.expected_shape)}
 
 
-def within(graph: DependencyGraph, budget: Budget, at: Callable[[Fraction], Plan]) -> Plan:
+def smallest_within(graph: DependencyGraph, budget: Budget, at: Callable[[Fraction], Plan]) -> Plan:
     """The plan of the smallest sparsity that ``budget`` allows, in steps of 1/1000, or 1/100 for a latency.
 
     Raises:
         UserError: even the sparsest plan costs more.
     """
     if budget.latency is None:
-        return _counted(graph, budget.counts, at)
-    start = Fraction(str(_counted(graph, budget.counts, at).sparsity)) if budget.counts else Fraction(0)
-    return fast_enough(graph, budget.latency, at, start)
+        return _fewest(graph, budget.counts, at)
+    start = Fraction(str(_fewest(graph, budget.counts, at).sparsity)) if budget.counts else Fraction(0)
+    return smallest_fast_enough(graph, budget.latency, at, start)
 
 
-def _counted(graph: DependencyGraph, limits: Mapping[str, int], at: Callable[[Fraction], Plan]) -> Plan:
+def _fewest(graph: DependencyGraph, limits: Mapping[str, int], at: Callable[[Fraction], Plan]) -> Plan:
     low, high = 0, _STEPS - 1
     best: Plan | None = None
     while low <= high:
         middle = (low + high) // 2
         plan = at(Fraction(middle, _STEPS))
-        found = costs(graph, plan)
+        found = plan_costs(graph, plan)
         if all(found[name] <= limit for name, limit in limits.items()):
             best, high = plan, middle - 1
         else:
             low = middle + 1
     if best is None:
-        found = costs(graph, at(Fraction(_STEPS - 1, _STEPS)))
+        found = plan_costs(graph, at(Fraction(_STEPS - 1, _STEPS)))
         name = next(name for name, limit in limits.items() if found[name] > limit)
         raise UserError(
             f"a budget of {limits[name]:,} {name} cannot be reached: {found[name]:,} is the least",
             hint="see graph.explain() for what is frozen and why",
         )
     return best
+
+
+def smallest_fast_enough(
+    graph: DependencyGraph, limit: LatencyLimit, at: Callable[[Fraction], Plan], start: Fraction
+) -> Plan:
+    """The plan of the smallest sparsity, in steps of 1/100 from ``start``, that is fast enough.
+
+    A clock is noisy and rises now and then where it should fall. So what the bisection finds is measured
+    again, for longer, and made sparser until that measurement meets the limit; the plan's notes say what it
+    was.
+
+    Raises:
+        UserError: even the sparsest plan is too slow.
+    """
+    low, high = math.ceil(start * _LATENCY_STEPS), _LATENCY_STEPS - 1
+    while low < high:
+        middle = (low + high) // 2
+        if limit.is_met(*measure_latency(graph, at(Fraction(middle, _LATENCY_STEPS)), seconds=_SEARCHING)):
+            high = middle
+        else:
+            low = middle + 1
+    for level in range(high, _LATENCY_STEPS):
+        plan = at(Fraction(level, _LATENCY_STEPS))
+        dense, pruned = measure_latency(graph, plan, seconds=_ANSWERING)
+        if limit.is_met(dense, pruned):
+            return replace(plan, notes=(*plan.notes, describe(graph, limit, dense, pruned)))
+    raise UserError(
+        f"a latency of at most {limit} cannot be reached: {pruned} is the least, the dense takes {dense}",
+        hint="see graph.explain() for what is frozen; a layer costs time however few its channels are",
+    )
+
+
+def measure_latency(graph: DependencyGraph, plan: Plan, *, seconds: float) -> tuple[Latency, Latency]:
+    """Latency of the dense model and of a pruned copy, for the traced batch, on the model's device."""
+    dense, pruned = graph.model, copy.deepcopy(graph.model)
+    operate(pruned, plan)
+    device = next((parameter.device for parameter in dense.parameters()), torch.device("cpu"))
+    inputs = inputs_to_device(random_inputs(graph.inputs, torch.Generator().manual_seed(0)), device)
+    with eval_mode(dense), eval_mode(pruned), torch.no_grad():
+        before, after = time_calls(
+            [lambda: call_model(dense, inputs), lambda: call_model(pruned, inputs)], seconds=seconds
+        )
+    return before, after
+
+
+def describe(graph: DependencyGraph, limit: LatencyLimit, dense: Latency, pruned: Latency) -> str:
+    """What was measured, in words, and how sure it is."""
+    device = next((parameter.device for parameter in graph.model.parameters()), torch.device("cpu"))
+    shape = "x".join(map(str, graph.inputs[0].shape))
+    threads = counted(pruned.threads, "CPU thread")
+    unsure = "; the quartiles overlap, so measure on a quieter machine" if pruned.high > dense.low else ""
+    return (
+        f"latency {pruned} against {dense} dense, at most {limit} was asked for: medians and quartiles "
+        f"on {device}, {threads}, inputs {shape}{unsure}"
+    )

@@ -8,12 +8,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from secateur.errors import UserError
-from secateur.models import evaluating
+from secateur.models import eval_mode
 
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 
 
-class Evidence:
+class CalibrationStats:
     """Images with labels for one model, and what follows from them, on first use.
 
     The model is seen in evaluation mode and left as it was; its parameters need not require gradients. To
@@ -52,7 +52,7 @@ class Evidence:
         return {name: torch.stack([part[name] for part in parts]).sum(0) / len(self.x) for name in parts[0]}
 
     @cached_property
-    def squares(self) -> dict[str, Tensor]:
+    def fisher(self) -> dict[str, Tensor]:
         """Mean squared gradients of single images: the diagonal of the empirical Fisher matrix."""
         total: dict[str, Tensor] = {}
         for index in range(len(self.x)):
@@ -82,7 +82,7 @@ class Evidence:
             if next(module.parameters(recurse=False), None) is not None
         ]
         try:
-            with evaluating(self.model), torch.no_grad():
+            with eval_mode(self.model), torch.no_grad():
                 for x in torch.split(self.x, self.batch_size):
                     self.model(x)
         finally:
@@ -96,7 +96,7 @@ class Evidence:
             name: parameter.detach().clone().requires_grad_()
             for name, parameter in self.model.named_parameters()
         }
-        with evaluating(self.model), torch.enable_grad():
+        with eval_mode(self.model), torch.enable_grad():
             loss = F.cross_entropy(functional_call(self.model, copies, (x,)), y, reduction="sum")
             found = torch.autograd.grad(loss, list(copies.values()), allow_unused=True)
         return {

@@ -10,18 +10,18 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.trace.named_tensors import shapes_of
-from secateur.models.wrapped import INNER, Normalised
-from secateur.pruning.keep_counts import Choice, asked_globally
+from secateur.models.normalisation import INNER, Normalised
+from secateur.pruning.keep_counts import Request, global_target
 from secateur.surgery.plan import Cut, Slice
 from secateur.text import did_you_mean
 
 
-def leaf_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:
+def traced_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:
     """Names and shapes of parameters and buffers when the model was traced."""
     return {value.name: value.shape for value in graph.tape.values if value.kind in {"parameter", "buffer"}}
 
 
-def scored(
+def checked_scores(
     score: Callable[..., torch.Tensor],
     group: Group,
     model: nn.Module,
@@ -51,7 +51,7 @@ def _touching(graph: DependencyGraph, name: str) -> set[int]:
     }
 
 
-def kept_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
+def protected_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
     """Numbers of the groups that touch what ``keep`` names.
 
     Raises:
@@ -106,7 +106,7 @@ def cut_group(
     return Cut(group.name, group.size, int(group.size - excess.sum()), tuple(slices), tuple(sorted(ties)))
 
 
-def ties_of_parts(ties: Sequence[Tie]) -> dict[int, set[int]]:
+def ties_by_part(ties: Sequence[Tie]) -> dict[int, set[int]]:
     """The numbers of the ties that each part takes part in."""
     found: dict[int, set[int]] = {}
     for number, tie in enumerate(ties):
@@ -116,27 +116,27 @@ def ties_of_parts(ties: Sequence[Tie]) -> dict[int, set[int]]:
     return found
 
 
-def notes_of(graph: DependencyGraph, choice: Choice, cuts: Sequence[Cut]) -> tuple[str, ...]:
+def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> tuple[str, ...]:
     """In words: which groups stay whole, and why, and what a global scope could not take."""
     notes = []
     cut = {item.group for item in cuts}
     for number, group in enumerate(graph.groups):
-        if number in choice.protected:
+        if number in request.protected:
             notes.append(f"{group.name} stays because keep names it")
         elif group.name in graph.learned.blocked:
             notes.append(f"left whole: {group.name}: {graph.learned.blocked[group.name]}")
         elif group.size == 1:
             notes.append(f"{group.name} has a single channel and stays")
-        elif choice.rate(number) > 0 and group.name not in cut:
+        elif request.rate(number) > 0 and group.name not in cut:
             notes.append(f"{group.name} keeps all {group.size} channels: one per part, or equal counts")
-    if choice.scope == "global" and (short := _missed(graph, choice, cuts)):
+    if request.scope == "global" and (short := _missed(graph, request, cuts)):
         notes.append(f"{short} channels fewer than asked for go: floors, rounding or equal counts hold them")
     return tuple(notes)
 
 
-def _missed(graph: DependencyGraph, choice: Choice, cuts: Sequence[Cut]) -> int:
+def _missed(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> int:
     """How many of the channels that were to go in global competition stay."""
     blocked = {n for n, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
-    competing, asked = asked_globally(graph, choice, choice.protected | blocked)
+    competing, asked = global_target(graph, request, request.protected | blocked)
     names = {graph.groups[number].name for number in competing}
     return max(0, asked - sum(item.channels - item.kept for item in cuts if item.group in names))

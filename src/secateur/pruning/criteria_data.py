@@ -1,4 +1,4 @@
-"""Criteria that look at what images do in the network; they need ``evidence``."""
+"""Criteria that look at what images do in the network; they need ``calibration``."""
 
 import torch
 from torch import Tensor, nn
@@ -6,9 +6,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import UserError
 from secateur.graph import Group
-from secateur.pruning.calibration_stats import Evidence
-from secateur.pruning.criteria import combine, producers
-from secateur.pruning.criteria_weights import owner, per_channel, scattered
+from secateur.pruning.calibration_stats import CalibrationStats
+from secateur.pruning.criteria_weights import combine
+from secateur.pruning.filter_matrix import module_of, producers, scatter_to_channels, sum_per_channel
 
 
 def taylor(
@@ -17,20 +17,20 @@ def taylor(
     *,
     generator: torch.Generator | None = None,
     reduction: str = "mean",
-    evidence: Evidence | None = None,
+    calibration: CalibrationStats | None = None,
 ) -> Tensor:
     """The squared first-order change of the loss if a channel's filters were zero; float64 [C].
 
-    (Σ w ∂L/∂w)² over each filter (Molchanov et al. 2019, Eq. 8). With adversarial images as evidence it is
+    (Σ w ∂L/∂w)² over each filter (Molchanov et al. 2019, Eq. 8). With adversarial images as calibration it is
     the change of the adversarial loss.
 
     Raises:
-        UserError: no evidence.
+        UserError: no calibration.
     """
-    gradients = _given(evidence, "taylor").gradients
+    gradients = _given(calibration, "taylor").gradients
     return combine(
         [
-            per_channel(
+            sum_per_channel(
                 member,
                 model.get_parameter(member.tensor).detach().double() * gradients[member.tensor],
                 group.size,
@@ -47,7 +47,7 @@ def hessian(
     *,
     generator: torch.Generator | None = None,
     reduction: str = "mean",
-    evidence: Evidence | None = None,
+    calibration: CalibrationStats | None = None,
 ) -> Tensor:
     """The second-order change of the loss if a channel's filters were zero; float64 [C].
 
@@ -55,12 +55,12 @@ def hessian(
     al. 1990; Theis et al. 2018).
 
     Raises:
-        UserError: no evidence.
+        UserError: no calibration.
     """
-    fisher = _given(evidence, "hessian").squares
+    fisher = _given(calibration, "hessian").fisher
     return combine(
         [
-            per_channel(
+            sum_per_channel(
                 member,
                 model.get_parameter(member.tensor).detach().double().square() * fisher[member.tensor] / 2,
                 group.size,
@@ -77,7 +77,7 @@ def activation(
     *,
     generator: torch.Generator | None = None,
     reduction: str = "mean",
-    evidence: Evidence | None = None,
+    calibration: CalibrationStats | None = None,
 ) -> Tensor:
     """The mean absolute activation of each channel over images and positions; float64 [C].
 
@@ -85,24 +85,24 @@ def activation(
     produce it (in the spirit of Hu et al. 2016).
 
     Raises:
-        UserError: no evidence.
+        UserError: no calibration.
     """
-    activations = _given(evidence, "activation").activations
+    activations = _given(calibration, "activation").activations
     normalised = [
         member
         for member in group.members
-        if isinstance(owner(member, model), _BatchNorm) and member.tensor.endswith("weight")
+        if isinstance(module_of(member, model), _BatchNorm) and member.tensor.endswith("weight")
     ]
     scores = []
     for member in normalised or producers(group, model):
         found = activations[member.tensor.rpartition(".")[0]].cpu()
-        scores.append(scattered(member, found[torch.from_numpy(member.indices)], group.size))
+        scores.append(scatter_to_channels(member, found[torch.from_numpy(member.indices)], group.size))
     return combine(scores, reduction)
 
 
-def _given(evidence: Evidence | None, criterion: str) -> Evidence:
-    if evidence is None:
+def _given(calibration: CalibrationStats | None, criterion: str) -> CalibrationStats:
+    if calibration is None:
         raise UserError(
             f"the criterion {criterion} looks at images", hint="pass batch=(images, labels) to plan or prune"
         )
-    return evidence
+    return calibration

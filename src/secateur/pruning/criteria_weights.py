@@ -1,5 +1,6 @@
 """Criteria that look at the weights alone. As everywhere, the channels with the smallest scores go."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -7,8 +8,50 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from secateur.errors import UserError
 from secateur.graph import Group
 from secateur.graph.groups import Member
-from secateur.pruning.criteria import combine, is_parameter, producers
-from secateur.pruning.filter_matrix import rows
+from secateur.pruning.filter_matrix import (
+    filter_rows,
+    is_parameter,
+    module_of,
+    producers,
+    scatter_to_channels,
+    squared_norms,
+    sum_per_channel,
+)
+
+REDUCTIONS = ("mean", "sum", "max", "first")
+_AT_ONCE = 1 << 18
+
+
+def l1(
+    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
+) -> Tensor:
+    """Sum of absolute kernel weights of the filters that produce each channel (Li et al. 2017).
+
+    Args:
+        group: channels of ``model`` that can only go together.
+        model: where the weights are.
+        generator: unused; every criterion takes one.
+        reduction: how the layers of a group are combined: mean, sum, max, or first (its first layer
+            decides).
+
+    Returns:
+        One float64 score per channel, shape [C].
+    """
+    scores = [_sums(member, model, group.size) for member in producers(group, model)]
+    return combine(scores, reduction)
+
+
+def random(
+    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
+) -> Tensor:
+    """Uniform scores, drawn from ``generator``: every subset of channels is equally likely.
+
+    Raises:
+        UserError: there is no generator.
+    """
+    if generator is None:
+        raise UserError("the random criterion needs a generator", hint="pass generator=torch.Generator()")
+    return torch.rand(group.size, generator=generator, dtype=torch.float64)
 
 
 def l2(
@@ -16,7 +59,7 @@ def l2(
 ) -> Tensor:
     """The Euclidean norm of the filters that produce each channel; float64 [C]."""
     return combine(
-        [squares(member, model, group.size).sqrt() for member in producers(group, model)], reduction
+        [squared_norms(member, model, group.size).sqrt() for member in producers(group, model)], reduction
     )
 
 
@@ -29,7 +72,7 @@ def group_norm(
     has no effect.
     """
     owned = [member for member in group.members if is_parameter(model, member.tensor)]
-    parts = [squares(member, model, group.size) for member in owned]
+    parts = [squared_norms(member, model, group.size) for member in owned]
     return torch.stack(parts).sum(0).sqrt()
 
 
@@ -42,9 +85,9 @@ def bn_scale(
         UserError: no batch normalisation with scales goes with the group.
     """
     found = [
-        per_channel(member, model.get_parameter(member.tensor).detach().abs(), group.size)
+        sum_per_channel(member, model.get_parameter(member.tensor).detach().abs(), group.size)
         for member in group.members
-        if isinstance(owner(member, model), _BatchNorm) and member.tensor.endswith("weight")
+        if isinstance(module_of(member, model), _BatchNorm) and member.tensor.endswith("weight")
     ]
     if not found:
         raise UserError(
@@ -64,8 +107,8 @@ def fpgm(
     """
     scores = []
     for member in producers(group, model):
-        filters = rows(member, model).double()
-        scores.append(scattered(member, torch.cdist(filters, filters).sum(1), group.size))
+        filters = filter_rows(member, model).double()
+        scores.append(scatter_to_channels(member, torch.cdist(filters, filters).sum(1), group.size))
     return combine(scores, reduction)
 
 
@@ -78,31 +121,24 @@ def lamp(
     groups the scores are comparable, which l2's are not.
     """
     return combine(
-        [_shares(squares(member, model, group.size)) for member in producers(group, model)], reduction
+        [_shares(squared_norms(member, model, group.size)) for member in producers(group, model)], reduction
     )
 
 
-def squares(member: Member, model: nn.Module, size: int) -> Tensor:
-    """The squared norm of what each channel has in one parameter, float64 [C]."""
-    return per_channel(member, model.get_parameter(member.tensor).detach().double().square(), size)
+def combine(scores: list[Tensor], reduction: str) -> Tensor:
+    """Reduce the scores of several layers to one per channel.
 
-
-def per_channel(member: Member, values: Tensor, size: int) -> Tensor:
-    """Sums of ``values``, which have the shape of the member's tensor, for each channel; float64 [C]."""
-    others = [dim for dim in range(values.ndim) if dim != member.dim]
-    per_index = values.sum(others, dtype=torch.float64) if others else values.double()
-    return scattered(member, per_index.cpu()[torch.from_numpy(member.indices)], size)
-
-
-def scattered(member: Member, values: Tensor, size: int) -> Tensor:
-    """Sums of one value per index of the member, for each channel; float64 [C] on the CPU."""
-    scores = torch.zeros(size, dtype=torch.float64)
-    return scores.index_add_(0, torch.from_numpy(member.channels), values.double().cpu())
-
-
-def owner(member: Member, model: nn.Module) -> nn.Module:
-    """The module that holds the member's tensor."""
-    return model.get_submodule(member.tensor.rpartition(".")[0])
+    Raises:
+        UserError: the reduction is unknown.
+    """
+    if reduction not in REDUCTIONS:
+        raise UserError(f"unknown reduction '{reduction}'", hint=f"known: {', '.join(REDUCTIONS)}")
+    if reduction == "first" or len(scores) == 1:
+        return scores[0]
+    stacked = torch.stack(scores)
+    if reduction == "max":
+        return stacked.max(dim=0).values
+    return stacked.sum(dim=0) if reduction == "sum" else stacked.mean(dim=0)
 
 
 def _shares(found: Tensor) -> Tensor:
@@ -110,3 +146,20 @@ def _shares(found: Tensor) -> Tensor:
     shares = torch.empty_like(found)
     shares[order] = found[order] / found[order].cumsum(0).clamp_min(torch.finfo(torch.float64).tiny)
     return shares
+
+
+def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
+    weight = model.get_parameter(member.tensor).detach()
+    filters = weight.movedim(member.dim, 0).flatten(1) if weight.ndim > 1 else weight[:, None]
+    found = _row_sums(filters).cpu().numpy()[member.indices]
+    return torch.from_numpy(np.bincount(member.channels, weights=found, minlength=size))
+
+
+def _row_sums(filters: Tensor) -> Tensor:
+    """Sums of absolute values in float64, one per row."""
+    few = max(1, _AT_ONCE // max(1, filters.shape[1]))
+    if len(filters) <= few:
+        return filters.abs().sum(1, dtype=torch.float64)
+    # A few filters at a time, in the same memory: copies of a large layer take longer than its sums.
+    wide = torch.empty((few, filters.shape[1]), dtype=torch.float64, device=filters.device)
+    return torch.cat([wide[: len(part)].copy_(part).abs_().sum(1) for part in torch.split(filters, few)])

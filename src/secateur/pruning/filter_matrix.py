@@ -1,4 +1,4 @@
-"""The filters of a group as one matrix, whatever layers its channels are produced by."""
+"""The weights of a group by channel, whatever layers its channels are produced by."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from secateur.graph import Group
 from secateur.graph.groups import Member
-from secateur.pruning.criteria import producers
+from secateur.graph.trace.named_tensors import find_parameter
 
 
 def filters(group: Group, model: nn.Module) -> Tensor:
@@ -35,16 +35,54 @@ def filters(group: Group, model: nn.Module) -> Tensor:
     return torch.cat([_stacked(member, model, group.size) for member in producers(group, model)], dim=1)
 
 
-def rows(member: Member, model: nn.Module) -> Tensor:
+def producers(group: Group, model: nn.Module) -> list[Member]:
+    """Members that are filters producing the channels; without any, every member that is not read."""
+    owned = [(member, find_parameter(model, member.tensor)) for member in group.members]
+    found = [(member, parameter.ndim) for member, parameter in owned if parameter is not None]
+    made = [(member, ndim) for member, ndim in found if member.role == "out"]
+    if made:
+        return [member for member, ndim in made if ndim > 1] or [member for member, _ in made]
+    return [member for member, _ in found if member.role != "in"] or [member for member, _ in found]
+
+
+def is_parameter(model: nn.Module, name: str) -> bool:
+    """Whether a tensor of the model is a parameter, and no buffer."""
+    return find_parameter(model, name) is not None
+
+
+def module_of(member: Member, model: nn.Module) -> nn.Module:
+    """The module that holds the member's tensor."""
+    return model.get_submodule(member.tensor.rpartition(".")[0])
+
+
+def filter_rows(member: Member, model: nn.Module) -> Tensor:
     """What a parameter has at each index of a member, [I, K], detached, as the parameter has it."""
     weight = model.get_parameter(member.tensor).detach().movedim(member.dim, 0)
     flat = weight.flatten(1) if weight.ndim > 1 else weight[:, None]
     return flat[torch.from_numpy(member.indices).to(flat.device)]
 
 
+def squared_norms(member: Member, model: nn.Module, size: int) -> Tensor:
+    """The squared norm of what each channel has in one parameter, float64 [C]."""
+    return sum_per_channel(member, model.get_parameter(member.tensor).detach().double().square(), size)
+
+
+def sum_per_channel(member: Member, values: Tensor, size: int) -> Tensor:
+    """Sums of ``values``, which have the shape of the member's tensor, for each channel; float64 [C]."""
+    others = [dim for dim in range(values.ndim) if dim != member.dim]
+    per_index = values.sum(others, dtype=torch.float64) if others else values.double()
+    return scatter_to_channels(member, per_index.cpu()[torch.from_numpy(member.indices)], size)
+
+
+def scatter_to_channels(member: Member, values: Tensor, size: int) -> Tensor:
+    """Sums of one value per index of the member, for each channel; float64 [C] on the CPU."""
+    scores = torch.zeros(size, dtype=torch.float64)
+    return scores.index_add_(0, torch.from_numpy(member.channels), values.double().cpu())
+
+
 def _stacked(member: Member, model: nn.Module, size: int) -> Tensor:
     """The rows of a member side by side for each channel, [C, times K]."""
-    found = rows(member, model).double().cpu()
+    found = filter_rows(member, model).double().cpu()
     order = np.argsort(member.channels, kind="stable")
     ordered = member.channels[order]
     # How many rows the channel had before this one.

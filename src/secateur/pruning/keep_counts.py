@@ -58,7 +58,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Request:
     """What was asked for; ``scores(number, removed)`` are a group's, given what is gone already."""
 
     sparsity: Fraction
@@ -94,45 +94,45 @@ def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
 
 
 def keep_counts(
-    graph: DependencyGraph, choice: Choice, blocked: set[int], ties: Sequence[Tie]
+    graph: DependencyGraph, request: Request, blocked: set[int], ties: Sequence[Tie]
 ) -> dict[int, int]:
     """How many channels each part keeps, raised where ties ask for equal counts."""
-    whole = choice.protected | blocked
+    whole = request.protected | blocked
     sizes = {part: size for group in graph.groups for part, size in group.part_sizes.items()}
-    wanted = _ranked(graph, choice, whole) if choice.scope == "global" else {}
+    wanted = _global_counts(graph, request, whole) if request.scope == "global" else {}
     counts: dict[int, int] = {}
     for number, group in enumerate(graph.groups):
-        unchanged = number in whole or choice.rate(number) == 0
+        unchanged = number in whole or request.rate(number) == 0
         for part, size in group.part_sizes.items():
-            dense = choice.dense(group, size)
-            kept = wanted.get(part, kept_count(dense, choice.rate(number)))
-            counts[part] = size if unchanged else choice.limits.bounded(min(size, kept), size, dense)
-    _level(ties, counts, sizes, choice.limits.round_to)
+            dense = request.dense(group, size)
+            kept = wanted.get(part, kept_count(dense, request.rate(number)))
+            counts[part] = size if unchanged else request.limits.bounded(min(size, kept), size, dense)
+    _equalise(ties, counts, sizes, request.limits.round_to)
     return counts
 
 
-def asked_globally(graph: DependencyGraph, choice: Choice, whole: set[int]) -> tuple[list[int], int]:
+def global_target(graph: DependencyGraph, request: Request, whole: set[int]) -> tuple[list[int], int]:
     """Global scope: the groups whose channels compete, and how many channels are to go."""
     competing = [
-        number for number in range(len(graph.groups)) if number not in whole and number not in choice.rates
+        number for number in range(len(graph.groups)) if number not in whole and number not in request.rates
     ]
     groups = [graph.groups[number] for number in competing]
-    dense = sum((choice.dense(group, group.size) for group in groups), Fraction(0))
-    return competing, max(0, sum(group.size for group in groups) - kept_count(dense, choice.sparsity))
+    dense = sum((request.dense(group, group.size) for group in groups), Fraction(0))
+    return competing, max(0, sum(group.size for group in groups) - kept_count(dense, request.sparsity))
 
 
-def _ranked(graph: DependencyGraph, choice: Choice, whole: set[int]) -> dict[int, int]:
+def _global_counts(graph: DependencyGraph, request: Request, whole: set[int]) -> dict[int, int]:
     """Global scope: the channels with the smallest scores, each relative to its group's mean, go first."""
-    competing, missing = asked_globally(graph, choice, whole)
+    competing, missing = global_target(graph, request, whole)
     if not competing:
         return {}
     scores, parts, floors = [], [], {}
     for number in competing:
-        group, own = graph.groups[number], choice.scores(number, {}).numpy()
+        group, own = graph.groups[number], request.scores(number, {}).numpy()
         scores.append(own / max(float(np.abs(own).mean()), 1e-300))
         parts.append(group.parts)
         for part, size in group.part_sizes.items():
-            floors[part] = (size, choice.limits.floor(size, choice.dense(group, size)))
+            floors[part] = (size, request.limits.floor(size, request.dense(group, size)))
     flat, owner = np.concatenate(scores), np.concatenate(parts)
     kept = {part: size for part, (size, _) in floors.items()}
     for place in np.argsort(flat, kind="stable"):
@@ -143,7 +143,7 @@ def _ranked(graph: DependencyGraph, choice: Choice, whole: set[int]) -> dict[int
     return kept
 
 
-def _level(ties: Sequence[Tie], counts: dict[int, int], sizes: Mapping[int, int], step: int) -> None:
+def _equalise(ties: Sequence[Tie], counts: dict[int, int], sizes: Mapping[int, int], step: int) -> None:
     """Raise counts until the rows of every tie are equal; at the latest everything is whole."""
     changed = True
     while changed:
@@ -153,14 +153,14 @@ def _level(ties: Sequence[Tie], counts: dict[int, int], sizes: Mapping[int, int]
             target = max(totals)
             for row, total in zip(tie.rows, totals, strict=True):
                 if total < target:
-                    changed |= _raise(row, target - total, counts, sizes, step)
+                    changed |= _keep_more(row, target - total, counts, sizes, step)
 
 
 def _total(row: Row, counts: Mapping[int, int]) -> int:
     return row.fixed + sum(counts[part] * times for part, times in row.parts)
 
 
-def _raise(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[int, int], step: int) -> bool:
+def _keep_more(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[int, int], step: int) -> bool:
     """Keep more of a row's parts, the emptiest first."""
     changed = False
     while missing > 0:
@@ -179,7 +179,7 @@ def _raise(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[int, i
     return changed
 
 
-def following_shortcut(graph: DependencyGraph, group: Group) -> Group:
+def scored_by_shortcut(graph: DependencyGraph, group: Group) -> Group:
     """The group as the residual rule scores it: only its projection shortcuts produce it.
 
     A projection shortcut reads what its block reads, so its input is read by several layers; the layers

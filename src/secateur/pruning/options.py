@@ -6,7 +6,7 @@ from typing import TypedDict
 from torch import Tensor
 
 
-class Choosing(TypedDict, total=False):
+class SelectionOptions(TypedDict, total=False):
     """How channels are chosen, however many."""
 
     criterion: str | Callable[..., Tensor]
@@ -20,7 +20,7 @@ class Choosing(TypedDict, total=False):
     batch: tuple[Tensor, Tensor] | None
 
 
-class PlanOptions(Choosing, total=False):
+class PlanOptions(SelectionOptions, total=False):
     """Everything that ``plan`` takes."""
 
     sparsity: float

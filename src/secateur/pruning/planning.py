@@ -15,24 +15,24 @@ from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group
 from secateur.graph.trace.named_tensors import shapes_of
 from secateur.graph.width_attributes import parts_of, tie_of
-from secateur.pruning.budget import budget_of, within
-from secateur.pruning.calibration_stats import Evidence
+from secateur.pruning.budget import budget_of, smallest_within
+from secateur.pruning.calibration_stats import CalibrationStats
 from secateur.pruning.channel_selection import (
+    checked_scores,
     cut_group,
-    kept_groups,
-    leaf_shapes,
     notes_of,
-    scored,
-    ties_of_parts,
+    protected_groups,
+    ties_by_part,
+    traced_shapes,
 )
 from secateur.pruning.keep_counts import (
     SCOPES,
-    Choice,
+    Request,
     Scores,
     check_limits,
     check_sparsity,
-    following_shortcut,
     keep_counts,
+    scored_by_shortcut,
 )
 from secateur.registry import CRITERIA, RATES
 from secateur.repair.shapes import fitted, repairs_of
@@ -68,8 +68,8 @@ def plan(
         graph: from ``trace``.
         criterion: a registered name (l1, random, ...) or a function ``score(group, model)`` that returns one
             score per channel; the smallest go. Parameters of these names are given to it: ``generator``,
-            ``reduction``, ``batch``, and ``evidence``, which is what the images of ``batch`` say (see
-            ``pruning.evidence.Evidence``).
+            ``reduction``, ``batch``, and ``calibration``, which is what the images of ``batch`` say (see
+            ``pruning.calibration_stats.CalibrationStats``).
         sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
             max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
         scope: ``local``: every group loses that fraction; ``global``: that fraction of all channels goes,
@@ -98,11 +98,11 @@ def plan(
     fraction = check_sparsity(sparsity)
     _check_names(scope, selection)
     shapes = shapes_of(graph.model)
-    if shapes != leaf_shapes(graph):
+    if shapes != traced_shapes(graph):
         raise UserError("the model has changed since it was traced", hint="trace it again")
-    choice = Choice(
+    request = Request(
         fraction,
-        kept_groups(graph, keep),
+        protected_groups(graph, keep),
         dense_sizes or {},
         _scores(graph, scorer(criterion, graph.model, batch), seed, reduction),
         scope,
@@ -113,18 +113,18 @@ def plan(
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
 
     def at(level: Fraction) -> Plan:
-        asked = replace(choice, sparsity=level)
+        asked = replace(request, sparsity=level)
         blank = Plan(
             *(name, float(level), scope, seed, shapes, graph.inputs, ()),
             heads=graph.heads,
             logits=graph.logits,
             graph=graph,
         )
-        return fitted(graph.model, graph, lambda: draft(graph, blank, asked))
+        return fitted(graph.model, graph, lambda: draft_plan(graph, blank, asked))
 
     budget = budget_of(graph, parameters=parameters, macs=macs, latency=latency)
-    chosen = within(graph, budget, at) if budget else at(fraction)
-    asked = fraction > 0 or any(choice.rates.values())
+    chosen = smallest_within(graph, budget, at) if budget else at(fraction)
+    asked = fraction > 0 or any(request.rates.values())
     if asked and not (chosen.cuts or budget or dense_sizes):
         raise UserError(
             f"sparsity {sparsity} cannot remove a single channel from this model",
@@ -151,7 +151,7 @@ def _rates(graph: DependencyGraph, rates: str | Mapping[str, float]) -> dict[int
     found: dict[int, Fraction] = {}
     chosen: Mapping[str, float] = RATES.get(rates)() if isinstance(rates, str) else rates
     for name, value in chosen.items():
-        for number in kept_groups(graph, [name]):
+        for number in protected_groups(graph, [name]):
             found[number] = check_sparsity(value)
     return found
 
@@ -167,12 +167,12 @@ def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: in
         }
         if not gone and number in known:
             return known[number]
-        judged = following_shortcut(graph, group) if reduction == "shortcut" else group
+        judged = scored_by_shortcut(graph, group) if reduction == "shortcut" else group
         # A generator per group, so that the draws do not depend on the order or number of calls.
         digest = sha256(f"{seed}:{group.name}:{number}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
         with blanked(graph.model, gone):
-            found = scored(
+            found = checked_scores(
                 score, judged, graph.model, generator, "mean" if reduction == "shortcut" else reduction
             )
         if not gone:
@@ -200,8 +200,13 @@ def scorer(
         raise UserError(
             f"the criterion {name} looks at images", hint="pass batch=(images, labels) to plan or prune"
         )
-    if batch is not None and "evidence" in known:
-        score = partial(score, evidence=Evidence(model, *batch))
+    if "evidence" in known:
+        raise UserError(
+            "a criterion's parameter 'evidence' is called 'calibration' now",
+            hint="rename it; it receives a CalibrationStats",
+        )
+    if batch is not None and "calibration" in known:
+        score = partial(score, calibration=CalibrationStats(model, *batch))
     if batch is not None and "batch" in known:
         score = partial(score, batch=batch)
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
@@ -213,24 +218,24 @@ def scorer(
     return asked
 
 
-def draft(graph: DependencyGraph, blank: Plan, choice: Choice) -> Plan:
+def draft_plan(graph: DependencyGraph, blank: Plan, request: Request) -> Plan:
     """The plan as far as is known now: counts, indices, and attributes to set."""
     parts, channels = parts_of(graph.groups, graph.atoms.axes, graph.atoms.size)
     found = (tie_of(graph.tape, graph.marks, match, parts, channels) for match in graph.learned.matches)
     ties = (*graph.ties, *(tie for tie in found if tie is not None))
     blocked = {number for number, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
-    counts, tied = keep_counts(graph, choice, blocked, ties), ties_of_parts(ties)
+    counts, tied = keep_counts(graph, request, blocked, ties), ties_by_part(ties)
     cuts: list[Cut] = []
     removed: dict[tuple[str, int], tuple[int, ...]] = {}
     for number, group in enumerate(graph.groups):
-        scores = choice.scores(number, removed if choice.greedy else {})
+        scores = request.scores(number, removed if request.greedy else {})
         cut = cut_group(group, scores, counts, tied)
         if cut is not None:
             cuts.append(cut)
-            for part in cut.slices if choice.greedy else ():
+            for part in cut.slices if request.greedy else ():
                 key = (part.tensor, part.dim)
                 removed[key] = tuple(sorted({*removed.get(key, ()), *part.removed}))
-    plan = replace(blank, cuts=tuple(cuts), notes=notes_of(graph, choice, cuts))
+    plan = replace(blank, cuts=tuple(cuts), notes=notes_of(graph, request, cuts))
     if not graph.learned.literals:
         return plan
     return replace(plan, repairs=repairs_of(graph.model, graph, masks_of(graph, plan)))

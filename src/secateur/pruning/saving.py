@@ -15,7 +15,7 @@ from secateur.graph.dependency import inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model, isolated_forward, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buffers
 from secateur.hashing import json_sha256, tensors_sha256
-from secateur.models.wrapped import INNER, Statistics
+from secateur.models.normalisation import INNER, Statistics
 from secateur.surgery.cut import check_fits, operate
 from secateur.surgery.plan import Plan
 

@@ -10,7 +10,7 @@ from secateur.errors import UserError
 from secateur.graph import trace
 from secateur.pruning.apply import PruneReport, apply
 from secateur.pruning.keep_counts import check_sparsity
-from secateur.pruning.options import Choosing
+from secateur.pruning.options import SelectionOptions
 from secateur.pruning.planning import plan
 from secateur.registry import RATES
 
@@ -28,7 +28,7 @@ def one_shot(
     seed: int = 0,
     heads: str = "width",
     logits: str | int | None = None,
-    **options: Unpack[Choosing],
+    **options: Unpack[SelectionOptions],
 ) -> list[PruneReport]:
     """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``plan`` for the options."""
     return iterative(
@@ -57,7 +57,7 @@ def iterative(
     seed: int = 0,
     heads: str = "width",
     logits: str | int | None = None,
-    **options: Unpack[Choosing],
+    **options: Unpack[SelectionOptions],
 ) -> list[PruneReport]:
     """Prune and retrain in rounds, until ``sparsity`` of the original channels is gone; a report per round.
 

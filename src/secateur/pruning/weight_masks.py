@@ -16,7 +16,7 @@ from secateur.registry import CRITERIA
 from secateur.text import did_you_mean, listed
 
 Score = Callable[..., Tensor]
-Layer = nn.Linear | _ConvNd
+Maskable = nn.Linear | _ConvNd
 
 
 def magnitude(weight: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -71,7 +71,7 @@ def mask(
     """Set the smallest weights of convolutions and linear layers to zero, in place.
 
     The masks are those of ``torch.nn.utils.prune``. Weights that are zero already count, so that rounds of
-    masking end at their last sparsity. ``held`` keeps the zeros while the model is trained.
+    masking end at their last sparsity. ``reapply_masks`` keeps the zeros while the model is trained.
 
     Args:
         model: masked in place; its tensors keep their shapes and names.
@@ -112,7 +112,7 @@ def mask(
 
 
 @contextmanager
-def held(model: nn.Module) -> Iterator[None]:
+def reapply_masks(model: nn.Module) -> Iterator[None]:
     """Within, every weight of a convolution or linear layer that is zero stays zero, whatever trains it."""
     layers = _layers(model, ())
     for module in layers.values():
@@ -124,7 +124,7 @@ def held(model: nn.Module) -> Iterator[None]:
             torch_prune.remove(module, "weight")  # type: ignore[no-untyped-call]
 
 
-def nonzero(model: nn.Module) -> int:
+def count_nonzero(model: nn.Module) -> int:
     """Parameters without the zeros in the weights of convolutions and linear layers."""
     zeros = sum(_zeros(module) for module in _layers(model, ()).values())
     return sum(parameter.numel() for parameter in model.parameters()) - zeros
@@ -149,7 +149,7 @@ def score_of(criterion: str | Score) -> Score:
     return found
 
 
-def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Layer]:
+def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Maskable]:
     """Convolutions and linear layers by name, each weight once."""
     if isinstance(keep, str):
         raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
@@ -159,17 +159,17 @@ def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Layer]:
             f"'{unknown[0]}' is no module of this model",
             hint=did_you_mean(unknown[0], modules, otherwise="model.named_modules() lists them"),
         )
-    found: dict[str, Layer] = {}
+    found: dict[str, Maskable] = {}
     seen: set[int] = set()
     for name, module in modules.items():
         whole = any(f"{name}.".startswith(f"{kept}.") for kept in keep)
-        if isinstance(module, Layer) and not whole and id(module.weight) not in seen:
+        if isinstance(module, Maskable) and not whole and id(module.weight) not in seen:
             seen.add(id(module.weight))
             found[name] = module
     return found
 
 
-def _scores(layers: Mapping[str, Layer], score: Score, seed: int) -> dict[str, Tensor]:
+def _scores(layers: Mapping[str, Maskable], score: Score, seed: int) -> dict[str, Tensor]:
     """The rank of every weight among all, from 1; torch ranks absolute values, and a score may be negative.
 
     What is gone already has rank 0: it goes first, so that no round brings a weight back.
@@ -195,11 +195,11 @@ def _scores(layers: Mapping[str, Layer], score: Score, seed: int) -> dict[str, T
     }
 
 
-def _zeros(module: Layer) -> int:
+def _zeros(module: Maskable) -> int:
     return module.weight.numel() - int(torch.count_nonzero(module.weight))
 
 
-def _report(model: nn.Module, layers: Mapping[str, Layer], sparsity: float) -> MaskReport:
+def _report(model: nn.Module, layers: Mapping[str, Maskable], sparsity: float) -> MaskReport:
     zeros = {name: _zeros(module) for name, module in layers.items()}
     sizes = {name: module.weight.numel() for name, module in layers.items()}
     return MaskReport(

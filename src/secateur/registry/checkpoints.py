@@ -94,7 +94,7 @@ for _name, _arch, _settings, _threat, _clean, _attacked, _drive in [
 ]:
     CHECKPOINTS.register(
         _name,
-        "secateur.models.names:build",
+        "secateur.models.factory:build",
         f"{_arch}, clean {_clean:g} %, {_attacked:g} % under AutoAttack",
         arch=_arch,
         settings=_settings,
@@ -111,7 +111,7 @@ for _name, _arch, _settings, _threat, _clean, _attacked, _drive in [
 for _name, _robust, _clean, _attacked in [("plain", False, 99.07, 48.15), ("robust", True, 99.26, 94.44)]:
     CHECKPOINTS.register(
         f"{_SHIPPED}digits-{_name}",
-        "secateur.models.names:build",
+        "secateur.models.factory:build",
         f"resnet-tiny, clean {_clean:g} %, {_attacked:g} % under PGD",
         arch="resnet-tiny",
         settings={},

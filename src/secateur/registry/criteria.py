@@ -6,13 +6,15 @@ CRITERIA = Registry("criterion")
 
 CRITERIA.register(
     "l1",
-    "secateur.pruning.criteria:l1",
+    "secateur.pruning.criteria_weights:l1",
     "sum of absolute kernel weights (Li et al. 2017)",
     label="L₁ norm",
     paper="arXiv:1608.08710",
     bibtex=("li2017",),
 )
-CRITERIA.register("random", "secateur.pruning.criteria:random", "seeded, uniform over channels", bibtex=())
+CRITERIA.register(
+    "random", "secateur.pruning.criteria_weights:random", "seeded, uniform over channels", bibtex=()
+)
 CRITERIA.register(
     "l2", "secateur.pruning.criteria_weights:l2", "Euclidean norm of the filters", label="L₂ norm", bibtex=()
 )

@@ -80,7 +80,7 @@ MODELS.register(
 )
 MODELS.register(
     "preact-resnet18",
-    "secateur.models.preact:preact_resnet18",
+    "secateur.models.preact_resnet:preact_resnet18",
     "pre-activation ResNet-18",
     input=_CIFAR,
     label="PreAct ResNet-18",
@@ -89,7 +89,7 @@ MODELS.register(
 )
 MODELS.register(
     "wrn-28-10",
-    "secateur.models.wide:wrn",
+    "secateur.models.wide_resnet:wrn",
     "wide ResNet-28-10, TRADES layout",
     input=_CIFAR,
     label="WRN-28-10",
@@ -98,7 +98,7 @@ MODELS.register(
 )
 MODELS.register(
     "wrn-28-10-silu",
-    "secateur.models.wide:wrn_silu",
+    "secateur.models.wide_resnet:wrn_silu",
     "wide ResNet-28-10, SiLU, DeepMind layout",
     input=_CIFAR,
     label="WRN-28-10 (SiLU)",

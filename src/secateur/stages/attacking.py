@@ -6,7 +6,7 @@ from secateur import evaluate
 from secateur.config import Cell, Study
 from secateur.data import Dataset, subset
 from secateur.hashing import derive_seed
-from secateur.models import place
+from secateur.models import to_device
 from secateur.stages.shared import Tick, generator, network, parent_of, splits_of
 from secateur.store import Parts, Store
 
@@ -25,7 +25,7 @@ def attacked_images(study: Study) -> Dataset:
 def attack(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     """Attack the parent's network, counted and graded."""
     start = time.perf_counter()
-    model = place(network(study, parent_of(cell), store), study.device)
+    model = to_device(network(study, parent_of(cell), store), study.device)
     settings = {key: value for key, value in cell.settings.items() if key not in _NOT_THE_ATTACKS}
     result = evaluate.attack(
         model,

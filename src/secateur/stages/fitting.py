@@ -44,23 +44,23 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     elif not published:
         models.initialise(model, generator(derive_seed(cell.seed, "initialise")))
     parts = _fit(study, cell, store, model, splits, tick)
-    notes = data.findings(splits)
-    notes += [told] if (told := models.told(model)) else []
-    if published and (sentence := models.other_images(chosen.arch, study.data.spec)):
+    notes = data.split_warnings(splits)
+    notes += [told] if (told := models.describe_normalisation(model)) else []
+    if published and (sentence := models.data_mismatch(chosen.arch, study.data.spec)):
         notes.append(sentence)
     given = bool(chosen.weights) or published or comes_with_weights(chosen.arch)
     if given and study.recipe(label).epochs == 0:
         notes += _misfits(model, splits.test, study.device)
     if published and study.recipe(label).epochs == 0:
         accuracy = parts.science["accuracy"]["test"]
-        notes += [note] if (note := models.off_published(chosen.arch, accuracy, n=splits.test.n)) else []
+        notes += [note] if (note := models.accuracy_mismatch(chosen.arch, accuracy, n=splits.test.n)) else []
     science = {**parts.science, "robust": study.robust(label), "notes": notes}
     return Parts(science, parts.artefacts, parts.timing)
 
 
 def _misfits(model: nn.Module, test: Dataset, device: str) -> list[str]:
     """A sentence where a network with given weights does not know the test images."""
-    predicted = models.predict(models.place(model, device), test.x)
+    predicted = models.predict(models.to_device(model, device), test.x)
     model.cpu()
     return [sentence] if (sentence := misfit(predicted, test.y, test.classes)) else []
 
@@ -95,8 +95,8 @@ def _fit(
 ) -> Parts:
     """Train or fine-tune, resuming from the cell's checkpoints, and measure what came out."""
     start = time.perf_counter()
-    models.place(model, study.device)
-    with pruning.held(model) if cell.masked else nullcontext():
+    models.to_device(model, study.device)
+    with pruning.reapply_masks(model) if cell.masked else nullcontext():
         history = fit(
             model,
             splits.train,

@@ -76,7 +76,7 @@ def size(model: nn.Module, images: Dataset, cell: Cell) -> dict[str, int]:
     """Parameters and multiply-adds as the network computes them; of a masked one also what is not zero."""
     found = {"parameters": measure.parameters(model), "macs": measure.macs(model, images.x[:1])}
     if cell.masked:
-        found["parameters_nonzero"] = pruning.nonzero(model)
+        found["parameters_nonzero"] = pruning.count_nonzero(model)
     return found
 
 
@@ -85,7 +85,7 @@ def quality(study: Study, model: nn.Module, parts: Mapping[str, Dataset]) -> dic
 
     The network is judged on the study's device, and is on the CPU afterwards.
     """
-    models.place(model, study.device)
+    models.to_device(model, study.device)
     accuracy = {name: models.accuracy(model, part.x, part.y) for name, part in parts.items()}
     model.cpu()
     test = parts["test"]

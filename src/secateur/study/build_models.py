@@ -6,11 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from secateur.config import Problem, Study, refuse
-from secateur.data import explained, open_source
+from secateur.data import describe_splits, open_dataset
 from secateur.errors import UserError
 from secateur.measure import macs, parameters
-from secateur.models import check_fits, load_published, load_weights, place, resolve, told, weights_hash
-from secateur.models.wrapped import inside
+from secateur.models import (
+    check_accepts,
+    describe_normalisation,
+    load_published,
+    load_weights,
+    resolve,
+    to_device,
+    weights_hash,
+)
+from secateur.models.normalisation import unwrapped
 from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
 from secateur.study.cost import Speed
@@ -55,7 +63,7 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
         network = dense_network(study, label, shape=shape, classes=classes)
         known = {
             name
-            for part in (network, inside(network))
+            for part in (network, unwrapped(network))
             for name, _ in (*part.named_modules(), *part.named_parameters())
         }
         for key, name in named.items():
@@ -86,7 +94,7 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
             if model.weights is not None:
                 load_weights(network, model.weights)
             elif shipped:
-                load_published(inside(network), model.arch)
+                load_published(unwrapped(network), model.arch)
             found[label] = weights_hash(network)
         except UserError as error:
             problems.append(Problem(study.where(key), key, str(error)))
@@ -103,13 +111,13 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
 
 def remarks(study: Study, facts: Facts) -> list[str]:
     """What a study does with its images and networks that its file does not say, one sentence each."""
-    parts = open_source(study.data.spec)
+    parts = open_dataset(study.data.spec)
     counts = f"{facts.train:,} train, {facts.validation:,} validation and {facts.test:,} test images"
-    said = [f"{counts}: {explained(parts)}"]
+    said = [f"{counts}: {describe_splits(parts)}"]
     for label, model in study.models.items():
         if model.arch.startswith(("timm:", "torchvision:")) and model.normalise is None:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes)
-            said.append(f"models.{label}: {told(network) or 'the input is not normalised'}")
+            said.append(f"models.{label}: {describe_normalisation(network) or 'the input is not normalised'}")
         if model.weights is None and comes_with_weights(model.arch):
             trained = "trained further" if study.recipe(label).epochs else "not trained: it has no recipe"
             said.append(f"models.{label}: keeps the weights that {model.arch} comes with, and is {trained}")
@@ -128,9 +136,9 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
     try:
         for label in study.models:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
-            check_fits(network, images, data=study.data.spec)
+            check_accepts(network, images, data=study.data.spec)
             size = macs(network, images[:1]), parameters(network)
-            there = place(network, study.device)
+            there = to_device(network, study.device)
             found[label] = Speed(_seconds_per_unit(there, images.to(study.device)), *size)
     finally:
         torch.set_num_threads(threads)

@@ -69,11 +69,11 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
     Raises:
         UserError: as :func:`read_facts`, when nothing is known about the missing images.
     """
-    from secateur.data import open_source, size_of
+    from secateur.data import image_size, open_dataset
     from secateur.study.build_models import hash_weights, unknown_layers
 
     try:
-        open_source(study.data.spec)
+        open_dataset(study.data.spec)
     except UserError as error:
         known = DATASETS.entry(study.data.spec.partition(":")[0]).facts
         if "images" not in known or known.get("built_in"):
@@ -83,7 +83,7 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         train, validation, test = study.data.sizes or (official - validation, validation, test)
         shape, classes = known["shape"], known["classes"]
         if study.data.resize is not None:
-            shape = (shape[0], *size_of(study.data.resize))
+            shape = (shape[0], *image_size(study.data.resize))
         # A network whose own settings are wrong cannot be built to look for its layers.
         problems = [*unfit(study, test), *_misnormalised(study, shape[0])]
         if problems := problems or unknown_layers(study, shape=shape, classes=classes):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from secateur import measure, pruning
 from secateur.config import Cell, study_of
 from secateur.errors import ExitCode, UserError
-from secateur.models import evaluating, time_calls
+from secateur.models import eval_mode, time_calls
 from secateur.store import (
     LATENCIES,
     Conditions,
@@ -130,7 +130,7 @@ def _rows(
             known = {ancestor.id: _network(store, facts, ancestor).to(conditions.device)}
         dense = known[ancestor.id]
         own = copy.deepcopy(dense) if cell is ancestor else _network(store, facts, cell).to(conditions.device)
-        with evaluating(own), evaluating(dense), torch.no_grad():
+        with eval_mode(own), eval_mode(dense), torch.no_grad():
             before, after = time_calls(
                 [_pass(dense, images), _pass(own, images)], seconds=seconds, threads=conditions.threads
             )

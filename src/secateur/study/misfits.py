@@ -4,7 +4,7 @@ import torch
 
 from secateur.config import Problem, Study
 from secateur.errors import UserError
-from secateur.models import check_fits
+from secateur.models import check_accepts
 from secateur.registry import comes_with_weights
 from secateur.study.build_models import dense_network
 
@@ -34,7 +34,7 @@ def _refusal(
         with torch.device(device):
             network, image = dense_network(study, label, shape=shape, classes=classes), torch.zeros(1, *shape)
             part = "arch"
-            check_fits(network, image, data=study.data.spec)
+            check_accepts(network, image, data=study.data.spec)
     except UserError as error:
         return part, str(error)
     except Exception as error:

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from secateur.models import evaluating
+from secateur.models import eval_mode
 from secateur.recipes import Adversary
 
 # Standard deviation of the start of TRADES, whose loss has no gradient at the clean image itself.
@@ -30,7 +30,7 @@ def perturb(
     at a random point: of the ball, or for TRADES close to ``x``; or at ``x`` if ``random_start`` is off. The
     model is in evaluation mode meanwhile, so its running statistics see no adversarial image.
     """
-    with evaluating(model):
+    with eval_mode(model):
         clean = None
         if adversary.method == "trades":
             with torch.no_grad():

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.data import Dataset
-from secateur.models import evaluating
+from secateur.models import eval_mode
 
 
 class Average:
@@ -74,7 +74,7 @@ def recalibrate(model: nn.Module, dataset: Dataset, *, generator: Generator, bat
     # puts the whole model in training mode: dropout then inflates the variances of the layers after it.
     momenta = [layer.momentum for layer in layers]
     order = torch.randperm(dataset.n, generator=generator).to(dataset.x.device)
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # a plain average over the batches

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.graph import Group, trace
-from secateur.models import accuracy, evaluating
+from secateur.models import accuracy, eval_mode
 from secateur.recipes import Penalty, Recipe
 from secateur.train.adversary import divergence, judge, perturb
 
@@ -59,7 +59,7 @@ def objective(
         loss = F.cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
     if recipe.distillation is not None and teacher is not None:
         heat, weight = recipe.distillation.temperature, recipe.distillation.weight
-        with evaluating(teacher), torch.no_grad():
+        with eval_mode(teacher), torch.no_grad():
             taught = F.log_softmax(teacher(x) / heat, 1)
         loss = (1 - weight) * loss + weight * heat**2 * divergence(taught, scores / heat) / len(x)
     return loss, scores.detach()

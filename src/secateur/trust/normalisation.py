@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from secateur.attacks.runner.result import AttackResult
 from secateur.data import Dataset
 from secateur.models import Statistics, predict, statistics
-from secateur.models.wrapped import inside
+from secateur.models.normalisation import unwrapped
 from secateur.stats import sign_test
 
 GOOD = 0.9
@@ -64,7 +64,7 @@ def better_normalised(model: nn.Module, dataset: Dataset, result: AttackResult, 
 
 def _trials(model: nn.Module, x: Tensor) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """Words, a network and its images, for each normalisation that is tried."""
-    network, own = inside(model), statistics(model)
+    network, own = unwrapped(model), statistics(model)
     like = next((each for each in model.parameters() if each.is_floating_point()), x)
     x = x.to(like.dtype)
     if own is not None:

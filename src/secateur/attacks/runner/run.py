@@ -40,7 +40,7 @@ from secateur.attacks.runner.verification import reverify, verify
 from secateur.cpu.malloc import kept_heap
 from secateur.data import Dataset
 from secateur.errors import UserError
-from secateur.models import evaluating
+from secateur.models import eval_mode
 from secateur.run_options import RunOptions, split
 
 
@@ -237,7 +237,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     try:
         for parameter, _ in flags:
             parameter.requires_grad_(False)
-        with evaluating(model):
+        with eval_mode(model):
             yield
     finally:
         for parameter, flag in flags:

@@ -82,7 +82,7 @@ def test_a_truncated_gzip_is_refused(tmp_path, cut):
 
 
 def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("secateur.data.files.MAX_BYTES", 100)
+    monkeypatch.setattr("secateur.data.idx_files.MAX_BYTES", 100)
     write_idx(tmp_path, "t10k", np.zeros((6, 50, 40), np.uint8), LABELS, packed=True)
     with pytest.raises(UserError, match="refused"):
         load(f"idx:{tmp_path}")

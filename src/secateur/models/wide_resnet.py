@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from secateur.errors import UserError
-from secateur.models.normalise import add_statistics, normalised
+from secateur.models.normalisation import add_normalisation, normalise_input
 
 STATISTICS = ("mean", "std")
 
@@ -116,7 +116,7 @@ class SiluWideResNet(nn.Module):
         self, widths: Sequence[int], count: int, num_classes: int, *, in_channels: int, normalise: str | None
     ) -> None:
         super().__init__()
-        add_statistics(self, normalise, in_channels, names=STATISTICS)
+        add_normalisation(self, normalise, in_channels, names=STATISTICS)
         stem, first, second, third = widths
         self.init_conv = nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False)
         self.layer = nn.Sequential(
@@ -129,7 +129,7 @@ class SiluWideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, C, H, W] in [0, 1] to logits [N, num_classes]."""
-        out = self.layer(self.init_conv(normalised(self, x, names=STATISTICS)))
+        out = self.layer(self.init_conv(normalise_input(self, x, names=STATISTICS)))
         out = F.adaptive_avg_pool2d(F.silu(self.batchnorm(out)), 1)
         scores: Tensor = self.logits(torch.flatten(out, 1))
         return scores

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secateur.models.normalise import add_statistics, normalised
+from secateur.models.normalisation import add_normalisation, normalise_input
 
 
 class PreActBlock(nn.Module):
@@ -48,7 +48,7 @@ class PreActResNet(nn.Module):
         normalise: str | None,
     ) -> None:
         super().__init__()
-        add_statistics(self, normalise, in_channels)
+        add_normalisation(self, normalise, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
         self.stages = [f"layer{index + 1}" for index in range(len(widths))]
         previous = widths[0]
@@ -63,7 +63,7 @@ class PreActResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, C, H, W] in [0, 1] to logits [N, num_classes]."""
-        out = self.conv1(normalised(self, x))
+        out = self.conv1(normalise_input(self, x))
         for stage in self.stages:
             out = self.get_submodule(stage)(out)
         if self.bn is not None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from secateur.data.dataset import Dataset
-from secateur.data.pictures import from_pixels
-from secateur.data.sources import Parts, directory
+from secateur.data.images import from_pixels
+from secateur.data.loading import SplitReaders, directory
 from secateur.errors import UserError
 from secateur.hashing import file_sha256
 
@@ -38,7 +38,7 @@ FASHION_SHA256 = {
 }
 
 
-def idx(argument: str) -> Parts:
+def idx(argument: str) -> SplitReaders:
     """``idx:DIR``: ``{train,t10k}-{images-idx3,labels-idx1}-ubyte`` in DIR, each plain or gzipped.
 
     One of the two parts is enough.
@@ -64,7 +64,7 @@ def idx(argument: str) -> Parts:
     return found
 
 
-def fashion_mnist(argument: str) -> Parts:
+def fashion_mnist(argument: str) -> SplitReaders:
     """``fashion-mnist:DIR``: the four official .gz files, whose sha256 are known, or the two of one part."""
     folder = directory(argument, "fashion-mnist")
     parts = idx(argument)

@@ -10,16 +10,16 @@ import torch
 from torch import Generator
 
 from secateur.data.dataset import Dataset
-from secateur.data.pictures import resized, size_of
-from secateur.data.splits import Splits, as_given, draw, hold_out, shrink, split
+from secateur.data.images import image_size, resize_dataset
+from secateur.data.splits import Splits, given_splits, hold_out, split, stratified_indices, subsample
 from secateur.errors import UserError
 from secateur.registry import DATASETS
 
-Parts = Mapping[str, Callable[[], Dataset]]
+SplitReaders = Mapping[str, Callable[[], Dataset]]
 """Readers by part: "train", "validation" and "test", or some of them, where the source keeps them apart; else
 one reader called "all"."""
 
-Source = Callable[..., Parts]
+Source = Callable[..., SplitReaders]
 """A source gets the ARGUMENT of ``name:ARGUMENT`` and says which parts it can read.
 
 One with a parameter ``resize`` scales its pictures itself, to (height, width); the images of others are
@@ -44,9 +44,9 @@ def load(spec: str, *, split: str | None = None, resize: Resize = None) -> Datas
     Raises:
         UserError: unknown source, missing or damaged files, a part that the source does not have.
     """
-    parts = open_source(spec, resize=resize)
+    parts = open_dataset(spec, resize=resize)
     if split is None:
-        split = attacked_part(parts)
+        split = evaluation_split(parts)
     if split not in parts:
         raise UserError(f"dataset '{spec}' has no part '{split}'", hint=f"it has: {', '.join(parts)}")
     return parts[split]()
@@ -68,34 +68,34 @@ def load_splits(
     images of each part, stratified by class.
 
     Raises:
-        UserError: as ``load``, ``split`` and ``shrink``.
+        UserError: as ``load``, ``split`` and ``subsample``.
     """
-    parts = open_source(spec, resize=resize)
-    fitted, held_out = fitted_part(parts), attacked_part(parts)
+    parts = open_dataset(spec, resize=resize)
+    fitted, held_out = training_split(parts), evaluation_split(parts)
     if {"train", "validation", "test"} <= set(parts):
-        whole = as_given(*(parts[part]() for part in ("train", "validation", "test")))
+        whole = given_splits(*(parts[part]() for part in ("train", "validation", "test")))
     elif fitted != held_out:
         whole = hold_out(parts[fitted](), parts[held_out](), fraction=fractions[1], generator=generator)
     else:
         whole = split(parts[held_out](), fractions=fractions, generator=generator)
     usual = {"train", "test"} <= set(parts) or held_out == "all"
-    whole = whole if usual else replace(whole, made=explained(parts))
-    return shrink(whole, sizes, generator=generator) if sizes else whole
+    whole = whole if usual else replace(whole, note=describe_splits(parts))
+    return subsample(whole, sizes, generator=generator) if sizes else whole
 
 
-def attacked_part(parts: Parts) -> str:
+def evaluation_split(parts: SplitReaders) -> str:
     """The part that networks are attacked on: test, else validation, else all there is."""
     return next(part for part in _HELD_OUT if part in parts)
 
 
-def fitted_part(parts: Parts) -> str:
+def training_split(parts: SplitReaders) -> str:
     """The part that networks are trained on: train, else all images, else what there is."""
     return next(part for part in _SEEN if part in parts)
 
 
-def explained(parts: Parts) -> str:
+def describe_splits(parts: SplitReaders) -> str:
     """How train, validation and test are made of these parts, in one sentence."""
-    fitted, held_out = fitted_part(parts), attacked_part(parts)
+    fitted, held_out = training_split(parts), evaluation_split(parts)
     if {"train", "validation", "test"} <= set(parts):
         return "the data have train, validation and test parts, which are used as they are"
     if fitted != held_out:
@@ -108,7 +108,7 @@ def explained(parts: Parts) -> str:
     return f"the data have {what}: train, validation and test images are drawn from it at random"
 
 
-def open_source(spec: str, *, resize: Resize = None) -> Parts:
+def open_dataset(spec: str, *, resize: Resize = None) -> SplitReaders:
     """The parts of the source that ``spec`` names; nothing is decoded yet.
 
     Raises:
@@ -123,17 +123,17 @@ def open_source(spec: str, *, resize: Resize = None) -> Parts:
         raise
     if resize is None:
         return source(argument)
-    size = size_of(resize)
+    size = image_size(resize)
     if "resize" in signature(source).parameters:
         return source(argument, resize=size)
-    return {part: partial(_scaled, read, size) for part, read in source(argument).items()}
+    return {part: partial(_read_resized, read, size) for part, read in source(argument).items()}
 
 
-def _scaled(read: Callable[[], Dataset], size: tuple[int, int]) -> Dataset:
-    return resized(read(), size)
+def _read_resized(read: Callable[[], Dataset], size: tuple[int, int]) -> Dataset:
+    return resize_dataset(read(), size)
 
 
-def digits(argument: str) -> Parts:
+def digits(argument: str) -> SplitReaders:
     """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn.
 
     ``digits`` has them as one part. ``digits:split`` has a train part of 1 257 images, on which the networks
@@ -161,7 +161,7 @@ def _digits() -> Dataset:
 
 def _digits_part(*, train: bool) -> Dataset:
     whole = _digits()
-    tested = draw(whole.y, 540, generator=Generator().manual_seed(0))
+    tested = stratified_indices(whole.y, 540, generator=Generator().manual_seed(0))
     kept = torch.ones(whole.n, dtype=torch.bool)
     kept[tested] = False
     return whole.take(kept.nonzero().squeeze(1) if train else tested)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from secateur.errors import ExitCode, UserError
+from secateur.models.normalisation import Statistics, check_channels, is_identity, published_statistics, wrap
 from secateur.models.published import load_published
-from secateur.models.wrapped import Statistics, check_channels, does_nothing, own_statistics, wrap
 from secateur.registry import MODELS, checkpoint, has_weights
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -77,10 +77,10 @@ def resolve(
         spec, num_classes, in_channels, settings=settings, allow_code=allow_code, pretrained=pretrained
     )
     if normalise is not None:
-        return model if does_nothing(normalise) else wrap(model, normalise)
+        return model if is_identity(normalise) else wrap(model, normalise)
     if raw or spec.partition(":")[0] not in ("timm", "torchvision"):
         return model
-    own = own_statistics(spec, model, channels=in_channels)
+    own = published_statistics(spec, model, channels=in_channels)
     return model if own is None else wrap(model, own, source=OWN)
 
 

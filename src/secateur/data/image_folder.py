@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from secateur.data.dataset import Dataset
-from secateur.data.pictures import Size, alike, from_pixels, read_picture
-from secateur.data.sources import Parts, directory
+from secateur.data.images import Size, common_format, from_pixels, read_image
+from secateur.data.loading import SplitReaders, directory
 from secateur.errors import UserError
 from secateur.text import first_few
 
@@ -26,7 +26,7 @@ _PART_OF = {name: part for part, names in NAMES.items() for name in names}
 _HINT = "call the parts train, val (or valid, validation) and test; each with one folder per class"
 
 
-def folder(argument: str, *, resize: Size | None = None) -> Parts:
+def folder(argument: str, *, resize: Size | None = None) -> SplitReaders:
     """``folder:DIR``: one sub-folder of pictures per class, or train, validation and test folders of such.
 
     Classes are in alphabetical order, and the same in every part. All pictures must have one size, or are
@@ -104,7 +104,7 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
     for label, name in enumerate(classes):
         images = []
         for path in _files(root / name, may_be_empty=gaps):
-            image = read_picture(path, size)
+            image = read_image(path, size)
             first = first or (path, image.shape[:2])
             if image.shape[:2] != first[1]:
                 raise _differ(first, (path, image.shape[:2]), root)
@@ -113,7 +113,7 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
         labels += [label] * len(images)
     if not pictures:
         raise UserError(f"'{root}' has no images", hint="remove it, or add its images")
-    stacked = np.stack(alike(pictures))
+    stacked = np.stack(common_format(pictures))
     pixels = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
     return from_pixels(root.name, pixels, np.asarray(labels), classes)
 

@@ -24,7 +24,7 @@ _SIXTEEN_BITS = {"PNG", "PPM"}
 _BITS, _PHOTOMETRIC = 258, 262
 
 
-def size_of(resize: int | Sequence[int]) -> Size:
+def image_size(resize: int | Sequence[int]) -> Size:
     """Height and width from one side of a square, or from both.
 
     Raises:
@@ -40,7 +40,7 @@ def size_of(resize: int | Sequence[int]) -> Size:
     return sides[0], sides[1]
 
 
-def read_picture(path: Path, size: Size | None = None) -> np.ndarray:
+def read_image(path: Path, size: Size | None = None) -> np.ndarray:
     """The pixels of a picture: uint8 or uint16 or float32 [H, W] if it is grey, else uint8 [H, W, 3].
 
     Grey pictures of more than 8 bits keep their depth, with white at 65 535, or at 1 for floating point.
@@ -59,10 +59,10 @@ def read_picture(path: Path, size: Size | None = None) -> np.ndarray:
                 pixels = _pixels(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"'{path}' is not a readable image: {error}", hint="remove or repair it") from error
-    return pixels if size is None else scaled(pixels, size)
+    return pixels if size is None else resize_image(pixels, size)
 
 
-def scaled(pixels: np.ndarray, size: Size) -> np.ndarray:
+def resize_image(pixels: np.ndarray, size: Size) -> np.ndarray:
     """A picture that covers ``size`` with its proportions kept, and its middle cut out; the type stays.
 
     Pillow's bilinear filter is used, which averages over all pixels that it merges.
@@ -75,21 +75,21 @@ def scaled(pixels: np.ndarray, size: Size) -> np.ndarray:
     return found if pixels.dtype.kind == "f" else found.round().astype(pixels.dtype)
 
 
-def resized(dataset: Dataset, size: Size) -> Dataset:
-    """The same images scaled to ``size`` as :func:`scaled` does, on the same grey levels."""
+def resize_dataset(dataset: Dataset, size: Size) -> Dataset:
+    """The same images scaled to ``size`` as :func:`resize_image` does, on the same grey levels."""
     low, high = dataset.bounds
     white = 1 if dataset.levels is None else dataset.levels - 1
     grey = (dataset.x.permute(0, 2, 3, 1) - low) / (high - low) * white
     if dataset.levels == 256:
         grey = grey.round().to(torch.uint8)
     images = [image[..., 0] if image.shape[2] == 1 else image for image in grey.numpy()]
-    found = np.stack([np.atleast_3d(scaled(image, size)) for image in images]).transpose(0, 3, 1, 2)
+    found = np.stack([np.atleast_3d(resize_image(image, size)) for image in images]).transpose(0, 3, 1, 2)
     x = torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
     x = x if dataset.levels is None else x.round()
     return replace(dataset, x=x.div(white).mul(high - low).add(low).clamp(low, high))
 
 
-def alike(pictures: list[np.ndarray]) -> list[np.ndarray]:
+def common_format(pictures: list[np.ndarray]) -> list[np.ndarray]:
     """The pictures with one number of channels and one type, at the depth of the deepest.
 
     8-bit pictures lie on the grid of 16-bit ones: 255 becomes 65 535.

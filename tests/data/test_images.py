@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from secateur.data import load, pack
-from secateur.data.pictures import read_picture, resized, scaled, size_of
+from secateur.data import load, save_npz
+from secateur.data.images import image_size, read_image, resize_dataset, resize_image
 from secateur.errors import UserError
 
 DRAWN = np.random.default_rng(0)
@@ -60,14 +60,14 @@ def test_beside_sixteen_bits_eight_keep_their_grey(tmp_path):
 
 def test_sixteen_bits_can_be_packed(tmp_path):
     before = load(saved(tmp_path / "p", *deep(4)))
-    pack(f"folder:{tmp_path / 'p'}", tmp_path / "d.npz")
+    save_npz(f"folder:{tmp_path / 'p'}", tmp_path / "d.npz")
     assert load(f"npz:{tmp_path / 'd.npz'}").fingerprint == before.fingerprint
 
 
 def test_a_tiff_whose_zero_is_white_is_turned_round(tmp_path):
     (pixels,) = deep(1)
     Image.fromarray(pixels).save(tmp_path / "w.tif", tiffinfo={262: 0})
-    assert np.array_equal(read_picture(tmp_path / "w.tif"), 65_535 - pixels)
+    assert np.array_equal(read_image(tmp_path / "w.tif"), 65_535 - pixels)
 
 
 def test_white_of_twelve_bits_is_white(tmp_path):
@@ -79,7 +79,7 @@ def test_white_of_twelve_bits_is_white(tmp_path):
     (tmp_path / "w.tif").write_bytes(
         head + body + struct.pack("<H", len(tags)) + table + struct.pack("<I", 0)
     )
-    assert read_picture(tmp_path / "w.tif").tolist() == [[65_535, round(0x800 / 4095 * 65_535)]]
+    assert read_image(tmp_path / "w.tif").tolist() == [[65_535, round(0x800 / 4095 * 65_535)]]
 
 
 def test_floating_point_pictures_lie_between_0_and_1(tmp_path):
@@ -130,10 +130,10 @@ def test_pictures_of_different_sizes_name_two_and_the_way_out(tmp_path):
 
 def test_scaling_averages_and_does_not_skip_pixels():
     stripes = np.tile(np.array([0, 255], np.uint8), (16, 8))
-    small = scaled(stripes, (4, 4))
+    small = resize_image(stripes, (4, 4))
     assert (abs(small.astype(int) - 127) < 16).all(), "skipping pixels would give black or white"
-    assert (abs(scaled(np.float32(stripes / 255), (4, 4)) - 0.5) < 0.06).all()
-    sixteen = scaled(stripes.astype(np.uint16) * np.uint16(257), (4, 4))
+    assert (abs(resize_image(np.float32(stripes / 255), (4, 4)) - 0.5) < 0.06).all()
+    sixteen = resize_image(stripes.astype(np.uint16) * np.uint16(257), (4, 4))
     assert sixteen.dtype == np.uint16
     assert (abs(sixteen / 257 - small) < 1.01).all()
 
@@ -141,9 +141,9 @@ def test_scaling_averages_and_does_not_skip_pixels():
 def test_scaling_keeps_proportions_and_cuts_out_the_middle():
     wide = np.zeros((4, 12), np.uint8)
     wide[:, 4:8] = 200
-    assert (scaled(wide, (4, 4)) == 200).all()
+    assert (resize_image(wide, (4, 4)) == 200).all()
     colour = np.stack([wide, wide, wide // 2], axis=2)
-    assert scaled(colour, (2, 2)).shape == (2, 2, 3)
+    assert resize_image(colour, (2, 2)).shape == (2, 2, 3)
 
 
 def test_images_that_are_no_pictures_are_scaled_on_their_own_levels():
@@ -151,14 +151,14 @@ def test_images_that_are_no_pictures_are_scaled_on_their_own_levels():
     assert (digits.shape, digits.levels) == ((1, 16, 16), 17)
     assert torch.equal((digits.x * 16).round() / 16, digits.x)
     assert digits.fingerprint != load("digits").fingerprint
-    assert torch.equal(resized(load("digits").take(range(9)), (8, 8)).x, load("digits").x[:9])
+    assert torch.equal(resize_dataset(load("digits").take(range(9)), (8, 8)).x, load("digits").x[:9])
 
 
 def test_scaled_arrays_are_the_scaled_pictures(tmp_path):
     pixels = [DRAWN.integers(0, 256, (9, 7, 3), np.uint8) for _ in range(4)]
     spec = saved(tmp_path / "p", *pixels)
-    pack(spec, tmp_path / "small.npz", resize=5)
-    pack(spec, tmp_path / "whole.npz")
+    save_npz(spec, tmp_path / "small.npz", resize=5)
+    save_npz(spec, tmp_path / "whole.npz")
     wanted = sorted(load(spec, resize=5).image_hashes())
     assert sorted(load(f"npz:{tmp_path / 'small.npz'}").image_hashes()) == wanted
     assert sorted(load(f"npz:{tmp_path / 'whole.npz'}", resize=5).image_hashes()) == wanted
@@ -167,4 +167,4 @@ def test_scaled_arrays_are_the_scaled_pictures(tmp_path):
 @pytest.mark.parametrize("size", [0, -3, 5000, (3, 4, 5), (3,), (3, 0), True, (2.0, 3)])
 def test_an_impossible_size_is_refused(size):
     with pytest.raises(UserError, match="is no size of an image"):
-        size_of(size)
+        image_size(size)

@@ -17,6 +17,41 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 INNER = "model."
 """What comes before the names of the network inside."""
 
+STATISTICS: dict[str, Statistics] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+    # The deviations that the robustness library uses: averaged over images, not over the data set.
+    "cifar10-robustness": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def add_normalisation(
+    module: nn.Module, which: str | None, in_channels: int, *, names: tuple[str, str] = ("mu", "sigma")
+) -> None:
+    """Give ``module`` its mean and deviation as constant buffers [1, C, 1, 1] called ``names``.
+
+    With ``which`` None, or for images of another number of channels than three, nothing is added and
+    ``normalise_input`` is the identity. The buffers are no part of the state dict.
+
+    Raises:
+        UserError: unknown statistics.
+    """
+    if which is not None and which not in STATISTICS:
+        raise UserError(f"unknown normalisation '{which}'", hint=f"known: {', '.join(STATISTICS)}, or null")
+    if which is None or in_channels != 3:
+        return
+    for name, values in zip(names, STATISTICS[which], strict=True):
+        module.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
+
+
+def normalise_input(module: nn.Module, x: Tensor, *, names: tuple[str, str] = ("mu", "sigma")) -> Tensor:
+    """Images [N, C, H, W] as the first layer of ``module`` wants them."""
+    mean, deviation = (getattr(module, name, None) for name in names)
+    if mean is None or deviation is None:
+        return x
+    out: Tensor = (x - mean) / deviation
+    return out
+
 
 class Normalised(nn.Module):
     """``model((x - mean) / std)``: takes images in [0, 1]. ``source`` says where the numbers come from."""
@@ -61,7 +96,7 @@ def normalised(model: nn.Module, mean: float | Sequence[float], std: float | Seq
     >>> model(torch.ones(1, 1, 1, 2))
     tensor([[2., 2.]])
     """
-    return wrap(model, statistics_of(mean, std))
+    return wrap(model, check_statistics(mean, std))
 
 
 def wrap(model: nn.Module, statistics: Statistics, *, source: str = "") -> Normalised:
@@ -71,7 +106,7 @@ def wrap(model: nn.Module, statistics: Statistics, *, source: str = "") -> Norma
     return Normalised(model, statistics, source=source)
 
 
-def statistics_of(mean: float | Sequence[float], std: float | Sequence[float]) -> Statistics:
+def check_statistics(mean: float | Sequence[float], std: float | Sequence[float]) -> Statistics:
     """Mean and deviation as equally many numbers.
 
     Raises:
@@ -104,7 +139,7 @@ def check_channels(statistics: Statistics, channels: int | None) -> None:
         )
 
 
-def inside(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The network behind a normalisation; of any other, the model itself."""
     return model.model if isinstance(model, Normalised) else model
 
@@ -116,12 +151,12 @@ def statistics(model: nn.Module) -> Statistics | None:
     return tuple(model.mean.flatten().tolist()), tuple(model.std.flatten().tolist())
 
 
-def does_nothing(statistics: Statistics) -> bool:
+def is_identity(statistics: Statistics) -> bool:
     """Whether these are mean 0 and deviation 1."""
     return all(value == 0 for value in statistics[0]) and all(value == 1 for value in statistics[1])
 
 
-def told(model: nn.Module) -> str:
+def describe_normalisation(model: nn.Module) -> str:
     """How the input is normalised, in one sentence; empty where nothing is put before the network."""
     found = statistics(model)
     if found is None or not isinstance(model, Normalised):
@@ -131,7 +166,7 @@ def told(model: nn.Module) -> str:
     return f"the input is normalised with mean {mean} and std {std}{source}"
 
 
-def own_statistics(spec: str, model: nn.Module, *, channels: int | None) -> Statistics | None:
+def published_statistics(spec: str, model: nn.Module, *, channels: int | None) -> Statistics | None:
     """What ``timm:NAME`` or ``torchvision:NAME`` was published with; None where its package says nothing.
 
     For images of another number of channels than the published ones, the average over these counts.
@@ -147,7 +182,7 @@ def own_statistics(spec: str, model: nn.Module, *, channels: int | None) -> Stat
 def _of_timm(model: nn.Module) -> Statistics | None:
     facts = getattr(model, "pretrained_cfg", None) or {}
     mean, std = facts.get("mean"), facts.get("std")
-    return None if mean is None or std is None else statistics_of(tuple(mean), tuple(std))
+    return None if mean is None or std is None else check_statistics(tuple(mean), tuple(std))
 
 
 def _of_torchvision(name: str) -> Statistics | None:
@@ -155,4 +190,4 @@ def _of_torchvision(name: str) -> Statistics | None:
     usual = getattr(weights, "DEFAULT", None)
     preset = usual.transforms() if usual is not None else None
     mean, std = getattr(preset, "mean", None), getattr(preset, "std", None)
-    return None if mean is None or std is None else statistics_of(tuple(mean), tuple(std))
+    return None if mean is None or std is None else check_statistics(tuple(mean), tuple(std))

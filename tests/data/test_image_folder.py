@@ -5,7 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from secateur.data import attacked_part, explained, findings, fitted_part, load, load_splits, open_source
+from secateur.data import (
+    describe_splits,
+    evaluation_split,
+    load,
+    load_splits,
+    open_dataset,
+    split_warnings,
+    training_split,
+)
 from secateur.errors import UserError
 
 SIZES = {"train": 20, "validation": 10, "test": 6}
@@ -44,7 +52,7 @@ def test_beside_train_the_validation_images_are_held_out(tmp_path, name):
     parts = cut(spec)
     assert greys(parts.test) == set(range(100, 110))
     assert greys(parts.train) | greys(parts.validation) == set(range(20))
-    assert "its validation part is the test part" in findings(parts)[0]
+    assert "its validation part is the test part" in split_warnings(parts)[0]
 
 
 def test_three_parts_are_used_as_they_are(tmp_path):
@@ -56,14 +64,14 @@ def test_three_parts_are_used_as_they_are(tmp_path):
         set(range(100, 110)),
         set(range(200, 206)),
     ]
-    assert findings(parts) == []
+    assert split_warnings(parts) == []
 
 
 def test_train_and_test_are_as_they_were(tmp_path):
     parts = cut(laid_out(tmp_path, "Training", "Testing"))
     assert greys(parts.test) == set(range(200, 206))
     assert (parts.train.n, parts.validation.n) == (18, 2)
-    assert findings(parts) == []
+    assert split_warnings(parts) == []
 
 
 def test_without_training_images_the_test_images_stay_test_images(tmp_path):
@@ -76,7 +84,7 @@ def test_without_training_images_the_test_images_stay_test_images(tmp_path):
 def test_a_single_part_is_cut_at_random_and_said_to_be(tmp_path, name):
     parts = cut(laid_out(tmp_path, name))
     assert not greys(parts.train) & greys(parts.test)
-    assert f"a {NAMES[name]} part alone" in findings(parts)[0]
+    assert f"a {NAMES[name]} part alone" in split_warnings(parts)[0]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +99,9 @@ def test_a_single_part_is_cut_at_random_and_said_to_be(tmp_path, name):
     ],
 )
 def test_what_is_attacked_and_what_is_fitted(tmp_path, names, attacked, fitted):
-    parts = open_source(laid_out(tmp_path, *names))
-    assert (attacked_part(parts), fitted_part(parts)) == (attacked, fitted)
-    assert explained(parts).startswith("the data have ")
+    parts = open_dataset(laid_out(tmp_path, *names))
+    assert (evaluation_split(parts), training_split(parts)) == (attacked, fitted)
+    assert describe_splits(parts).startswith("the data have ")
 
 
 @pytest.mark.parametrize(
