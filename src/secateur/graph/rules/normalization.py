@@ -52,10 +52,12 @@ def layer_norm(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     count = len(call.integers("normalized_shape"))
     dims = set(range(len(marks.shape) - count, len(marks.shape)))
     joined = join(context.atoms, [marks, *context.operands(call, "weight", "bias")], marks.shape)
-    _, over = reduce_dims(context.atoms, joined, dims)
+    others, over = reduce_dims(context.atoms, joined, dims)
     if over:
         context.statistic(call)
-    return (joined, *(None for _ in call.outputs[1:]))
+    # Means and deviations, which only a backward pass reads, keep the labels of the other dimensions.
+    saved = Marks((*marks.shape[:-count], *(1,) * count), others)
+    return (joined, *(saved if context.shape(number) == saved.shape else None for number in call.outputs[1:]))
 
 
 @rule("native_group_norm")
