@@ -12,6 +12,7 @@ from torch import nn
 
 from secateur.data import Dataset, load, subset
 from secateur.models import build, load_weights, predict
+from secateur.registry import ATTACKS
 
 INF = math.inf
 
@@ -56,32 +57,29 @@ def minimal_apgd(norm: float, loss: str) -> Entry:
     return Entry("adv-lib:minimal_apgd", settings, f"adv-lib:minimal_apgd {loss}")
 
 
-ENTRIES: dict[float, list[Entry]] = {
+def ours(norm: float) -> list[Entry]:
+    """Our minimum-norm attacks of a norm, without rounding to grey levels; ensembles are left out."""
+    return [
+        Entry(name, by("steps", **({"levels": None} if "levels" in facts["settings"] else {})))
+        for name, facts in ((entry.name, entry.facts) for entry in ATTACKS.entries())
+        if facts["kind"] == "minimum-norm" and norm in facts["norms"] and facts["cost"] != "its members'"
+    ]
+
+
+PEERS: dict[float, list[Entry]] = {
     0.0: [
-        Entry("steep", by("steps")),
-        Entry("sigma-zero", by("steps")),
-        Entry("fmn", by("steps")),
-        Entry("pdpgd", by("steps")),
         Entry("adv-lib:sigma_zero", by("num_steps")),
         Entry("adv-lib:fmn", by("steps")),
         Entry("adv-lib:pdpgd", by("num_steps", proximal_operator=23)),
         Entry("foolbox:L0FMNAttack", by("steps")),
     ],
     1.0: [
-        Entry("steep", by("steps")),
-        Entry("fmn", by("steps")),
-        Entry("pdpgd", by("steps")),
         Entry("adv-lib:fmn", by("steps")),
         Entry("adv-lib:pdpgd", by("num_steps")),
         minimal_apgd(1.0, "dlr"),
         Entry("foolbox:L1FMNAttack", by("steps")),
     ],
     2.0: [
-        Entry("steep", by("steps")),
-        Entry("ddn", by("steps", levels=None)),
-        Entry("alma", by("steps")),
-        Entry("pdpgd", by("steps")),
-        Entry("fmn", by("steps")),
         Entry("adv-lib:ddn_unquantised", by("steps"), "adv-lib:ddn"),
         Entry("adv-lib:fmn", by("steps")),
         Entry("adv-lib:alma", by("num_steps", init_lr_distance=0.1)),
@@ -92,15 +90,13 @@ ENTRIES: dict[float, list[Entry]] = {
         Entry("torchattacks:CW", by("steps", c=10)),
     ],
     INF: [
-        Entry("steep", by("steps")),
-        Entry("fmn", by("steps")),
-        Entry("pdpgd", by("steps")),
         Entry("adv-lib:fmn", by("steps")),
         Entry("adv-lib:pdpgd", by("num_steps")),
         minimal_apgd(INF, "dlr"),
         Entry("foolbox:LInfFMNAttack", by("steps")),
     ],
 }
+ENTRIES = {norm: [*ours(norm), *peers] for norm, peers in PEERS.items()}
 
 
 def import_peers() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from secateur.models import build
 from secateur.recipes import PENALTIES, Adversary, Penalty, Recipe
-from secateur.registry import CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES
+from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -42,6 +42,15 @@ def test_every_published_network_is_listed_with_its_accuracies():
             f"{entry.facts['clean_accuracy']:.2f}",
             f"{entry.facts['robust_accuracy']:.2f}",
         ]
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_every_attack_is_listed_with_its_kind_norms_and_paper(name):
+    (row,) = [row for row in rows("attacking.md") if names(row[0])[0] == name]
+    facts, spelled = ATTACKS.entry(name).facts, {0.0: "L0", 1.0: "L1", 2.0: "L2", float("inf"): "L∞"}
+    kind = {"minimum-norm": "minimum norm", "fixed-eps": "fixed ε"}[facts["kind"]]
+    assert row[1:4] == [kind, ", ".join(spelled[norm] for norm in facts["norms"]), facts["cost"]]
+    assert facts.get("paper", "") in row[4]
 
 
 def test_every_dataset_is_listed():

@@ -1,9 +1,12 @@
-"""What `secateur ls attacks` says is so."""
+"""What the row of an attack in the registry says is so, of every attack."""
 
 import inspect
 
 import pytest
 
+from attacks.every import CASES, call
+from attacks.oracles import linear_case
+from attacks.test_linear import check
 from secateur.attacks import ddn, fmn, run
 from secateur.registry import ATTACKS
 
@@ -31,6 +34,20 @@ def test_norms_kind_and_targets_are_those_of_the_signature(name):
     # Where others had the idea, their paper is named; the number is for machines.
     assert facts.get("paper", "arXiv:").startswith("arXiv:")
     assert ("paper" in facts) == any(year in ENTRIES[name].summary for year in ("20",))
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        (name, norm)
+        for name, norm in CASES
+        if ENTRIES[name].facts["kind"] == "minimum-norm" and ENTRIES[name].facts["cost"] in COST
+    ],
+)
+def test_every_minimum_norm_attack_comes_near_the_closed_form_minimum(name, norm):
+    # Each attack has narrower gates in its own test; a new one has to pass this one unasked.
+    made = linear_case(16, 2, 6, seed=0)
+    check(made, call(name, norm, made.model, made.x, made.y, steps=200), norm, 1 if norm == 0 else 1.25)
 
 
 @pytest.mark.parametrize("attack", [ddn, fmn])
