@@ -2,7 +2,7 @@ from report.synthetic import Grid, write
 from secateur import study
 from secateur.report import figures
 from secateur.store import Store
-from secateur.study import Outcome
+from secateur.study import RunResult
 
 SMALL = Grid(name="seen", models={"plain": False}, sparsities=(0.0, 0.4), criteria=("l1",), failed=())
 CONFIG = "name: seen\ndata: digits\nmodels: {plain: {arch: resnet-tiny}}\n"
@@ -15,7 +15,7 @@ def test_a_run_ends_with_its_report_in_the_report_folder_whether_out_is_named_or
 
     def finished(laid, folder, **_):
         write(folder, SMALL)
-        return Outcome(Store.open(folder), exit_code=0, ok=8, failed={}, seconds=1.0)
+        return RunResult(Store.open(folder), exit_code=0, ok=8, failed={}, seconds=1.0)
 
     monkeypatch.setattr(study, "run_plan", finished)
     # Drawing is what a report takes its time for.

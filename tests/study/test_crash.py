@@ -54,7 +54,7 @@ def workers_of(out):
     listing = subprocess.run(
         ["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True
     ).stdout
-    return [line for line in listing.splitlines() if str(out) in line and "engine.process" in line]
+    return [line for line in listing.splitlines() if str(out) in line and "engine.worker" in line]
 
 
 @pytest.mark.parametrize("round_", [0, 1, pytest.param(2, marks=pytest.mark.slow)])

@@ -11,7 +11,7 @@ from secateur.cli.output import note, print_json, print_table
 from secateur.text import counted, duration
 
 if TYPE_CHECKING:
-    from secateur.study import Plan
+    from secateur.study import StudyPlan
 
 
 def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None) -> None:
@@ -83,7 +83,7 @@ def plan(
 COMMANDS = (validate, plan)
 
 
-def _remark(laid: "Plan") -> None:
+def _remark(laid: "StudyPlan") -> None:
     """Print notes on images and networks that the study file does not state itself."""
     from secateur.registry import DATASETS, comes_with_weights
 
@@ -100,5 +100,5 @@ def _remark(laid: "Plan") -> None:
         note(remark)
 
 
-def _counted(laid: "Plan") -> str:
+def _counted(laid: "StudyPlan") -> str:
     return ", ".join(f"{count} {stage}" for stage, count in laid.counts.items())

@@ -109,7 +109,7 @@ class LocalEngine:
         arguments = [str(self.folder), self.execute, *(str(plugin.path) for plugin in self.plugins)]
         with log.open("w") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "secateur.engine.process", *arguments],
+                [sys.executable, "-m", "secateur.engine.worker", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -12,11 +12,11 @@ from secateur.study.cells import grid as grid
 from secateur.study.dataset_facts import facts_to_price as facts_to_price
 from secateur.study.dataset_facts import read_facts as read_facts
 from secateur.study.loop import Listener as Listener
-from secateur.study.planning import Plan as Plan
+from secateur.study.planning import StudyPlan as StudyPlan
 from secateur.study.planning import check as check
 from secateur.study.planning import plan as plan
 from secateur.study.planning import plan_of as plan_of
-from secateur.study.running import Outcome as Outcome
+from secateur.study.running import RunResult as RunResult
 from secateur.study.running import join as join
 from secateur.study.running import run_plan as run_plan
 from secateur.study.state import Status as Status

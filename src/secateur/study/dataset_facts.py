@@ -2,13 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from secateur import run_options
 from secateur.config import Problem, Study, refuse
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
-from secateur.registry import ATTACKS, DATASETS, MODELS, checkpoint, has_weights, takes_steps
+from secateur.recipes import Recipe
+from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, checkpoint, has_weights, takes_steps
 from secateur.registry.settings import rules_of
 from secateur.store import Store
 from secateur.study.cells import Facts
@@ -20,6 +22,9 @@ FILLED = {
     *("on_progress", "batch_size", "seed"),
 }
 
+NORMALISED_BATCH = 2
+"""Images that batch normalisation needs in a batch."""
+
 
 def read_facts(study: Study) -> Facts:
     """Read the data and the weights of a study, and check every setting against the code it is for.
@@ -30,9 +35,8 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
-    from secateur.study.build_models import hash_weights, unknown_layers
-    from secateur.study.misfits import misfits
-    from secateur.study.rehearsal import refused
+    from secateur.study.build_models import hash_weights, misfits, unknown_layers
+    from secateur.study.preflight import refused
 
     generator = Generator().manual_seed(study.split_seed)
     chosen = study.data
@@ -91,6 +95,87 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         weights = hash_weights(study, shape=shape, classes=classes)
         return Facts("", train, validation, test, shape, classes, weights), str(error)
     return read_facts(study), ""
+
+
+def known_facts(study: Study) -> Facts | None:
+    """What is known without torch and without reading files, enough to count cells; None where it is not.
+
+    Files must be read for images whose number or size only they state. A network must be built for weights,
+    for layers that are named (``keep``, ``rates``), for settings of its own, for criteria and penalties that
+    not every network has, for images of another size than it is made for, and for code of other packages.
+    """
+    sizes, known = _known_sizes(study), DATASETS.entry(study.data.spec.partition(":")[0]).facts
+    if sizes is None or _needs_network(study, known.get("shape", ())) or _needs_code(study):
+        return None
+    if _short_batch(study, sizes[0]):
+        return None
+    return Facts("", *sizes, known["shape"], known["classes"])
+
+
+def _known_sizes(study: Study) -> tuple[int, int, int] | None:
+    """How many images train, validation and test have, if that is known and the files are there."""
+    name, _, argument = study.data.spec.partition(":")
+    known = DATASETS.entry(name).facts
+    if known.get("built_in"):
+        return _split_sizes(known["images"], study) if not argument else None
+    path = Path(argument)
+    files = known.get("files", ("",))
+    if not argument or not (path.is_file() or any((path / file).exists() for file in files)):
+        return None
+    return _split_sizes(known["images"], study) if "images" in known else None
+
+
+def _split_sizes(images: tuple[int, ...], study: Study) -> tuple[int, int, int] | None:
+    """The sizes of the parts as ``data.load_splits`` makes them."""
+    _, share, last = study.data.fractions
+    official = len(images) > 1
+    test = images[1] if official else round(last * images[0])
+    validation = round(share * images[0])
+    train = images[0] - validation - (0 if official else test)
+    if not study.data.sizes:
+        return train, validation, test
+    fits = all(size <= part for size, part in zip(study.data.sizes, (train, validation, test), strict=True))
+    return study.data.sizes if fits else None
+
+
+def _needs_network(study: Study, shape: tuple[int, ...]) -> bool:
+    fits = all(_input_of(model.arch)[1:] == shape[1:] for model in study.models.values())
+    layers = bool(study.pruning.keep) or isinstance(study.pruning.rates, dict)
+    files = any(model.weights or model.settings or model.normalise for model in study.models.values())
+    resized = study.data.resize is not None
+    choosy = any(CRITERIA.entry(name).facts.get("needs_layers") for name in study.criteria)
+    penalised = any(recipe.penalty is not None for recipe in _recipes(study))
+    return not fits or layers or files or resized or choosy or penalised
+
+
+def _input_of(arch: str) -> tuple[int, ...]:
+    """The shape of the images that a zoo network is made for; () for networks of other packages."""
+    if has_weights(arch):
+        arch = checkpoint(arch).facts["arch"]
+    made: tuple[int, ...] = () if ":" in arch else MODELS.entry(arch).facts.get("input", ())
+    return made
+
+
+def _needs_code(study: Study) -> bool:
+    documented = all(rules_of(attack.attack) for attack in study.attacks.values())
+    named = [CRITERIA.entry(name) for name in study.criteria]
+    named += [MODELS.entry(model.arch) for model in study.models.values() if ":" not in model.arch]
+    named += [ATTACKS.entry(attack.attack) for attack in study.attacks.values()]
+    return not documented or any(not entry.target.startswith("secateur.") for entry in named)
+
+
+def _short_batch(study: Study, train: int) -> bool:
+    """Whether a recipe may leave a network a single image per batch, counted as ``train.job.check`` does."""
+    return any(
+        train // -(-train // recipe.batch_size) // recipe.accumulate < NORMALISED_BATCH
+        for recipe in _recipes(study)
+        if recipe.epochs
+    )
+
+
+def _recipes(study: Study) -> list[Recipe]:
+    own = [study.recipe(model) for model in study.models]
+    return [*own, *(recipe for model in study.models for recipe in study.arms(model).values())]
 
 
 def refuse_other_files(study: Study, store: Store) -> None:

@@ -1,8 +1,12 @@
 """The loop of a run: claim ready cells, hand them to the engine, and act on what it says."""
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from secateur.config import Cell
@@ -12,13 +16,49 @@ from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
 from secateur.study.cost import Clock
 from secateur.study.scheduler import Board
-from secateur.study.signals import Stop
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 1.0
 GRACE_SECONDS = 5.0
 ETA_SECONDS = 0.5
 Listener = Callable[[Event], None]
+
+
+@dataclass
+class Stop:
+    """Whether a run has been asked to stop, and by which signal."""
+
+    signal: int | None = None
+    at_once: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects from a process that ended because of the signal: 130 or 143."""
+        return 128 + (self.signal or 0)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Note SIGINT and SIGTERM inside instead of dying of them; a second one asks to stop at once.
+
+    Nothing is raised out of a handler, which could tear any line of ours apart. Outside the main thread,
+    where signals cannot be caught, nothing is caught.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.at_once = stop.signal is not None
+        stop.signal = number
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass

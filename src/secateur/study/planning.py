@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,14 @@ from secateur.registry import loaded
 from secateur.store import Store
 from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
-from secateur.study.dataset_facts import read_facts, unfit
-from secateur.study.sketch import sketch
+from secateur.study.dataset_facts import known_facts, read_facts, unfit
 
 RECORD_BYTES = 8_000
 IMAGE_BYTES = 400  # what the record of an attack says about one image
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """The cells of a study in an order that can be worked through, and their cost.
 
     Attributes:
@@ -110,7 +109,7 @@ def plan(
     limit: int | None = None,
     facts: Facts | None = None,
     probe: bool = False,
-) -> Plan:
+) -> StudyPlan:
     """Lay out a study without running anything.
 
     Args:
@@ -127,11 +126,11 @@ def plan(
     if limit is not None:
         study = _limited(study, limit)
     facts = facts or read_facts(study)
-    laid = Plan(study, facts, grid(study, facts), limited=limit)
-    return Plan(study, facts, laid.cells, _done(laid, out), _speeds(study, facts) if probe else {}, limit)
+    laid = StudyPlan(study, facts, grid(study, facts), limited=limit)
+    return replace(laid, done=_done(laid, out), speeds=_speeds(study, facts) if probe else {})
 
 
-def check(study: Study) -> Plan:
+def check(study: Study) -> StudyPlan:
     """Find everything that is wrong with a study, and count its cells; the ids of the plan mean nothing.
 
     Where nothing in the study depends on the content of a file, none is read and torch is not imported:
@@ -140,15 +139,15 @@ def check(study: Study) -> Plan:
     Raises:
         UserError: as ``plan``.
     """
-    facts = sketch(study)
+    facts = known_facts(study)
     if facts is None:
         facts = read_facts(study)
     elif problems := [*unfit(study, facts.test)]:
         raise refuse(problems)
-    return Plan(study, facts, grid(study, facts))
+    return StudyPlan(study, facts, grid(study, facts))
 
 
-def plan_of(store: Store) -> Plan:
+def plan_of(store: Store) -> StudyPlan:
     """The plan of an existing run folder, from what the folder says about itself.
 
     Raises:
@@ -163,7 +162,7 @@ def plan_of(store: Store) -> Plan:
             hint="use the same version everywhere, or a new folder",
             code=ExitCode.FOREIGN_FOLDER,
         )
-    return Plan(study, facts, store.cells, limited=store.study["limited"])
+    return StudyPlan(study, facts, store.cells, limited=store.study["limited"])
 
 
 def _plugins(study: Study) -> list[dict[str, Any]]:
@@ -183,7 +182,7 @@ def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:
     return measure_speeds(study, facts)
 
 
-def _done(laid: Plan, out: str | Path | None) -> frozenset[str]:
+def _done(laid: StudyPlan, out: str | Path | None) -> frozenset[str]:
     if out is None or not (Path(out) / "study.json").exists():
         return frozenset()
     store = Store.matching(out, laid.to_json())

@@ -14,14 +14,13 @@ from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
 from secateur.study.cost import Clock
 from secateur.study.dataset_facts import refuse_other_files
-from secateur.study.loop import Listener, Run, work_through
-from secateur.study.planning import Plan, plan_of
+from secateur.study.loop import Listener, Run, Stop, stop_signals, work_through
+from secateur.study.planning import StudyPlan, plan_of
 from secateur.study.scheduler import make_board
-from secateur.study.signals import Stop, stop_signals
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How a run ended.
 
     Attributes:
@@ -45,7 +44,7 @@ class Outcome:
 
 
 def run_plan(
-    plan: Plan,
+    plan: StudyPlan,
     out: str | Path,
     *,
     jobs: int = 1,
@@ -54,7 +53,7 @@ def run_plan(
     engine: Engine | None = None,
     retry_failed: bool = True,
     reuse: Sequence[str | Path] = (),
-) -> Outcome:
+) -> RunResult:
     """Run what is missing of ``plan`` in the folder ``out``; whatever is there already is kept.
 
     Several runners may work on one folder at a time, also from several machines: each cell is leased to one.
@@ -107,7 +106,7 @@ def join(
     execute: str = EXECUTE,
     retry_failed: bool = False,
     check_files: bool = True,
-) -> Outcome:
+) -> RunResult:
     """Help with the study of an existing run folder until nothing is left to do: a worker.
 
     Start as many as you like, on any machine that sees the folder and has the data where the study says;
@@ -124,7 +123,7 @@ def join(
     return run_plan(plan, folder, jobs=jobs, on_event=on_event, execute=execute, retry_failed=retry_failed)
 
 
-def _prepare(plan: Plan, store: Store, listener: Listener, jobs: int) -> Run:
+def _prepare(plan: StudyPlan, store: Store, listener: Listener, jobs: int) -> Run:
     records = {record["id"]: record for record in store.records()}
     done = [cell_id for cell_id, record in records.items() if record["status"] == "ok"]
     board = make_board(plan.cells, done, {cell_id: cost.units for cell_id, cost in plan.costs.items()})
@@ -137,7 +136,7 @@ def _prepare(plan: Plan, store: Store, listener: Listener, jobs: int) -> Run:
     return Run(store, board, clock, Leases(store.root), listener, jobs, failures)
 
 
-def _refuse_small_disk(plan: Plan, out: Path) -> None:
+def _refuse_small_disk(plan: StudyPlan, out: Path) -> None:
     needed = plan.disk_bytes
     existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
@@ -171,14 +170,14 @@ def _keep_failures(run: Run) -> None:
     board.ready = [entry for entry in board.ready if entry[2] in board.open]
 
 
-def _end(run: Run, stop: Stop, seconds: float) -> Outcome:
+def _end(run: Run, stop: Stop, seconds: float) -> RunResult:
     ok = len(run.board.cells) - len(run.board.open) - len(run.board.failed)
     code = int(ExitCode.CELLS_FAILED if run.board.failed else ExitCode.OK)
     if stop.signal is not None and run.board.open:
         code = stop.exit_code
         run.tell("interrupted", seconds=seconds, sentence="run the same command again to go on")
     run.tell("end", seconds=seconds, sentence=_summary(ok, run))
-    return Outcome(run.store, code, ok, dict(run.board.failed), seconds)
+    return RunResult(run.store, code, ok, dict(run.board.failed), seconds)
 
 
 def _summary(ok: int, run: Run) -> str:

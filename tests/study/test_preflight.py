@@ -12,9 +12,8 @@ from secateur.data import load
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS
 from secateur.study import check, plan
-from secateur.study.dataset_facts import read_facts
-from secateur.study.rehearsal import refused
-from secateur.study.sketch import sketch
+from secateur.study.dataset_facts import known_facts, read_facts
+from secateur.study.preflight import refused
 from toy.study import SMALL
 
 
@@ -47,7 +46,7 @@ def named():
 )
 def test_what_is_known_without_reading_counts_the_same_cells(override):
     study = parse_study(SMALL, overrides=[override, "images=50"])
-    known, read = sketch(study), read_facts(study)
+    known, read = known_facts(study), read_facts(study)
     assert (known.train, known.validation, known.test) == (read.train, read.validation, read.test)
     assert check(study).counts == plan(study).counts
 
@@ -69,7 +68,7 @@ def test_what_is_known_without_reading_counts_the_same_cells(override):
     ],
 )
 def test_files_are_read_where_the_answer_lies_in_them(override):
-    assert sketch(parse_study(SMALL, overrides=[override])) is None
+    assert known_facts(parse_study(SMALL, overrides=[override])) is None
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in DATASETS.entries() if "files" in entry.facts])
@@ -80,11 +79,11 @@ def test_official_images_count_as_published_where_their_files_are(tmp_path, name
     )
     overrides = [f"data={{spec: '{name}:{tmp_path}'}}", "images=5", f"models.plain={made_for}"]
     study = parse_study(SMALL, overrides=overrides)
-    assert sketch(study) is None
+    assert known_facts(study) is None
     for file in facts["files"]:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-        assert sketch(study).test == facts["images"][1]
+        assert known_facts(study).test == facts["images"][1]
         (tmp_path / file).unlink()
 
 
