@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from secateur.errors import UserError
-from secateur.report.attacked import COLUMNS, draw_attack, save_attack
+from secateur.report.attack_figures import COLUMNS, draw_attack, save_attack
 from secateur.stats import wilson
 
 CLASSES = ("a", "<b>", "$c$")

@@ -209,7 +209,7 @@ def _write(
         save_examples(result, examples, index=index)
         written.append(examples)
     if pictures is not None:
-        from secateur.report.attacked import draw_attack, save_attack
+        from secateur.report.attack_figures import draw_attack, save_attack
 
         clean, adv = dataset.x.numpy(), result.result.adv.numpy()
         drawn = draw_attack(record, clean, adv, dataset.y.tolist(), dataset.classes)

@@ -1,43 +1,55 @@
-"""A grid of panels with one row per criterion, and in each panel one line per model with its controls."""
+"""Figures with a row of panels per criterion: their axes, and one line per model in each panel."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
+from secateur.report.formatting import compact
 from secateur.report.intervals import Estimate
-from secateur.report.plots import Mark, Style, dense_mark, draw_line, legend, percent_axis
+from secateur.report.plots import Mark, Style, draw_dense, draw_legend, draw_line
+from secateur.report.robustness import models_of
 from secateur.report.theme import LEGEND_ROW, PALETTE, PANEL_HEIGHT, WIDTH, label
 
+MACS_LABEL = "MACs, share of the dense network"
+GAPS = "Lines break where a cell has no result; nothing is interpolated."
 
-def styles(grid: Grid) -> dict[str, Style]:
-    """One colour per model; the line tells robust from non-robust."""
+
+def styles(grid: Grid, arm: str | None = None) -> dict[str, Style]:
+    """A style per model that has ``arm`` (by default per model): colours by model, dashes by robustness."""
     middle = (len(grid.models) - 1) / 2
+    shown = grid.models if arm is None else models_of(grid, arm)
     return {
         model: Style(PALETTE[i % len(PALETTE)], grid.robust.get(model, False), offset=0.012 * (i - middle))
         for i, model in enumerate(grid.models)
+        if model in shown
     }
 
 
-def panels_of(grid: Grid, columns: int) -> tuple[Figure, list[list[Axes]]]:
-    """An empty figure with a row per criterion, and room for its legend."""
-    rows = max(len(grid.criteria), 1)
+def criterion_panels(grid: Grid, titles: Sequence[str]) -> tuple[Figure, list[tuple[str, list[Axes]]]]:
+    """An empty figure, and its rows: a criterion with a panel per title. There is room for a legend below."""
+    criteria = grid.criteria or ("",)
     legend_rows = 2 + len(grid.models) / 3
-    figure = Figure(figsize=(WIDTH, 0.35 + rows * PANEL_HEIGHT + legend_rows * LEGEND_ROW))
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, [list(row) for row in axes]
+    figure = Figure(figsize=(WIDTH, 0.35 + len(criteria) * PANEL_HEIGHT + legend_rows * LEGEND_ROW))
+    panels = figure.subplots(len(criteria), len(titles), squeeze=False)
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(title)
+    for row, criterion in zip(panels, criteria, strict=True):
+        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
+    return figure, [(criterion, list(row)) for criterion, row in zip(criteria, panels, strict=True)]
 
 
-def finish(figure: Figure, grid: Grid, used: set[str]) -> None:
-    """Add the legend: every model, and the signs in ``used``."""
-    legend(figure, {label(model): style for model, style in styles(grid).items()}, used)
+def add_legend(figure: Figure, grid: Grid, signs: set[str], arm: str | None = None) -> None:
+    """Add the legend: every model that has ``arm``, and the ``signs`` that the figure uses."""
+    draw_legend(figure, {label(model): style for model, style in styles(grid, arm).items()}, signs)
 
 
-def lines(
+def draw_models(
     grid: Grid,
     axes: Axes,
     criterion: str,
@@ -46,48 +58,114 @@ def lines(
     *,
     ceiling: float = math.inf,
 ) -> set[str]:
-    """One line per model: fine-tuned and, fainter, not fine-tuned; the dense control at sparsity 0."""
+    """Draw a line per model, fine-tuned and (fainter) not, and the dense network; returns the signs used."""
     used: set[str] = set()
-    for model, style in styles(grid).items():
+    for model, style in styles(grid, arm).items():
         if arm != "none":
-            faint = Style(style.colour, style.robust, faint=True, offset=style.offset)
-            marks = series(grid, model, criterion, "none", mark)
+            faint = replace(style, faint=True)
+            marks = model_marks(grid, model, criterion, "none", mark)
             used |= draw_line(axes, marks, faint, ceiling=ceiling)
             used |= {"untuned"} if len(marks) > 1 else set()
             if marks and marks[0].x == 0 and marks[0].estimate is not None:
-                dense_mark(axes, marks[0].estimate.mean, style)
+                draw_dense(axes, marks[0].estimate.mean, style)
                 used.add("dense")
-        used |= draw_line(axes, series(grid, model, criterion, arm, mark), style, ceiling=ceiling)
+        used |= draw_line(axes, model_marks(grid, model, criterion, arm, mark), style, ceiling=ceiling)
     return used
 
 
-def series(
+def model_marks(
     grid: Grid, model: str, criterion: str, arm: str, mark: Callable[[GridPoint], Mark | None]
 ) -> list[Mark]:
-    """The marks of one line in order of sparsity; grid points outside the study are left out."""
+    """The marks of one model in order of sparsity; grid points outside the study are left out."""
     grid_points = [GridPoint(model, criterion if s > 0 else "", s, arm) for s in grid.sparsities]
     return [found for where in grid_points if (found := mark(where)) is not None]
 
 
-def against_macs(
+def gap(grid: Grid, where: GridPoint) -> Mark | None:
+    """The mark of a grid point without a value: a gap if it was planned, otherwise None."""
+    return Mark(where.sparsity, None) if where in grid.holes else None
+
+
+def draw_against_macs(
     grid: Grid, axes: Axes, criterion: str, arm: str, mark: Callable[[NetworkPoint], Mark | None]
 ) -> None:
-    """One line per model, against the multiply-adds that are left (logarithmic); ``mark`` sets all but x."""
+    """Draw a line per model against the share of the multiply-adds (logarithmic); ``mark`` sets all but x."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     axes.xaxis.set_minor_locator(NullLocator())
     percent_axis(axes.xaxis)
-    for model, style in styles(grid).items():
+    label_below(axes, MACS_LABEL)
+    for model, style in styles(grid, arm).items():
         dense = grid.networks.get(dense_of(GridPoint(model, "", 0.0, arm)))
         if dense is None:
             continue
 
         def at_macs(where: GridPoint, dense: NetworkPoint = dense) -> Mark | None:
             point = grid.networks.get(where)
-            # A cell without a result has no MACs, so its gap shows as nan between its neighbours.
+            # A cell without a result has no MACs, so its gap is a nan between its neighbours.
             if point is None:
                 return Mark(math.nan, Estimate((), math.nan)) if where in grid.holes else None
             found = mark(point)
             return replace(found, x=point.macs.mean / dense.macs.mean) if found else None
 
-        draw_line(axes, series(grid, model, criterion, arm, at_macs), style)
+        draw_line(axes, model_marks(grid, model, criterion, arm, at_macs), style)
+
+
+def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> None:
+    """Ticks at the study's own sparsities, without those that would collide."""
+    span = max(max(sparsities) - min(sparsities), 0.1)
+    ticks = [sparsities[0]]
+    for sparsity in sparsities[1:]:
+        letters = len(f"{ticks[-1]:g}") + len(f"{sparsity:g}")
+        if sparsity - ticks[-1] > (0.03 + 0.022 * letters) * span:
+            ticks.append(sparsity)
+    axes.set_xlim(min(sparsities) - 0.07 * span, max(sparsities) + 0.07 * span)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    label_below(axes, "sparsity")
+
+
+def label_below(axes: Axes, text: str) -> None:
+    """Label the x axis, and its ticks, in the last row of panels only."""
+    spec = axes.get_subplotspec()
+    last = spec is None or spec.is_last_row()
+    axes.tick_params(labelbottom=last)
+    if last:
+        axes.set_xlabel(text)
+
+
+def percent_axis(axis: Axis) -> None:
+    """Write shares as percentages."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+
+
+def count_axis(axes: Axes) -> None:
+    """A logarithmic axis for counts of parameters and operations."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=6))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+
+
+def first_to_last(
+    grid: Grid,
+    arm: str,
+    text: Callable[[GridPoint], str | None],
+    known: Container[GridPoint],
+    attack: str = "",
+) -> str:
+    """A value at the first and the last sparsity, per model, for readers who cannot see the figure.
+
+    ``text`` writes the value of a grid point that is ``known``.
+    """
+    criterion = grid.criteria[0] if grid.criteria else ""
+
+    def value(model: str, sparsity: float) -> str:
+        where = GridPoint(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
+        return (text(where) if where in known else None) or "no result"
+
+    first, last = grid.sparsities[0], grid.sparsities[-1]
+    return "; ".join(
+        f"{model} from {value(model, first)} at sparsity {first:g} to {value(model, last)} at {last:g}"
+        for model in models_of(grid, arm)
+    )

@@ -1,4 +1,4 @@
-"""Writes a report: the one place that knows which files it consists of."""
+"""Write all files of a report, and of a comparison."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,32 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secateur.errors import ExitCode, UserError
-from secateur.report import tables
+from secateur.report import detail_tables
 from secateur.report.aggregate import Grid, GridPoint, aggregate
-from secateur.report.cards import cards
-from secateur.report.citations import bibliography
+from secateur.report.cards import bibliography, cards
 from secateur.report.comparison import Comparison
 from secateur.report.conclusions import warnings
-from secateur.report.criteria import criteria
-from secateur.report.formats import to_csv, to_latex, to_markdown
 from secateur.report.latency import (
-    LATENCY_COLUMNS,
+    PAPER_COLUMNS,
     in_networks,
     in_paper,
     in_summary,
+    latency_sentences,
     latency_table,
-    sentences,
 )
 from secateur.report.load import load
-from secateur.report.overview import overview_table
+from secateur.report.overview import overview_table, paper_table
 from secateur.report.paired_changes import Change, changes
-from secateur.report.summary import paper, robust_table, summary
-from secateur.report.tables import Table
+from secateur.report.paired_tests import criteria_table
+from secateur.report.summary import summary
+from secateur.report.tables import Table, to_csv, to_latex, to_markdown
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where a report lies, its results in few columns; model and sentence of warnings, and of latency."""
+    """The files of a report, its results in few columns, and (model, sentence) of warnings and of latency."""
 
     index: Path
     figures: tuple[Path, ...]
@@ -46,7 +44,7 @@ class ReportPaths:
 def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
     """Write the report of a run folder, finished or not, to ``out`` (by default ``<folder>/report``).
 
-    The same records give the same bytes. Cells without a result show as gaps.
+    The same records give the same bytes. Cells without a result are gaps.
 
     Raises:
         UserError: ``folder`` holds no study, or ``out`` cannot be written.
@@ -76,12 +74,16 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
         citations=citations,
         overview=overview_table(grid, change),
         warnings=tuple((warning.model, warning.sentence) for warning in warnings(grid)),
-        latency=sentences(grid),
+        latency=latency_sentences(grid),
     )
 
 
 def terminal_table(folder: Path | str) -> Table:
-    """The results of a run folder in few columns: one row per network, one column per attack."""
+    """The results of a run folder in few columns, as text: one row per network, one column per attack.
+
+    Raises:
+        UserError: ``folder`` holds no study.
+    """
     grid = aggregate(load(Path(folder)))
     return overview_table(grid, changes(grid))
 
@@ -109,7 +111,7 @@ def write_comparison(comparison: Comparison, folder: Path | str) -> tuple[Path, 
 
 @contextmanager
 def _writing(target: Path) -> Iterator[Path]:
-    """Make the folder; whatever keeps it from being written is the user's to mend."""
+    """Make the folder; report a failure to write into it as a ``UserError``."""
     try:
         target.mkdir(parents=True, exist_ok=True)
         yield target
@@ -122,18 +124,22 @@ def _writing(target: Path) -> Iterator[Path]:
 
 
 def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> list[Path]:
-    few, robust = in_paper(paper(grid, change), grid), robust_table(grid)
-    texts = {"summary.md": to_markdown(few), "summary.tex": to_latex(few)}
+    short, robust = in_paper(paper_table(grid, change), grid), detail_tables.robust_accuracy(grid)
+    texts = {"summary.md": to_markdown(short), "summary.tex": to_latex(short)}
     texts |= {"robust_accuracy.md": to_markdown(robust), "robust_accuracy.csv": to_csv(robust)}
-    if (contest := criteria(grid)).values:
-        texts |= {"criteria.md": to_markdown(contest), "criteria.csv": to_csv(contest)}
-    if (clocked := latency_table(grid)).values:
-        shown = clocked.pick("latency", clocked.title, LATENCY_COLUMNS)
-        texts |= {"latency.csv": to_csv(clocked)}
+    if (criteria := criteria_table(grid)).values:
+        texts |= {"criteria.md": to_markdown(criteria), "criteria.csv": to_csv(criteria)}
+    if (latency := latency_table(grid)).values:
+        shown = latency.select(PAPER_COLUMNS)
+        texts |= {"latency.csv": to_csv(latency)}
         texts |= {"latency.md": to_markdown(shown), "latency.tex": to_latex(shown)}
-    networks = in_networks(tables.networks(grid), grid)
-    whole = in_summary(summary(grid, change), grid)
-    for table in (whole, tables.per_seed(grid), networks, tables.security_curves(grid), tables.holes(grid)):
+    for table in (
+        in_summary(summary(grid, change), grid),
+        detail_tables.per_seed(grid),
+        in_networks(detail_tables.networks(grid), grid),
+        detail_tables.security_curves(grid),
+        detail_tables.holes(grid),
+    ):
         texts[f"{table.name}.csv"] = to_csv(table)
     paths = []
     for name, text in texts.items():
@@ -145,7 +151,7 @@ def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> 
 def _write_figures(
     grid: Grid, change: dict[GridPoint, Change], folder: Path, *, run_folder: str
 ) -> tuple[str, list[Path]]:
-    # Drawing is slow to import: a table in the terminal can do without.
+    # matplotlib is slow to import, and a table in the terminal does not need it.
     from secateur.report import figures, page, theme
 
     paths: list[Path] = []
@@ -154,7 +160,7 @@ def _write_figures(
         for drawing in figures.draw(grid, change):
             paths += theme.save(drawing.figure, folder, drawing.stem)
             width, height = (round(96 * inches) for inches in drawing.figure.get_size_inches())
-            words = drawing.stem, drawing.title, drawing.caption, drawing.alt
-            pictures.append(page.Picture(*words, theme.svg(drawing.figure), width, height))
+            texts = drawing.stem, drawing.title, drawing.caption, drawing.alt
+            pictures.append(page.Picture(*texts, theme.svg(drawing.figure), width, height))
     whole = in_summary(summary(grid, change), grid)
     return page.render(grid, change, pictures, whole, run_folder=run_folder), paths

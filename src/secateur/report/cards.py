@@ -1,33 +1,46 @@
-"""A model card for every pruned network: what it is, what was measured, and what that does not say."""
+"""What to publish with a pruned network: a model card, and the BibTeX of what the study uses.
 
-from collections.abc import Iterator
+The references of a name are in its registration (``bibtex`` and ``paper``), those of the parts of a recipe in
+``recipes.BIBTEX``; the BibTeX entries are in templates/references.bib.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from secateur.recipes import BIBTEX
+from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES, Registry
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
 from secateur.report.conclusions import images
-from secateur.report.formats import markdown_text
-from secateur.report.formatting import arm_label, number, percent, slug, unused
-from secateur.report.headline import (
-    RULE,
+from secateur.report.formatting import arm_label, number, percent, percent_range, slug, unique_stem
+from secateur.report.latency import Latency, latency_of
+from secateur.report.page import interval_note
+from secateur.report.paired_changes import Change
+from secateur.report.robustness import (
+    LEADING_RULE,
     budget_label,
     clean_share,
-    leading,
+    leading_budget,
+    left_interval_text,
+    left_text,
     quantity,
     robust_share,
     targeted,
 )
-from secateur.report.latency import Latency, latency_of
-from secateur.report.left import left_interval, left_text
-from secateur.report.page import spread
-from secateur.report.paired_changes import Change
+from secateur.report.tables import markdown_text
+
+# The dependency graph (Fang et al. 2023), which every pruning uses.
+_PRUNING = "fang2023"
 
 
 def cards(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[tuple[str, str]]:
     """File name and Markdown of every pruned network's card, in the order of the study."""
-    # Markdown is no HTML: every text of the study goes through the filter instead.
+    # Jinja escapes HTML only: texts of the study go through the filter ``md`` instead.
     environment = Environment(
         loader=PackageLoader("secateur.report"),
         undefined=StrictUndefined,
@@ -41,14 +54,13 @@ def cards(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[tuple[str, st
     for where, point in grid.networks.items():
         if where.sparsity > 0:
             parts = (where.model, where.criterion, f"{where.sparsity:g}", where.arm)
-            name = unused("-".join(slug(part)[:40] for part in parts), names)
-            yield f"{name}.md", template.render(**_words(grid, change, point))
+            name = unique_stem("-".join(slug(part)[:40] for part in parts), names)
+            yield f"{name}.md", template.render(**_card_values(grid, change, point))
 
 
-def _words(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoint) -> dict[str, object]:
+def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoint) -> dict[str, object]:
     where = point.where
-    dense = grid.networks.get(dense_of(where))
-    config = grid.study.config
+    attacked = [p for attack in grid.attacks if (p := replace(where, attack=attack)) in grid.points]
     return {
         "model": where.model,
         "what": f"{where.criterion} at sparsity {where.sparsity:g}, {arm_label(where.arm)}",
@@ -56,23 +68,19 @@ def _words(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoint) -> 
         "study_hash": grid.study.study_hash,
         "version": version("secateur"),
         "collapsed": point.collapsed,
-        "dense": _size(dense),
+        "dense": _size(grid.networks.get(dense_of(where))),
         "this": _size(point),
         "latency": _latency(latency_of(point), str(grid.study.conditions)),
         "robust": point.robust,
         "criterion": where.criterion,
         "sparsity": f"{where.sparsity:g}",
-        "reached": f"{point.networks[0].sparsity_achieved:.4g}",
+        "achieved": f"{point.networks[0].sparsity_achieved:.4g}",
         "arm": arm_label(where.arm),
-        "attacks": [
-            _attack(grid, change, replace(where, attack=attack))
-            for attack in grid.attacks
-            if replace(where, attack=attack) in grid.points
-        ],
-        "data": str(config.get("data", {}).get("spec", "unknown")),
-        "rule": RULE,
-        "targeted": any(targeted(each) for p, each in grid.points.items() if replace(p, attack="") == where),
-        "spread": spread(grid),
+        "attacks": [_attack(grid, change, each) for each in attacked],
+        "data": str(grid.study.config.get("data", {}).get("spec", "unknown")),
+        "leading_rule": LEADING_RULE,
+        "targeted": any(targeted(grid.points[each]) for each in attacked),
+        "intervals": interval_note(grid),
         "cells": [
             {"id": network.id, "seed": network.axes.seed, "weights": network.weights_hash[:16]}
             for network in point.networks
@@ -98,7 +106,7 @@ def _latency(found: Latency | None, conditions: str) -> dict[str, str] | None:
         "dense": f"{number(1e3 * found.dense_seconds)} ms",
         "this": f"{number(1e3 * found.seconds)} ms",
         "share": percent(found.share),
-        "quartiles": f"{percent(found.share_low)} to {percent(found.share_high)}",
+        "quartiles": percent_range(found.share_low, found.share_high),
         "memory": f"{number(found.peak_bytes / 1e6)} MB",
         "dense_memory": f"{number(found.dense_peak_bytes / 1e6)} MB",
         "conditions": conditions,
@@ -107,7 +115,7 @@ def _latency(found: Latency | None, conditions: str) -> dict[str, str] | None:
 
 def _attack(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> dict[str, str]:
     point, against = grid.points[where], change[where]
-    budget, dense = leading(grid, where.attack), grid.points.get(dense_of(where))
+    budget, dense = leading_budget(grid, where.attack), grid.points.get(dense_of(where))
     robust = robust_share(point, budget)
     before = robust_share(dense, budget) if dense else None
     return {
@@ -117,9 +125,77 @@ def _attack(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> di
         "robust": f"{percent(robust.mean)} ({robust.interval})" if robust else "–",
         "before": percent(before.mean) if before else "–",
         "left": left_text(against.total),
-        "interval": left_interval(against.total) or "–",
+        "interval": left_interval_text(against.total) or "–",
         "pruning": left_text(against.pruning) if point.role == "pruned" else "–",
         "images": images(point),
         "grade": point.grade,
         "remarks": "; ".join(point.reasons),
     }
+
+
+def bibliography(grid: Grid) -> str:
+    """BibTeX entries in the order of their keys; a comment per name without a known reference."""
+    known, keys, own, unknown = _entries(), set[str](), list[str](), list[str]()
+    for registry, name in dict.fromkeys(_named(grid)):
+        facts, what = _facts(registry, name)
+        if "bibtex" not in facts:
+            unknown.append(what)
+        for entry in facts.get("bibtex", ()):
+            (keys.add if entry in known else own.append)(entry)
+    keys |= set(_trainings(grid.study.config)) | ({_PRUNING} if grid.criteria else set())
+    notes = "".join(f"% No reference is known here for: {' '.join(text.split())}\n" for text in unknown)
+    return notes + "\n".join([*(known[key] for key in sorted(keys)), *dict.fromkeys(own)])
+
+
+def _facts(registry: Registry, name: str) -> tuple[Mapping[str, Any], str]:
+    """The facts registered for a name, and a line of text with its summary and paper."""
+    found = [entry for entry in registry.entries() if entry.name == name]
+    parts = [part for entry in found for part in (entry.summary, entry.facts.get("paper")) if part]
+    return found[0].facts if found else {}, ": ".join([f"{registry.kind} {name}", *parts])
+
+
+def _named(grid: Grid) -> Iterator[tuple[Registry, str]]:
+    """Every registered name that the study uses; those of a plug-in may no longer be registered."""
+    config = grid.study.config
+    for model in config.get("models", {}).values():
+        yield from _network(str(model.get("arch", "")) if isinstance(model, Mapping) else "")
+    for attack in grid.study.attacks:
+        yield ATTACKS, attack.method
+    for criterion in grid.criteria:
+        yield CRITERIA, criterion
+    if isinstance(rates := config.get("pruning", {}).get("rates"), str):
+        yield RATES, rates
+    if spec := config.get("data", {}).get("spec"):
+        yield DATASETS, str(spec).split(":")[0]
+
+
+def _network(arch: str) -> Iterator[tuple[Registry, str]]:
+    source, _, name = arch.rpartition(":")
+    if source == "robustbench":
+        full = [name, f"Linf/{name}", f"L2/{name}"]
+        published = next((entry for entry in CHECKPOINTS.entries() if entry.name in full), None)
+        if published is not None:
+            yield CHECKPOINTS, published.name
+            yield MODELS, published.facts["arch"]
+    elif arch:
+        yield MODELS, arch
+
+
+def _trainings(value: Any) -> Iterator[str]:
+    """BibTeX keys of the training methods in a study, at any depth of its settings."""
+    if not isinstance(value, Mapping):
+        return
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            if key in BIBTEX:
+                default = {"adversary": "madry", "distillation": "distillation"}.get(key, "")
+                kind = item.get("method" if key == "adversary" else "kind", default)
+                if kind in BIBTEX[key]:
+                    yield BIBTEX[key][kind]
+            yield from _trainings(item)
+
+
+def _entries() -> dict[str, str]:
+    text = files("secateur.report").joinpath("templates", "references.bib").read_text(encoding="utf-8")
+    found = (entry.strip() + "\n" for entry in text.split("\n\n"))
+    return {re.split(r"[{,]", entry, maxsplit=2)[1]: entry for entry in found}

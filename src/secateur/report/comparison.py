@@ -1,4 +1,4 @@
-"""Two studies side by side: the same grid points, on the same images, with their uncertainty."""
+"""Compare two studies at the grid points they share, on the same images; a gate for CI."""
 
 import math
 import re
@@ -11,15 +11,22 @@ from statistics import fmean as mean
 from secateur.budgets import written
 from secateur.errors import UserError
 from secateur.report.aggregate import Grid, GridPoint, aggregate, worst
-from secateur.report.formatting import NORM_LABELS, percent
-from secateur.report.headline import stated
+from secateur.report.formatting import NORM_LABELS, network_label, percent
 from secateur.report.intervals import Shares
 from secateur.report.load import load
 from secateur.report.paired_changes import compare_points
-from secateur.report.paired_tests import HEADS, Difference, adjusted, detectable, difference, row
-from secateur.report.tables import Column, Table
+from secateur.report.paired_tests import (
+    HEADS,
+    Difference,
+    adjusted,
+    detectable,
+    difference,
+    difference_row,
+)
+from secateur.report.robustness import stated_budgets
+from secateur.report.tables import Table, named_columns
 
-GATE = re.compile(
+LIMIT = re.compile(
     r"\s*(median|accuracy|robust(?:@(?:(l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"
     r"\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*(%?)\s*"
 )
@@ -27,7 +34,7 @@ GATE = re.compile(
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit of a gate; ``norm`` and ``eps`` are those of ``robust@linf:8/255``, None for stated budgets."""
+    """A limit of a gate; ``norm`` and ``eps`` are those of ``robust@linf:8/255``, None if not given."""
 
     quantity: str
     norm: str | None
@@ -40,10 +47,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two studies: what both have, what only one has, and which settings differ.
+    """Two studies: differences at the grid points of both, grid points of one only, settings that differ.
 
-    ``budgets`` says over which budgets robust accuracy is a mean, by attack: "L∞ ≤ 4/255, 8/255".
-    ``levels`` and ``bounds`` are those of the first study's images, in which sizes are written.
+    ``budgets`` holds, by attack, the budgets over which robust accuracy is a mean: "L∞ ≤ 4/255, 8/255".
+    ``levels`` and ``bounds`` are those of the first study's images: budgets are written in their units.
     """
 
     first: str
@@ -58,43 +65,44 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """What the tables show."""
+        """The title of the tables."""
         means = "; ".join(f"{attack} {budgets}" for attack, budgets in self.budgets.items())
         robust = f"; robust accuracy is the mean over {means}" if means else ""
-        return f"{self.second} against {self.first}: {self.images} images in common{robust}"
+        return f"{self.second} against {self.first}: {self.images} common images{robust}"
 
     @property
     def images(self) -> str:
-        """How many images both studies attacked: one number, or the least and the most of any grid point."""
+        """The number of images that both studies attacked: "100", or "80 to 100" over the grid points."""
         overall = [each.against.overall for each in self.differences if each.against]
         counts = sorted({shares.n for shares in overall if shares} or {0})
         return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
     @property
     def table(self) -> Table:
-        """One row per grid point, for people and files."""
-        return Table("comparison", self.title, HEADS, tuple(row(each) for each in self.differences))
+        """One row per grid point, with every number."""
+        return Table(
+            "comparison", self.title, HEADS, tuple(difference_row(each) for each in self.differences)
+        )
 
     @property
     def overview(self) -> Table:
-        """The same in few columns, for a terminal.
+        """The same in few columns, for a terminal of 80 columns.
 
-        ``least`` is the smallest difference that these data would show: of the distance, as a share of it, or
-        of robust accuracy, in points, for attacks of fixed size.
+        ``least`` is the smallest detectable difference: a share of the distance, or for fixed-size attacks
+        points of robust accuracy.
         """
-        titles = ("model", "pruned", "tuned", "attack", "acc. %", "robust %", "left", "least", "verdict")
-        heads = tuple(Column(title, title, "text") for title in titles)
-        return Table("comparison", self.title, heads, tuple(_brief(each) for each in self.differences))
+        heads = named_columns("verdict model pruned tuned attack acc.% robust% left least")
+        return Table("comparison", self.title, heads, tuple(map(_overview_row, self.differences)))
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:
-    """Compare two run folders, grid point by grid point and seed by seed; the second is seen from the first.
+    """Compare the second run folder with the first, grid point by grid point and seed by seed.
 
-    Distances are in each attack's own norm, over the images that both networks get right; robust accuracy is
-    over all images whose hashes both studies hold, at the first study's budgets.
+    Distances are in each attack's own norm, over the images that both networks classify correctly. Robust
+    accuracy is over all images whose hashes are in both studies, at the first study's budgets.
 
     Raises:
-        UserError: a folder holds no study, or the two have no grid point in common.
+        UserError: a folder holds no study, or the two have no attacked grid point in common.
     """
     before, after = aggregate(load(first)), aggregate(load(second))
     common = [where for where in before.order if where in before.points and where in after.points]
@@ -117,55 +125,58 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
 
 
 def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
-    """Sentences for every grid point of the second study that breaks a limit; for a gate in CI.
+    """One sentence per grid point of the second study that breaks a limit; empty when all limits hold.
 
     A limit is ``median<-5%`` (the distance left on common images may fall by at most 5 %), ``accuracy<-0.01``
     (a hundredth), ``robust<-0.05`` (robust accuracy at every stated budget), ``robust@8/255<-0.05`` or
     ``robust@l2:0.5<-0.05`` (at that budget), or the same with ``>``. A budget without its norm is for the
-    attacks of norm linf, or for the only norm. What cannot be judged, or has no result, breaks every limit.
+    attacks of norm linf, or for the only norm. A grid point that cannot be compared, or has no result, breaks
+    every limit.
 
     Raises:
         UserError: a limit that cannot be read, or a budget for a norm that no attack has.
     """
-    said = []
-    for limit in (_limit(text, comparison) for text in limits):
+    sentences = []
+    for limit in (_parse_limit(text, comparison) for text in limits):
         for each in comparison.differences:
             if limit.norm not in (None, each.norm):
                 continue
             change = _change(each, limit)
             if change is None:
-                reason = _doubt(each, limit, comparison)
-                said.append(f"{_words(each.where)}: {limit.quantity} cannot be judged ({reason})")
+                reason = _why_not(each, limit, comparison)
+                sentences.append(f"{_label(each.where)}: {limit.quantity} cannot be compared ({reason})")
             elif (change < limit.bound) if limit.sign == "<" else (change > limit.bound):
                 shown = f"{100 * change:+.1f} %" if limit.relative else f"{change:+.4g}"
-                said.append(f"{_words(each.where)}: {limit.quantity} changed by {shown} ({limit.text})")
+                sentences.append(f"{_label(each.where)}: {limit.quantity} changed by {shown} ({limit.text})")
     missing = comparison.only_first if limits else ()
-    return said + [f"{_words(where)}: no result in {comparison.second}" for where in missing]
+    return sentences + [f"{_label(where)}: no result in {comparison.second}" for where in missing]
 
 
 def _budgets(grid: Grid, attacks: Iterable[str]) -> Iterator[tuple[str, str]]:
     for attack in attacks:
-        if above := [budget for budget in stated(grid, attack) if budget.epsilon > 0]:
+        if above := [budget for budget in stated_budgets(grid, attack) if budget.epsilon > 0]:
             yield attack, f"{NORM_LABELS[above[0].norm]} ≤ {', '.join(budget.text for budget in above)}"
 
 
-def _limit(text: str, comparison: Comparison) -> Limit:
-    match = GATE.fullmatch(text)
+def _parse_limit(text: str, comparison: Comparison) -> Limit:
+    match = LIMIT.fullmatch(text)
     if not match or (match[4] and float(match[4]) == 0):
         hint = "for example median<-5%, accuracy<-0.01 or robust@8/255<-0.05"
-        raise UserError(f"'{text}' is no limit", hint=hint)
+        raise UserError(f"invalid limit '{text}': expected QUANTITY<CHANGE or QUANTITY>CHANGE", hint=hint)
     eps = float(match[3]) / float(match[4] or 1) if match[3] else None
     norms = list(dict.fromkeys(each.norm for each in comparison.differences))
     norm = match[2]
     if eps is not None and norm is None:
         if "linf" not in norms and len(norms) > 1:
             raise UserError(
-                f"'{text}' does not say which norm its budget is for",
-                hint=f"write robust@{norms[0]}:{match[3]} for one of {', '.join(norms)}",
+                f"the limit '{text}' needs the norm of its budget: the attacks have {', '.join(norms)}",
+                hint=f"for example robust@{norms[0]}:{match[3]}",
             )
         norm = "linf" if "linf" in norms else norms[0]
     if norm is not None and norm not in norms:
-        raise UserError(f"'{text}' is for a norm that no attack has", hint=f"there is {', '.join(norms)}")
+        raise UserError(
+            f"the limit '{text}' is for norm {norm}, which no attack has", hint=f"use {', '.join(norms)}"
+        )
     return Limit(
         quantity=match[1],
         norm=norm,
@@ -177,19 +188,19 @@ def _limit(text: str, comparison: Comparison) -> Limit:
     )
 
 
-def _doubt(each: Difference, limit: Limit, comparison: Comparison) -> str:
-    """Why there is no number for a limit."""
+def _why_not(each: Difference, limit: Limit, comparison: Comparison) -> str:
+    """Why the quantity of a limit cannot be compared."""
     if not _judged(each, limit):
-        # Few common images stand in the way of a distance only.
+        # Too few common images rule out a share of the distance only, not robust accuracy.
         return "unreliable" if each.against and limit.quantity.startswith("robust") else each.verdict
     if limit.quantity == "median":
-        return "an attack of fixed size has no distances" if each.before.fixed else "no ratio is defined"
+        return "a fixed-size attack has no distances" if each.before.fixed else "the ratio is undefined"
     units = partial(written, norm=each.norm, levels=comparison.levels, bounds=comparison.bounds)
-    return f"this attack tried {', '.join(map(units, each.before.sizes)) or 'no size'} only"
+    return f"this attack tried only {', '.join(map(units, each.before.sizes)) or 'no size'}"
 
 
 def _judged(each: Difference, limit: Limit) -> bool:
-    """Robust accuracy is over all images: neither a collapse nor few common images stand in its way."""
+    """Robust accuracy is over all images, so a collapse or few common images do not rule it out."""
     if limit.quantity == "median":
         return each.judged
     return each.against is not None and worst([each.before.checked, each.after.checked]) not in "CX"
@@ -213,25 +224,25 @@ def _change(each: Difference, limit: Limit) -> float | None:
     return (min if limit.sign == "<" else max)(moved, default=None)
 
 
-def _brief(each: Difference) -> tuple[str, ...]:
+def _overview_row(each: Difference) -> tuple[str, ...]:
     where, against = each.where, each.against
-    pruned = f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense"
-    named = (where.model, pruned, "–" if where.arm == "none" else where.arm, where.attack)
+    pruned = network_label(where.criterion, where.sparsity)
+    start = (each.verdict, where.model, pruned, "–" if where.arm == "none" else where.arm, where.attack)
     if against is None:
-        return (*named, _both(*each.accuracy), "–", "–", "–", each.verdict)
+        return (*start, _arrow(*each.accuracy), "–", "–", "–")
     distance, robust = detectable(against)
     least = percent(distance) if against.left else f"{100 * robust:.0f} pt" if robust is not None else "–"
     overall = against.overall
-    shares = _both(mean(overall.before), mean(overall.after)) if overall else "–"
-    return (*named, _both(*each.accuracy), shares, percent(against.share), least, each.verdict)
+    shares = _arrow(mean(overall.before), mean(overall.after)) if overall else "–"
+    return (*start, _arrow(*each.accuracy), shares, percent(against.share), least)
 
 
-def _both(before: float, after: float) -> str:
+def _arrow(before: float, after: float) -> str:
     return f"{100 * before:.0f}→{100 * after:.0f}"
 
 
 def _robust(each: Difference, eps: float | None) -> Sequence[Shares]:
-    """Robust accuracy at the stated budgets, or at one that the limit names."""
+    """Robust accuracy at the stated budgets, or at ``eps``."""
     if each.against is None or eps is None:
         return each.against.robust if each.against else ()
     found = compare_points(each.before, each.after, budgets=[eps])
@@ -267,6 +278,5 @@ def _flat(value: object, prefix: str = "") -> Iterable[tuple[str, str]]:
         yield prefix, str(value)
 
 
-def _words(where: GridPoint) -> str:
-    pruned = f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense"
-    return f"{where.model}, {pruned}, {where.arm}, {where.attack}"
+def _label(where: GridPoint) -> str:
+    return f"{where.model}, {network_label(where.criterion, where.sparsity)}, {where.arm}, {where.attack}"

@@ -1,29 +1,39 @@
-"""The answer in words: how accurate and how robust the networks are, and what is left of their distances."""
+"""The conclusions of a study in sentences: accuracy, robust accuracy, and the distance that is left."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint, dense_of, dense_tuned_of, tuned_arms
-from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, number, percent
-from secateur.report.headline import (
+from secateur.report.formatting import (
+    NORM_LABELS,
+    arm_label,
+    attack_label,
+    counted,
+    enumerated,
+    number,
+    percent,
+)
+from secateur.report.paired_changes import Change
+from secateur.report.robustness import (
     Budget,
     Share,
+    attack_points,
     clean_share,
-    leading,
+    closest_to_half,
+    leading_budget,
+    left_percent,
+    left_sentence,
     macs_share,
-    points_of,
+    method_label,
     quantity,
     robust_share,
-    short_label,
 )
-from secateur.report.left import left_sentence, left_share
-from secateur.report.paired_changes import Change
 from secateur.text import counted, listed
 
 
 @dataclass(frozen=True)
 class Line:
-    """One network of an answer; ``clean`` and ``robust`` are None where there is no result."""
+    """One network of a conclusion; ``clean`` and ``robust`` are None where there is no result."""
 
     name: str
     clean: Share | None
@@ -34,8 +44,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The networks of one model against one attack, at one sparsity: controls first."""
+class Conclusion:
+    """The networks of one model under one attack, at one sparsity: controls first."""
 
     model: str
     robust: bool
@@ -47,21 +57,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Headline:
-    """What is said first about a model at one setting."""
+    """A sentence at the top of the page about a model."""
 
     model: str
     sentence: str
 
 
-def answer_sparsity(grid: Grid) -> float | None:
-    """The sparsity of the study that is nearest to one half; None without a pruned network."""
-    pruned = [sparsity for sparsity in grid.sparsities if sparsity > 0]
-    return min(pruned, key=lambda s: (round(abs(s - 0.5), 6), s), default=None)
+def sparsity_of_sentences(grid: Grid) -> float | None:
+    """The sparsity of the study that is closest to one half; None without a pruned network."""
+    return closest_to_half(sparsity for sparsity in grid.sparsities if sparsity > 0)
 
 
-def answers(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Answer]:
-    """One answer per model, attack and arm, at the study's sparsity nearest to one half."""
-    sparsity = answer_sparsity(grid)
+def conclusions(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Conclusion]:
+    """One conclusion per model, attack and arm, at the study's sparsity closest to one half."""
+    sparsity = sparsity_of_sentences(grid)
     if sparsity is None or not grid.points:
         return
     for model in grid.models:
@@ -72,9 +81,9 @@ def answers(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Answer]:
                     continue
                 controls = dict.fromkeys((dense_of(pruned[0]), dense_tuned_of(pruned[0])))
                 lines = [_line(grid, change, where) for where in (*controls, *pruned)]
-                budget = leading(grid, attack)
-                label = _attack_words(grid, attack)
-                yield Answer(
+                budget = leading_budget(grid, attack)
+                label = _attack_label(grid, attack)
+                yield Conclusion(
                     model=model,
                     robust=grid.robust.get(model, False),
                     attack=f"{label}, {budget.label}" if budget else label,
@@ -85,21 +94,21 @@ def answers(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Answer]:
 
 
 def warnings(grid: Grid) -> Iterator[Headline]:
-    """The models whose dense network is near chance: nothing that is attacked there is robustness."""
+    """A warning for every model whose dense network is near chance: none of its numbers is robustness."""
     for model in grid.models:
         dense = grid.networks.get(GridPoint(model, "", 0.0, "none"))
         if dense and dense.collapsed:
             yield Headline(
                 model,
                 f"is near chance before it is pruned (accuracy {percent(dense.accuracy.mean)}): none "
-                "of its numbers is robustness. Look at the normalisation of the input, the order of the "
+                "of its numbers is robustness. Check the normalisation of the input, the order of the "
                 "labels and the size of the images.",
             )
 
 
 def headlines(grid: Grid) -> Iterator[Headline]:
     """Per model and arm: accuracy, robust accuracy at the leading budgets, multiply-adds that are left."""
-    sparsity = answer_sparsity(grid)
+    sparsity = sparsity_of_sentences(grid)
     for model in grid.models if sparsity is not None else ():
         for arm in tuned_arms(grid):
             grid_points = [GridPoint(model, criterion, sparsity or 0.0, arm) for criterion in grid.criteria]
@@ -111,10 +120,12 @@ def _headline(grid: Grid, grid_points: list[GridPoint]) -> Iterator[str]:
     dense = dense_of(grid_points[0])
     before = grid.networks.get(dense)
     after = [(where, grid.networks[where]) for where in grid_points if where in grid.networks]
-    said = [f"{percent(p.accuracy.mean)} ({where.criterion}{_doubt(p.collapsed)})" for where, p in after]
+    accuracies = [
+        f"{percent(p.accuracy.mean)} ({where.criterion}{_caveat(p.collapsed)})" for where, p in after
+    ]
     setting = f"at sparsity {grid_points[0].sparsity:g} ({arm_label(grid_points[0].arm)})"
     start = f"goes from {percent(before.accuracy.mean)} to" if before else "is"
-    yield f"{setting}: accuracy {start} {listed(said)}."
+    yield f"{setting}: accuracy {start} {listed(accuracies)}."
     for attack in grid.attacks:
         if sentence := _robust_sentence(grid, attack, grid_points):
             yield sentence
@@ -124,42 +135,35 @@ def _headline(grid: Grid, grid_points: list[GridPoint]) -> Iterator[str]:
 
 
 def _robust_sentence(grid: Grid, attack: str, grid_points: list[GridPoint]) -> str:
-    budget = leading(grid, attack)
+    budget = leading_budget(grid, attack)
     found = [(where, grid.points.get(replace(where, attack=attack))) for where in grid_points]
     shares = [(where, point, robust_share(point, budget)) for where, point in found if point]
-    said = [
-        f"{percent(share.mean)} ({where.criterion}{_doubt(point.grade == 'C', point.state or 'unreliable')})"
+    shares_text = [
+        f"{percent(share.mean)} ({where.criterion}{_caveat(point.grade == 'C', point.state or 'unreliable')})"
         for where, point, share in shares
         if share
     ]
-    if not said or budget is None:
+    if not shares_text or budget is None:
         return ""
     control = grid.points.get(replace(dense_of(grid_points[0]), attack=attack))
     before = robust_share(control, budget) if control else None
     start = f"goes from {percent(before.mean)} to" if before else "is"
     name = quantity(grid, attack).capitalize()
-    return f"{name} at {budget.label} ({short_label(grid, attack)}) {start} {listed(said)}."
+    return f"{name} at {budget.label} ({method_label(grid, attack)}) {start} {listed(shares_text)}."
 
 
-def _doubt(doubtful: bool, word: str = "collapsed") -> str:
+def _caveat(doubtful: bool, word: str = "collapsed") -> str:
     return f", {word}" if doubtful else ""
 
 
-def found(point: AttackPoint) -> str:
-    """Images with an adversarial example, of those that were attacked; all seeds together."""
-    hits = sum(int(attack.found.sum()) for attack in point.attacks)
-    return f"{hits} of {sum(int((~attack.already_wrong).sum()) for attack in point.attacks)}"
-
-
 def images(point: AttackPoint) -> str:
-    """How many images and trainings a number rests on."""
-    trainings = len(point.attacks)
+    """The sample sizes of a number: "100 images, 2 trainings"."""
     n = min(attack.n for attack in point.attacks)
-    return f"{n} images, {counted(trainings, 'training')}"
+    return f"{n} images, {counted(len(point.attacks), 'training')}"
 
 
-def _attack_words(grid: Grid, attack: str) -> str:
-    points = points_of(grid, attack)
+def _attack_label(grid: Grid, attack: str) -> str:
+    points = attack_points(grid, attack)
     return attack_label(attack, points[0].norm) if points else attack
 
 
@@ -169,7 +173,7 @@ def _line(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> Line
         holes = grid.holes.get(where)
         reasons = "; ".join(dict.fromkeys(hole.reason for hole in holes or ()))
         return Line(name, None, None, f"No result: {reasons}.", "X", "") if holes else None
-    point, budget = grid.points[where], leading(grid, where.attack)
+    point, budget = grid.points[where], leading_budget(grid, where.attack)
     return Line(
         name=name,
         clean=clean_share(point),
@@ -197,14 +201,14 @@ def _sentences(grid: Grid, point: AttackPoint, change: Change, budget: Budget | 
     if point.role == "dense":
         if not point.fixed:
             median = number(point.median(point.norm).mean)
-            yield f"Median {norm} of the images that it classifies correctly: {median}."
+            yield f"Median {norm} distance of the images that it classifies correctly: {median}."
         return
     if change.total is None:
         yield "There is no dense network to compare with."
-    elif said := left_sentence(change.total, norm):
-        yield said
-    if change.pruning and point.role == "pruned" and left_share(change.pruning):
+    elif sentence := left_sentence(change.total, norm):
+        yield sentence
+    if change.pruning and point.role == "pruned" and left_percent(change.pruning):
         yield (
-            f"Against the dense network after the same fine-tuning: {left_share(change.pruning)} "
+            f"Compared with the dense network after the same fine-tuning: {left_percent(change.pruning)} "
             f"({change.pruning.n} images)."
         )

@@ -1,26 +1,47 @@
-"""The figures: robust accuracy, security curves, what is left, and the thesis' 4.1 to 4.8."""
+"""All figures in reading order; those of cost, latency, accuracy and median distances (thesis 4.1 to 4.8)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, tuned_arms
-from secateur.report.axes import against_macs, finish, lines, panels_of, series, styles
-from secateur.report.curves import draw_curves
-from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, number, short, slug, unused
-from secateur.report.headline import points_of
+from secateur.report.axes import (
+    GAPS,
+    MACS_LABEL,
+    add_legend,
+    count_axis,
+    criterion_panels,
+    draw_against_macs,
+    draw_models,
+    first_to_last,
+    gap,
+    label_below,
+    model_marks,
+    percent_axis,
+    sparsity_axis,
+    styles,
+)
+from secateur.report.curve_figures import draw_curves
+from secateur.report.formatting import (
+    NORM_LABELS,
+    arm_label,
+    attack_label,
+    compact,
+    number,
+    slug,
+    unique_stem,
+)
 from secateur.report.intervals import Estimate
-from secateur.report.latency_figure import draw_latency
-from secateur.report.left_figure import draw_left
+from secateur.report.latency import LatencyAndMacs, latency_and_macs, latency_sentences
 from secateur.report.outcomes import UNRELIABLE
 from secateur.report.paired_changes import Change
-from secateur.report.plots import Drawing, Mark, count_axis, draw_line, percent_axis, sparsity_axis
+from secateur.report.plots import Drawing, Mark, draw_line
 from secateur.report.records import NORMS
-from secateur.report.robust_figure import draw_robust
-from secateur.report.theme import label
-
-LOOKS = "Lines break where a cell has no result; nothing is interpolated."
+from secateur.report.robustness import attack_points
+from secateur.report.robustness_figures import draw_left, draw_robust
+from secateur.report.theme import INK, SOFT, label
 
 
 def draw(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing]:
@@ -28,46 +49,46 @@ def draw(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing]:
     stems: set[str] = set()
     for drawing in _drawings(grid, change):
         if drawing is not None:
-            yield replace(drawing, stem=unused(drawing.stem, stems))
+            yield replace(drawing, stem=unique_stem(drawing.stem, stems))
 
 
 def _drawings(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing | None]:
     arms = tuned_arms(grid)
     pairs = [(attack, arm) for arm in arms for attack in grid.attacks]
     for attack, arm in pairs:
-        yield draw_robust(grid, attack, arm, LOOKS)
+        yield draw_robust(grid, attack, arm)
         yield draw_curves(grid, attack, arm)
-        yield draw_left(grid, change, attack, arm, LOOKS)
+        yield draw_left(grid, change, attack, arm)
     if grid.networks:
-        yield _cost(grid)
-        yield draw_latency(grid, LOOKS)
+        yield draw_cost(grid)
+        yield draw_latency(grid)
         for arm in arms:
-            yield _accuracy(grid, arm)
+            yield draw_accuracy(grid, arm)
     for attack, arm in pairs:
-        yield _distances(grid, attack, arm)
+        yield draw_distances(grid, attack, arm)
 
 
-def _cost(grid: Grid) -> Drawing:
-    figure, panels = panels_of(grid, 2)
-    used: set[str] = set()
+def draw_cost(grid: Grid) -> Drawing:
+    """Parameters and multiply-adds."""
+    figure, rows = criterion_panels(grid, ("parameters", "MACs"))
+    signs: set[str] = set()
     values: tuple[Callable[[NetworkPoint], Estimate], ...] = (lambda p: p.parameters, lambda p: p.macs)
-    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
-        for axes, title, value in zip(row, ("parameters", "MACs"), values, strict=True):
+    for criterion, row in rows:
+        for axes, value in zip(row, values, strict=True):
             count_axis(axes)
-            sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
+            sparsity_axis(axes, grid.sparsities)
             for model, style in styles(grid).items():
-                marks = series(grid, model, criterion, "none", _network_mark(grid, value))
-                used |= draw_line(axes, marks, style)
-            if row is panels[0]:
-                axes.set_title(title)
-        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
-    finish(figure, grid, used)
-    text = _values(grid, lambda m, s: _network_value(grid, m, s, lambda p: short(p.parameters.mean)))
+                marks = model_marks(grid, model, criterion, "none", _network_mark(grid, value))
+                signs |= draw_line(axes, marks, style)
+    add_legend(figure, grid, signs)
+    text = first_to_last(
+        grid, "none", lambda p: compact(grid.networks[p].parameters.mean), known=grid.networks
+    )
     return Drawing(
         "cost",
         "Parameters and MACs",
-        "Parameters and multiply-accumulate operations of one image against sparsity, one row per criterion "
-        f"(logarithmic). {LOOKS}",
+        "Parameters, and multiply-accumulate operations per image, against sparsity, one row per criterion "
+        f"(logarithmic). {GAPS}",
         f"Line chart of parameters and MACs against sparsity. Parameters: {text}.",
         figure,
     )
@@ -77,75 +98,125 @@ def _network_mark(
     grid: Grid, value: Callable[[NetworkPoint], Estimate]
 ) -> Callable[[GridPoint], Mark | None]:
     def mark(where: GridPoint) -> Mark | None:
-        if where in grid.networks:
-            point = grid.networks[where]
-            return Mark(where.sparsity, value(point), "A")
-        return Mark(where.sparsity, None) if where in grid.holes else None
+        point = grid.networks.get(where)
+        return Mark(where.sparsity, value(point)) if point else gap(grid, where)
 
     return mark
 
 
-def _network_value(grid: Grid, model: str, sparsity: float, text: Callable[[NetworkPoint], str]) -> str:
-    arm = tuned_arms(grid)[0]
-    criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
-    point = grid.networks.get(GridPoint(model, criterion, sparsity, arm))
-    return text(point) if point else "no result"
+def draw_latency(grid: Grid) -> Drawing | None:
+    """Latency as a share of the dense network's; None where nothing was measured."""
+    if grid.study.conditions is None or not any(network.latency for network in grid.study.networks):
+        return None
+    titles = ("measured latency, share of the dense network", "against the MACs (dotted: in proportion)")
+    figure, rows = criterion_panels(grid, titles)
+    signs: set[str] = set()
+    # Medians determine the axis; the quartiles of a busy machine may lie outside.
+    shares = [network.latency.share.median for network in grid.study.networks if network.latency]
+    top = 1.18 * max([1.0, *shares])
+    for criterion, row in rows:
+        row[0].axhline(1, color=INK, lw=0.6, zorder=1)
+        row[1].plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=(0, (1, 1.5)), zorder=1)
+        sparsity_axis(row[0], grid.sparsities)
+        signs |= _draw_latencies(grid, row[0], criterion, lambda p: p.sparsity, gaps=True)
+        signs |= _draw_latencies(grid, row[1], criterion, lambda p: p.macs, gaps=False)
+        row[1].set_xlim(-0.03, 1.06)
+        percent_axis(row[1].xaxis)
+        label_below(row[1], MACS_LABEL)
+        for axes in row:
+            axes.set_ylim(0, top)
+            percent_axis(axes.yaxis)
+    add_legend(figure, grid, signs)
+    sentences = " ".join(f"{model}: {sentence}" for model, sentence in latency_sentences(grid))
+    return Drawing(
+        "latency",
+        "Measured latency",
+        "Time of one forward pass as a share of the dense network's, both measured in turns "
+        f"({grid.study.conditions}); one row per criterion. On the dotted line latency falls in proportion "
+        "to the multiply-adds. At sparsity 0 the dense network against a copy of itself: the noise of the "
+        f"measurement. {GAPS}",
+        f"Line charts of measured latency. {sentences}",
+        figure,
+    )
 
 
-def _accuracy(grid: Grid, arm: str) -> Drawing:
-    figure, panels = panels_of(grid, 2)
-    used: set[str] = set()
-    mark = _network_mark(grid, lambda p: p.accuracy)
-    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
-        sparsity_axis(row[0], grid.sparsities, labelled=row is panels[-1])
-        used |= lines(grid, row[0], criterion, arm, mark)
-        against_macs(grid, row[1], criterion, arm, lambda point: Mark(0.0, point.accuracy))
+def _draw_latencies(
+    grid: Grid, axes: Axes, criterion: str, x: Callable[[LatencyAndMacs], float], *, gaps: bool
+) -> set[str]:
+    """Draw a line per model; ``gaps``: whether grid points without a measurement have an x on this axis."""
+    signs: set[str] = set()
+    for model, style in styles(grid).items():
+        measured: list[LatencyAndMacs] = []
+
+        def mark(where: GridPoint, measured: list[LatencyAndMacs] = measured) -> Mark | None:
+            found = latency_and_macs(grid, where.model, where.criterion, where.sparsity)
+            if found is None:
+                planned = where in grid.networks or where in grid.holes
+                return Mark(where.sparsity, None) if planned and gaps else None
+            measured.append(found)
+            return Mark(x(found), Estimate((), found.latency.share))
+
+        signs |= draw_line(axes, model_marks(grid, model, criterion, "none", mark), style)
+        for each in measured:
+            ends = (each.latency.share_low, each.latency.share_high)
+            axes.plot([x(each)] * 2, ends, color=style.colour, lw=0.9, alpha=0.55, zorder=3)
+            signs.add("quartiles")
+    return signs
+
+
+def draw_accuracy(grid: Grid, arm: str) -> Drawing:
+    """Test accuracy against sparsity and against multiply-adds."""
+    figure, rows = criterion_panels(
+        grid, ("test accuracy against sparsity", "against the MACs that are left")
+    )
+    signs: set[str] = set()
+    for criterion, row in rows:
+        sparsity_axis(row[0], grid.sparsities)
+        signs |= draw_models(grid, row[0], criterion, arm, _network_mark(grid, lambda p: p.accuracy))
+        draw_against_macs(grid, row[1], criterion, arm, lambda point: Mark(0.0, point.accuracy))
         row[0].set_ylim(-0.02, 1.02)
         for axes in row:
             percent_axis(axes.yaxis)
-        row[1].tick_params(labelbottom=row is panels[-1])
-        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
-    panels[0][0].set_title("test accuracy against sparsity")
-    panels[0][1].set_title("against the MACs that are left")
-    panels[-1][1].set_xlabel("MACs, share of the dense network")
-    finish(figure, grid, used)
-    text = _values(grid, lambda m, s: _network_value(grid, m, s, lambda p: f"{100 * p.accuracy.mean:.1f} %"))
+    add_legend(figure, grid, signs, arm)
+    networks = grid.networks
+    text = first_to_last(grid, arm, lambda p: f"{100 * networks[p].accuracy.mean:.1f} %", known=networks)
     return Drawing(
         f"accuracy-{slug(arm)}",
         f"Best accuracies, {arm_label(arm)}",
-        "Test accuracy at the best epoch (chosen on validation), one row per criterion; left against "
-        f"sparsity, right against the operations that are really left. {LOOKS}",
+        "Test accuracy at the best epoch (chosen on validation images), one row per criterion; left against "
+        f"sparsity, right against the multiply-adds that are left. {GAPS}",
         f"Line chart of test accuracy, {arm_label(arm)}: {text}.",
         figure,
     )
 
 
-def _distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
-    points = points_of(grid, attack)
-    if not points or points[0].fixed:
+def draw_distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
+    """Median distances in every norm; None for fixed-size attacks and without a result."""
+    attacked = attack_points(grid, attack)
+    if not attacked or attacked[0].fixed:
         return None
-    figure, panels = panels_of(grid, len(NORMS))
-    used: set[str] = set()
-    own = points[0].norm
-    for row, criterion in zip(panels, grid.criteria or ("",), strict=True):
+    own = attacked[0].norm
+    titles = [f"{NORM_LABELS[norm]}{' (minimised)' if norm == own else ''}" for norm in NORMS]
+    figure, rows = criterion_panels(grid, titles)
+    signs: set[str] = set()
+    for criterion, row in rows:
         for axes, norm in zip(row, NORMS, strict=True):
-            sparsity_axis(axes, grid.sparsities, labelled=row is panels[-1])
-            used |= lines(grid, axes, criterion, arm, _median_mark(grid, attack, norm))
+            sparsity_axis(axes, grid.sparsities)
+            signs |= draw_models(grid, axes, criterion, arm, _median_mark(grid, attack, norm))
             axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1e-9) * 1.06)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-            if row is panels[0]:
-                axes.set_title(f"{NORM_LABELS[norm]}{' (minimised)' if norm == own else ''}")
-        row[0].set_ylabel(label(criterion or "dense"), fontweight="bold")
-    finish(figure, grid, used)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    add_legend(figure, grid, signs, arm)
     name = attack_label(attack, own)
-    text = _values(grid, lambda m, s: _median_text(grid, attack, arm, m, s))
+    points = grid.points
+    text = first_to_last(grid, arm, lambda p: number(points[p].median(own).mean), known=points, attack=attack)
     return Drawing(
         f"distances-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: median distances, {arm_label(arm)}",
-        f"Median distance of the perturbations that {name} finds, over the images that each network gets "
-        "right; an image without an adversarial example counts as infinitely far. These are other images for "
-        "every network: one that loses accuracy keeps the images far from the boundary. Compare networks by "
-        f"their robust accuracy and by what is left on common images. One row per criterion. {LOOKS}",
+        f"Median distance of the perturbations that {name} finds, over the images that each network "
+        "classifies correctly; an image without an adversarial example counts as infinitely far. The images "
+        "differ from network to network: one that loses accuracy keeps the images far from the boundary. "
+        "Compare networks by robust accuracy and by the distance left on common images. One row per "
+        f"criterion. {GAPS}",
         f"Line chart of median distances, {name}, {arm_label(arm)}; in {NORM_LABELS[own]}: {text}.",
         figure,
     )
@@ -153,25 +224,11 @@ def _distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
 
 def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[GridPoint], Mark | None]:
     def mark(where: GridPoint) -> Mark | None:
-        where = GridPoint(where.model, where.criterion, where.sparsity, where.arm, attack)
-        if where in grid.points:
-            point = grid.points[where]
-            word = "" if point.state == UNRELIABLE else point.state
-            return Mark(where.sparsity, point.median(norm), point.grade, word)
-        return Mark(where.sparsity, None) if where in grid.holes else None
+        where = replace(where, attack=attack)
+        point = grid.points.get(where)
+        if point is None:
+            return gap(grid, where)
+        word = "" if point.state == UNRELIABLE else point.state
+        return Mark(where.sparsity, point.median(norm), point.grade, word)
 
     return mark
-
-
-def _median_text(grid: Grid, attack: str, arm: str, model: str, sparsity: float) -> str:
-    criterion = grid.criteria[0] if grid.criteria and sparsity > 0 else ""
-    point = grid.points.get(GridPoint(model, criterion, sparsity, arm, attack))
-    return number(point.median(point.norm).mean) if point else "no result"
-
-
-def _values(grid: Grid, text: Callable[[str, float], str]) -> str:
-    first, last = grid.sparsities[0], grid.sparsities[-1]
-    return "; ".join(
-        f"{model} from {text(model, first)} at sparsity {first:g} to {text(model, last)} at {last:g}"
-        for model in grid.models
-    )

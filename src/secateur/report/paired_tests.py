@@ -1,14 +1,15 @@
-"""The same networks measured twice: what may be said of them, on the same images."""
+"""Paired tests of two networks on the same images: verdicts, Holm's adjustment, and tables of both."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
-from secateur.report.aggregate import AttackPoint, GridPoint, worst
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint, worst
 from secateur.report.formatting import number, percent
 from secateur.report.intervals import Left, Shares
 from secateur.report.paired_changes import Against, compare_points
-from secateur.report.tables import Column, Value
+from secateur.report.tables import Column, Table, Value, named_columns
 from secateur.stats import LEVEL, SAME_RATIO, SAME_SHARE, holm
 
 OTHER_IMAGES = "other images"
@@ -17,12 +18,12 @@ Judgement = Left | Shares
 
 @dataclass(frozen=True)
 class Difference:
-    """A grid point and its counterpart; ``against`` is None when they have no image, or no attack, in common.
+    """One attacked network against another; ``against`` is None where they share no image or no attack.
 
     Two quantities are tested: the distance left on common images (minimum-norm attacks), and robust accuracy
-    over all images, as a mean over the stated budgets. ``p_left`` and ``p_robust`` are adjusted for all tests
-    of the table that can be judged (Holm 1979); None where there is nothing to test. They are over trainings
-    where there are three, otherwise over images.
+    over all images, as a mean over the stated budgets. ``p_left`` and ``p_robust`` are adjusted for all valid
+    tests of the table (Holm 1979); None where there is nothing to test. They are over trainings where there
+    are three, otherwise over images.
     """
 
     where: GridPoint
@@ -37,7 +38,7 @@ class Difference:
 
     @property
     def judged(self) -> bool:
-        """Whether the two can be compared at all."""
+        """Whether the two can be compared: both reliable, with images in common."""
         return self.against is not None and not self.against.state and self.grade not in "CX"
 
     @property
@@ -53,7 +54,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Better, worse, equivalent, undecided, or why nothing may be said."""
+        """Better, worse, equivalent, undecided, or the reason why the two are not compared."""
         if self.against is None:
             return OTHER_IMAGES
         if not self.judged:
@@ -70,7 +71,7 @@ class Difference:
 
     @property
     def sentence(self) -> str:
-        """The verdict, and what stands in the way of another."""
+        """The verdict, and for "undecided" the reason."""
         if self.verdict != "undecided" or self.against is None:
             return self.verdict
         robust = _direction(self.against.overall, self.p_robust)
@@ -80,20 +81,20 @@ class Difference:
         if distance:
             return "undecided (distances on common images and accuracy disagree)"
         least = detectable(self.against)
-        said = [percent(least[0])] if least[0] is not None else []
-        said += [f"{number(100 * least[1])} points of robust accuracy"] if least[1] is not None else []
-        if not said:
+        parts = [f"{percent(least[0])} of the distance"] if least[0] is not None else []
+        parts += [f"{number(100 * least[1])} points of robust accuracy"] if least[1] is not None else []
+        if not parts:
             return "undecided"
-        return f"undecided (the smallest difference these data could show is {' or '.join(said)})"
+        return f"undecided (the smallest detectable difference is {' or '.join(parts)})"
 
 
 def main_of(against: Against) -> Judgement | None:
-    """What a comparison is about first: the distance left, or robust accuracy for attacks of fixed size."""
+    """The main quantity of a comparison: the distance left, or robust accuracy for fixed-size attacks."""
     return against.left or against.overall
 
 
 def _direction(found: Judgement | None, p: float | None) -> int:
-    """1 where the second is more robust beyond doubt, -1 where it is less, otherwise 0."""
+    """1 where the second network is significantly more robust, -1 where it is less, otherwise 0."""
     if found is None or p is None or p >= 1 - LEVEL:
         return 0
     if found.trainings is not None:
@@ -103,12 +104,12 @@ def _direction(found: Judgement | None, p: float | None) -> int:
 
 
 def _contradicted(against: Against, distance: int) -> bool:
-    """A network that lost images keeps those that were far from the boundary: its distances prove nothing."""
+    """Distances and accuracy move in opposite directions: the images that were lost explain the distances."""
     return (distance > 0 and against.accuracy_fell) or (distance < 0 and against.accuracy_rose)
 
 
 def equivalent(against: Against) -> bool:
-    """Whether equivalence tests show that nothing changed by more than the margins of ``stats``.
+    """Whether equivalence tests show that no quantity changed by more than the margins of ``stats``.
 
     All of them must: the distance left within a factor ``SAME_RATIO``, accuracy and robust accuracy at every
     stated budget within ``SAME_SHARE``.
@@ -121,10 +122,10 @@ def equivalent(against: Against) -> bool:
 
 
 def detectable(against: Against) -> tuple[float | None, float | None]:
-    """The smallest differences that could be shown: of the distance (a share), and of robust accuracy.
+    """The smallest detectable differences: of the distance (a share), and of robust accuracy.
 
-    Each at ``stats.LEVEL`` with ``stats.POWER``, for one comparison: Holm's adjustment asks for more. None
-    where nothing varies, as between a network and itself: that does not show that any difference would show.
+    Each at ``stats.LEVEL`` with ``stats.POWER``, for a single comparison; after Holm's adjustment they are
+    larger. None where nothing varies, as between a network and itself, because then nothing can be estimated.
     """
     effect = against.left.effect if against.left else None
     distance = math.exp(effect.smallest_detectable()) - 1 if effect and effect.error > 0 else None
@@ -140,7 +141,7 @@ def difference(
     accuracy: tuple[float, float],
     budgets: Sequence[float],
 ) -> Difference:
-    """``after`` seen from ``before``, training by training, not yet adjusted for other differences.
+    """Compare ``after`` with ``before``, training by training, not yet adjusted for other comparisons.
 
     ``accuracy`` is that of all trainings of either side, for grid points that share none; otherwise accuracy
     is that of the trainings that both have, as everything else is.
@@ -165,23 +166,19 @@ def difference(
 
 
 def adjusted(differences: Sequence[Difference]) -> Iterator[Difference]:
-    """With Holm's adjustment over all tests of the differences, in the order given."""
+    """The differences in their order, with p-values adjusted over all their tests (Holm)."""
     p = holm([p for each in differences for p in (each.p_left, each.p_robust)])
     for each, p_left, p_robust in zip(differences, p[::2], p[1::2], strict=True):
         yield replace(each, p_left=p_left, p_robust=p_robust)
 
 
 HEADS = (
-    Column("model", "model", "text"),
+    *named_columns("model"),
     Column("criterion", "pruned", "text"),
-    Column("sparsity", "sparsity", "plain"),
+    *named_columns("sparsity", "plain"),
     Column("arm", "tuned", "text"),
-    Column("attack", "attack", "text"),
-    Column("verdict", "verdict", "text"),
-    Column("grade", "grade", "text"),
-    Column("norm", "norm", "text"),
-    Column("images", "images", "plain"),
-    Column("trainings", "trainings", "plain"),
+    *named_columns("attack verdict grade norm"),
+    *named_columns("images trainings", "plain"),
     Column("over", "intervals over", "text"),
     Column("accuracy_before", "accuracy before", "percent"),
     Column("accuracy_after", "accuracy after", "percent"),
@@ -190,8 +187,7 @@ HEADS = (
     Column("robust_low", "robust change, low"),
     Column("robust_high", "robust change, high"),
     Column("robust_detectable", "detectable in robust"),
-    Column("before", "before"),
-    Column("after", "after"),
+    *named_columns("before after", "number"),
     Column("ratio", "share", "percent"),
     Column("ratio_low", "low", "percent"),
     Column("ratio_high", "high", "percent"),
@@ -200,8 +196,8 @@ HEADS = (
 )
 
 
-def row(each: Difference) -> tuple[Value, ...]:
-    """The values of one difference, under ``HEADS``; distances and shares are those on common images."""
+def difference_row(each: Difference) -> tuple[Value, ...]:
+    """The values of one difference under ``HEADS``; distances and shares are those on common images."""
     where, found = each.where, each.against
     return (
         *(where.model, where.criterion, where.sparsity, where.arm, where.attack),
@@ -230,3 +226,28 @@ def _left_values(against: Against | None) -> tuple[Value, ...]:
         return (None,) * 6
     low, high = found.over_trainings or found.over_images or (None, None)
     return found.before, found.after, found.ratio, low, high, detectable(against)[0]
+
+
+def criteria_table(grid: Grid) -> Table:
+    """Each later criterion of the study against each earlier one, at every grid point that both reached.
+
+    Both networks had the same fine-tuning and were attacked on the same images, so fine-tuning is no part of
+    the difference. The p-values are adjusted for all valid tests of the table.
+    """
+    pairs = list(_criterion_pairs(grid))
+    found = adjusted([each for _, each in pairs])
+    rows = [(first, *difference_row(each)) for (first, _), each in zip(pairs, found, strict=True)]
+    title = f"{grid.study.name}: criteria against each other, same images"
+    return Table("criteria", title, (Column("against", "compared with", "text"), *HEADS), tuple(rows))
+
+
+def _criterion_pairs(grid: Grid) -> Iterator[tuple[str, Difference]]:
+    for first, second in combinations(grid.criteria, 2):
+        for where, point in grid.points.items():
+            other = replace(where, criterion=first)
+            if where.criterion != second or other not in grid.points:
+                continue
+            networks = [grid.networks[replace(each, attack="")] for each in (other, where)]
+            accuracy = networks[0].accuracy.mean, networks[1].accuracy.mean
+            budgets = grid.budgets(point.norm)
+            yield first, difference(where, grid.points[other], point, accuracy=accuracy, budgets=budgets)

@@ -1,31 +1,25 @@
-"""The tables that lead: accuracy, robust accuracy, multiply-adds, and the distance that is left."""
-
-from dataclasses import replace
+"""The summary: one row per attacked grid point with every number that the figures and the page show."""
 
 import numpy as np
 
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint
-from secateur.report.formatting import PERCENT, arm_label, percent
-from secateur.report.headline import (
-    ROBUST,
-    Budget,
-    Share,
-    budget_label,
-    clean_share,
-    leading,
-    macs_share,
-    quantity,
-    robust_share,
-    stated,
-)
-from secateur.report.left import left_ends, left_text
 from secateur.report.outcomes import robust_images
 from secateur.report.paired_changes import Against, Change
 from secateur.report.records import NORMS, Attack
-from secateur.report.tables import GRID_POINT, Column, Format, Table, Value, grid_point_values
+from secateur.report.robustness import (
+    Budget,
+    clean_share,
+    leading_budget,
+    left_interval,
+    left_text,
+    macs_share,
+    quantity,
+    robust_share,
+)
+from secateur.report.tables import Column, Format, Table, Value, named_columns
 from secateur.stats import wilson
 
-_ENDS: tuple[tuple[str, str, Format], ...] = (
+_LEFT: tuple[tuple[str, str, Format], ...] = (
     ("", "", "percent"),
     ("_low", ", low", "percent"),
     ("_high", ", high", "percent"),
@@ -33,83 +27,93 @@ _ENDS: tuple[tuple[str, str, Format], ...] = (
     ("_images", ", images", "plain"),
     ("_state", ", not stated", "text"),
 )
+_CONTROLS = (("", "dense"), ("_to_tuned", "dense, equally fine-tuned"))
 _HEADS = (
-    *GRID_POINT,
-    Column("role", "role", "text"),
-    Column("attack", "attack", "text"),
-    Column("norm", "norm", "text"),
-    Column("grade", "grade", "text"),
+    *named_columns("model robust criterion"),
+    *named_columns("sparsity", "plain"),
+    Column("arm", "fine-tuning", "text"),
+    *named_columns("role attack norm grade"),
     Column("test_accuracy", "accuracy", "percent"),
-    Column("quantity", "quantity", "text"),
+    *named_columns("quantity"),
     Column("epsilon", "ε", "plain"),
-    Column("budget", "budget", "text"),
+    *named_columns("budget"),
     Column("clean_accuracy", "accuracy, attacked images", "percent"),
     Column("robust_accuracy", "robust accuracy", "percent"),
     Column("robust_low", "robust accuracy, low", "percent"),
     Column("robust_high", "robust accuracy, high", "percent"),
     Column("interval_over", "interval over", "text"),
-    Column("parameters", "parameters", "count"),
+    *named_columns("parameters", "count"),
     Column("macs", "MACs", "count"),
     Column("macs_share", "MACs left", "percent"),
-    Column("seeds", "seeds", "plain"),
+    *named_columns("seeds", "plain"),
     Column("seeds_planned", "seeds planned", "plain"),
-    Column("trainings", "trainings", "plain"),
-    Column("images", "images", "plain"),
+    *named_columns("trainings images", "plain"),
     Column("distance_left", "distance left", "text"),
     *(
-        Column(f"{key}{end}", f"{title}{words}", form)
+        Column(f"{key}{end}", f"{title}{ending}", form)
         for key, title in (("left", "left of dense"), ("left_of_tuned", "left of dense, equally fine-tuned"))
-        for end, words, form in _ENDS
+        for end, ending, form in _LEFT
     ),
     *(
-        Column(f"robust_change{key}{end}", f"robust accuracy minus {title}{words}", "percent")
-        for key, title in (("", "dense"), ("_to_tuned", "dense, equally fine-tuned"))
-        for end, words in (("", ""), ("_low", ", low"), ("_high", ", high"))
+        Column(f"robust_change{key}{end}", f"robust accuracy minus {title}{ending}", "percent")
+        for key, title in _CONTROLS
+        for end, ending, _ in _LEFT[:3]
     ),
-    Column("median", "median"),
+    *named_columns("median", "number"),
     Column("median_low", "median, low"),
     Column("median_high", "median, high"),
     Column("median_all", "median, all images"),
     *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
     Column("correct", "attacked", "plain"),
-    Column("found", "found", "plain"),
+    *named_columns("found", "plain"),
     Column("asr", "found rate", "percent"),
     Column("asr_low", "found rate, low", "percent"),
     Column("asr_high", "found rate, high", "percent"),
-    Column("forwards", "forwards"),
-    Column("backwards", "backwards"),
+    *named_columns("forwards backwards", "number"),
     Column("reasons", "remarks", "text"),
 )
 
 
 def summary(grid: Grid, change: dict[GridPoint, Change]) -> Table:
-    """One row per attacked grid point, over its seeds; a grid point without any result has a row of grade X.
+    """One row per attacked grid point, over its seeds; a grid point without any result has grade X.
 
-    Robust accuracy is at the leading budget of the attack. An attack of fixed size has no distances: its
-    medians are empty.
+    Robust accuracy is at the leading budget of the attack. Fixed-size attacks have no medians.
     """
     rows = []
-    for where in _attacked(grid):
-        known = (
-            _point_values(grid, grid.points[where], change[where])
-            if where in grid.points
-            else _hole_values(grid, where)
-        )
-        own = dict(zip((head.key for head in GRID_POINT), grid_point_values(grid, where), strict=True))
-        rows.append(tuple({**own, **known}.get(head.key) for head in _HEADS))
-    title = f"{grid.study.name}: accuracy, robust accuracy and what is left of the distances"
-    return Table("summary", title, _HEADS, tuple(rows))
+    for where in attacked_points(grid):
+        values: dict[str, Value] = {
+            "model": where.model,
+            "robust": "yes" if grid.robust.get(where.model) else "no",
+            "criterion": where.criterion,
+            "sparsity": where.sparsity,
+            "arm": where.arm,
+            "attack": where.attack,
+        }
+        if where in grid.points:
+            values |= _point_values(grid, grid.points[where], change[where])
+        else:
+            holes = grid.holes[where]
+            reasons = "; ".join(dict.fromkeys(hole.reason for hole in holes))
+            values |= {"role": holes[0].role, "grade": "X", "seeds": 0, "seeds_planned": len(holes)}
+            values |= {"reasons": reasons}
+        rows.append(tuple(values.get(head.key) for head in _HEADS))
+    return Table("summary", summary_title(grid), _HEADS, tuple(rows))
 
 
-def _attacked(grid: Grid) -> list[GridPoint]:
+def summary_title(grid: Grid) -> str:
+    """The title of the summary, whole or short."""
+    return f"{grid.study.name}: accuracy, robust accuracy and the share of the distances that is left"
+
+
+def attacked_points(grid: Grid) -> list[GridPoint]:
+    """The grid points with an attack, in the order of the study."""
     return [where for where in grid.order if where.attack]
 
 
 def _point_values(grid: Grid, point: AttackPoint, change: Change) -> dict[str, Value]:
-    network = grid.networks[point.network_grid_point]
+    network, budget = grid.networks[point.network_grid_point], leading_budget(grid, point.where.attack)
     return {
         "role": point.role,
-        "attack": point.where.attack,
         "norm": point.norm,
         "grade": point.grade,
         "test_accuracy": network.accuracy.mean,
@@ -123,42 +127,45 @@ def _point_values(grid: Grid, point: AttackPoint, change: Change) -> dict[str, V
         "forwards": float(np.mean([attack.forwards for attack in point.attacks])),
         "backwards": float(np.mean([attack.backwards for attack in point.attacks])),
         "reasons": "; ".join(point.reasons),
-        **_robust_values(grid, point),
+        "quantity": quantity(grid, point.where.attack),
+        "clean_accuracy": clean_share(point).mean,
+        **_robust_values(point, budget),
         **_left_values("left", change.total),
         **_left_values("left_of_tuned", change.pruning),
         "distance_left": left_text(change.total),
-        **_change_values("robust_change", change.total, leading(grid, point.where.attack)),
-        **_change_values("robust_change_to_tuned", change.pruning, leading(grid, point.where.attack)),
-        **_found_values(point, leading(grid, point.where.attack)),
+        **_change_values("robust_change", change.total, budget),
+        **_change_values("robust_change_to_tuned", change.pruning, budget),
+        **_found_values(point, budget),
         **({} if point.fixed else _median_values(point)),
     }
 
 
-def _robust_values(grid: Grid, point: AttackPoint) -> dict[str, Value]:
-    budget = leading(grid, point.where.attack)
+def _robust_values(point: AttackPoint, budget: Budget | None) -> dict[str, Value]:
     robust = robust_share(point, budget)
-    found: dict[str, Value] = {
-        "quantity": quantity(grid, point.where.attack),
-        "clean_accuracy": clean_share(point).mean,
+    if budget is None or robust is None:
+        return {}
+    return {
+        "epsilon": budget.epsilon,
+        "budget": budget.label,
+        "robust_accuracy": robust.mean,
+        "robust_low": robust.low,
+        "robust_high": robust.high,
+        "interval_over": robust.over,
     }
-    if budget and robust:
-        found |= {"epsilon": budget.epsilon, "budget": budget.label, "robust_accuracy": robust.mean}
-        found |= {"robust_low": robust.low, "robust_high": robust.high, "interval_over": robust.over}
-    return found
 
 
 def _left_values(key: str, against: Against | None) -> dict[str, Value]:
     if against is None or (against.left is None and not against.state):
         return {}
-    found: dict[str, Value] = {
+    low, high, over = left_interval(against) or (None, None, None)
+    return {
         key: against.share,
+        f"{key}_low": low,
+        f"{key}_high": high,
+        f"{key}_over": over,
         f"{key}_images": against.n,
         f"{key}_state": against.state or None,
     }
-    ends = left_ends(against)
-    if ends:
-        found |= {f"{key}_low": ends[0], f"{key}_high": ends[1], f"{key}_over": ends[2]}
-    return found
 
 
 def _change_values(key: str, against: Against | None, budget: Budget | None) -> dict[str, Value]:
@@ -170,18 +177,17 @@ def _change_values(key: str, against: Against | None, budget: Budget | None) -> 
 
 
 def _found_values(point: AttackPoint, budget: Budget | None) -> dict[str, Value]:
-    found = sum(_hits(attack, budget) for attack in point.attacks)
+    found = sum(_found(attack, budget) for attack in point.attacks)
     correct = sum(int((~attack.already_wrong).sum()) for attack in point.attacks)
-    values: dict[str, Value] = {"correct": correct, "found": found}
-    if correct:
-        # The seeds share their images: together they are no larger a sample of images than one of them.
-        low, high = wilson(found / len(point.attacks), correct / len(point.attacks))
-        values |= {"asr": found / correct, "asr_low": low, "asr_high": high}
-    return values
+    if not correct:
+        return {"correct": correct, "found": found}
+    # All seeds attack the same images, so together they are no larger a sample of images than one of them.
+    low, high = wilson(found / len(point.attacks), correct / len(point.attacks))
+    return {"correct": correct, "found": found, "asr": found / correct, "asr_low": low, "asr_high": high}
 
 
-def _hits(attack: Attack, budget: Budget | None) -> int:
-    """Images with an example; of an attack of fixed size at the size that leads the row."""
+def _found(attack: Attack, budget: Budget | None) -> int:
+    """Images with an adversarial example; for a fixed-size attack those found at the leading size."""
     robust = robust_images(attack, budget.epsilon) if attack.fixed and budget else None
     return int(attack.found.sum() if robust is None else (~robust & ~attack.already_wrong).sum())
 
@@ -195,86 +201,3 @@ def _median_values(point: AttackPoint) -> dict[str, Value]:
         "median_all": point.median(point.norm, "all").mean,
         **{f"median_correct_{norm}": point.median(norm).mean for norm in NORMS},
     }
-
-
-def _hole_values(grid: Grid, where: GridPoint) -> dict[str, Value]:
-    holes = grid.holes[where]
-    return {
-        "role": holes[0].role,
-        "attack": where.attack,
-        "grade": "X",
-        "seeds": 0,
-        "seeds_planned": len(holes),
-        "reasons": "; ".join(dict.fromkeys(hole.reason for hole in holes)),
-    }
-
-
-_PAPER = (
-    Column("model", "model", "text"),
-    Column("network", "network", "text"),
-    Column("macs", "MACs", "count"),
-    Column("test_accuracy", "accuracy", "percent"),
-    Column("attack", "attack", "text"),
-    Column("robust", "robust accuracy", "text"),
-    Column("distance_left", "distance left", "text"),
-    Column("grade", "grade", "text"),
-)
-
-
-def paper(grid: Grid, change: dict[GridPoint, Change]) -> Table:
-    """The summary in eight columns, for Markdown and LaTeX: intervals and images stand inside the cells."""
-    rows = tuple(_paper_row(grid, change, where) for where in _attacked(grid))
-    title = f"{grid.study.name}: accuracy, robust accuracy and what is left of the distances"
-    return Table("summary", title, _PAPER, rows)
-
-
-def _paper_row(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> tuple[Value, ...]:
-    network = grid.networks.get(replace(where, attack=""))
-    budget = leading(grid, where.attack)
-    pruned = f"{where.criterion} {where.sparsity:g}" if where.criterion else "dense"
-    tuned = "" if where.arm == "none" else f", {arm_label(where.arm)}"
-    start = (where.model, f"{pruned}{tuned}")
-    costs = (network.macs.mean, network.accuracy.mean) if network else (None, None)
-    label = budget_label(grid, where.attack, budget)
-    if where not in grid.points:
-        return (*start, *costs, label, None, grid.holes[where][0].kind if where in grid.holes else None, "X")
-    point = grid.points[where]
-    robust = robust_share(point, budget)
-    said = f"{percent(robust.mean)} [{_ends(robust)}]" if robust else None
-    if said and quantity(grid, where.attack) != ROBUST:
-        said = f"{quantity(grid, where.attack)}: {said}"
-    left = "–" if point.role == "dense" else left_text(change[where].total)
-    return (*start, *costs, label, said, left, point.grade)
-
-
-def _ends(share: Share) -> str:
-    return f"{percent(share.low).removesuffix(PERCENT)}, {percent(share.high).removesuffix(PERCENT)}"
-
-
-def robust_table(grid: Grid) -> Table:
-    """One row per attacked grid point and stated budget: clean and robust accuracy on its images."""
-    heads = (
-        *GRID_POINT[:1], *GRID_POINT[2:5],
-        Column("attack", "attack", "text"), Column("norm", "norm", "text"),
-        Column("epsilon", "ε", "plain"), Column("budget", "budget", "text"), Column("leads", "leads", "text"),
-        Column("quantity", "quantity", "text"), Column("images", "images", "plain"),
-        Column("clean_accuracy", "accuracy", "percent"),
-        Column("robust_accuracy", "robust accuracy", "percent"), Column("low", "low", "percent"),
-        Column("high", "high", "percent"), Column("interval_over", "interval over", "text"),
-        Column("grade", "grade", "text"),
-    )  # fmt: skip
-    rows: list[tuple[Value, ...]] = []
-    for where, point in grid.points.items():
-        first = leading(grid, where.attack)
-        for budget in stated(grid, where.attack):
-            share = robust_share(point, budget)
-            if share is not None:
-                rows.append((
-                    where.model, where.criterion, where.sparsity, where.arm, where.attack, point.norm,
-                    budget.epsilon, budget.label, "yes" if budget == first else "no",
-                    quantity(grid, where.attack), min(attack.n for attack in point.attacks),
-                    clean_share(point).mean, share.mean, share.low, share.high, share.over, point.grade,
-                ))  # fmt: skip
-    return Table(
-        "robust_accuracy", f"{grid.study.name}: robust accuracy at stated budgets", heads, tuple(rows)
-    )

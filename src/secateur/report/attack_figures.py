@@ -1,4 +1,4 @@
-"""Pictures of one attack, from its record and the images: a grid of examples, and robust accuracy."""
+"""Figures of one attack, from its record and the images: adversarial examples, and robust accuracy."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,51 +13,51 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from secateur.budgets import written
 from secateur.errors import UserError
+from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS, attack_label, number
-from secateur.report.plots import Drawing, percent_axis
+from secateur.report.plots import Drawing
 from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
-from secateur.stats import wilson
+from secateur.stats import ENOUGH_IMAGES, wilson
 
 Images = npt.NDArray[np.floating[Any]]
 COLUMNS = 8
-"""Examples in the grid."""
+"""Examples in the figure."""
 POINTS = 241
-ENOUGH = 30
-"""Attacked images below which the picture says that they are too few."""
+"""Budgets of the curve."""
 
 
 def draw_attack(
     record: Mapping[str, Any], clean: Images, adv: Images, labels: Sequence[int], classes: Sequence[str]
 ) -> list[Drawing]:
-    """The pictures of an attack: the grid of examples, if there are any, and robust accuracy by budget.
+    """The figures of an attack: adversarial examples, if there are any, and robust accuracy by budget.
 
-    An attack that looks for the smallest perturbation has a curve. One of fixed size has a point with its
-    interval at every size that was tried, joined where there are several.
+    A minimum-norm attack has a security curve. A fixed-size attack has a point with its interval at every
+    size that it tried, joined by a line if there are several.
 
     Args:
-        record: what ``Evaluated.to_json`` says. An older one, without ``sizes``, of an attack of fixed size
-            must name its size in ``settings``.
+        record: the output of ``Evaluated.to_json``. Without ``sizes`` (older versions), the record of a
+            fixed-size attack must have its size in ``settings``.
         clean: the attacked images [N, C, H, W] in the ``bounds`` of the record, C = 1 or 3.
-        adv: what the attack made of them.
+        adv: the adversarial images, of the same shape.
         labels: true classes [N].
         classes: their names.
 
     Raises:
-        UserError: the record of an attack of fixed size does not say which.
+        UserError: the record of a fixed-size attack does not hold the size.
     """
     with themed():
-        drawn = [_points(record) if record.get("kind") == "fixed-eps" else _curve(record)]
-        chosen = _spread(record)
+        drawn = [_draw_sizes(record) if record.get("kind") == "fixed-eps" else _draw_curve(record)]
+        chosen = _examples_by_distance(record)
         if len(chosen) and clean.shape[1] in (1, 3):
             pixels = (_unit(record, clean[chosen]), _unit(record, adv[chosen]))
-            drawn.insert(0, _grid(record, *pixels, [labels[i] for i in chosen], chosen, classes))
+            drawn.insert(0, _draw_examples(record, *pixels, [labels[i] for i in chosen], chosen, classes))
         for drawing in drawn:
             drawing.figure.draw_without_rendering()
     return drawn
 
 
 def save_attack(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
-    """Write every drawing as PNG and SVG into ``folder``, which is made if need be."""
+    """Write every drawing as PNG and SVG into ``folder``, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with themed():
@@ -68,8 +68,8 @@ def save_attack(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
     return written
 
 
-def _spread(record: Mapping[str, Any]) -> list[int]:
-    """Found images from the nearest to the farthest example, evenly over their ranks."""
+def _examples_by_distance(record: Mapping[str, Any]) -> list[int]:
+    """Indices of found images from the smallest to the largest distance, evenly over their ranks."""
     distances = record["distances"][record["norm"]]
     found = [i for i, outcome in enumerate(record["outcome"]) if outcome == "found"]
     found.sort(key=lambda i: distances[i])
@@ -77,7 +77,7 @@ def _spread(record: Mapping[str, Any]) -> list[int]:
     return [found[rank] for rank in ranks]
 
 
-def _grid(
+def _draw_examples(
     record: Mapping[str, Any],
     clean: Images,
     adv: Images,
@@ -112,9 +112,9 @@ def _grid(
     return Drawing(
         "examples",
         f"{label(name)}: adversarial examples",
-        f"{n} of the {sum(o == 'found' for o in record['outcome'])} examples found, from the nearest to the "
-        "farthest. Perturbations are magnified by the factor below them; middle grey is no change.",
-        f"A grid of {n} images: clean, adversarial, and the magnified perturbation.",
+        f"{n} of the {sum(o == 'found' for o in record['outcome'])} examples found, from the smallest to the "
+        "largest distance. Perturbations are magnified by the factor below them; middle grey is no change.",
+        f"{n} images: clean, adversarial, and the magnified perturbation.",
         figure,
     )
 
@@ -128,45 +128,45 @@ def _show(axes: Axes, image: Images) -> None:
 
 
 def _unit(record: Mapping[str, Any], images: Images) -> Images:
-    """Images of the record's bounds in [0, 1]."""
+    """Images scaled from the record's bounds to [0, 1]."""
     low, high = record.get("bounds", (0.0, 1.0))
     return np.asarray((images - low) / (high - low), dtype=images.dtype)
 
 
-def _points(record: Mapping[str, Any]) -> Drawing:
+def _draw_sizes(record: Mapping[str, Any]) -> Drawing:
     n = len(record["outcome"])
     eps, robust = _at_sizes(record)
     bounds = np.array([wilson(count, n) for count in robust])
     shares = np.array(robust) / n
     unreliable = record["grade"] in "CX"
-    figure, axes = _axes(record)
+    figure, axes = _share_panel(record)
     axes.errorbar(
         eps, shares, yerr=np.abs(bounds.T - shares), fmt="o", ms=4, lw=1, capsize=2, color=PALETTE[0],
         ls=("" if len(eps) == 1 else ":" if unreliable else "-"),
     )  # fmt: skip
-    _sized(axes, record, 1.15 * eps[-1])
+    _budget_range(axes, record, 1.15 * eps[-1])
     written = ", ".join(_written(record, size) for size in eps)
     share = _share(record)
     return Drawing(
         "curve",
         f"{_name(record)}: {share} at the sizes that were tried",
-        f"{share.capitalize()} of {n} images at ε = {written}, an upper bound at these sizes; no other was "
-        f"tried. Bars: 95 % Wilson intervals.{_explained(record)}",
+        f"{share.capitalize()} of {n} images at ε = {written}, an upper bound at these sizes; no other size "
+        f"was tried. Bars: 95 % Wilson intervals.{_explained(record)}",
         f"{share.capitalize()} at ε = {written}: {', '.join(f'{value:.0%}' for value in shares)}.",
         figure,
     )
 
 
 def _at_sizes(record: Mapping[str, Any]) -> tuple[list[float], list[int]]:
-    """The sizes of an attack of fixed size, and how many images withstand each."""
+    """The sizes ε of a fixed-size attack, and the number of robust images at each."""
     wrong = [outcome == "already_wrong" for outcome in record["outcome"]]
     sizes = record.get("sizes")
     if sizes is None:
         eps = record.get("settings", {}).get("eps")
         if isinstance(eps, bool) or not isinstance(eps, int | float):
             raise UserError(
-                f"the record of '{record['attack']}' does not say at which size ε it was run",
-                hint="attack again: records of this version do",
+                f"the record of '{record['attack']}' does not hold the size ε of the attack",
+                hint="run the attack again: records of this version hold it",
             )
         sizes = [{"eps": eps, "found": [outcome == "found" for outcome in record["outcome"]]}]
     counts = [
@@ -189,13 +189,13 @@ def _share(record: Mapping[str, Any]) -> str:
 
 
 def _explained(record: Mapping[str, Any]) -> str:
-    """For a targeted attack, what it does not say."""
-    said = record.get("summary", {}).get("targeted", "")
-    return f" {said[0].upper()}{said[1:]}." if said else ""
+    """For a targeted attack, a sentence on what its share means."""
+    text = record.get("summary", {}).get("targeted", "")
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
-def _axes(record: Mapping[str, Any]) -> tuple[Figure, Axes]:
-    """An empty panel of a share by budget, with its title."""
+def _share_panel(record: Mapping[str, Any]) -> tuple[Figure, Axes]:
+    """An empty panel for a share against the budget, with its title."""
     n, norm = len(record["outcome"]), record["norm"]
     attacked = sum(outcome != "already_wrong" for outcome in record["outcome"])
     figure = Figure(figsize=(0.55 * WIDTH, 2.5))
@@ -205,20 +205,21 @@ def _axes(record: Mapping[str, Any]) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _written(record, value)))
     axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[norm]})")
     axes.set_ylabel(_share(record))
-    doubt = ": unreliable" if record["grade"] in "CX" else ": too few images" if attacked < ENOUGH else ""
-    axes.set_title(f"{_name(record)}, {n} images, grade {record['grade']}{doubt}")
+    few = ": too few images" if attacked < ENOUGH_IMAGES else ""
+    caveat = ": unreliable" if record["grade"] in "CX" else few
+    axes.set_title(f"{_name(record)}, {n} images, grade {record['grade']}{caveat}")
     return figure, axes
 
 
-def _sized(axes: Axes, record: Mapping[str, Any], top: float) -> None:
-    """Budgets from 0 to ``top``; of 8-bit images in L∞ with ticks at whole or simple grey levels."""
+def _budget_range(axes: Axes, record: Mapping[str, Any], top: float) -> None:
+    """Set the range of budgets to [0, ``top``]; for 8-bit images and L∞ with ticks at round grey levels."""
     axes.set_xlim(0, top)
     if _written(record, top).endswith("/255"):
         levels = MaxNLocator(6, steps=[1, 2, 4, 5, 8, 10]).tick_values(0, 255 * top)
         axes.set_xticks([level / 255 for level in levels if level <= 255 * top])
 
 
-def _curve(record: Mapping[str, Any]) -> Drawing:
+def _draw_curve(record: Mapping[str, Any]) -> Drawing:
     norm, n = record["norm"], len(record["outcome"])
     stored = record["distances"][norm]
     distances = np.array([math.inf if value is None else value for value in stored], dtype=float)
@@ -227,19 +228,19 @@ def _curve(record: Mapping[str, Any]) -> Drawing:
     eps = np.linspace(0, 1.03 * top, POINTS)
     robust = (distances[None, :] > eps[:, None]).sum(1)
     bounds = np.array([wilson(int(k), n) for k in robust])
-    figure, axes = _axes(record)
+    figure, axes = _share_panel(record)
     unreliable = record["grade"] in "CX"
     axes.fill_between(eps, bounds[:, 0], bounds[:, 1], color=PALETTE[0], alpha=0.15, lw=0, step="post")
     axes.step(
         eps, robust / n, where="post", color=PALETTE[0], lw=1.4, ls=(0, (1, 1.5)) if unreliable else "-"
     )
-    _sized(axes, record, float(eps[-1]))
+    _budget_range(axes, record, float(eps[-1]))
     share = _share(record).capitalize()
     return Drawing(
         "curve",
         f"{_name(record)}: security curve",
-        f"{share}, of {n} images: the share for which no example within ε was found, an upper bound. "
-        f"Band: 95 % Wilson interval.{_explained(record)}",
+        f"{share} of {n} images: the share for which no adversarial example within ε was found, an upper "
+        f"bound. Band: 95 % Wilson interval.{_explained(record)}",
         f"{share} falls from {robust[0] / n:.0%} as the budget grows.",
         figure,
     )

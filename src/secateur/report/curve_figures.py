@@ -1,5 +1,7 @@
 """Security curves: robust accuracy against the perturbation budget, a panel per model and criterion."""
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -9,10 +11,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from secateur.budgets import written
-from secateur.report.aggregate import AttackPoint, Grid, GridPoint, security_curve
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint, dense_of, security_curve
+from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, slug
-from secateur.report.headline import Budget, leading, meaning, points_of, quantity, stated
-from secateur.report.plots import Drawing, percent_axis
+from secateur.report.plots import Drawing
+from secateur.report.robustness import (
+    attack_points,
+    definition,
+    leading_budget,
+    models_of,
+    quantity,
+    stated_budgets,
+)
 from secateur.report.theme import INK, PANEL_HEIGHT, SOFT, WIDTH, label
 from secateur.stats import Floats
 
@@ -22,21 +32,22 @@ _DOTTED, _DASHED = (0, (1, 1.5)), (0, (4, 2))
 def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
     """The security curves of one attack and arm.
 
-    None when no attack has finished, or when the attack has one fixed size: nothing is known at other sizes.
+    None without a result, and for an attack of one fixed size: nothing is known at other sizes. Models
+    without this arm have no row.
     """
-    points = points_of(grid, attack)
-    if not points or (points[0].fixed and len(stated(grid, attack)) < 2):
+    points = attack_points(grid, attack)
+    if not points or (points[0].fixed and len(stated_budgets(grid, attack)) < 2):
         return None
-    criteria = grid.criteria or ("",)
-    figure = Figure(figsize=(WIDTH, 0.7 + len(grid.models) * PANEL_HEIGHT))
-    panels = figure.subplots(len(grid.models), len(criteria), squeeze=False)
+    models, criteria = models_of(grid, arm), grid.criteria or ("",)
+    figure = Figure(figsize=(WIDTH, 0.7 + len(models) * PANEL_HEIGHT))
+    panels = figure.subplots(len(models), len(criteria), squeeze=False)
     what, fixed = quantity(grid, attack), points[0].fixed
-    for row, model in zip(panels, grid.models, strict=True):
+    for row, model in zip(panels, models, strict=True):
         epsilon = _axis(grid, attack, model)
         for axes, criterion in zip(row, criteria, strict=True):
-            _curve_panel(grid, axes, (model, criterion, arm, attack), epsilon)
+            _draw_panel(grid, axes, GridPoint(model, criterion, 0.0, arm, attack), epsilon)
             axes.tick_params(labelleft=axes is row[0])
-            if model == grid.models[0] and criterion:
+            if model == models[0] and criterion:
                 axes.set_title(label(criterion))
         robust = "robust" if grid.robust.get(model) else "non-robust"
         row[0].set_ylabel(what)
@@ -47,12 +58,12 @@ def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
             )  # fmt: skip
     for axes in panels[-1]:
         axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[points[0].norm]})")
-    _curve_legend(grid, figure, attack, arm)
+    _add_legend(grid, figure, attack, arm)
     name = attack_label(attack, points[0].norm)
     return Drawing(
         f"curves-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: security curves, {arm_label(arm)}",
-        f"{what.capitalize()} under {name}: {meaning(grid, attack)} {_told(grid, attack, fixed)} "
+        f"{what.capitalize()} under {name}: {definition(grid, attack)} {_marks_text(grid, attack, fixed)} "
         + ("Bands: 95 % intervals." if _banded(grid) else "Intervals are in tables/security_curves.csv."),
         f"Security curves, {name}, {arm_label(arm)}: {what} falls as the budget grows; one panel "
         "per model and criterion, one line per sparsity.",
@@ -60,58 +71,59 @@ def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
     )
 
 
-def _told(grid: Grid, attack: str, fixed: bool) -> str:
-    written = ", ".join(budget.text for budget in stated(grid, attack))
+def _marks_text(grid: Grid, attack: str, fixed: bool) -> str:
+    written = ", ".join(budget.text for budget in stated_budgets(grid, attack))
     if fixed:
         return f"The attack was run at the marked sizes ({written}) and at no other."
-    first = leading(grid, attack)
+    first = leading_budget(grid, attack)
     leads = first.text if first else "none"
     return f"Marks: the stated budgets ({written}). Dashed line: the leading one, {leads}."
 
 
 def _axis(grid: Grid, attack: str, model: str) -> Floats:
     """The budgets of a model's panels; those of a fixed-size attack are the sizes that it tried, and 0."""
-    budgets = stated(grid, attack)
-    points = [point for point in points_of(grid, attack) if point.where.model == model]
+    budgets = stated_budgets(grid, attack)
+    points = [point for point in attack_points(grid, attack) if point.where.model == model]
     if any(point.fixed for point in points):
         return np.array(sorted({0.0, *(budget.epsilon for budget in budgets)}))
-    first = leading(grid, attack)
+    first = leading_budget(grid, attack)
     top = max(_farthest(points), 1.15 * first.epsilon if first else 0.0)
     shown = [budget.epsilon for budget in budgets if budget.epsilon <= top]
     return np.array(sorted({*np.linspace(0, top, 121).tolist(), *shown}))
 
 
-def _curve_panel(grid: Grid, axes: Axes, chosen: tuple[str, str, str, str], epsilon: Floats) -> None:
-    model, criterion, arm, attack = chosen
-    budgets, first = stated(grid, attack), leading(grid, attack)
+def _draw_panel(grid: Grid, axes: Axes, panel: GridPoint, epsilon: Floats) -> None:
+    """Draw a curve per sparsity, and that of the dense network; ``panel`` names the rest."""
+    attack = panel.attack
+    budgets, first = stated_budgets(grid, attack), leading_budget(grid, attack)
     marked = [int(np.argmin(np.abs(epsilon - b.epsilon))) for b in budgets if b.epsilon <= epsilon[-1]]
     for sparsity, colour in _shades(grid).items():
-        where = GridPoint(model, criterion if sparsity > 0 else "", sparsity, arm, attack)
+        where = replace(panel, criterion=panel.criterion if sparsity > 0 else "", sparsity=sparsity)
         if where in grid.points:
             point = grid.points[where]
             curve = security_curve(point, epsilon)
             dashes = "-" if point.grade != "C" else _DOTTED
-            at = [i for i in marked if i < curve.epsilon.size]
+            shown = [i for i in marked if i < curve.epsilon.size]
             axes.plot(curve.epsilon, curve.mean, color=colour, lw=1.2, ls=dashes, marker="o", ms=2.6, mew=0,
-                      markevery=at, zorder=3)  # fmt: skip
+                      markevery=shown, zorder=3)  # fmt: skip
             if _banded(grid):
                 axes.fill_between(
                     curve.epsilon, curve.low, curve.high, color=colour, alpha=0.13, lw=0, zorder=2
                 )
-    dense = grid.points.get(GridPoint(model, "", 0.0, "none", attack))
-    if dense is not None and arm != "none":
+    dense = grid.points.get(dense_of(panel))
+    if dense is not None and panel.arm != "none":
         curve = security_curve(dense, epsilon)
         axes.plot(curve.epsilon, curve.mean, color=INK, lw=0.9, ls=_DASHED, zorder=4)
     if first is not None:
-        _budget_line(axes, first)
+        axes.axvline(first.epsilon, color=SOFT, lw=0.7, ls=_DASHED, zorder=1)
     axes.set_xlim(0, 1.02 * epsilon[-1])
     axes.set_ylim(-0.02, 1.02)
     percent_axis(axes.yaxis)
-    budget_axis(axes, epsilon[-1], points_of(grid, attack)[0].norm, levels=grid.study.levels)
+    budget_axis(axes, epsilon[-1], attack_points(grid, attack)[0].norm, levels=grid.study.levels)
 
 
 def budget_axis(axes: Axes, top: float, norm: str, *, levels: int | None) -> None:
-    """Ticks of an axis of budgets up to ``top``: in grey levels, /255, for L∞ of 8-bit images."""
+    """Ticks of an axis of budgets up to ``top``; in grey levels (/255) for L∞ and 8-bit images."""
     if norm == "linf" and levels == 256:
         steps = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
         step = next((each for each in steps if 255 * top / each <= 7), steps[-1])
@@ -119,21 +131,17 @@ def budget_axis(axes: Axes, top: float, norm: str, *, levels: int | None) -> Non
     axes.xaxis.set_major_formatter(FuncFormatter(lambda eps, _: written(eps, norm, levels=levels)))
 
 
-def _budget_line(axes: Axes, first: Budget) -> None:
-    axes.axvline(first.epsilon, color=SOFT, lw=0.7, ls=_DASHED, zorder=1)
-
-
-def _curve_legend(grid: Grid, figure: Figure, attack: str, arm: str) -> None:
+def _add_legend(grid: Grid, figure: Figure, attack: str, arm: str) -> None:
     handles = [Line2D([], [], color=c, lw=1.4, label=f"sparsity {s:g}") for s, c in _shades(grid).items()]
     if arm != "none":
         handles.append(Line2D([], [], color=INK, lw=0.9, ls=_DASHED, label="dense, not fine-tuned"))
-    if any(point.grade == "C" for point in points_of(grid, attack)):
+    if any(point.grade == "C" for point in attack_points(grid, attack)):
         handles.append(Line2D([], [], color=INK, lw=1.2, ls=_DOTTED, label="grade C: unreliable"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5 if len(handles) > 8 else 4)
 
 
 def _shades(grid: Grid) -> dict[float, str]:
-    """Light to dark would vanish on a dark page: the shades stay in the middle of the map."""
+    """A colour per sparsity, from the middle of the map: its ends would vanish on a light or a dark page."""
     steps = np.linspace(0.2, 0.85, max(len(grid.sparsities), 2))
     return {s: to_hex(colormaps["plasma"](step)) for s, step in zip(grid.sparsities, steps, strict=False)}
 
@@ -143,7 +151,7 @@ def _banded(grid: Grid) -> bool:
 
 
 def _farthest(points: list[AttackPoint]) -> float:
-    """The budget at which nearly every reliable network of a model has fallen."""
+    """The budget at which the attack succeeds on nearly every image (97 %) of a model's reliable networks."""
     chosen = [point for point in points if point.grade not in "CX"] or points
     finite = [d[np.isfinite(d)] for p in chosen for a in p.attacks for d in [a.distances[a.norm]] if d.size]
     reach = max((float(np.quantile(d, 0.97)) for d in finite if d.size), default=0.0)

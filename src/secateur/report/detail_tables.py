@@ -1,0 +1,135 @@
+"""Tables in full detail: networks, attacked networks, robust accuracy, curves, cells without a result."""
+
+import numpy as np
+
+from secateur.report.aggregate import Grid, GridPoint, distances, security_curve
+from secateur.report.records import NORMS, Attack, Hole
+from secateur.report.robustness import clean_share, leading_budget, quantity, robust_share, stated_budgets
+from secateur.report.tables import Column, Table, Value, named_columns
+from secateur.stats import median, median_interval
+
+_MODEL = named_columns("model")
+_SEED, _SPARSITY = named_columns("seed sparsity", "plain")
+_SETTING = (*named_columns("criterion"), _SPARSITY, Column("arm", "fine-tuning", "text"))
+_ATTACK_NORM = named_columns("attack norm")
+_INTERVAL = (Column("low", "low", "percent"), Column("high", "high", "percent"))
+_HASH_AND_CELL = (Column("weights_hash", "weights", "text"), *named_columns("cell"))
+
+
+def per_seed(grid: Grid) -> Table:
+    """One row per attacked network, each seed by itself; the interval is over its images."""
+    heads = (
+        *_MODEL, _SEED, *_SETTING, *named_columns("role"), *_ATTACK_NORM, *named_columns("grade"),
+        *named_columns("images", "plain"), Column("already_wrong", "already wrong", "plain"),
+        *named_columns("found", "plain"), Column("not_found", "not found", "plain"),
+        *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
+        *(Column(f"median_all_{norm}", f"median {norm}, all images") for norm in NORMS),
+        Column("median_low", "median, low"), Column("median_high", "median, high"),
+        *reversed(_HASH_AND_CELL),
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = []
+    for attack in grid.study.attacks:
+        axes, wrong, found = attack.axes, int(attack.already_wrong.sum()), int(attack.found.sum())
+        rows.append((
+            axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, attack.role, attack.name,
+            attack.norm, attack.grade, attack.n, wrong, found, attack.n - wrong - found,
+            *_medians(attack), attack.id, attack.network.weights_hash,
+        ))  # fmt: skip
+    return Table("per_seed", f"{grid.study.name}: every attacked network", heads, tuple(rows))
+
+
+def _medians(attack: Attack) -> tuple[Value, ...]:
+    if attack.fixed:  # the size of its perturbations is a setting, not a measurement
+        return (None,) * (2 * len(NORMS) + 2)
+    return (
+        *(median(distances(attack, norm, "correct")) for norm in NORMS),
+        *(median(distances(attack, norm, "all")) for norm in NORMS),
+        *median_interval(distances(attack, attack.norm, "correct")),
+    )
+
+
+def networks(grid: Grid) -> Table:
+    """One row per network and seed: its size, multiply-adds and accuracy."""
+    splits = ("train", "validation", "test")
+    heads = (
+        *_MODEL, _SEED, *_SETTING, *named_columns("role"), Column("sparsity_achieved", "achieved", "plain"),
+        Column("parameters", "parameters", "count"), Column("macs", "MACs", "count"),
+        *(Column(f"{split}_accuracy", f"{split} accuracy", "percent") for split in splits),
+        Column("best_epoch", "best epoch", "plain"), *named_columns("collapsed"), *_HASH_AND_CELL,
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = [
+        (
+            row.axes.model, row.axes.seed, row.axes.criterion or "", row.axes.sparsity, row.axes.arm,
+            row.role, row.sparsity_achieved, row.parameters, row.macs,
+            *(row.accuracy.get(split) for split in splits),
+            row.best_epoch, "yes" if row.collapsed else "no", row.weights_hash, row.id,
+        )
+        for row in grid.study.networks
+    ]  # fmt: skip
+    return Table("networks", f"{grid.study.name}: networks", heads, tuple(rows))
+
+
+def security_curves(grid: Grid, *, steps: int = 60) -> Table:
+    """Robust accuracy at the stated budgets and at ``steps`` + 1 others, up to the largest finite distance.
+
+    Fixed-size attacks have rows for the sizes that they tried only.
+    """
+    heads = (
+        *_MODEL, *_SETTING, *_ATTACK_NORM, Column("epsilon", "ε"), *named_columns("stated"),
+        Column("robust_accuracy", "robust accuracy", "percent"), *_INTERVAL, *named_columns("grade"),
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = []
+    for where, point in grid.points.items():
+        chosen = [budget.epsilon for budget in stated_budgets(grid, where.attack)]
+        values = np.concatenate([attack.distances[point.norm] for attack in point.attacks])
+        top = float(values[np.isfinite(values)].max(initial=0.0))
+        even = [] if point.fixed else np.linspace(0, top or 1.0, steps + 1).tolist()
+        curve = security_curve(point, np.array(sorted({*even, *chosen})))
+        for epsilon, mean, low, high in zip(curve.epsilon, curve.mean, curve.low, curve.high, strict=True):
+            stated = "yes" if float(epsilon) in chosen else "no"
+            shares = (float(mean), float(low), float(high))
+            rows.append((*_attacked(where), point.norm, float(epsilon), stated, *shares, point.grade))
+    return Table("security_curves", f"{grid.study.name}: security curves", heads, tuple(rows))
+
+
+def robust_accuracy(grid: Grid) -> Table:
+    """One row per attacked grid point and stated budget: accuracy and robust accuracy, attacked images."""
+    heads = (
+        *_MODEL, *_SETTING, *_ATTACK_NORM, Column("epsilon", "ε", "plain"),
+        *named_columns("budget leads quantity"), *named_columns("images", "plain"),
+        Column("clean_accuracy", "accuracy", "percent"),
+        Column("robust_accuracy", "robust accuracy", "percent"), *_INTERVAL,
+        Column("interval_over", "interval over", "text"), *named_columns("grade"),
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = []
+    for where, point in grid.points.items():
+        images, clean = min(attack.n for attack in point.attacks), clean_share(point).mean
+        for budget in stated_budgets(grid, where.attack):
+            if (share := robust_share(point, budget)) is not None:
+                leads = "yes" if budget == leading_budget(grid, where.attack) else "no"
+                rows.append((
+                    *_attacked(where), point.norm, budget.epsilon, budget.label, leads,
+                    quantity(grid, where.attack), images, clean,
+                    share.mean, share.low, share.high, share.over, point.grade,
+                ))  # fmt: skip
+    title = f"{grid.study.name}: robust accuracy at stated budgets"
+    return Table("robust_accuracy", title, heads, tuple(rows))
+
+
+def holes(grid: Grid) -> Table:
+    """One row per cell without a usable result."""
+    heads = (
+        *named_columns("stage"), *_MODEL, _SEED, *_SETTING, *named_columns("attack kind reason cell")
+    )  # fmt: skip
+    rows = tuple(_hole_values(hole) for hole in grid.study.holes)
+    return Table("holes", f"{grid.study.name}: without result", heads, rows)
+
+
+def _hole_values(hole: Hole) -> tuple[Value, ...]:
+    axes = hole.axes
+    where = (axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
+    return hole.stage, *where, hole.kind, hole.reason, hole.id
+
+
+def _attacked(where: GridPoint) -> tuple[Value, ...]:
+    return where.model, where.criterion, where.sparsity, where.arm, where.attack
