@@ -24,9 +24,9 @@ from secateur.report.aggregate import (
     dense_tuned_of,
     security_curve,
 )
-from secateur.report.criteria import criteria
 from secateur.report.load import load
 from secateur.report.paired_changes import Against, Change, changes
+from secateur.report.paired_tests import criteria_table
 
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Columns of the tables, where a study has more than these."""
@@ -155,7 +155,7 @@ def eps_words(grid: Grid, point: AttackPoint, eps: float) -> str:
 
 
 def contest(grid: Grid) -> Iterator[str]:
-    table = criteria(grid)
+    table = criteria_table(grid)
     at = {column.key: i for i, column in enumerate(table.heads)}
     verdicts = "random better", "worse", "equivalent", "undecided", "not judged"
     yield from head("model", "fine-tuned", "attack", *verdicts, "random more accurate", "less accurate")

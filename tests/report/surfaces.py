@@ -9,11 +9,12 @@ from html import unescape
 from secateur.report import page
 from secateur.report.aggregate import aggregate
 from secateur.report.cards import cards
-from secateur.report.formats import to_csv, to_latex, to_markdown
+from secateur.report.detail_tables import robust_accuracy
 from secateur.report.load import load
-from secateur.report.overview import overview_table
+from secateur.report.overview import overview_table, paper_table
 from secateur.report.paired_changes import changes
-from secateur.report.summary import paper, robust_table, summary
+from secateur.report.summary import summary
+from secateur.report.tables import to_csv, to_latex, to_markdown
 
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -39,7 +40,7 @@ class Surfaces:
 def show(folder):
     grid = aggregate(load(folder))
     change = changes(grid)
-    table, whole, few = overview_table(grid, change), summary(grid, change), paper(grid, change)
+    table, whole, few = overview_table(grid, change), summary(grid, change), paper_table(grid, change)
     html = page.render(grid, change, [], whole, run_folder="run")
     return Surfaces(
         grid=grid,
@@ -53,7 +54,7 @@ def show(folder):
         markdown=plain(to_markdown(few)),
         latex=plain(to_latex(few)),
         rows=csv_rows(whole),
-        robust=csv_rows(robust_table(grid)),
+        robust=csv_rows(robust_accuracy(grid)),
     )
 
 

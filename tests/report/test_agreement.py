@@ -4,15 +4,15 @@ import pytest
 
 from report.surfaces import show
 from report.synthetic import Grid, write
-from report.test_headline import SMALL, fixed, study
+from report.test_robustness import SMALL, fixed, study
 from secateur.report.comparison import compare, violations
-from secateur.report.headline import leading, stated
+from secateur.report.robustness import leading_budget, stated_budgets
 from secateur.stats import wilson
 
 
 def test_budget_0_leads_no_report_of_an_attack_that_always_succeeds(tmp_path):
     shown = study(tmp_path, fixed([0.0, 0.1], [0, 100]))
-    assert leading(shown.grid, "ddn").epsilon == 0.1
+    assert leading_budget(shown.grid, "ddn").epsilon == 0.1
     assert shown.heads[-1].endswith("≤0.1")
     assert {row["robust_accuracy"] for row in shown.rows} == {"0.0"}
     assert {row["epsilon"] for row in shown.rows} == {"0.1"}
@@ -21,9 +21,9 @@ def test_budget_0_leads_no_report_of_an_attack_that_always_succeeds(tmp_path):
 
 def test_budget_0_of_a_study_leads_only_where_it_is_alone(tmp_path):
     many = study(tmp_path / "many", config={"epsilons": {"l2": [0.0, 0.0001, 50.0]}})
-    assert leading(many.grid, "ddn").epsilon > 0
+    assert leading_budget(many.grid, "ddn").epsilon > 0
     alone = study(tmp_path / "alone", config={"epsilons": {"l2": [0.0]}})
-    assert leading(alone.grid, "ddn") == stated(alone.grid, "ddn")[0]
+    assert leading_budget(alone.grid, "ddn") == stated_budgets(alone.grid, "ddn")[0]
 
 
 def test_three_trainings_that_agree_to_the_last_image_have_the_interval_over_images(tmp_path):
@@ -61,7 +61,7 @@ def test_budget_0_is_no_part_of_mean_robust_accuracy(tmp_path):
     for name in ("first", "second"):
         write(tmp_path / name, Grid(**SMALL | {"edit": fixed([0.0, 0.1], [0, 100])}))
     compared = compare(tmp_path / "first", tmp_path / "second")
-    assert {row[5] for row in compared.overview.rows} == {"0→0"}
+    assert {row[6] for row in compared.overview.rows} == {"0→0"}
     assert "the mean over" in compared.overview.title
     keys = [head.key for head in compared.table.heads]
     assert {row[keys.index("robust_before")] for row in compared.table.values} == {0.0}
@@ -71,8 +71,8 @@ def test_a_network_and_itself_do_not_show_that_any_difference_would_show(tmp_pat
     for name in ("first", "second"):
         write(tmp_path / name, Grid(**SMALL))
     compared = compare(tmp_path / "first", tmp_path / "second")
-    assert {row[6] for row in compared.overview.rows} == {"100\N{NO-BREAK SPACE}%"}
-    assert {row[7] for row in compared.overview.rows} == {"–"}
+    assert {row[7] for row in compared.overview.rows} == {"100\N{NO-BREAK SPACE}%"}
+    assert {row[8] for row in compared.overview.rows} == {"–"}
 
 
 def test_the_found_rate_of_a_row_is_that_of_the_size_that_the_row_states(tmp_path):

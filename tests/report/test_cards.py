@@ -3,10 +3,9 @@ import pytest
 from report.synthetic import Grid, write
 from secateur.recipes import BIBTEX, METHODS, PENALTIES
 from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES
-from secateur.report import citations
+from secateur.report import cards as cards_module
 from secateur.report.aggregate import aggregate
-from secateur.report.cards import cards
-from secateur.report.citations import bibliography
+from secateur.report.cards import bibliography, cards
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
 
@@ -85,7 +84,7 @@ UNNAMED = {("dataset", "idx"), ("dataset", "folder"), ("dataset", "npz")}
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
 def test_every_name_of_ours_says_which_paper_it_is_from(registry):
-    entries = citations._entries()
+    entries = cards_module._entries()
     for entry in registry.entries():
         if entry.target.startswith("secateur.") and (registry.kind, entry.name) not in UNNAMED:
             assert set(entry.facts["bibtex"]) <= set(entries), entry.name
@@ -94,7 +93,7 @@ def test_every_name_of_ours_says_which_paper_it_is_from(registry):
 def test_the_parts_of_a_recipe_say_which_paper_they_are_from():
     assert set(BIBTEX["penalty"]) == set(PENALTIES)
     assert set(BIBTEX["adversary"]) == set(METHODS)
-    assert {key for kinds in BIBTEX.values() for key in kinds.values()} <= set(citations._entries())
+    assert {key for kinds in BIBTEX.values() for key in kinds.values()} <= set(cards_module._entries())
 
 
 def test_no_entry_is_there_that_nothing_cites():
@@ -104,7 +103,7 @@ def test_no_entry_is_there_that_nothing_cites():
         for entry in registry.entries()
         for key in entry.facts.get("bibtex", ())
     }
-    assert set(citations._entries()) == used | {key for kinds in BIBTEX.values() for key in kinds.values()}
+    assert set(cards_module._entries()) == used | {key for kinds in BIBTEX.values() for key in kinds.values()}
 
 
 @pytest.mark.parametrize(

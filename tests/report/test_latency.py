@@ -15,11 +15,11 @@ from secateur.errors import ExitCode, UserError
 from secateur.report import latency, page, report
 from secateur.report.aggregate import GridPoint
 from secateur.report.cards import cards
-from secateur.report.formats import to_csv
+from secateur.report.detail_tables import networks
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
-from secateur.report.tables import networks
+from secateur.report.tables import to_csv
 from secateur.store import LATENCIES, architecture_cell
 
 # The least that has everything, where a whole report is wanted.
@@ -36,7 +36,7 @@ def csv_rows(table):
 
 
 def answers(grid):
-    return [(model, spaced(sentence)) for model, sentence in latency.sentences(grid)]
+    return [(model, spaced(sentence)) for model, sentence in latency.latency_sentences(grid)]
 
 
 def files(folder):
@@ -137,9 +137,9 @@ def test_masks_keep_the_work_and_the_time_and_it_is_said(tmp_path):
 
 
 def test_the_noise_of_the_clock_is_what_dense_networks_differ_from_their_copies(measured):
-    said = spaced(latency.noise(grid_of(measured)))
-    assert "100 % to 102 %" in said
-    assert "90 % to 112 % in the middle half" in said
+    said = spaced(latency.measurement_noise(grid_of(measured)))
+    assert "100 to 102 %" in said
+    assert "90 to 112 % in the middle half" in said
 
 
 def test_what_was_not_measured_has_no_number_anywhere(folder):
@@ -147,7 +147,7 @@ def test_what_was_not_measured_has_no_number_anywhere(folder):
         folder, slowly, without=lambda cell: cell.axes["sparsity"] == 0.4 or cell.axes["model"] == "robust"
     )
     grid = grid_of(folder)
-    assert latency.promise(grid, "plain", "l1", 0.4) is None
+    assert latency.latency_and_macs(grid, "plain", "l1", 0.4) is None
     assert [model for model, _ in answers(grid)] == ["plain"]
     table = latency.in_summary(summary(grid, changes(grid)), grid)
     rows = [row for row in csv_rows(table) if row["sparsity"] == "0.4" or row["model"] == "robust"]
@@ -203,8 +203,8 @@ def test_measuring_changes_nothing_where_it_is_not_shown(least, monkeypatch):
 def test_cards_and_page_say_what_was_measured_and_how(measured):
     grid = grid_of(measured)
     card = spaced(dict(cards(grid, changes(grid)))["plain-l1-0.4-standard.md"])
-    assert "| latency, measured | 2 ms | 1.62 ms |" in card
-    assert "| peak memory of a pass | 1 MB | 0.808 MB |" in card
+    assert "| measured latency | 2 ms | 1.62 ms |" in card
+    assert "| peak memory of a forward pass | 1 MB | 0.808 MB |" in card
     assert "latency: 81 % of the dense network's" in card
     assert "batches of 1, 2 CPU threads, cpu (A Processor), torch 2.13.0" in card
     text = spaced(page_of(measured))
@@ -243,7 +243,7 @@ def test_a_file_of_a_newer_version_is_refused(folder):
 
 def test_latencies_are_reported_without_torch(least):
     code = (
-        "import sys; from secateur.report import latency_figure, terminal_table;"
+        "import sys; from secateur.report import latency, terminal_table;"
         f"terminal_table({str(measure(least, slowly))!r});"
         "assert 'torch' not in sys.modules"
     )
@@ -254,7 +254,7 @@ def test_networks_without_any_pruned_one_have_a_latency_but_no_answer(tmp_path):
     folder = write(tmp_path / "run", Grid(**SMALL | {"sparsities": (0.0,), "criteria": ()}))
     measure(folder, slowly)
     grid = grid_of(folder)
-    assert latency.sentences(grid) == ()
+    assert latency.latency_sentences(grid) == ()
     assert len(latency.latency_table(grid).values) == 2
     assert latency.latency_of(grid.networks[GridPoint("plain", "", 0.0, "none")]).seeds == 2
     assert "measured-latency" in page_of(folder)

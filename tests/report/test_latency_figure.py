@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from report.clocked import grid_of, measure, slowly, spaced
-from secateur.report import latency, latency_figure, theme
+from secateur.report import figures, latency, theme
 from secateur.report.figures import draw
 from secateur.report.paired_changes import changes
 
@@ -49,10 +49,10 @@ def test_what_was_not_measured_is_a_gap_and_not_a_guess(folder):
 
 def test_a_figure_that_believes_multiply_adds_is_caught(folder, monkeypatch):
     def believing(grid, model, criterion, sparsity):
-        found = latency.promise(grid, model, criterion, sparsity)
-        return found or replace(latency.promise(grid, model, "", 0.0), sparsity=sparsity)
+        found = latency.latency_and_macs(grid, model, criterion, sparsity)
+        return found or replace(latency.latency_and_macs(grid, model, "", 0.0), sparsity=sparsity)
 
-    monkeypatch.setattr(latency_figure, "promise", believing)
+    monkeypatch.setattr(figures, "latency_and_macs", believing)
     with pytest.raises(AssertionError):
         check_that_what_was_not_measured_is_a_gap(folder)
 

@@ -14,10 +14,10 @@ from report.synthetic import Grid, write
 from secateur.report import page as page_module
 from secateur.report import report, theme
 from secateur.report.aggregate import GridPoint, aggregate, security_curve
-from secateur.report.budgets import budgets
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
+from secateur.report.tiles import robust_tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>alert('x')</script>"
@@ -97,13 +97,13 @@ def test_two_seeds_claim_nothing_about_trainings(page):
 
 
 def test_budgets_to_choose_from_are_the_stated_ones(grid):
-    (block, _) = budgets(grid)
+    (block, _) = robust_tables(grid)
     point = grid.points[GridPoint("robust", "l1", 0.4, "standard", "ddn")]
     row = next(row for row in block.rows if (row.model, row.criterion) == ("robust", "l1"))
-    cell = row.cells[block.columns.index("0.4")]
+    tile = row.tiles[block.columns.index("0.4")]
     curve = security_curve(point, np.array([0.25, 0.5, 1.0]))
     assert block.epsilon == ("0.25", "0.5", "1")
-    assert cell.robust == tuple(round(100 * share) for share in curve.mean)
+    assert tile.curve == tuple(round(100 * share) for share in curve.mean)
     assert block.columns == ("dense, tuned", "dense, not tuned", "0.2", "0.4", "0.6", "0.8")
 
 

@@ -7,20 +7,13 @@ import pytest
 
 from report.synthetic import Grid, write
 from report.test_aggregate import RESULTS
-from secateur.report import formats
+from secateur.report import tables
 from secateur.report.aggregate import aggregate
-from secateur.report.formats import to_csv, to_latex, to_markdown
+from secateur.report.detail_tables import holes, networks, per_seed, security_curves
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
-from secateur.report.tables import (
-    Column,
-    Table,
-    holes,
-    networks,
-    per_seed,
-    security_curves,
-)
+from secateur.report.tables import Column, Table, to_csv, to_latex, to_markdown
 
 
 def records(table):
@@ -50,8 +43,8 @@ def test_a_median_that_was_not_reached_is_infinite_everywhere(tiny):
     table = summary(grid, changes(grid))
     row = only(records(table), sparsity="0.5", arm="standard")
     assert (row["median"], row["median_all"]) == ("inf", "inf")
-    assert "∞" in to_markdown(table.pick("x", "x", ["median"]))
-    assert r"$\infty$" in to_latex(table.pick("x", "x", ["median"]))
+    assert "∞" in to_markdown(table.select(["median"]))
+    assert r"$\infty$" in to_latex(table.select(["median"]))
 
 
 def test_a_failed_place_is_a_row_of_grade_x_with_its_reason(tmp_path, grid, change):
@@ -102,7 +95,7 @@ def test_no_text_is_a_formula_to_a_spreadsheet_and_numbers_stay_numbers():
 
 
 def test_a_csv_that_passes_formulas_on_is_caught(monkeypatch):
-    monkeypatch.setattr(formats, "_csv_cell", lambda value: str(value))
+    monkeypatch.setattr(tables, "_csv_value", lambda value: str(value))
     with pytest.raises(AssertionError):
         check_that_no_text_is_a_formula()
 

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from secateur.errors import ExitCode, UserError
 from secateur.models import Latency
 from secateur.report.aggregate import aggregate
-from secateur.report.latency import promise
+from secateur.report.latency import latency_and_macs
 from secateur.report.load import load
 from secateur.store import LATENCIES, Store, read_latencies
 from secateur.study import latency
@@ -98,7 +98,7 @@ def test_in_rounds_the_last_pruning_stands_for_the_network(tmp_path, clock):
     measure_latencies(store.root)
     assert set(rows_of(store.root)) == {"train net/0", "prune net/0 l1 0.5 standard round 2 towards 0.5"}
     grid = aggregate(load(store.root))
-    promised = promise(grid, "net", "l1", 0.5)
+    promised = latency_and_macs(grid, "net", "l1", 0.5)
     assert promised.latency.share == pytest.approx(promised.macs)
     assert promised.macs < 0.5
     assert all(network.latency for network in grid.study.networks)

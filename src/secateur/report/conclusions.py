@@ -8,8 +8,6 @@ from secateur.report.formatting import (
     NORM_LABELS,
     arm_label,
     attack_label,
-    counted,
-    enumerated,
     number,
     percent,
 )

@@ -1,6 +1,6 @@
 """Measured latency, beside the multiply-adds and as a share of the dense network's: numbers, tables, text."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,14 +200,14 @@ def _sentence(costs: Sequence[LatencyAndMacs]) -> str:
     if cut:
         slower_than_macs = all(p.latency.share_low > p.macs for p in cut)
         parts.append(
-            f"{_extent(cut, lambda p: p.macs)} of the multiply-adds are left, "
-            f"{'but' if slower_than_macs else 'and'} {_extent(cut, lambda p: p.latency.share)} of the latency"
+            f"{_extent([p.macs for p in cut])} of the multiply-adds are left, "
+            f"{'but' if slower_than_macs else 'and'} {_extent([p.latency.share for p in cut])} of the latency"
             f"{_milliseconds(cut)}"
         )
     if masked:
         parts.append(
             f"{listed([p.criterion for p in masked])} leave{'' if len(masked) > 1 else 's'} all "
-            f"multiply-adds, and {_extent(masked, lambda p: p.latency.share)} of the latency"
+            f"multiply-adds, and {_extent([p.latency.share for p in masked])} of the latency"
             f"{_milliseconds(masked)}"
         )
     return f"at sparsity {costs[0].sparsity:g}, {'; '.join(parts)}."
@@ -220,8 +220,8 @@ def _milliseconds(costs: Sequence[LatencyAndMacs]) -> str:
     return f" ({low if low == high else f'{low} to {high}'} ms; the dense network {dense} ms)"
 
 
-def _extent(costs: Sequence[LatencyAndMacs], value: Callable[[LatencyAndMacs], float]) -> str:
-    low, high = min(map(value, costs)), max(map(value, costs))
+def _extent(shares: Sequence[float]) -> str:
+    low, high = min(shares), max(shares)
     return percent(low) if percent(low) == percent(high) else percent_range(low, high)
 
 
@@ -230,13 +230,8 @@ def measurement_noise(grid: Grid) -> str:
     rows = [row.latency for row in grid.study.networks if row.stage == "train" and row.latency]
     if not rows:
         return ""
-    medians = [row.share.median for row in rows]
-    low, high = percent(min(medians)), percent(max(medians))
-    middle = (
-        f"{percent(min(row.share.low for row in rows))} to {percent(max(row.share.high for row in rows))}"
-    )
+    middle = percent_range(min(row.share.low for row in rows), max(row.share.high for row in rows))
     return (
-        "The noise of the measurement: dense networks took "
-        f"{low if low == high else f'{low} to {high}'} of the time of a copy of themselves, {middle} in the "
-        "middle half of the turns."
+        f"The noise of the measurement: dense networks took {_extent([row.share.median for row in rows])} of "
+        f"the time of a copy of themselves, {middle} in the middle half of the turns."
     )

@@ -94,7 +94,8 @@ def left_tables(grid: Grid, change: dict[GridPoint, Change]) -> list[TileTable]:
     found = []
     for attack in grid.attacks:
         points = attack_points(grid, attack)
-        for arm in tuned_arms(grid) if points and not points[0].fixed else ():
+        # Without a criterion there is no pruned network to compare with its dense one.
+        for arm in tuned_arms(grid) if grid.criteria and points and not points[0].fixed else ():
             rows = tuple(
                 TileRow(
                     row.model,

@@ -92,7 +92,7 @@ def test_an_attack_of_fixed_size_is_drawn_at_the_sizes_that_it_tried_and_decided
     drawing = curve(one)
     (line, *_) = drawing.figure.axes[0].lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.3], [pytest.approx(1 / 12)])
-    assert "no other was tried" in drawing.caption
+    assert "no other size was tried" in drawing.caption
     found = [[True] * k + [False] * (12 - k) for k in (4, 10)]
     sizes = [{"eps": eps, "found": hits} for eps, hits in zip((0.1, 0.3), found, strict=True)]
     several = record(kind="fixed-eps", settings={"eps": [0.1, 0.3]}, sizes=sizes)
@@ -157,7 +157,7 @@ def test_an_older_record_of_a_fixed_size_is_read_by_its_outcomes():
 
 
 def test_a_record_that_does_not_say_its_size_is_refused_in_words():
-    with pytest.raises(UserError, match="does not say at which size"):
+    with pytest.raises(UserError, match="does not hold the size"):
         drawn(record(attack="mine", kind="fixed-eps", settings={}))
 
 

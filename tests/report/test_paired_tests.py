@@ -3,16 +3,15 @@ import dataclasses
 import pytest
 
 from report.synthetic import Grid, write
-from secateur.report import criteria as contest
-from secateur.report import report
+from secateur.report import paired_tests, report
 from secateur.report.aggregate import aggregate
 from secateur.report.load import load
 
-SMALL = Grid(name="contest", models={"robust": True}, attacks={"ddn": 2.0}, failed=(), grade_c=())
+SMALL = Grid(name="criteria", models={"robust": True}, attacks={"ddn": 2.0}, failed=(), grade_c=())
 
 
 def rows(folder):
-    table = contest.criteria(aggregate(load(folder)))
+    table = paired_tests.criteria_table(aggregate(load(folder)))
     keys = [head.key for head in table.heads]
     return [dict(zip(keys, values, strict=True)) for values in table.values]
 
@@ -46,19 +45,19 @@ def test_a_criterion_that_leaves_half_is_nearer_everywhere(tmp_path):
 
 def test_criteria_seen_the_wrong_way_round_are_caught(tmp_path, monkeypatch):
     folder = write(tmp_path / "run", dataclasses.replace(SMALL, edit=halve_random))
-    right = contest.difference
-    monkeypatch.setattr(contest, "difference", lambda where, a, b, **more: right(where, b, a, **more))
+    right = paired_tests.difference
+    monkeypatch.setattr(paired_tests, "difference", lambda where, a, b, **more: right(where, b, a, **more))
     assert not any(row["verdict"] == "worse" for row in rows(folder))
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_study_of_one_criterion_has_no_contest(tmp_path):
+def test_a_study_of_one_criterion_has_no_such_table(tmp_path):
     folder = write(tmp_path / "one", dataclasses.replace(SMALL, criteria=("l1",)))
     assert rows(folder) == []
     assert not any(path.name.startswith("criteria") for path in report(folder).tables)
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_contest_is_among_the_tables_of_a_report(tmp_path):
+def test_the_criteria_are_among_the_tables_of_a_report(tmp_path):
     names = {path.name for path in report(write(tmp_path / "run", SMALL)).tables}
     assert {"criteria.md", "criteria.csv"} <= names

@@ -8,14 +8,19 @@ from matplotlib.figure import Figure
 
 from report.surfaces import only, plain, show
 from report.synthetic import Grid, write
-from secateur.report import curves, report, theme
+from secateur.report import curve_figures, report, theme
 from secateur.report.aggregate import aggregate
 from secateur.report.figures import draw
-from secateur.report.headline import Budget, leading, robust_share, stated
-from secateur.report.left import left_text
 from secateur.report.load import load
 from secateur.report.page import render
 from secateur.report.paired_changes import changes
+from secateur.report.robustness import (
+    Budget,
+    leading_budget,
+    left_text,
+    robust_share,
+    stated_budgets,
+)
 from secateur.report.summary import summary
 from secateur.stats import wilson
 
@@ -123,7 +128,7 @@ def test_the_leading_budget_halves_the_accuracy_of_the_dense_network_and_the_sma
     results = {(s, arm, 0): [("found", 0.01)] * 6 for s in (0.0, 0.5) for arm in ("none", "standard")}
     results[0.0, "none", 0] = [("found", d) for d in distances]
     grid = show(tiny(results)).grid
-    assert leading(grid, "ddn") == Budget(budget, "l2", f"{budget:g}")
+    assert leading_budget(grid, "ddn") == Budget(budget, "l2", f"{budget:g}")
 
 
 def test_eight_bit_images_have_budgets_in_255ths(tmp_path):
@@ -131,7 +136,12 @@ def test_eight_bit_images_have_budgets_in_255ths(tmp_path):
         return science | {"levels": 256, "bounds": [0.0, 1.0]} if cell["stage"] == "attack" else science
 
     shown = study(tmp_path, edit, attacks={"fmn-linf": float("inf")})
-    assert [budget.text for budget in stated(shown.grid, "fmn-linf")] == ["1/255", "2/255", "4/255", "8/255"]
+    assert [budget.text for budget in stated_budgets(shown.grid, "fmn-linf")] == [
+        "1/255",
+        "2/255",
+        "4/255",
+        "8/255",
+    ]
     assert re.fullmatch(r"FMN L∞≤[1248]/255", shown.heads[-1])
     assert "/255" in shown.markdown
     assert r"$\leq$ " in shown.latex
@@ -235,7 +245,7 @@ def test_a_list_of_sizes_gives_a_curve_through_the_sizes_that_were_tried(tmp_pat
     assert [float(r["robust_accuracy"]) for r in shown.robust[:3]] == [
         pytest.approx(s) for s in (0.8, 0.5, 0.1)
     ]
-    assert leading(shown.grid, "ddn").epsilon == 0.2
+    assert leading_budget(shown.grid, "ddn").epsilon == 0.2
     with theme.themed():
         (drawing,) = [d for d in draw(shown.grid, shown.change) if d.stem.startswith("curves")]
     (line, *_) = drawing.figure.axes[0].lines
@@ -288,7 +298,7 @@ def test_ticks_of_an_axis_in_grey_levels_do_not_collide():
     for top in (0.5 / 255, 3 / 255, 8 / 255, 64 / 255, 1.0):
         axes = Figure().subplots()
         axes.set_xlim(0, top)
-        curves.budget_axis(axes, top, "linf", levels=256)
+        curve_figures.budget_axis(axes, top, "linf", levels=256)
         assert 2 <= len([tick for tick in axes.get_xticks() if 0 <= tick <= top]) <= 9
 
 
