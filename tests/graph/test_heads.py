@@ -7,7 +7,7 @@ from torch import nn
 import secateur
 from graph.attention import ATTENTION, Literal, Transformer
 from graph.networks import images
-from secateur.graph import tracing
+from secateur.graph import propagation
 from secateur.graph.labels import Factor
 
 
@@ -57,7 +57,7 @@ def test_a_head_that_would_leave_channels_behind_is_caught(monkeypatch):
     def first_channel(atoms, factor):
         return Factor(factor.atoms.take([0], factor.column), factor.rows[-1])
 
-    monkeypatch.setattr(tracing, "as_wholes", first_channel)
+    monkeypatch.setattr(propagation, "as_wholes", first_channel)
     net = transformer("literal")
     report = secateur.prune(net, images(), sparsity=0.5, heads="whole")
     assert [note for note in report.notes if note.startswith("left whole") and "attention" in note]

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.groups import frozen_components
 from secateur.graph.labels import Factor, Marks
+from secateur.graph.propagation import Tracer, step
 from secateur.graph.rules import RULES, find
 from secateur.graph.trace.recorder import Recorder, record
 from secateur.graph.trace.tape import Ref, Tape
-from secateur.graph.tracing import Tracer, step
 
 HEADS = 2
 GRID = torch.rand(2, 3, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * 2 - 1

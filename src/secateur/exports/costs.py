@@ -11,7 +11,7 @@ from torch import nn
 from secateur import measure
 from secateur.errors import UserError
 from secateur.exports.inputs import random_batch
-from secateur.graph.dependency import InputSpec, inputs_to_device
+from secateur.graph.trace.example_inputs import InputSpec, inputs_to_device
 from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, eval_mode, time_calls
 

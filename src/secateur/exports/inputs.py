@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from secateur.errors import UserError
-from secateur.graph.dependency import InputSpec, input_specs, random_inputs
+from secateur.graph.trace.example_inputs import InputSpec, input_specs, random_inputs
 
 
 def batch_input_specs(example_inputs: Any) -> tuple[InputSpec, ...]:

@@ -1,14 +1,15 @@
 """Atoms: one for each index of each dimension of each parameter, and what joins them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from secateur.graph.labels import IntArray
+from secateur.graph.labels import IntArray, Shape
+from secateur.graph.trace.tape import Call
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,16 @@ class Reason:
     module: str = ""
     source: str = ""
 
+    @classmethod
+    def at(cls, call: Call, why: str = "") -> "Reason":
+        """A reason found at a call."""
+        return cls(why, call.short_name, call.module, call.source)
+
     def __str__(self) -> str:
-        place = ", ".join(
+        where = ", ".join(
             part for part in (self.op, self.module and f"in {self.module}", self.source) if part
         )
-        return f"{self.why} ({place})" if self.why and place else self.why or place
+        return f"{self.why} ({where})" if self.why and where else self.why or where
 
 
 class Atoms:
@@ -97,8 +103,7 @@ class Atoms:
         """These atoms must stay, and so must everything joined to them."""
         found = atoms[atoms >= 0]
         if found.size:
-            here = self.here
-            self.frozen.append((found, Reason(why, here.op, here.module, here.source)))
+            self.frozen.append((found, replace(self.here, why=why)))
 
     def equal_rows(self, atoms: IntArray) -> None:
         """Every slice along the leading dimensions must keep equally many along the last."""
@@ -141,6 +146,3 @@ class Atoms:
     def axis_of(self) -> IntArray:
         """The number of the axis that each atom belongs to."""
         return np.repeat(np.arange(len(self.axes)), [axis.size for axis in self.axes])
-
-
-Shape = tuple[int, ...]

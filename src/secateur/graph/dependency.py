@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.graph.atoms import Atoms
 from secateur.graph.groups import Frozen, Group, Tie
@@ -12,83 +11,9 @@ from secateur.graph.labels import IntArray, Marks
 from secateur.graph.show import explain as _explain
 from secateur.graph.show import thesis_matrices as _views
 from secateur.graph.show.draw import draw as _draw
+from secateur.graph.trace.example_inputs import InputSpec
 from secateur.graph.trace.tape import Tape
 from secateur.graph.width_attributes import Learned
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What is known of one example input: enough to draw fresh ones."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    low: float
-    high: float
-
-
-def input_specs(example_inputs: Any) -> tuple[InputSpec, ...]:
-    """Shapes, types and ranges of the tensors among example inputs.
-
-    A tensor has the path ``""``, the i-th positional argument ``"0"``, …, a keyword argument its name.
-    """
-    if isinstance(example_inputs, Tensor):
-        named = [("", example_inputs)]
-    elif isinstance(example_inputs, dict):
-        named = list(example_inputs.items())
-    else:
-        named = [(str(place), item) for place, item in enumerate(example_inputs)]
-    found = []
-    for path, tensor in named:
-        if not isinstance(tensor, Tensor):
-            continue
-        numbers = tensor.detach().double() if tensor.numel() else torch.zeros(1, dtype=torch.float64)
-        low, high = float(numbers.min()), float(numbers.max())
-        found.append(
-            InputSpec(path, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high)
-        )
-    return tuple(found)
-
-
-def random_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> Any:
-    """Random inputs of the same shapes, types and ranges, in the form ``trace`` takes."""
-    named: dict[str, Tensor] = {}
-    for item in spec:
-        dtype = getattr(torch, item.dtype)
-        if dtype.is_floating_point:
-            noise = torch.rand(item.shape, generator=generator, dtype=torch.float64)
-            spread = item.high - item.low
-            named[item.path] = (item.low + noise * (spread if spread > 0 else 1.0)).to(dtype)
-        elif dtype == torch.bool:
-            named[item.path] = torch.full(item.shape, bool(item.high))
-        else:
-            low, high = int(item.low), int(item.high)
-            named[item.path] = torch.randint(low, high + 1, item.shape, generator=generator, dtype=dtype)
-    return as_arguments(named)
-
-
-def meta_inputs(spec: tuple[InputSpec, ...]) -> Any:
-    """Inputs of the same shapes and types without content, on the meta device."""
-    named = {
-        item.path: torch.empty(item.shape, dtype=getattr(torch, item.dtype), device="meta") for item in spec
-    }
-    return as_arguments(named)
-
-
-def inputs_to_device(inputs: Any, device: torch.device) -> Any:
-    """Inputs on another device."""
-    if isinstance(inputs, dict):
-        return {key: value.to(device) for key, value in inputs.items()}
-    return tuple(item.to(device) for item in inputs) if isinstance(inputs, tuple) else inputs.to(device)
-
-
-def as_arguments(named: dict[str, Tensor]) -> Any:
-    """Named tensors back in the form the model is called with."""
-    if set(named) == {""}:
-        return named[""]
-    if all(path.isdigit() for path in named):
-        return tuple(named[path] for path in sorted(named, key=int))
-    return dict(named)
 
 
 @dataclass(frozen=True, eq=False)

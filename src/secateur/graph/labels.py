@@ -61,6 +61,13 @@ class Marks:
         return Marks(self.shape, factors, self.free, self.weight)
 
 
+def along_dim(atoms: IntArray, dim: int, ndim: int) -> Factor:
+    """A vector of atoms as the labels of dimension ``dim`` of ``ndim``."""
+    shape = [1] * ndim
+    shape[dim] = atoms.size
+    return Factor(atoms.reshape(shape), dim)
+
+
 def align(factor: Factor, ndim: int) -> Factor:
     """Prepend dimensions of size 1, as broadcasting does."""
     missing = ndim - factor.atoms.ndim
@@ -72,9 +79,7 @@ def align(factor: Factor, ndim: int) -> Factor:
 def place(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
     """Move dimension ``i`` to ``positions[i]`` of an array with ``ndim`` dimensions."""
     if factor.support == (factor.column,):
-        alone = [1] * ndim
-        alone[positions[factor.column]] = factor.atoms.size
-        return Factor(factor.atoms.reshape(alone), positions[factor.column])
+        return along_dim(factor.atoms, positions[factor.column], ndim)
     order = sorted(range(len(positions)), key=positions.__getitem__)
     shape = [1] * ndim
     for source in order:

@@ -108,8 +108,7 @@ def tie_of(
     ends = [factor_at(tape, marks, spot) for spot in (match.first, match.second)]
     if ends[0] is None or ends[1] is None:
         return None
-    call = tape.calls[match.first.call]
-    reason = Reason("must have the same width", call.name.removeprefix("aten::"), call.module, call.source)
+    reason = Reason.at(tape.calls[match.first.call], "must have the same width")
     return Tie((row_at(ends[0], parts, channels), row_at(ends[1], parts, channels)), reason)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from secateur.graph.atoms import Atoms
-from secateur.graph.dependency import DependencyGraph, InputSpec, inputs_to_device, random_inputs
+from secateur.graph.dependency import DependencyGraph
+from secateur.graph.propagation import Tracer, propagate
+from secateur.graph.trace.example_inputs import InputSpec, inputs_to_device, random_inputs
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Tape
-from secateur.graph.tracing import Tracer, propagate
 
 # Of videos; networks that pool over time at their end need the second.
 FRAMES = (4, 8)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from secateur.cpu.malloc import kept_heap
 from secateur.graph.channel_masks import ChannelMasks
-from secateur.graph.dependency import DependencyGraph, random_inputs
+from secateur.graph.dependency import DependencyGraph
 from secateur.graph.labels import Factor
-from secateur.graph.trace.named_tensors import input_tensors, named_tensors
+from secateur.graph.trace.example_inputs import input_tensors, random_inputs
+from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Call, Tape
 from secateur.proof.checkpointing import with_gradient

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from secateur.errors import UserError
-from secateur.graph.dependency import DependencyGraph, random_inputs
+from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as tape_macs
+from secateur.graph.trace.example_inputs import random_inputs
 from secateur.graph.tracing import trace
 from secateur.proof.verify import Proof, verify
 from secateur.pruning.options import PlanOptions

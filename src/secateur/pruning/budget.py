@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from secateur.errors import UserError
-from secateur.graph.dependency import DependencyGraph, inputs_to_device, random_inputs
+from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as macs_of
+from secateur.graph.trace.example_inputs import inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, eval_mode, time_calls
 from secateur.surgery.cut import operate

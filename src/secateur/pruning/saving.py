@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.dependency import inputs_to_device, random_inputs
+from secateur.graph.trace.example_inputs import inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model, isolated_forward, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buffers
 from secateur.hashing import json_sha256, tensors_sha256

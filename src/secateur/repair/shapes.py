@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.graph.channel_masks import ChannelMasks
-from secateur.graph.dependency import DependencyGraph, inputs_to_device, meta_inputs, random_inputs
+from secateur.graph.dependency import DependencyGraph
+from secateur.graph.trace.example_inputs import inputs_to_device, meta_inputs, random_inputs
 from secateur.graph.trace.isolated_forward import call_model, isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import Recorder, record

@@ -10,8 +10,9 @@ import numpy as np
 
 from secateur.errors import UserError
 from secateur.graph.channel_masks import ChannelMasks, Keep
-from secateur.graph.dependency import DependencyGraph, InputSpec
+from secateur.graph.dependency import DependencyGraph
 from secateur.graph.labels import IntArray
+from secateur.graph.trace.example_inputs import InputSpec
 from secateur.graph.trace.tape import Tape
 from secateur.hashing import json_sha256
 

@@ -1,6 +1,6 @@
 """Normalisation: layers join their parameters; some also depend on which channels remain."""
 
-from secateur.graph.labels import Factor, Marks
+from secateur.graph.labels import Factor, Marks, along_dim
 from secateur.graph.rules.broadcasting import VARIES, freeze_along, join, reduce_dims
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.trace.tape import Call
@@ -8,10 +8,10 @@ from secateur.graph.trace.tape import Call
 
 def on_dim(marks: Marks, dim: int, ndim: int) -> Marks:
     """A vector as a tensor of ``ndim`` dimensions that varies along ``dim``."""
-    shape = tuple(marks.shape[0] if place == dim else 1 for place in range(ndim))
-    factors = tuple(Factor(factor.atoms.reshape(shape), dim) for factor in marks.factors)
-    free = tuple(bool(place == dim and marks.free[0]) for place in range(ndim))
-    return Marks(shape, factors, free, marks.weight)
+    shape, free = [1] * ndim, [False] * ndim
+    shape[dim], free[dim] = marks.shape[0], marks.free[0]
+    factors = tuple(along_dim(factor.atoms, dim, ndim) for factor in marks.factors)
+    return Marks(tuple(shape), factors, tuple(free), marks.weight)
 
 
 @rule(

@@ -1,9 +1,6 @@
-"""A model's parameters and buffers, by name, and the tensors among its inputs."""
-
-from typing import Any
+"""A model's parameters and buffers, by name."""
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
 
 def parameters_and_buffers(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -49,8 +46,3 @@ def find_parameter(model: nn.Module, name: str) -> nn.Parameter | None:
     for part in path:
         model = model._modules[part]  # type: ignore[assignment]
     return model._parameters.get(attribute)
-
-
-def input_tensors(example_inputs: Any) -> list[Tensor]:
-    """The tensors among example inputs."""
-    return [leaf for leaf in tree_flatten(example_inputs)[0] if isinstance(leaf, Tensor)]

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from secateur.errors import UserError
-from secateur.graph.trace.named_tensors import input_tensors, named_tensors
+from secateur.graph.trace.example_inputs import input_tensors
+from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.tape import Tape
 
 

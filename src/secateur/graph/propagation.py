@@ -1,0 +1,195 @@
+"""Carry labels through a tape: each call's rule gives the labels of its results.
+
+Channels that reach an output, an unknown operation, or part of another tensor's memory are frozen.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from secateur.graph.atoms import Atoms, Reason
+from secateur.graph.heads import are_heads, as_wholes
+from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chunks, columns_last, reshape
+from secateur.graph.ops import Does, operations
+from secateur.graph.rules import Result, find, pointwise
+from secateur.graph.rules.broadcasting import PICKS
+from secateur.graph.trace.tape import Call, Ref, Tape, mutates
+
+_QUIET, _PARTS = operations(Does.QUIET), operations(Does.PART)
+
+
+@dataclass
+class Tracer:
+    """The labels of every value so far; what rules see of it is ``RuleContext``.
+
+    ``position`` is the number of the call whose rule runs; ``statistics`` are the calls that depend on which
+    channels there are; ``whole`` is the head of each atom, where heads go as wholes.
+    """
+
+    tape: Tape
+    atoms: Atoms = field(default_factory=Atoms)
+    marks: dict[int, Marks] = field(default_factory=dict)
+    statistics: set[int] = field(default_factory=set)
+    position: int = 0
+    whole: IntArray | None = None
+
+    def of(self, ref: Ref) -> Marks:
+        """Labels of an argument."""
+        return self.marks[ref.id]
+
+    def operands(self, call: Call, *names: str) -> list[Marks]:
+        """Labels of the tensors among the arguments: of these names, where given, or of all."""
+        if not names:
+            return [self.marks[number] for number in call.refs]
+        found = [call.argument(name) for name in names]
+        flat = [item for one in found for item in (one if isinstance(one, (list, tuple)) else [one])]
+        return [self.marks[ref.id] for ref in flat if isinstance(ref, Ref)]
+
+    def shape(self, number: int | None) -> Shape:
+        """Shape of a value of the dense run."""
+        return self.tape.values[number].shape if number is not None else ()
+
+    def statistic(self, call: Call) -> None:
+        """The values of this call depend on which channels exist, not only on those it computes."""
+        self.statistics.add(self.position)
+
+    def freeze_all(self, call: Call, why: str) -> None:
+        """Freeze every label that reaches this call."""
+        for number in call.refs:
+            for factor in self.marks[number].factors:
+                self.atoms.freeze(factor.atoms, why)
+
+    def reshaped(self, marks: Marks, shape: Shape) -> Marks:
+        """Labels after a row-major reshape; a column that becomes rows and columns keeps equal rows."""
+        pieces = chunks(marks.shape, shape)
+        factors = []
+        for factor in marks.factors:
+            factor = self._in_order(factor, [before for before, _ in pieces])
+            new = reshape(factor, marks.shape, shape)
+            if new is None:
+                self.atoms.freeze(factor.atoms, PICKS)
+                continue
+            if new.rows and len(new.rows) != len(factor.rows):
+                if self.whole is not None and are_heads(new, self.whole):
+                    new = as_wholes(self.atoms, new)
+                if new.rows:
+                    self.atoms.equal_rows(columns_last(new))
+            factors.append(new)
+        free = [False] * len(shape)
+        for before, after in pieces:
+            if all(marks.free[dim] or marks.shape[dim] == 1 for dim in before):
+                for dim in after:
+                    free[dim] = shape[dim] > 1
+        return Marks(shape, tuple(factors), tuple(free), marks.weight)
+
+    def _in_order(self, factor: Factor, merged: list[range]) -> Factor:
+        """Join rows that a merge would put inside the column: all of them choose the same columns."""
+        # In channels × positions, a channel's positions lie side by side and stay or go with it.
+        for dims in merged:
+            if factor.column in dims:
+                inner = [dim for dim in factor.rows if dim in dims and dim > factor.column]
+                if inner:
+                    return Factor(self.atoms.merge(factor.atoms, inner), factor.column)
+        return factor
+
+
+def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
+    """Carry labels through the tape, and freeze what reaches the outputs; returns the parameters used."""
+    tape = tracer.tape
+    kernels = {
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd)
+    }
+    used = {number for call in tape.calls for number in call.refs}
+    for number, value in enumerate(tape.values):
+        if value.kind in {"parameter", "buffer"}:
+            tracer.marks[number] = _fresh_labels(tracer, number, value.name in kernels)
+        elif value.kind in {"input", "constant"}:
+            tracer.marks[number] = Marks(value.shape)
+    for position, call in enumerate(tape.calls):
+        tracer.position = position
+        tracer.atoms.here = Reason.at(call)
+        step(tracer, call)
+    makers = {number: call for call in tape.calls for number in call.outputs}
+    for number in tape.outputs:
+        tracer.atoms.here = Reason.at(makers[number]) if number in makers else Reason("")
+        for factor in tracer.marks[number].factors:
+            tracer.atoms.freeze(factor.atoms, "is an output of the model")
+    return {tape.values[number].name for number in used if tape.values[number].name}
+
+
+def _fresh_labels(tracer: Tracer, number: int, kernel: bool) -> Marks:
+    """A label for each index of each dimension of a parameter or buffer, but for positions of a kernel."""
+    value = tracer.tape.values[number]
+    factors = [
+        along_dim(tracer.atoms.axis(value.name, dim, size), dim, len(value.shape))
+        for dim, size in enumerate(value.shape)
+        if size > 1 and not (kernel and dim > 1) and value.dtype.is_floating_point
+    ]
+    return Marks(value.shape, tuple(factors), (), value.kind == "parameter")
+
+
+def step(tracer: Tracer, call: Call) -> None:
+    """Apply the rule of one call; an operation without a rule freezes the channels that reach it."""
+    numbers = [number for number in call.outputs if number is not None]
+    rule = find(call.name)
+    if rule is None and torch.Tag.pointwise in call.op.tags:
+        rule = pointwise.elementwise
+    results: Result = None
+    if rule is not None and numbers:
+        results = rule(tracer, call)
+    elif call.name not in _QUIET or numbers:
+        tracer.freeze_all(call, "passes through an operation that no rule knows")
+    listed = list(results) if isinstance(results, (tuple, list)) else [results]
+    listed += [None] * (len(call.outputs) - len(listed))
+    for number, marks in zip(call.outputs, listed, strict=False):
+        if number is not None:
+            shape = tracer.shape(number)
+            tracer.marks[number] = marks if marks is not None and marks.shape == shape else Marks(shape)
+            if marks is not None and marks.shape != shape:
+                tracer.freeze_all(call, "has labels that do not fit its result")
+    if mutates(call.op):
+        _mutation(tracer, call)
+
+
+def _mutation(tracer: Tracer, call: Call) -> None:
+    """Carry labels from a view that was written to on to the tensor that owns its memory.
+
+    Labels that the owner cannot show are frozen. Constants written into a table of zeros make its positions
+    differ, so that its dimensions are no longer free.
+    """
+    for number in [number for number in call.outputs if number is not None]:
+        root = tracer.tape.values[number].root
+        target = next((ref for ref in call.refs if tracer.tape.values[ref].root == root), None)
+        owner, written = tracer.marks.get(root), tracer.marks[number]
+        if target is None or owner is None or tracer.marks[target].factors:
+            continue
+        if not written.factors:
+            same = owner.shape == written.shape
+            free = tuple(a and b for a, b in zip(owner.free, written.free, strict=True)) if same else ()
+            tracer.marks[root] = Marks(owner.shape, owner.factors, free, owner.weight)
+        elif owner.shape != written.shape:
+            if _is_slice(tracer.tape, target, root) and _spans(written, owner.shape):
+                tracer.marks[root] = Marks(owner.shape, written.factors, (), written.weight)
+                continue
+            for factor in written.factors:
+                tracer.atoms.freeze(factor.atoms, "is written into part of another tensor")
+            tracer.marks[root] = Marks(owner.shape, owner.factors, (False,) * len(owner.shape))
+
+
+def _is_slice(tape: Tape, number: int, root: int) -> bool:
+    """Whether a view is a slice of its owner, with the owner's dimensions."""
+    makers = {out: call for call in tape.calls for out in call.outputs}
+    while number != root:
+        call = makers.get(number)
+        if call is None or call.name not in _PARTS:
+            return False
+        number = call.refs[0]
+    return True
+
+
+def _spans(written: Marks, shape: tuple[int, ...]) -> bool:
+    """Whether the written part holds all channels along the dimensions that have them."""
+    return all(written.shape[dim] == shape[dim] for factor in written.factors for dim in factor.support)
