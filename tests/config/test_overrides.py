@@ -47,9 +47,9 @@ def test_labels_with_dots_are_found():
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("seed", "'--set seed' is no setting"),
-        ("=3", "is no setting"),
-        ("sede=3", "--set sede: sede: is no setting -> did you mean 'seed'?"),
+        ("seed", "invalid override '--set seed': expected path.to.key=value"),
+        ("=3", "invalid override '--set =3'"),
+        ("sede=3", "--set sede: sede: unknown setting -> did you mean 'seed'?"),
         ("seed=off", "--set seed: seed: 'off' is a boolean to some"),
         ("seed=[1", "not YAML"),
         ("seed=-1", "--set seed: seed: should be greater than or equal to 0"),

@@ -1,7 +1,9 @@
+from typing import get_args, get_type_hints
+
 import pytest
 
 from report.synthetic import Grid, write
-from secateur.recipes import BIBTEX, METHODS, PENALTIES
+from secateur.recipes import BIBTEX, Adversary, Penalty
 from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES
 from secateur.report import cards as cards_module
 from secateur.report.aggregate import aggregate
@@ -91,8 +93,8 @@ def test_every_name_of_ours_says_which_paper_it_is_from(registry):
 
 
 def test_the_parts_of_a_recipe_say_which_paper_they_are_from():
-    assert set(BIBTEX["penalty"]) == set(PENALTIES)
-    assert set(BIBTEX["adversary"]) == set(METHODS)
+    assert set(BIBTEX["penalty"]) == set(get_args(get_type_hints(Penalty)["kind"]))
+    assert set(BIBTEX["adversary"]) == set(get_args(get_type_hints(Adversary)["method"]))
     assert {key for kinds in BIBTEX.values() for key in kinds.values()} <= set(cards_module._entries())
 
 

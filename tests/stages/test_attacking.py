@@ -68,7 +68,7 @@ def test_an_attack_without_steps_runs_in_a_study(tmp_path, asked):
         ("search_precision: half", r"study\.yaml:7: attacks\.ddn\.search_precision: .*'bfloat16'"),
         (
             "early_stp: true",
-            r"study\.yaml:7: attacks\.ddn\.early_stp: is no setting.*did you mean 'early_stop'",
+            r"study\.yaml:7: attacks\.ddn\.early_stp: unknown setting.*did you mean 'early_stop'",
         ),
         ("restarts: 2", r"study\.yaml:7: attacks\.ddn: ddn draws no random numbers to restart with"),
         (
@@ -76,7 +76,7 @@ def test_an_attack_without_steps_runs_in_a_study(tmp_path, asked):
             r"study\.yaml:7: attacks\.ddn: without random_start there is nothing to restart with",
         ),
         ("restarts: 0", r"study\.yaml:7: attacks\.ddn\.restarts"),
-        ("attack: fmn, norm: 2, start: dense", r"study\.yaml:7: attacks\.ddn\.start: is no setting"),
+        ("attack: fmn, norm: 2, start: dense", r"study\.yaml:7: attacks\.ddn\.start: unknown setting"),
         ("attack: fgsm, norm: inf, steps: 3", r"study\.yaml:7: attacks\.ddn: fgsm does not iterate"),
     ],
 )

@@ -24,9 +24,9 @@ def test_the_split_belongs_to_the_fingerprint():
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("attacks.ddn.stpes=3", r"attacks\.ddn\.stpes: is no setting.* -> did you mean 'steps'\?"),
-        ("attacks.ddn.generator=3", r"attacks\.ddn\.generator: is no setting"),
-        ("models.plain.settings={widht: 3}", r"models\.plain\.settings\.widht: is no setting"),
+        ("attacks.ddn.stpes=3", r"attacks\.ddn\.stpes: unknown setting.* -> did you mean 'steps'\?"),
+        ("attacks.ddn.generator=3", r"attacks\.ddn\.generator: unknown setting"),
+        ("models.plain.settings={widht: 3}", r"models\.plain\.settings\.widht: unknown setting"),
         ("images=5000", r"images: there are only 359 test images \(got 5000\)"),
         (
             "pruning={keep: [layer9]}",
@@ -49,7 +49,7 @@ def test_layers_may_be_modules_parameters_or_groups():
 def test_late_errors_name_the_line_of_the_file():
     text = SMALL.replace("{ddn: {steps: 10}}", "\n  ddn:\n    steps: 10\n    gama: 0.1")
     line = text.splitlines().index("    gama: 0.1") + 1
-    with pytest.raises(UserError, match=rf"study\.yaml:{line}: attacks\.ddn\.gama: is no setting"):
+    with pytest.raises(UserError, match=rf"study\.yaml:{line}: attacks\.ddn\.gama: unknown setting"):
         read_facts(parse_study(text))
 
 

@@ -142,7 +142,7 @@ def test_an_attack_of_ones_own_checks_its_settings_before_anything_trains(named)
     for function in (check, plan):
         with pytest.raises(UserError, match=r"attacks\.m\.pace: pace is -1 \(give a positive pace\)"):
             function(parse_study(SMALL, overrides=["attacks={m: {attack: mine, pace: -1}}"]))
-    with pytest.raises(UserError, match=r"attacks\.m\.pacee: is no setting"):
+    with pytest.raises(UserError, match=r"attacks\.m\.pacee: unknown setting"):
         check(parse_study(SMALL, overrides=["attacks={m: {attack: mine, pacee: 1}}"]))
 
 

@@ -13,5 +13,5 @@ from secateur.config.presets import preset as preset
 from secateur.config.presets import summaries as summaries
 from secateur.config.problems import Problem as Problem
 from secateur.config.problems import refuse as refuse
-from secateur.config.schema import study_schema as study_schema
 from secateur.config.study import Study as Study
+from secateur.config.study import study_schema as study_schema

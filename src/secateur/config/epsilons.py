@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from secateur.budgets import NORM_KEYS
-from secateur.config.checks import unique
+from secateur.config.values import unique
 
 
 def budgets(value: Any) -> Any:

@@ -8,19 +8,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from secateur.config.feasible import impossible_attacks, impossible_budgets, out_of_scale
-from secateur.config.overrides import override
+from secateur.config.contradictions import contradictions
 from secateur.config.problems import Problem, refuse
 from secateur.config.study import Study
-from secateur.config.yaml12 import Source, parse_source, read_source
+from secateur.config.yaml12 import Source, override, parse_source, read_source
 from secateur.hashing import restore
-from secateur.recipes import problems as recipe_problems
-from secateur.registry import RATES, require
+from secateur.registry import require
 from secateur.text import nearest
 
 SENTENCES = {
     "missing": "is required",
-    "extra_forbidden": "is no setting",
+    "extra_forbidden": "unknown setting",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
@@ -87,7 +85,7 @@ def _validated(source: Source) -> Study:
         problems += [problem for problem in found if problem.key not in spelled]
     if study is not None:
         study._source = source
-        problems += _contradictions(study)
+        problems += contradictions(study)
     if problems or study is None:
         raise refuse(sorted(problems, key=lambda problem: _line(problem.place)))
     return study
@@ -160,83 +158,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         if found := _model_in(inner):
             return found
     return None
-
-
-def _contradictions(study: Study) -> list[Problem]:
-    """What no single setting shows: names that do not exist, and points of the grid that coincide."""
-    problems = []
-    for name, arm in study.finetune.items():
-        for i, model in enumerate(arm.models or ()):
-            if model not in study.models:
-                key = f"finetune.{name}.models.{i}"
-                near = nearest(model, study.models)
-                problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
-    if not problems:
-        found = [
-            *_impossible_recipes(study),
-            *impossible_attacks(study),
-            *impossible_budgets(study),
-            *_unfit_rates(study),
-        ]
-    else:
-        found = []
-    found = found or (_coincidences(study) if not problems else [])
-    return problems + [Problem(study.where(key), key, sentence) for key, sentence in found]
-
-
-def _impossible_recipes(study: Study) -> list[tuple[str, str]]:
-    """What no range of a single setting shows, such as a choice by robust accuracy without adversary."""
-    found = []
-    for model in study.models:
-        own = study.recipe(model)
-        if own.distillation is not None and own.epochs:
-            sentence = "needs a teacher, which only an arm of finetune has: the dense network"
-            found.append((f"models.{model}.recipe.distillation", sentence))
-        places = {f"models.{model}.recipe": own}
-        places |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(model).items()}
-        for key, recipe in places.items():
-            found += [(key, text) for text in recipe_problems(recipe)]
-            found += [(f"{key}.{name}", text) for name, text in out_of_scale(recipe)]
-    return found
-
-
-def _unfit_rates(study: Study) -> list[tuple[str, str]]:
-    """Published rates are for one network, and say everything about it: no sparsity changes them."""
-    name = study.pruning.rates
-    if not isinstance(name, str):
-        return []
-    arch = RATES.entry(name).facts["arch"]
-    found = [
-        (f"models.{label}.arch", f"{name} is for {arch}, not for {model.arch}")
-        for label, model in study.models.items()
-        if model.arch != arch
-    ]
-    if len([sparsity for sparsity in study.sparsities if sparsity > 0]) > 1:
-        found.append(("sparsities", f"{name} sets the rate of every layer: give one sparsity, to call it by"))
-    return found
-
-
-def _coincidences(study: Study) -> list[tuple[str, str]]:
-    found = []
-    models = {
-        name: (model.arch, repr(model.settings), model.weights, model.statistics, study.recipe(name))
-        for name, model in study.models.items()
-    }
-    attacks = {
-        name: {**attack.model_dump(), "norm": attack.resolved_norm} for name, attack in study.attacks.items()
-    }
-    for key, twins in (("models", models), ("attacks", attacks)):
-        found += [(f"{key}.{b}", f"is the same as '{a}'") for a, b in _twins(twins)]
-    for model in study.models:
-        for a, b in _twins(study.arms(model)):
-            sentence = f"is the same as '{a}' for model '{model}': give one of them 'models: [...]'"
-            found.append((f"finetune.{b}", sentence))
-    return found
-
-
-def _twins(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    names = list(values)
-    return [(a, b) for i, b in enumerate(names) for a in names[:i] if values[a] == values[b]]
 
 
 def _line(place: str) -> int:

@@ -247,7 +247,7 @@ def _single_norm(attack: str) -> set[str]:
 
 def _unknown(study: Study, key: str, given: set[str], taken: set[str]) -> Iterator[Problem]:
     for name in sorted(given - taken):
-        sentence = f"is no setting; there are {', '.join(sorted(taken)) or 'none'}"
+        sentence = f"unknown setting; there are {', '.join(sorted(taken)) or 'none'}"
         yield Problem(study.where(f"{key}.{name}"), f"{key}.{name}", sentence, nearest(name, taken))
 
 

@@ -1,9 +1,10 @@
-"""Checks of single values of a study; each returns its value or raises ValueError with a sentence."""
+"""The types of single values of a study, and their checks: a value comes back, or ValueError says why not."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from secateur.budgets import is_list, sizes
@@ -27,6 +28,12 @@ DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 ZOOS = ("torchvision", "timm", "shipped", "robustbench")
 
 
+class Settings(BaseModel):
+    """The base of all settings: frozen, and nothing unknown is accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 def label(value: str) -> str:
     """A name that is safe as a folder, a legend and a key."""
     if not LABEL.fullmatch(value):
@@ -45,7 +52,7 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def known_device(value: str) -> str:
-    """Where networks run; whether it is there is found out by the machine that runs them."""
+    """The name of a device; only the machine that runs the networks knows whether it has one."""
     if not DEVICE.fullmatch(value):
         raise ValueError(f"a device is cpu, cuda, or one of several such as cuda:1 (got {value[:40]!r})")
     return value
@@ -55,13 +62,6 @@ def distance_norm(value: float) -> float:
     """The norm of a distance."""
     if value not in (0.0, 1.0, 2.0, float("inf")):
         raise ValueError(f"a norm is 0, 1, 2 or inf (got {value:g})")
-    return value
-
-
-def gradient_norm(value: float) -> float:
-    """The norm of a gradient step."""
-    if value not in (2.0, float("inf")):
-        raise ValueError(f"the adversary's norm is 2 or inf (got {value:g})")
     return value
 
 
@@ -91,6 +91,12 @@ def image_size(value: Any) -> Any:
     if value is not None and (len(sides) != 2 or not whole or not all(1 <= side <= 4096 for side in sides)):
         raise ValueError("must be one side, or [height, width], from 1 to 4096")
     return tuple(value) if isinstance(value, list) else value
+
+
+def one_or_more(value: Any) -> Any:
+    """A single number as a list of one."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (value,) if number else tuple(value) if isinstance(value, list) else value
 
 
 def known_attack(value: str) -> str:
@@ -140,7 +146,7 @@ def known_model(value: str) -> str:
 
 
 def plain_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings by name whose values are numbers, words, booleans or lists of them."""
+    """Settings whose values are numbers, words, booleans or lists of them."""
     for name, value in values.items():
         items = value if isinstance(value, list | tuple) else [value]
         if isinstance(value, Mapping) or any(isinstance(item, Mapping | list | tuple) for item in items):
@@ -156,3 +162,8 @@ def _known(registry: Registry, value: str) -> str:
         sentence = f"there is no {registry.kind} {value[:60]!r}{listing}"
         raise PydanticCustomError("unknown_name", "{sentence}", {"sentence": sentence, "near": near})
     return value
+
+
+Label = Annotated[str, AfterValidator(label)]
+Sparsity = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]

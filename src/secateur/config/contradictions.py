@@ -1,0 +1,142 @@
+"""Settings that contradict each other or that nothing could carry out, found without torch or any image."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from secateur.config.epsilons import epsilons_by_norm
+from secateur.config.problems import Problem
+from secateur.config.study import Study
+from secateur.recipes import Recipe
+from secateur.recipes import problems as recipe_problems
+from secateur.registry import ATTACKS, RATES
+from secateur.registry.settings import problems as attack_problems
+from secateur.text import nearest
+
+# Images of a study lie in [0, 1]: an Linf budget above 1 is most likely one in grey levels.
+WIDTH = 1.0
+_GREY_LEVELS = "images lie in [0, 1], where 8 grey levels of 256 are 8/255"
+
+
+def contradictions(study: Study) -> list[Problem]:
+    """What no single setting shows: names that do not exist, and points of the grid that coincide."""
+    problems = []
+    for name, arm in study.finetune.items():
+        for i, model in enumerate(arm.models or ()):
+            if model not in study.models:
+                key = f"finetune.{name}.models.{i}"
+                near = nearest(model, study.models)
+                problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
+    if not problems:
+        found = [
+            *_impossible_recipes(study),
+            *impossible_attacks(study),
+            *impossible_budgets(study),
+            *_unfit_rates(study),
+        ]
+    else:
+        found = []
+    found = found or (_coincidences(study) if not problems else [])
+    return problems + [Problem(study.where(key), key, sentence) for key, sentence in found]
+
+
+def _impossible_recipes(study: Study) -> list[tuple[str, str]]:
+    """What no range of a single setting shows, such as a choice by robust accuracy without adversary."""
+    found = []
+    for model in study.models:
+        own = study.recipe(model)
+        if own.distillation is not None and own.epochs:
+            sentence = "needs a teacher, which only an arm of finetune has: the dense network"
+            found.append((f"models.{model}.recipe.distillation", sentence))
+        places = {f"models.{model}.recipe": own}
+        places |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(model).items()}
+        for key, recipe in places.items():
+            found += [(key, text) for text in recipe_problems(recipe)]
+            found += [(f"{key}.{name}", text) for name, text in out_of_scale(recipe)]
+    return found
+
+
+def _unfit_rates(study: Study) -> list[tuple[str, str]]:
+    """Published rates are for one network, and say everything about it: no sparsity changes them."""
+    name = study.pruning.rates
+    if not isinstance(name, str):
+        return []
+    arch = RATES.entry(name).facts["arch"]
+    found = [
+        (f"models.{label}.arch", f"{name} is for {arch}, not for {model.arch}")
+        for label, model in study.models.items()
+        if model.arch != arch
+    ]
+    if len([sparsity for sparsity in study.sparsities if sparsity > 0]) > 1:
+        found.append(("sparsities", f"{name} sets the rate of every layer: give one sparsity, to call it by"))
+    return found
+
+
+def _coincidences(study: Study) -> list[tuple[str, str]]:
+    found = []
+    models = {
+        name: (model.arch, repr(model.settings), model.weights, model.statistics, study.recipe(name))
+        for name, model in study.models.items()
+    }
+    attacks = {
+        name: {**attack.model_dump(), "norm": attack.resolved_norm} for name, attack in study.attacks.items()
+    }
+    for key, twins in (("models", models), ("attacks", attacks)):
+        found += [(f"{key}.{b}", f"is the same as '{a}'") for a, b in _twins(twins)]
+    for model in study.models:
+        for a, b in _twins(study.arms(model)):
+            sentence = f"is the same as '{a}' for model '{model}': give one of them 'models: [...]'"
+            found.append((f"finetune.{b}", sentence))
+    return found
+
+
+def _twins(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    names = list(values)
+    return [(a, b) for i, b in enumerate(names) for a in names[:i] if values[a] == values[b]]
+
+
+def impossible_attacks(study: Study) -> Iterator[tuple[str, str]]:
+    """Every value that an attack of ours would refuse: its key in the study, and a sentence."""
+    for label, attack in study.attacks.items():
+        given = dict(attack.model_extra or {})
+        for name, sentence in attack_problems(attack.attack, given):
+            yield f"attacks.{label}.{name}", f"{sentence} (got {_spelled(given[name])})"
+        eps = given.get("eps")
+        for size in eps if isinstance(eps, list | tuple) else [eps]:
+            if attack.resolved_norm == math.inf and isinstance(size, int | float) and WIDTH < size < math.inf:
+                yield f"attacks.{label}.eps", f"{_GREY_LEVELS} (got {size:g})"
+
+
+def impossible_budgets(study: Study) -> Iterator[tuple[str, str]]:
+    """Stated budgets that no attack of the study is judged at, or that are larger than any perturbation."""
+    kinds: dict[str, set[object]] = {}
+    for attack in study.attacks.values():
+        if attack.resolved_norm is not None:
+            kind = ATTACKS.entry(attack.attack).facts.get("kind")
+            kinds.setdefault(f"l{attack.resolved_norm:g}", set()).add(kind)
+    # A plain list is for the attacks without sizes of their own; lists by norm say what they are for.
+    searching = tuple(norm for norm, found in kinds.items() if found != {"fixed-eps"})
+    norms = tuple(kinds) if isinstance(study.epsilons, Mapping) else searching
+    for norm, budgets in epsilons_by_norm(study.epsilons, norms).items():
+        if kinds.get(norm) == {"fixed-eps"}:
+            sentence = f"every attack of norm {norm} has sizes of its own, and is judged at no other: list"
+            yield "epsilons", f"{sentence} them as its eps"
+        if norm == "linf" and budgets and budgets[-1] > WIDTH:
+            yield "epsilons", f"{_GREY_LEVELS} (got {budgets[-1]:g})"
+
+
+def out_of_scale(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Sizes of an adversary that are larger than the range of the images: key in the recipe, sentence."""
+    if (adversary := recipe.adversary) is None or adversary.norm != math.inf:
+        return
+    for name in ("epsilon", "step_size"):
+        if WIDTH < (value := getattr(adversary, name)) < math.inf:
+            yield f"adversary.{name}", f"{_GREY_LEVELS} (got {value:g})"
+
+
+def _spelled(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str | list | tuple) else f"{value}"
