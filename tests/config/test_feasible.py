@@ -87,7 +87,7 @@ def test_a_network_of_the_study_has_no_teacher_to_learn_from():
 @pytest.mark.parametrize(
     ("setting", "budgets", "said"),
     [
-        ("norm: inf\n    eps: 0.1", "[0.1]", "every attack of the study has sizes of its own"),
+        ("norm: inf\n    eps: 0.1", "[0.1]", "every attack of the study runs at sizes of its own"),
         ("norm: inf\n    eps: 0.1", "{linf: [0.1]}", "list them as its eps"),
     ],
 )

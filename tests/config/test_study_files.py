@@ -81,7 +81,7 @@ controls: {dense: 1}
         ("sparsities: [-0.1]", "sparsities.0: should be greater than or equal to 0 (got -0.1)"),
         ("sparsities: [.inf]", "sparsities.0: should be less than 1 (got inf)"),
         ("sparsities: ['90']", "sparsities.0: must be a number (got the text '90')"),
-        ("sparsities: [.nan]", "sparsities.0: NaN is not a setting"),
+        ("sparsities: [.nan]", "sparsities.0: NaN is not a number"),
         ("sparsities: 0.5", "sparsities: must be a list (got 0.5)"),
         ("sparsities: []", "sparsities: "),
         ("seeds: [1, 1]", "seeds: 1 is listed twice"),
@@ -94,7 +94,7 @@ controls: {dense: 1}
         ("epsilons: [0.1, 0.1]", "epsilons: 0.1 is listed twice"),
         ("epsilons: 0.1", "epsilons: should be a list of budgets, such as [1/255, 8/255]"),
         ("epsilons: {linf: 0.1}", "epsilons: linf should be a list of budgets"),
-        ("epsilons: {l3: [0.1]}", "epsilons: 'l3' is no norm: l0, l1, l2 or linf"),
+        ("epsilons: {l3: [0.1]}", "epsilons: 'l3' is not a norm: use l0, l1, l2 or linf"),
         ("epsilons: {inf: [0.1], linf: [0.2]}", "epsilons: linf is listed twice"),
         (
             "epsilons: {linf: [0.1]}\nattacks: {ddn: {}}",
@@ -110,7 +110,7 @@ controls: {dense: 1}
         ),
         (
             "epsilons: [0.1]\nattacks: {pgd: {norm: inf}}",
-            "epsilons: every attack of the study has sizes of its own",
+            "epsilons: every attack of the study runs at sizes of its own",
         ),
         ("attacks: {fmn: {}}", "attacks.fmn: fmn needs a norm, one of 0, 1, 2, inf"),
         ("attacks: {fmn: {norm: 3}}", "attacks.fmn.norm: a norm is 0, 1, 2 or inf (got 3)"),

@@ -56,12 +56,12 @@ def test_values_mean_what_they_look_like(text, expected):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("off", "'off' is a boolean to some and a word to others"),
-        ("Yes", "'Yes' is a boolean to some"),
-        (".nan", "NaN is not a setting"),
+        ("off", "'off' is a boolean in YAML 1.1 and a word in YAML 1.2"),
+        ("Yes", "'Yes' is a boolean in YAML 1.1"),
+        (".nan", "NaN is not a number"),
         ("1/0", "divides by zero"),
         ("1e999", "too large"),
-        ("010", "octal to some"),
+        ("010", "octal in YAML 1.1"),
         ("9" * 50, "a number of 50 digits"),
     ],
 )
@@ -74,7 +74,7 @@ def test_values_with_two_meanings_or_none_are_refused(text, part):
 
 def test_ambiguous_and_duplicate_keys_are_refused_with_both_lines():
     first, second = (str(p) for p in parse_source("on: 1\nb: 2\nb: 3\n", "f.yaml").problems)
-    assert first.startswith("f.yaml:1: on: 'on' is a boolean to some and a word to others")
+    assert first.startswith("f.yaml:1: on: 'on' is a boolean in YAML 1.1 and a word in YAML 1.2")
     assert second == "f.yaml:3: b: set twice (first in line 2)"
 
 

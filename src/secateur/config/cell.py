@@ -1,4 +1,4 @@
-"""A cell: one point of the grid, the unit of work."""
+"""A cell of a study: one stage at one point of the grid, the unit of work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,16 +14,21 @@ Role = Literal["dense", "dense_tuned", "untuned", "pruned", "round"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One unit of work, complete: a stage needs nothing else from the study to know its numbers.
+    """One unit of work with everything that determines its numbers.
 
     Attributes:
-        id: 32 hex digits, the hash of everything that can change the numbers of this cell.
+        id: 32 hex digits, a hash of everything that can change the numbers of this cell.
         stage: which function of ``stages`` carries it out.
         parent: the id of the cell whose network this one starts from; None for training.
-        axes: its place in the grid, in the study's labels: model, seed, criterion, sparsity, arm, attack; a
-            step of an iterative schedule also has its number, ``round``, and the sparsity it is ``towards``.
-        role: what it is compared as; "round" is compared as nothing, it is a step of the iterative schedule.
+        axes: its grid point, in the study's labels: model, seed, criterion, sparsity, arm, attack; a step of
+            an iterative schedule also has its number, ``round``, and the sparsity it is ``towards``.
+        role: what it is compared as; a "round" is a step of the iterative schedule and never compared.
         settings: the resolved settings of the stage; plain data, infinities are floats.
+
+    >>> axes = {"model": "plain", "seed": 0, "criterion": "l1", "sparsity": 0.5, "arm": "none"}
+    >>> axes["attack"] = None
+    >>> Cell("0" * 32, "prune", "1" * 32, axes, "untuned", {}).label
+    'prune plain/0 l1 0.5'
     """
 
     id: str
@@ -40,8 +45,8 @@ class Cell:
 
     @property
     def masked(self) -> bool:
-        """Whether its network has single weights masked instead of channels removed."""
-        # Not refused where a run is only looked at: its plug-in need not be here then.
+        """Whether single weights of its network are masked, instead of channels removed."""
+        # An unknown criterion is no error here: a run of a plug-in can be read without the plug-in.
         known = {entry.name: entry for entry in CRITERIA.entries()}
         entry = known.get(self.axes["criterion"])
         return entry is not None and entry.facts.get("kind") == "weights"
@@ -86,7 +91,11 @@ class Cell:
 
 
 def recipe_from(data: Mapping[str, Any]) -> Recipe:
-    """The recipe written in a cell's settings."""
+    """The recipe in a cell's settings.
+
+    >>> recipe_from({"epochs": 3, "adversary": {"epsilon": 0.1, "step_size": 0.02, "norm": "inf"}}).epochs
+    3
+    """
     fields = dict(restore(data))
     for name, part in PARTS.items():
         if fields.get(name) is not None:

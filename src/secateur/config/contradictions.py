@@ -19,7 +19,7 @@ _GREY_LEVELS = "images lie in [0, 1], where 8 grey levels of 256 are 8/255"
 
 
 def contradictions(study: Study) -> list[Problem]:
-    """What no single setting shows: names that do not exist, and points of the grid that coincide."""
+    """Problems that no single setting shows: unknown models, impossible settings, equal grid points."""
     problems = []
     for name, arm in study.finetune.items():
         for i, model in enumerate(arm.models or ()):
@@ -41,23 +41,23 @@ def contradictions(study: Study) -> list[Problem]:
 
 
 def _impossible_recipes(study: Study) -> list[tuple[str, str]]:
-    """What no range of a single setting shows, such as a choice by robust accuracy without adversary."""
+    """Recipes that no range of a single setting refuses, such as select: robust without an adversary."""
     found = []
     for model in study.models:
         own = study.recipe(model)
         if own.distillation is not None and own.epochs:
-            sentence = "needs a teacher, which only an arm of finetune has: the dense network"
+            sentence = "needs a teacher, the dense network, which only the arms of finetune have"
             found.append((f"models.{model}.recipe.distillation", sentence))
-        places = {f"models.{model}.recipe": own}
-        places |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(model).items()}
-        for key, recipe in places.items():
+        recipes = {f"models.{model}.recipe": own}
+        recipes |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(model).items()}
+        for key, recipe in recipes.items():
             found += [(key, text) for text in recipe_problems(recipe)]
             found += [(f"{key}.{name}", text) for name, text in out_of_scale(recipe)]
     return found
 
 
 def _unfit_rates(study: Study) -> list[tuple[str, str]]:
-    """Published rates are for one network, and say everything about it: no sparsity changes them."""
+    """Published rates set every layer of one architecture, so no sparsity changes them."""
     name = study.pruning.rates
     if not isinstance(name, str):
         return []
@@ -96,7 +96,7 @@ def _twins(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def impossible_attacks(study: Study) -> Iterator[tuple[str, str]]:
-    """Every value that an attack of ours would refuse: its key in the study, and a sentence."""
+    """Every value that an attack would refuse: its key in the study, and a sentence."""
     for label, attack in study.attacks.items():
         given = dict(attack.model_extra or {})
         for name, sentence in attack_problems(attack.attack, given):
@@ -108,7 +108,7 @@ def impossible_attacks(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def impossible_budgets(study: Study) -> Iterator[tuple[str, str]]:
-    """Stated budgets that no attack of the study is judged at, or that are larger than any perturbation."""
+    """Budgets that no attack of the study is reported at, or that are larger than any perturbation."""
     kinds: dict[str, set[object]] = {}
     for attack in study.attacks.values():
         if attack.resolved_norm is not None:
@@ -119,8 +119,8 @@ def impossible_budgets(study: Study) -> Iterator[tuple[str, str]]:
     norms = tuple(kinds) if isinstance(study.epsilons, Mapping) else searching
     for norm, budgets in epsilons_by_norm(study.epsilons, norms).items():
         if kinds.get(norm) == {"fixed-eps"}:
-            sentence = f"every attack of norm {norm} has sizes of its own, and is judged at no other: list"
-            yield "epsilons", f"{sentence} them as its eps"
+            sentence = f"every attack of norm {norm} runs at sizes of its own: list"
+            yield "epsilons", f"{sentence} those as its eps"
         if norm == "linf" and budgets and budgets[-1] > WIDTH:
             yield "epsilons", f"{_GREY_LEVELS} (got {budgets[-1]:g})"
 

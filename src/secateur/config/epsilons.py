@@ -10,7 +10,7 @@ from secateur.config.values import unique
 
 
 def budgets(value: Any) -> Any:
-    """Budgets: a list of positive numbers, or one for every norm; as tuples, the norms spelled ``linf``."""
+    """Budgets as a tuple of positive numbers, or such a tuple for every norm (l0, l1, l2, linf)."""
     if not isinstance(value, Mapping):
         return _listed(value)
     spelled = {f"{norm:g}": key for norm, key in NORM_KEYS.items()}
@@ -18,7 +18,7 @@ def budgets(value: Any) -> Any:
     for key, values in value.items():
         norm = spelled.get(f"{key:g}" if isinstance(key, float | int) else str(key), str(key))
         if norm not in spelled.values():
-            raise ValueError(f"{str(key)[:40]!r} is no norm: l0, l1, l2 or linf")
+            raise ValueError(f"{str(key)[:40]!r} is not a norm: use l0, l1, l2 or linf")
         if norm in found:
             raise ValueError(f"{norm} is listed twice")
         found[norm] = _listed(values, f"{norm} ")
@@ -47,27 +47,29 @@ Budgets = Annotated[
 
 
 def check_budgets(given: Any, attacks: Sequence[tuple[float | None, str | None]]) -> None:
-    """Refuse budgets that no attack, named by norm and kind, would be stated at.
+    """Refuse budgets that no attack, given by norm and kind, could be reported at.
 
     Raises:
         ValueError: as :func:`epsilons_by_norm`, or all attacks are of fixed size.
     """
     searching = [norm for norm, kind in attacks if kind != "fixed-eps"]
     if given and attacks and not searching:
-        raise ValueError(
-            "every attack of the study has sizes of its own, and is judged at no other: list them as its eps"
-        )
+        raise ValueError("every attack of the study runs at sizes of its own: list those as its eps")
     epsilons_by_norm(given, tuple(dict.fromkeys(f"l{norm:g}" for norm in searching if norm is not None)))
 
 
 def epsilons_by_norm(given: Any, norms: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-    """Stated budgets by norm: a plain list is in units of pixels, so it is for the attacks of norm linf.
+    """Stated budgets by norm, in rising order.
 
-    Where the study has none of them, it is for its only norm. ``norms`` are those of the attacks that look
-    for the smallest perturbation: others state the sizes that they were run at.
+    A plain list is for the attacks of norm linf, or for the only norm of the study. ``norms`` are those of
+    the minimum-norm attacks; attacks of fixed size state the sizes that they were run at.
 
     Raises:
-        ValueError: it has several others, or budgets are for a norm that no attack has.
+        ValueError: a plain list is given and the study has several norms but not linf, or budgets are for a
+            norm that no minimum-norm attack has.
+
+    >>> epsilons_by_norm((0.2, 0.1), ("linf", "l2"))
+    {'linf': (0.1, 0.2)}
     """
     if isinstance(given, Mapping):
         if strange := [norm for norm in given if norms and norm not in norms]:

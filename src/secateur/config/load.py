@@ -1,4 +1,4 @@
-"""From a study file to a ``Study``, or to all of its problems at once."""
+"""Read a study file into a ``Study``, or report all of its problems at once."""
 
 import json
 import typing
@@ -33,7 +33,7 @@ SENTENCES = {
 
 
 def load_study(path: str | Path, *, overrides: Sequence[str] = ()) -> Study:
-    """Read and check a study file.
+    r"""Read and check a study file.
 
     Args:
         path: a YAML file.
@@ -41,25 +41,44 @@ def load_study(path: str | Path, *, overrides: Sequence[str] = ()) -> Study:
 
     Raises:
         UserError: every problem of the file, one line each: ``file:line: path.to.key: sentence``.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "study.yaml")
+    ...     _ = path.write_text("name: small\ndata: digits\nmodels: {plain: resnet18}\n")
+    ...     load_study(path, overrides=["seeds=[0, 1]"]).seeds
+    (0, 1)
     """
     return _checked(read_source(Path(path)), overrides)
 
 
 def parse_study(text: str, *, file: str = "study.yaml", overrides: Sequence[str] = ()) -> Study:
-    """Like :func:`load_study`, from YAML text; ``file`` is only used in messages."""
+    """Like :func:`load_study`, from YAML text; ``file`` names it in messages.
+
+    >>> parse_study("{name: small, data: digits, models: {plain: resnet18}}").sparsities
+    (0.0, 0.2, 0.4, 0.6, 0.8)
+    """
     return _checked(parse_source(text, file), overrides)
 
 
 def study_from_json(config: Mapping[str, Any]) -> Study:
-    """The study whose resolved settings a run folder keeps. Raises UserError."""
+    """The study with the resolved settings ``config``, as a run folder keeps them. Raises UserError.
+
+    >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}}")
+    >>> study_from_json(study.resolved()).resolved() == study.resolved()
+    True
+    """
     return _validated(Source("study.json", restore(config)))
 
 
 def study_of(folder: Mapping[str, Any]) -> Study:
-    """The study of a run folder, given the content of its ``study.json``.
+    """The study of a run folder, from the content of its ``study.json``.
 
     Raises:
-        UserError: also where it was planned with plug-ins that this process has not run.
+        UserError: settings that this version refuses, or plug-ins that are not loaded in this process.
+
+    >>> study_of({"config": {"name": "a", "data": "digits", "models": {"m": "resnet18"}}}).name
+    'a'
     """
     require(folder.get("plugins", ()))
     return study_from_json(folder["config"])
@@ -77,7 +96,7 @@ def _validated(source: Source) -> Study:
     problems = list(source.problems)
     study = None
     try:
-        # Strict JSON mode: lists may become tuples, but no word becomes a number and no number a boolean.
+        # Strict JSON mode turns lists into tuples, but no word into a number and no number into a boolean.
         study = Study.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         spelled = {problem.key for problem in source.problems}
@@ -87,7 +106,7 @@ def _validated(source: Source) -> Study:
         study._source = source
         problems += contradictions(study)
     if problems or study is None:
-        raise refuse(sorted(problems, key=lambda problem: _line(problem.place)))
+        raise refuse(sorted(problems, key=lambda problem: _line(problem.location)))
     return study
 
 
@@ -123,7 +142,7 @@ def _problem(error: dict[str, Any], source: Source) -> Problem:
         suggestion = error["ctx"]["near"]
     elif kind not in ("missing", "value_error") and not isinstance(given, list | dict):
         sentence += f" (got {_spelled(given)})"
-    return Problem(source.place(key), key, sentence, suggestion)
+    return Problem(source.location(key), key, sentence, suggestion)
 
 
 def _spelled(value: Any) -> str:
@@ -135,7 +154,7 @@ def _spelled(value: Any) -> str:
 
 
 def _siblings(loc: Sequence[str | int]) -> list[str]:
-    """The settings that exist beside an unknown one, found by walking the models along its path."""
+    """The settings beside an unknown one, by walking the pydantic models along its path."""
     model: type[BaseModel] | None = Study
     labelled = False
     for part in loc[:-1]:
@@ -160,6 +179,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _line(place: str) -> int:
-    tail = place.rpartition(":")[2]
+def _line(location: str) -> int:
+    tail = location.rpartition(":")[2]
     return int(tail) if tail.isdigit() else 0

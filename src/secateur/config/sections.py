@@ -110,7 +110,7 @@ class Model(Settings):
     recipe: RecipeFields | None = Field(default=None, description="how the network is trained")
     normalise: Normalisation | None = Field(
         default=None,
-        description="mean and std of the images the network wants; in place of what it has by default",
+        description="mean and std that the network subtracts and divides by, instead of its default",
     )
     robust: bool | None = Field(
         default=None, description="a tag for the figures; by default, whether the recipe is adversarial"
@@ -119,18 +119,18 @@ class Model(Settings):
     @model_validator(mode="after")
     def _normalised_once(self) -> Self:
         if self.normalise is not None and "normalise" in self.settings:
-            raise ValueError("normalise stands in settings as well: leave one of them out")
+            raise ValueError("normalise is given in settings as well: remove one of them")
         if self.normalise is not None and has_weights(self.arch):
-            raise ValueError(f"{self.arch} takes images in [0, 1], as it was trained: leave normalise out")
+            raise ValueError(f"{self.arch} takes images in [0, 1], as it was trained: remove normalise")
         return self
 
     @property
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """The mean and deviation that were asked for."""
+        """The mean and standard deviation given in the study."""
         return None if self.normalise is None else self.normalise.statistics
 
 
-# Mypy takes no base class that is made at run time; the fields are read through ``Attack.options``.
+# The base is made at run time, which mypy does not follow; the fields are read through ``Attack.options``.
 _RunFields = Settings
 if not TYPE_CHECKING:
     _RunFields = create_model(
@@ -164,12 +164,12 @@ class Attack(_RunFields):
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         spelled = ", ".join(f"{value:g}" for value in norms)
         if "steps" in self.model_fields_set and not takes_steps(self.attack):
-            raise ValueError(f"{self.attack} does not iterate: leave out steps")
+            raise ValueError(f"{self.attack} does not iterate: remove steps")
         restarts = self.options.restarts
         if restarts > 1 and ATTACKS.entry(self.attack).facts.get("random") is False:
-            raise ValueError(f"{self.attack} draws no random numbers to restart with: leave out restarts")
+            raise ValueError(f"{self.attack} draws no random numbers to restart with: remove restarts")
         if restarts > 1 and (self.model_extra or {}).get("random_start") is False:
-            raise ValueError("without random_start there is nothing to restart with: leave out one of them")
+            raise ValueError("without random_start there is nothing to restart with: remove one of them")
         if self.norm is None and len(norms) > 1:
             raise ValueError(f"{self.attack} needs a norm, one of {spelled}")
         if self.norm is not None and norms and self.norm not in norms:
@@ -178,13 +178,13 @@ class Attack(_RunFields):
 
     @property
     def resolved_norm(self) -> float | None:
-        """The norm, filled in where the attack knows only one; None for an attack without norms."""
+        """The norm, filled in if the attack has only one; None for an attack without norms."""
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
         return self.norm if self.norm is not None or not norms else float(norms[0])
 
     @property
     def own(self) -> dict[str, Any]:
-        """The attack's own settings: those of a study where nothing is said, sizes in rising order."""
+        """The attack's own settings, with its defaults for studies; listed sizes in rising order."""
         given = {**ATTACKS.entry(self.attack).facts.get("study", {}), **(self.model_extra or {})}
         return {
             key: sorted(value) if key == "eps" and is_list(value) else value for key, value in given.items()
@@ -240,7 +240,7 @@ class Pruning(Settings):
 
 
 class Controls(Settings):
-    """Which controls are attacked beside the pruned networks."""
+    """Which controls are attacked beside the pruned networks; each is on by default."""
 
     dense: bool = True
     dense_tuned: bool = True

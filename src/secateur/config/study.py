@@ -27,7 +27,13 @@ SPELLED_NUMBER = {"type": "string", "pattern": r"^(-?\.?inf|-?\d+(\.\d+)?/\d+(\.
 
 
 class Study(Settings):
-    """A study: models × criteria × sparsities × fine-tuning arms × seeds × attacks."""
+    """A study: models × criteria × sparsities × fine-tuning arms × seeds × attacks.
+
+    >>> from secateur.config import parse_study
+    >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}}")
+    >>> study.recipe("plain").epochs, study.images
+    (20, 200)
+    """
 
     name: Label = Field(description="names the run folder; changes no number")
     seed: Seed = Field(default=0, description="fixes the split of the data and the attacked images")
@@ -57,7 +63,7 @@ class Study(Settings):
     epsilons: Budgets = ()
     threads: int = Field(default=1, ge=1, le=4096, description="threads of each worker process")
     device: Annotated[str, AfterValidator(known_device)] = Field(
-        default="cpu", description="where networks are trained, judged and attacked, such as cuda"
+        default="cpu", description="where networks are trained, evaluated and attacked, such as cuda"
     )
 
     _source: Source | None = PrivateAttr(default=None)
@@ -73,12 +79,12 @@ class Study(Settings):
         return given
 
     def where(self, key: str) -> str:
-        """The place of a setting in the study file, ``file:line``, for errors found later.
+        """The location of a setting in the study file, ``file:line``, for errors found later.
 
         ``key`` is a dotted path such as ``attacks.ddn.steps``; an absent key gives the line of the nearest
         key above it.
         """
-        return self._source.place(key) if self._source else self.name
+        return self._source.location(key) if self._source else self.name
 
     @property
     def split_seed(self) -> int:
@@ -118,7 +124,7 @@ class Study(Settings):
         """Every setting with its default filled in, as plain JSON data."""
         plain: dict[str, Any] = canonical(self.model_dump())
         for name, arm in self.finetune.items():
-            if arm.inherit:  # what is not given must stay open, or it would no longer be inherited
+            if arm.inherit:  # a default that is filled in would no longer be inherited
                 plain["finetune"][name] = canonical(arm.model_dump(exclude_unset=True))
         for name, attack in self.attacks.items():
             plain["attacks"][name] |= canonical(attack.own)
@@ -128,19 +134,23 @@ class Study(Settings):
 
 
 def study_schema() -> dict[str, Any]:
-    """The schema, with the registered names of models, criteria and attacks as suggestions."""
+    """The JSON schema of a study file, for editors; registered names are suggestions.
+
+    >>> study_schema()["required"]
+    ['name', 'data', 'models']
+    """
     schema = _with_spelled_numbers(Study.model_json_schema())
     definitions, properties = schema["$defs"], schema["properties"]
     _suggest(definitions["Model"]["properties"]["arch"], MODELS.names())
     _suggest(definitions["Attack"]["properties"]["attack"], ATTACKS.names())
     _suggest(properties["criteria"]["items"], CRITERIA.names())
-    # The short spellings: ``data: digits``, ``plain: resnet18``, ``ddn:`` alone and named by its label.
+    # The short forms: ``data: digits``, ``plain: resnet18``, and ``ddn:`` without settings.
     properties["data"] = {"anyOf": [properties["data"], {"type": "string"}]}
     definitions["Attack"]["required"] = []
     for field, short in (("models", "string"), ("attacks", "null")):
         values = properties[field]["additionalProperties"]
         properties[field]["additionalProperties"] = {"anyOf": [values, {"type": short}]}
-    schema["patternProperties"] = {"^x-": {"description": "ignored: a place for YAML anchors"}}
+    schema["patternProperties"] = {"^x-": {"description": "ignored; for YAML anchors"}}
     plain: dict[str, Any] = canonical({"$schema": DIALECT, **schema, "title": "A secateur study"})
     return plain
 

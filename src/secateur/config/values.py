@@ -37,7 +37,9 @@ class Settings(BaseModel):
 def label(value: str) -> str:
     """A name that is safe as a folder, a legend and a key."""
     if not LABEL.fullmatch(value):
-        raise ValueError(f"{value[:80]!r} is no name: letters, digits, '.', '_' and '-', at most 64 of them")
+        raise ValueError(
+            f"{value[:80]!r} is not a valid name: use at most 64 letters, digits, '.', '_' and '-'"
+        )
     if value.lower().split(".")[0] in RESERVED:
         raise ValueError(f"{value!r} is a reserved name")
     return value
@@ -109,7 +111,9 @@ def listed_sizes(eps: Any, kind: str | None) -> None:
     if not is_list(eps):
         return
     if kind == "minimum-norm":
-        raise ValueError("eps lists sizes, but the attack looks for the smallest: name budgets as epsilons")
+        raise ValueError(
+            "eps lists sizes, but this attack minimises the perturbation: state budgets as epsilons"
+        )
     try:
         sizes(eps)
     except UserError as error:
@@ -132,7 +136,7 @@ def known_model(value: str) -> str:
     if zoo not in ZOOS:
         zoos = ", ".join(f"{known}:NAME" for known in ZOOS)
         raise ValueError(
-            f"{value!r} names code: a study file names a network of our zoo, {zoos}, or what a "
+            f"{value!r} would run code: use the name of a network of the zoo, {zoos}, or of one that a "
             "plug-in registers (--plugin FILE.py)"
         )
     if has_weights(value):
@@ -141,7 +145,7 @@ def known_model(value: str) -> str:
         except UserError as error:
             raise ValueError(str(error)) from None
     elif not LABEL.fullmatch(name):
-        raise ValueError(f"{name!r} is no model name")
+        raise ValueError(f"{name!r} is not a valid model name")
     return value
 
 

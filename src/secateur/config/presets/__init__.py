@@ -1,4 +1,4 @@
-"""Study files to begin with, each a page with comments."""
+"""Study files to start from, each a page with comments."""
 
 from importlib.resources import files
 
@@ -9,7 +9,11 @@ NAMES = ("digits", "thesis", "thesis-literal")
 
 
 def preset(name: str) -> str:
-    """The text of the study file called ``name``. Raises UserError when there is none."""
+    """The text of the study file called ``name``. Raises UserError if there is none.
+
+    >>> preset("digits").splitlines()[1].startswith("#")
+    True
+    """
     if name not in NAMES:
         near = nearest(name, NAMES)
         hint = f"did you mean '{near}'?" if near else f"known: {', '.join(NAMES)}"
@@ -18,5 +22,9 @@ def preset(name: str) -> str:
 
 
 def summaries() -> dict[str, str]:
-    """One line about each preset, by name: the first line of its file."""
+    """One line about each preset, by name: the first line of its file.
+
+    >>> list(summaries())
+    ['digits', 'thesis', 'thesis-literal']
+    """
     return {name: preset(name).splitlines()[0].removeprefix("# ") for name in NAMES}
