@@ -88,7 +88,7 @@ def test_a_network_of_the_study_has_no_teacher_to_learn_from():
     ("setting", "budgets", "said"),
     [
         ("norm: inf\n    eps: 0.1", "[0.1]", "every attack of the study runs at sizes of its own"),
-        ("norm: inf\n    eps: 0.1", "{linf: [0.1]}", "list them as its eps"),
+        ("norm: inf\n    eps: 0.1", "{linf: [0.1]}", "list those as its eps"),
     ],
 )
 def test_budgets_that_no_attack_is_judged_at_are_named(setting, budgets, said):

@@ -134,4 +134,4 @@ def test_files_are_bounded_and_must_be_text(tmp_path):
 def test_a_path_with_spaces_and_letters_of_other_alphabets_works(tmp_path):
     path = tmp_path / "étude ν.yaml"
     path.write_text("a: 1")
-    assert read_source(path).place("a") == f"{path}:1"
+    assert read_source(path).location("a") == f"{path}:1"
