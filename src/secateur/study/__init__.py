@@ -1,4 +1,4 @@
-"""A study: its cells, their cost, and the run that carries them out."""
+"""Studies: the cells of one, what they cost, and the run that computes them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,24 +35,26 @@ def run(
     execute: str = EXECUTE,
     plugins: Sequence[str | Path] = (),
 ) -> list[dict[str, Any]]:
-    """Run a whole study and return its records, in the study's order; failed cells are among them.
+    """Run a whole study and return its records in the order of the study, those of failed cells included.
 
-    Finished cells of an earlier run are kept, so an interrupted study goes on where it was.
+    Finished cells of an earlier run are kept, so that an interrupted study resumes.
 
     Args:
         config: a study file.
         out: the run folder; by default ``runs/<name of the study>``.
-        jobs: cells at a time.
+        jobs: how many cells run at a time.
         limit: attack at most this many images, for a trial run.
         overrides: settings that replace those of the file, each ``path.to.key=value``.
-        on_event: called with everything that happens.
-        reuse: other run folders; cells that they have in common with this study are copied, not computed.
-        execute: the function that carries out a cell, ``module:function``.
-        plugins: Python files that register what the study names; their code is run, here and in every worker.
+        on_event: called with every :class:`~secateur.engine.Event`.
+        reuse: other run folders; cells that they share with this study are copied instead of computed.
+        execute: the function that computes a cell, ``module:function``.
+        plugins: Python files that register what the study names; they are run here and in every worker.
 
     Raises:
         UserError: every problem of the study file, or a folder of another study.
-        KeyboardInterrupt: the run was interrupted; calling again goes on.
+        KeyboardInterrupt: the run was interrupted; call again to resume.
+
+    >>> records = run("study.yaml", jobs=4)  # doctest: +SKIP
     """
     for path in plugins:
         load_plugin(Path(path))

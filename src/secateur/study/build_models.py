@@ -1,4 +1,4 @@
-"""The dense networks of a study, for planning: their weights' identity, and how fast they are here."""
+"""The dense networks of a study, for planning: whether they fit, the hash of their weights, their speed."""
 
 import time
 
@@ -46,7 +46,7 @@ def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: 
     except Exception as error:
         if not model.settings:
             raise
-        # The constructor is given what the study says, and nobody else has looked at it.
+        # The settings go to the constructor unchecked, and it may raise anything.
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise UserError(
             f"{model.arch} cannot be built with the settings of the model '{label}': {reason}"
@@ -54,7 +54,7 @@ def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: 
 
 
 def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:
-    """Layers that the study's ``keep`` or ``rates`` name and one of its models does not have."""
+    """Layers named by the study's ``keep`` or ``rates`` that one of its models does not have."""
     rates = study.pruning.rates if isinstance(study.pruning.rates, dict) else {}
     named = {f"pruning.keep.{i}": name for i, name in enumerate(study.pruning.keep)}
     named |= {f"pruning.rates.{name}": name for name in rates}
@@ -67,7 +67,7 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
             for name, _ in (*part.named_modules(), *part.named_parameters())
         }
         for key, name in named.items():
-            # A group is called by the dimension of a parameter: conv1.weight[0].
+            # A group is named by a dimension of a parameter, such as conv1.weight[0].
             if name.partition("[")[0] not in known:
                 sentence = f"the model '{label}' has no module or parameter '{name}'"
                 found.append(Problem(study.where(key), key, sentence, nearest(name, known)))
@@ -78,7 +78,7 @@ def misfits(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Probl
     """The models that cannot take images of ``shape`` (channels, height, width), one problem each."""
     found = []
     for label, model in study.models.items():
-        # Shapes alone show it, but a plug-in may read numbers, and other code may ask for them.
+        # The meta device computes shapes only, which is fast; code that reads values fails there.
         devices = ["cpu"] if comes_with_weights(model.arch) else ["meta", "cpu"]
         for device in devices:
             part, said = _refusal(study, label, device, shape=shape, classes=classes)
@@ -93,7 +93,7 @@ def misfits(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Probl
 def _refusal(
     study: Study, label: str, device: str, *, shape: tuple[int, ...], classes: int
 ) -> tuple[str, str]:
-    """Which part of a model is wrong, and the error, on this device; both empty where it takes the image."""
+    """Which setting of a model is wrong on this device, and the error; both empty if it accepts the image."""
     part = "settings" if study.models[label].settings else "arch"
     try:
         with torch.device(device):
@@ -108,10 +108,10 @@ def _refusal(
 
 
 def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[str, str]:
-    """The hash of the weights that every model starts from, by its label; not of those drawn by seed.
+    """The hash of the starting weights by label of the model; models initialised by seed have none.
 
-    Of a weights file the tensors count: saving them again or under another name changes nothing. Models of
-    plug-ins have the weights that their function gives them.
+    Tensors are hashed, not files: another name or another saving of the same weights changes nothing. Models
+    of plug-ins have the weights that their function returns.
 
     Raises:
         UserError: files that are missing, damaged, or do not fit their architecture, a line each.
@@ -132,7 +132,7 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
         except UserError as error:
             problems.append(Problem(study.where(key), key, str(error)))
         except Exception as error:
-            # The user's own function may raise anything.
+            # The function of a plug-in may raise anything.
             if not comes_with_weights(model.arch):
                 raise
             sentence = f"'{model.arch}' cannot be built: {type(error).__name__}: {error}"
@@ -143,7 +143,7 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
 
 
 def remarks(study: Study, facts: Facts) -> list[str]:
-    """What a study does with its images and networks that its file does not say, one sentence each."""
+    """How images are split and inputs normalised where the study file leaves it open, one sentence each."""
     parts = open_dataset(study.data.spec)
     counts = f"{facts.train:,} train, {facts.validation:,} validation and {facts.test:,} test images"
     said = [f"{counts}: {describe_splits(parts)}"]
@@ -158,9 +158,10 @@ def remarks(study: Study, facts: Facts) -> list[str]:
 
 
 def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
-    """Time the gradient of every model's dense network for a fraction of a second, by label of the model.
+    """The speed of every model's dense network on the study's device, by label, from 0.3 s of gradients each.
 
-    On the study's device. Raises UserError if that is not here.
+    Raises:
+        UserError: this machine lacks the device, or a network does not accept the images.
     """
     found: dict[str, Speed] = {}
     images = torch.zeros(BATCH, *facts.shape)
@@ -179,7 +180,7 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
 
 
 def _seconds_per_unit(network: nn.Module, images: Tensor) -> float:
-    _gradient(network, images)  # warms up
+    _gradient(network, images)  # the first call allocates memory and chooses kernels
     _wait(images)
     rounds, started = 0, time.perf_counter()
     while rounds == 0 or time.perf_counter() - started < SECONDS:
@@ -191,7 +192,7 @@ def _seconds_per_unit(network: nn.Module, images: Tensor) -> float:
 
 
 def _wait(images: Tensor) -> None:
-    """Until a GPU has done what it was told to."""
+    """Wait for a GPU, which computes asynchronously."""
     if images.device.type == "cuda":
         torch.cuda.synchronize(images.device)
 

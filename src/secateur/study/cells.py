@@ -1,8 +1,8 @@
 """From the settings of a study to its cells, each with an id that hashes everything its numbers depend on.
 
-Ids form a Merkle chain, train → prune → tune → attack: a cell hashes its parent's id, so a changed attack
-never retrains a network and two studies share the work they have in common. Labels, paths, threads, batch
-sizes and the machine are no part of an id, because they change no number.
+Ids form a Merkle chain, train → prune → tune → attack: a cell hashes its parent's id, so that a changed
+attack retrains no network and two studies share the work they have in common. Labels, paths, threads, batch
+sizes and the machine are not part of an id, because they change no number.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ _SCHEDULE = {"schedule", "rounds", "spacing"}
 
 @dataclass(frozen=True)
 class Facts:
-    """What the study's files contain, as far as the cells depend on it.
+    """What the files of a study contain, as far as its cells depend on it.
 
     Attributes:
         fingerprint: hash of the decoded images and labels of all three parts.
@@ -36,7 +36,10 @@ class Facts:
         weights: hash of the starting weights of every model that names a file or comes with them (of a
             plug-in), by label.
         bounds: lowest and highest value of a pixel.
-        levels: grey levels of the images; None where they have none, or where nobody looked.
+        levels: grey levels of the images; None for continuous values, or if the images were not read.
+
+    >>> Facts("f" * 64, train=1000, validation=100, test=200, shape=(1, 8, 8), classes=10).bounds
+    (0.0, 1.0)
     """
 
     fingerprint: str
@@ -62,13 +65,20 @@ class Facts:
 
 
 def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:
-    """Every cell of the study, parents before children, each once."""
+    """Every cell of the study, parents before children, each once.
+
+    >>> from secateur.config import parse_study
+    >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}, sparsities: [0.5]}")
+    >>> facts = Facts("f" * 64, train=1000, validation=100, test=200, shape=(1, 8, 8), classes=10)
+    >>> [(cell.stage, cell.role) for cell in grid(study, facts)]
+    [('train', 'dense'), ('prune', 'untuned')]
+    """
     cells: dict[str, Cell] = {}
     for seed in study.seeds:
         for model in study.models:
             for cell in _network(study, facts, model, seed):
                 known = cells.get(cell.id)
-                # A step of one schedule may be a point of the grid as well, and is then compared as that.
+                # A step of the iterative schedule may equal a grid point, which has a role in comparisons.
                 if known is None or (known.role == "round" != cell.role):
                     cells[cell.id] = cell
     return tuple(cells.values())
@@ -104,23 +114,23 @@ def _in_rounds(
     recipe: Recipe,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Cell]:
-    """Prune and fine-tune, once or in rounds, then attack; without settings the dense control, tuned alike.
+    """Prune and fine-tune, once or in rounds, then attack; without ``settings``, tune the dense control.
 
-    One shot prunes a cell that all arms share, so it is placed as the untuned network is.
+    One-shot pruning is the same for all arms, so its cell has the axes of the untuned network.
     """
     above, last = dense, len(_targets(study, axes["sparsity"]))
     for number, target in enumerate(_targets(study, axes["sparsity"]), start=1):
         step = {"sparsity": target, "round": number, "towards": axes["sparsity"]}
         if settings is not None:
             arm = "none" if number == 1 else axes["arm"]
-            place = {**axes, "arm": arm, **(step if last > 1 else {})}
+            point = {**axes, "arm": arm, **(step if last > 1 else {})}
             goal = {**settings, "sparsity": target, **_rates_of(study, settings, number)}
-            above = _cell("prune", above, place, "round" if last > 1 else "untuned", goal)
+            above = _cell("prune", above, point, "round" if last > 1 else "untuned", goal)
             yield above
         finished = number == last
         role: Role = "round" if not finished else "dense_tuned" if settings is None else "pruned"
-        place = axes if finished else {**axes, **step}
-        above = _cell("tune", above, place, role, {"recipe": asdict(recipe)})
+        point = axes if finished else {**axes, **step}
+        above = _cell("tune", above, point, role, {"recipe": asdict(recipe)})
         yield above
     yield from _attacks(study, above)
 
@@ -129,13 +139,13 @@ def _targets(study: Study, sparsity: float) -> list[float]:
     """The sparsity after each round."""
     if study.pruning.rounds is None:
         return [sparsity]
-    from secateur.pruning.schedule import round_targets  # imports torch, which one shot can spare
+    from secateur.pruning.schedule import round_targets  # imports torch, not needed for one shot
 
     return round_targets(Fraction(str(sparsity)), study.pruning.rounds, study.pruning.spacing or "linear")
 
 
 def _rates_of(study: Study, settings: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The rates of single layers after a round; they grow as the sparsity does."""
+    """The rates of single layers after a round; they grow with the sparsity."""
     rates = settings.get("rates")
     if rates is None or study.pruning.rounds is None:
         return {}
@@ -152,9 +162,9 @@ def _choosing(study: Study, criterion: str) -> dict[str, Any]:
         "scope": study.pruning.scope,
         "keep": study.pruning.keep,
     }
-    if facts.get("kind") == "weights":  # the others are about channels
+    if facts.get("kind") == "weights":  # the other settings concern channels
         return settings
-    # What is not asked for is no part of the identity: a later version may add to it.
+    # Defaults are not part of the id, so that a setting added later leaves existing ids as they are.
     chosen = study.pruning.model_dump(exclude_defaults=True)
     return settings | {key: value for key, value in chosen.items() if key not in _SCHEDULE}
 
@@ -169,7 +179,7 @@ def _training(study: Study, facts: Facts, model: str, seed: int) -> dict[str, An
         "arch": chosen.arch,
         "arch_version": _arch_version(chosen.arch),
         "arch_settings": chosen.settings,
-        # What is not asked for is no part of the identity.
+        # As for pruning: a default is not part of the id.
         **({"normalise": chosen.statistics} if chosen.statistics else {}),
         "weights": facts.weights.get(model),
         "recipe": asdict(study.recipe(model)),
@@ -207,16 +217,16 @@ def _cell(
 
 
 def _science(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a cell's settings its numbers depend on.
+    """The part of a cell's settings that its numbers depend on.
 
-    A recipe counts by what differs from the defaults, so that a setting which a later version adds does not
-    orphan what an earlier one has computed.
+    A recipe is hashed by what differs from the defaults, so that adding a setting to recipes leaves the ids
+    of existing cells as they are.
     """
     recipe = settings.get("recipe")
     if recipe is None:
         return dict(settings)
     chosen = _chosen(recipe_from(recipe))
-    # Resumption is exact, so how often a training is saved changes no number.
+    # Resuming is exact, so the number of checkpoints changes no result.
     chosen.pop("checkpoint_every", None)
     return {**settings, "recipe": chosen}
 

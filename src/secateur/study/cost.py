@@ -1,4 +1,4 @@
-"""What a cell costs: exact numbers of images through the network, and from them an estimate of time."""
+"""The cost of a cell: exact numbers of images through the network, and an estimate of time from them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -8,8 +8,8 @@ from statistics import fmean
 from secateur.config import Cell
 from secateur.study.cells import Facts
 
-# What an image costs however small the network: without it, the time of a network pruned to almost nothing
-# would say that whole networks take days.
+# The share of the time per image that pruning does not reduce. Without it, the time of a network pruned to
+# almost nothing would predict days for a dense one.
 OVERHEAD = 0.05
 
 
@@ -36,7 +36,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast the dense network of a model is here: seconds per unit of work, and its size."""
+    """The speed of a model's dense network on this machine, in seconds per unit of work, and its size."""
 
     seconds: float
     macs: int
@@ -45,14 +45,14 @@ class Speed:
 
 def cost_of(cell: Cell, facts: Facts) -> Cost:
     """The work of ``cell``; for attacks the most it can be, since wrong and converged images leave early."""
-    # A masked network computes its zeros.
+    # A masked network is no faster: it multiplies by its zeros.
     share = 1.0 if cell.masked else OVERHEAD + (1 - OVERHEAD) * (1 - cell.axes["sparsity"]) ** 2
     if cell.stage == "prune":
-        # The proof runs a few images, the accuracy the test set.
+        # The proof needs few images; the accuracy is that of the test set.
         return Cost(facts.test, 0, 1.0)
     if cell.stage == "attack":
         images = cell.settings["images"] or facts.test
-        # At a size where an image has fallen it is not attacked again; at 0 nothing is.
+        # At most: an image that fell at a smaller size is not attacked again, and size 0 needs no attack.
         eps = cell.settings.get("eps")
         sizes = sum(size > 0 for size in eps) if isinstance(eps, list | tuple) else 1
         passes = images * cell.settings.get("steps", 1) * sizes
@@ -65,7 +65,7 @@ def cost_of(cell: Cell, facts: Facts) -> Cost:
 
 
 class Clock:
-    """Learns from finished cells how long a unit of work takes, by model and stage, and predicts the rest."""
+    """Predicts the time of cells from finished ones, per unit of work of their model and stage."""
 
     def __init__(self, costs: Mapping[str, Cost], speeds: Mapping[str, Speed] | None = None) -> None:
         self._costs = costs
@@ -79,7 +79,7 @@ class Clock:
             self._seen[key].append(rate)
 
     def seconds(self, cell: Cell) -> float | None:
-        """The time that ``cell`` will take; None when nothing like it has been seen or probed."""
+        """The time that ``cell`` will take; None if nothing has been finished or probed."""
         rates = next((self._seen[key] for key in _keys(cell) if self._seen.get(key)), None)
         if rates:
             return fmean(rates) * self._costs[cell.id].units
@@ -91,9 +91,9 @@ class Clock:
     def remaining(
         self, cells: Iterable[Cell], jobs: int, *, done: Mapping[str, float] | None = None
     ) -> float | None:
-        """The time until all of ``cells`` are done by ``jobs`` workers; None when it cannot be known yet.
+        """The time until ``jobs`` workers have finished ``cells``; None while it cannot be estimated.
 
-        ``done`` is the share in [0, 1] of the cells, by id, that are partly done.
+        ``done`` is the finished share, in [0, 1], of cells that are partly done, by id.
         """
         left = []
         for cell in cells:
@@ -105,6 +105,6 @@ class Clock:
 
 
 def _keys(cell: Cell) -> tuple[tuple[str, ...], ...]:
-    """From the most to the least alike: same network and work, same work, anything."""
+    """From the most to the least similar: same network and work, same work, anything."""
     kind = f"{cell.stage}:{cell.axes['attack'] or cell.axes['arm']}"
     return (str(cell.axes["model"]), kind), (kind,), ()

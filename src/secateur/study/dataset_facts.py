@@ -1,4 +1,4 @@
-"""What a study's files contain, and whether its settings fit them; the part of planning that needs torch."""
+"""What the files of a study contain, read or known without reading, and whether its settings fit them."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from secateur.store import Store
 from secateur.study.cells import Facts
 from secateur.text import counted, nearest
 
-# Parameters of an attack that the runner fills in; a study cannot set them.
+# Parameters of an attack that the runner passes; a study cannot set them.
 FILLED = {
     *("model", "x", "y", "generator", "bounds", "targets", "start"),
     *("on_progress", "batch_size", "seed"),
@@ -179,10 +179,10 @@ def _recipes(study: Study) -> list[Recipe]:
 
 
 def refuse_other_files(study: Study, store: Store) -> None:
-    """Check that this machine has the data and the weights that a run folder was planned with.
+    """Check that this machine has the data and the weights with which a run folder was planned.
 
     Raises:
-        UserError: they are missing, or differ; with code ENVIRONMENT, since it is no fault of the study.
+        UserError: they are missing or differ; code ENVIRONMENT, because the study is not at fault.
     """
     planned = Facts.from_json(store.study["facts"])
     try:
@@ -201,7 +201,7 @@ def refuse_other_files(study: Study, store: Store) -> None:
 def unfit(study: Study, test: int) -> Iterator[Problem]:
     """Settings that the attacks and networks of a study do not have, and more images than the test part.
 
-    Needs torch only for networks with settings of their own, and for attacks that are not ours.
+    Imports torch only for networks with settings of their own and for attacks of other packages.
     """
     if study.images is not None and study.images > test:
         yield _problem(study, "images", f"there are only {test} test images (got {study.images})")
@@ -222,7 +222,7 @@ def unfit(study: Study, test: int) -> Iterator[Problem]:
 
 
 def _trained_on_the_test_images(study: Study) -> Iterator[Problem]:
-    """Networks that come with weights, on another split of the very images they were trained on."""
+    """Networks that come with weights, on another split of the images that they were trained on."""
     for label, model in study.models.items():
         if model.weights is None and has_weights(model.arch):
             own, asked = checkpoint(model.arch).facts["dataset"], study.data.spec

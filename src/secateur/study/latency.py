@@ -1,4 +1,4 @@
-"""How long the networks of a study take: each in turns with its dense ancestor, by a clock."""
+"""Measured latency of the networks of a study, each in turns with its dense ancestor."""
 
 import copy
 import platform
@@ -36,16 +36,16 @@ SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """What became of measuring a study.
+    """The result of measuring a study.
 
     Attributes:
-        path: where everything that was measured lies.
+        path: the file with all measurements.
         conditions: under which it was measured.
         measured: networks that were measured now.
         kept: networks that had been measured before.
         unfinished: labels of the cells that have no network yet.
-        without: labels of the cells whose network cannot be measured, and why.
-        busy: labels of the cells that were being computed meanwhile; they disturb the clock.
+        without: labels of the cells whose network cannot be measured, and the reason.
+        busy: labels of the cells that were running at the same time, which slows the measured networks.
     """
 
     path: Path
@@ -67,22 +67,23 @@ def measure_latencies(
     again: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
-    """Measure the networks of a run folder, finished or not, and store it there as ``latency.json``.
+    """Measure the networks of a run folder and store the times there as ``latency.json``.
 
     Every trained and pruned network runs in turns with its dense ancestor, a dense one with a copy of itself.
-    What is stored is kept: an interrupted measurement goes on. No cell is touched, no images are needed.
+    Stored times are kept, so an interrupted measurement resumes. Needs no images and changes no cell.
 
     Args:
         folder: a run folder.
-        batch: how many images a pass takes.
-        threads: of torch on the CPU; torch's own number by default.
+        batch: images per forward pass.
+        threads: of torch on the CPU; by default torch's own number.
         device: where the networks run, such as cuda.
-        seconds: to run each network and its ancestor, at least.
-        again: forget what was measured before.
-        on_progress: called with (networks done, networks to measure), also before the first.
+        seconds: the least time to run each network together with its ancestor.
+        again: discard stored times.
+        on_progress: called as ``on_progress(done, to_measure)``, also before the first network.
 
     Raises:
-        UserError: no finished network, no such device, or what is stored is damaged or of other conditions.
+        UserError: no finished network, no such device, or stored times that are damaged or were measured
+            under other conditions.
     """
     store = Store.open(folder)
     cells = {cell.id: cell for cell in store.cells}
@@ -110,7 +111,7 @@ def measure_latencies(
 
 
 def _with_own_architecture(cells: Mapping[str, Cell]) -> list[Cell]:
-    """The train and prune cells that stand for the networks a report shows, in the order of the study."""
+    """The train and prune cells whose networks differ in architecture, in the order of the study."""
     shown = (cell for cell in cells.values() if cell.stage != "attack" and cell.role != "round")
     own = {architecture_cell(cells, cell).id for cell in shown}
     return [cell for cell in cells.values() if cell.id in own]
@@ -126,7 +127,7 @@ def _rows(
     for cell in todo:
         ancestor = dense_cell(cells, cell)
         if ancestor.id not in known:
-            # One dense network at a time is enough: those of a model and seed stand together.
+            # Cells of one model and seed follow each other, so one dense network is in memory at a time.
             known = {ancestor.id: _network(store, facts, ancestor).to(conditions.device)}
         dense = known[ancestor.id]
         own = copy.deepcopy(dense) if cell is ancestor else _network(store, facts, cell).to(conditions.device)
@@ -153,7 +154,7 @@ def _pass(network: nn.Module, images: Tensor) -> Callable[[], object]:
 
 
 def _network(store: Store, facts: Facts, cell: Cell) -> nn.Module:
-    """The network that a finished cell left behind, built without looking at any images."""
+    """The saved network of a finished cell."""
     study = study_of(store.study)
     artefacts = (store.record(cell.id) or {})["artefacts"]
     (folder,) = {store.artefact(cell.id, name).parent for name in artefacts}
@@ -168,7 +169,7 @@ def _lack(store: Store, cell: Cell, dense: Cell) -> str:
         if record is None or record["status"] != "ok":
             return "its dense network is not finished"
         if why := store.damage(each.id):
-            # A published study has its records alone: that is no damage.
+            # A published study may hold records only, which is no damage.
             gone = why.endswith("it is missing")
             whose = "the network" if each is cell else "its dense network"
             return f"the weights of {whose} are not here, only the record" if gone else f"of {whose}, {why}"
@@ -181,7 +182,7 @@ def _weights(store: Store, cell_id: str) -> str:
 
 
 def _is_of(row: Measured, store: Store) -> bool:
-    """Whether a row is of the networks that are in the folder now."""
+    """Whether a row was measured on the networks that are in the folder now."""
     return (row.weights, row.dense_weights) == (_weights(store, row.cell), _weights(store, row.dense))
 
 
@@ -205,7 +206,7 @@ def _parted(
 
 
 def _stored(store: Store, conditions: Conditions) -> dict[str, Measured]:
-    """What was measured of the networks that are in the folder now."""
+    """The stored rows of the networks that are in the folder now."""
     stored = read_latencies(store.root)
     if stored is None:
         return {}
@@ -239,7 +240,7 @@ def _conditions(batch: int, threads: int | None, device: str) -> Conditions:
 
 
 def _processor(device: torch.device) -> str:
-    """The name of what computes; never of the machine, which is nobody's business."""
+    """The name of the processor or GPU; the name of the machine is private and never stored."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with suppress(OSError):

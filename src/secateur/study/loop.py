@@ -1,4 +1,4 @@
-"""The loop of a run: claim ready cells, hand them to the engine, and act on what it says."""
+"""The loop of a run: lease ready cells, submit them to the engine, and act on its messages and on signals."""
 
 import signal
 import threading
@@ -39,10 +39,10 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Note SIGINT and SIGTERM inside instead of dying of them; a second one asks to stop at once.
+    """Inside the ``with`` block, SIGINT and SIGTERM set the value instead of ending the process.
 
-    Nothing is raised out of a handler, which could tear any line of ours apart. Outside the main thread,
-    where signals cannot be caught, nothing is caught.
+    A second signal asks to stop at once. The handler raises nothing, because an exception could interrupt any
+    statement, a commit among them. Only the main thread can catch signals; in others this does nothing.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -63,16 +63,16 @@ def stop_signals() -> Iterator[Stop]:
 
 @dataclass
 class Run:
-    """What a run keeps track of while it goes on.
+    """The state of a run.
 
     Attributes:
-        old_failures: seals of failed records from before this run, which say nothing about it.
-        running: cells that the engine has.
-        elsewhere: ready cells that another runner on the same folder is working on.
-        shares: how much of a running cell is done, by id.
-        estimate: when the time that is left was last computed, and what it was.
-        looked: when we last looked at what the others do.
-        deadline: when running cells are given up, once a signal has come.
+        old_failures: hashes of failed records from before this run, by cell; such cells are tried again.
+        running: cells that were submitted to the engine.
+        elsewhere: ready cells that another runner of the same folder has leased.
+        shares: the finished share of running cells, by id.
+        estimate: when the remaining time was last computed, and its value.
+        looked: when the records of other runners were last read.
+        deadline: when running cells are given up, after a signal.
     """
 
     store: Store
@@ -96,7 +96,7 @@ class Run:
         self.listener(Event(kind, cell, **{**counts, "eta": self.eta(), **facts}))
 
     def eta(self) -> float | None:
-        """Seconds until the run ends, from the cells that have finished; computed twice a second at most."""
+        """Estimated seconds until the run ends; computed at most twice a second."""
         if not self.board.open:
             return 0.0
         asked, eta = self.estimate
@@ -146,7 +146,7 @@ def _hand_out(run: Run, engine: Engine) -> None:
 
 
 def _begin(run: Run, engine: Engine, cell: Cell) -> None:
-    # Another runner may have committed it between our look at the store and our claim.
+    # Another runner may have committed it between reading the store and taking the lease.
     if not _settled_elsewhere(run, cell):
         run.running[cell.id] = cell
         engine.submit(cell.id)

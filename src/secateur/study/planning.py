@@ -1,4 +1,4 @@
-"""A plan: every cell of a study, what is already done, and what the rest will cost."""
+"""The plan of a study: every cell, which of them are done, and what the others will cost."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,15 +22,22 @@ IMAGE_BYTES = 400  # what the record of an attack says about one image
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The cells of a study in an order that can be worked through, and their cost.
+    """The cells of a study, parents before children, and their cost.
 
     Attributes:
         study: the settings, limited if ``limited`` is set.
         facts: what the data and weights files contain.
-        cells: parents before children.
+        cells: every cell, parents before children.
         done: ids of the cells that the run folder already holds.
         speeds: measured speed of every model's dense network; empty without a probe.
-        limited: the number of attacked images was cut to this for a trial run; such numbers are partial.
+        limited: the number of attacked images of a trial run, whose numbers are partial; None for all.
+
+    >>> from secateur.config import parse_study
+    >>> from secateur.study import Facts
+    >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}, sparsities: [0.5]}")
+    >>> facts = Facts("f" * 64, train=1000, validation=100, test=200, shape=(1, 8, 8), classes=10)
+    >>> plan(study, facts=facts).counts
+    {'train': 1, 'prune': 1}
     """
 
     study: Study
@@ -96,7 +103,7 @@ class StudyPlan:
             "science": dict(SCIENCE),
             "labels": labels,
             "limited": self.limited,
-            # Only where there are any, so that folders without them stay as they were written.
+            # Absent without plug-ins, so that older folders keep their content.
             **({"plugins": used} if (used := _plugins(self.study)) else {}),
             "cells": [cell.to_json() for cell in self.cells],
         }
@@ -110,14 +117,14 @@ def plan(
     facts: Facts | None = None,
     probe: bool = False,
 ) -> StudyPlan:
-    """Lay out a study without running anything.
+    """Plan a study without running anything.
 
     Args:
         study: the settings.
         out: a run folder, whose finished cells count as done.
         limit: attack at most this many images, for a trial run.
         facts: what the files contain, if already known.
-        probe: measure the speed of every model, under a second each, to estimate time.
+        probe: time every model for less than a second, to estimate the time of the study.
 
     Raises:
         UserError: missing data, settings that do not fit the data, the attacks or the models; or ``out``
@@ -131,13 +138,17 @@ def plan(
 
 
 def check(study: Study) -> StudyPlan:
-    """Find everything that is wrong with a study, and count its cells; the ids of the plan mean nothing.
+    """Find everything that is wrong with a study and count its cells; the ids of the plan mean nothing.
 
-    Where nothing in the study depends on the content of a file, none is read and torch is not imported:
-    official datasets count as they are published. ``plan`` reads them.
+    If nothing in the study depends on the content of a file, none is read and torch is not imported: the
+    sizes of official datasets are taken as published. ``plan`` reads them.
 
     Raises:
         UserError: as ``plan``.
+
+    >>> from secateur.config import parse_study
+    >>> check(parse_study("{name: small, data: digits, models: {plain: resnet-tiny}}")).counts
+    {'train': 1, 'prune': 4}
     """
     facts = known_facts(study)
     if facts is None:
@@ -148,14 +159,14 @@ def check(study: Study) -> StudyPlan:
 
 
 def plan_of(store: Store) -> StudyPlan:
-    """The plan of an existing run folder, from what the folder says about itself.
+    """The plan of an existing run folder, from its ``study.json``.
 
     Raises:
         UserError: this version of the software would compute other cells for the same settings.
     """
     study = study_of(store.study)
     facts = Facts.from_json(store.study["facts"])
-    # As sets: the order of labels in the study file is kept by the folder's cells, not by its settings.
+    # Compared as sets: the settings in the folder are sorted by label, its cells are in the file's order.
     if {cell.id for cell in grid(study, facts)} != {cell.id for cell in store.cells}:
         raise UserError(
             f"{store.root} was planned by another version of secateur, whose numbers differ from this one's",
@@ -175,9 +186,7 @@ def _plugins(study: Study) -> list[dict[str, Any]]:
 
 
 def _speeds(study: Study, facts: Facts) -> dict[str, Speed]:
-    from secateur.study.build_models import (
-        measure_speeds,  # imports torch, which a plan without a probe can spare
-    )
+    from secateur.study.build_models import measure_speeds  # imports torch, not needed without a probe
 
     return measure_speeds(study, facts)
 
@@ -191,6 +200,6 @@ def _done(laid: StudyPlan, out: str | Path | None) -> frozenset[str]:
 
 def _limited(study: Study, limit: int) -> Study:
     if limit < 1:
-        raise UserError(f"--limit {limit}: at least one image is needed")
+        raise UserError(f"--limit must be at least 1, not {limit}")
     images = limit if study.images is None else min(limit, study.images)
     return study.model_copy(update={"images": images})

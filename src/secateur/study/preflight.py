@@ -1,4 +1,4 @@
-"""Every attack, criterion and recipe of a study on a few images, as far as their own checks go."""
+"""Preflight checks: what the attacks, criteria and recipes of a study refuse, found on a few images."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,22 +20,25 @@ from secateur.train.job import check
 from secateur.train.losses import Penaliser
 
 
-class _AskedError(BaseException):
-    """The attack asks the network, so it has accepted its settings. An attack may catch an Exception."""
+class _QueriedError(BaseException):
+    """The attack queries the network, so it has accepted its settings.
+
+    A BaseException, because an attack may catch every Exception.
+    """
 
 
-class _Asked(nn.Module):
-    """A network that ends the rehearsal as soon as it is asked."""
+class _Queried(nn.Module):
+    """A network that ends the attack at its first query."""
 
     def forward(self, x: Tensor) -> Tensor:
-        raise _AskedError
+        raise _QueriedError
 
 
 def refused(study: Study, images: Dataset) -> list[Problem]:
     """What attacks, criteria and recipes refuse, one problem each, found on a few of the training ``images``.
 
     Attacks are called on one image and stopped at their first query, so only their own checks run. Criteria
-    that not every network suits score the untrained networks. Recipes are checked as before a training.
+    that may refuse a network score the untrained networks. Recipes are checked as before a training.
     """
     found = [*_attacks(study, images.take(range(1)))]
     for label in study.models:
@@ -53,15 +56,15 @@ def _attacks(study: Study, image: Dataset) -> Iterator[tuple[str, str]]:
             settings["steps"] = attack.steps
         try:
             bound = bind(attack.attack, image, settings, options=attack.options)
-            bound.attack(_Asked(), problem, Generator().manual_seed(0))
-        except _AskedError:
+            bound.attack(_Queried(), problem, Generator().manual_seed(0))
+        except _QueriedError:
             continue
         except UserError as error:
             yield f"attacks.{label}{_setting(error, settings)}", str(error)
 
 
 def _setting(error: UserError, settings: dict[str, object]) -> str:
-    """The setting that an attack's sentence begins with, such as ``.gamma`` of "gamma is 7"."""
+    """The setting at the start of an attack's error, such as ``.gamma`` for "gamma is 7"."""
     first = error.message.partition(" ")[0]
     return f".{first}" if first in settings else ""
 
@@ -110,7 +113,7 @@ def _criterion(study: Study, network: nn.Module, example: Tensor, name: str) -> 
 
 
 def _choosy(name: str) -> bool:
-    """Whether a criterion may refuse a network: one of ours says so, others are asked."""
+    """Whether a criterion may refuse a network: its row says so, or it is of another package."""
     entry = CRITERIA.entry(name)
     ours = entry.target.startswith("secateur.")
     if entry.facts.get("needs_batch") or entry.facts.get("kind") == "weights":

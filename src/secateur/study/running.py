@@ -1,4 +1,4 @@
-"""Carry out a plan in a run folder, alone or together with other runners on the same folder."""
+"""Run a plan in a run folder, alone or together with other runners of the same folder."""
 
 import shutil
 import time
@@ -21,7 +21,7 @@ from secateur.study.scheduler import make_board
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
         store: the run folder.
@@ -54,22 +54,22 @@ def run_plan(
     retry_failed: bool = True,
     reuse: Sequence[str | Path] = (),
 ) -> RunResult:
-    """Run what is missing of ``plan`` in the folder ``out``; whatever is there already is kept.
+    """Run the missing cells of ``plan`` in the folder ``out``; finished cells are kept.
 
     Several runners may work on one folder at a time, also from several machines: each cell is leased to one.
 
     Args:
         plan: the cells.
         out: a new folder, or the folder of an earlier run of the same study.
-        jobs: cells at a time on this machine.
-        on_event: called with everything that happens, on this thread.
-        execute: the function that carries out a cell, ``module:function``.
+        jobs: how many cells run at a time on this machine.
+        on_event: called with every :class:`~secateur.engine.Event`, on this thread.
+        execute: the function that computes a cell, ``module:function``.
         engine: where cells run; by default ``jobs`` local processes. It is closed at the end.
-        retry_failed: try cells again that failed in an earlier run.
-        reuse: other run folders; cells that they have in common with this study are copied, not computed.
+        retry_failed: run cells again that failed in an earlier run.
+        reuse: other run folders; cells that they share with this study are copied instead of computed.
 
     Returns:
-        How it ended. Failed cells do not stop the others, a first SIGINT or SIGTERM does.
+        The result. Failed cells do not stop the others; a first SIGINT or SIGTERM does.
 
     Raises:
         UserError: the folder belongs to another study, or the machine is in trouble (disk full, or too small
@@ -107,10 +107,10 @@ def join(
     retry_failed: bool = False,
     check_files: bool = True,
 ) -> RunResult:
-    """Help with the study of an existing run folder until nothing is left to do: a worker.
+    """Work on the study of an existing run folder until nothing is left.
 
-    Start as many as you like, on any machine that sees the folder and has the data where the study says;
-    ``check_files=False`` trusts that they are the same there.
+    Any number of runners may join, on every machine that sees the folder and has the data at the paths of the
+    study; ``check_files=False`` skips the check that they are the same.
 
     Raises:
         UserError: as :func:`run_plan`; or this machine has other data, or a version that computes other
@@ -158,7 +158,7 @@ def _adopt(store: Store, folders: Sequence[str | Path]) -> list[str]:
 
 
 def _keep_failures(run: Run) -> None:
-    """Let earlier failures stand; whatever hangs on them and has no record yet is skipped."""
+    """Keep the records of earlier failures; descendants without a record are skipped."""
     board = run.board
     for cell_id in run.old_failures:
         record = run.store.record(cell_id)
@@ -190,4 +190,4 @@ def _summary(ok: int, run: Run) -> str:
 
 
 def _nobody(event: Event) -> None:
-    """Nobody listens."""
+    """Ignore the event."""

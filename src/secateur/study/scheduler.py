@@ -1,4 +1,4 @@
-"""Which cells can run now, which wait for a parent, and which never will."""
+"""The scheduler: which cells can run now, which wait for a parent, and which are skipped."""
 
 import heapq
 from collections import defaultdict
@@ -10,7 +10,7 @@ from secateur.config import Cell
 
 @dataclass
 class Board:
-    """The order of work: a cell is ready when its parent is done; the longest chain of work goes first."""
+    """The order of work: a cell is ready once its parent is done; the longest chain of work goes first."""
 
     cells: Mapping[str, Cell]
     ready: list[tuple[float, int, str]] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Board:
     _order: dict[str, int] = field(default_factory=dict)
 
     def take(self) -> Cell | None:
-        """The next ready cell, or None when all others wait or run."""
+        """The next ready cell, or None if all others wait or run."""
         return self.cells[heapq.heappop(self.ready)[2]] if self.ready else None
 
     def succeed(self, cell_id: str) -> None:
