@@ -1,7 +1,7 @@
 """Statistics of proportions and distances; a distance may be infinite. No other file defines any.
 
 Distances are those of adversarial examples: 0 where an image is wrong from the start, infinite where no
-example was found. All intervals are two-sided at ``LEVEL`` unless told otherwise.
+example was found. All intervals are two-sided at ``CONFIDENCE_LEVEL`` unless told otherwise.
 
 A claim about a method is a claim over trainings: its interval and its test take one number per training, on
 the same images. With fewer than ``SEEDS_FOR_SPREAD`` trainings only a claim about these very networks is
@@ -20,7 +20,7 @@ from scipy.special import bdtr, bdtrc, nctdtrinc, ndtr, ndtri, stdtr, stdtrit
 from secateur.errors import UserError
 
 Floats = NDArray[np.float64]
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 """Coverage of every interval, and one minus the error rate of every test."""
 SEEDS_FOR_SPREAD = 3
 """Trainings from which on an interval over trainings is given: two leave one degree of freedom."""
@@ -62,7 +62,7 @@ def median(values: ArrayLike) -> float:
     return quantile(array, 0.5) if array.size else math.nan
 
 
-def median_interval(values: ArrayLike, *, level: float = LEVEL) -> tuple[float, float]:
+def median_interval(values: ArrayLike, *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
     """Distribution-free interval of the median of ``values`` [N]; its ends may be infinite.
 
     Its ends are order statistics. Below six values no pair of them reaches 95 %: then it covers everything.
@@ -76,7 +76,7 @@ def median_interval(values: ArrayLike, *, level: float = LEVEL) -> tuple[float, 
     return (float(ordered[rank - 1]), float(ordered[n - rank])) if rank else (0.0, math.inf)
 
 
-def wilson(k: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
+def wilson(k: float, n: float, *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a proportion of ``k`` in ``n`` (Wilson 1927); [0, 1] where ``n`` is 0.
 
     ``k`` and ``n`` need not be whole: counts of several trainings may be averaged.
@@ -121,7 +121,7 @@ def bootstrap(
     *,
     generator: np.random.Generator,
     draws: int = 1000,
-    level: float = LEVEL,
+    level: float = CONFIDENCE_LEVEL,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of ``statistic`` over samples of ``values`` [N]."""
     array = np.asarray(values, dtype=np.float64)
@@ -130,7 +130,7 @@ def bootstrap(
     return quantile(drawn, (1 - level) / 2), quantile(drawn, (1 + level) / 2)
 
 
-def t_interval(values: Sequence[float], *, level: float = LEVEL) -> tuple[float, float] | None:
+def t_interval(values: Sequence[float], *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float] | None:
     """Student's interval of the mean of ``values``, one per training.
 
     None below three values, or where one is not finite.
@@ -180,7 +180,7 @@ class Effect:
     error: float
     freedom: float
 
-    def interval(self, *, level: float = LEVEL) -> tuple[float, float]:
+    def interval(self, *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
         """The two-sided interval of the mean."""
         half = _t_quantile((1 + level) / 2, self.freedom) * self.error
         return self.mean - half, self.mean + half
@@ -192,7 +192,7 @@ class Effect:
             return 1.0 if self.mean == 0 else 0.0
         return 2 * _t_share(-abs(self.mean) / self.error, self.freedom)
 
-    def equivalent(self, margin: float, *, level: float = LEVEL) -> bool:
+    def equivalent(self, margin: float, *, level: float = CONFIDENCE_LEVEL) -> bool:
         """Whether two one-sided tests show that the mean lies within ``margin`` of 0 (Schuirmann 1987).
 
         The error rate is 1 - ``level``: the interval at 2 ``level`` - 1 lies inside the margin.
@@ -200,7 +200,7 @@ class Effect:
         low, high = self.interval(level=2 * level - 1)
         return -margin < low and high < margin
 
-    def smallest_detectable(self, *, level: float = LEVEL, power: float = POWER) -> float:
+    def smallest_detectable(self, *, level: float = CONFIDENCE_LEVEL, power: float = POWER) -> float:
         """The difference that a test at ``level`` would show with probability ``power``, were this the error.
 
         Over trainings it follows from the noncentral t distribution.
@@ -283,7 +283,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def exceeds(k: int, n: int, share: float, *, level: float = LEVEL) -> bool:
+def exceeds(k: int, n: int, share: float, *, level: float = CONFIDENCE_LEVEL) -> bool:
     """Whether ``k`` of ``n`` is significantly more than ``share``: the exact one-sided binomial test.
 
     If the true proportion is ``share`` or less, the answer is true with a probability of at most 1 - level.

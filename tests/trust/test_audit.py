@@ -15,7 +15,7 @@ from secateur.data import Dataset
 from secateur.evaluate import attack
 from secateur.registry import ATTACKS
 from secateur.trust.audit import AUDIT, Auditor
-from secateur.trust.audit_context import Evidence
+from secateur.trust.audit_context import AuditContext
 from secateur.trust.loss_slices import slices
 from trust.test_grading import Net, Quantised, failing, labelled
 
@@ -48,7 +48,7 @@ def plant(monkeypatch):
 
 
 def auditor(model, images, result, n=32):
-    return Auditor(Evidence(model.eval(), images, result, torch.arange(n), 0))
+    return Auditor(AuditContext(model.eval(), images, result, torch.arange(n), 0))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_rivals_that_find_nearer_examples_are_seen(net, images, plant):
     result = run(net, images, plant(too_far(2.0, 1.3), (2.0,)))
     check = CHECKS["rivals"](auditor(net, images, result))
     assert not check.passed
-    assert "ddn and fmn and steep find nearer examples of" in check.sentence
+    assert "ddn, fmn and steep find nearer examples of" in check.sentence
 
 
 def test_rivals_that_fool_more_at_the_same_size_are_seen(net, images):
@@ -195,24 +195,24 @@ def test_a_nearer_example_in_the_plane_of_the_example_is_seen(net, images, plant
 @pytest.mark.parametrize("norm", [0.0, 1.0, 2.0, math.inf])
 def test_slices_go_through_the_image_and_its_example(net, images, norm):
     result = run(net, images, "fmn", norm=norm, steps=60)
-    evidence = auditor(net, images, result).evidence
-    seen = slices(evidence, points=5)
+    context = auditor(net, images, result).context
+    seen = slices(context, points=5)
     assert len(seen.rows) == 16
-    clean = logit_difference(evidence.problem, evidence.logits)[seen.rows]
+    clean = logit_difference(context.problem, context.logits)[seen.rows]
     torch.testing.assert_close(seen.margin[:, 2, 2], clean)
     assert (seen.reached[:, 2, 2] == 0).all()
     # One step along the first side is the stored example: it fools, at the distance of the record.
     assert (seen.margin[:, 4, 2] < 0).all()
-    torch.testing.assert_close(seen.reached[:, 4, 2], evidence.distance[seen.rows], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen.reached[:, 4, 2], context.distance[seen.rows], rtol=1e-4, atol=1e-5)
     assert (seen.margin[:, 2, 4] < clean).double().mean() > 0.8  # v lowers the logit difference
 
 
 def test_slices_have_a_second_side_where_the_gradient_vanishes(net, images):
     model = Quantised(net)
     data = labelled(model, images)
-    evidence = auditor(model, data, run(model, data, "noise", norm=2.0, eps=3.0, steps=50)).evidence
-    assert (evidence.gradient == 0).all()
-    assert (slices(evidence, points=3).reached[:, 1, 2] > 0).all()
+    context = auditor(model, data, run(model, data, "noise", norm=2.0, eps=3.0, steps=50)).context
+    assert (context.gradient == 0).all()
+    assert (slices(context, points=3).reached[:, 1, 2] > 0).all()
 
 
 def test_few_images_are_a_warning_of_the_audit_alone(net, images):

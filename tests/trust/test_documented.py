@@ -7,7 +7,7 @@ import torch
 
 from secateur.data import Dataset
 from secateur.evaluate import attack
-from secateur.trust.audit_context import MEANINGS
+from secateur.trust.check import MEANINGS
 from trust.test_grading import Net
 
 PAGE = (Path(__file__).parents[2] / "docs" / "attacking.md").read_text(encoding="utf-8")

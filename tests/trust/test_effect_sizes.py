@@ -14,7 +14,7 @@ from secateur.attacks.core.norms import distance
 from secateur.data import Dataset
 from secateur.evaluate import attack
 from secateur.registry import ATTACKS
-from secateur.trust.beaten import one_step
+from secateur.trust.baselines import one_step
 from secateur.trust.joint import joint_lines
 from trust.test_grading import Net, failing, labelled
 

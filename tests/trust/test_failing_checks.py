@@ -9,7 +9,7 @@ from secateur.attacks import run
 from secateur.data import Dataset
 from secateur.evaluate import attack
 from secateur.trust import audit, checks
-from secateur.trust.guard import guarded
+from secateur.trust.check import guarded
 from trust.test_grading import Net, failing, labelled
 
 

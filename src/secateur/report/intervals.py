@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.stats import (
-    LEVEL,
+    CONFIDENCE_LEVEL,
     Effect,
     Floats,
     median,
@@ -204,7 +204,9 @@ def _over_images(ratios: Sequence[Floats]) -> tuple[float, float] | None:
         draws = np.exp(np.log(medians).mean(axis=0))
     if np.isnan(draws).any():
         return None
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    low, high = np.quantile(
+        draws, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2], method="inverted_cdf"
+    )
     return float(low), float(high)
 
 

@@ -10,7 +10,7 @@ from secateur.report.formatting import number, percent
 from secateur.report.intervals import Left, Shares
 from secateur.report.paired_changes import Against, compare_points
 from secateur.report.tables import Column, Table, Value, named_columns
-from secateur.stats import LEVEL, SAME_RATIO, SAME_SHARE, holm
+from secateur.stats import CONFIDENCE_LEVEL, SAME_RATIO, SAME_SHARE, holm
 
 OTHER_IMAGES = "other images"
 Judgement = Left | Shares
@@ -95,7 +95,7 @@ def main_of(against: Against) -> Judgement | None:
 
 def _direction(found: Judgement | None, p: float | None) -> int:
     """1 where the second network is significantly more robust, -1 where it is less, otherwise 0."""
-    if found is None or p is None or p >= 1 - LEVEL:
+    if found is None or p is None or p >= 1 - CONFIDENCE_LEVEL:
         return 0
     if found.trainings is not None:
         return 1 if found.trainings.mean > 0 else -1
@@ -124,7 +124,7 @@ def equivalent(against: Against) -> bool:
 def detectable(against: Against) -> tuple[float | None, float | None]:
     """The smallest detectable differences: of the distance (a share), and of robust accuracy.
 
-    Each at ``stats.LEVEL`` with ``stats.POWER``, for a single comparison; after Holm's adjustment they are
+    Each at ``CONFIDENCE_LEVEL`` with ``POWER``, for a single comparison; after Holm's adjustment they are
     larger. None where nothing varies, as between a network and itself, because then nothing can be estimated.
     """
     effect = against.left.effect if against.left else None

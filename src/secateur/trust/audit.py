@@ -14,15 +14,14 @@ from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
 from secateur.registry import ATTACKS
 from secateur.registry.settings import rules_of
-from secateur.stats import median
+from secateur.stats import median, wilson
 from secateur.text import listed
-from secateur.trust.audit_context import Check, Evidence
-from secateur.trust.beaten import many
-from secateur.trust.guard import told
+from secateur.trust.audit_context import AuditContext
+from secateur.trust.baselines import many
+from secateur.trust.check import Check, error_text
 from secateur.trust.joint import Joint
 from secateur.trust.loss_slices import nearest_in_slices
 from secateur.trust.planted_examples import planted_share
-from secateur.trust.sample_size import enough_for_shares
 
 MOVED = 0.1
 """A joint median that is lower by more than this fraction makes the evaluation unreliable."""
@@ -35,7 +34,7 @@ RIVAL_STEPS = 200
 class Auditor:
     """Runs attacks on the sample of a result."""
 
-    evidence: Evidence
+    context: AuditContext
 
     @cached_property
     def joint(self) -> Joint | None:
@@ -45,42 +44,42 @@ class Auditor:
     @property
     def steps(self) -> int:
         """The steps of the attack that is audited."""
-        steps = self.evidence.result.settings.get("steps")
+        steps = self.context.result.settings.get("steps")
         return steps if isinstance(steps, int) else RIVAL_STEPS
 
     @property
     def own(self) -> Tensor:
         """The distances of the result on its sample, [n]."""
-        return self.evidence.result.distance[self.evidence.index]
+        return self.context.result.distance[self.context.index]
 
     def again(self, seed: int) -> AttackResult:
         """The attack that is audited, with another seed."""
-        result, index = self.evidence.result, self.evidence.index
+        result, index = self.context.result, self.context.index
         start = None if result.start is None else result.start[:, index]
         return self.attack(result.attack, seed=seed, start=start, restarts=result.attempts, **result.asked)
 
     def attack(self, name: str, *, seed: int = 0, **settings: Any) -> AttackResult:
         """Another attack on the same images and targets."""
-        evidence = self.evidence
-        targets = evidence.result.targets
+        context = self.context
+        targets = context.result.targets
         other = run(
-            evidence.model,
-            evidence.dataset.take(evidence.index),
+            context.model,
+            context.dataset.take(context.index),
             name,
-            batch_size=evidence.batch_size,
+            batch_size=context.batch_size,
             seed=seed,
-            targets=None if targets is None else targets[evidence.index],
+            targets=None if targets is None else targets[context.index],
             **settings,
         )
-        evidence.passes["audit"] += round((other.forwards.sum() + other.backwards.sum()).item())
+        context.passes["audit"] += round((other.forwards.sum() + other.backwards.sum()).item())
         return other
 
 
 def curve(auditor: Auditor) -> Check:
     """F11: robust accuracy falls with the budget, also under an attack of fixed size, and ends at zero."""
-    result = auditor.evidence.result
+    result = auditor.context.result
     norm = result.norm if result.norm in (2.0, INF) else INF
-    whole = float(distance(auditor.evidence.problem.distance_to_bounds(), norm).max())
+    whole = float(distance(auditor.context.problem.distance_to_bounds(), norm).max())
     shares = []
     for budget in (whole / 64, whole / 16, whole / 4, whole):
         found = auditor.attack("apgd", norm=norm, eps=budget, steps=40)
@@ -129,7 +128,7 @@ def joint_minimum(auditor: Auditor) -> Joint | None:
 
     A rival that cannot run is named, and the others count.
     """
-    result = auditor.evidence.result
+    result = auditor.context.result
     given = result.settings.get("eps")
     fixed = result.kind != "minimum-norm"
     eps = float(given) if fixed and isinstance(given, int | float) else None
@@ -138,13 +137,13 @@ def joint_minimum(auditor: Auditor) -> Joint | None:
     jobs = _of_minimum_norm(auditor) if eps is None else _of_fixed_size(auditor, eps)
     own, failed, ran = auditor.own.clone(), {}, []
     if fixed:
-        own = torch.where(result.adv_success[auditor.evidence.index], 0.0, torch.inf).to(own)
+        own = torch.where(result.adv_success[auditor.context.index], 0.0, torch.inf).to(own)
     best = own.clone()
     for name, (attack, settings) in jobs.items():
         try:
             other = auditor.attack(attack, **settings)
         except Exception as error:
-            failed[name] = told(error)
+            failed[name] = error_text(error)
             continue
         ran.append(name)
         reached = torch.where(other.adv_success, 0.0, torch.inf).to(own) if fixed else other.distance
@@ -154,13 +153,13 @@ def joint_minimum(auditor: Auditor) -> Joint | None:
         result.attack,
         tuple(ran),
         result.norm_key,
-        auditor.evidence.index.tolist(),
+        auditor.context.index.tolist(),
         own.tolist(),
         best.tolist(),
         attacked,
         result.targeted,
-        auditor.evidence.dataset.bounds,
-        auditor.evidence.dataset.levels,
+        auditor.context.dataset.bounds,
+        auditor.context.dataset.levels,
         eps,
         failed,
     )
@@ -171,7 +170,7 @@ Jobs = dict[str, tuple[str, dict[str, Any]]]
 
 
 def _of_minimum_norm(auditor: Auditor) -> Jobs:
-    result = auditor.evidence.result
+    result = auditor.context.result
     shared = {"steps": auditor.steps, "norm": result.norm, "levels": result.settings.get("levels")}
     return {
         entry.name: (entry.name, {key: value for key, value in shared.items() if key in rules_of(entry.name)})
@@ -181,13 +180,13 @@ def _of_minimum_norm(auditor: Auditor) -> Jobs:
 
 
 def _of_fixed_size(auditor: Auditor, eps: float) -> Jobs:
-    shared = {"norm": auditor.evidence.result.norm, "eps": eps, "steps": max(40, auditor.steps)}
+    shared = {"norm": auditor.context.result.norm, "eps": eps, "steps": max(40, auditor.steps)}
     return {f"apgd ({loss})": ("apgd", {**shared, "loss": loss}) for loss in ("dlr", "ce")}
 
 
 def black_box(auditor: Auditor) -> Check:
     """F14 with queries: a search that needs no gradient does not beat the attack."""
-    result = auditor.evidence.result
+    result = auditor.context.result
     known = auditor.own[auditor.own.isfinite()]
     if result.norm != INF or not len(known):
         return Check("F14", True, "fail", "Square looks for Linf examples only: not compared")
@@ -201,7 +200,7 @@ def black_box(auditor: Auditor) -> Check:
 
 def planted(auditor: Auditor) -> Check:
     """F16: the attack finds examples planted by another last layer (Zimmermann et al. 2022)."""
-    share, n = planted_share(auditor.evidence)
+    share, n = planted_share(auditor.context)
     if n < 4:
         return Check("F16", True, "warn", "no examples could be planted: not tested")
     sentence = f"the attack finds {share:.0%} of {n} examples that were planted within its reach"
@@ -210,7 +209,7 @@ def planted(auditor: Auditor) -> Check:
 
 def seeds(auditor: Auditor) -> Check:
     """F17: the median does not hang on the seed."""
-    result = auditor.evidence.result
+    result = auditor.context.result
     medians = [median(auditor.own)]
     for seed in range(1, SEEDS):
         again = auditor.again(result.seed + seed)
@@ -224,13 +223,16 @@ def seeds(auditor: Auditor) -> Check:
 
 
 def enough(auditor: Auditor) -> Check:
-    """F22: there are enough images for the interval to say something."""
-    return enough_for_shares(auditor.evidence.result)
+    """F22: there are enough images for a narrow interval: a robust accuracy is known to ±10 points."""
+    result = auditor.context.result
+    low, high = wilson(result.n // 2, result.n)
+    sentence = f"{result.n} images: a robust accuracy is known to ±{(high - low) / 2:.0%} at best"
+    return Check("F22", high - low <= 0.2, "warn", sentence)
 
 
 def landscape(auditor: Auditor) -> Check:
     """F19: slices through the answers around an image hold no example that the attack passed by."""
-    return nearest_in_slices(auditor.evidence)
+    return nearest_in_slices(auditor.context)
 
 
 AUDIT: dict[str, Callable[[Auditor], Check]] = {

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,61 +14,13 @@ from secateur.attacks.core.norms import distance
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.data import Dataset
 from secateur.errors import UserError
-from secateur.trust.joint import Joint
 
-Value = Callable[[Batch, Tensor], Tensor]
+LogitValue = Callable[[Batch, Tensor], Tensor]
 """A number [n] that logits [n, K] give for every image, such as ``logit_difference``."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """One check: whether it passed, how grave a failure is, and what it saw in one sentence.
-
-    ``ran`` is false where it raised; then it did not pass, and the sentence is what it raised.
-    """
-
-    id: str
-    passed: bool
-    severity: Literal["warn", "fail"]
-    sentence: str
-    ran: bool = True
-
-
-MEANINGS = {
-    "A": "every check passed; distances are still upper bounds of the true ones",
-    "B": "some checks warn: read the reasons before quoting the numbers",
-    "C": "the evaluation is unreliable: these numbers are not robustness",
-    "X": "nothing could be evaluated: there are no numbers to believe",
-}
-"""What a grade says about the numbers beside it."""
-
-
-@dataclass(frozen=True)
-class Grade:
-    """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: there is nothing to believe.
-
-    ``cost`` is what the checks asked of the model, as a share of the attack's own forward and backward passes
-    (above 1 with an audit). ``joint`` is the per-image minimum over the attack and its rivals, of an audit.
-    """
-
-    letter: Literal["A", "B", "C", "X"]
-    checks: list[Check]
-    cost: float = 0.0
-    joint: Joint | None = None
-
-    @property
-    def meaning(self) -> str:
-        """The letter in words."""
-        return MEANINGS[self.letter]
-
-    @property
-    def reasons(self) -> list[str]:
-        """The sentences of the checks that did not pass."""
-        return [f"{check.id}: {check.sentence}" for check in self.checks if not check.passed]
-
-
-@dataclass(frozen=True)
-class Evidence:
+class AuditContext:
     """What the checks look at: the whole result, and a sample of attacked images.
 
     ``passes`` counts the forward and backward passes of single images that the checks have asked for.
@@ -105,42 +56,42 @@ class Evidence:
     @cached_property
     def logits(self) -> Tensor:
         """Logits of the clean sample."""
-        return self.ask(self.problem.x)
+        return self.query(self.problem.x)
 
     @cached_property
     def gradient(self) -> Tensor:
         """Gradient of the logit difference at the clean sample; zero where the model gives none."""
-        return self.slope(self.problem.x)
+        return self.gradient_of(self.problem.x)
 
     @property
     def batch_size(self) -> int:
         """Images that fitted into memory at once when the attack ran."""
         return int(self.result.search.get("batch_size", len(self.index)))
 
-    def ask(self, x: Tensor) -> Tensor:
+    def query(self, x: Tensor) -> Tensor:
         """Logits [n, K] without gradient, in floating point, in batches no larger than the attack's.
 
         Raises:
             UserError: the model returns anything but one row of logits per image.
         """
         with torch.no_grad():
-            parts = [self._answer(part) for part in torch.split(x, self.batch_size)]
+            parts = [self._query(part) for part in torch.split(x, self.batch_size)]
         # A single part is the tensor that the model returned, not a copy of it.
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def ask_singly(self, x: Tensor) -> Tensor:
-        """As ``ask``, one image at a time."""
-        return torch.cat([self.ask(image.unsqueeze(0)) for image in x])
+    def query_singly(self, x: Tensor) -> Tensor:
+        """As ``query``, one image at a time."""
+        return torch.cat([self.query(image.unsqueeze(0)) for image in x])
 
-    def slope(self, x: Tensor, value: Value = logit_difference) -> Tensor:
+    def gradient_of(self, x: Tensor, value: LogitValue = logit_difference) -> Tensor:
         """Gradient at ``x`` of the ``value`` [n] of logits [n, K]; zero where the model gives none."""
         rows = torch.split(torch.arange(len(x), device=x.device), self.batch_size)
-        return torch.cat([self._slope(select(self.problem, part), x[part], value) for part in rows])
+        return torch.cat([self._gradient(select(self.problem, part), x[part], value) for part in rows])
 
-    def _slope(self, problem: Batch, x: Tensor, value: Value) -> Tensor:
+    def _gradient(self, problem: Batch, x: Tensor, value: LogitValue) -> Tensor:
         query = x.clone().requires_grad_(True)
         with torch.enable_grad():
-            total = value(problem, self._answer(query)).sum()
+            total = value(problem, self._query(query)).sum()
         if not total.requires_grad:
             return torch.zeros_like(x)
         self.passes["backward"] += len(x)
@@ -148,7 +99,7 @@ class Evidence:
         (gradient,) = torch.autograd.grad(total, query, allow_unused=True)
         return torch.zeros_like(x) if gradient is None else gradient
 
-    def _answer(self, x: Tensor) -> Tensor:
+    def _query(self, x: Tensor) -> Tensor:
         self.passes["forward"] += len(x)
         logits = self.model(x)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):

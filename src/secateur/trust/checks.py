@@ -12,14 +12,17 @@ from secateur.attacks.core.losses import logit_difference, reaches_goal
 from secateur.attacks.core.norms import distance
 from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.attacks.runner.verification import largest_distance
 from secateur.budgets import NORM_KEYS
-from secateur.trust.audit_context import Check, Evidence
-from secateur.trust.beaten import beats_noise, beats_one_step, beats_one_step_of_its_size
+from secateur.trust.audit_context import AuditContext
+from secateur.trust.baselines import beats_noise, beats_one_step, beats_one_step_of_its_size
+from secateur.trust.check import Check
 from secateur.trust.gradients import finite_differences, gradients, probabilities
-from secateur.trust.size import size_kept
 
 ROUNDING = 1e-4
 """By how much of the largest logit answers may differ that should be the same."""
+LEAST_ATTACKED = 30
+"""Attacked images below which medians and shares are those of a few pictures, not of a network."""
 
 
 def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
@@ -31,21 +34,21 @@ def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
     return Check("F02", off <= 1e-3, "fail", sentence)
 
 
-def _reproduced(evidence: Evidence) -> Check:
-    single = evidence.ask_singly(evidence.adv)
-    lost = evidence.found & ~reaches_goal(evidence.problem, single)
+def _reproduced(context: AuditContext) -> Check:
+    single = context.query_singly(context.adv)
+    lost = context.found & ~reaches_goal(context.problem, single)
     # Answers differ in their last digits between batch sizes: what is lost by no more is as near as it was.
-    far = lost & ~(logit_difference(evidence.problem, single) <= ROUNDING * _scale(single))
-    unverified = int(evidence.result.unverified.sum())
+    far = lost & ~(logit_difference(context.problem, single) <= ROUNDING * _scale(single))
+    unverified = int(context.result.unverified.sum())
     count, grave = int(lost.sum()) + unverified, int(far.sum()) + unverified
     sentence = (
         f"{count} examples did not fool the model again, one at a time" if count else "examples fool again"
     )
-    return Check("F01", count == 0, "fail" if grave > 0.02 * len(evidence.index) + 1 else "warn", sentence)
+    return Check("F01", count == 0, "fail" if grave > 0.02 * len(context.index) + 1 else "warn", sentence)
 
 
-def _consistent(evidence: Evidence) -> Check:
-    result, dataset = evidence.result, evidence.dataset
+def _consistent(context: AuditContext) -> Check:
+    result, dataset = context.result, context.dataset
     found = result.where(Outcome.FOUND)
     adv = result.adv[found].double()
     delta = adv - dataset.x[found].cpu().double()
@@ -71,9 +74,9 @@ def _consistent(evidence: Evidence) -> Check:
     return Check("F12", not problems, "fail", sentence)
 
 
-def _deterministic(evidence: Evidence) -> Check:
+def _deterministic(context: AuditContext) -> Check:
     spread = max(
-        float((evidence.ask(evidence.problem.x) - evidence.logits).abs().max() / _scale(evidence.logits))
+        float((context.query(context.problem.x) - context.logits).abs().max() / _scale(context.logits))
         for _ in range(4)
     )
     sentence = f"repeated answers to the same images differ by {spread:.1e} of the largest logit"
@@ -84,30 +87,30 @@ def _scale(logits: Tensor) -> Tensor:
     return logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny)
 
 
-def _logits_not_probabilities(evidence: Evidence) -> Check:
-    simplex = probabilities(evidence.logits)
+def _logits_not_probabilities(context: AuditContext) -> Check:
+    simplex = probabilities(context.logits)
     said = "the model returns probabilities, not logits: gradients vanish where it is sure"
     return Check("F04", not simplex, "warn", said if simplex else "the model returns logits")
 
 
-def _batch_invariant(evidence: Evidence) -> Check:
-    single = evidence.ask_singly(evidence.problem.x)
-    off = float((single - evidence.logits).abs().max() / _scale(evidence.logits))
+def _batch_invariant(context: AuditContext) -> Check:
+    single = context.query_singly(context.problem.x)
+    off = float((single - context.logits).abs().max() / _scale(context.logits))
     sentence = f"answers one at a time and as a batch differ by {off:.1e} of the largest logit"
     return Check("F07", off <= ROUNDING, "fail" if off > 1e-2 else "warn", sentence)
 
 
-def _scaled(evidence: Evidence) -> Check:
-    margin = logit_difference(evidence.problem, evidence.logits).abs().median().item()
+def _scaled(context: AuditContext) -> Check:
+    margin = logit_difference(context.problem, context.logits).abs().median().item()
     sentence = f"the median logit difference is {margin:.3g}"
     return Check(
         "F18", margin <= 100, "warn", sentence + ("" if margin <= 100 else ": the softmax saturates")
     )
 
 
-def _starts_clean(evidence: Evidence) -> Check:
+def _starts_clean(context: AuditContext) -> Check:
     """F11 from the record alone: at budget 0 the security curve is the clean accuracy, then it falls."""
-    result = evidence.result
+    result = context.result
     wrong = result.where(Outcome.ALREADY_WRONG)
     zero = (result.distance <= 0) if result.targets is None else wrong
     start = 1 - (result.distance <= 0).double().mean().item()
@@ -117,20 +120,20 @@ def _starts_clean(evidence: Evidence) -> Check:
     return Check("F11", passed, "fail", sentence)
 
 
-def _survives_rounding(evidence: Evidence) -> Check:
+def _survives_rounding(context: AuditContext) -> Check:
     """F20, reported only: what is left of the examples on the grid of an image file."""
-    problem = evidence.problem
-    stored = quantise(evidence.adv, evidence.dataset.levels or 256, problem.bounds)
-    left = (reaches_goal(problem, evidence.ask(stored)) & evidence.found).sum().item()
-    share = left / max(1, int(evidence.found.sum()))
-    grid = evidence.dataset.levels or 256
+    problem = context.problem
+    stored = quantise(context.adv, context.dataset.levels or 256, problem.bounds)
+    left = (reaches_goal(problem, context.query(stored)) & context.found).sum().item()
+    share = left / max(1, int(context.found.sum()))
+    grid = context.dataset.levels or 256
     return Check(
         "F20", True, "warn", f"{share:.0%} of the examples still fool when rounded to {grid} grey levels"
     )
 
 
-def _silent(evidence: Evidence) -> Check:
-    result = evidence.result
+def _silent(context: AuditContext) -> Check:
+    result = context.result
     best = result.best_optim_distances[result.norm_key]
     worse = int((best < result.distance * (1 - 1e-4)).sum())
     missed = int((best.isfinite() & result.where(Outcome.NOT_FOUND)).sum())
@@ -138,8 +141,8 @@ def _silent(evidence: Evidence) -> Check:
     return Check("F08", worse == 0, "fail" if missed or worse > 0.01 * result.n else "warn", sentence)
 
 
-def _complete(evidence: Evidence) -> Check:
-    result = evidence.result
+def _complete(context: AuditContext) -> Check:
+    result = context.result
     missed = int(result.where(Outcome.NOT_FOUND).sum())
     attacked = result.n - int(result.where(Outcome.ALREADY_WRONG).sum())
     sentence = (
@@ -148,8 +151,8 @@ def _complete(evidence: Evidence) -> Check:
     return Check("F09", missed == 0, "fail" if missed > 0.05 * attacked else "warn", sentence)
 
 
-def _converged(evidence: Evidence) -> Check:
-    result = evidence.result
+def _converged(context: AuditContext) -> Check:
+    result = context.result
     attacked = ~result.where(Outcome.ALREADY_WRONG)
     late, end = (column[attacked].median().item() for column in (result.late, result.distance))
     # Of a random network even the clean image may be an example: there is nothing left to gain.
@@ -158,7 +161,45 @@ def _converged(evidence: Evidence) -> Check:
     return Check("F10", gain <= 0.02, "warn", sentence)
 
 
-ALWAYS: dict[str, Callable[[Evidence], Check]] = {
+def enough_attacked(result: AttackResult) -> Check:
+    """F22: at least ``LEAST_ATTACKED`` images were classified correctly, and so attacked."""
+    attacked = result.n - int(result.where(Outcome.ALREADY_WRONG).sum())
+    if attacked < LEAST_ATTACKED:
+        sentence = f"too few images: {attacked} were attacked, at least {LEAST_ATTACKED} are needed"
+        return Check("F22", False, "fail", sentence)
+    return Check("F22", True, "fail", f"{attacked} images were attacked")
+
+
+def size_kept(context: AuditContext) -> Check:
+    """No example lies beyond the size that the attack was given; see ``largest_distance``.
+
+    Examples beyond it count as not found already. That there were any means that the attack, its norm or its
+    settings are not what they are called.
+    """
+    result, dataset = context.result, context.dataset
+    if result.fell is None or result.oversized is None:
+        return Check("F23", True, "fail", "the attack has no size to keep to")
+    shape, bounds = tuple(dataset.x.shape[1:]), dataset.bounds
+    found = result.where(Outcome.FOUND)
+    limits = [largest_distance(eps, result.norm, shape, bounds) for eps in result.fell[found].tolist()]
+    beyond = sum(
+        reached > limit for reached, limit in zip(result.distance[found].tolist(), limits, strict=True)
+    )
+    count = int(result.oversized.sum()) + beyond
+    if not count:
+        return Check("F23", True, "fail", f"no example lies beyond ε = {_said(result)}")
+    sentence = (
+        f"the attack returned {count} examples beyond its size, ε = {_said(result)} in {result.norm_key}: "
+        "they count as not found"
+    )
+    return Check("F23", False, "fail", sentence)
+
+
+def _said(result: AttackResult) -> str:
+    return ", ".join(f"{eps:.4g}" for eps in result.sizes)
+
+
+ALWAYS: dict[str, Callable[[AuditContext], Check]] = {
     "F01": _reproduced,
     "F12": _consistent,
     "F03": _deterministic,
@@ -170,18 +211,18 @@ ALWAYS: dict[str, Callable[[Evidence], Check]] = {
     "F20": _survives_rounding,
 }
 """Checks of any attack, on the small sample."""
-ALWAYS_WIDE: dict[str, Callable[[Evidence], Check]] = {"F05": gradients}
+ALWAYS_WIDE: dict[str, Callable[[AuditContext], Check]] = {"F05": gradients}
 """Checks of any attack that need many images to judge; they ask little of each."""
-MINIMUM: dict[str, Callable[[Evidence], Check]] = {
+MINIMUM: dict[str, Callable[[AuditContext], Check]] = {
     "F08": _silent,
     "F09": _complete,
     "F10": _converged,
     "F14": beats_noise,
 }
 """Checks of attacks that look for the smallest perturbation, on the small sample."""
-MINIMUM_WIDE: dict[str, Callable[[Evidence], Check]] = {"F15": beats_one_step}
+MINIMUM_WIDE: dict[str, Callable[[AuditContext], Check]] = {"F15": beats_one_step}
 """Checks of such attacks that need many images."""
-FIXED: dict[str, Callable[[Evidence], Check]] = {"F23": size_kept}
+FIXED: dict[str, Callable[[AuditContext], Check]] = {"F23": size_kept}
 """Checks of attacks of fixed size, on the small sample."""
-FIXED_WIDE: dict[str, Callable[[Evidence], Check]] = {"F15": beats_one_step_of_its_size}
+FIXED_WIDE: dict[str, Callable[[AuditContext], Check]] = {"F15": beats_one_step_of_its_size}
 """Checks of such attacks that need many images."""

@@ -7,9 +7,9 @@ from secateur.attacks.core.batch import Batch, select
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.batching import out_of_memory
-from secateur.trust.audit_context import Check, Evidence, Value
-from secateur.trust.beaten import many
-from secateur.trust.guard import told
+from secateur.trust.audit_context import AuditContext, LogitValue
+from secateur.trust.baselines import many
+from secateur.trust.check import Check, error_text
 
 CHANGES = (1e-3, 1e-2, 1e-4)
 """Changes that a step should make, relative to the logit difference; tried in this order.
@@ -22,20 +22,20 @@ LARGEST = 1e-2
 """The largest change, relative to the logits; where rounding errors need more, nothing is compared."""
 
 
-def gradients(evidence: Evidence) -> Check:
+def gradients(context: AuditContext) -> Check:
     """F05: no gradient vanishes or is infinite, at the image and half-way to its example."""
-    half = evidence.problem.clip((evidence.problem.x + evidence.adv) / 2)
+    half = context.problem.clip((context.problem.x + context.adv) / 2)
     try:
-        pair = evidence.gradient, evidence.slope(half)
+        pair = context.gradient, context.gradient_of(half)
     except RuntimeError as error:
         if out_of_memory(error):
             raise
-        return Check("F05", False, "fail", f"the gradient cannot be computed: {told(error)}")
+        return Check("F05", False, "fail", f"the gradient cannot be computed: {error_text(error)}")
     counts = []
     for gradient in pair:
         dead = ~gradient.isfinite().flatten(1).all(1) | (gradient == 0).flatten(1).all(1)
         counts.append(int(dead.sum()))
-    k, n = max(counts), len(evidence.index)
+    k, n = max(counts), len(context.index)
     sentence = f"the gradient vanishes or is not finite on {k} of {n} images"
     return Check("F05", k == 0, "fail" if many(k, n) else "warn", sentence)
 
@@ -50,7 +50,7 @@ def log_margin(problem: Batch, logits: Tensor) -> Tensor:
     return logit_difference(problem, logits.log())
 
 
-def finite_differences(evidence: Evidence) -> Check:
+def finite_differences(context: AuditContext) -> Check:
     """F06: along the gradient the logit difference changes as fast as the gradient says.
 
     Steps are measured by the change that they should make, a share of the logit difference: that depends
@@ -58,13 +58,13 @@ def finite_differences(evidence: Evidence) -> Check:
     logarithms. They saturate where the network is sure, and one step leaves the range in which they are
     linear; their logarithms do not, and the gradient is still the one that came through the network.
     """
-    value = log_margin if probabilities(evidence.logits) else logit_difference
-    gradient = evidence.slope(evidence.problem.x, value) if value is log_margin else evidence.gradient
+    value = log_margin if probabilities(context.logits) else logit_difference
+    gradient = context.gradient_of(context.problem.x, value) if value is log_margin else context.gradient
     length = distance(gradient.double(), 2.0)
     live = length.isfinite() & (length > 0)
     if not bool(live.any()):
         return Check("F06", False, "fail", "there is no gradient to compare with finite differences")
-    off, judged = _disagree(evidence, gradient, value)
+    off, judged = _disagree(context, gradient, value)
     off, judged = off & live, judged & live
     n, known, k = int(live.sum()), int(judged.sum()), int((off & judged).sum())
     if 2 * known < n:
@@ -78,17 +78,17 @@ def finite_differences(evidence: Evidence) -> Check:
     return Check("F06", share <= 0.1, "fail" if share > 0.5 else "warn", sentence)
 
 
-def _disagree(evidence: Evidence, gradient: Tensor, value: Value) -> tuple[Tensor, Tensor]:
+def _disagree(context: AuditContext, gradient: Tensor, value: LogitValue) -> tuple[Tensor, Tensor]:
     """Where no step agrees with the gradient, [n], and where at least one was large enough to tell, [n]."""
-    problem = evidence.problem
+    problem = context.problem
     # The gradient of a saturated softmax has a length whose square float32 cannot hold.
     exact = gradient.double()
     length = distance(exact, 2.0).clamp_min(1e-300)
-    logits = evidence.logits.log() if value is log_margin else evidence.logits
-    start = value(problem, evidence.logits).double().abs()
+    logits = context.logits.log() if value is log_margin else context.logits
+    start = value(problem, context.logits).double().abs()
     largest = logits.double().abs().nan_to_num(posinf=0.0).amax(1)
-    precision = max(torch.finfo(each.dtype).eps for each in (evidence.logits, problem.x))
-    off = torch.ones_like(evidence.found)
+    precision = max(torch.finfo(each.dtype).eps for each in (context.logits, problem.x))
+    off = torch.ones_like(context.found)
     judged = torch.zeros_like(off)
     for share in CHANGES:
         change = (share * start).maximum(DIGITS * precision * largest)
@@ -102,6 +102,6 @@ def _disagree(evidence: Evidence, gradient: Tensor, value: Value) -> tuple[Tenso
         ahead, behind = x + step, x - step
         # What the step should change is taken from the pixels as they were rounded.
         expected = (exact[rows] * (ahead.double() - behind.double())).flatten(1).sum(1)
-        measured = (value(part, evidence.ask(moved)).double() for moved in (ahead, behind))
+        measured = (value(part, context.query(moved)).double() for moved in (ahead, behind))
         off[rows] = ~((next(measured) - next(measured)) / expected - 1).abs().le(0.1)
     return off, judged

@@ -11,7 +11,8 @@ from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import undisturbed
 from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
-from secateur.trust.audit_context import Check, Evidence, Grade
+from secateur.trust.audit_context import AuditContext
+from secateur.trust.check import Check, Grade, guarded
 from secateur.trust.checks import (
     ALWAYS,
     ALWAYS_WIDE,
@@ -20,10 +21,9 @@ from secateur.trust.checks import (
     MINIMUM,
     MINIMUM_WIDE,
     clean_accuracy,
+    enough_attacked,
 )
-from secateur.trust.guard import guarded
-from secateur.trust.predictions import knows_the_images
-from secateur.trust.sample_size import enough_attacked
+from secateur.trust.preprocessing import knows_the_images
 
 SAMPLE = 64
 """The most images that are looked at, and the number for checks that need many and ask little of each."""
@@ -62,7 +62,7 @@ def grade(
     spent = (result.forwards.sum() + result.backwards.sum()).item()
     wide = min(SAMPLE, len(attacked))
     size = int((SHARE * spent - WIDE_PASSES * wide) / PASSES)
-    many = Evidence(model, dataset, result, _spread(attacked, wide), seed)
+    many = AuditContext(model, dataset, result, _spread(attacked, wide), seed)
     few = many if audit else replace(many, index=_spread(attacked, min(wide, max(LEAST, size))))
     jobs = [*((few, id, check) for id, check in {**ALWAYS, **(MINIMUM if minimum else FIXED)}.items())]
     wider = {**ALWAYS_WIDE, **(MINIMUM_WIDE if minimum else FIXED_WIDE)}
@@ -70,7 +70,7 @@ def grade(
     joint = None
     with undisturbed(model):
         done = [clean_accuracy(result, expected_accuracy), enough_attacked(result)]
-        done += [guarded(id, partial(check, evidence)) for evidence, id, check in jobs]
+        done += [guarded(id, partial(check, context)) for context, id, check in jobs]
         done.append(guarded("F24", partial(knows_the_images, model, dataset, result, many.passes)))
         if audit:
             auditor = Auditor(many)

@@ -9,7 +9,8 @@ from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance
 from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.fgsm import random_perturbation, steepest
-from secateur.trust.audit_context import Check, Evidence
+from secateur.trust.audit_context import AuditContext
+from secateur.trust.check import Check
 
 SLICES, POINTS = 16, 9
 """Images that are looked at, and points along each side of a slice."""
@@ -31,17 +32,17 @@ class Slices:
     reached: Tensor
 
 
-def slices(evidence: Evidence, *, count: int = SLICES, points: int = POINTS) -> Slices:
+def slices(context: AuditContext, *, count: int = SLICES, points: int = POINTS) -> Slices:
     """Ask the model on a grid in each plane, ``points``² forward passes an image.
 
     Where the gradient vanishes, v is random.
     """
-    problem, norm = evidence.problem, evidence.result.norm
-    rows = evidence.found.nonzero().squeeze(1)[:count]
-    generator = torch.Generator().manual_seed(evidence.seed)
-    delta = (evidence.adv - problem.x)[rows]
-    straight = steepest(evidence.gradient, problem, evidence.distance, norm)
-    drawn = random_perturbation(problem, evidence.distance, norm, generator)
+    problem, norm = context.problem, context.result.norm
+    rows = context.found.nonzero().squeeze(1)[:count]
+    generator = torch.Generator().manual_seed(context.seed)
+    delta = (context.adv - problem.x)[rows]
+    straight = steepest(context.gradient, problem, context.distance, norm)
+    drawn = random_perturbation(problem, context.distance, norm, generator)
     dead = (straight == 0).flatten(1).all(1).view(-1, *[1] * (straight.ndim - 1))
     across = torch.where(dead, drawn, straight)[rows]
     shares = torch.linspace(-1, 1, points, dtype=delta.dtype, device=delta.device)
@@ -52,20 +53,20 @@ def slices(evidence: Evidence, *, count: int = SLICES, points: int = POINTS) -> 
         for j, beside in enumerate(shares):
             # The whole sample is asked, so that its labels and targets stay in their places.
             moved = problem.clip(problem.x[rows] + along * delta + beside * across)
-            whole[rows] = quantise(moved, evidence.levels, problem.bounds)
-            margin[:, i, j] = logit_difference(problem, evidence.ask(whole))[rows]
+            whole[rows] = quantise(moved, context.levels, problem.bounds)
+            margin[:, i, j] = logit_difference(problem, context.query(whole))[rows]
             reached[:, i, j] = distance(whole[rows] - problem.x[rows], norm)
     return Slices(rows, shares, margin, reached)
 
 
-def nearest_in_slices(evidence: Evidence) -> Check:
+def nearest_in_slices(context: AuditContext) -> Check:
     """F19: in the plane of an example and a steepest step, no other example lies much nearer."""
-    if evidence.result.kind != "minimum-norm":
+    if context.result.kind != "minimum-norm":
         return Check("F19", True, "warn", "examples of a given size are not the nearest ones: not looked at")
-    seen = slices(evidence)
+    seen = slices(context)
     if not len(seen.rows):
         return Check("F19", True, "warn", "there are no examples to slice through")
-    own = evidence.distance[seen.rows].view(-1, 1, 1)
+    own = context.distance[seen.rows].view(-1, 1, 1)
     nearer = ((seen.margin < 0) & (seen.reached < 0.95 * own)).flatten(1).any(1)
     share = nearer.double().mean().item()
     sentence = (

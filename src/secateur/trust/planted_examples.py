@@ -12,13 +12,13 @@ from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.fgsm import random_perturbation
 from secateur.attacks.runner.bind import bind
 from secateur.errors import UserError
-from secateur.trust.audit_context import Evidence
+from secateur.trust.audit_context import AuditContext
 
 INNER = 8
 """Random perturbations, smaller than the planted one, that must keep the class."""
 
 
-def planted_share(evidence: Evidence) -> tuple[float, int]:
+def planted_share(context: AuditContext) -> tuple[float, int]:
     """How many planted examples the attack finds, and how many could be planted.
 
     For every image a point at the distance that the attack reached (or at 95 % of its fixed size), in a
@@ -27,31 +27,31 @@ def planted_share(evidence: Evidence) -> tuple[float, int]:
     network is (Zimmermann et al. 2022, with one planted point). (0, 0) where the model does not end in a
     linear layer, or the attack asks about parts of its batch, which have no last layer of their own.
     """
-    last = _last_layer(evidence)
+    last = _last_layer(context)
     if last is None:
         return 0.0, 0
-    problem = replace(evidence.problem, y=torch.zeros_like(evidence.problem.y), targets=None)
-    generator = torch.Generator().manual_seed(evidence.seed)
-    size = _sizes(evidence)
+    problem = replace(context.problem, y=torch.zeros_like(context.problem.y), targets=None)
+    generator = torch.Generator().manual_seed(context.seed)
+    size = _sizes(context)
 
     def point(share: float) -> Tensor:
-        delta = random_perturbation(problem, share * size, evidence.result.norm, generator)
-        return quantise(problem.clip(problem.x + delta), evidence.levels, problem.bounds)
+        delta = random_perturbation(problem, share * size, context.result.norm, generator)
+        return quantise(problem.clip(problem.x + delta), context.levels, problem.bounds)
 
     plant = point(1.0)
     inner = [problem.x, *(point(0.3 + 0.5 * k / INNER) for k in range(INNER))]
     with torch.no_grad():
-        features = torch.stack([_features(evidence.model, last, x) for x in (*inner, plant)], 1)
+        features = torch.stack([_features(context.model, last, x) for x in (*inner, plant)], 1)
     weight, usable = _fit(features.double())
-    radius = distance(plant - problem.x, evidence.result.norm)
+    radius = distance(plant - problem.x, context.result.norm)
     usable &= radius > 0
     rows = usable.nonzero().squeeze(1)
     if len(rows) < 4:
         return 0.0, len(rows)
     chosen = Batch(problem.x[rows], problem.y[rows], None, problem.bounds)
-    model = _Binarised(evidence.model, last, weight[rows].to(problem.x.dtype))
-    result = evidence.result
-    bound = bind(result.attack, evidence.dataset, result.settings)
+    model = _Binarised(context.model, last, weight[rows].to(problem.x.dtype))
+    result = context.result
+    bound = bind(result.attack, context.dataset, result.settings)
     try:
         found = bound.attack(model, chosen, torch.Generator().manual_seed(result.seed))
     except _PartOfBatch:
@@ -63,25 +63,25 @@ def planted_share(evidence: Evidence) -> tuple[float, int]:
     return (there & within).double().mean().item(), len(rows)
 
 
-def _sizes(evidence: Evidence) -> Tensor:
-    own = evidence.distance
-    if evidence.result.kind != "minimum-norm":
-        return torch.full_like(own, 0.95 * float(evidence.result.settings.get("eps", 0.0)))
+def _sizes(context: AuditContext) -> Tensor:
+    own = context.distance
+    if context.result.kind != "minimum-norm":
+        return torch.full_like(own, 0.95 * float(context.result.settings.get("eps", 0.0)))
     known = own[own.isfinite()]
-    whole = distance(evidence.problem.distance_to_bounds(), evidence.result.norm)
+    whole = distance(context.problem.distance_to_bounds(), context.result.norm)
     return torch.where(own.isfinite(), own, known.median() if len(known) else whole / 4)
 
 
-def _last_layer(evidence: Evidence) -> nn.Linear | None:
+def _last_layer(context: AuditContext) -> nn.Linear | None:
     """The linear layer whose answer is the model's answer."""
     seen: list[tuple[nn.Linear, Tensor]] = []
     handles = [
         module.register_forward_hook(lambda layer, _, output: seen.append((layer, output)))
-        for module in evidence.model.modules()
+        for module in context.model.modules()
         if isinstance(module, nn.Linear)
     ]
     try:
-        logits = evidence.ask(evidence.problem.x[: evidence.batch_size])
+        logits = context.query(context.problem.x[: context.batch_size])
     finally:
         for handle in handles:
             handle.remove()

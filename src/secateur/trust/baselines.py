@@ -10,8 +10,9 @@ from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance
 from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.fgsm import random_perturbation, steepest
-from secateur.stats import LEVEL, exceeds
-from secateur.trust.audit_context import Check, Evidence
+from secateur.stats import CONFIDENCE_LEVEL, exceeds
+from secateur.trust.audit_context import AuditContext
+from secateur.trust.check import Check
 
 LEAST = 32
 """Images below which the test of a single step cannot acquit: too few to show a weak attack."""
@@ -24,40 +25,40 @@ def many(k: int, n: int) -> bool:
     return exceeds(k, n, TOLERATED)
 
 
-def beats_noise(evidence: Evidence) -> Check:
+def beats_noise(context: AuditContext) -> Check:
     """F14: random perturbations a little smaller than those found do not fool."""
-    generator = torch.Generator().manual_seed(evidence.seed)
-    problem, norm = evidence.problem, evidence.result.norm
-    beaten = torch.zeros(len(evidence.index), dtype=torch.bool, device=problem.x.device)
+    generator = torch.Generator().manual_seed(context.seed)
+    problem, norm = context.problem, context.result.norm
+    beaten = torch.zeros(len(context.index), dtype=torch.bool, device=problem.x.device)
     for _ in range(5):
-        beaten |= _beaten(evidence, random_perturbation(problem, evidence.budget(), norm, generator))
+        beaten |= _beaten(context, random_perturbation(problem, context.budget(), norm, generator))
     k, n = int(beaten.sum()), len(beaten)
     sentence = f"random noise of {_size(norm)} fools {k} of {n} images"
     return Check("F14", k == 0, "fail" if many(k, n) else "warn", sentence)
 
 
-def beats_one_step(evidence: Evidence) -> Check:
+def beats_one_step(context: AuditContext) -> Check:
     """F15: one step along the gradient, a little smaller than what was found, does not fool."""
-    norm = evidence.result.norm
-    delta = steepest(evidence.gradient, evidence.problem, evidence.budget(), norm)
-    return one_step(int(_beaten(evidence, delta).sum()), len(evidence.index), f"of {_size(norm)}")
+    norm = context.result.norm
+    delta = steepest(context.gradient, context.problem, context.budget(), norm)
+    return one_step(int(_beaten(context, delta).sum()), len(context.index), f"of {_size(norm)}")
 
 
-def beats_one_step_of_its_size(evidence: Evidence) -> Check:
+def beats_one_step_of_its_size(context: AuditContext) -> Check:
     """F15 of an attack of fixed size: one step as large does not fool what the attack left standing.
 
     Of several sizes the one counts at which the step fools the most of such images.
     """
-    result, problem, most = evidence.result, evidence.problem, 0
+    result, problem, most = context.result, context.problem, 0
     if result.fell is None:
         return Check("F15", True, "fail", "the attack has no size")
-    fell = result.fell[evidence.index].to(problem.x.device)
+    fell = result.fell[context.index].to(problem.x.device)
     for eps in (size for size in result.sizes if size > 0):
         radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
-        stepped = problem.clip(problem.x + steepest(evidence.gradient, problem, radius, result.norm))
-        query = quantise(stepped, evidence.levels, problem.bounds)
-        most = max(most, int((reaches_goal(problem, evidence.ask(query)) & (fell > eps)).sum()))
-    return one_step(most, len(evidence.index), "of the same size")
+        stepped = problem.clip(problem.x + steepest(context.gradient, problem, radius, result.norm))
+        query = quantise(stepped, context.levels, problem.bounds)
+        most = max(most, int((reaches_goal(problem, context.query(query)) & (fell > eps)).sum()))
+    return one_step(most, len(context.index), "of the same size")
 
 
 def one_step(k: int, n: int, size: str) -> Check:
@@ -72,7 +73,7 @@ def one_step(k: int, n: int, size: str) -> Check:
         return Check("F15", False, "warn", f"{sentence}: with fewer than {LEAST} the check cannot judge")
     beaten = many(k, n)
     verdict = "significantly" if beaten else "not significantly"
-    test = f"{verdict} more than a twentieth (binomial test at the {1 - LEVEL:.0%} level)"
+    test = f"{verdict} more than a twentieth (binomial test at the {1 - CONFIDENCE_LEVEL:.0%} level)"
     return Check("F15", not beaten, "fail", f"{sentence}, {test}")
 
 
@@ -80,9 +81,9 @@ def _size(norm: float) -> str:
     return "one value less than the example" if norm == 0 else "95 % of the distance"
 
 
-def _beaten(evidence: Evidence, delta: Tensor) -> Tensor:
+def _beaten(context: AuditContext, delta: Tensor) -> Tensor:
     """Where ``delta`` [n, ...] fools the model and is smaller than what was found, on the same grid."""
-    problem = evidence.problem
-    query = quantise(problem.clip(problem.x + delta), evidence.levels, problem.bounds)
-    smaller = distance(query - problem.x, evidence.result.norm) < evidence.distance
-    return reaches_goal(problem, evidence.ask(query)) & smaller
+    problem = context.problem
+    query = quantise(problem.clip(problem.x + delta), context.levels, problem.bounds)
+    smaller = distance(query - problem.x, context.result.norm) < context.distance
+    return reaches_goal(problem, context.query(query)) & smaller

@@ -1,0 +1,86 @@
+"""A check, its verdict in one sentence, and the grade of all checks. A check that raises is a warning."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from secateur.attacks.runner.batching import out_of_memory
+from secateur.text import first_line
+from secateur.trust.joint import Joint
+
+LONGEST = 200
+"""Characters of a foreign error message that are quoted."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: whether it passed, how grave a failure is, and what it saw in one sentence.
+
+    ``ran`` is false where it raised; then it did not pass, and the sentence is what it raised.
+    """
+
+    id: str
+    passed: bool
+    severity: Literal["warn", "fail"]
+    sentence: str
+    ran: bool = True
+
+
+MEANINGS = {
+    "A": "every check passed; distances are still upper bounds of the true ones",
+    "B": "some checks warn: read the reasons before quoting the numbers",
+    "C": "the evaluation is unreliable: these numbers are not robustness",
+    "X": "nothing could be evaluated: there are no numbers to believe",
+}
+"""What a grade says about the numbers beside it."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: there is nothing to believe.
+
+    ``cost`` is what the checks asked of the model, as a share of the attack's own forward and backward passes
+    (above 1 with an audit). ``joint`` is the per-image minimum over the attack and its rivals, of an audit.
+    """
+
+    letter: Literal["A", "B", "C", "X"]
+    checks: list[Check]
+    cost: float = 0.0
+    joint: Joint | None = None
+
+    @property
+    def meaning(self) -> str:
+        """The letter in words."""
+        return MEANINGS[self.letter]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The sentences of the checks that did not pass."""
+        return [f"{check.id}: {check.sentence}" for check in self.checks if not check.passed]
+
+
+def guarded(id: str, check: Callable[[], Check]) -> Check:
+    """What ``check`` says, or a warning with what it raised; only an interrupt goes on.
+
+    A warning, because the attack's examples were verified before and are not in doubt. The grade
+    is not A then: what the check would have seen is unknown.
+    """
+    try:
+        return check()
+    except Exception as error:
+        sentence = f"this check could not run: {error_text(error)}"
+    # Outside the handler, whose exception keeps the tensors of the failed check alive.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return Check(id, False, "warn", sentence, ran=False)
+
+
+def error_text(error: Exception) -> str:
+    """An exception in one line."""
+    if out_of_memory(error):
+        return "memory ran out"
+    line = first_line(error, "")
+    said = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
