@@ -49,7 +49,7 @@ def run_here(text: str, out: Path, *overrides: str) -> tuple[Store, list[dict[st
     store = Store.create(out, laid.to_json())
     for cell in laid.cells:
         perform(store, laid.study, cell, execute)
-    return store, store.records()
+    return store, [record.to_json() for record in store.records()]
 
 
 # The command line with reports that hold no figures: these take a third of the time of a small study.

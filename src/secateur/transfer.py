@@ -161,8 +161,7 @@ def _finished(store: Store, where: NetworkFilter) -> Iterator[Cell]:
     for cell in store.cells:
         if cell.stage == "attack" or cell.role == "round" or cell not in where:
             continue
-        record = store.record(cell.id)
-        if record is not None and record["status"] == "ok":
+        if store.committed(cell.id):
             yield cell
 
 

@@ -43,7 +43,7 @@ def test_the_documented_file_runs_in_a_study_from_the_command_line(tmp_path):
     plugged = ("--plugin", "halfway.py")
     ran = call("run", "study.yaml", "--jobs", "2", *plugged)
     assert ran.returncode == 0, ran.stderr
-    records = Store.open(tmp_path / "runs" / "mine").records()
+    records = [record.to_json() for record in Store.open(tmp_path / "runs" / "mine").records()]
     attacks = [record for record in records if record["stage"] == "attack"]
     assert len(attacks) == 2
     assert any("found" in record["science"]["outcome"] for record in attacks)

@@ -82,7 +82,7 @@ def test_threads_reach_the_workers(store, start, monkeypatch):
     engine = start(threads=3)
     engine.submit(DENSE.id)
     listen(engine, "ok")
-    assert store.record(DENSE.id)["science"]["threads"] == "3"
+    assert store.record(DENSE.id).science.threads == "3"
 
 
 def test_a_worker_that_dies_twice_on_a_cell_loses_it_and_others_still_run(store, start, monkeypatch):

@@ -7,6 +7,7 @@ from secateur.config import study_from_json
 from secateur.engine.perform import Stopped, commit_failure, load_execute, open_run, perform
 from secateur.errors import ExitCode, UserError
 from secateur.store import Parts, Store
+from toy.numbers import numbers_of, record_of
 from toy.study import small_plan
 
 CELL = small_plan().cells[0]
@@ -22,9 +23,9 @@ def carry_out(store, execute, **settings):
 
 
 def test_a_cell_that_is_done_is_not_done_again(store):
-    assert carry_out(store, lambda *a, on_progress: Parts({"value": 1})) == "ok"
+    assert carry_out(store, lambda *a, on_progress: Parts(numbers_of("train", value=1))) == "ok"
     assert carry_out(store, None) == "ok"
-    assert store.record(CELL.id)["science"] == {"value": 1}
+    assert store.record(CELL.id).science == numbers_of("train", value=1)
 
 
 def test_a_run_folder_holds_everything_that_a_worker_needs(store):
@@ -39,9 +40,9 @@ def test_whatever_a_stage_raises_is_recorded(store):
         raise KeyError("surprise")
 
     assert carry_out(store, execute) == "failed"
-    error = store.record(CELL.id)["error"]
-    assert error["sentence"] == "KeyError: 'surprise'"
-    assert 'raise KeyError("surprise")' in error["traceback"]
+    error = store.record(CELL.id).error
+    assert error.sentence == "KeyError: 'surprise'"
+    assert 'raise KeyError("surprise")' in error.traceback
 
 
 def test_a_users_mistake_is_recorded_in_its_own_words(store):
@@ -49,12 +50,13 @@ def test_a_users_mistake_is_recorded_in_its_own_words(store):
         raise UserError("the training diverged", hint="lower the learning rate")
 
     assert carry_out(store, execute) == "failed"
-    assert store.record(CELL.id)["error"]["sentence"] == "the training diverged (lower the learning rate)"
+    assert store.record(CELL.id).reason == "the training diverged (lower the learning rate)"
 
 
 def test_numbers_that_are_not_finite_fail_the_cell(store):
-    assert carry_out(store, lambda *a, on_progress: Parts({"value": float("nan")})) == "failed"
-    assert "NaN" in store.record(CELL.id)["error"]["sentence"]
+    numbers = numbers_of("train", value=float("nan"))
+    assert carry_out(store, lambda *a, on_progress: Parts(numbers)) == "failed"
+    assert "NaN" in store.record(CELL.id).reason
 
 
 @pytest.mark.parametrize(
@@ -89,8 +91,8 @@ def test_an_early_end_leaves_no_record_even_if_the_stage_catches_exceptions(stor
         try:
             on_progress(1, 2)
         except Exception:
-            return Parts({"value": 1})
-        return Parts({"value": 2})
+            return Parts(numbers_of("train"))
+        return Parts(numbers_of("train"))
 
     with pytest.raises(Stopped):
         carry_out(store, execute, on_progress=stop)
@@ -99,9 +101,7 @@ def test_an_early_end_leaves_no_record_even_if_the_stage_catches_exceptions(stor
 
 def test_a_failure_under_the_feet_of_a_faster_runner_counts_as_done(store):
     def execute(*args, on_progress):
-        Store.open(store.root).commit(
-            CELL.id, {**CELL.to_json(), "status": "ok", "science": {}, "error": None}
-        )
+        Store.open(store.root).commit(record_of(CELL))
         raise FileNotFoundError("the other one has cleared the scratch folder")
 
     assert carry_out(store, execute) == "ok"
@@ -110,15 +110,16 @@ def test_a_failure_under_the_feet_of_a_faster_runner_counts_as_done(store):
 
 def test_a_failure_can_be_recorded_from_outside(store):
     commit_failure(store, CELL, "skipped", seconds=2)
-    assert store.record(CELL.id)["status"] == "failed"
-    assert store.record(CELL.id)["timing"]["seconds"] >= 2
+    assert not store.record(CELL.id).ok
+    assert store.record(CELL.id).timing.seconds >= 2
 
 
 def test_the_stages_own_timings_are_kept(store):
-    carry_out(store, lambda *a, on_progress: Parts({}, timing={"times": [1.0], "seconds": 99}))
-    timing = store.record(CELL.id)["timing"]
-    assert timing["times"] == [1]
-    assert timing["seconds"] < 99
+    parts = Parts(numbers_of("train"), timing={"times": [1.0], "seconds": 99})
+    carry_out(store, lambda *a, on_progress: parts)
+    timing = store.record(CELL.id).timing
+    assert timing.times == [1]
+    assert timing.seconds < 99
 
 
 def test_a_stage_function_is_named_by_module_and_attribute():

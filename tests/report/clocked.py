@@ -56,13 +56,13 @@ def measure(folder, share, *, without=lambda cell: False):
     for id_ in own:
         cell, dense = cells[id_], dense_cell(cells, cells[id_])
         records = store.record(id_), store.record(dense.id)
-        if any(record is None or record["status"] != "ok" for record in records):
+        if any(record is None or not record.ok for record in records):
             continue
         rows[id_] = Measured(
             cell=id_,
-            weights=records[0]["science"]["weights_hash"],
+            weights=records[0].science.weights_hash,
             dense=dense.id,
-            dense_weights=records[1]["science"]["weights_hash"],
+            dense_weights=records[1].science.weights_hash,
             seconds=quartiles(DENSE_SECONDS * share(cell)),
             dense_seconds=quartiles(DENSE_SECONDS),
             share=quartiles(share(cell)),

@@ -80,13 +80,28 @@ def write(folder: Path, grid: Grid | None = None) -> Path:
     store = Store.create(folder, study)
     for cell in cells:
         if cell["id"] in broken:
-            store.commit(
-                cell["id"], {**cell, **FRAME, "status": "failed", "science": {}, "error": error(cell)}
-            )
+            failed = {"status": "failed", "science": {}, "error": error(cell)}
+            commit(store, {**cell, **FRAME, **failed})
         elif cell["id"] not in gone:
             science = grid.edit(cell, records[cell["id"]]())
-            store.commit(cell["id"], {**cell, **FRAME, "status": "ok", "science": science, "error": None})
+            commit(store, {**cell, **FRAME, "status": "ok", "science": science, "error": None})
     return folder
+
+
+def commit(store, record):
+    """Commit a record as it is, even one that no stage could write."""
+    store.commit(Raw(record["id"], record))
+
+
+@dataclass
+class Raw:
+    """What the store asks of a record, without its checks."""
+
+    id: str
+    plain: dict
+
+    def to_json(self):
+        return self.plain
 
 
 def key(cell):
@@ -231,7 +246,7 @@ def attack_science(grid, model, seed, criterion, sparsity, arm, attack):
         "num_backwards": [999.0] * n,
         "distances": {name: listed(values) for name, values in shape.items()},
         "best_optim_distances": {},
-        "box_failures": [0] * n,
+        "box_failures": [False] * n,
         "batch_failures": [],
         "outcome": outcome,
         "norm": "linf" if norm == math.inf else f"l{norm:g}",

@@ -7,7 +7,7 @@ import pytest
 
 from report.synthetic import Grid, write
 from secateur.errors import ExitCode, UserError
-from secateur.report import load as loading
+from secateur.report import records
 from secateur.report.load import load
 from secateur.store import Store
 
@@ -54,10 +54,10 @@ def test_a_clean_image_that_a_failed_attack_returned_is_infinitely_far(tiny):
 
 
 def test_a_distance_that_decides_over_the_outcome_is_caught(tiny, monkeypatch):
-    def believing(values, found, wrong):
+    def believing(attack, values):
         return np.array([np.inf if v is None else v for v in values])
 
-    monkeypatch.setattr(loading, "_distances", believing)
+    monkeypatch.setattr(records, "_distances", believing)
     with pytest.raises(AssertionError):
         test_a_clean_image_that_a_failed_attack_returned_is_infinitely_far(tiny)
 

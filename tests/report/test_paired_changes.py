@@ -6,7 +6,6 @@ import pytest
 
 from report.synthetic import Grid, write
 from secateur import budgets as usual
-from secateur.report import outcomes
 from secateur.report.aggregate import GridPoint, aggregate, security_curve
 from secateur.report.load import load
 from secateur.report.paired_changes import changes, compare_points
@@ -105,6 +104,13 @@ def test_unreliable_by_checks_comes_last(grid, change):
     assert grid.points[where].checked == "C"
 
 
+def with_weights(network, weights_hash):
+    """The network of a record that names other weights."""
+    return dataclasses.replace(
+        network, science=network.science.model_copy(update={"weights_hash": weights_hash})
+    )
+
+
 def test_equal_weights_under_two_seeds_are_one_training(tiny):
     dense, pruned = np.full(40, 1.0), np.linspace(0.5, 0.9, 40)
     both = {"dense": {0: dense, 1: dense, 2: dense}, "pruned": {0: pruned, 1: pruned, 2: pruned}}
@@ -113,14 +119,10 @@ def test_equal_weights_under_two_seeds_are_one_training(tiny):
     assert (len(apart.points[PRUNED].attacks), total(apart).trainings) == (3, 3)
 
     attacks = [
-        dataclasses.replace(
-            a, network=dataclasses.replace(a.network, weights_hash=f"{a.network.axes.sparsity}")
-        )
+        dataclasses.replace(a, network=with_weights(a.network, f"{a.network.axes.sparsity}"))
         for a in apart.study.attacks
     ]
-    networks = [
-        dataclasses.replace(n, weights_hash=f"{n.axes.sparsity} {n.axes.arm}") for n in apart.study.networks
-    ]
+    networks = [with_weights(n, f"{n.axes.sparsity} {n.axes.arm}") for n in apart.study.networks]
     same = aggregate(dataclasses.replace(apart.study, attacks=tuple(attacks), networks=tuple(networks)))
     point = same.points[PRUNED]
     assert (len(point.attacks), len(point.seeds), point.planned_seeds) == (1, 3, 3)
@@ -134,7 +136,7 @@ def test_one_dense_network_and_three_prunings_are_three_trainings(tiny):
     dense, pruned = np.full(40, 1.0), np.linspace(0.5, 0.9, 40)
     grid = study(tiny, dict.fromkeys((0, 1, 2), dense), dict.fromkeys((0, 1, 2), pruned), seeds=(0, 1, 2))
     before = {
-        seed: dataclasses.replace(a, network=dataclasses.replace(a.network, weights_hash="published"))
+        seed: dataclasses.replace(a, network=with_weights(a.network, "published"))
         for seed, a in grid.points[DENSE].seeds.items()
     }
     assert len(pair_trainings(before, grid.points[PRUNED].seeds)) == 3
@@ -178,10 +180,10 @@ def test_an_attack_of_fixed_size_speaks_of_its_own_sizes_only(tmp_path):
     for eps in (0.3, 0.6):
         fell = float(attack.sizes[eps].mean())
         assert fell > 0
-        assert outcomes.robust_accuracy(attack, eps) == pytest.approx(right - fell)
-    assert outcomes.robust_accuracy(attack, 0.0) == right
-    assert outcomes.robust_accuracy(attack, 0.4) is None
-    assert outcomes.robust_accuracy(attack, 0.3 * (1 + 1e-12)) == outcomes.robust_accuracy(attack, 0.3)
+        assert attack.robust_accuracy(eps) == pytest.approx(right - fell)
+    assert attack.robust_accuracy(0.0) == right
+    assert attack.robust_accuracy(0.4) is None
+    assert attack.robust_accuracy(0.3 * (1 + 1e-12)) == attack.robust_accuracy(0.3)
     curve = security_curve(point, np.array([0.3, 0.4, 0.6]))
     assert curve.epsilon.tolist() == [0.3, 0.6]
     assert security_curve(point, np.array([0.2])).epsilon.size == 0
@@ -203,7 +205,7 @@ def test_a_single_size_is_read_from_the_settings(tmp_path):
 
     grid = aggregate(load(write(tmp_path / "run", Grid(edit=edit, **SMALL))))
     attack = grid.points[DENSE].attacks[0]
-    assert outcomes.robust_accuracy(attack, 0.3) == 1 - (attack.found | attack.already_wrong).mean()
+    assert attack.robust_accuracy(0.3) == 1 - (attack.found | attack.already_wrong).mean()
 
 
 def test_sizes_of_other_images_are_a_damaged_record(tmp_path):

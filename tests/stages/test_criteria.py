@@ -6,7 +6,7 @@ import torch
 from secateur.config import parse_study
 from secateur.engine.perform import perform
 from secateur.registry import CRITERIA
-from secateur.stages import cutting, execute
+from secateur.stages import execute, prune_stage
 from secateur.store import Store
 from secateur.study import plan
 from whole import TINY, run_here
@@ -61,15 +61,17 @@ def test_parameters_that_rise_with_sparsity_fail_the_cell(tmp_path, monkeypatch)
     """The broken variant: a criterion whose sparser networks stay whole."""
     laid = plan(parse_study(TINY, overrides=["sparsities=[0.3, 0.7]", "finetune={}", "attacks={}"]))
     store = Store.create(tmp_path / "run", laid.to_json())
-    real = cutting.pruning.plan
-    monkeypatch.setattr(
-        cutting.pruning, "plan", lambda graph, **how: real(graph, **{**how, "sparsity": 1 - how["sparsity"]})
-    )
+    real = prune_stage.pruning.plan
+
+    def reversed_sparsity(graph, **how):
+        return real(graph, **{**how, "sparsity": 1 - how["sparsity"]})
+
+    monkeypatch.setattr(prune_stage.pruning, "plan", reversed_sparsity)
     for cell in laid.cells:
         perform(store, laid.study, cell, execute)
-    less, more = [record for record in store.records() if record["stage"] == "prune"]
-    assert (less["status"], more["status"]) == ("ok", "failed")
-    assert "parameters rise with sparsity" in more["error"]["sentence"]
+    less, more = [record for record in store.records() if record.stage == "prune"]
+    assert (less.status, more.status) == ("ok", "failed")
+    assert "parameters rise with sparsity" in more.reason
 
 
 def test_rates_of_single_layers_reach_the_network(tmp_path):

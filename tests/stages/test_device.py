@@ -6,7 +6,8 @@ import torch
 from secateur import models
 from secateur.config import parse_study
 from secateur.errors import ExitCode, UserError
-from secateur.stages import attacking, fitting, shared
+from secateur.stages import attack_stage, networks, train_stage
+from secateur.study import plan
 from whole import TINY, run_here
 
 
@@ -15,13 +16,13 @@ def asked(monkeypatch):
     """The devices that networks are put on, by the module that asks; none is really moved."""
     found = []
 
-    def place(model, device):
+    def to_device(model, device):
         found.append(device)
         return model
 
-    for module in (models, attacking):
-        monkeypatch.setattr(module, "place", place)
-    assert {fitting.models, shared.models} == {models}
+    for module in (models, attack_stage):
+        monkeypatch.setattr(module, "to_device", to_device)
+    assert {train_stage.models, networks.models} == {models}
     return found
 
 
@@ -47,7 +48,7 @@ def test_a_judged_network_is_on_the_cpu_again(tmp_path, monkeypatch):
     model = models.build("resnet-tiny")
     homes = []
     monkeypatch.setattr(model, "cpu", lambda: homes.append("cpu"))
-    shared.quality(study, model, {"test": shared.splits_of(study).test})
+    networks.measured(study, plan(study).cells[0], model, test=networks.splits_of(study).test)
     assert homes == ["cpu"]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from secateur.store import Leases, Store
 from secateur.store.lease import STALE_BEATS
+from toy.numbers import record_of
 from toy.study import small_plan
 
 CELL = small_plan().cells[0].id
@@ -148,6 +149,6 @@ def test_gc_removes_leases_of_finished_cells(store, runner):
     runner("one").claim(CELL)
     store.gc()
     assert lease_file(store).exists()
-    store.commit(CELL, {**small_plan().cells[0].to_json(), "status": "ok", "science": {}, "error": None})
+    store.commit(record_of(small_plan().cells[0]))
     store.gc()
     assert not lease_file(store).exists()

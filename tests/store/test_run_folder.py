@@ -12,15 +12,16 @@ from secateur.durable import write_durably
 from secateur.errors import ExitCode, UserError
 from secateur.store import Store, faults, files
 from secateur.store.files import append_line, read_lines, readable_json, writer_mark
-from secateur.store.records import sealed
+from secateur.store.record import sealed
+from toy.numbers import numbers_of, record_of
 from toy.study import small_plan
 
 STUDY = small_plan().to_json()
 CELL = small_plan().cells[0]
 
 
-def record(**changes):
-    return {**CELL.to_json(), "status": "ok", "science": {"value": 1 / 3}, "error": None, **changes}
+def record(value=1 / 3, **changes):
+    return record_of(CELL, **{"science": numbers_of(CELL.stage, value=value)} | changes)
 
 
 @pytest.fixture
@@ -35,14 +36,14 @@ def place(store, name="record.json"):
 def test_what_is_committed_can_be_read_back(store, tmp_path):
     source = tmp_path / "big.bin"
     source.write_bytes(os.urandom(3_000_000))
-    assert store.commit(CELL.id, record(), {"a.bin": source, "b.txt": b"hello"})
+    assert store.commit(record(), {"a.bin": source, "b.txt": b"hello"})
     again = Store.open(store.root)
     assert again.committed(CELL.id)
-    assert again.record(CELL.id)["science"]["value"] == 1 / 3
+    assert again.record(CELL.id).science.value == 1 / 3
     assert again.artefact(CELL.id, "a.bin").read_bytes() == source.read_bytes()
     assert again.artefact(CELL.id, "b.txt").read_bytes() == b"hello"
     assert source.exists()
-    assert [r["id"] for r in again.records()] == [CELL.id]
+    assert [r.id for r in again.records()] == [CELL.id]
 
 
 def test_nothing_is_there_before_a_commit(store):
@@ -54,9 +55,9 @@ def test_nothing_is_there_before_a_commit(store):
 
 
 def test_the_first_writer_wins(store):
-    assert store.commit(CELL.id, record(science={"value": 1}))
-    assert not Store.open(store.root).commit(CELL.id, record(science={"value": 2}))
-    assert store.record(CELL.id)["science"]["value"] == 1
+    assert store.commit(record(1))
+    assert not Store.open(store.root).commit(record(2))
+    assert store.record(CELL.id).science.value == 1
     assert not list((store.root / "tmp").iterdir())
 
 
@@ -64,9 +65,7 @@ def test_twenty_writers_at_once_leave_one_whole_cell(store):
     wins = []
 
     def write(number):
-        wins.append(
-            Store.open(store.root).commit(CELL.id, record(science={"value": number}), {"n": b"%d" % number})
-        )
+        wins.append(Store.open(store.root).commit(record(number), {"n": b"%d" % number}))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -74,24 +73,24 @@ def test_twenty_writers_at_once_leave_one_whole_cell(store):
     for thread in threads:
         thread.join()
     assert wins.count(True) == 1
-    value = store.record(CELL.id)["science"]["value"]
+    value = store.record(CELL.id).science.value
     assert store.artefact(CELL.id, "n").read_bytes() == b"%d" % value
     assert store.damage(CELL.id) == ""
 
 
 def test_a_failed_record_gives_way_and_an_ok_record_does_not(store):
-    failed = record(status="failed", error={"sentence": "broken", "traceback": ""})
-    store.commit(CELL.id, failed)
-    assert store.record(CELL.id)["status"] == "failed"
+    failed = record(status="failed", science=None, error={"sentence": "broken", "traceback": ""})
+    store.commit(failed)
+    assert store.record(CELL.id).status == "failed"
     assert not store.committed(CELL.id)
-    assert store.commit(CELL.id, record())
-    assert not store.commit(CELL.id, failed)
+    assert store.commit(record())
+    assert not store.commit(failed)
     assert store.committed(CELL.id)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 50, -1])
 def test_a_truncated_record_counts_as_absent_until_it_is_repaired(store, keep):
-    store.commit(CELL.id, record())
+    store.commit(record())
     place(store).write_bytes(place(store).read_bytes()[:keep])
     if keep == -1:  # without its last newline it is still whole JSON, so nothing was lost
         assert store.committed(CELL.id)
@@ -100,11 +99,11 @@ def test_a_truncated_record_counts_as_absent_until_it_is_repaired(store, keep):
     assert place(store).exists()
     assert "truncated" in store.repair()[0]
     assert not place(store).exists()
-    assert store.commit(CELL.id, record())
+    assert store.commit(record())
 
 
 def test_a_number_that_is_none_is_damage(store):
-    store.commit(CELL.id, record())
+    store.commit(record())
     place(store).write_bytes(re.sub(rb'"value": [0-9.]+', b'"value": NaN', place(store).read_bytes()))
     assert not store.committed(CELL.id)
     assert "not JSON" in store.repair()[0]
@@ -121,7 +120,7 @@ def test_lines_that_are_no_objects_are_left_out(tmp_path):
 
 
 def test_any_flipped_bit_is_noticed(store):
-    store.commit(CELL.id, record(), {"a.bin": b"some bytes that matter"})
+    store.commit(record(), {"a.bin": b"some bytes that matter"})
     for path in (place(store), place(store, "a.bin")):
         whole = path.read_bytes()
         for position in range(0, len(whole), max(1, len(whole) // 60)):
@@ -145,18 +144,18 @@ def _same_content(broken, whole):
 
 def test_a_check_that_trusts_the_record_would_miss_an_edit(store, monkeypatch):
     """The broken variant: a store that does not compare the seal."""
-    store.commit(CELL.id, record())
+    store.commit(record())
     edited = json.loads(place(store).read_text())
     edited["science"]["value"] = 2
     place(store).write_text(readable_json(edited))
     assert "edited" in Store.open(store.root).damage(CELL.id)
-    monkeypatch.setattr("secateur.store.records.digest", lambda body: edited["self_hash"])
+    monkeypatch.setattr("secateur.store.record.digest", lambda body: edited["self_hash"])
     assert not Store.open(store.root).damage(CELL.id)
 
 
 def test_a_record_of_another_cell_is_damage(store):
     other = small_plan().cells[1]
-    store.commit(CELL.id, record())
+    store.commit(record())
     target = store.root / "cells" / other.id[:2] / other.id
     target.mkdir(parents=True)
     (target / "record.json").write_bytes(place(store).read_bytes())
@@ -164,7 +163,7 @@ def test_a_record_of_another_cell_is_damage(store):
 
 
 def test_a_forged_record_cannot_name_files_elsewhere(store):
-    store.commit(CELL.id, record(), {"a.bin": b"1"})
+    store.commit(record(), {"a.bin": b"1"})
     forged = json.loads(place(store).read_text())
     forged["artefacts"] = {"../../../../etc/passwd": forged["artefacts"]["a.bin"]}
     place(store).write_text(json.dumps(sealed(forged)))
@@ -175,14 +174,14 @@ def test_a_forged_record_cannot_name_files_elsewhere(store):
 
 
 def test_a_damaged_artefact_is_never_handed_out(store):
-    store.commit(CELL.id, record(), {"a.bin": b"right"})
+    store.commit(record(), {"a.bin": b"right"})
     place(store, "a.bin").write_bytes(b"wrong")
     with pytest.raises(UserError, match="its bytes have changed"):
         Store.open(store.root).artefact(CELL.id, "a.bin")
 
 
 def test_a_record_of_a_newer_version_is_refused_and_left_alone(store):
-    store.commit(CELL.id, record())
+    store.commit(record())
     newer = {**json.loads(place(store).read_text()), "schema_version": 99}
     place(store).write_text(json.dumps(newer))
     with pytest.raises(UserError, match="newer secateur"):
@@ -192,7 +191,7 @@ def test_a_record_of_a_newer_version_is_refused_and_left_alone(store):
 
 def test_nan_is_refused_and_leaves_nothing(store):
     with pytest.raises(ValueError, match="NaN"):
-        store.commit(CELL.id, record(science={"value": float("nan")}))
+        store.commit(record(float("nan")))
     assert not store.committed(CELL.id)
     assert not list((store.root / "tmp").iterdir())
 
@@ -200,7 +199,7 @@ def test_nan_is_refused_and_leaves_nothing(store):
 @pytest.mark.parametrize("name", ["../x", "record.json", "a/b", "", ".hidden", "a\0b", "x" * 65])
 def test_artefact_names_stay_inside_the_cell(store, name):
     with pytest.raises(ValueError, match="is no name"):
-        store.commit(CELL.id, record(), {name: b""})
+        store.commit(record(), {name: b""})
 
 
 def test_cell_ids_stay_inside_the_folder(store):
@@ -216,11 +215,11 @@ def test_trouble_with_the_disk_pauses_and_leaves_nothing_behind(store, monkeypat
 
     monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(UserError, match=os.strerror(number)) as caught:
-        store.commit(CELL.id, record(), {"a.bin": b"1"})
+        store.commit(record(), {"a.bin": b"1"})
     assert caught.value.code == ExitCode.ENVIRONMENT
     monkeypatch.undo()
     assert not list((store.root / "tmp").iterdir())
-    assert store.commit(CELL.id, record(), {"a.bin": b"1"})
+    assert store.commit(record(), {"a.bin": b"1"})
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
@@ -234,7 +233,7 @@ def test_everything_is_synced_before_the_cell_gets_its_place(store, monkeypatch)
     monkeypatch.setattr(files.os, "fsync", note)
     before = []
     end = faults.listen(lambda point: before.extend(synced) if point == "commit.cleared" else None)
-    store.commit(CELL.id, record(), {"a.bin": b"1"})
+    store.commit(record(), {"a.bin": b"1"})
     end()
     content = [path for path in before if "tmp" in path.parts[-3:]]
     assert [path.name for path in content[:2]] == ["a.bin", "record.json"]
@@ -245,12 +244,12 @@ def test_everything_is_synced_before_the_cell_gets_its_place(store, monkeypatch)
 def test_scratch_survives_until_the_commit(store):
     (store.scratch(CELL.id) / "epoch-5").write_text("half")
     assert (Store.open(store.root).scratch(CELL.id) / "epoch-5").read_text() == "half"
-    store.commit(CELL.id, record())
+    store.commit(record())
     assert not (store.root / "scratch" / CELL.id).exists()
 
 
 def test_gc_removes_what_the_dead_left_and_nothing_else(store, monkeypatch):
-    store.commit(CELL.id, record(), {"a.bin": b"1"})
+    store.commit(record(), {"a.bin": b"1"})
     other = small_plan().cells[1]
     (store.scratch(other.id) / "epoch-5").write_text("half")
     dead = writer_mark().replace(f".{os.getpid()}.", ".999999999.")
@@ -268,7 +267,7 @@ def test_gc_removes_what_the_dead_left_and_nothing_else(store, monkeypatch):
 def test_what_is_committed_follows_the_umask(store):
     old = os.umask(0o022)
     try:
-        store.commit(CELL.id, record(), {"a.bin": b"1"})
+        store.commit(record(), {"a.bin": b"1"})
     finally:
         os.umask(old)
     for path in (place(store), place(store, "a.bin"), place(store).parent):

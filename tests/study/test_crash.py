@@ -11,6 +11,7 @@ import pytest
 
 from secateur.store import Store
 from secateur.store.faults import POINTS
+from toy.numbers import record_of
 from toy.study import run_toy, science
 
 RUNNER = "import sys; from toy.study import run_toy; sys.exit(run_toy(sys.argv[1], jobs=2).exit_code)"
@@ -105,7 +106,7 @@ def test_every_fault_point_is_reached(tmp_path, monkeypatch):
     victim = store.cells[-1].id
     (out / "cells" / victim[:2] / victim / "record.json").write_text("{")
     store.repair()
-    store.commit(victim, {**store.cells[-1].to_json(), "status": "ok"}, {"state.json": b"1"})
+    store.commit(record_of(store.cells[-1]), {"state.json": b"1"})
     end()
     assert reached == set(POINTS)
 

@@ -47,7 +47,7 @@ def carried_out(laid, out, stage="train"):
     for cell in laid.cells:
         if cell.stage == stage:
             perform(store, laid.study, cell, execute)
-    return store, [record for record in store.records() if record["stage"] == stage]
+    return store, [record.to_json() for record in store.records() if record.stage == stage]
 
 
 def test_a_network_of_a_plug_in_keeps_its_weights_whatever_the_seed(tmp_path):
@@ -121,14 +121,14 @@ def test_a_normalisation_reaches_every_network_of_the_study(tmp_path):
     store = Store.create(tmp_path / "run", laid.to_json())
     for cell in laid.cells:
         perform(store, laid.study, cell, execute)
-    assert {record["status"] for record in store.records()} == {"ok"}
+    assert {record.status for record in store.records()} == {"ok"}
     for record in store.records():
-        if record["stage"] in ("train", "prune"):
-            mean, std = statistics(network(laid.study, record["id"], store))
+        if record.stage in ("train", "prune"):
+            mean, std = statistics(network(laid.study, record.id, store))
             assert (mean, std) == ((pytest.approx(0.3),), (0.5,))
     plain = {cell.id for cell in plan(study()).cells}
     assert not plain & {cell.id for cell in laid.cells}
-    notes = next(record for record in store.records() if record["stage"] == "train")["science"]["notes"]
+    notes = next(record for record in store.records() if record.stage == "train").science.notes
     assert "the input is normalised with mean 0.3 and std 0.5" in notes
 
 

@@ -76,7 +76,8 @@ def test_every_trained_and_pruned_network_is_measured_against_its_dense_one(fold
     rows = rows_of(folder)
     assert set(rows) == {"train net/0", "prune net/0 l1 0.5", "prune net/0 weight_magnitude 0.5"}
     assert (done.measured, done.kept, done.unfinished, done.without) == (3, 0, (), {})
-    science = {cell.label: Store.open(folder).record(cell.id)["science"] for cell in Store.open(folder).cells}
+    store = Store.open(folder)
+    science = {cell.label: store.record(cell.id).to_json()["science"] for cell in store.cells}
     dense = science["train net/0"]["macs"]
     for label, row in rows.items():
         assert row.seconds.median == pytest.approx(science[label]["macs"] * NANO)
@@ -180,7 +181,7 @@ def test_no_images_are_needed(folder, clock, monkeypatch):
 
     clock(Clock())
     monkeypatch.setattr("secateur.data.load_splits", missing)
-    monkeypatch.setattr("secateur.stages.shared.splits_of", missing)
+    monkeypatch.setattr("secateur.stages.networks.splits_of", missing)
     assert measure_latencies(folder).measured == 3
 
 
@@ -188,7 +189,7 @@ def test_networks_whose_weights_are_elsewhere_are_named_and_the_rest_is_measured
     clock(Clock())
     store = Store.open(folder)
     victim = next(cell for cell in store.cells if cell.label == "prune net/0 l1 0.5")
-    for name in store.record(victim.id)["artefacts"]:
+    for name in store.record(victim.id).artefacts:
         (folder / "cells" / victim.id[:2] / victim.id / name).unlink()
     done = measure_latencies(folder)
     assert set(done.without) == {"prune net/0 l1 0.5"}

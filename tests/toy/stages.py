@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from secateur.store import Parts, faults
+from toy.numbers import numbers_of
 
 STEPS = 4
 _reached: Counter[str] = Counter()
@@ -58,12 +59,11 @@ def execute(study, cell, store, *, on_progress):
             os.kill(os.getpid(), signal.SIGKILL)
     above = json.loads(store.artefact(cell.parent, "state.json").read_text()) if cell.parent else 0
     state = _work(cell, store, above, on_progress)
-    science = {
-        "value": state / 7,
-        "accuracy": {"test": (state % 100) / 100},
-        "threads": os.environ["OMP_NUM_THREADS"],
-    }
-    return Parts(science, {"state.json": json.dumps(state).encode()}, {"toy": time.time()})
+    test = (state % 100) / 100
+    accuracy = test if cell.stage == "attack" else {"test": test}
+    threads = os.environ["OMP_NUM_THREADS"]
+    numbers = numbers_of(cell.stage, value=state / 7, accuracy=accuracy, threads=threads)
+    return Parts(numbers, {"state.json": json.dumps(state).encode()}, {"toy": time.time()})
 
 
 def _work(cell, store, above, on_progress):

@@ -197,7 +197,7 @@ def evidence(
     import torch
 
     from secateur import models
-    from secateur.stages.calibration_batch import evidence, needs_images
+    from secateur.stages.prune_stage import calibration_batch, needs_images
 
     if not needs_images(criterion):
         return None
@@ -207,7 +207,7 @@ def evidence(
         )
     models.check_accepts(model, images.x, data=spec)
     generator = torch.Generator().manual_seed(seed)
-    return evidence(criterion, model, images, generator=generator)
+    return calibration_batch(criterion, model, images, generator=generator)
 
 
 def held_out(spec: str, resize: str | None) -> "tuple[str, Dataset]":

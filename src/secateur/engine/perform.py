@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from secateur.config import Cell, Study, study_of
 from secateur.errors import ExitCode, UserError
-from secateur.store import Parts, Store
+from secateur.store import Failure, Parts, Record, Store
 from secateur.store.files import DISK, machine_errors
 
 Tick = Callable[[int, int], None]
@@ -51,9 +51,7 @@ def perform(
     try:
         with machine_errors(store.root, which=DISK):
             parts = execute(study, cell, store, on_progress=on_progress)
-        record = {**_frame(store, cell, started), "status": "ok", "science": parts.science, "error": None}
-        record["timing"] = {**parts.timing, **record["timing"]}
-        store.commit(cell.id, record, parts.artefacts)
+        store.commit(_record(store, cell, started, parts), parts.artefacts)
     except UserError as error:
         if error.code is ExitCode.ENVIRONMENT:
             raise
@@ -65,13 +63,8 @@ def perform(
 
 def commit_failure(store: Store, cell: Cell, sentence: str, *, seconds: float = 0.0, trace: str = "") -> None:
     """Commit a record that says why a cell has no numbers."""
-    record = {
-        **_frame(store, cell, time.perf_counter() - seconds),
-        "status": "failed",
-        "science": {},
-        "error": {"sentence": sentence, "traceback": trace[-TRACEBACK_CHARACTERS:]},
-    }
-    store.commit(cell.id, record)
+    error = Failure(sentence=sentence, traceback=trace[-TRACEBACK_CHARACTERS:])
+    store.commit(_record(store, cell, time.perf_counter() - seconds, error))
 
 
 def _failed(store: Store, cell: Cell, started: float, sentence: str) -> Literal["ok", "failed"]:
@@ -83,17 +76,21 @@ def _failed(store: Store, cell: Cell, started: float, sentence: str) -> Literal[
     return "failed"
 
 
-def _frame(store: Store, cell: Cell, started: float) -> dict[str, Any]:
-    return {
-        **cell.to_json(),
-        "timing": {"seconds": round(time.perf_counter() - started, 6)},
-        "provenance": {
+def _record(store: Store, cell: Cell, started: float, result: Parts | Failure) -> Record:
+    parts = result if isinstance(result, Parts) else None
+    return Record.of(
+        cell,
+        status="ok" if parts else "failed",
+        science=parts.science if parts else None,
+        error=None if parts else result,
+        timing={**(parts.timing if parts else {}), "seconds": round(time.perf_counter() - started, 6)},
+        provenance={
             **_environment(),
             "device": store.study.get("config", {}).get("device", "cpu"),
             "limited": store.study.get("limited"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
-    }
+    )
 
 
 def _environment() -> Mapping[str, Any]:

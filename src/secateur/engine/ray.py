@@ -192,8 +192,8 @@ def _carry_out(
         kind = perform(store, study, cells[cell_id], load_execute(execute))
     except UserError as error:
         return "paused", 0.0, f"on {platform.node()}: {error}"
-    failure = (store.record(cell_id) or {}).get("error") or {"sentence": ""}
-    return kind, time.perf_counter() - started, failure["sentence"]
+    record = store.record(cell_id)
+    return kind, time.perf_counter() - started, record.reason if record else ""
 
 
 @lru_cache(maxsize=1)

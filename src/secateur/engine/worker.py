@@ -64,8 +64,8 @@ class _Ticker:
 
 
 def _why(store: Any, cell_id: str) -> str:
-    error = (store.record(cell_id) or {}).get("error")
-    return str(error["sentence"]) if error else ""
+    record = store.record(cell_id)
+    return record.reason if record else ""
 
 
 def _say(voice: TextIO, cell: str, kind: str, **facts: Any) -> None:

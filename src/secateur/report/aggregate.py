@@ -3,17 +3,18 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from secateur import budgets as usual
 from secateur.report.intervals import Estimate, over_seeds
-from secateur.report.outcomes import UNRELIABLE, robust_accuracy, robust_images, state_of, why
-from secateur.report.pairing import common_images, pair_trainings
+from secateur.report.pairing import UNRELIABLE, common_images, pair_trainings, state_of, why
 from secateur.report.records import Attack, Axes, Hole, Network, Study
 from secateur.stats import Floats, median, wilson
 from secateur.stats import security_curve as curve_of
+from secateur.store import NetworkScience
 
 Samples = Literal["correct", "all"]
 Row = TypeVar("Row", Network, Attack, Hole)
@@ -40,10 +41,33 @@ class NetworkPoint:
     robust: bool
     networks: tuple[Network, ...]
     planned_seeds: int
-    parameters: Estimate
-    macs: Estimate
-    accuracy: Estimate
-    collapsed: bool
+
+    def over_trainings(
+        self, value: Callable[[NetworkScience], float], *, highest: float = math.inf
+    ) -> Estimate:
+        """A number of the record, over the trainings: equal weights under two seeds are one."""
+        rows = _distinct(self.networks, lambda network: network.science.weights_hash)
+        return over_seeds([value(network.science) for network in rows], highest=highest)
+
+    @cached_property
+    def parameters(self) -> Estimate:
+        """Number of parameters."""
+        return self.over_trainings(lambda science: science.parameters)
+
+    @cached_property
+    def macs(self) -> Estimate:
+        """Multiply-adds per image."""
+        return self.over_trainings(lambda science: science.macs)
+
+    @cached_property
+    def accuracy(self) -> Estimate:
+        """Test accuracy."""
+        return self.over_trainings(lambda science: science.accuracy.test, highest=1.0)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether any of the networks is near chance."""
+        return any(network.collapsed for network in self.networks)
 
 
 @dataclass(frozen=True)
@@ -174,7 +198,7 @@ def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
 
     Of an attack of fixed size only the sizes that it tried are kept: the curve may be shorter, or empty.
     """
-    tried = [eps for eps in epsilon if all(robust_images(a, eps) is not None for a in point.attacks)]
+    tried = [eps for eps in epsilon if all(a.robust_images(eps) is not None for a in point.attacks)]
     kept = np.array(tried, dtype=np.float64)
     per_seed = [_curve(attack, kept) for attack in point.attacks]
     estimates = [over_seeds(values, highest=1.0) for values in np.stack(per_seed, axis=1).tolist()]
@@ -191,7 +215,7 @@ def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
 def _curve(attack: Attack, epsilon: Floats) -> Floats:
     if not attack.fixed and epsilon.size:
         return curve_of(distances(attack, attack.norm, "all"), epsilon)
-    return np.array([robust_accuracy(attack, eps) for eps in epsilon], dtype=np.float64)
+    return np.array([attack.robust_accuracy(eps) for eps in epsilon], dtype=np.float64)
 
 
 def tuned_arms(grid: Grid) -> tuple[str, ...]:
@@ -221,21 +245,12 @@ def _planned(where: GridPoint, study: Study) -> int:
 
 
 def _network_point(where: GridPoint, networks: list[Network], study: Study) -> NetworkPoint:
-    trainings = _distinct(networks, lambda network: network.weights_hash)
-
-    def estimate(value: Callable[[Network], float], highest: float = math.inf) -> Estimate:
-        return over_seeds([value(network) for network in trainings], highest=highest)
-
     return NetworkPoint(
         where=where,
         role=networks[0].role,
         robust=networks[0].robust,
         networks=tuple(networks),
         planned_seeds=_planned(where, study),
-        parameters=estimate(lambda network: network.parameters),
-        macs=estimate(lambda network: network.macs),
-        accuracy=estimate(lambda network: network.accuracy["test"], 1.0),
-        collapsed=any(network.collapsed for network in networks),
     )
 
 
@@ -250,7 +265,7 @@ def _attack_point(where: GridPoint, attacks: list[Attack], study: Study) -> Atta
         where=where,
         role=attacks[0].role,
         robust=attacks[0].network.robust,
-        attacks=tuple(_distinct(attacks, lambda attack: attack.network.weights_hash)),
+        attacks=tuple(_distinct(attacks, lambda attack: attack.network.science.weights_hash)),
         seeds={attack.axes.seed: attack for attack in attacks},
         planned_seeds=planned,
         checked=grade,

@@ -82,7 +82,7 @@ def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoin
         "targeted": any(targeted(grid.points[each]) for each in attacked),
         "intervals": interval_note(grid),
         "cells": [
-            {"id": network.id, "seed": network.axes.seed, "weights": network.weights_hash[:16]}
+            {"id": network.id, "seed": network.axes.seed, "weights": network.science.weights_hash[:16]}
             for network in point.networks
         ],
         "environments": "; ".join(text for text, _ in grid.study.environments),

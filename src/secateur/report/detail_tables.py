@@ -7,6 +7,7 @@ from secateur.report.records import NORMS, Attack, Hole
 from secateur.report.robustness import clean_share, leading_budget, quantity, robust_share, stated_budgets
 from secateur.report.tables import Column, Table, Value, named_columns
 from secateur.stats import median, median_interval
+from secateur.store import TuneScience
 
 _MODEL = named_columns("model")
 _SEED, _SPARSITY = named_columns("seed sparsity", "plain")
@@ -33,7 +34,7 @@ def per_seed(grid: Grid) -> Table:
         rows.append((
             axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, attack.role, attack.name,
             attack.norm, attack.grade, attack.n, wrong, found, attack.n - wrong - found,
-            *_medians(attack), attack.id, attack.network.weights_hash,
+            *_medians(attack), attack.id, attack.network.science.weights_hash,
         ))  # fmt: skip
     return Table("per_seed", f"{grid.study.name}: every attacked network", heads, tuple(rows))
 
@@ -60,9 +61,10 @@ def networks(grid: Grid) -> Table:
     rows: list[tuple[Value, ...]] = [
         (
             row.axes.model, row.axes.seed, row.axes.criterion or "", row.axes.sparsity, row.axes.arm,
-            row.role, row.sparsity_achieved, row.parameters, row.macs,
-            *(row.accuracy.get(split) for split in splits),
-            row.best_epoch, "yes" if row.collapsed else "no", row.weights_hash, row.id,
+            row.role, row.sparsity_achieved, row.science.parameters, row.science.macs,
+            *(getattr(row.science.accuracy, split) for split in splits),
+            row.science.best_epoch if isinstance(row.science, TuneScience) else None,
+            "yes" if row.collapsed else "no", row.science.weights_hash, row.id,
         )
         for row in grid.study.networks
     ]  # fmt: skip

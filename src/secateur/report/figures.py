@@ -35,8 +35,8 @@ from secateur.report.formatting import (
 )
 from secateur.report.intervals import Estimate
 from secateur.report.latency import LatencyAndMacs, latency_and_macs, latency_sentences
-from secateur.report.outcomes import UNRELIABLE
 from secateur.report.paired_changes import Change
+from secateur.report.pairing import UNRELIABLE
 from secateur.report.plots import Drawing, Mark, draw_line
 from secateur.report.records import NORMS
 from secateur.report.robustness import attack_points

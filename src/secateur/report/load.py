@@ -1,4 +1,4 @@
-"""Records of a run folder, read into typed rows: the only place where a report meets the store."""
+"""Read the records of a run folder into rows; no other module of the report opens a run folder."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,19 @@ from secateur.config import Cell, epsilons_by_norm
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import restore
 from secateur.registry import ATTACKS
-from secateur.report.records import NORMS, OUTCOMES, Attack, Axes, Hole, HoleKind, Network, Study
+from secateur.report.records import Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.stats import near_chance
-from secateur.store import Latencies, Store, architecture_cell, read_latencies
+from secateur.store import (
+    AttackScience,
+    Latencies,
+    NetworkScience,
+    PruneScience,
+    Record,
+    Store,
+    TrainScience,
+    architecture_cell,
+    read_latencies,
+)
 
 ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")
 
@@ -37,21 +47,21 @@ def load(folder: Path | str) -> Study:
     seconds = 0.0
     for cell in store.cells:
         record = store.record(cell.id)
-        try:
-            if record is None or record["status"] != "ok":
-                holes[cell.id] = _hole(cell, record, store.damage(cell.id), holes)
-            elif cell.stage == "attack":
-                attacks.append(_attack(cell, record, networks, shared))
-                pixels = pixels if "levels" in pixels else record["science"]
+        science = record.science if record else None
+        if isinstance(science, AttackScience):
+            if cell.parent in networks:
+                attacks.append(_attack(cell, science, networks[cell.parent], shared))
+                pixels = pixels if "levels" in pixels else science.pixels()
             else:
-                networks[cell.id] = _network(cell, record, networks, store.study)
-                told |= dict.fromkeys(_remarks(cell, record))
-        except (KeyError, TypeError, ValueError) as problem:
-            reason = f"the record cannot be used: {type(problem).__name__}: {problem}"
-            holes[cell.id] = _as_hole(cell, "damaged", reason)
+                holes[cell.id] = _as_hole(cell, "damaged", "the network that it attacked has no record")
+        elif isinstance(science, NetworkScience):
+            networks[cell.id] = _network(cell, science, networks, store.study)
+            told |= dict.fromkeys(_remarks(cell, science))
+        else:
+            holes[cell.id] = _hole(cell, record, store.damage(cell.id), holes)
         if record:
             environments[_environment(record)] += 1
-            seconds += record["timing"]["seconds"]
+            seconds += record.timing.seconds
     latencies, trouble = _latencies(store)
     clocked = _clocked(store, networks, latencies)
     return Study(
@@ -120,7 +130,7 @@ def _clocked(store: Store, networks: Mapping[str, Network], latencies: Latencies
     if latencies is None:
         return list(networks.values())
     cells = {cell.id: cell for cell in store.cells}
-    hashes = {id_: network.weights_hash for id_, network in networks.items()}
+    hashes = {id_: network.science.weights_hash for id_, network in networks.items()}
     # A row of other weights is of another network: the cell was computed afresh since.
     rows = {
         row.cell: row
@@ -147,11 +157,10 @@ def _as_hole(cell: Cell, kind: HoleKind, reason: str, detail: str = "") -> Hole:
     return Hole(cell.id, cell.stage, _axes(cell), cell.role, kind, reason, detail)
 
 
-def _hole(cell: Cell, record: Mapping[str, Any] | None, damage: str, holes: Mapping[str, Hole]) -> Hole:
+def _hole(cell: Cell, record: Record | None, damage: str, holes: Mapping[str, Hole]) -> Hole:
     if record:
-        error = record.get("error") or {}
-        sentence = error.get("sentence") or "no reason was recorded"
-        return _as_hole(cell, "failed", sentence, error.get("traceback", ""))
+        detail = record.error.traceback if record.error else ""
+        return _as_hole(cell, "failed", record.reason or "no reason was recorded", detail)
     if damage:
         return _as_hole(cell, "damaged", damage)
     if cell.parent is not None and cell.parent in holes:
@@ -160,30 +169,26 @@ def _hole(cell: Cell, record: Mapping[str, Any] | None, damage: str, holes: Mapp
 
 
 def _network(
-    cell: Cell, record: Mapping[str, Any], networks: Mapping[str, Network], study: Mapping[str, Any]
+    cell: Cell, science: NetworkScience, networks: Mapping[str, Network], study: Mapping[str, Any]
 ) -> Network:
-    science, axes = record["science"], _axes(cell)
-    parent = networks.get(cell.parent or "")
-    achieved = science.get("sparsity_achieved", parent.sparsity_achieved if parent else axes.sparsity)
+    axes, parent = _axes(cell), networks.get(cell.parent or "")
+    achieved = parent.sparsity_achieved if parent else axes.sparsity
+    robust = isinstance(science, TrainScience) and science.robust
     return Network(
         id=cell.id,
         stage=cell.stage,
         axes=axes,
         role=cell.role,
-        robust=_declared_robust(study).get(axes.model, bool(science.get("robust"))),
-        parameters=int(science["parameters"]),
-        macs=int(science["macs"]),
-        accuracy={"test": float(science["accuracy"]["test"]), **_numbers(science["accuracy"])},
-        sparsity_achieved=float(achieved),
-        collapsed=bool(science["collapsed"]) or _near_chance(float(science["accuracy"]["test"]), study),
-        weights_hash=str(science["weights_hash"]),
-        best_epoch=science.get("best_epoch"),
+        robust=_declared_robust(study).get(axes.model, robust),
+        sparsity_achieved=science.sparsity_achieved if isinstance(science, PruneScience) else achieved,
+        collapsed=science.collapsed or _near_chance(science.accuracy.test, study),
+        science=science,
     )
 
 
-def _remarks(cell: Cell, record: Mapping[str, Any]) -> list[str]:
+def _remarks(cell: Cell, science: NetworkScience) -> list[str]:
     """What was seen of a dense network and its images, such as images that it was trained on."""
-    notes = record["science"].get("notes", ()) if cell.stage == "train" else ()
+    notes = science.notes if isinstance(science, TrainScience) else ()
     return [f"{cell.axes['model']}: {note}" for note in notes]
 
 
@@ -199,95 +204,39 @@ def _declared_robust(study: Mapping[str, Any]) -> Mapping[str, bool]:
 
 
 def _attack(
-    cell: Cell,
-    record: Mapping[str, Any],
-    networks: Mapping[str, Network],
-    shared: dict[tuple[str, ...], tuple[str, ...]],
+    cell: Cell, science: AttackScience, network: Network, shared: dict[tuple[str, ...], tuple[str, ...]]
 ) -> Attack:
-    science, axes = record["science"], _axes(cell)
-    outcome = science["outcome"]
-    if unknown := set(outcome) - set(OUTCOMES):
-        raise ValueError(f"unknown outcome {sorted(unknown)[0]!r}")
-    found = np.array([o == "found" for o in outcome], dtype=bool)
-    wrong = np.array([o == "already_wrong" for o in outcome], dtype=bool)
-    hashes = tuple(science["hashes"])
-    if len(hashes) != len(outcome):
-        raise ValueError(f"{len(hashes)} images but {len(outcome)} outcomes")
-    failed = (check for check in science["checks"] if not check["passed"])
+    hashes = tuple(science.hashes)
+    fixed, sizes = _sizes(cell, science)
     return Attack(
         id=cell.id,
-        axes=axes,
+        axes=_axes(cell),
         role=cell.role,
-        network=networks[cell.parent or ""],
-        name=str(axes.attack),
+        network=network,
         method=str(cell.settings["attack"]),
-        norm=_norm(science["norm"]),
-        found=found,
-        already_wrong=wrong,
-        distances={norm: _distances(science["distances"][norm], found, wrong) for norm in NORMS},
+        settings=cell.settings,
+        science=science,
         # Every attack of a study sees the same images: one tuple serves them all.
         hashes=shared.setdefault(hashes, hashes),
-        grade=_grade(science["grade"]),
-        reasons=tuple(f"{check['id']}: {check['sentence']}" for check in failed),
-        forwards=_mean(science["num_forwards"], ~wrong),
-        backwards=_mean(science["num_backwards"], ~wrong),
-        settings=cell.settings,
-        targeted=bool(science["targeted"]),
-        **_sizes(cell, science, found),
+        fixed=fixed,
+        sizes=sizes,
     )
 
 
-def _sizes(cell: Cell, science: Mapping[str, Any], found: NDArray[np.bool_]) -> dict[str, Any]:
+def _sizes(cell: Cell, science: AttackScience) -> tuple[bool, dict[float, NDArray[np.bool_]]]:
     """Whether the attack looks for examples of a given size, and what it found at each size it tried."""
-    given = science.get("sizes") or ()
-    sizes = {float(size["eps"]): np.array(size["found"], dtype=bool) for size in given}
-    if any(each.shape != found.shape for each in sizes.values()):
-        raise ValueError("a size tells of other images than the outcomes")
+    sizes = {size.eps: np.array(size.found, dtype=bool) for size in science.sizes or ()}
     name = str(cell.settings["attack"])
     # A plug-in need not be loaded to read its records: then what it was given tells.
-    kind = science.get("kind") or (ATTACKS.entry(name).facts.get("kind") if name in ATTACKS.names() else None)
-    eps = {**cell.settings, **science.get("settings", {})}.get("eps")
+    kind = science.kind or (ATTACKS.entry(name).facts.get("kind") if name in ATTACKS.names() else None)
+    eps = {**cell.settings, **science.settings}.get("eps")
     fixed = kind == "fixed-eps" or (kind is None and bool(sizes or eps is not None))
     if fixed and not sizes and isinstance(eps, int | float):
-        sizes = {float(eps): found}
-    return {"fixed": fixed, "sizes": dict(sorted(sizes.items())) if fixed else {}}
+        sizes = {float(eps): np.array([outcome == "found" for outcome in science.outcome], dtype=bool)}
+    return fixed, dict(sorted(sizes.items())) if fixed else {}
 
 
-def _distances(
-    values: list[float | None], found: NDArray[np.bool_], wrong: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """The outcome decides, never the number: a clean image returned by a failed attack has distance 0."""
-    if len(values) != len(found):
-        raise ValueError(f"{len(values)} distances but {len(found)} outcomes")
-    distances = np.array([np.inf if value is None else value for value in values], dtype=np.float64)
-    distances[wrong] = 0.0
-    distances[~found & ~wrong] = np.inf
-    if not np.isfinite(distances[found]).all() or (distances < 0).any():
-        raise ValueError("an adversarial example counts as found but has no distance")
-    return distances
-
-
-def _grade(letter: str) -> str:
-    if letter not in {"A", "B", "C", "X"}:
-        raise ValueError(f"unknown grade {letter!r}")
-    return letter
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items() if value is not None}
-
-
-def _norm(name: str) -> str:
-    if name not in NORMS:
-        raise ValueError(f"unknown norm {name!r}")
-    return name
-
-
-def _mean(counts: list[float], where: NDArray[np.bool_]) -> float:
-    return float(np.asarray(counts, dtype=np.float64)[where].mean()) if where.any() else 0.0
-
-
-def _environment(record: Mapping[str, Any]) -> str:
+def _environment(record: Record) -> str:
     """The versions that computed a cell; hosts and times are left out, as they are nobody's business."""
-    facts = record["provenance"]
+    facts = record.provenance
     return ", ".join(f"{name} {facts[name]}" for name in ENVIRONMENT if name in facts)

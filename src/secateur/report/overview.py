@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from secateur.report.aggregate import Grid, GridPoint, tuned_arms
 from secateur.report.formatting import PERCENT, arm_label, network_label, percent, percent_range
-from secateur.report.outcomes import AT_CHANCE, COLLAPSED, UNRELIABLE
 from secateur.report.paired_changes import Change
+from secateur.report.pairing import AT_CHANCE, COLLAPSED, UNRELIABLE
 from secateur.report.robustness import (
     ROBUST,
     attack_points,

@@ -15,8 +15,7 @@ from secateur.report.aggregate import (
     worst,
 )
 from secateur.report.intervals import Left, Shares, left, shares
-from secateur.report.outcomes import robust_images, state_of
-from secateur.report.pairing import Pair, on_images, pair_trainings, rows_of, shared_images
+from secateur.report.pairing import Pair, on_images, pair_trainings, rows_of, shared_images, state_of
 from secateur.stats import Floats
 
 
@@ -27,7 +26,7 @@ class Against:
     ``left`` is the distance left on the images that both classify correctly; None for attacks of fixed size.
     ``clean`` and ``robust`` (one per stated budget) are over all attacked images; ``overall`` is the mean of
     ``robust`` at positive budgets, None without any. ``accuracy`` is that of the test set, (before, after), a
-    mean over trainings. ``state`` says in words why no share may be stated: see :func:`outcomes.state_of`.
+    mean over trainings. ``state`` says in words why no share may be stated: see :func:`pairing.state_of`.
     """
 
     left: Left | None
@@ -149,7 +148,7 @@ def _both(pairs: Sequence[Pair], order: Sequence[str], norm: str) -> tuple[list[
 
 
 def _accuracy(pairs: Sequence[Pair]) -> tuple[float, float]:
-    before, after = ([pair[side].network.accuracy["test"] for pair in pairs] for side in (0, 1))
+    before, after = ([pair[side].network.science.accuracy.test for pair in pairs] for side in (0, 1))
     return float(np.mean(before)), float(np.mean(after))
 
 
@@ -158,7 +157,7 @@ def _robust(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> list[lis
     sides: list[list[Floats]] = [[], []]
     for pair in pairs:
         for attack, side in zip(pair, sides, strict=True):
-            found = robust_images(attack, eps)
+            found = attack.robust_images(eps)
             if found is None:
                 return None
             side.append(found[rows_of(attack, order)].astype(np.float64))

@@ -1,4 +1,4 @@
-"""The same images under two networks: which trainings and which images are compared with which."""
+"""Compare the same images under two networks: which trainings pair up, and when no share may be stated."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.report.records import Attack
-from secateur.stats import Floats
+from secateur.stats import ENOUGH_IMAGES, Floats
 
 Pair = tuple[Attack, Attack]
+COLLAPSED, TOO_FEW, AT_CHANCE = "collapsed", "too few images", "dense at chance"
+UNRELIABLE = "unreliable"
 
 
 def pair_trainings(before: Mapping[int, Attack], after: Mapping[int, Attack]) -> list[Pair]:
@@ -20,7 +22,7 @@ def pair_trainings(before: Mapping[int, Attack], after: Mapping[int, Attack]) ->
     distinct: dict[tuple[str, str], Pair] = {}
     for seed, attack in after.items():
         if seed in before:
-            key = before[seed].network.weights_hash, attack.network.weights_hash
+            key = before[seed].network.science.weights_hash, attack.network.science.weights_hash
             distinct.setdefault(key, (before[seed], attack))
     return list(distinct.values())
 
@@ -60,3 +62,25 @@ def common_images(pairs: Sequence[Pair]) -> int:
         for a, b in pairs
     ]
     return min(counts, default=0)
+
+
+def state_of(pairs: Sequence[Pair], *, n: int) -> str:
+    """Why no share of a distance may be stated for networks (before, after), in words; empty if one may.
+
+    "dense at chance", "collapsed" (a network near chance answers whatever it answers), "too few
+    images" (``n`` of them), "unreliable" (by the checks). In each case the grade is C at best.
+    """
+    if any(before.network.collapsed for before, _ in pairs):
+        return AT_CHANCE if pairs[0][0].axes.sparsity == 0 else COLLAPSED
+    if any(after.network.collapsed for _, after in pairs):
+        return COLLAPSED
+    if n < ENOUGH_IMAGES:
+        return TOO_FEW
+    return UNRELIABLE if any(attack.grade in "CX" for pair in pairs for attack in pair) else ""
+
+
+def why(state: str, n: int) -> str:
+    """The remark that goes with a state."""
+    if state == TOO_FEW:
+        return f"too few images: {n} that both networks get right, {ENOUGH_IMAGES} are needed"
+    return "the dense network is near chance" if state == AT_CHANCE else "the network is near chance"

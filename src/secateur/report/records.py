@@ -1,19 +1,23 @@
-"""What a report knows: typed rows read from records, and the holes between them."""
+"""What a report knows: the networks and attacks of a run folder, and the cells without a result.
 
+Every row holds the numbers of its record (``science``) as :mod:`secateur.store.record` types them; a new
+field of a record is there for every table without a change here.
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.store import Conditions, Measured
+from secateur.store import AttackScience, Conditions, Measured, NetworkScience
 
 NORMS = ("l0", "l1", "l2", "linf")
 
-Outcome = Literal["found", "already_wrong", "not_found"]
 HoleKind = Literal["failed", "damaged", "blocked", "missing"]
-OUTCOMES: tuple[Outcome, ...] = ("found", "already_wrong", "not_found")
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,18 @@ class Axes:
 
 @dataclass(frozen=True)
 class Network:
-    """A trained, pruned or fine-tuned network and what it costs; accuracies in [0, 1].
+    """A trained, pruned or fine-tuned network.
 
-    ``latency`` is that of its architecture, where it was measured.
+    Attributes:
+        id: of its cell.
+        stage: of its cell.
+        axes: where the cell stands in the grid.
+        role: what the network is compared as.
+        robust: whether the study calls its model adversarially trained.
+        sparsity_achieved: of a fine-tuned network, that of the network it was tuned from.
+        collapsed: near chance, in records of older versions too.
+        science: the numbers of its record.
+        latency: of its architecture, where it was measured.
     """
 
     id: str
@@ -40,52 +53,111 @@ class Network:
     axes: Axes
     role: str
     robust: bool
-    parameters: int
-    macs: int
-    accuracy: Mapping[str, float]
     sparsity_achieved: float
     collapsed: bool
-    weights_hash: str
-    best_epoch: int | None
+    science: NetworkScience
     latency: Measured | None = None
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack on one network, sample by sample.
+    """One attack on one network, image by image.
 
-    ``name`` is the study's label, ``method`` the attack's own name. ``distances[norm]`` is float64 [n]: 0
-    where already wrong, inf where no adversarial example was found.
-    ``found`` and ``already_wrong`` are bool [n]; ``hashes`` names the images in the same order.
-    ``targeted``: an example counts when it reaches a target class, which says nothing about other classes.
-    ``fixed`` attacks look for an example of a given size: they have no distances to speak of, but ``sizes``,
-    the found images, bool [n], of every ε that was tried. Others have no sizes.
+    Attributes:
+        id: of its cell.
+        axes: where the cell stands in the grid; ``axes.attack`` is the study's label.
+        role: what the network is compared as.
+        network: the attacked network.
+        method: the attack's registered name.
+        settings: those of the cell.
+        science: the numbers of its record.
+        hashes: the images [n], one tuple for all attacks on the same images.
+        fixed: the attack looks for an example of a given size; then its distances say nothing.
+        sizes: of a fixed attack, the found images, bool [n], at every ε that was tried.
     """
 
     id: str
     axes: Axes
     role: str
     network: Network
-    name: str
     method: str
-    norm: str
-    found: NDArray[np.bool_]
-    already_wrong: NDArray[np.bool_]
-    distances: Mapping[str, NDArray[np.float64]]
-    hashes: tuple[str, ...]
-    grade: str
-    reasons: tuple[str, ...]
-    forwards: float
-    backwards: float
     settings: Mapping[str, Any]
-    targeted: bool = False
+    science: AttackScience
+    hashes: tuple[str, ...]
     fixed: bool = False
     sizes: Mapping[float, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """The study's label of the attack."""
+        return str(self.axes.attack)
+
+    @property
     def n(self) -> int:
         """Number of attacked images."""
-        return len(self.found)
+        return len(self.science.outcome)
+
+    @property
+    def norm(self) -> str:
+        """The norm that the attack minimises or is bound by."""
+        return self.science.norm
+
+    @property
+    def grade(self) -> str:
+        """How far the result can be trusted, by the checks of the attack."""
+        return self.science.grade
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The checks that failed, in words."""
+        return tuple(f"{check.id}: {check.sentence}" for check in self.science.checks if not check.passed)
+
+    @cached_property
+    def found(self) -> NDArray[np.bool_]:
+        """Images [n] with an adversarial example."""
+        return np.array([outcome == "found" for outcome in self.science.outcome], dtype=bool)
+
+    @cached_property
+    def already_wrong(self) -> NDArray[np.bool_]:
+        """Images [n] that the network gets wrong without an attack."""
+        return np.array([outcome == "already_wrong" for outcome in self.science.outcome], dtype=bool)
+
+    @cached_property
+    def distances(self) -> Mapping[str, NDArray[np.float64]]:
+        """Distances, float64 [n] by norm: 0 where already wrong, inf where nothing was found.
+
+        The outcome decides, never the number: a clean image returned by a failed attack has distance 0.
+        """
+        return {norm: _distances(self, self.science.distances[norm]) for norm in NORMS}
+
+    @cached_property
+    def forwards(self) -> float:
+        """Forward passes per image that the network gets right."""
+        return _mean(self.science.num_forwards, ~self.already_wrong)
+
+    @cached_property
+    def backwards(self) -> float:
+        """Backward passes per image that the network gets right."""
+        return _mean(self.science.num_backwards, ~self.already_wrong)
+
+    def robust_images(self, eps: float) -> NDArray[np.bool_] | None:
+        """Images, bool [n], that are classified correctly and resist ``eps``; None at sizes nobody tried.
+
+        An attack of fixed size decides by outcome, at the sizes it was run with. At 0 nothing needs to be
+        tried.
+        """
+        if eps == 0:
+            return ~self.already_wrong
+        if not self.fixed:
+            return np.asarray(self.distances[self.norm] > eps)
+        # A size in a record and the same size in a study file may differ by the last digit.
+        found = [hits for size, hits in self.sizes.items() if math.isclose(size, eps, rel_tol=1e-9)]
+        return ~self.already_wrong & ~found[0] if found else None
+
+    def robust_accuracy(self, eps: float) -> float | None:
+        """The share of all attacked images that are right and resist ``eps``; None at sizes nobody tried."""
+        robust = self.robust_images(eps)
+        return None if robust is None else float(robust.mean())
 
 
 @dataclass(frozen=True)
@@ -127,3 +199,14 @@ class Study:
     bounds: tuple[float, float] = (0.0, 1.0)
     levels: int | None = None
     plugins: tuple[str, ...] = ()
+
+
+def _distances(attack: Attack, values: list[float | None]) -> NDArray[np.float64]:
+    distances = np.array([np.inf if value is None else value for value in values], dtype=np.float64)
+    distances[attack.already_wrong] = 0.0
+    distances[~attack.found & ~attack.already_wrong] = np.inf
+    return distances
+
+
+def _mean(counts: list[float], chosen: NDArray[np.bool_]) -> float:
+    return float(np.asarray(counts, dtype=np.float64)[chosen].mean()) if chosen.any() else 0.0

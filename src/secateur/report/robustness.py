@@ -16,7 +16,6 @@ from secateur import budgets
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint
 from secateur.report.formatting import NORM_LABELS, attack_label, number, percent, percent_range
 from secateur.report.intervals import over_seeds
-from secateur.report.outcomes import robust_images
 from secateur.report.paired_changes import Against
 from secateur.stats import wilson
 
@@ -110,7 +109,7 @@ def leading_budget(grid: Grid, attack: str) -> Budget | None:
         return choices[(len(choices) - 1) // 2]
 
     def miss(budget: Budget) -> float:
-        sides = [(robust_images(each, budget.epsilon), (~each.already_wrong).mean()) for each in dense]
+        sides = [(each.robust_images(budget.epsilon), (~each.already_wrong).mean()) for each in dense]
         return float(np.mean([abs(s.mean() - clean / 2) for s, clean in sides if s is not None] or [1.0]))
 
     return min(choices, key=lambda budget: round(miss(budget), 9))
@@ -126,7 +125,7 @@ def robust_share(point: AttackPoint, budget: Budget | None) -> Share | None:
     """Robust accuracy of a point; None without a budget, or at a size that the attack did not try."""
     if budget is None:
         return None
-    robust = [robust_images(attack, budget.epsilon) for attack in point.attacks]
+    robust = [attack.robust_images(budget.epsilon) for attack in point.attacks]
     values = [float(each.mean()) for each in robust if each is not None]
     return _share(values, point) if len(values) == len(robust) else None
 
@@ -154,7 +153,7 @@ def macs_share(grid: Grid, where: GridPoint) -> float | None:
 
 def targeted(point: AttackPoint) -> bool:
     """Whether the attack had to reach a target class; the share that resists is then no robust accuracy."""
-    return any(attack.targeted for attack in point.attacks)
+    return any(attack.science.targeted for attack in point.attacks)
 
 
 @lru_cache(maxsize=32)

@@ -3,7 +3,6 @@
 import numpy as np
 
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint
-from secateur.report.outcomes import robust_images
 from secateur.report.paired_changes import Against, Change
 from secateur.report.records import NORMS, Attack
 from secateur.report.robustness import (
@@ -188,7 +187,7 @@ def _found_values(point: AttackPoint, budget: Budget | None) -> dict[str, Value]
 
 def _found(attack: Attack, budget: Budget | None) -> int:
     """Images with an adversarial example; for a fixed-size attack those found at the leading size."""
-    robust = robust_images(attack, budget.epsilon) if attack.fixed and budget else None
+    robust = attack.robust_images(budget.epsilon) if attack.fixed and budget else None
     return int(attack.found.sum() if robust is None else (~robust & ~attack.already_wrong).sum())
 
 

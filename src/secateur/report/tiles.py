@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from secateur.report.aggregate import Grid, GridPoint, dense_of, tuned_arms
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, percent
 from secateur.report.latency import latency_and_macs
-from secateur.report.outcomes import AT_CHANCE, COLLAPSED
 from secateur.report.paired_changes import Change
+from secateur.report.pairing import AT_CHANCE, COLLAPSED
 from secateur.report.robustness import (
     Budget,
     attack_points,

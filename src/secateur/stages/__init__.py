@@ -1,14 +1,14 @@
-"""What one cell does: a function per stage, the parent's artefacts in, artefacts and numbers out."""
+"""The stages of a study: train, prune, tune, attack. Each computes one cell from its parent's artefacts."""
 
 from collections.abc import Callable, Mapping
 
 from secateur.config import Cell, Study
-from secateur.stages.attacking import attack
-from secateur.stages.attacking import attacked_images as attacked_images
-from secateur.stages.cutting import prune
-from secateur.stages.fitting import train, tune
-from secateur.stages.shared import Tick
-from secateur.stages.shared import network as network
+from secateur.stages.attack_stage import attack
+from secateur.stages.attack_stage import attacked_images as attacked_images
+from secateur.stages.networks import Tick
+from secateur.stages.networks import network as network
+from secateur.stages.prune_stage import prune
+from secateur.stages.train_stage import train, tune
 from secateur.store import Parts, Store
 
 __all__ = ["attacked_images", "execute", "network"]

@@ -14,7 +14,6 @@ from secateur.config import Cell
 from secateur.durable import sync_folder, write_durably
 from secateur.errors import UserError
 from secateur.hashing import file_sha256
-from secateur.store.claim import claim_folder, match_study, read_study
 from secateur.store.faults import reach
 from secateur.store.files import (
     append_line,
@@ -24,14 +23,33 @@ from secateur.store.files import (
     writer_is_gone,
     writer_mark,
 )
-from secateur.store.records import ARTEFACT, CELL_ID, RECORD, Damaged, read_record, sealed
+from secateur.store.record import (
+    ARTEFACT,
+    CELL_ID,
+    RECORD,
+    Damaged,
+    NetworkScience,
+    Record,
+    Science,
+    read_record,
+    sealed,
+)
+from secateur.store.study_file import claim_folder, match_study, read_study
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a stage hands back: numbers that must be reproducible, files, and how long things took."""
+    """What a stage returns: numbers that must be reproducible, files, and how long things took.
 
-    science: Mapping[str, Any]
+    >>> from secateur.store import TuneScience
+    >>> measured = TuneScience(
+    ...     parameters=12, macs=30, accuracy={"test": 0.5}, collapsed=False, weights_hash="ab"
+    ... )
+    >>> Parts(measured, {"weights.bin": b"abc"}, {"seconds": 1.5}).science.accuracy.test
+    0.5
+    """
+
+    science: Science
     artefacts: Mapping[str, bytes | Path] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
 
@@ -47,7 +65,7 @@ class Store:
         self.root = root
         self.study = study
         self.cells = tuple(Cell.from_json(cell) for cell in study["cells"])
-        self._records: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {}
+        self._records: dict[str, tuple[tuple[int, ...], Record]] = {}
         self._verified: dict[Path, tuple[int, ...]] = {}
 
     @classmethod
@@ -78,13 +96,13 @@ class Store:
         root = Path(folder)
         return cls(root, read_study(root))
 
-    def record(self, cell_id: str) -> dict[str, Any] | None:
+    def record(self, cell_id: str) -> Record | None:
         """The record of a cell, failed ones included; None when it is absent or damaged."""
         with suppress(Damaged):
             return self._read(cell_id)
         return None
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Record]:
         """Every undamaged record of this study, in the order of the study."""
         found = (self.record(cell.id) for cell in self.cells)
         return [record for record in found if record is not None]
@@ -92,7 +110,7 @@ class Store:
     def committed(self, cell_id: str) -> bool:
         """Whether the cell is done: an undamaged record of status ``ok``."""
         record = self.record(cell_id)
-        return record is not None and record["status"] == "ok"
+        return record is not None and record.ok
 
     def artefact(self, cell_id: str, name: str) -> Path:
         """The path of an artefact whose bytes are those that were committed.
@@ -101,14 +119,38 @@ class Store:
             UserError: the cell has no such artefact, or it is damaged.
         """
         record = self.record(cell_id)
-        if record is None or name not in record["artefacts"]:
+        if record is None or name not in record.artefacts:
             raise UserError(f"cell {cell_id} has no artefact '{name}' in {self.root}")
-        path = self._place(cell_id) / name
-        if why := self._artefact_damage(path, record["artefacts"][name]):
+        path = self._cell_folder(cell_id) / name
+        if why := self._artefact_damage(path, record.artefacts[name]):
             raise UserError(
                 f"{path} is damaged: {why}", hint="run the study again; the cell will be computed afresh"
             )
         return path
+
+    def artefacts(self, cell_id: str) -> Path:
+        """The folder of a cell's artefacts, after all of them were compared with what was committed.
+
+        Raises:
+            UserError: the cell is not finished, or an artefact is damaged.
+        """
+        record = self.record(cell_id)
+        if record is None or not record.ok:
+            raise UserError(f"cell {cell_id} is not finished in {self.root}", hint="run the study again")
+        for name in record.artefacts:
+            self.artefact(cell_id, name)
+        return self._cell_folder(cell_id)
+
+    def network_science(self, cell_id: str) -> NetworkScience:
+        """The numbers of the network that a finished cell left behind.
+
+        Raises:
+            UserError: the cell is not finished, or leaves no network.
+        """
+        record = self.record(cell_id)
+        if record is None or not isinstance(record.science, NetworkScience):
+            raise UserError(f"cell {cell_id} has no network in {self.root}", hint="run the study again")
+        return record.science
 
     def scratch(self, cell_id: str) -> Path:
         """A folder for what an unfinished cell wants to keep; it goes when the cell is committed."""
@@ -117,9 +159,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def commit(
-        self, cell_id: str, record: Mapping[str, Any], artefacts: Mapping[str, bytes | Path] | None = None
-    ) -> bool:
+    def commit(self, record: Record, artefacts: Mapping[str, bytes | Path] | None = None) -> bool:
         """Make a cell durable in one step; False when another writer had already done so.
 
         A failed record is replaced by any later one, an ``ok`` record by none.
@@ -131,11 +171,11 @@ class Store:
         with machine_errors(self.root):
             parent = self.root / "tmp"
             parent.mkdir(exist_ok=True)
-            temporary = parent / f"{_checked(CELL_ID, cell_id)}.{writer_mark()}"
+            temporary = parent / f"{_checked(CELL_ID, record.id)}.{writer_mark()}"
             temporary.mkdir()
             try:
-                self._write(temporary, cell_id, record, artefacts or {})
-                return self._publish(temporary, cell_id)
+                self._write(temporary, record, artefacts or {})
+                return self._publish(temporary, record.id)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -145,10 +185,10 @@ class Store:
         Equal ids mean equal numbers; the labels of the other study are replaced by those of ``cell``.
         """
         record = other.record(cell.id)
-        if record is None or record["status"] != "ok" or other.damage(cell.id):
+        if record is None or not record.ok or other.damage(cell.id):
             return False
-        artefacts = {name: other.artefact(cell.id, name) for name in record["artefacts"]}
-        return self.commit(cell.id, {**record, **cell.to_json()}, artefacts)
+        artefacts = {name: other.artefact(cell.id, name) for name in record.artefacts}
+        return self.commit(record.model_copy(update=cell.to_json()), artefacts)
 
     def note(self, sentence: str, **facts: Any) -> None:
         """Append a remark about this folder, for people, to ``notes.jsonl``."""
@@ -165,9 +205,9 @@ class Store:
             record = self._read(cell_id)
         except Damaged as damaged:
             return str(damaged)
-        hashes = record["artefacts"] if record and artefacts else {}
+        hashes = record.artefacts if record and artefacts else {}
         for name, sha256 in hashes.items():
-            if why := self._artefact_damage(self._place(cell_id) / name, sha256):
+            if why := self._artefact_damage(self._cell_folder(cell_id) / name, sha256):
                 return f"{name}: {why}"
         return ""
 
@@ -193,16 +233,16 @@ class Store:
                 path.unlink(missing_ok=True)
         return gone
 
-    def _place(self, cell_id: str) -> Path:
+    def _cell_folder(self, cell_id: str) -> Path:
         return self.root / "cells" / cell_id[:2] / _checked(CELL_ID, cell_id)
 
-    def _read(self, cell_id: str) -> dict[str, Any] | None:
-        place = self._place(cell_id)
-        stamp = _stamp(place / RECORD)
+    def _read(self, cell_id: str) -> Record | None:
+        folder = self._cell_folder(cell_id)
+        stamp = _stamp(folder / RECORD)
         known = self._records.get(cell_id)
         if known and stamp and known[0] == stamp:
             return known[1]
-        record = read_record(place, cell_id)
+        record = read_record(folder, cell_id)
         if record is not None and stamp:
             self._records[cell_id] = (stamp, record)
         return record
@@ -217,33 +257,31 @@ class Store:
             self._verified[path] = stamp
         return ""
 
-    def _write(
-        self, folder: Path, cell_id: str, record: Mapping[str, Any], artefacts: Mapping[str, bytes | Path]
-    ) -> None:
+    def _write(self, folder: Path, record: Record, artefacts: Mapping[str, bytes | Path]) -> None:
         reach("commit.started")
         hashes = {}
         for name, content in sorted(artefacts.items()):
             hashes[name] = write_durably(folder / _checked(ARTEFACT, name), content)
             reach("commit.artefact")
-        full = sealed({**record, "id": cell_id, "artefacts": hashes})
+        full = sealed({**record.to_json(), "artefacts": hashes})
         write_durably(folder / RECORD, readable_json(full).encode())
         sync_folder(folder)
         reach("commit.record")
 
     def _publish(self, temporary: Path, cell_id: str) -> bool:
-        place = self._place(cell_id)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        sync_folder(place.parent.parent)
+        folder = self._cell_folder(cell_id)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent.parent)
         self._clear(cell_id)
         reach("commit.cleared")
         try:
-            os.rename(temporary, place)  # noqa: PTH104  (Path.rename reads as a method of the target)
+            os.rename(temporary, folder)  # noqa: PTH104  (Path.rename reads as a method of the target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             return False
         reach("commit.renamed")
-        sync_folder(place.parent)
+        sync_folder(folder.parent)
         reach("commit.synced")
         shutil.rmtree(self.root / "scratch" / cell_id, ignore_errors=True)
         return True
@@ -255,10 +293,10 @@ class Store:
         except Damaged as damaged:
             self._quarantine(cell_id, str(damaged))
             return
-        if record is not None and record["status"] != "ok":
+        if record is not None and not record.ok:
             old = self.root / "tmp" / f"{cell_id}.{writer_mark()}"
             with suppress(FileNotFoundError):
-                self._place(cell_id).rename(old)
+                self._cell_folder(cell_id).rename(old)
             shutil.rmtree(old, ignore_errors=True)
 
     def _quarantine(self, cell_id: str, why: str) -> None:
@@ -266,7 +304,7 @@ class Store:
         with machine_errors(self.root):
             target.parent.mkdir(exist_ok=True)
             with suppress(FileNotFoundError):
-                self._place(cell_id).rename(target)
+                self._cell_folder(cell_id).rename(target)
             reach("quarantine.moved")
         self.note(f"cell {cell_id} was moved to {target.relative_to(self.root)}: {why}", cell=cell_id)
 

@@ -9,7 +9,7 @@ from typing import Any
 from secateur.config import Cell
 from secateur.errors import ExitCode, UserError
 from secateur.store.files import machine_errors, replace_json
-from secateur.store.records import CELL_ID
+from secateur.store.record import CELL_ID
 from secateur.text import counted
 
 LATENCIES = "latency.json"

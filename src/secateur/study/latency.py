@@ -156,8 +156,7 @@ def _pass(network: nn.Module, images: Tensor) -> Callable[[], object]:
 def _network(store: Store, facts: Facts, cell: Cell) -> nn.Module:
     """The saved network of a finished cell."""
     study = study_of(store.study)
-    artefacts = (store.record(cell.id) or {})["artefacts"]
-    (folder,) = {store.artefact(cell.id, name).parent for name in artefacts}
+    folder = store.artefacts(cell.id)
     label = cell.axes["model"]
     return pruning.load(folder, lambda: dense_network(study, label, shape=facts.shape, classes=facts.classes))
 
@@ -165,8 +164,7 @@ def _network(store: Store, facts: Facts, cell: Cell) -> nn.Module:
 def _lack(store: Store, cell: Cell, dense: Cell) -> str:
     """Why a finished network cannot be measured; empty where it can."""
     for each in (cell, dense):
-        record = store.record(each.id)
-        if record is None or record["status"] != "ok":
+        if not store.committed(each.id):
             return "its dense network is not finished"
         if why := store.damage(each.id):
             # A published study may hold records only, which is no damage.
@@ -177,8 +175,7 @@ def _lack(store: Store, cell: Cell, dense: Cell) -> str:
 
 
 def _weights(store: Store, cell_id: str) -> str:
-    record = store.record(cell_id)
-    return str(record["science"]["weights_hash"]) if record and record["status"] == "ok" else ""
+    return store.network_science(cell_id).weights_hash if store.committed(cell_id) else ""
 
 
 def _is_of(row: Measured, store: Store) -> bool:

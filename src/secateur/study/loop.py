@@ -168,15 +168,14 @@ def _look_elsewhere(run: Run, engine: Engine) -> None:
 
 def _settled_elsewhere(run: Run, cell: Cell) -> bool:
     record = run.store.record(cell.id)
-    if record is None or record["self_hash"] == run.old_failures.get(cell.id):
+    if record is None or record.self_hash == run.old_failures.get(cell.id):
         return False
-    if record["status"] == "ok":
+    if record.ok:
         run.board.succeed(cell.id)
         run.tell("ok", cell, sentence="by another runner")
     else:
-        sentence = record["error"]["sentence"]
-        _skip_below(run, cell, sentence)
-        run.tell("failed", cell, sentence=f"by another runner: {sentence}")
+        _skip_below(run, cell, record.reason)
+        run.tell("failed", cell, sentence=f"by another runner: {record.reason}")
     return True
 
 

@@ -40,7 +40,7 @@ class RunResult:
     @property
     def records(self) -> list[dict[str, Any]]:
         """Every record of the study, in the study's order."""
-        return self.store.records()
+        return [record.to_json() for record in self.store.records()]
 
 
 def run_plan(
@@ -124,15 +124,13 @@ def join(
 
 
 def _prepare(plan: StudyPlan, store: Store, listener: Listener, jobs: int) -> Run:
-    records = {record["id"]: record for record in store.records()}
-    done = [cell_id for cell_id, record in records.items() if record["status"] == "ok"]
+    records = {record.id: record for record in store.records()}
+    done = [cell_id for cell_id, record in records.items() if record.ok]
     board = make_board(plan.cells, done, {cell_id: cost.units for cell_id, cost in plan.costs.items()})
     clock = Clock(plan.costs, plan.speeds)
     for cell_id in done:
-        clock.learn(board.cells[cell_id], float(records[cell_id]["timing"]["seconds"]))
-    failures = {
-        cell_id: record["self_hash"] for cell_id, record in records.items() if record["status"] == "failed"
-    }
+        clock.learn(board.cells[cell_id], records[cell_id].timing.seconds)
+    failures = {cell_id: record.self_hash for cell_id, record in records.items() if not record.ok}
     return Run(store, board, clock, Leases(store.root), listener, jobs, failures)
 
 
@@ -164,7 +162,7 @@ def _keep_failures(run: Run) -> None:
         record = run.store.record(cell_id)
         if record is None or cell_id not in board.open:
             continue
-        for child in board.fail(cell_id, record["error"]["sentence"]):
+        for child in board.fail(cell_id, record.reason):
             if child.id not in run.old_failures:
                 commit_failure(run.store, child, board.failed[child.id])
     board.ready = [entry for entry in board.ready if entry[2] in board.open]

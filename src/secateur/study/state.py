@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secateur.config import Cell
-from secateur.store import Leases, Store
+from secateur.store import Leases, Record, Store
 from secateur.study.cells import Facts
 from secateur.study.cost import Clock, cost_of
 
@@ -61,17 +61,17 @@ def status(store: Store) -> Status:
     for cell in store.cells:
         record, damage = store.record(cell.id), store.damage(cell.id, artefacts=False)
         state = "damaged" if damage else "running" if cell.id in held else "open"
-        state = str(record["status"]) if record else state
+        state = record.status if record else state
         stages.setdefault(cell.stage, Counter())[state] += 1
         if damage:
             damaged.append((cell.label, damage))
-        if record and record["status"] == "failed":
-            failed.append((cell.label, str(record["error"]["sentence"])))
+        if record and not record.ok:
+            failed.append((cell.label, record.reason))
         if state == "running":
             running.append(cell.label)
         if state != "ok":
             left.append(cell)
-    done = [(cell, float(record["timing"]["seconds"])) for cell, record in _finished(store)]
+    done = [(cell, record.timing.seconds) for cell, record in _finished(store)]
     return Status(
         name=store.study["name"],
         limited=store.study["limited"],
@@ -85,10 +85,10 @@ def status(store: Store) -> Status:
     )
 
 
-def _finished(store: Store) -> Iterator[tuple[Cell, dict[str, Any]]]:
+def _finished(store: Store) -> Iterator[tuple[Cell, Record]]:
     for cell in store.cells:
         record = store.record(cell.id)
-        if record is not None and record["status"] == "ok":
+        if record is not None and record.ok:
             yield cell, record
 
 

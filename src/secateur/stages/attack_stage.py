@@ -1,4 +1,4 @@
-"""The stage that attacks a network."""
+"""The attack stage."""
 
 import time
 
@@ -7,8 +7,8 @@ from secateur.config import Cell, Study
 from secateur.data import Dataset, subset
 from secateur.hashing import derive_seed
 from secateur.models import to_device
-from secateur.stages.shared import Tick, generator, network, parent_of, splits_of
-from secateur.store import Parts, Store
+from secateur.stages.networks import Tick, generator, network, parent_of, splits_of
+from secateur.store import AttackScience, Parts, Store
 
 # Keys of an attack cell's settings that are the study's, not the attack's.
 _NOT_THE_ATTACKS = {"attack", "attack_version", "images"}
@@ -36,5 +36,5 @@ def attack(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         on_progress=tick,
         **settings,
     )
-    science = result.to_json(timings=False)
+    science = AttackScience.from_json(result.to_json(timings=False))
     return Parts(science, {}, {"seconds": time.perf_counter() - start, "times": list(result.result.times)})

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from secateur.errors import ExitCode, UserError
-from secateur.store import Store, claim
-from secateur.store.claim import differences, sealed_study
+from secateur.store import Store, study_file
+from secateur.store.study_file import differences, sealed_study
 from secateur.study import cells as cells_module
 from toy.study import SMALL, small_plan
 
@@ -154,25 +154,25 @@ def test_a_relative_folder_works(tmp_path, monkeypatch):
 
 def test_a_runner_that_comes_a_moment_later_joins_the_study(tmp_path, monkeypatch):
     """Between the first look and the second, another runner of the same study makes the folder its own."""
-    refuse = claim._refuse_foreign_files
+    refuse = study_file._refuse_foreign_files
 
     def meanwhile(root):
-        monkeypatch.setattr(claim, "_refuse_foreign_files", refuse)
+        monkeypatch.setattr(study_file, "_refuse_foreign_files", refuse)
         Store.create(root, study())
         refuse(root)
 
-    monkeypatch.setattr(claim, "_refuse_foreign_files", meanwhile)
+    monkeypatch.setattr(study_file, "_refuse_foreign_files", meanwhile)
     assert Store.create(tmp_path / "run", study()).study == Store.open(tmp_path / "run").study
 
 
 def test_a_runner_of_another_study_that_comes_a_moment_later_is_refused(tmp_path, monkeypatch):
-    refuse = claim._refuse_foreign_files
+    refuse = study_file._refuse_foreign_files
 
     def meanwhile(root):
-        monkeypatch.setattr(claim, "_refuse_foreign_files", refuse)
+        monkeypatch.setattr(study_file, "_refuse_foreign_files", refuse)
         Store.create(root, study())
         refuse(root)
 
-    monkeypatch.setattr(claim, "_refuse_foreign_files", meanwhile)
+    monkeypatch.setattr(study_file, "_refuse_foreign_files", meanwhile)
     with pytest.raises(UserError, match="in the folder"):
         Store.create(tmp_path / "run", study(fingerprint="e" * 64))

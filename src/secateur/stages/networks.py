@@ -1,9 +1,8 @@
-"""What the stages have in common: the images, the networks of finished cells, and what is measured of one."""
+"""The images of a study, the networks of its finished cells, and what every stage measures of a network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from torch import Generator, nn
 
@@ -12,7 +11,7 @@ from secateur.config import Cell, Study
 from secateur.data import Dataset, Splits, load_splits
 from secateur.errors import UserError
 from secateur.stats import wilson
-from secateur.store import Store
+from secateur.store import NetworkScience, Store
 
 Tick = Callable[[int, int], None]
 
@@ -23,12 +22,9 @@ def network(study: Study, cell_id: str, store: Store) -> nn.Module:
     Raises:
         UserError: the cell is not finished, or its artefacts are damaged.
     """
-    record = store.record(cell_id)
-    if record is None or record["status"] != "ok":
-        raise UserError(f"cell {cell_id} is not finished in {store.root}", hint="run the study again")
-    paths = [store.artefact(cell_id, name) for name in record["artefacts"]]
-    test = splits_of(study).test
-    return pruning.load(paths[0].parent, lambda: architecture(study, record["axes"]["model"], test)).eval()
+    folder = store.artefacts(cell_id)
+    label = next(cell.axes["model"] for cell in store.cells if cell.id == cell_id)
+    return pruning.load(folder, lambda: architecture(study, label, splits_of(study).test)).eval()
 
 
 def architecture(study: Study, label: str, images: Dataset, *, pretrained: bool = False) -> nn.Module:
@@ -66,35 +62,40 @@ def dense_ancestor(cell: Cell, store: Store) -> str:
     """
     above: str | None = parent_of(cell)
     while above is not None and (record := store.record(above)) is not None:
-        if record["parent"] is None:
+        if record.parent is None:
             return above
-        above = record["parent"]
+        above = record.parent
     raise UserError(f"the dense network of the cell {cell.label} is not finished", hint="run the study again")
 
 
-def size(model: nn.Module, images: Dataset, cell: Cell) -> dict[str, int]:
-    """Parameters and multiply-adds as the network computes them; of a masked one also what is not zero."""
-    found = {"parameters": measure.parameters(model), "macs": measure.macs(model, images.x[:1])}
-    if cell.masked:
-        found["parameters_nonzero"] = pruning.count_nonzero(model)
-    return found
-
-
-def quality(study: Study, model: nn.Module, parts: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Accuracy on each part, and whether the network is at chance: its 95 % interval holds 1/classes.
+def measured(study: Study, cell: Cell, model: nn.Module, **parts: Dataset) -> NetworkScience:
+    """What is measured of every network: its size, and its accuracy on each of the ``parts``.
 
     The network is judged on the study's device, and is on the CPU afterwards.
+
+    Args:
+        study: names the device.
+        cell: of masked weights, those that are not zero are counted too.
+        model: the network, on the CPU or the study's device.
+        parts: images by name, ``test`` among them.
     """
     models.to_device(model, study.device)
     accuracy = {name: models.accuracy(model, part.x, part.y) for name, part in parts.items()}
     model.cpu()
     test = parts["test"]
+    parameters, macs = measure.parameters(model), measure.macs(model, test.x[:1])
+    masked = {"parameters_nonzero": pruning.count_nonzero(model)} if cell.masked else {}
     low, _ = wilson(round(accuracy["test"] * test.n), test.n)
-    return {
-        "accuracy": accuracy,
-        "collapsed": low <= 1 / test.num_classes,
-        "weights_hash": models.weights_hash(model),
-    }
+    return NetworkScience.from_json(
+        {
+            "parameters": parameters,
+            "macs": macs,
+            **masked,
+            "accuracy": accuracy,
+            "collapsed": low <= 1 / test.num_classes,
+            "weights_hash": models.weights_hash(model),
+        }
+    )
 
 
 def saved(model: nn.Module, store: Store, cell: Cell) -> dict[str, bytes | Path]:

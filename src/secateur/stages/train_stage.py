@@ -1,8 +1,8 @@
-"""The stages that train: a dense network, or what an earlier cell left."""
+"""The train stage and the fine-tuning stage."""
 
 import time
 from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
 
 from torch import nn
 
@@ -12,19 +12,18 @@ from secateur.data import Dataset, Splits
 from secateur.errors import UserError
 from secateur.hashing import derive_seed
 from secateur.registry import comes_with_weights, has_weights
-from secateur.stages.shared import (
+from secateur.stages.networks import (
     Tick,
     architecture,
     dense_ancestor,
     generator,
+    measured,
     network,
     parent_of,
-    quality,
     saved,
-    size,
     splits_of,
 )
-from secateur.store import Parts, Store
+from secateur.store import Parts, Store, TrainScience, TuneScience
 from secateur.train import Checkpoints, History
 from secateur.train import train as fit
 from secateur.trust import misfit
@@ -43,7 +42,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         _refuse_other_weights(cell, model)
     elif not published:
         models.initialise(model, generator(derive_seed(cell.seed, "initialise")))
-    parts = _fit(study, cell, store, model, splits, tick)
+    trained, artefacts, timing = _fit(study, cell, store, model, splits, tick)
     notes = data.split_warnings(splits)
     notes += [told] if (told := models.describe_normalisation(model)) else []
     if published and (sentence := models.data_mismatch(chosen.arch, study.data.spec)):
@@ -52,10 +51,10 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     if given and study.recipe(label).epochs == 0:
         notes += _misfits(model, splits.test, study.device)
     if published and study.recipe(label).epochs == 0:
-        accuracy = parts.science["accuracy"]["test"]
+        accuracy = trained.accuracy.test
         notes += [note] if (note := models.accuracy_mismatch(chosen.arch, accuracy, n=splits.test.n)) else []
-    science = {**parts.science, "robust": study.robust(label), "notes": notes}
-    return Parts(science, parts.artefacts, parts.timing)
+    science = TrainScience(**trained.to_json(), robust=study.robust(label), notes=notes)
+    return Parts(science, artefacts, timing)
 
 
 def _misfits(model: nn.Module, test: Dataset, device: str) -> list[str]:
@@ -80,7 +79,7 @@ def tune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     if cell.settings["recipe"].get("distillation") is not None:
         teacher = network(study, dense_ancestor(cell, store), store)
     model = network(study, parent_of(cell), store)
-    return _fit(study, cell, store, model, splits_of(study), tick, teacher=teacher)
+    return Parts(*_fit(study, cell, store, model, splits_of(study), tick, teacher=teacher))
 
 
 def _fit(
@@ -92,8 +91,8 @@ def _fit(
     tick: Tick | None,
     *,
     teacher: nn.Module | None = None,
-) -> Parts:
-    """Train or fine-tune, resuming from the cell's checkpoints, and measure what came out."""
+) -> tuple[TuneScience, dict[str, bytes | Path], dict[str, float]]:
+    """Train or fine-tune, resuming from the cell's checkpoints; the numbers, files and seconds."""
     start = time.perf_counter()
     models.to_device(model, study.device)
     with pruning.reapply_masks(model) if cell.masked else nullcontext():
@@ -109,16 +108,15 @@ def _fit(
         )
     _refuse_divergence(history)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    judged = quality(study, model, parts)
-    science = {**size(model, splits.test, cell), **judged, **_told(history)}
-    return Parts(science, saved(model, store, cell), {"seconds": time.perf_counter() - start})
+    plain = history.to_json()
+    science = TuneScience(
+        **measured(study, cell, model, **parts).to_json(),
+        best_epoch=plain["best_epoch"],
+        history=plain["epochs"],
+    )
+    return science, saved(model, store, cell), {"seconds": time.perf_counter() - start}
 
 
 def _refuse_divergence(history: History) -> None:
     if history.outcome == "diverged":
         raise UserError(f"the training diverged: {history.sentence}", hint="lower the recipe's learning_rate")
-
-
-def _told(history: History) -> dict[str, Any]:
-    plain = history.to_json()
-    return {"best_epoch": plain["best_epoch"], "history": plain["epochs"]}

@@ -7,7 +7,7 @@ from typing import Any
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import canonical, digest
 from secateur.store.files import replace_json, strict_json
-from secateur.store.records import CELL_ID, SCHEMA_VERSION, refuse_newer
+from secateur.store.record import CELL_ID, SCHEMA_VERSION, refuse_newer
 
 STUDY = "study.json"
 SHOWN = 12
