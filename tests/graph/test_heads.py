@@ -22,7 +22,7 @@ def test_half_of_the_heads_go_with_all_their_channels(kind):
     report = secateur.prune(net, images(), sparsity=0.5, heads="whole")
     assert report.max_error <= 1e-10
     assert report.gradient_error <= 1e-10
-    assert not [note for note in report.notes if note.startswith("left whole")]
+    assert not [note for note in report.notes if note.startswith("not pruned")]
     # Heads do not change when others go: only the layer norms of the stream see fewer channels.
     assert all("norm" in place for place in report.changed_by_design)
     assert net.train()(images()).shape == (2, 5)
@@ -60,7 +60,7 @@ def test_a_head_that_would_leave_channels_behind_is_caught(monkeypatch):
     monkeypatch.setattr(propagation, "as_wholes", first_channel)
     net = transformer("literal")
     report = secateur.prune(net, images(), sparsity=0.5, heads="whole")
-    assert [note for note in report.notes if note.startswith("left whole") and "attention" in note]
+    assert [note for note in report.notes if note.startswith("not pruned") and "attention" in note]
     assert net.blocks[0]["attention"].num_heads == 4
 
 
@@ -75,7 +75,7 @@ class Fixed(Literal):
 def test_heads_stay_where_code_counts_them_or_ties_them_to_the_stream(kind, sparsity, monkeypatch):
     monkeypatch.setitem(ATTENTION, "fixed", Fixed)
     report = secateur.prune(transformer(kind, depth=1), images(), sparsity=sparsity, heads="whole")
-    assert [note for note in report.notes if note.startswith("left whole") and "attention" in note]
+    assert [note for note in report.notes if note.startswith("not pruned") and "attention" in note]
     assert report.max_error <= 1e-10
 
 

@@ -74,7 +74,7 @@ def test_a_normalised_network_is_pruned_by_the_names_of_its_layers(keep):
 
 
 def test_an_unknown_layer_of_a_normalised_network_is_still_refused():
-    with pytest.raises(UserError, match="'head' is no module"):
+    with pytest.raises(UserError, match="'head' is not a module"):
         secateur.prune(normalised(small(), MEAN, STD), IMAGES, keep=["head"])
 
 

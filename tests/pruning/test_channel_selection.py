@@ -85,7 +85,7 @@ def test_keep_protects_inputs_and_outputs_of_a_module():
 
 def test_keep_with_an_unknown_name_is_refused():
     _, graph = net_and_graph()
-    with pytest.raises(UserError, match=r"'haed' is no module.*did you mean 'head'"):
+    with pytest.raises(UserError, match=r"'haed' is not a module.*did you mean 'head'"):
         secateur.plan(graph, keep=["haed"])
 
 

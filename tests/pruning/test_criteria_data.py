@@ -132,9 +132,9 @@ def test_evidence_does_not_depend_on_the_batch_size(case):
 
 @pytest.mark.parametrize("criterion", ["taylor", "hessian", "activation"])
 def test_a_criterion_on_data_asks_for_images_and_gets_them(case, criterion):
-    with pytest.raises(UserError, match=rf"the criterion {criterion} looks at images .*batch="):
+    with pytest.raises(UserError, match=rf"the criterion {criterion} needs a calibration batch .*batch="):
         secateur.plan(case.graph, criterion=criterion)
-    with pytest.raises(UserError, match="not 12 and 3"):
+    with pytest.raises(UserError, match="12 images and 3 labels"):
         secateur.plan(case.graph, criterion=criterion, batch=(case.x, case.y[:3]))
     plan = secateur.plan(case.graph, criterion=criterion, batch=(case.x, case.y))
     assert plan.criterion == criterion

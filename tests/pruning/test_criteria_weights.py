@@ -97,7 +97,7 @@ def test_a_broken_criterion_would_be_noticed(case, monkeypatch, name, broken, sc
 def test_bn_scale_says_where_there_is_no_normalisation():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
     graph = secateur.trace(model, torch.rand(2, 1, 4, 4))
-    with pytest.raises(UserError, match=r"needs batch normalisation, and 1\.weight"):
+    with pytest.raises(UserError, match=r"needs batch normalisation, but 1\.weight"):
         secateur.plan(graph, criterion="bn_scale")
 
 

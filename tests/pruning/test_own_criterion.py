@@ -44,7 +44,7 @@ def test_a_function_gets_the_images_and_labels_if_it_asks(graph):
     secateur.plan(graph, criterion=score, batch=(images, labels))
     assert all(x is images and y is labels for x, y in seen)
     assert seen
-    with pytest.raises(UserError, match="the criterion score looks at images"):
+    with pytest.raises(UserError, match="the criterion score needs a calibration batch"):
         secateur.plan(graph, criterion=score)
 
 
@@ -74,3 +74,14 @@ def test_the_generator_and_the_reduction_come_where_they_are_asked_for(graph):
     assert set(seen[-1]) == {"generator", "reduction"}
     assert seen[-1]["reduction"] == "max"
     assert isinstance(seen[0]["generator"], torch.Generator)
+
+
+def test_the_former_name_of_a_parameter_is_refused():
+    def score(group, model, evidence):
+        return torch.zeros(group.size)
+
+    graph = secateur.trace(
+        torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Linear(4, 2)), torch.rand(1, 2)
+    )
+    with pytest.raises(UserError, match="'evidence' is called 'calibration' now"):
+        secateur.plan(graph, criterion=score)

@@ -58,7 +58,7 @@ def test_global_scope_says_how_many_channels_the_floors_hold_back(graph):
     plan = secateur.plan(graph, scope="global", sparsity=0.9, max_sparsity=0.5)
     total = sum(group.size for group in graph.groups)
     short = total - kept_count(total, Fraction("0.9")) - sum(cut.channels - cut.kept for cut in plan.cuts)
-    assert f"{short} channels fewer than asked for go" in plan.notes[-1]
+    assert f"{short} fewer channels than requested are removed" in plan.notes[-1]
     assert "fewer" not in "".join(secateur.plan(graph, scope="global", sparsity=0.3).notes)
 
 

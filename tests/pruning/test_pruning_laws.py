@@ -31,7 +31,7 @@ def test_the_pruned_network_is_the_masked_dense_one(net, sparsity, criterion):
     report = secateur.prune(net, x, sparsity=sparsity, criterion=criterion)
     assert report.max_error <= 1e-10
     assert report.gradient_error <= 1e-10
-    assert not [note for note in report.notes if note.startswith("left whole")]
+    assert not [note for note in report.notes if note.startswith("not pruned")]
     assert report.parameters_after < report.parameters_before
     assert net(x).shape == (2, 5)
 

@@ -135,10 +135,10 @@ def test_ones_own_criterion_is_one_function():
     [
         ({"sparsity": 1.0}, "sparsity must be in"),
         ({"scope": "wide"}, "unknown scope 'wide'"),
-        ({"keep": ["2"]}, "'2' is no module"),
+        ({"keep": ["2"]}, "'2' is not a module"),
         ({"keep": "1"}, "must be a list"),
         ({"criterion": "l1"}, "scores channels, not single weights"),
-        ({"criterion": lambda weight, generator: weight[0]}, "no finite score for every weight of 0"),
+        ({"criterion": lambda weight, generator: weight[0]}, "one finite score per weight of 0"),
     ],
 )
 def test_what_cannot_be_masked_is_refused(arguments, sentence):
@@ -156,5 +156,5 @@ def test_removing_channels_by_a_criterion_of_weights_is_refused():
     names = [entry.name for entry in CRITERIA.entries() if entry.facts.get("kind") == "weights"]
     assert names == ["weight_magnitude", "weight_random"]
     for name in names:
-        with pytest.raises(UserError, match="masks single weights and removes no channel"):
+        with pytest.raises(UserError, match="scores single weights, not channels"):
             pruning.plan(graph, criterion=name)

@@ -117,4 +117,4 @@ def test_what_one_line_holds_back_does_not_hold_back_the_rest():
     for layer in net.layers:
         assert (layer.q.out_features, layer.size) == (32, 8)
         assert (layer.out.out_features, layer.one.out_features) == (16, 32)
-    assert any(note.startswith("left whole: stem.weight[0]") for note in report.notes)
+    assert any(note.startswith("not pruned: stem.weight[0]") for note in report.notes)

@@ -165,11 +165,11 @@ def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof)
     """The plan without the guilty groups: without a single one of a few, if that is enough."""
     guilty = sorted(proof.guilty)
     for name in guilty if 1 < len(guilty) <= _FEW else ():
-        candidate = _less(plan, {name}, f"left whole: {name}: {proof.reason}", graph)
+        candidate = _less(plan, {name}, f"not pruned: {name}: {proof.reason}", graph)
         if candidate.cuts and (again := verify(model, candidate, graph)).ok:
             return candidate, again
     few = ", ".join(guilty[:_FEW])
-    candidate = _less(plan, set(guilty), f"left whole: {few}: {proof.reason}", graph)
+    candidate = _less(plan, set(guilty), f"not pruned: {few}: {proof.reason}", graph)
     return candidate, verify(model, candidate, graph)
 
 

@@ -1,4 +1,4 @@
-"""Budgets: the smallest sparsity whose plan has at most so many parameters, multiply-adds or milliseconds."""
+"""Budgets: the lowest sparsity whose plan meets a limit on parameters, multiply-adds or measured latency."""
 
 import copy
 import math
@@ -21,14 +21,14 @@ from secateur.text import counted
 
 _STEPS = 1000
 _LATENCY_STEPS = 100
-# Seconds of measurement while searching, and for the answer.
+# Seconds of measurement per candidate during the search, and for the final plan.
 _SEARCHING, _ANSWERING = 0.3, 1.0
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 @dataclass(frozen=True)
 class LatencyLimit:
-    """A latency in seconds, or a share of the dense model's."""
+    """A latency in seconds (``absolute``), or a fraction of the dense model's."""
 
     amount: float
     absolute: bool
@@ -42,10 +42,13 @@ class LatencyLimit:
 
 
 def latency_limit(budget: Any) -> LatencyLimit:
-    """A limit from the user's words: a fraction in (0, 1), or a text with a unit such as ``5ms``.
+    """A limit from a user's argument: a fraction in (0, 1), or a string with a unit.
 
     Raises:
-        UserError: it is neither.
+        UserError: neither.
+
+    >>> str(latency_limit("5ms")), str(latency_limit(0.5))
+    ('5 ms', '0.5 of the dense')
     """
     if isinstance(budget, float) and 0 < budget < 1:
         return LatencyLimit(budget, absolute=False)
@@ -55,7 +58,7 @@ def latency_limit(budget: Any) -> LatencyLimit:
         if number != text and _positive(number):
             return LatencyLimit(float(number) * seconds, absolute=True)
     raise UserError(
-        f"latency must be a fraction of the dense in (0, 1) or a time, got {budget!r}",
+        f"latency must be a fraction of the dense model's in (0, 1) or a time, got {budget!r}",
         hint="for example latency=0.5 or latency='5ms'",
     )
 
@@ -69,17 +72,17 @@ def _positive(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a plan may cost: parameters and multiply-adds as counts, and a measured latency."""
+    """Limits of a plan: parameters and multiply-adds as counts, and a measured latency."""
 
     counts: Mapping[str, int]
     latency: LatencyLimit | None
 
 
 def budget_of(graph: DependencyGraph, *, parameters: Any, macs: Any, latency: Any) -> Budget | None:
-    """The budget that the user's arguments describe, ``None`` if there is none.
+    """The budget that the user's arguments describe, or ``None``.
 
     Raises:
-        UserError: an argument that is no budget.
+        UserError: an invalid budget.
     """
     counts = {}
     if parameters is not None:
@@ -92,10 +95,13 @@ def budget_of(graph: DependencyGraph, *, parameters: Any, macs: Any, latency: An
 
 
 def as_count(name: str, budget: Any, dense: int) -> int:
-    """A budget as a count: a fraction of the dense model in (0, 1), or a whole number.
+    """A budget as a count: a fraction of the dense model in (0, 1), or a positive integer.
 
     Raises:
-        UserError: it is neither.
+        UserError: neither.
+
+    >>> as_count("parameters", 0.5, 1000), as_count("macs", 20, 1000)
+    (500, 20)
     """
     if isinstance(budget, float) and 0 < budget < 1:
         return int(Fraction(str(budget)) * dense)
@@ -108,14 +114,14 @@ def as_count(name: str, budget: Any, dense: int) -> int:
 
 
 def plan_costs(graph: DependencyGraph, plan: Plan) -> dict[str, int]:
-    """Parameters and multiply-adds after a plan, without carrying it out."""
+    """Parameters and multiply-adds after a plan, computed without applying it."""
     masks = masks_of(graph, plan)
     names = {name for name, _ in graph.model.named_parameters()}
     return {"parameters": plan.count_after(names), "macs": macs_of(graph.tape, masks.expected_shape)}
 
 
 def smallest_within(graph: DependencyGraph, budget: Budget, at: Callable[[Fraction], Plan]) -> Plan:
-    """The plan of the smallest sparsity that ``budget`` allows, in steps of 1/1000, or 1/100 for a latency.
+    """The plan with the lowest sparsity that meets ``budget``, in steps of 1/1000, or 1/100 for a latency.
 
     Raises:
         UserError: even the sparsest plan costs more.
@@ -141,7 +147,7 @@ def _fewest(graph: DependencyGraph, limits: Mapping[str, int], at: Callable[[Fra
         found = plan_costs(graph, at(Fraction(_STEPS - 1, _STEPS)))
         name = next(name for name, limit in limits.items() if found[name] > limit)
         raise UserError(
-            f"a budget of {limits[name]:,} {name} cannot be reached: {found[name]:,} is the least",
+            f"a budget of {limits[name]:,} {name} cannot be reached: the sparsest plan has {found[name]:,}",
             hint="see graph.explain() for what is frozen and why",
         )
     return best
@@ -150,11 +156,7 @@ def _fewest(graph: DependencyGraph, limits: Mapping[str, int], at: Callable[[Fra
 def smallest_fast_enough(
     graph: DependencyGraph, limit: LatencyLimit, at: Callable[[Fraction], Plan], start: Fraction
 ) -> Plan:
-    """The plan of the smallest sparsity, in steps of 1/100 from ``start``, that is fast enough.
-
-    A clock is noisy and rises now and then where it should fall. So what the bisection finds is measured
-    again, for longer, and made sparser until that measurement meets the limit; the plan's notes say what it
-    was.
+    """The plan with the lowest sparsity, in steps of 1/100 from ``start``, that meets a latency limit.
 
     Raises:
         UserError: even the sparsest plan is too slow.
@@ -166,14 +168,17 @@ def smallest_fast_enough(
             high = middle
         else:
             low = middle + 1
+    # Latency is noisy and not monotonic in the sparsity, so the bisection may be wrong by a few steps:
+    # measure its result again, for longer, and step up until that measurement meets the limit.
     for level in range(high, _LATENCY_STEPS):
         plan = at(Fraction(level, _LATENCY_STEPS))
         dense, pruned = measure_latency(graph, plan, seconds=_ANSWERING)
         if limit.is_met(dense, pruned):
             return replace(plan, notes=(*plan.notes, describe(graph, limit, dense, pruned)))
     raise UserError(
-        f"a latency of at most {limit} cannot be reached: {pruned} is the least, the dense takes {dense}",
-        hint="see graph.explain() for what is frozen; a layer costs time however few its channels are",
+        f"a latency of at most {limit} cannot be reached: the sparsest plan takes {pruned} "
+        f"(the dense model takes {dense})",
+        hint="see graph.explain() for frozen layers; every layer has a fixed cost, however narrow",
     )
 
 
@@ -191,12 +196,12 @@ def measure_latency(graph: DependencyGraph, plan: Plan, *, seconds: float) -> tu
 
 
 def describe(graph: DependencyGraph, limit: LatencyLimit, dense: Latency, pruned: Latency) -> str:
-    """What was measured, in words, and how sure it is."""
+    """A sentence with the measured latencies, their conditions, and whether the quartiles overlap."""
     device = next((parameter.device for parameter in graph.model.parameters()), torch.device("cpu"))
     shape = "x".join(map(str, graph.inputs[0].shape))
     threads = counted(pruned.threads, "CPU thread")
-    unsure = "; the quartiles overlap, so measure on a quieter machine" if pruned.high > dense.low else ""
+    unsure = "; the quartiles overlap: measure on a quieter machine" if pruned.high > dense.low else ""
     return (
-        f"latency {pruned} against {dense} dense, at most {limit} was asked for: medians and quartiles "
+        f"latency {pruned} against {dense} dense, limit {limit}: medians and quartiles "
         f"on {device}, {threads}, inputs {shape}{unsure}"
     )

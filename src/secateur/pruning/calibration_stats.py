@@ -1,4 +1,4 @@
-"""What images say about a network: computed once per plan, shared by the criteria that ask for it."""
+"""Gradients and activations on a calibration batch, computed once per plan and on first use."""
 
 from functools import cached_property
 
@@ -14,26 +14,32 @@ CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 
 
 class CalibrationStats:
-    """Images with labels for one model, and what follows from them, on first use.
+    """Statistics of a model on a labelled calibration batch, each computed on first use.
 
-    The model is seen in evaluation mode and left as it was; its parameters need not require gradients. To
-    score weights by their part in robustness, give adversarial images.
+    The model runs in evaluation mode and is left unchanged; its parameters need not require gradients. For
+    criteria that score robustness, pass adversarial images.
 
     Args:
         model: the network to be pruned.
         x: images [N, C, H, W].
         y: labels, int64 [N].
-        batch_size: how many images at a time.
+        batch_size: images per forward pass; the results do not depend on it beyond rounding.
 
     Raises:
-        UserError: no images, or another number of labels.
+        UserError: no images, or a different number of labels.
+
+    >>> import torch
+    >>> from secateur.models import build
+    >>> stats = CalibrationStats(build("resnet-tiny"), torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3]))
+    >>> stats.gradients["conv1.weight"].shape, stats.activations["conv1"].shape
+    (torch.Size([16, 1, 3, 3]), torch.Size([16]))
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 128) -> None:
         if len(x) == 0 or len(x) != len(y):
             raise UserError(
-                f"a criterion that looks at data needs images and labels, not {len(x)} and {len(y)}",
-                hint="pass batch=(images, labels), a label for each image",
+                f"the calibration batch has {len(x)} images and {len(y)} labels",
+                hint="pass batch=(images, labels) with one label per image",
             )
         self.model = model
         device = next(model.parameters()).device
@@ -42,7 +48,7 @@ class CalibrationStats:
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
-        """Of the mean cross-entropy, by name of parameter."""
+        """Gradients of the mean cross-entropy, by parameter name."""
         parts = [
             self._gradient(x, y)
             for x, y in zip(
@@ -53,8 +59,9 @@ class CalibrationStats:
 
     @cached_property
     def fisher(self) -> dict[str, Tensor]:
-        """Mean squared gradients of single images: the diagonal of the empirical Fisher matrix."""
+        """Mean squared per-image gradients by parameter name: the diagonal of the empirical Fisher matrix."""
         total: dict[str, Tensor] = {}
+        # One image at a time: the square of a sum is not the sum of squares.
         for index in range(len(self.x)):
             for name, gradient in self._gradient(self.x[index, None], self.y[index, None]).items():
                 square = gradient.square() / len(self.x)
@@ -63,7 +70,7 @@ class CalibrationStats:
 
     @cached_property
     def activations(self) -> dict[str, Tensor]:
-        """Mean absolute output per channel of every layer with parameters, by name, float64 [channels]."""
+        """Mean absolute output per channel, float64 [channels], by name of layer with parameters."""
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
 
@@ -91,7 +98,8 @@ class CalibrationStats:
         return {name: found / counts[name] for name, found in sums.items()}
 
     def _gradient(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Of the summed cross-entropy, with respect to copies of the parameters."""
+        """Gradients of the summed cross-entropy, by parameter name."""
+        # Copies, because a frozen parameter has no gradient and the caller's .grad must not change.
         copies = {
             name: parameter.detach().clone().requires_grad_()
             for name, parameter in self.model.named_parameters()

@@ -1,4 +1,4 @@
-"""Selection: which channels of each group go, by score."""
+"""Choose which channels of each group to remove, by score."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,7 +17,7 @@ from secateur.text import did_you_mean
 
 
 def traced_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of parameters and buffers when the model was traced."""
+    """Names and shapes of the parameters and buffers at the time of the trace."""
     return {value.name: value.shape for value in graph.tape.values if value.kind in {"parameter", "buffer"}}
 
 
@@ -28,22 +28,22 @@ def checked_scores(
     generator: torch.Generator,
     reduction: str,
 ) -> torch.Tensor:
-    """Scores of one group, checked.
+    """The scores of one group.
 
     Raises:
-        UserError: the criterion does not give one finite number per channel.
+        UserError: the criterion does not return one finite number per channel.
     """
     scores = score(group, model, generator=generator, reduction=reduction)
     if scores.shape != (group.size,) or not bool(torch.isfinite(scores).all()):
         raise UserError(
-            f"the criterion gives no finite score for every channel of {group.name}",
+            f"the criterion must return one finite score per channel of {group.name}",
             hint="check the weights for NaN and infinity",
         )
     return scores
 
 
 def _touching(graph: DependencyGraph, name: str) -> set[int]:
-    """Numbers of the groups called ``name``, or with members in the module or parameter called so."""
+    """Indices of the groups called ``name`` and of those with members in that module or parameter."""
     return {
         number
         for number, group in enumerate(graph.groups)
@@ -52,13 +52,13 @@ def _touching(graph: DependencyGraph, name: str) -> set[int]:
 
 
 def protected_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
-    """Numbers of the groups that touch what ``keep`` names.
+    """Indices of the groups that contain anything named in ``keep``.
 
     Raises:
-        UserError: a name fits nothing.
+        UserError: a name that matches nothing.
     """
     if isinstance(keep, str):
-        raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
+        raise UserError(f"keep must be a list of names, got {keep!r}", hint=f"for example keep=['{keep}']")
     if not keep:
         return set()
     protected: set[int] = set()
@@ -66,13 +66,13 @@ def protected_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
     for name in keep:
         hit = _touching(graph, name)
         if not hit and isinstance(graph.model, Normalised):
-            # A network behind a normalisation keeps the names of its layers.
+            # Users name the layers of their own network, without the prefix of the normalisation in front.
             known |= {inner.removeprefix(INNER) for inner in known}
             hit = _touching(graph, INNER + name)
         if not hit and name not in known:
             raise UserError(
-                f"'{name}' is no module, parameter or group of this model",
-                hint=did_you_mean(name, known, otherwise="graph.explain() and secateur graph list them"),
+                f"'{name}' is not a module, parameter or group of this model",
+                hint=did_you_mean(name, known, otherwise="graph.explain() lists them"),
             )
         protected |= hit
     return protected
@@ -81,9 +81,9 @@ def protected_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
 def cut_group(
     group: Group, scores: torch.Tensor, counts: Mapping[int, int], tied: Mapping[int, set[int]]
 ) -> Cut | None:
-    """What a group loses: in each part the channels with the smallest scores, ``None`` if nothing.
+    """The cut of one group, or ``None`` if it loses nothing: the lowest-scoring channels of each part.
 
-    ``tied`` are the numbers of the ties that each part takes part in.
+    ``counts`` says how many channels each part keeps, ``tied`` which ties each part belongs to.
     """
     sizes = np.array(list(group.part_sizes.values()))
     excess = np.array([size - counts[part] for part, size in group.part_sizes.items()])
@@ -94,7 +94,7 @@ def cut_group(
     removed = np.zeros(group.size, dtype=bool)
     removed[order[rank < np.repeat(excess, sizes)]] = True
     slices = []
-    # Most layers of a group lose the same indices; a member's are in order.
+    # Most members lose the same indices: one tuple for all of them saves time and memory.
     known: dict[bytes, tuple[int, ...]] = {}
     for member in group.members:
         gone = member.indices[removed[member.channels]]
@@ -107,7 +107,7 @@ def cut_group(
 
 
 def ties_by_part(ties: Sequence[Tie]) -> dict[int, set[int]]:
-    """The numbers of the ties that each part takes part in."""
+    """The indices of the ties that each part belongs to."""
     found: dict[int, set[int]] = {}
     for number, tie in enumerate(ties):
         for row in tie.rows:
@@ -117,25 +117,25 @@ def ties_by_part(ties: Sequence[Tie]) -> dict[int, set[int]]:
 
 
 def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> tuple[str, ...]:
-    """In words: which groups stay whole, and why, and what a global scope could not take."""
+    """Notes on the plan: groups that are not pruned, and why, and what a global scope could not remove."""
     notes = []
     cut = {item.group for item in cuts}
     for number, group in enumerate(graph.groups):
         if number in request.protected:
-            notes.append(f"{group.name} stays because keep names it")
+            notes.append(f"not pruned: {group.name}: named in keep")
         elif group.name in graph.learned.blocked:
-            notes.append(f"left whole: {group.name}: {graph.learned.blocked[group.name]}")
+            notes.append(f"not pruned: {group.name}: {graph.learned.blocked[group.name]}")
         elif group.size == 1:
-            notes.append(f"{group.name} has a single channel and stays")
+            notes.append(f"not pruned: {group.name}: a single channel")
         elif request.rate(number) > 0 and group.name not in cut:
-            notes.append(f"{group.name} keeps all {group.size} channels: one per part, or equal counts")
+            notes.append(f"not pruned: {group.name}: floors or equal counts keep its {group.size} channels")
     if request.scope == "global" and (short := _missed(graph, request, cuts)):
-        notes.append(f"{short} channels fewer than asked for go: floors, rounding or equal counts hold them")
+        notes.append(f"{short} fewer channels than requested are removed: floors, rounding or equal counts")
     return tuple(notes)
 
 
 def _missed(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> int:
-    """How many of the channels that were to go in global competition stay."""
+    """How many channels of a global request could not be removed."""
     blocked = {n for n, group in enumerate(graph.groups) if group.name in graph.learned.blocked}
     competing, asked = global_target(graph, request, request.protected | blocked)
     names = {graph.groups[number].name for number in competing}

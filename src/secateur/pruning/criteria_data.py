@@ -1,4 +1,4 @@
-"""Criteria that look at what images do in the network; they need ``calibration``."""
+"""Criteria that read gradients or activations on a calibration batch."""
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,15 @@ def taylor(
     reduction: str = "mean",
     calibration: CalibrationStats | None = None,
 ) -> Tensor:
-    """The squared first-order change of the loss if a channel's filters were zero; float64 [C].
+    """Squared first-order change of the loss if a channel's filters were zero; float64 [C].
 
-    (Σ w ∂L/∂w)² over each filter (Molchanov et al. 2019, Eq. 8). With adversarial images as calibration it is
-    the change of the adversarial loss.
+    (Σ w ∂L/∂w)² over each filter (Molchanov et al. 2019, Eq. 8). On adversarial images it is the change of
+    the adversarial loss (criterion robust_taylor).
 
     Raises:
-        UserError: no calibration.
+        UserError: no calibration batch.
     """
-    gradients = _given(calibration, "taylor").gradients
+    gradients = _required(calibration, "taylor").gradients
     return combine(
         [
             sum_per_channel(
@@ -49,15 +49,15 @@ def hessian(
     reduction: str = "mean",
     calibration: CalibrationStats | None = None,
 ) -> Tensor:
-    """The second-order change of the loss if a channel's filters were zero; float64 [C].
+    """Second-order change of the loss if a channel's filters were zero; float64 [C].
 
-    ½ Σ F w² over each filter, with the diagonal of the empirical Fisher matrix F for the Hessian (LeCun et
-    al. 1990; Theis et al. 2018).
+    ½ Σ F w² over each filter, with the diagonal of the empirical Fisher matrix F in place of the Hessian
+    (LeCun et al. 1990; Theis et al. 2018).
 
     Raises:
-        UserError: no calibration.
+        UserError: no calibration batch.
     """
-    fisher = _given(calibration, "hessian").fisher
+    fisher = _required(calibration, "hessian").fisher
     return combine(
         [
             sum_per_channel(
@@ -79,15 +79,15 @@ def activation(
     reduction: str = "mean",
     calibration: CalibrationStats | None = None,
 ) -> Tensor:
-    """The mean absolute activation of each channel over images and positions; float64 [C].
+    """Mean absolute activation of each channel over images and positions; float64 [C].
 
-    Read after the batch normalisation that goes with the group, or where there is none after the layers that
-    produce it (in the spirit of Hu et al. 2016).
+    Read after the batch normalisation of the group; without one, after the layers that produce the channels
+    (in the spirit of Hu et al. 2016).
 
     Raises:
-        UserError: no calibration.
+        UserError: no calibration batch.
     """
-    activations = _given(calibration, "activation").activations
+    activations = _required(calibration, "activation").activations
     normalised = [
         member
         for member in group.members
@@ -100,9 +100,10 @@ def activation(
     return combine(scores, reduction)
 
 
-def _given(calibration: CalibrationStats | None, criterion: str) -> CalibrationStats:
+def _required(calibration: CalibrationStats | None, criterion: str) -> CalibrationStats:
     if calibration is None:
         raise UserError(
-            f"the criterion {criterion} looks at images", hint="pass batch=(images, labels) to plan or prune"
+            f"the criterion {criterion} needs a calibration batch",
+            hint="pass batch=(images, labels) to plan or prune",
         )
     return calibration

@@ -1,4 +1,4 @@
-"""Criteria that look at the weights alone. As everywhere, the channels with the smallest scores go."""
+"""Criteria that read the weights alone. The channels with the lowest scores are removed."""
 
 import numpy as np
 import torch
@@ -25,17 +25,24 @@ _AT_ONCE = 1 << 18
 def l1(
     group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """Sum of absolute kernel weights of the filters that produce each channel (Li et al. 2017).
+    """Sum of absolute weights of the filters that produce each channel (Li et al. 2017).
 
     Args:
-        group: channels of ``model`` that can only go together.
-        model: where the weights are.
+        group: channels of ``model`` that must be removed together.
+        model: holds the weights.
         generator: unused; every criterion takes one.
         reduction: how the layers of a group are combined: mean, sum, max, or first (its first layer
             decides).
 
     Returns:
         One float64 score per channel, shape [C].
+
+    >>> import torch
+    >>> from secateur.graph import trace
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0, -1.0], [0.5, 0.0], [2.0, 2.0]]))
+    >>> l1(trace(model, torch.rand(1, 2)).groups[0], model)
+    tensor([2.0000, 0.5000, 4.0000], dtype=torch.float64)
     """
     scores = [_sums(member, model, group.size) for member in producers(group, model)]
     return combine(scores, reduction)
@@ -44,10 +51,10 @@ def l1(
 def random(
     group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """Uniform scores, drawn from ``generator``: every subset of channels is equally likely.
+    """Uniform random scores drawn from ``generator``: every subset of channels is equally likely.
 
     Raises:
-        UserError: there is no generator.
+        UserError: no generator was given.
     """
     if generator is None:
         raise UserError("the random criterion needs a generator", hint="pass generator=torch.Generator()")
@@ -57,7 +64,7 @@ def random(
 def l2(
     group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """The Euclidean norm of the filters that produce each channel; float64 [C]."""
+    """Euclidean norm of the filters that produce each channel; float64 [C]."""
     return combine(
         [squared_norms(member, model, group.size).sqrt() for member in producers(group, model)], reduction
     )
@@ -66,10 +73,9 @@ def l2(
 def group_norm(
     group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """The norm of everything that goes with a channel: filters, scales, and the kernels that read it; [C].
+    """Euclidean norm of a channel's filters, scales, and the weights that read it; float64 [C].
 
-    The importance of Fang et al. 2023 (Eq. 5). The layers are always combined by this norm, so ``reduction``
-    has no effect.
+    The importance of Fang et al. 2023 (Eq. 5). The norm combines all layers, so ``reduction`` has no effect.
     """
     owned = [member for member in group.members if is_parameter(model, member.tensor)]
     parts = [squared_norms(member, model, group.size) for member in owned]
@@ -79,10 +85,10 @@ def group_norm(
 def bn_scale(
     group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """The absolute scale that batch normalisation gives each channel (Liu et al. 2017); float64 [C].
+    """Absolute batch-normalisation scale of each channel (Liu et al. 2017); float64 [C].
 
     Raises:
-        UserError: no batch normalisation with scales goes with the group.
+        UserError: the group contains no batch normalisation with scales.
     """
     found = [
         sum_per_channel(member, model.get_parameter(member.tensor).detach().abs(), group.size)
@@ -91,8 +97,8 @@ def bn_scale(
     ]
     if not found:
         raise UserError(
-            f"the criterion bn_scale needs batch normalisation, and {group.name} has none",
-            hint="leave that layer whole with keep, or use another criterion",
+            f"the criterion bn_scale needs batch normalisation, but {group.name} has none",
+            hint="exclude that layer with keep, or use another criterion",
         )
     return combine(found, reduction)
 
@@ -100,10 +106,10 @@ def bn_scale(
 def fpgm(
     group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """The sum of distances from a channel's filter to all others of its layer; float64 [C].
+    """Sum of distances from a channel's filter to all other filters of its layer; float64 [C].
 
-    A filter near the geometric median of its layer can be replaced by the others (He et al. 2019, Eq. 4). A
-    channel that several filters of a layer produce gets their sum.
+    Filters near the geometric median are the most replaceable (He et al. 2019, Eq. 4). A channel that several
+    filters of a layer produce gets their sum.
     """
     scores = []
     for member in producers(group, model):
@@ -115,10 +121,10 @@ def fpgm(
 def lamp(
     group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """A channel's squared norm as a share of those that are at least as large in its layer; float64 [C].
+    """Squared norm of a channel divided by that of all channels at least as large in its layer; float64 [C].
 
-    Lee et al. 2021 (Eq. 4), for channels instead of weights. Within a group the order is that of l2; between
-    groups the scores are comparable, which l2's are not.
+    Lee et al. 2021 (Eq. 4), for channels instead of single weights. Within a layer the order is that of l2;
+    between layers the scores are comparable, which those of l2 are not.
     """
     return combine(
         [_shares(squared_norms(member, model, group.size)) for member in producers(group, model)], reduction
@@ -129,7 +135,7 @@ def combine(scores: list[Tensor], reduction: str) -> Tensor:
     """Reduce the scores of several layers to one per channel.
 
     Raises:
-        UserError: the reduction is unknown.
+        UserError: an unknown reduction.
     """
     if reduction not in REDUCTIONS:
         raise UserError(f"unknown reduction '{reduction}'", hint=f"known: {', '.join(REDUCTIONS)}")
@@ -156,10 +162,10 @@ def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
 
 
 def _row_sums(filters: Tensor) -> Tensor:
-    """Sums of absolute values in float64, one per row."""
+    """Sums of absolute values, one per row, in float64."""
     few = max(1, _AT_ONCE // max(1, filters.shape[1]))
     if len(filters) <= few:
         return filters.abs().sum(1, dtype=torch.float64)
-    # A few filters at a time, in the same memory: copies of a large layer take longer than its sums.
+    # In chunks through one buffer: a float64 copy of a large layer takes longer than its sums.
     wide = torch.empty((few, filters.shape[1]), dtype=torch.float64, device=filters.device)
     return torch.cat([wide[: len(part)].copy_(part).abs_().sum(1) for part in torch.split(filters, few)])

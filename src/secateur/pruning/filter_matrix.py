@@ -1,4 +1,4 @@
-"""The weights of a group by channel, whatever layers its channels are produced by."""
+"""The weights of a group by channel, whatever kind of layer produces its channels."""
 
 import numpy as np
 import torch
@@ -12,18 +12,18 @@ from secateur.graph.trace.named_tensors import find_parameter
 def filters(group: Group, model: nn.Module) -> Tensor:
     """The weights that produce each channel of a group, one row per channel.
 
-    The layers of the group stand side by side: convolutions, transposed ones (whose outputs are the second
-    dimension), grouped ones, linear layers. A channel that a layer produces several times, as both halves of
-    a gate do, has these filters one after the other. A group without such a layer has the parameters that go
-    along with it, such as the scales of a normalisation. Biases are left out.
+    The layers of the group are concatenated: convolutions, transposed ones (whose outputs are the second
+    dimension), grouped ones, linear layers. Where one channel has several filters in a layer (both halves of
+    a gate), they are concatenated too. A group that no such layer produces has the parameters coupled to it,
+    such as the scales of a normalisation. Biases are left out.
 
     Args:
-        group: channels of ``model`` that can only go together, from ``secateur.trace(...).groups``.
-        model: where the weights are.
+        group: channels of ``model`` that must be removed together, from ``secateur.trace(...).groups``.
+        model: holds the weights.
 
     Returns:
-        A copy in float64 on the CPU, [C, K]. Where a layer produces some channels more often than others, the
-        shorter rows are filled with zeros, which changes no sum, norm or largest absolute value.
+        A copy in float64 on the CPU, [C, K]. Where a layer has more filters for some channels than for
+        others, shorter rows are padded with zeros, which changes no sum, norm or largest absolute value.
 
     Example:
         >>> import secateur, torch
@@ -36,7 +36,7 @@ def filters(group: Group, model: nn.Module) -> Tensor:
 
 
 def producers(group: Group, model: nn.Module) -> list[Member]:
-    """Members that are filters producing the channels; without any, every member that is not read."""
+    """The members whose filters produce the channels; if there are none, all that do not read them."""
     owned = [(member, find_parameter(model, member.tensor)) for member in group.members]
     found = [(member, parameter.ndim) for member, parameter in owned if parameter is not None]
     made = [(member, ndim) for member, ndim in found if member.role == "out"]
@@ -46,46 +46,46 @@ def producers(group: Group, model: nn.Module) -> list[Member]:
 
 
 def is_parameter(model: nn.Module, name: str) -> bool:
-    """Whether a tensor of the model is a parameter, and no buffer."""
+    """Whether the model has a parameter of this name (a buffer does not count)."""
     return find_parameter(model, name) is not None
 
 
 def module_of(member: Member, model: nn.Module) -> nn.Module:
-    """The module that holds the member's tensor."""
+    """The module that owns the member's tensor."""
     return model.get_submodule(member.tensor.rpartition(".")[0])
 
 
 def filter_rows(member: Member, model: nn.Module) -> Tensor:
-    """What a parameter has at each index of a member, [I, K], detached, as the parameter has it."""
+    """The slices of a member's parameter at each of its indices, [I, K], detached, in its own dtype."""
     weight = model.get_parameter(member.tensor).detach().movedim(member.dim, 0)
     flat = weight.flatten(1) if weight.ndim > 1 else weight[:, None]
     return flat[torch.from_numpy(member.indices).to(flat.device)]
 
 
 def squared_norms(member: Member, model: nn.Module, size: int) -> Tensor:
-    """The squared norm of what each channel has in one parameter, float64 [C]."""
+    """Squared norm of each channel's weights in one parameter, float64 [C]."""
     return sum_per_channel(member, model.get_parameter(member.tensor).detach().double().square(), size)
 
 
 def sum_per_channel(member: Member, values: Tensor, size: int) -> Tensor:
-    """Sums of ``values``, which have the shape of the member's tensor, for each channel; float64 [C]."""
+    """Sum of ``values``, shaped like the member's tensor, over each channel; float64 [C]."""
     others = [dim for dim in range(values.ndim) if dim != member.dim]
     per_index = values.sum(others, dtype=torch.float64) if others else values.double()
     return scatter_to_channels(member, per_index.cpu()[torch.from_numpy(member.indices)], size)
 
 
 def scatter_to_channels(member: Member, values: Tensor, size: int) -> Tensor:
-    """Sums of one value per index of the member, for each channel; float64 [C] on the CPU."""
+    """Sum one value per index of the member into its channel; float64 [C] on the CPU."""
     scores = torch.zeros(size, dtype=torch.float64)
     return scores.index_add_(0, torch.from_numpy(member.channels), values.double().cpu())
 
 
 def _stacked(member: Member, model: nn.Module, size: int) -> Tensor:
-    """The rows of a member side by side for each channel, [C, times K]."""
+    """The rows of a member concatenated per channel, [C, times * K]."""
     found = filter_rows(member, model).double().cpu()
     order = np.argsort(member.channels, kind="stable")
     ordered = member.channels[order]
-    # How many rows the channel had before this one.
+    # The position of each row among the rows of its channel.
     turn = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
     matrix = found.new_zeros((size, int(turn.max(initial=0)) + 1, found.shape[1]))
     matrix[torch.from_numpy(ordered), torch.from_numpy(turn)] = found[torch.from_numpy(order)]

@@ -1,4 +1,4 @@
-"""How many channels each part keeps: in exact arithmetic, with floors, and equal where the model needs it."""
+"""How many channels each part keeps: exact fractions, floors, and equal counts where the model needs them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,45 +21,53 @@ def check_sparsity(sparsity: Any) -> Fraction:
     """A sparsity in [0, 1) as an exact fraction of its decimal form.
 
     Raises:
-        UserError: it is not a number in [0, 1).
+        UserError: not a number in [0, 1).
     """
     if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, Fraction)):
         raise UserError(f"sparsity must be a number, got {sparsity!r}", hint="for example sparsity=0.5")
     if not math.isfinite(sparsity) or not 0 <= sparsity < 1:
         raise UserError(
-            f"sparsity must be in [0, 1), got {sparsity}", hint="0.5 removes half of the channels"
+            f"sparsity must be in [0, 1), got {sparsity}",
+            hint="for example 0.5 to remove half of the channels",
         )
     return Fraction(sparsity) if isinstance(sparsity, (int, Fraction)) else Fraction(str(sparsity))
 
 
 def kept_count(channels: int | Fraction, sparsity: Fraction) -> int:
-    """``max(1, floor(C (1 - s)))`` without rounding errors: 0.9 of 640 leaves 64."""
+    """``max(1, floor(C (1 - s)))`` in exact arithmetic: with floats, 640 channels at 0.9 would keep 63.
+
+    >>> kept_count(640, check_sparsity(0.9)), int(640 * (1 - 0.9))
+    (64, 63)
+    """
     left = sparsity.denominator - sparsity.numerator
     return max(1, channels.numerator * left // (channels.denominator * sparsity.denominator))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What no part may go below, and the multiple its width is rounded up to."""
+    """Lower limits of every part, and the multiple to which widths are rounded up."""
 
     min_channels: int = 1
     max_sparsity: Fraction = Fraction(1)
     round_to: int = 1
 
     def floor(self, size: int, dense: int | Fraction) -> int:
-        """The smallest number of channels that a part may keep that has ``size`` and once had ``dense``."""
+        """The fewest channels that a part of ``size``, formerly ``dense``, may keep."""
         least = math.ceil(dense * (1 - self.max_sparsity)) if self.max_sparsity < 1 else 0
         return min(size, max(1, self.min_channels, least))
 
     def bounded(self, kept: int, size: int, dense: int | Fraction) -> int:
-        """A count within the limits."""
+        """``kept`` raised to the floor and to a multiple of ``round_to``, at most ``size``."""
         kept = max(kept, self.floor(size, dense))
         return min(size, -(-kept // self.round_to) * self.round_to)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; ``scores(number, removed)`` are a group's, given what is gone already."""
+    """What to prune; ``scores(number, removed)`` are a group's scores, given the slices removed so far.
+
+    ``protected`` are group indices that keep everything, ``dense_sizes`` the channels before earlier rounds.
+    """
 
     sparsity: Fraction
     protected: set[int]
@@ -75,7 +83,7 @@ class Request:
         return self.rates.get(number, self.sparsity)
 
     def dense(self, group: Group, size: int) -> int | Fraction:
-        """What ``size`` channels of a group were before earlier rounds."""
+        """How many channels ``size`` channels of a group were before earlier rounds."""
         before = self.dense_sizes.get(group.name, group.size)
         return size if before == group.size else Fraction(size * before, group.size)
 
@@ -84,11 +92,11 @@ def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
     """Limits from the user's arguments.
 
     Raises:
-        UserError: a count that is no positive integer, or a bad sparsity.
+        UserError: a count that is not a positive integer, or an invalid sparsity.
     """
     for name, value in (("min_channels", min_channels), ("round_to", round_to)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{name} must be a positive integer, got {value!r}", hint="1 asks for nothing")
+            raise UserError(f"{name} must be a positive integer, got {value!r}", hint="1 is the default")
     most = Fraction(1) if max_sparsity is None else check_sparsity(max_sparsity)
     return Limits(min_channels, most, round_to)
 
@@ -96,7 +104,7 @@ def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
 def keep_counts(
     graph: DependencyGraph, request: Request, blocked: set[int], ties: Sequence[Tie]
 ) -> dict[int, int]:
-    """How many channels each part keeps, raised where ties ask for equal counts."""
+    """How many channels each part keeps, raised where ties require equal counts."""
     whole = request.protected | blocked
     sizes = {part: size for group in graph.groups for part, size in group.part_sizes.items()}
     wanted = _global_counts(graph, request, whole) if request.scope == "global" else {}
@@ -112,7 +120,7 @@ def keep_counts(
 
 
 def global_target(graph: DependencyGraph, request: Request, whole: set[int]) -> tuple[list[int], int]:
-    """Global scope: the groups whose channels compete, and how many channels are to go."""
+    """Global scope: the competing groups, and how many of their channels to remove."""
     competing = [
         number for number in range(len(graph.groups)) if number not in whole and number not in request.rates
     ]
@@ -122,21 +130,22 @@ def global_target(graph: DependencyGraph, request: Request, whole: set[int]) -> 
 
 
 def _global_counts(graph: DependencyGraph, request: Request, whole: set[int]) -> dict[int, int]:
-    """Global scope: the channels with the smallest scores, each relative to its group's mean, go first."""
+    """Global scope: remove the channels with the lowest scores, each divided by its group's mean."""
     competing, missing = global_target(graph, request, whole)
     if not competing:
         return {}
     scores, parts, floors = [], [], {}
     for number in competing:
         group, own = graph.groups[number], request.scores(number, {}).numpy()
+        # Scores of different layers are on different scales; their means are not.
         scores.append(own / max(float(np.abs(own).mean()), 1e-300))
         parts.append(group.parts)
         for part, size in group.part_sizes.items():
             floors[part] = (size, request.limits.floor(size, request.dense(group, size)))
     flat, owner = np.concatenate(scores), np.concatenate(parts)
     kept = {part: size for part, (size, _) in floors.items()}
-    for place in np.argsort(flat, kind="stable"):
-        part = int(owner[place])
+    for channel in np.argsort(flat, kind="stable"):
+        part = int(owner[channel])
         if missing > 0 and kept[part] > floors[part][1]:
             kept[part] -= 1
             missing -= 1
@@ -144,7 +153,7 @@ def _global_counts(graph: DependencyGraph, request: Request, whole: set[int]) ->
 
 
 def _equalise(ties: Sequence[Tie], counts: dict[int, int], sizes: Mapping[int, int], step: int) -> None:
-    """Raise counts until the rows of every tie are equal; at the latest everything is whole."""
+    """Raise counts until the rows of every tie agree; in the worst case nothing is removed."""
     changed = True
     while changed:
         changed = False
@@ -161,7 +170,7 @@ def _total(row: Row, counts: Mapping[int, int]) -> int:
 
 
 def _keep_more(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[int, int], step: int) -> bool:
-    """Keep more of a row's parts, the emptiest first."""
+    """Keep more channels in the parts of a row, the most pruned part first."""
     changed = False
     while missing > 0:
         open_parts = [
@@ -180,12 +189,12 @@ def _keep_more(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[in
 
 
 def scored_by_shortcut(graph: DependencyGraph, group: Group) -> Group:
-    """The group as the residual rule scores it: only its projection shortcuts produce it.
+    """The group as seen by ``reduction="shortcut"``: only its projection shortcuts count as producers.
 
-    A projection shortcut reads what its block reads, so its input is read by several layers; the layers
-    inside a block read channels that nobody else does. Without a projection the first producer decides
-    (thesis Fig. 3.5, Li et al. 2017, section 3.3).
+    Without a projection, the first producer decides (thesis Fig. 3.5; Li et al. 2017, section 3.3).
     """
+    # A projection reads the input of its block, as the first layer of the block does: its input has several
+    # readers. The other layers of the block read channels that nothing else reads.
     readers: dict[str, int] = {}
     for other in graph.groups:
         inside = {member.tensor for member in other.members if member.role == "in"}

@@ -1,4 +1,4 @@
-"""The options of a plan, for the functions that make plans on the way; ``plan`` says what each means."""
+"""The keyword arguments of ``plan`` as types, for the functions that pass them on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class SelectionOptions(TypedDict, total=False):
-    """How channels are chosen, however many."""
+    """Which channels are removed, however many."""
 
     criterion: str | Callable[..., Tensor]
     scope: str
@@ -21,7 +21,7 @@ class SelectionOptions(TypedDict, total=False):
 
 
 class PlanOptions(SelectionOptions, total=False):
-    """Everything that ``plan`` takes."""
+    """All keyword arguments of ``plan``."""
 
     sparsity: float
     rates: str | Mapping[str, float] | None

@@ -1,4 +1,4 @@
-"""Planning: which channels go, so that the result fits the model's own code."""
+"""Plan a pruning: decide which channels to remove so that the result fits the model's own code."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -62,38 +62,47 @@ def plan(
     seed: int = 0,
     dense_sizes: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Decide which channels go.
+    """Decide which channels to remove.
 
     Args:
         graph: from ``trace``.
         criterion: a registered name (l1, random, ...) or a function ``score(group, model)`` that returns one
-            score per channel; the smallest go. Parameters of these names are given to it: ``generator``,
-            ``reduction``, ``batch``, and ``calibration``, which is what the images of ``batch`` say (see
-            ``pruning.calibration_stats.CalibrationStats``).
-        sparsity: fraction of each group's channels that goes, in [0, 1); a group of C keeps
-            max(1, floor(C (1 - s))), each head, half or normalisation group for itself.
-        scope: ``local``: every group loses that fraction; ``global``: that fraction of all channels goes,
-            those with the smallest scores relative to their group's mean, down to the floor of each part.
-        selection: ``independent``: every group is scored on the dense weights; ``greedy``: without the input
-            channels that are gone already (thesis Fig. 3.4).
-        reduction: how the scores of the layers of one group are combined: mean, sum, max, first, or shortcut
+            score per channel; the lowest are removed. Parameters with these names are passed to it:
+            ``generator``, ``reduction``, ``batch``, and ``calibration``, the :class:`CalibrationStats` of
+            ``batch``.
+        sparsity: fraction of each group's channels to remove, in [0, 1); a group of C keeps
+            max(1, floor(C (1 - s))), each head, half of a gate or normalisation group separately.
+        scope: ``local``: every group loses that fraction; ``global``: that fraction of all channels, those
+            with the lowest scores relative to the mean of their group, down to the floor of each part.
+        selection: ``independent``: groups are scored on the dense weights; ``greedy``: without the input
+            channels that are already removed (thesis Fig. 3.4).
+        reduction: how the scores of the layers of a group are combined: mean, sum, max, first, or shortcut
             (the projection shortcut decides for the layers it is added to).
-        keep: names of modules, parameters or groups whose channels stay, inputs and outputs alike.
-        rates: sparsity of single layers, by the name of a module, parameter or group; 0 leaves them whole. Or
-            the name of published rates, such as ``li2017:resnet56-a``.
-        parameters: instead of a sparsity, at most so many parameters (a count, or a fraction of the dense).
+        keep: names of modules, parameters or groups that keep all channels, inputs and outputs.
+        rates: sparsity of single layers, by the name of a module, parameter or group; 0 prunes nothing there.
+            Or the name of published rates, such as ``li2017:resnet56-a``.
+        parameters: instead of a sparsity, an upper limit on parameters (a count, or a fraction of the dense).
         macs: the same for multiply-adds of one pass of the example inputs.
-        latency: the same for the measured median seconds of such a pass: a fraction of the dense, or a time
-            such as ``5ms``. The plan's notes say what was measured, and how much it spread.
-        min_channels: what every part keeps at least.
-        max_sparsity: the largest fraction that any part loses.
+        latency: the same for the measured median latency of such a pass: a fraction of the dense, or a time
+            such as ``5ms``. The notes of the plan state what was measured, with its spread.
+        min_channels: the fewest channels any part keeps.
+        max_sparsity: the largest fraction any part loses.
         round_to: widths of parts are rounded up to a multiple of this.
-        batch: images and labels for the criteria that look at data (taylor, hessian, activation).
-        seed: of the random criterion; the same seed gives the same plan.
-        dense_sizes: channels of each group before earlier rounds, by name, from which to count.
+        batch: images [N, C, H, W] and labels [N] for the criteria that need data (taylor, hessian,
+            activation).
+        seed: for the random criterion; the same seed gives the same plan.
+        dense_sizes: channels of each group before earlier rounds, by name; sparsity counts from these.
 
     Raises:
-        UserError: a bad argument, a budget out of reach, a model changed since the trace, or nothing can go.
+        UserError: an invalid argument, a budget that cannot be reached, a model that changed after the trace,
+            or nothing that can be removed.
+
+    >>> import torch
+    >>> from secateur.graph import trace
+    >>> from secateur.models import build
+    >>> graph = trace(build("resnet-tiny", widths=(4, 8)), torch.rand(1, 1, 8, 8))
+    >>> [(cut.group, cut.channels, cut.kept) for cut in plan(graph, sparsity=0.5).cuts[:2]]
+    [('conv1.weight[0]', 4, 2), ('layer1.0.conv1.weight[0]', 4, 2)]
     """
     fraction = check_sparsity(sparsity)
     _check_names(scope, selection)
@@ -124,6 +133,7 @@ def plan(
 
     budget = budget_of(graph, parameters=parameters, macs=macs, latency=latency)
     chosen = smallest_within(graph, budget, at) if budget else at(fraction)
+    # Budgets and later rounds may need nothing removed; a sparsity alone must remove something.
     asked = fraction > 0 or any(request.rates.values())
     if asked and not (chosen.cuts or budget or dense_sizes):
         raise UserError(
@@ -135,7 +145,7 @@ def plan(
 
 def _why_nothing(graph: DependencyGraph) -> str:
     if len(graph.tape.outputs) > 1:
-        return "every output keeps its shape: name the one that counts, as in trace(..., logits='logits')"
+        return "every output keeps its shape: name the logits, as in trace(..., logits='logits')"
     return "see graph.explain() for what is frozen and why"
 
 
@@ -147,7 +157,7 @@ def _check_names(scope: str, selection: str) -> None:
 
 
 def _rates(graph: DependencyGraph, rates: str | Mapping[str, float]) -> dict[int, Fraction]:
-    """The sparsity of each group that is named; later names win."""
+    """The sparsity of each named group; later names override earlier ones."""
     found: dict[int, Fraction] = {}
     chosen: Mapping[str, float] = RATES.get(rates)() if isinstance(rates, str) else rates
     for name, value in chosen.items():
@@ -157,7 +167,7 @@ def _rates(graph: DependencyGraph, rates: str | Mapping[str, float]) -> dict[int
 
 
 def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: int, reduction: str) -> Scores:
-    """Scores of a group by number; those on the dense weights are computed once."""
+    """Scores of a group by index; those on the dense weights are computed once."""
     known: dict[int, torch.Tensor] = {}
 
     def scores(number: int, removed: Mapping[tuple[str, int], tuple[int, ...]]) -> torch.Tensor:
@@ -168,7 +178,7 @@ def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: in
         if not gone and number in known:
             return known[number]
         judged = scored_by_shortcut(graph, group) if reduction == "shortcut" else group
-        # A generator per group, so that the draws do not depend on the order or number of calls.
+        # One generator per group: the draws must not depend on the order or number of calls.
         digest = sha256(f"{seed}:{group.name}:{number}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
         with blanked(graph.model, gone):
@@ -187,18 +197,19 @@ def scorer(
     model: nn.Module,
     batch: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> Callable[..., torch.Tensor]:
-    """The function that scores, with what the images say if it asks for it."""
+    """The scoring function, with the calibration batch or its statistics bound if it takes them."""
     if isinstance(criterion, str) and CRITERIA.entry(criterion).facts.get("kind") == "weights":
         raise UserError(
-            f"the criterion {criterion} masks single weights and removes no channel",
-            hint="use it in a study, or with secateur.pruning.mask",
+            f"the criterion {criterion} scores single weights, not channels",
+            hint="use it with secateur.pruning.mask, or in a study",
         )
     score: Callable[..., torch.Tensor] = criterion if callable(criterion) else CRITERIA.get(criterion)
     known = signature(score).parameters
     if batch is None and "batch" in known and known["batch"].default is Parameter.empty:
         name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
         raise UserError(
-            f"the criterion {name} looks at images", hint="pass batch=(images, labels) to plan or prune"
+            f"the criterion {name} needs a calibration batch",
+            hint="pass batch=(images, labels) to plan or prune",
         )
     if "evidence" in known:
         raise UserError(
@@ -219,7 +230,7 @@ def scorer(
 
 
 def draft_plan(graph: DependencyGraph, blank: Plan, request: Request) -> Plan:
-    """The plan as far as is known now: counts, indices, and attributes to set."""
+    """The plan for what is known so far: counts, indices, and width attributes to set."""
     parts, channels = parts_of(graph.groups, graph.atoms.axes, graph.atoms.size)
     found = (tie_of(graph.tape, graph.marks, match, parts, channels) for match in graph.learned.matches)
     ties = (*graph.ties, *(tie for tie in found if tie is not None))

@@ -1,8 +1,8 @@
-"""The layer-wise rates of Li et al. 2017, Table 1, for the names of our zoo.
+"""Layer-wise pruning rates of Li et al. 2017, Table 1, by the layer names of the zoo.
 
-A rate is the fraction of the filters of one convolution that goes, named by the batch normalisation behind
-it, which touches nothing else. Whatever loses nothing is named too, so that a plan of these rates does not
-depend on its sparsity.
+A rate is the fraction of filters removed from one convolution, keyed by the batch normalisation after it,
+which belongs to no other group. Unpruned layers are listed with rate 0, so that the plan does not depend on
+its default sparsity.
 """
 
 from collections.abc import Mapping
@@ -14,35 +14,35 @@ def vgg16_a() -> Rates:
     """Half of the filters of the first and of the last six convolutions."""
     convolutions = [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]
     halved = [convolutions[0], *convolutions[7:]]
-    return {"features": 0.0, "classifier": 0.0} | {f"features.{place + 1}": 0.5 for place in halved}
+    return {"features": 0.0, "classifier": 0.0} | {f"features.{index + 1}": 0.5 for index in halved}
 
 
 def resnet56_a() -> Rates:
-    """A tenth of the filters of the first convolution of every block, but four sensitive ones."""
+    """A tenth of the filters of the first convolution of every block, except four sensitive ones."""
     return _blocks(9, (0.1, 0.1, 0.1), {16, 20, 38, 54})
 
 
 def resnet56_b() -> Rates:
-    """60, 30 and 10 % by stage, but for six sensitive blocks."""
+    """60, 30 and 10 % by stage, except six sensitive blocks."""
     return _blocks(9, (0.6, 0.3, 0.1), {16, 18, 20, 34, 38, 54})
 
 
 def resnet110_a() -> Rates:
-    """Half of the filters of the first convolution of the blocks of the first stage, but one."""
+    """Half of the filters of the first convolution of each block in the first stage, except one."""
     return _blocks(18, (0.5, 0.0, 0.0), {36})
 
 
 def resnet110_b() -> Rates:
-    """50, 40 and 30 % by stage, but for three sensitive blocks."""
+    """50, 40 and 30 % by stage, except three sensitive blocks."""
     return _blocks(18, (0.5, 0.4, 0.3), {36, 38, 74})
 
 
 def _blocks(depth: int, stages: tuple[float, float, float], whole: set[int]) -> Rates:
-    """Rates of three stages of ``depth`` blocks; ``whole`` are the paper's numbers of convolutions."""
+    """Rates of three stages of ``depth`` blocks, without the convolutions ``whole`` (the paper's numbers)."""
     rates = dict.fromkeys(("conv1", "layer1", "layer2", "layer3", "linear"), 0.0)
     for stage, rate in enumerate(stages):
         for block in range(depth):
-            # The stem is the first convolution, so the first one of every block has an even number.
+            # The paper counts the stem as convolution 1, so the first one of every block is even.
             number = 2 * (stage * depth + block) + 2
             if rate > 0 and number not in whole:
                 rates[f"layer{stage + 1}.{block}.bn1"] = rate

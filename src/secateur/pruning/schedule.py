@@ -30,7 +30,14 @@ def one_shot(
     logits: str | int | None = None,
     **options: Unpack[SelectionOptions],
 ) -> list[PruneReport]:
-    """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``plan`` for the options."""
+    """Prune to ``sparsity`` at once, then call ``retrain(model, 0)``; see ``plan`` for the options.
+
+    >>> import torch
+    >>> from secateur.models import build
+    >>> (report,) = one_shot(build("resnet-tiny", widths=(4, 8)), torch.rand(1, 1, 8, 8), sparsity=0.5)
+    >>> report.channels_before, report.channels
+    (24, 12)
+    """
     return iterative(
         model,
         example_inputs,
@@ -59,25 +66,35 @@ def iterative(
     logits: str | int | None = None,
     **options: Unpack[SelectionOptions],
 ) -> list[PruneReport]:
-    """Prune and retrain in rounds, until ``sparsity`` of the original channels is gone; a report per round.
+    """Prune and retrain in rounds until ``sparsity`` of the original channels is removed.
 
     Args:
         model: pruned in place.
-        example_inputs: what ``trace`` takes.
-        sparsity: fraction of each group's original channels that is removed in the end, in [0, 1).
-        rounds: how often to prune, at least once.
-        shape: ``linear`` removes the same number of channels in each round, ``geometric`` the same share of
-            what is left.
-        retrain: called as ``retrain(model, round)`` after each round, rounds counted from 0.
+        example_inputs: as for ``trace``.
+        sparsity: fraction of each group's original channels removed after the last round, in [0, 1).
+        rounds: number of rounds, at least 1.
+        shape: ``linear`` removes the same number of channels in each round, ``geometric`` the same fraction
+            of the remaining ones.
+        retrain: called as ``retrain(model, round)`` after each round; rounds count from 0.
         rates: final sparsity of single layers, reached in the same rounds.
         seed: round r uses ``seed + r``.
         heads: ``width`` or ``whole``, see ``trace``.
-        logits: which of several outputs counts, see ``trace``.
+        logits: which of several outputs to keep, see ``trace``.
         options: how channels are chosen in each round, on the retrained weights: ``criterion``, ``scope``,
             ``keep`` and the others of ``plan``; ``max_sparsity`` counts from the original channels.
 
+    Returns:
+        One report per round.
+
     Raises:
-        UserError: a bad sparsity, number of rounds or shape.
+        UserError: an invalid sparsity, number of rounds or shape.
+
+    >>> import torch
+    >>> from secateur.models import build
+    >>> model = build("resnet-tiny", widths=(4, 8))
+    >>> reports = iterative(model, torch.rand(1, 1, 8, 8), sparsity=0.5, rounds=2)
+    >>> [report.channels for report in reports]
+    [18, 12]
     """
     targets = round_targets(check_sparsity(sparsity), rounds, shape)
     named: Mapping[str, float] = RATES.get(rates)() if isinstance(rates, str) else rates or {}
@@ -102,10 +119,13 @@ def iterative(
 
 
 def round_targets(sparsity: Fraction, rounds: int, shape: str) -> list[float]:
-    """The sparsity that is reached after each round; the last is exactly ``sparsity``.
+    """The sparsity after each round; the last is exactly ``sparsity``.
 
     Raises:
         UserError: fewer than one round, or an unknown shape.
+
+    >>> round_targets(check_sparsity(0.9), 2, "geometric")
+    [0.683772, 0.9]
     """
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
         raise UserError(f"rounds must be a positive integer, got {rounds!r}", hint="for example rounds=3")

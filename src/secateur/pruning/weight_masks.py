@@ -1,4 +1,4 @@
-"""Unstructured pruning: single weights become zero and stay zero, and the network keeps its shape."""
+"""Unstructured pruning: set single weights to zero and keep them there; the network keeps its shape."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,15 +25,16 @@ def magnitude(weight: Tensor, *, generator: torch.Generator) -> Tensor:
 
 
 def uniform(weight: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Drawn from ``generator``: every subset of weights is equally likely."""
+    """Uniform draws from ``generator``: every subset of weights is equally likely."""
     return torch.rand(weight.shape, generator=generator).to(weight.device)
 
 
 @dataclass(frozen=True)
 class MaskReport:
-    """What masking did: of all ``parameters``, ``weights`` could go, and ``zeros`` of them are gone.
+    """Result of masking: of all ``parameters``, ``weights`` are maskable, and ``zeros`` of those are zero.
 
-    ``layers`` holds the share of zeros of each masked weight, ``notes`` name layers without any weight left.
+    ``layers`` holds the fraction of zeros of each masked weight; ``notes`` name layers without any weight
+    left.
     """
 
     parameters: int
@@ -45,12 +46,12 @@ class MaskReport:
 
     @property
     def parameters_nonzero(self) -> int:
-        """Parameters without the masked ones."""
+        """Parameters minus the zero weights."""
         return self.parameters - self.zeros
 
     @property
     def sparsity_achieved(self) -> float:
-        """The share of the weights that is zero."""
+        """The fraction of maskable weights that is zero."""
         return self.zeros / self.weights
 
     def to_json(self) -> dict[str, Any]:
@@ -70,35 +71,41 @@ def mask(
 ) -> MaskReport:
     """Set the smallest weights of convolutions and linear layers to zero, in place.
 
-    The masks are those of ``torch.nn.utils.prune``. Weights that are zero already count, so that rounds of
-    masking end at their last sparsity. ``reapply_masks`` keeps the zeros while the model is trained.
+    Masks are those of ``torch.nn.utils.prune``. Weights that are zero already count, so rounds of masking end
+    at their last sparsity. ``reapply_masks`` keeps the zeros during training.
 
     Args:
         model: masked in place; its tensors keep their shapes and names.
-        criterion: weight_magnitude, weight_random, or a function ``score(weight, generator=)`` that returns a
-            number for every weight; the smallest go.
-        sparsity: the fraction of the weights that is zero afterwards, in [0, 1).
-        scope: ``local``: of every layer; ``global``: of all layers together, where none keeps a floor.
-        keep: names of modules that stay whole.
-        seed: of the random criterion.
+        criterion: weight_magnitude, weight_random, or a function ``score(weight, generator=)`` that returns
+            one score per weight; the lowest are removed.
+        sparsity: fraction of weights that is zero afterwards, in [0, 1).
+        scope: ``local``: of every layer; ``global``: of all layers together, without a floor per layer.
+        keep: names of modules that are not masked.
+        seed: for the random criterion.
 
     Raises:
-        UserError: a bad argument, or nothing to mask.
+        UserError: an invalid argument, or nothing to mask.
+
+    >>> from secateur.models import build
+    >>> model = build("resnet-tiny", widths=(4, 8))
+    >>> report = mask(model, sparsity=0.9)
+    >>> report.weights, report.zeros, round(report.sparsity_achieved, 3)
+    (1300, 1173, 0.902)
     """
     fraction = check_sparsity(sparsity)
     if scope not in SCOPES:
         raise UserError(f"unknown scope '{scope}'", hint=f"known: {', '.join(SCOPES)}")
     layers = _layers(model, keep)
     if not layers:
-        raise UserError("there is no convolution or linear layer to mask", hint="keep fewer modules whole")
+        raise UserError("there is no convolution or linear layer to mask", hint="name fewer modules in keep")
     scores = _scores(layers, score_of(criterion), seed)
-    places = [(module, "weight") for module in layers.values()]
+    weights = [(module, "weight") for module in layers.values()]
     if scope == "global":
         counted = sum(module.weight.numel() for module in layers.values())
         torch_prune.global_unstructured(
-            places,
+            weights,
             pruning_method=torch_prune.L1Unstructured,
-            importance_scores={place: scores[name] for name, place in zip(layers, places, strict=True)},
+            importance_scores={weight: scores[name] for name, weight in zip(layers, weights, strict=True)},
             amount=counted - kept_count(counted, fraction),
         )
     else:
@@ -113,7 +120,17 @@ def mask(
 
 @contextmanager
 def reapply_masks(model: nn.Module) -> Iterator[None]:
-    """Within, every weight of a convolution or linear layer that is zero stays zero, whatever trains it."""
+    """Keep every zero weight of convolutions and linear layers at zero while the model is trained.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(4, 1)
+    >>> _ = mask(model, sparsity=0.5)
+    >>> with reapply_masks(model):
+    ...     model(torch.ones(1, 4)).backward()
+    ...     torch.optim.SGD(model.parameters(), lr=1.0).step()
+    >>> int((model.weight == 0).sum())
+    2
+    """
     layers = _layers(model, ())
     for module in layers.values():
         torch_prune.custom_from_mask(module, "weight", module.weight != 0)  # type: ignore[no-untyped-call]
@@ -125,7 +142,14 @@ def reapply_masks(model: nn.Module) -> Iterator[None]:
 
 
 def count_nonzero(model: nn.Module) -> int:
-    """Parameters without the zeros in the weights of convolutions and linear layers."""
+    """Number of parameters, without the zero weights of convolutions and linear layers.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(4, 1)
+    >>> _ = mask(model, sparsity=0.5)
+    >>> count_nonzero(model)  # two weights and the bias
+    3
+    """
     zeros = sum(_zeros(module) for module in _layers(model, ()).values())
     return sum(parameter.numel() for parameter in model.parameters()) - zeros
 
@@ -134,7 +158,7 @@ def score_of(criterion: str | Score) -> Score:
     """The function that scores single weights.
 
     Raises:
-        UserError: no such criterion, or one that scores channels.
+        UserError: an unknown criterion, or one that scores channels.
     """
     if callable(criterion):
         return criterion
@@ -150,13 +174,13 @@ def score_of(criterion: str | Score) -> Score:
 
 
 def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Maskable]:
-    """Convolutions and linear layers by name, each weight once."""
+    """Convolutions and linear layers by name; a shared weight once."""
     if isinstance(keep, str):
         raise UserError("keep must be a list of names", hint=f"for example keep=['{keep}']")
     modules = dict(model.named_modules())
     if unknown := [name for name in keep if name not in modules]:
         raise UserError(
-            f"'{unknown[0]}' is no module of this model",
+            f"'{unknown[0]}' is not a module of this model",
             hint=did_you_mean(unknown[0], modules, otherwise="model.named_modules() lists them"),
         )
     found: dict[str, Maskable] = {}
@@ -170,10 +194,9 @@ def _layers(model: nn.Module, keep: Sequence[str]) -> dict[str, Maskable]:
 
 
 def _scores(layers: Mapping[str, Maskable], score: Score, seed: int) -> dict[str, Tensor]:
-    """The rank of every weight among all, from 1; torch ranks absolute values, and a score may be negative.
-
-    What is gone already has rank 0: it goes first, so that no round brings a weight back.
-    """
+    """The rank of every weight among all, from 1; weights that are zero already have rank 0."""
+    # Ranks, because torch.nn.utils.prune compares absolute values and a score may be negative. Zeros rank
+    # first, so that no round brings a masked weight back.
     generator = torch.Generator().manual_seed(seed)
     found = []
     for name, module in layers.items():
@@ -181,7 +204,7 @@ def _scores(layers: Mapping[str, Maskable], score: Score, seed: int) -> dict[str
         scores = score(weight, generator=generator)
         if scores.shape != weight.shape or not bool(torch.isfinite(scores).all()):
             raise UserError(
-                f"the criterion gives no finite score for every weight of {name}",
+                f"the criterion must return one finite score per weight of {name}",
                 hint="check the weights for NaN and infinity",
             )
         found.append(scores.flatten())
