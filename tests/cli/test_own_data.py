@@ -234,8 +234,7 @@ def test_a_network_of_a_package_says_how_its_input_is_normalised(secateur, timm)
     said = secateur(*attack)
     assert said.code == 0, said.err
     assert (
-        "timm:net: the input is normalised with mean 0.5 and std 0.25, as its own configuration says"
-        in said.err
+        "timm:net: the input is normalised with mean 0.5 and std 0.25, from its own configuration" in said.err
     )
     assert said.json["normalise"] == [[0.5], [0.25]]
     left_out = secateur(*attack, "--mean", "0", "--std", "1")

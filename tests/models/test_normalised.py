@@ -47,13 +47,13 @@ def test_the_network_sees_what_it_was_trained_on():
     ("mean", "std", "said"),
     [
         ((0.5, 0.5), (0.2, 0.2, 0.2), "mean has 2 values and std 3"),
-        (0.5, 0, "std is 0"),
-        (0.5, -1, "std is -1"),
-        (float("nan"), 1, "mean is nan"),
-        (0.5, float("inf"), "std is inf"),
-        ((), 1, r"mean is \(\)"),
-        ("0.5", 1, "mean is '0.5'"),
-        (None, 1, "mean is None"),
+        (0.5, 0, "std must be positive, got 0"),
+        (0.5, -1, "std must be positive, got -1"),
+        (float("nan"), 1, "mean must be finite numbers, got nan"),
+        (0.5, float("inf"), "std must be finite numbers, got inf"),
+        ((), 1, r"mean must be finite numbers, got \(\)"),
+        ("0.5", 1, "mean must be finite numbers, got '0.5'"),
+        (None, 1, "mean must be finite numbers, got None"),
     ],
 )
 def test_impossible_statistics_are_refused(mean, std, said):
@@ -175,7 +175,7 @@ def test_networks_of_packages_have_their_own_normalisation(packages, spec, chann
     net = resolve(spec, num_classes=2, in_channels=channels)
     found = models.statistics(net)
     assert (found[0], found[1]) == (pytest.approx(mean), pytest.approx(std))
-    assert "as its own configuration says" in models.describe_normalisation(net)
+    assert "from its own configuration" in models.describe_normalisation(net)
     assert net(torch.rand(2, channels, 4, 4)).shape == (2, 2)
     assert unwrapped(net) is net.model
 

@@ -91,7 +91,7 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path, state):
 
 def test_a_huge_archive_is_refused_before_it_is_unpacked(tmp_path, state, monkeypatch):
     torch.save(state, tmp_path / "w.pt")
-    monkeypatch.setattr("secateur.models.checkpoint.MAX_TENSORS", 3)
+    monkeypatch.setattr("secateur.models.weight_files.MAX_TENSORS", 3)
     refused(tmp_path / "w.pt", "unpacks to more")
 
 
@@ -133,7 +133,7 @@ def test_hostile_safetensors_headers_are_refused(tmp_path, monkeypatch):
     ]:
         safetensors_file(path, header, body)
         refused(path, "damaged")
-    monkeypatch.setattr("secateur.models.checkpoint.MAX_TENSORS", 3)
+    monkeypatch.setattr("secateur.models.weight_files.MAX_TENSORS", 3)
     safetensors_file(path, {str(i): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(4)})
     refused(path, "4 tensors")
 

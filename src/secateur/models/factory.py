@@ -1,4 +1,4 @@
-"""From the name of a model to the model."""
+"""Build a network from its name: of the zoo, a package, a file, or with published weights."""
 
 import inspect
 import re
@@ -15,20 +15,29 @@ from secateur.errors import ExitCode, UserError
 from secateur.models.normalisation import Statistics, check_channels, is_identity, published_statistics, wrap
 from secateur.models.published import load_published
 from secateur.registry import MODELS, checkpoint, has_weights
+from secateur.text import counted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-OWN = "as its own configuration says"
+OWN = "from its own configuration"
 
 
 def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, **settings: Any) -> nn.Module:
-    """Build a network of the zoo, with the same starting weights at every call.
+    """Build a network of the zoo, with the same initial weights at every call.
 
-    The global random state is neither used nor changed; ``initialise`` draws other weights. ``in_channels``
-    None takes the network's usual number: 1 for the networks of grey digits, else 3. ``settings`` are the
-    architecture's own, such as ``widths``.
+    The global random state is neither used nor changed; ``initialise`` draws other weights.
+
+    Args:
+        name: a registered architecture; ``secateur ls models`` lists them.
+        num_classes: number of logits.
+        in_channels: image channels; by default 1 for the networks of grey digits, else 3.
+        settings: of the architecture, such as ``widths``.
 
     Raises:
         UserError: unknown name or setting.
+
+    >>> import torch
+    >>> build("resnet-tiny", num_classes=3, widths=(4, 8))(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 3])
     """
     factory = MODELS.get(name)
     arguments = {"num_classes": num_classes, **settings}
@@ -54,20 +63,28 @@ def resolve(
     """Build what a command line names.
 
     A zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``, or a network with its weights:
-    ``shipped:NAME`` comes with the package, ``robustbench:NAME`` is downloaded the first time. ``pretrained``
-    False leaves the weights out.
+    ``shipped:NAME`` comes with the package, ``robustbench:NAME`` is downloaded on first use.
 
-    The function in a file gets ``num_classes`` and ``in_channels`` if it has parameters of these names; with
-    ``num_classes`` None its own default stands, and every other network has 10 classes. It is run as it is:
-    pass ``allow_code=False`` where the name comes from a file that others wrote.
-
-    ``settings`` are those of a zoo architecture. ``normalise`` is put before the network, in place of what it
-    has by default; mean 0 and deviation 1 put nothing there. Without it, networks of torchvision and timm get
-    the mean and deviation of their own configuration, unless ``raw``.
+    Args:
+        spec: the name.
+        num_classes: number of logits. None takes the default of a function in a file, and 10 otherwise.
+        in_channels: image channels; None takes the network's default.
+        settings: of a zoo architecture.
+        normalise: mean and deviation to apply in front of the network, replacing its default; mean 0 and
+            deviation 1 apply nothing. Without it, networks of torchvision and timm get those of their own
+            configuration.
+        raw: leave out the normalisation of torchvision and timm networks.
+        allow_code: whether ``FILE.py:FUNCTION`` may run. Pass False where the name comes from a file that
+            others wrote. The function receives ``num_classes`` and ``in_channels`` if it takes them.
+        pretrained: whether to load the weights of ``shipped:`` and ``robustbench:`` networks.
 
     Raises:
         UserError: unknown name, missing file or function, a function that fails or returns no module, a
             package that is not installed (exit code ENVIRONMENT), a normalisation that does not fit.
+
+    >>> from secateur.measure import parameters
+    >>> parameters(resolve("shipped:digits-plain"))
+    56250
     """
     settings = dict(settings or {})
     if normalise is not None:
@@ -85,7 +102,7 @@ def resolve(
 
 
 def _without_normalisation(spec: str) -> dict[str, Any]:
-    """The setting that turns a network's own normalisation off, where it has one."""
+    """The setting that disables a network's own normalisation, if it has one."""
     if has_weights(spec):
         raise UserError(f"'{spec}' takes images in [0, 1], as it was trained", hint="leave mean and std out")
     if ":" in spec or "normalise" not in inspect.signature(MODELS.get(spec)).parameters:
@@ -102,11 +119,12 @@ def _resolved(
     allow_code: bool,
     pretrained: bool,
 ) -> nn.Module:
-    """The network as its constructor or its published file has it."""
+    """The network as its constructor or its published file defines it."""
     source, colon, name = spec.rpartition(":")
     if spec.endswith(".py"):
         raise UserError(
-            f"'{spec}' is a file: which function in it builds the model?", hint=f"write {spec}:FUNCTION"
+            f"'{spec}' is a file: name the function in it that builds the model",
+            hint=f"write {spec}:FUNCTION",
         )
     if source.endswith(".py"):
         if not allow_code:
@@ -128,7 +146,7 @@ def _resolved(
 
 
 def _built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> nn.Module:
-    # Constructors of torch draw from the global generator: give them one of their own.
+    # torch constructors draw from the global generator: fork it, so that the caller's state does not change.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = factory(**arguments)
@@ -172,7 +190,7 @@ def _from_file(path: Path, function: str, num_classes: int | None, in_channels: 
     except TypeError as error:
         raise UserError(
             f"'{function}' of '{path}' cannot be called: {error}",
-            hint="it may take num_classes and in_channels, and nothing else without a default",
+            hint="it may require num_classes and in_channels only",
         ) from error
 
 
@@ -181,9 +199,9 @@ def _published(spec: str, num_classes: int, in_channels: int | None, pretrained:
     channels = MODELS.entry(facts["arch"]).facts["input"][0]
     if num_classes != 10 or in_channels not in (None, channels):
         raise UserError(
-            f"'{spec}' classifies images of {channels} channel{'s' * (channels > 1)} into 10 classes, "
-            f"not of {channels if in_channels is None else in_channels} into {num_classes}",
-            hint=f"its data are {facts['dataset']}",
+            f"'{spec}' classifies images with {counted(channels, 'channel')} into 10 classes, "
+            f"not {channels if in_channels is None else in_channels} into {num_classes}",
+            hint=f"it was trained on {facts['dataset']}",
         )
     model = build(facts["arch"], **facts["settings"])
     if pretrained:

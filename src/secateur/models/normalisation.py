@@ -1,4 +1,4 @@
-"""A network behind the normalisation of its input, for networks that were trained with it outside of them."""
+"""Input normalisation, inside a network or in front of it, so that every model takes images in [0, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one value for each channel or a single one for all."""
 
 INNER = "model."
-"""What comes before the names of the network inside."""
+"""The prefix of the inner network's names."""
 
 STATISTICS: dict[str, Statistics] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
-    # The deviations that the robustness library uses: averaged over images, not over the data set.
+    # Those of the robustness library: the mean of per-image deviations, not the deviation of the data set.
     "cifar10-robustness": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
@@ -28,10 +28,10 @@ STATISTICS: dict[str, Statistics] = {
 def add_normalisation(
     module: nn.Module, which: str | None, in_channels: int, *, names: tuple[str, str] = ("mu", "sigma")
 ) -> None:
-    """Give ``module`` its mean and deviation as constant buffers [1, C, 1, 1] called ``names``.
+    """Register mean and deviation as constant buffers [1, C, 1, 1] called ``names``, outside the state dict.
 
-    With ``which`` None, or for images of another number of channels than three, nothing is added and
-    ``normalise_input`` is the identity. The buffers are no part of the state dict.
+    With ``which`` None, or other than three channels, nothing is added and ``normalise_input`` is the
+    identity.
 
     Raises:
         UserError: unknown statistics.
@@ -45,7 +45,7 @@ def add_normalisation(
 
 
 def normalise_input(module: nn.Module, x: Tensor, *, names: tuple[str, str] = ("mu", "sigma")) -> Tensor:
-    """Images [N, C, H, W] as the first layer of ``module`` wants them."""
+    """Images [N, C, H, W] normalised by the buffers of ``module``, if it has them."""
     mean, deviation = (getattr(module, name, None) for name in names)
     if mean is None or deviation is None:
         return x
@@ -54,7 +54,7 @@ def normalise_input(module: nn.Module, x: Tensor, *, names: tuple[str, str] = ("
 
 
 class Normalised(nn.Module):
-    """``model((x - mean) / std)``: takes images in [0, 1]. ``source`` says where the numbers come from."""
+    """``model((x - mean) / std)``: takes images in [0, 1]. ``source`` says where the statistics come from."""
 
     mean: Tensor
     std: Tensor
@@ -66,30 +66,30 @@ class Normalised(nn.Module):
         like = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), torch.empty(0))
         for name, values in zip(("mean", "std"), statistics, strict=True):
             tensor = torch.tensor(values).reshape(1, -1, 1, 1).to(like)
-            # As in the networks of the zoo: constants of the architecture, no weights.
+            # Not persistent: constants of the architecture, not weights, as in the networks of the zoo.
             self.register_buffer(name, tensor, persistent=False)
         self.training = model.training
 
     def forward(self, x: Tensor, *others: Any, **named: Any) -> Any:
-        """What the network inside answers to images [N, C, H, W] in [0, 1]."""
+        """The output of the inner network for images [N, C, H, W] in [0, 1]."""
         return self.model((x - self.mean) / self.std, *others, **named)
 
 
 def normalised(model: nn.Module, mean: float | Sequence[float], std: float | Sequence[float]) -> Normalised:
-    """Put the normalisation of the input, which ``torchvision.transforms.Normalize`` does, before a network.
+    """Put the input normalisation of ``torchvision.transforms.Normalize`` in front of a network.
 
-    secateur's networks take images in [0, 1], so that sizes of perturbations mean the same for all of them.
-    The network itself is not changed or copied; it is ``.model`` of what is returned, which can be attacked,
-    traced, pruned, saved, loaded and exported as any other.
+    All networks here take images in [0, 1], so that perturbation sizes are comparable between them. The
+    network is neither changed nor copied; it is ``.model`` of the returned module, which can be attacked,
+    traced, pruned, saved, loaded and exported like any other.
 
     Args:
-        model: takes images [N, C, H, W] that are normalised.
-        mean: in units of [0, 1], one value per channel, or a single one for all channels.
-        std: the same, positive.
+        model: takes normalised images [N, C, H, W].
+        mean: in units of [0, 1], one value per channel, or one for all channels.
+        std: likewise, positive.
 
     Raises:
-        UserError: numbers that are not finite, a deviation that is not positive, unequal numbers of values,
-            or a model that has been given a normalisation already.
+        UserError: values that are not finite, a deviation that is not positive, different numbers of values,
+            or a model that already normalises its input.
 
     >>> import secateur, torch
     >>> model = secateur.normalised(torch.nn.Flatten(), mean=0.5, std=0.25)
@@ -100,64 +100,77 @@ def normalised(model: nn.Module, mean: float | Sequence[float], std: float | Seq
 
 
 def wrap(model: nn.Module, statistics: Statistics, *, source: str = "") -> Normalised:
-    """As :func:`normalised`, with numbers that are checked already."""
+    """:func:`normalised` for statistics that are already checked."""
     if isinstance(model, Normalised):
         raise UserError("the model normalises its input already", hint="leave mean and std out")
     return Normalised(model, statistics, source=source)
 
 
 def check_statistics(mean: float | Sequence[float], std: float | Sequence[float]) -> Statistics:
-    """Mean and deviation as equally many numbers.
+    """Mean and deviation as tuples of equal length.
 
     Raises:
-        UserError: as :func:`normalised`.
+        UserError: as for :func:`normalised`.
+
+    >>> check_statistics(0.5, (0.1, 0.2, 0.3))
+    ((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
     """
     found = []
     for name, given in (("mean", mean), ("std", std)):
         values = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         if not values or not numbers or not all(map(math.isfinite, values)):
-            raise UserError(f"{name} is {given!r}", hint="give one number, or one for each channel")
+            raise UserError(
+                f"{name} must be finite numbers, got {given!r}", hint="give one value, or one per channel"
+            )
         found.append(tuple(map(float, values)))
     means, deviations = found
     if len(means) != len(deviations) and 1 not in (len(means), len(deviations)):
-        raise UserError(f"mean has {len(means)} values and std {len(deviations)}", hint="give as many")
+        raise UserError(f"mean has {len(means)} values and std {len(deviations)}", hint="give equally many")
     if min(deviations) <= 0:
-        raise UserError(f"std is {min(deviations):g}", hint="a standard deviation is positive")
+        raise UserError(f"std must be positive, got {min(deviations):g}")
     channels = max(len(means), len(deviations))
     both = [values * channels if len(values) == 1 else values for values in (means, deviations)]
     return both[0], both[1]
 
 
 def check_channels(statistics: Statistics, channels: int | None) -> None:
-    """Refuse statistics of another number of channels. Raises UserError."""
+    """Raise UserError if the statistics are for another number of channels."""
     count = len(statistics[0])
     if channels is not None and count not in (1, channels):
         raise UserError(
-            f"mean and std have {count} values, the images {counted(channels, 'channel')}",
-            hint="give one value, or one for each channel",
+            f"mean and std have {count} values, but the images have {counted(channels, 'channel')}",
+            hint="give one value, or one per channel",
         )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network behind a normalisation; of any other, the model itself."""
+    """The inner network of a :class:`Normalised` model; any other model as it is."""
     return model.model if isinstance(model, Normalised) else model
 
 
 def statistics(model: nn.Module) -> Statistics | None:
-    """The mean and deviation of a :class:`Normalised` network; None of any other."""
+    """Mean and deviation of a :class:`Normalised` network; None for any other.
+
+    >>> statistics(normalised(torch.nn.Flatten(), mean=0.5, std=0.25))
+    ((0.5,), (0.25,))
+    """
     if not isinstance(model, Normalised):
         return None
     return tuple(model.mean.flatten().tolist()), tuple(model.std.flatten().tolist())
 
 
 def is_identity(statistics: Statistics) -> bool:
-    """Whether these are mean 0 and deviation 1."""
+    """Whether the statistics are mean 0 and deviation 1."""
     return all(value == 0 for value in statistics[0]) and all(value == 1 for value in statistics[1])
 
 
 def describe_normalisation(model: nn.Module) -> str:
-    """How the input is normalised, in one sentence; empty where nothing is put before the network."""
+    """A sentence on the normalisation in front of the network; "" without one.
+
+    >>> describe_normalisation(normalised(torch.nn.Flatten(), mean=0.5, std=0.25))
+    'the input is normalised with mean 0.5 and std 0.25'
+    """
     found = statistics(model)
     if found is None or not isinstance(model, Normalised):
         return ""
@@ -167,9 +180,14 @@ def describe_normalisation(model: nn.Module) -> str:
 
 
 def published_statistics(spec: str, model: nn.Module, *, channels: int | None) -> Statistics | None:
-    """What ``timm:NAME`` or ``torchvision:NAME`` was published with; None where its package says nothing.
+    """The statistics published with ``timm:NAME`` or ``torchvision:NAME``; None if its package states none.
 
-    For images of another number of channels than the published ones, the average over these counts.
+    For images with another number of channels than the published statistics, their average over channels.
+
+    >>> model = torch.nn.Flatten()
+    >>> model.pretrained_cfg = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.2, 0.2)}
+    >>> [round(values[0], 4) for values in published_statistics("timm:any", model, channels=1)]
+    [0.5, 0.2]
     """
     package, _, name = spec.partition(":")
     found = _of_timm(model) if package == "timm" else _of_torchvision(name)

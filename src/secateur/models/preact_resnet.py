@@ -10,7 +10,7 @@ from secateur.models.normalisation import add_normalisation, normalise_input
 
 
 class PreActBlock(nn.Module):
-    """Normalisation and activation before each convolution; the projection reads the raw or active input."""
+    """Normalisation and activation before each convolution; the projection may read the activated input."""
 
     def __init__(self, in_channels: int, width: int, stride: int, *, activated_shortcut: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Published weights by name: which network they belong to, where they are, and what they should reach."""
+"""Published and shipped weights: their network, their download, and the accuracy they should reach."""
 
 import os
 from pathlib import Path
@@ -19,10 +19,18 @@ def load_published(model: nn.Module, spec: str) -> Path:
     """Load the weights of ``spec`` into its network, from the package, the cache or their source.
 
     The cache is $SECATEUR_CACHE, else ``secateur`` in $XDG_CACHE_HOME or ``~/.cache``. No hash of these files
-    is published, so the first download is checked to fit the network, and its sha256 pinned beside it.
+    is published: the first download must fit the network, and its sha256 is stored beside it for later
+    checks.
+
+    Returns:
+        The file that was loaded.
 
     Raises:
-        UserError: unknown name, no download, a file that is damaged or not the pinned one.
+        UserError: unknown name, no download, a damaged file, or another file than the stored hash.
+
+    >>> from secateur.models import build
+    >>> load_published(build("resnet-tiny"), "shipped:digits-plain").name
+    'digits-plain.safetensors'
     """
     entry = checkpoint(spec)
     if "file" in entry.facts:
@@ -50,8 +58,11 @@ def load_published(model: nn.Module, spec: str) -> Path:
 def accuracy_mismatch(spec: str, accuracy: float, *, n: int) -> str | None:
     """A sentence if the measured clean ``accuracy`` (0 to 1, on ``n`` images) is not the published one.
 
-    The published figure counts all 10 000 test images, and more than 0.2 points beside it are reported. On
-    fewer images three standard errors are allowed on top.
+    Deviations above 0.2 points are reported on all 10 000 test images; on fewer images three standard errors
+    are added.
+
+    >>> accuracy_mismatch("shipped:digits-plain", 0.9907, n=540) is None
+    True
     """
     expected = checkpoint(spec).facts["clean_accuracy"]
     share = expected / 100
@@ -66,10 +77,15 @@ def accuracy_mismatch(spec: str, accuracy: float, *, n: int) -> str | None:
 
 
 def data_mismatch(spec: str, data: str) -> str | None:
-    """A sentence if ``data`` are not the images that the weights of ``spec`` are to be judged on.
+    """A sentence if ``data`` are not the images on which the weights of ``spec`` should be evaluated.
 
-    Either the weights saw some of them in training, as ``shipped:digits-plain`` did of ``digits``, or they
-    are of another data set. Nothing is known of files of one's own (``folder:``, ``npz:``, ``idx:``).
+    Either they include training images, as ``digits`` does for ``shipped:digits-plain``, or they are another
+    data set. Nothing is known about users' own files (``folder:``, ``npz:``, ``idx:``).
+
+    >>> data_mismatch("shipped:digits-plain", "digits:split") is None
+    True
+    >>> data_mismatch("shipped:digits-plain", "cifar10:data")
+    'shipped:digits-plain was trained on digits, not on cifar10'
     """
     known = checkpoint(spec).facts["dataset"]
     source, own = data.partition(":")[0], known.partition(":")[0]
@@ -81,7 +97,7 @@ def data_mismatch(spec: str, data: str) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept."""
+    """The folder of downloads."""
     if chosen := os.environ.get("SECATEUR_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secateur"

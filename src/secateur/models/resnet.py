@@ -24,7 +24,7 @@ def projection(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 class Padding(nn.Module):
     """A shortcut without weights (He et al. 2016, option A): every ``stride``-th pixel, then zero channels.
 
-    The zero channels are buffers, so that pruning can remove each of them, and their number adapts.
+    The zero channels are buffers, so that pruning can remove them and adapt their number.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:

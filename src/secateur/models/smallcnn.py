@@ -63,10 +63,10 @@ def smallcnn(
     widths: Sequence[int] = (32, 32, 64, 64),
     hidden: Sequence[int] = (200, 200),
 ) -> nn.Module:
-    """The network of the published MNIST checkpoints; ``size`` is the side of the square images, in pixels.
+    """The network of the published MNIST checkpoints; ``size`` is the side of the square images in pixels.
 
     Raises:
-        UserError: the images are too small for four convolutions and two poolings.
+        UserError: images too small for four convolutions and two poolings.
     """
     side = ((size - 4) // 2 - 4) // 2
     if side < 1:

@@ -1,4 +1,4 @@
-"""How long calls take: medians over runs that take turns, with their spread."""
+"""Latency of calls: medians and quartiles over runs that alternate between the calls."""
 
 import gc
 import math
@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch.utils.benchmark import timer
 
-# Seconds of a turn, and how many turns at least: a machine that slows down for a while meets all calls alike.
+# torch.utils.benchmark supplies the clock, which waits for accelerators. Its Timer measures one call to the
+# end before the next: on a shared machine two networks would then be timed under different load. Here they
+# alternate in short turns, so that a slow phase hits all of them and cancels in ``share_of``.
+# Seconds per turn, and the fewest turns.
 _TURN, _TURNS = 0.005, 4
-# Seconds of a run, at least, so that reading the clock costs no thousandth of it. Runs are as short as that
-# allows: a machine that does something else in between then spoils single runs, which a median leaves out.
+# Shortest run in seconds: reading the clock then costs under a thousandth. Not longer, so that an
+# interruption spoils few runs, which the median ignores.
 _RUN = 1e-4
-# Runs in a turn, at least, unless one takes longer than so many seconds.
+# Fewest runs per turn, unless one takes longer than ``_LONG`` seconds.
 _RUNS, _LONG = 3, 0.05
 
 
@@ -24,7 +27,10 @@ _RUNS, _LONG = 3, 0.05
 class Latency:
     """Seconds per call: the median and both quartiles over ``runs`` runs, on ``threads`` CPU threads.
 
-    ``turns`` holds the median of each turn: calls that were measured together had the same turns.
+    ``turns`` holds the median of each turn; calls that were measured together share their turns.
+
+    >>> str(Latency(0.0021, 0.0020, 0.0023, runs=100, threads=1))
+    '2.1 ms (2–2.3)'
     """
 
     median: float
@@ -39,7 +45,7 @@ class Latency:
         return f"{scale * self.median:.3g} {unit} ({scale * self.low:.3g}–{scale * self.high:.3g})"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; seconds."""
+        """Plain data, in seconds."""
         return {
             "median": self.median,
             "quartiles": [self.low, self.high],
@@ -49,9 +55,9 @@ class Latency:
         }
 
     def share_of(self, other: "Latency") -> tuple[float, float, float]:
-        """Lower quartile, median and upper quartile of this latency as a share of another's, turn by turn.
+        """Lower quartile, median and upper quartile of this latency divided by another's, turn by turn.
 
-        A machine that slows down for a while slows both down, and drops out of their share.
+        A machine that slows down for a while slows both, which cancels in the ratio.
 
         Raises:
             ValueError: they were not measured together.
@@ -66,12 +72,19 @@ class Latency:
 def time_calls(
     calls: Sequence[Callable[[], object]], *, seconds: float = 1.0, threads: int | None = None
 ) -> list[Latency]:
-    """Measure how long each call takes, in turns, for ``seconds`` each at least.
+    """Measure how long each call takes, alternating between them, for at least ``seconds`` each.
 
     Args:
-        calls: what to measure; each is called once before, to warm up. Work on an accelerator is waited for.
-        seconds: how long to measure each, at least.
-        threads: of torch on the CPU while measuring; torch's own number by default.
+        calls: measured after one warm-up call each. Work on an accelerator is waited for.
+        seconds: time to measure each call, at least.
+        threads: of torch on the CPU while measuring; torch's current number by default.
+
+    Returns:
+        One latency per call, in order.
+
+    >>> fast, slow = time_calls([lambda: None, lambda: sum(range(10_000))], seconds=0.01)
+    >>> fast.median < slow.median
+    True
     """
     count = threads or torch.get_num_threads()
     with _measuring(count):
@@ -80,12 +93,12 @@ def time_calls(
         turns: list[list[float]] = [[] for _ in calls]
         spent = [0.0 for _ in calls]
         while len(turns[0]) < _TURNS or min(spent) < seconds:
-            for place, (call, (times, runs)) in enumerate(zip(calls, paces, strict=True)):
-                call()  # the turn before has filled the caches with its own
+            for number, (call, (times, runs)) in enumerate(zip(calls, paces, strict=True)):
+                call()  # refills the caches after the other calls' turns
                 taken = [_run(call, times) for _ in range(runs)]
-                found[place] += taken
-                turns[place].append(float(np.median(taken)))
-                spent[place] += times * sum(taken)
+                found[number] += taken
+                turns[number].append(float(np.median(taken)))
+                spent[number] += times * sum(taken)
     quartiles = [np.percentile(taken, [25, 50, 75]) for taken in found]
     return [
         Latency(float(middle), float(low), float(high), times * len(taken), count, tuple(medians))
@@ -97,7 +110,7 @@ def time_calls(
 
 @contextmanager
 def _measuring(threads: int) -> Iterator[None]:
-    """So many threads, and no garbage collection, which would come at any time."""
+    """Set the number of threads and disable garbage collection, which would run at arbitrary times."""
     before, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(threads)
     gc.disable()
@@ -110,7 +123,7 @@ def _measuring(threads: int) -> Iterator[None]:
 
 
 def _pace(call: Callable[[], object]) -> tuple[int, int]:
-    """How often to call in a run, and how many runs make a turn."""
+    """Calls per run, and runs per turn."""
     call()
     times, taken = 1, _quickest(call, 1)
     while times * taken < _RUN:
@@ -120,7 +133,7 @@ def _pace(call: Callable[[], object]) -> tuple[int, int]:
 
 
 def _quickest(call: Callable[[], object], times: int) -> float:
-    """Of a few runs, in case something else came in between; of one where it takes long."""
+    """The fastest of a few runs, because another process may disturb one; of a single run if it is long."""
     taken = _run(call, times)
     return taken if taken > _LONG else min(taken, *(_run(call, times) for _ in range(_RUNS - 1)))
 

@@ -1,4 +1,4 @@
-"""What one does with any model: draw its weights anew, name them by their content, classify images."""
+"""What applies to any network: initialise it, hash its weights, move it, classify images with it."""
 
 import math
 from collections.abc import Iterator
@@ -15,16 +15,22 @@ Normalisation = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
 
 
 class NotFinite(UserError):
-    """The model's output is NaN."""
+    """The model returned NaN."""
 
 
 def initialise(model: nn.Module, generator: Generator) -> None:
-    """Draw every parameter anew, with all randomness from ``generator`` (on the CPU).
+    """Draw every parameter anew from ``generator`` (on the CPU).
 
-    Convolutions and dense layers get He et al.'s normal weights (fan-out for convolutions, fan-in for dense
+    Convolutions and linear layers get He et al.'s normal weights (fan-out for convolutions, fan-in for linear
     layers) and zero biases; normalisation layers get scale 1, offset 0 and fresh running statistics. Other
     parameters are redrawn from N(0, 0.02²), except constant ones (layer scales, zero tokens), which keep the
-    value that their constructor chose.
+    value of their constructor.
+
+    >>> model = nn.Linear(2, 2)
+    >>> initialise(model, torch.Generator().manual_seed(0))
+    >>> model.bias
+    Parameter containing:
+    tensor([0., 0.], requires_grad=True)
     """
     with torch.no_grad():
         for module in model.modules():
@@ -48,7 +54,10 @@ def initialise(model: nn.Module, generator: Generator) -> None:
 def weights_hash(model: nn.Module) -> str:
     """sha256 over (name, dtype, shape, little-endian bytes) of all parameters and buffers, sorted by name.
 
-    Device, memory format and the file that the weights came from do not enter.
+    Independent of device, memory format and the file that the weights came from.
+
+    >>> weights_hash(nn.Flatten())[:16]
+    '225e689ddb0a96d6'
     """
     tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
     tensors.update(model.named_parameters(remove_duplicate=False))
@@ -59,7 +68,10 @@ def to_device(model: nn.Module, device: str) -> nn.Module:
     """Move ``model`` to a device, such as "cpu", "cuda" or "cuda:1".
 
     Raises:
-        UserError: there is no such device here (code ENVIRONMENT); it never falls back to another one.
+        UserError: no such device (code ENVIRONMENT); there is no fallback to another one.
+
+    >>> to_device(nn.Linear(2, 2), "cpu").weight.device
+    device(type='cpu')
     """
     try:
         return model.to(device)
@@ -73,7 +85,14 @@ def to_device(model: nn.Module, device: str) -> nn.Module:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Put the model in evaluation mode; afterwards every submodule has its former mode again."""
+    """Evaluation mode within the context; afterwards every submodule is back in its former mode.
+
+    >>> model = nn.Dropout()
+    >>> with eval_mode(model):
+    ...     inside = model.training
+    >>> inside, model.training
+    (False, True)
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -89,7 +108,10 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
     ``x`` is moved to the model's device and precision batch by batch; the logits are on the device of ``x``.
 
     Raises:
-        UserError: the batch size is not positive, or the model does not return finite [N, K] with K >= 2.
+        UserError: a batch size below 1, or a model that does not return [N, K] with K >= 2 and without NaN.
+
+    >>> logits(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(5, 1, 2, 2)).shape
+    torch.Size([5, 3])
     """
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, not {batch_size}")
@@ -103,12 +125,11 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
 
 
 def check_accepts(model: nn.Module, x: Tensor, *, data: str) -> None:
-    """Refuse a network that fails on images like ``x`` [N, C, H, W]; ``data`` is what they are called.
+    """Raise UserError if the network fails on images like ``x`` [N, C, H, W], called ``data`` in the error.
 
     One forward pass of the first image, in evaluation mode.
 
-    Raises:
-        UserError: the network fails on the image.
+    >>> check_accepts(nn.Conv2d(1, 2, 3), torch.rand(1, 1, 4, 4), data="digits")
     """
     image = x[:1]
     try:
@@ -120,12 +141,12 @@ def check_accepts(model: nn.Module, x: Tensor, *, data: str) -> None:
         raise UserError(
             f"the network fails on the images of {data}, which are {_shape(image)} "
             f"(channels x height x width): {type(error).__name__}: {first_line(error, '')}",
-            hint="is it made for other channels or sizes? --resize, or resize: in a study, scales images",
+            hint="does it expect other channels or sizes? --resize, or resize: in a study, scales images",
         ) from error
 
 
 def _as_parameters(images: Tensor, model: nn.Module) -> Tensor:
-    """The images on the device and in the precision of the model's first parameter, as attacks see them."""
+    """The images on the device and in the precision of the model's first parameter, as in attacks."""
     first = next(model.parameters(), None)
     if first is None:
         return images
@@ -137,16 +158,23 @@ def _shape(images: Tensor) -> str:
 
 
 def predict(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
-    """The predicted class, int64 [N], of images ``x`` [N, C, H, W]; the same in any batch size.
+    """The predicted class, int64 [N], of images ``x`` [N, C, H, W].
 
     Raises:
-        UserError: as ``logits``.
+        UserError: as for ``logits``.
+
+    >>> predict(nn.Flatten(), torch.tensor([[[[0.1, 0.9]]], [[[0.8, 0.2]]]]))
+    tensor([1, 0])
     """
     return logits(model, x, batch_size=batch_size).argmax(1)
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 512) -> float:
-    """The fraction of images ``x`` that are classified as ``y``."""
+    """The fraction of images ``x`` [N, C, H, W] classified as ``y`` [N].
+
+    >>> accuracy(nn.Flatten(), torch.tensor([[[[0.1, 0.9]]], [[[0.8, 0.2]]]]), torch.tensor([1, 1]))
+    0.5
+    """
     return (predict(model, x, batch_size=batch_size) == y).double().mean().item()
 
 
@@ -158,11 +186,11 @@ def _check_logits(out: object, n: int) -> None:
             f"the model returns {list(out.shape)} for {n} images; logits [{n}, classes] are expected"
         )
     if bool(out.isnan().any()):
-        raise NotFinite("the model returns NaN: its weights or its inputs are broken")
+        raise NotFinite("the model returns NaN: check its weights and its inputs")
 
 
 def _normal(tensor: Tensor, deviation: float, generator: Generator) -> None:
-    # Drawn on the CPU in float32, so that the same seed gives the same weights on every device.
+    # On the CPU in float32, so that a seed gives the same weights on every device.
     drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
     tensor.copy_(drawn.mul_(deviation))
 

@@ -1,9 +1,10 @@
 """The dense networks of a study, for planning: whether they fit, the hash of their weights, their speed."""
 
-import time
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 from secateur.config import Problem, Study, refuse
 from secateur.data import describe_splits, open_dataset
@@ -165,36 +166,21 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
     """
     found: dict[str, Speed] = {}
     images = torch.zeros(BATCH, *facts.shape)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(study.threads)
-    try:
-        for label in study.models:
-            network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
-            check_accepts(network, images, data=study.data.spec)
-            size = macs(network, images[:1]), parameters(network)
-            there = to_device(network, study.device)
-            found[label] = Speed(_seconds_per_unit(there, images.to(study.device)), *size)
-    finally:
-        torch.set_num_threads(threads)
+    for label in study.models:
+        network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
+        check_accepts(network, images, data=study.data.spec)
+        size = macs(network, images[:1]), parameters(network)
+        there = to_device(network, study.device)
+        found[label] = Speed(_seconds_per_unit(there, images.to(study.device), study.threads), *size)
     return found
 
 
-def _seconds_per_unit(network: nn.Module, images: Tensor) -> float:
-    _gradient(network, images)  # the first call allocates memory and chooses kernels
-    _wait(images)
-    rounds, started = 0, time.perf_counter()
-    while rounds == 0 or time.perf_counter() - started < SECONDS:
-        _gradient(network, images)
-        rounds += 1
-        _wait(images)
+def _seconds_per_unit(network: nn.Module, images: Tensor, threads: int) -> float:
+    gradient = partial(_gradient, network, images)
+    gradient()  # the first call allocates memory and chooses kernels
+    timer = Timer("gradient()", globals={"gradient": gradient}, num_threads=threads)
     # A forward pass is one unit, a gradient two.
-    return (time.perf_counter() - started) / (rounds * len(images) * 3)
-
-
-def _wait(images: Tensor) -> None:
-    """Wait for a GPU, which computes asynchronously."""
-    if images.device.type == "cuda":
-        torch.cuda.synchronize(images.device)
+    return float(timer.blocked_autorange(min_run_time=SECONDS).median) / (len(images) * 3)
 
 
 def _gradient(network: nn.Module, images: Tensor) -> None:
