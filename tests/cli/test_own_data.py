@@ -269,8 +269,8 @@ def test_validate_says_which_images_are_used_for_what(secateur, tmp_path):
     said = secateur("validate", study)
     assert said.code == 0, said.err
     assert "36 train, 4 validation and 6 test images" in said.err
-    assert "its validation part is the test part" in said.err
+    assert "the validation split is used as test split" in said.err
     pictures(tmp_path / "d" / "extra", 4)
     refused = secateur("validate", study)
     assert refused.code == 2
-    assert "'extra', which is no part" in refused.err
+    assert "'extra', which is not a split" in refused.err

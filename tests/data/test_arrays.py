@@ -64,7 +64,7 @@ class Payload:
 def test_an_array_that_needs_pickle_is_refused_and_not_run(tmp_path):
     trace = tmp_path / "it-ran"
     np.savez(tmp_path / "d.npz", x=np.array([Payload(trace)], dtype=object), y=np.arange(1))
-    with pytest.raises(UserError, match="needs pickle, which would run code"):
+    with pytest.raises(UserError, match="needs pickle, which would execute code"):
         load(f"npz:{tmp_path / 'd.npz'}")
     assert not trace.exists()
 
@@ -74,18 +74,18 @@ def test_an_array_that_needs_pickle_is_refused_and_not_run(tmp_path):
     [
         ({"a": images(2)}, "has neither x and y"),
         ({"x": images(2), "y": np.arange(3)}, r"labels \[N\]"),
-        ({"x": images(2), "y": np.array([0.5, 1])}, "row of integers"),
-        ({"x": images(2), "y": np.array([[0], [1]])}, "row of integers"),
+        ({"x": images(2), "y": np.array([0.5, 1])}, "one-dimensional integers"),
+        ({"x": images(2), "y": np.array([[0], [1]])}, "one-dimensional integers"),
         ({"x": images(2), "y": np.array([0, -1])}, "image 1 has label -1"),
-        ({"x": images(2).astype(np.int32), "y": np.arange(2)}, "8-bit or floating-point"),
+        ({"x": images(2).astype(np.int32), "y": np.arange(2)}, "expected uint8, uint16 or floating point"),
         ({"x": images(2, shape=(6, 5, 4)), "y": np.arange(2)}, "1 or 3 channels"),
-        ({"x": images(0), "y": np.arange(0)}, "row of integers"),
+        ({"x": images(0), "y": np.arange(0)}, "one-dimensional integers"),
         ({"x": images(2), "y": np.array([0, 10**9])}, "the largest label is 1000000000"),
         (
             {"x": images(2), "y": np.array([0, 2**64 - 1], np.uint64)},
             "the largest label is 18446744073709551615",
         ),
-        ({"x": images(2), "y": np.arange(2), "classes": np.array("ab")}, "'classes' must be a row of names"),
+        ({"x": images(2), "y": np.arange(2), "classes": np.array("ab")}, "'classes' must be one-dimensional"),
         ({"x": images(2, shape=(6, 0, 3)), "y": np.arange(2)}, "have no pixels"),
     ],
 )

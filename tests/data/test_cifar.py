@@ -124,10 +124,10 @@ def test_a_damaged_archive_is_refused(tmp_path, pin, cut):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda data: data[:-1], "no whole number of records of 3073 bytes"),
-        (lambda data: b"", "no whole number of records"),
+        (lambda data: data[:-1], "expected a multiple of 3073"),
+        (lambda data: b"", "expected a multiple of 3073"),
         (lambda data: data[:3073] + b"\x0a" + data[3074:], "image 1 has label 10, but there are 10 classes"),
-        (lambda data: data * 501, "or more than 10000"),
+        (lambda data: data * 501, "for at most 10000 images"),
     ],
 )
 def test_damaged_batches_are_refused(tmp_path, change, said):

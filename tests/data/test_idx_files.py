@@ -39,7 +39,7 @@ def test_idx_files_give_back_their_pixels_and_labels(tmp_path, packed):
 
 def test_an_idx_folder_may_hold_train_test_or_both(tmp_path):
     write_idx(tmp_path, "t10k", images(), LABELS)
-    with pytest.raises(UserError, match="no part 'train' \\(it has: test\\)"):
+    with pytest.raises(UserError, match="no split 'train' \\(it has: test\\)"):
         load(f"idx:{tmp_path}", split="train")
     write_idx(tmp_path, "train", images(40, seed=1), np.arange(40, dtype=np.uint8) % 10)
     assert load(f"idx:{tmp_path}").n == 6, "without a split, the official test images"

@@ -52,7 +52,7 @@ def test_beside_train_the_validation_images_are_held_out(tmp_path, name):
     parts = cut(spec)
     assert greys(parts.test) == set(range(100, 110))
     assert greys(parts.train) | greys(parts.validation) == set(range(20))
-    assert "its validation part is the test part" in split_warnings(parts)[0]
+    assert "the validation split is used as test split" in split_warnings(parts)[0]
 
 
 def test_three_parts_are_used_as_they_are(tmp_path):
@@ -84,7 +84,7 @@ def test_without_training_images_the_test_images_stay_test_images(tmp_path):
 def test_a_single_part_is_cut_at_random_and_said_to_be(tmp_path, name):
     parts = cut(laid_out(tmp_path, name))
     assert not greys(parts.train) & greys(parts.test)
-    assert f"a {NAMES[name]} part alone" in split_warnings(parts)[0]
+    assert f"only a {NAMES[name]} split" in split_warnings(parts)[0]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_what_is_attacked_and_what_is_fitted(tmp_path, names, attacked, fitted):
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        (["extra"], "'extra', which is no part"),
-        (["holdout", "unlabelled"], "'holdout', 'unlabelled', which are no parts"),
+        (["extra"], "'extra', which is not a split"),
+        (["holdout", "unlabelled"], "'holdout', 'unlabelled', which are not splits"),
     ],
 )
 def test_a_folder_beside_the_parts_that_is_none_is_named(tmp_path, others, said):
@@ -123,12 +123,12 @@ def test_a_folder_beside_the_parts_that_is_none_is_named(tmp_path, others, said)
 
 def test_folders_of_folders_that_are_no_parts_are_refused(tmp_path):
     pictures(tmp_path / "train_images", 4)
-    with pytest.raises(UserError, match=r"'.*train_images' has folders inside: 'a', 'b' .*call the parts"):
+    with pytest.raises(UserError, match=r"'.*train_images' has folders inside: 'a', 'b' .*name the splits"):
         load(f"folder:{tmp_path}")
 
 
 def test_two_folders_of_one_part_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"'val' and 'valid' in .* are the same part"):
+    with pytest.raises(UserError, match=r"'val' and 'valid' in .* are the same split"):
         load(laid_out(tmp_path, "train", "val", "valid"))
 
 
@@ -197,9 +197,9 @@ def test_arrays_count_their_classes_over_all_parts(tmp_path):
     [
         (("x_train", "y_train", "x_test"), "'x_test', but not the labels"),
         (("x_train", "y_train", "y_test"), "'y_test', but not the images"),
-        (("x_train", "y_train", "x_dev", "y_dev"), "'x_dev' of no part"),
-        (("x_train", "y_train", "x", "y"), "'x' beside the arrays of parts"),
-        (("x_val", "y_val", "x_valid", "y_valid"), "'x_val' and 'x_valid', which are the same part"),
+        (("x_train", "y_train", "x_dev", "y_dev"), "'x_dev' of an unknown split"),
+        (("x_train", "y_train", "x", "y"), "'x' beside arrays of splits"),
+        (("x_val", "y_val", "x_valid", "y_valid"), "'x_val' and 'x_valid', which are the same split"),
     ],
 )
 def test_arrays_that_would_be_left_out_are_refused(tmp_path, names, said):

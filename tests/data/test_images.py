@@ -87,7 +87,7 @@ def test_floating_point_pictures_lie_between_0_and_1(tmp_path):
     data = load(saved(tmp_path / "p", *pixels, suffix="tif"))
     assert data.levels is None
     assert torch.equal(data.x[:, 0], torch.from_numpy(np.stack(pixels)))
-    with pytest.raises(UserError, match=r"floating-point pixels reach from .*, not from 0 to 1"):
+    with pytest.raises(UserError, match=r"floating-point pixels range from .*, not from 0 to 1"):
         load(saved(tmp_path / "q", pixels[0] * 255, pixels[1], suffix="tif"))
     pixels[0][2, 2] = np.nan
     with pytest.raises(UserError, match="from nan"):
@@ -96,7 +96,7 @@ def test_floating_point_pictures_lie_between_0_and_1(tmp_path):
 
 def test_integers_without_a_white_are_refused(tmp_path):
     pixels = [np.full((5, 4), 100_000, np.int32)] * 2
-    with pytest.raises(UserError, match="32-bit integers, of which white is not known"):
+    with pytest.raises(UserError, match="32-bit integers of unknown range"):
         load(saved(tmp_path, *pixels, suffix="tif"))
 
 
@@ -166,5 +166,5 @@ def test_scaled_arrays_are_the_scaled_pictures(tmp_path):
 
 @pytest.mark.parametrize("size", [0, -3, 5000, (3, 4, 5), (3,), (3, 0), True, (2.0, 3)])
 def test_an_impossible_size_is_refused(size):
-    with pytest.raises(UserError, match="is no size of an image"):
+    with pytest.raises(UserError, match="must be an image size"):
         image_size(size)

@@ -75,7 +75,7 @@ def test_a_draw_that_ignores_the_classes_would_be_noticed(monkeypatch):
 
 @pytest.mark.parametrize("n", [0, -1, 1798])
 def test_a_subset_of_an_impossible_size_is_refused(n):
-    with pytest.raises(UserError, match=f"{n} images asked for, but dataset 'digits' has 1797"):
+    with pytest.raises(UserError, match=f"{n} images requested, but dataset 'digits' has 1797"):
         subset(load("digits"), n, generator=seeded())
 
 
@@ -128,5 +128,5 @@ def test_sizes_keep_that_many_images_of_each_part_by_class():
 
 
 def test_a_size_beyond_its_part_is_refused_by_name():
-    with pytest.raises(UserError, match=r"400 test images asked for, but the test part has 359"):
+    with pytest.raises(UserError, match=r"400 test images requested, but the test split has 359"):
         load_splits("digits", sizes=(100, 20, 400), generator=seeded())

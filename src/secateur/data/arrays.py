@@ -22,12 +22,12 @@ KEYS = {
     "validation": ("x_val", "y_val"),
     "test": ("x_test", "y_test"),
 }
-"""The arrays of each part."""
+"""The arrays of each split."""
 ALSO_CALLED = {"valid": "val", "validation": "val"}
 MAX_CLASSES = 100_000
-"""More classes than any data set of images has; one wrong label would otherwise make names for millions."""
+"""More classes than any image data set has: one wrong label would otherwise create millions of names."""
 _HINT = "name the arrays x and y, or x_train, y_train, x_val, y_val, x_test, y_test"
-# What zipfile, NumPy and SciPy were seen to raise on damaged bytes.
+# Exceptions observed when zipfile, NumPy and SciPy read damaged bytes.
 DAMAGED = (
     RuntimeError,
     ValueError,
@@ -42,11 +42,17 @@ DAMAGED = (
 
 
 def npz(argument: str) -> SplitReaders:
-    """``npz:FILE``: arrays ``x`` and ``y``, or ``x_train``, ``y_train``, and ``_val``, ``_test`` alike.
+    """``npz:FILE``: arrays ``x`` and ``y``, or ``x_train`` and ``y_train``, likewise ``_val`` and ``_test``.
 
-    One pair is enough; ``valid`` and ``validation`` are read as ``val``. Images are [N, H, W], [N, H, W, C]
-    or [N, C, H, W] with 1 or 3 channels, uint8, uint16 or floating point in [0, 1] (then without grey
-    levels). An array ``classes`` may name the classes; otherwise the largest label of any part counts them.
+    One split is enough; ``valid`` and ``validation`` are read as ``val``. Images are [N, H, W], [N, H, W, C]
+    or [N, C, H, W] with 1 or 3 channels: uint8, uint16 or floating point in [0, 1] (no grey levels). An array
+    ``classes`` may name the classes; otherwise the largest label of any split determines their number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/d.npz", x=np.zeros((3, 8, 8), np.uint8), y=np.array([0, 1, 2]))
+    ...     npz(f"{folder}/d.npz")["all"]().shape
+    (1, 8, 8)
     """
     path = Path(argument)
     if not path.is_file():
@@ -64,7 +70,12 @@ def npz(argument: str) -> SplitReaders:
 
 
 def svhn(argument: str) -> SplitReaders:
-    """``svhn:DIR``: ``train_32x32.mat`` and ``test_32x32.mat`` (Netzer et al. 2011), or one of them."""
+    """``svhn:DIR``: ``train_32x32.mat`` and ``test_32x32.mat`` (Netzer et al. 2011), or one of them.
+
+    >>> svhn(".")
+    Traceback (most recent call last):
+    secateur.errors.UserError: no SVHN files in '.' (download ...)
+    """
     folder = directory(argument, "svhn")
     files = {part: folder / f"{part}_32x32.mat" for part in ("train", "test")}
     found = {part: partial(_read_svhn, path) for part, path in files.items() if path.is_file()}
@@ -77,18 +88,25 @@ def svhn(argument: str) -> SplitReaders:
 
 
 def save_npz(spec: str, path: Path | str, *, resize: int | Sequence[int] | None = None) -> None:
-    """Write a dataset of 8-bit or 16-bit images as one .npz file, read faster than a folder of pictures.
+    """Write a dataset of 8-bit or 16-bit images as one .npz file, which loads faster than a folder of images.
 
-    ``npz:PATH`` then has the same parts, images, labels and fingerprints as ``spec``, scaled to ``resize``.
+    ``npz:PATH`` then has the same splits, images, labels and fingerprints as ``spec``, scaled to ``resize``.
 
     Raises:
-        UserError: as ``load``, or the images do not have 256 or 65 536 grey levels.
+        UserError: as for ``load``, or images without 256 or 65 536 grey levels.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/a.npz", x=np.zeros((3, 8, 8), np.uint8), y=np.array([0, 1, 2]))
+    ...     save_npz(f"npz:{folder}/a.npz", f"{folder}/b.npz", resize=4)
+    ...     npz(f"{folder}/b.npz")["all"]().shape
+    (1, 4, 4)
     """
     arrays: dict[str, Any] = {}
     for part, read in open_dataset(spec, resize=resize).items():
         dataset = read()
         if dataset.levels not in (256, 65_536):
-            raise UserError(f"'{spec}' has no 8-bit or 16-bit images, and is not packed")
+            raise UserError(f"'{spec}' has no 8-bit or 16-bit images, which save_npz needs")
         x, y = KEYS[part]
         grey = dataset.x.mul(dataset.levels - 1).round().to(torch.int32).numpy()
         arrays[x] = grey.astype(np.uint8 if dataset.levels == 256 else np.uint16)
@@ -98,10 +116,10 @@ def save_npz(spec: str, path: Path | str, *, resize: int | Sequence[int] | None 
 
 
 def _pairs(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
-    """The arrays of images and labels of each part.
+    """The names of the image and label arrays of each split.
 
     Raises:
-        UserError: there are none, or an array of a part that is not known, is there twice or lacks its twin.
+        UserError: none, or an array of an unknown split, present twice, or without its counterpart.
     """
     found: dict[str, dict[str, str]] = {}
     part_of = {key: (part, keys.index(key)) for part, keys in KEYS.items() for key in keys}
@@ -109,28 +127,28 @@ def _pairs(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
         kind, _, word = name.partition("_")
         usual = f"{kind}_{ALSO_CALLED.get(word, word)}" if word else kind
         if usual in part_of:
-            part, place = part_of[usual]
-            if "xy"[place] in found.setdefault(part, {}):
-                raise UserError(f"'{path}' has '{found[part][kind]}' and '{name}', which are the same part")
-            found[part]["xy"[place]] = name
+            part, kind_index = part_of[usual]
+            if "xy"[kind_index] in found.setdefault(part, {}):
+                raise UserError(f"'{path}' has '{found[part][kind]}' and '{name}', which are the same split")
+            found[part]["xy"[kind_index]] = name
         elif kind in ("x", "y"):
-            raise UserError(f"'{path}' has an array '{name}' of no part that is known", hint=_HINT)
+            raise UserError(f"'{path}' has an array '{name}' of an unknown split", hint=_HINT)
     for pair in found.values():
         if len(pair) == 1:
             ((kind, name),) = pair.items()
             raise UserError(
-                f"'{path}' has '{name}', but not the {'labels' if kind == 'x' else 'images'} of that part",
+                f"'{path}' has '{name}', but not the {'labels' if kind == 'x' else 'images'} of that split",
                 hint=_HINT,
             )
     if not found:
         raise UserError(f"'{path}' has neither x and y nor x_train, y_train, x_test, y_test", hint=_HINT)
     if "all" in found and len(found) > 1:
-        raise UserError(f"'{path}' has 'x' beside the arrays of parts: which is it?", hint=_HINT)
+        raise UserError(f"'{path}' has 'x' beside arrays of splits: ambiguous", hint=_HINT)
     return {part: (found[part]["x"], found[part]["y"]) for part in KEYS if part in found}
 
 
 def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
-    """The part of the arrays ``x`` and ``y``; ``every`` names the labels of all parts."""
+    """The split with the arrays ``x`` and ``y``; ``every`` names the label arrays of all splits."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[x], arrays[y]
@@ -138,22 +156,24 @@ def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
             others = [arrays[other] for other in every] if names is None else []
     except DAMAGED as error:
         pickled = "allow_pickle" in str(error)
-        reason = "an array of objects needs pickle, which would run code" if pickled else str(error)
+        reason = "an object array needs pickle, which would execute code" if pickled else str(error)
         raise UserError(f"'{path}' cannot be read: {reason}", hint="save plain numeric arrays") from error
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
-        raise UserError(f"'{path}': '{y}' must be a row of integers, not {labels.dtype} {list(labels.shape)}")
+        raise UserError(
+            f"'{path}': '{y}' must be one-dimensional integers, not {labels.dtype} {list(labels.shape)}"
+        )
     largest = max(int(other.max()) for other in (labels, *others) if other.dtype.kind in "iu" and other.size)
     if largest >= MAX_CLASSES:
         raise UserError(
-            f"'{path}': the largest label is {largest}, and labels below {MAX_CLASSES} are read",
+            f"'{path}': the largest label is {largest}; labels must be below {MAX_CLASSES}",
             hint="number the classes from 0",
         )
     if names is not None and names.ndim != 1:
-        raise UserError(f"'{path}': 'classes' must be a row of names, not of shape {list(names.shape)}")
+        raise UserError(f"'{path}': 'classes' must be one-dimensional, not of shape {list(names.shape)}")
     classes = tuple(map(str, names if names is not None else range(largest + 1)))
     pixels = _channels_first(images, path, x)
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
-        raise UserError(f"'{path}': '{x}' is {images.dtype}; 8-bit or floating-point images are read")
+        raise UserError(f"'{path}': '{x}' is {images.dtype}; expected uint8, uint16 or floating point")
     return from_pixels(path.stem, pixels, labels, classes)
 
 
@@ -164,7 +184,9 @@ def _channels_first(images: np.ndarray, path: Path, key: str) -> np.ndarray:
         return images.transpose(0, 3, 1, 2)
     if images.ndim == 4 and images.shape[1] in (1, 3):
         return images
-    raise UserError(f"'{path}': '{key}' of shape {list(images.shape)} is no row of images of 1 or 3 channels")
+    raise UserError(
+        f"'{path}': '{key}' of shape {list(images.shape)} is not a batch of images with 1 or 3 channels"
+    )
 
 
 def _read_svhn(path: Path) -> Dataset:
@@ -180,5 +202,5 @@ def _read_svhn(path: Path) -> Dataset:
         raise UserError(
             f"'{path}' is not the SVHN file of cropped digits: X is {images.dtype} {list(images.shape)}"
         )
-    # The files call the digit 0 "10".
+    # The files label the digit 0 as 10.
     return from_pixels("svhn", images.transpose(3, 2, 0, 1), labels % 10, tuple(map(str, range(10))))

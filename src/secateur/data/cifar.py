@@ -21,7 +21,7 @@ MAX_NAMES = 65_536
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a data set keeps what: bytes of labels before the pixels, files by part, the archive."""
+    """The files of a data set: bytes of labels before the pixels, file names by split, the archive."""
 
     archive: str
     sha256: str
@@ -53,12 +53,22 @@ CIFAR100 = Layout(
 
 
 def cifar10(argument: str) -> SplitReaders:
-    """``cifar10:PATH``: the archive cifar-10-binary.tar.gz, a folder with it, or a folder with its files."""
+    """``cifar10:PATH``: the archive cifar-10-binary.tar.gz, or a folder with the archive or its files.
+
+    >>> cifar10("")
+    Traceback (most recent call last):
+    secateur.errors.UserError: the dataset 'cifar10' needs a folder (write 'cifar10:DIR')
+    """
     return _parts(argument, "cifar10", CIFAR10)
 
 
 def cifar100(argument: str) -> SplitReaders:
-    """``cifar100:PATH``: as ``cifar10``, with the 100 fine labels."""
+    """``cifar100:PATH``: like ``cifar10``, with the 100 fine labels.
+
+    >>> cifar100("")
+    Traceback (most recent call last):
+    secateur.errors.UserError: the dataset 'cifar100' needs a folder (write 'cifar100:DIR')
+    """
     return _parts(argument, "cifar100", CIFAR100)
 
 
@@ -105,7 +115,7 @@ def _from_archive(path: Path, part: str, name: str, layout: Layout) -> Dataset:
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
-                # Members are read one by one and nothing is extracted, so paths and links in them do nothing.
+                # Read member by member without extracting: hostile paths and links have no effect.
                 if member.name in wanted and member.isreg():
                     content = archive.extractfile(member)
                     limit = layout.images * (PIXELS + layout.labels) + 1
@@ -129,8 +139,8 @@ def _dataset(read: Callable[[str, int], bytes], part: str, name: str, layout: La
         content = read(file, layout.images * record)
         if not content or len(content) % record or len(content) > layout.images * record:
             raise UserError(
-                f"'{file}' in '{where}' is damaged: {len(content)} bytes are no whole number of records "
-                f"of {record} bytes, or more than {layout.images}",
+                f"'{file}' in '{where}' is damaged: {len(content)} bytes, "
+                f"expected a multiple of {record}, for at most {layout.images} images",
                 hint="download it again",
             )
         batches.append(np.frombuffer(content, np.uint8).reshape(-1, record))

@@ -1,4 +1,4 @@
-"""Labelled images as one value, with an identity that depends on pixels and labels alone."""
+"""Labelled images, identified by their pixels and labels alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +17,17 @@ class Dataset:
     """Labelled images.
 
     ``x`` is float32 [N, C, H, W] within ``bounds``; ``y`` is int64 [N] with values in [0, number of classes).
-    ``levels`` counts the grey levels of the source (17 for the digits, 256 for 8-bit and 65 536 for 16-bit
-    images, None for continuous values); level k of L lies at k / (L - 1).
+    ``levels`` is the number of grey levels of the source (17 for the digits, 256 for 8-bit and 65 536 for
+    16-bit images, None for continuous values); level k of L has the value k / (L - 1).
 
     Raises:
-        UserError: empty, of wrong shape or type, a pixel outside the bounds, a label without a class.
+        UserError: empty, wrong shape or dtype, a pixel outside the bounds, or a label without a class.
+
+    >>> images = Dataset("pair", torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]), ("cat", "dog"), levels=256)
+    >>> images.n, images.shape, images.num_classes
+    (2, (1, 4, 4), 2)
+    >>> images.take([1]).y
+    tensor([1])
     """
 
     name: str
@@ -42,7 +48,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, whether or not each of them occurs."""
+        """Number of classes, including those without images."""
         return len(self.classes)
 
     @property
@@ -53,7 +59,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over grey levels, labels and their order; file names and folders do not enter."""
+        """sha256 over grey levels, labels and their order; independent of file names and folders."""
         digest = sha256(f"secateur-data-1 {tuple(self.x.shape)} {self.levels}".encode())
         for start in range(0, self.n, 4096):
             digest.update(_grey_bytes(self, slice(start, start + 4096)))
@@ -80,6 +86,7 @@ class Dataset:
 
 
 def _grey_bytes(dataset: Dataset, where: slice) -> bytes:
+    # Integers, so that the identity does not depend on how a reader rounds its float32 pixels.
     pixels = dataset.x[where].cpu()
     if dataset.levels is None:
         return pixels.contiguous().numpy().astype("<f4").tobytes()
@@ -107,15 +114,13 @@ def _check_shapes(dataset: Dataset) -> None:
             hint="divide 8-bit images by 255 and convert them to float32",
         )
     if dataset.levels is not None and not 2 <= dataset.levels <= 65_536:
-        raise UserError(
-            f"dataset '{name}' has {dataset.levels} grey levels; 2 to 65536, or None, are possible"
-        )
+        raise UserError(f"dataset '{name}' has {dataset.levels} grey levels; expected 2 to 65536, or None")
 
 
 def _check_values(dataset: Dataset) -> None:
     low, high = dataset.bounds
     x, y, name = dataset.x, dataset.y, dataset.name
-    # The extremes of images with a NaN are NaN, for which no comparison holds.
+    # With a NaN the extremes are NaN, and every comparison with NaN is false.
     if not (x.amin() >= low and x.amax() <= high):
         outside = ~((x >= low) & (x <= high))
         index = int(outside.flatten(1).any(1).nonzero()[0])

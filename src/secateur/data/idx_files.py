@@ -1,4 +1,4 @@
-"""Images in IDX files, the layout of MNIST."""
+"""Images in IDX files, the format of MNIST."""
 
 import gzip
 import math
@@ -39,9 +39,13 @@ FASHION_SHA256 = {
 
 
 def idx(argument: str) -> SplitReaders:
-    """``idx:DIR``: ``{train,t10k}-{images-idx3,labels-idx1}-ubyte`` in DIR, each plain or gzipped.
+    """``idx:DIR``: ``{train,t10k}-{images-idx3,labels-idx1}-ubyte`` in DIR, plain or gzipped.
 
-    One of the two parts is enough.
+    One of the two splits is enough.
+
+    >>> idx(".")
+    Traceback (most recent call last):
+    secateur.errors.UserError: no IDX files in '.' (expected for example t10k-...)
     """
     folder = directory(argument, "idx")
     found = {}
@@ -54,7 +58,7 @@ def idx(argument: str) -> SplitReaders:
         elif lone := images or labels:
             raise UserError(
                 f"'{lone}' has no {'labels' if images else 'images'} beside it",
-                hint=f"a part needs {prefix}-images-idx3-ubyte and {prefix}-labels-idx1-ubyte",
+                hint=f"a split needs {prefix}-images-idx3-ubyte and {prefix}-labels-idx1-ubyte",
             )
     if not found:
         raise UserError(
@@ -65,7 +69,12 @@ def idx(argument: str) -> SplitReaders:
 
 
 def fashion_mnist(argument: str) -> SplitReaders:
-    """``fashion-mnist:DIR``: the four official .gz files, whose sha256 are known, or the two of one part."""
+    """``fashion-mnist:DIR``: the four official .gz files, checked by sha256, or the two of one split.
+
+    >>> fashion_mnist("")
+    Traceback (most recent call last):
+    secateur.errors.UserError: the dataset 'fashion-mnist' needs a folder (write 'fashion-mnist:DIR')
+    """
     folder = directory(argument, "fashion-mnist")
     parts = idx(argument)
     for name, expected in FASHION_SHA256.items():
@@ -73,7 +82,7 @@ def fashion_mnist(argument: str) -> SplitReaders:
             raise UserError(f"'{folder / name}' is not the official file", hint="download it again")
     if unknown := [path.name for path in sorted(folder.glob("*-ubyte"))]:
         raise UserError(
-            f"'{unknown[0]}' is unpacked, and cannot be compared with the official file", hint="keep .gz"
+            f"'{unknown[0]}' is unpacked and cannot be checked against the official file", hint="keep the .gz"
         )
     return {part: partial(_with_classes, read, "fashion-mnist", FASHION) for part, read in parts.items()}
 

@@ -1,4 +1,4 @@
-"""Folders of pictures: one sub-folder per class, alone or in folders for training, validation and test."""
+"""Folders of images: one sub-folder per class, directly or inside train, validation and test folders."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -18,20 +18,29 @@ NAMES = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""What the folder of a part may be called, in upper or lower case."""
+"""Accepted folder names of each split, in upper or lower case."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
-# What the archives of one system leave behind on others.
+# Left behind by archives that were made on macOS.
 _IGNORED = {"__MACOSX"}
 _PART_OF = {name: part for part, names in NAMES.items() for name in names}
-_HINT = "call the parts train, val (or valid, validation) and test; each with one folder per class"
+_HINT = "name the splits train, val (or valid, validation) and test, each with one folder per class"
 
 
 def folder(argument: str, *, resize: Size | None = None) -> SplitReaders:
-    """``folder:DIR``: one sub-folder of pictures per class, or train, validation and test folders of such.
+    """``folder:DIR``: one sub-folder of images per class, or train, validation and test folders of such.
 
-    Classes are in alphabetical order, and the same in every part. All pictures must have one size, or are
-    scaled to ``resize``; grey pictures give one channel, colour three (if any picture has colour, all are
-    read as colour). Within a class the order follows the decoded pixels, so renaming files changes nothing.
+    Classes are in alphabetical order and must be the same in every split. All images must have one size, or
+    are scaled to ``resize``; grey images give one channel, colour images three (if any image has colour, all
+    are read as colour). Within a class the order follows the pixels, so renaming files changes nothing.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for name in ("cat", "dog"):
+    ...         (Path(root) / name).mkdir()
+    ...         Image.new("L", (4, 4)).save(Path(root) / name / "1.png")
+    ...     folder(root)["all"]().classes
+    ('cat', 'dog')
     """
     root = directory(argument, "folder")
     parts = _parts(root)
@@ -47,9 +56,9 @@ def folder(argument: str, *, resize: Size | None = None) -> SplitReaders:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folders of the parts; empty where the sub-folders are classes.
+    """The folders of the splits; empty if the sub-folders are classes.
 
-    A class may be called as a part is (a train among vehicles): a part has folders, a class has pictures.
+    A class may have the name of a split (a train among vehicles): a split contains folders, a class images.
     """
     known = {name: part for name in _folders(root) if (part := _PART_OF.get(name.lower()))}
     others = [name for name in _folders(root) if name not in known]
@@ -58,19 +67,19 @@ def _parts(root: Path) -> dict[str, Path]:
     if others:
         raise UserError(
             f"beside '{min(known)}' the folder '{root}' has {_listed(others)}, which "
-            f"{'is no part' if len(others) == 1 else 'are no parts'} of a data set",
+            f"{'is not a split' if len(others) == 1 else 'are not splits'} of a data set",
             hint=_HINT,
         )
     found: dict[str, Path] = {}
     for name, part in known.items():
         if part in found:
-            raise UserError(f"'{found[part].name}' and '{name}' in '{root}' are the same part", hint=_HINT)
+            raise UserError(f"'{found[part].name}' and '{name}' in '{root}' are the same split", hint=_HINT)
         found[part] = root / name
     return {part: found[part] for part in NAMES if part in found}
 
 
 def _agreed(parts: Mapping[str, Path]) -> list[str]:
-    """The classes, which all parts have. An empty folder stands for a class that a part has no images of."""
+    """The classes, which all splits share. An empty folder marks a class without images in that split."""
     found = {part: _folders(path) for part, path in parts.items()}
     for part, path in parts.items():
         if not found[part]:
@@ -84,7 +93,7 @@ def _agreed(parts: Mapping[str, Path]) -> list[str]:
                 what = "the class" if len(names) == 1 else "the classes"
                 raise UserError(
                     f"'{parts[lacks]}' lacks {what} {_listed(names)} of '{parts[has]}'",
-                    hint="every part needs the same class folders; one without images may be empty",
+                    hint="every split needs the same class folders; those without images may be empty",
                 )
     return found[first]
 
@@ -119,11 +128,11 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
 
 
 def _files(place: Path, *, may_be_empty: bool) -> list[Path]:
-    """The pictures of a class. Folders inside it are refused: what is in them would be left out."""
+    """The images of a class. Nested folders are refused, because their content would be ignored."""
     found = sorted(
         path
         for path in place.iterdir()
-        # Hidden files are left behind by systems: "._1.png" beside "1.png" is no picture.
+        # Hidden files such as "._1.png" beside "1.png" are not images.
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
     if inner := _folders(place):

@@ -1,4 +1,4 @@
-"""One picture: decoded at its full depth, and scaled to one size with antialiasing."""
+"""Decode one image at its full bit depth, and scale images to one size with antialiasing."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Size = tuple[int, int]
 MAX_PIXELS = 2**24
 MAX_SIDE = 4096
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}
-# Formats whose 32-bit mode of Pillow holds 16-bit pixels.
+# Formats for which Pillow's 32-bit mode holds 16-bit pixels.
 _SIXTEEN_BITS = {"PNG", "PPM"}
 # Tags of TIFF files.
 _BITS, _PHOTOMETRIC = 258, 262
@@ -28,30 +28,33 @@ def image_size(resize: int | Sequence[int]) -> Size:
     """Height and width from one side of a square, or from both.
 
     Raises:
-        UserError: anything but one or two whole numbers from 1 to 4096.
+        UserError: not one or two integers from 1 to 4096.
+
+    >>> image_size(32), image_size((24, 32))
+    ((32, 32), (24, 32))
     """
     sides = [resize, resize] if isinstance(resize, int) else list(resize)
     whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
     if len(sides) != 2 or not whole or not all(1 <= side <= MAX_SIDE for side in sides):
         raise UserError(
-            f"resize {resize!r} is no size of an image",
+            f"resize must be an image size, got {resize!r}",
             hint=f"give one side, or height and width, from 1 to {MAX_SIDE}",
         )
     return sides[0], sides[1]
 
 
 def read_image(path: Path, size: Size | None = None) -> np.ndarray:
-    """The pixels of a picture: uint8 or uint16 or float32 [H, W] if it is grey, else uint8 [H, W, 3].
+    """The pixels of an image: uint8, uint16 or float32 [H, W] for grey images, else uint8 [H, W, 3].
 
-    Grey pictures of more than 8 bits keep their depth, with white at 65 535, or at 1 for floating point.
-    Colour, palette and CMYK pictures become 8-bit RGB. An alpha channel is left out.
+    Grey images with more than 8 bits keep their depth, with white at 65 535, or at 1 for floating point.
+    Colour, palette and CMYK images become 8-bit RGB. An alpha channel is dropped.
 
     Raises:
-        UserError: not a readable picture, too large, or pixels whose white is not known.
+        UserError: not a readable image, too large, or pixels of unknown range.
     """
     try:
         with warnings.catch_warnings():
-            # Pillow warns about odd metadata, and about sizes that are refused here.
+            # Pillow warns about odd metadata, and about large images, which are refused below.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
@@ -63,9 +66,9 @@ def read_image(path: Path, size: Size | None = None) -> np.ndarray:
 
 
 def resize_image(pixels: np.ndarray, size: Size) -> np.ndarray:
-    """A picture that covers ``size`` with its proportions kept, and its middle cut out; the type stays.
+    """An image scaled to cover ``size`` with its aspect ratio kept, then centre-cropped; the dtype stays.
 
-    Pillow's bilinear filter is used, which averages over all pixels that it merges.
+    Pillow's bilinear filter averages over all pixels it merges (antialiasing).
     """
     if pixels.dtype == np.uint8:
         return np.asarray(_fitted(Image.fromarray(pixels), size))
@@ -76,7 +79,7 @@ def resize_image(pixels: np.ndarray, size: Size) -> np.ndarray:
 
 
 def resize_dataset(dataset: Dataset, size: Size) -> Dataset:
-    """The same images scaled to ``size`` as :func:`resize_image` does, on the same grey levels."""
+    """The same images scaled as by :func:`resize_image`, rounded to the same grey levels."""
     low, high = dataset.bounds
     white = 1 if dataset.levels is None else dataset.levels - 1
     grey = (dataset.x.permute(0, 2, 3, 1) - low) / (high - low) * white
@@ -90,9 +93,9 @@ def resize_dataset(dataset: Dataset, size: Size) -> Dataset:
 
 
 def common_format(pictures: list[np.ndarray]) -> list[np.ndarray]:
-    """The pictures with one number of channels and one type, at the depth of the deepest.
+    """The images with equal channels and dtype, at the depth of the deepest.
 
-    8-bit pictures lie on the grid of 16-bit ones: 255 becomes 65 535.
+    8-bit values are exact in 16 bits: 255 becomes 65 535.
     """
     if any(image.ndim == 3 for image in pictures):
         pictures = [image if image.ndim == 3 else np.stack([image] * 3, axis=2) for image in pictures]
@@ -110,9 +113,9 @@ def common_format(pictures: list[np.ndarray]) -> list[np.ndarray]:
 def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
     """A dataset from images [N, C, H, W] and integer labels [N].
 
-    The images are uint8 (256 grey levels), uint16 (65 536) or floating point in [0, 1] (no grey levels).
+    Images are uint8 (256 grey levels), uint16 (65 536) or floating point in [0, 1] (no grey levels).
     """
-    # In the order of the dimensions, however the pixels lay in the file.
+    # Contiguous, because convolutions on transposed memory are slower and round differently.
     x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
     white = WHITE.get(pixels.dtype)
     levels = None if white is None else white + 1
@@ -126,13 +129,13 @@ def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode == "I":
         pixels = np.asarray(image)
         if image.format not in _SIXTEEN_BITS:
-            raise ValueError("its pixels are 32-bit integers, of which white is not known; save it with 16")
+            raise ValueError("its pixels are 32-bit integers of unknown range; save it with 16 bits")
         return pixels.clip(0, 65_535).astype(np.uint16)
     if image.mode == "F":
         pixels = np.asarray(image)
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError(
-                f"its floating-point pixels reach from {pixels.min():g} to {pixels.max():g}, not from 0 to 1"
+                f"its floating-point pixels range from {pixels.min():g} to {pixels.max():g}, not from 0 to 1"
             )
         return pixels
     grey = image.mode in {"1", "L", "LA"}
@@ -143,9 +146,9 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image).astype(np.uint16)
     tags = getattr(image, "tag_v2", {})
     (bits,) = tags.get(_BITS, (16,))
-    if bits < 16:  # a TIFF of 12 bits
+    if bits < 16:  # a TIFF with 12 bits
         pixels = (pixels.astype(np.float64) * (65_535 / (2**bits - 1))).round().astype(np.uint16)
-    # Of 16 bits Pillow does not turn a TIFF round whose zero is white.
+    # Pillow does not invert 16-bit TIFFs whose zero is white.
     return 65_535 - pixels if tags.get(_PHOTOMETRIC) == 0 else pixels
 
 

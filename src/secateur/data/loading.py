@@ -1,4 +1,4 @@
-"""Where images come from: a source is a function of what follows the colon, registered by name."""
+"""Load datasets by name: a source is a registered function of the text after the colon."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,39 +16,43 @@ from secateur.errors import UserError
 from secateur.registry import DATASETS
 
 SplitReaders = Mapping[str, Callable[[], Dataset]]
-"""Readers by part: "train", "validation" and "test", or some of them, where the source keeps them apart; else
-one reader called "all"."""
+"""Functions that read each split: "train", "validation" and "test", or some of them, or only "all"."""
 
 Source = Callable[..., SplitReaders]
-"""A source gets the ARGUMENT of ``name:ARGUMENT`` and says which parts it can read.
+"""A source receives the ARGUMENT of ``name:ARGUMENT`` and returns the readers of its splits.
 
-One with a parameter ``resize`` scales its pictures itself, to (height, width); the images of others are
-scaled once they are read.
+If it has a parameter ``resize`` it scales to (height, width) itself; otherwise images are scaled after
+reading.
 """
 
 Resize = int | Sequence[int] | None
 
-# To attack and to report on: held out from training, if anything is.
+# Preference for evaluation: images held out from training, if there are any.
 _HELD_OUT = ("test", "validation", "all", "train")
-# To fit something to: what the network has been trained on, if that is there.
+# Preference for training: images that networks of this source are trained on.
 _SEEN = ("train", "all", "validation", "test")
 
 
 def load(spec: str, *, split: str | None = None, resize: Resize = None) -> Dataset:
-    """Read a dataset: ``digits``, ``idx:DIR``, ``folder:DIR``, ... (the registry ``DATASETS`` names all).
+    """Read a dataset: ``digits``, ``idx:DIR``, ``folder:DIR``, ... (all names: the registry ``DATASETS``).
 
-    ``split`` is "train", "validation" or "test" where the source has such parts. None means the images that a
-    network is evaluated on: the test part, else the validation part, else all images. ``resize`` scales every
-    image: one side of a square, or height and width.
+    Args:
+        spec: name of the source, and after a colon what it reads.
+        split: "train", "validation" or "test" where the source has them. None means the images for
+            evaluation: the test split, else the validation split, else all images.
+        resize: scale every image to this size: one side of a square, or height and width.
 
     Raises:
-        UserError: unknown source, missing or damaged files, a part that the source does not have.
+        UserError: unknown source, missing or damaged files, or a split that the source does not have.
+
+    >>> load("digits:split", split="test").n
+    540
     """
     parts = open_dataset(spec, resize=resize)
     if split is None:
         split = evaluation_split(parts)
     if split not in parts:
-        raise UserError(f"dataset '{spec}' has no part '{split}'", hint=f"it has: {', '.join(parts)}")
+        raise UserError(f"dataset '{spec}' has no split '{split}'", hint=f"it has: {', '.join(parts)}")
     return parts[split]()
 
 
@@ -60,15 +64,25 @@ def load_splits(
     resize: Resize = None,
     generator: Generator,
 ) -> Splits:
-    """Read a dataset and cut it into train, validation and test.
+    """Read a dataset and split it into train, validation and test.
 
-    A source with all three parts is taken as it is. Of two parts the held-out one stays whole and is the test
-    part (test, or validation if there is no test), and validation takes its fraction out of the other
-    (CIFAR-10: 45 000, 5 000 and 10 000). A single part is cut at random. ``sizes`` then keeps that many
-    images of each part, stratified by class.
+    A source with all three splits is used as it is. Of two, the held-out one stays complete and is the test
+    split (test, or validation if there is no test), and validation is drawn from the other (CIFAR-10: 45 000,
+    5 000 and 10 000 images). A source with one is split at random.
+
+    Args:
+        spec: as for ``load``.
+        fractions: of train, validation and test, where they are drawn.
+        sizes: keep this many images of each, stratified by class.
+        resize: as for ``load``.
+        generator: for the random draws.
 
     Raises:
-        UserError: as ``load``, ``split`` and ``subsample``.
+        UserError: as for ``load``, ``split`` and ``subsample``.
+
+    >>> splits = load_splits("digits", generator=Generator().manual_seed(0))
+    >>> splits.train.n, splits.validation.n, splits.test.n
+    (1258, 180, 359)
     """
     parts = open_dataset(spec, resize=resize)
     fitted, held_out = training_split(parts), evaluation_split(parts)
@@ -84,42 +98,57 @@ def load_splits(
 
 
 def evaluation_split(parts: SplitReaders) -> str:
-    """The part that networks are attacked on: test, else validation, else all there is."""
+    """The split to evaluate and attack on: test, else validation, else all images.
+
+    >>> evaluation_split(digits("split"))
+    'test'
+    """
     return next(part for part in _HELD_OUT if part in parts)
 
 
 def training_split(parts: SplitReaders) -> str:
-    """The part that networks are trained on: train, else all images, else what there is."""
+    """The split to train on: train, else all images, else what is available.
+
+    >>> training_split(digits("split"))
+    'train'
+    """
     return next(part for part in _SEEN if part in parts)
 
 
 def describe_splits(parts: SplitReaders) -> str:
-    """How train, validation and test are made of these parts, in one sentence."""
+    """One sentence on how train, validation and test are made from these splits.
+
+    >>> describe_splits(digits("split"))
+    'the data have train and test splits; validation images are drawn from the train split'
+    """
     fitted, held_out = training_split(parts), evaluation_split(parts)
     if {"train", "validation", "test"} <= set(parts):
-        return "the data have train, validation and test parts, which are used as they are"
+        return "the data have train, validation and test splits, which are used as they are"
     if fitted != held_out:
-        instead = "" if held_out == "test" else ": its validation part is the test part"
+        instead = "" if held_out == "test" else ": the validation split is used as test split"
         return (
-            f"the data have {' and '.join(parts)} parts{instead}; "
-            f"validation images are drawn from the {fitted} part"
+            f"the data have {' and '.join(parts)} splits{instead}; "
+            f"validation images are drawn from the {fitted} split"
         )
-    what = "no parts" if held_out == "all" else f"a {held_out} part alone"
+    what = "no splits" if held_out == "all" else f"only a {held_out} split"
     return f"the data have {what}: train, validation and test images are drawn from it at random"
 
 
 def open_dataset(spec: str, *, resize: Resize = None) -> SplitReaders:
-    """The parts of the source that ``spec`` names; nothing is decoded yet.
+    """The splits of the source named by ``spec``, as functions that read them; nothing is decoded yet.
 
     Raises:
-        UserError: unknown source, its files are missing, or ``resize`` is no size.
+        UserError: unknown source, missing files, or ``resize`` is not a size.
+
+    >>> list(open_dataset("digits:split"))
+    ['train', 'test']
     """
     name, _, argument = spec.partition(":")
     try:
         source: Source = DATASETS.get(name)
     except UserError as error:
         if Path(spec).is_dir():
-            raise UserError(error.message, hint=f"write folder:{spec} to read the pictures in it") from None
+            raise UserError(error.message, hint=f"write folder:{spec} to read the images in it") from None
         raise
     if resize is None:
         return source(argument)
@@ -134,14 +163,17 @@ def _read_resized(read: Callable[[], Dataset], size: tuple[int, int]) -> Dataset
 
 
 def digits(argument: str) -> SplitReaders:
-    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, embedded in scikit-learn.
+    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, from scikit-learn.
 
-    ``digits`` has them as one part. ``digits:split`` has a train part of 1 257 images, on which the networks
-    ``shipped:NAME`` were trained, and a test part of the other 540: stratified, always the same.
+    ``digits`` is one split. ``digits:split`` has a train split of 1 257 images, on which the networks
+    ``shipped:NAME`` were trained, and a test split of the other 540: stratified and always the same.
+
+    >>> digits("")["all"]().shape
+    (1, 8, 8)
     """
     if argument not in ("", "split"):
         raise UserError(
-            f"the digits are built in and take no '{argument}'", hint="write 'digits' or 'digits:split'"
+            f"the digits are built in and have no '{argument}'", hint="write 'digits' or 'digits:split'"
         )
     return (
         {"train": lambda: _digits_part(train=True), "test": lambda: _digits_part(train=False)}
@@ -168,7 +200,7 @@ def _digits_part(*, train: bool) -> Dataset:
 
 
 def directory(argument: str, source: str) -> Path:
-    """The folder named after the colon, checked to be one.
+    """The folder named after the colon.
 
     Raises:
         UserError: nothing after the colon, or no such folder.

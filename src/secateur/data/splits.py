@@ -1,4 +1,4 @@
-"""Stratified, seeded parts of a dataset."""
+"""Stratified, seeded splits of a dataset."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,14 @@ from secateur.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Disjoint parts: weights are fitted on ``train``, chosen on ``validation``, reported on ``test``.
+    """Disjoint images: ``train`` to fit weights, ``validation`` to choose them, ``test`` to report on.
 
-    ``note`` says in one sentence how they were made, where that is not the usual way.
+    ``note`` states how they were made, if not in the usual way.
+
+    >>> from secateur.data import load_splits
+    >>> splits = load_splits("digits", generator=Generator().manual_seed(0))
+    >>> Splits(splits.train, splits.validation, splits.test).note
+    ''
     """
 
     train: Dataset
@@ -27,19 +32,27 @@ def subset(dataset: Dataset, n: int, *, generator: Generator) -> Dataset:
 
     Raises:
         UserError: ``n`` is not between 1 and the number of images.
+
+    >>> from secateur.data import load
+    >>> subset(load("digits"), 20, generator=Generator().manual_seed(0)).y.bincount().tolist()
+    [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
     if not 1 <= n <= dataset.n:
-        raise UserError(f"{n} images asked for, but dataset '{dataset.name}' has {dataset.n}")
+        raise UserError(f"{n} images requested, but dataset '{dataset.name}' has {dataset.n}")
     return dataset.take(stratified_indices(dataset.y, n, generator=generator))
 
 
 def split(
     dataset: Dataset, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), generator: Generator
 ) -> Splits:
-    """Cut ``dataset`` into train, validation and test parts, each stratified by class.
+    """Split ``dataset`` into train, validation and test, each stratified by class.
 
     Raises:
-        UserError: the fractions are not positive with sum 1, or a part would be empty.
+        UserError: fractions that are not positive with sum 1, or an empty split.
+
+    >>> from secateur.data import load
+    >>> split(load("digits"), generator=Generator().manual_seed(0)).test.n
+    359
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise UserError(f"split fractions must be positive and add up to 1, not {fractions}")
@@ -49,11 +62,15 @@ def split(
 
 
 def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator: Generator) -> Splits:
-    """Keep an official test part whole, and take the validation part out of the training images.
+    """Keep an official test split complete, and draw the validation split from the training images.
 
     Raises:
-        UserError: the parts differ in classes or image shape, the fraction is not inside (0, 1), or a part
-            would be empty.
+        UserError: different classes or image shapes, a fraction outside (0, 1), or an empty split.
+
+    >>> from secateur.data import load
+    >>> train, test = (load("digits:split", split=name) for name in ("train", "test"))
+    >>> hold_out(train, test, generator=Generator().manual_seed(0)).validation.n
+    126
     """
     _check_alike(train, test, "test")
     if not 0 < fraction < 1:
@@ -63,10 +80,10 @@ def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator:
 
 
 def given_splits(train: Dataset, validation: Dataset, test: Dataset) -> Splits:
-    """The three parts of a source that has them all.
+    """The three splits of a source that has them all.
 
     Raises:
-        UserError: they differ in classes or image shape.
+        UserError: different classes or image shapes.
     """
     _check_alike(train, validation, "validation")
     _check_alike(train, test, "test")
@@ -74,18 +91,18 @@ def given_splits(train: Dataset, validation: Dataset, test: Dataset) -> Splits:
 
 
 def subsample(splits: Splits, sizes: tuple[int, int, int], *, generator: Generator) -> Splits:
-    """Keep so many images of the train, validation and test parts, each class in proportion to its share.
+    """Keep ``sizes`` images of the train, validation and test splits, each class in proportion to its share.
 
     Raises:
-        UserError: a part has fewer images than asked for.
+        UserError: a split has fewer images than requested.
     """
     kept = []
     for name, size in zip(("train", "validation", "test"), sizes, strict=True):
         part: Dataset = getattr(splits, name)
         if size > part.n:
             raise UserError(
-                f"{size} {name} images asked for, but the {name} part has {part.n}",
-                hint="lower that one of the sizes, or change the fractions",
+                f"{size} {name} images requested, but the {name} split has {part.n}",
+                hint="request fewer, or change the fractions",
             )
         kept.append(subset(part, size, generator=generator))
     train, validation, test = kept
@@ -93,7 +110,12 @@ def subsample(splits: Splits, sizes: tuple[int, int, int], *, generator: Generat
 
 
 def split_warnings(splits: Splits) -> list[str]:
-    """What a reader of results on these splits should know, one sentence each; empty if nothing."""
+    """Warnings for readers of results on these splits, one sentence each; empty if there are none.
+
+    >>> from secateur.data import load
+    >>> split_warnings(split(load("digits"), generator=Generator().manual_seed(0)))
+    []
+    """
     said = [splits.note] if splits.note else []
     seen = set(splits.train.image_hashes()) | set(splits.validation.image_hashes())
     if leaked := sum(digest in seen for digest in splits.test.image_hashes()):
@@ -106,9 +128,9 @@ def split_warnings(splits: Splits) -> list[str]:
 
 
 def stratified_indices(y: Tensor, n: int, *, generator: Generator) -> Tensor:
-    """Indices of ``n`` labels, sorted, each class in proportion to its share (largest remainder)."""
+    """Sorted indices of ``n`` labels, each class in proportion to its share (largest remainder)."""
     labels, counts = torch.unique(y.cpu(), return_counts=True)
-    # Integer arithmetic: quotas and remainders do not depend on the platform's floating point.
+    # Integer arithmetic, so that quotas do not depend on the platform's floating point.
     quota = counts * n // y.numel()
     remainder = counts * n % y.numel()
     missing = n - int(quota.sum())
@@ -121,9 +143,13 @@ def stratified_indices(y: Tensor, n: int, *, generator: Generator) -> Tensor:
 
 
 def random_stratified_indices(y: Tensor, n: int, *, generator: Generator) -> Tensor:
-    """As :func:`stratified_indices`, but ties between classes of equal share are broken at random.
+    """Like :func:`stratified_indices`, with ties between classes of equal share broken at random.
 
-    With fewer images than classes, ``stratified_indices`` would take the first classes only.
+    With fewer images than classes, ``stratified_indices`` would always take the first classes.
+
+    >>> y = torch.arange(10)
+    >>> len(random_stratified_indices(y, 3, generator=Generator().manual_seed(0)))
+    3
     """
     names = torch.randperm(int(y.max()) + 1, generator=generator)
     return stratified_indices(names[y.cpu()], n, generator=generator)
@@ -132,9 +158,9 @@ def random_stratified_indices(y: Tensor, n: int, *, generator: Generator) -> Ten
 def _check_alike(train: Dataset, other: Dataset, name: str) -> None:
     if train.classes != other.classes or train.shape != other.shape:
         raise UserError(
-            f"the train part ({len(train.classes)} classes of {list(train.shape)}) and the {name} part "
+            f"the train split ({len(train.classes)} classes of {list(train.shape)}) and the {name} split "
             f"({len(other.classes)} of {list(other.shape)}) differ in classes or image shape",
-            hint="both need the same class names and one image size, all grey or all in colour",
+            hint="both need the same class names, image size and number of channels",
         )
 
 
