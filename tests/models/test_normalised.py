@@ -130,7 +130,7 @@ def test_statistics_take_the_place_of_those_of_a_zoo_network():
 
 
 def test_statistics_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="mean and std have 3 values, the images 1 channel"):
+    with pytest.raises(UserError, match="mean and std have 3 values, but the images have 1 channel"):
         resolve("resnet-tiny", in_channels=1, normalise=(MEAN, STD))
     with pytest.raises(UserError, match="as it was trained"):
         resolve("robustbench:Standard", normalise=(MEAN, STD), pretrained=False)

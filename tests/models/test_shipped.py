@@ -49,7 +49,7 @@ def test_the_parts_of_the_digits_are_disjoint_and_complete():
 
 
 def test_another_word_after_the_digits_is_refused():
-    with pytest.raises(UserError, match="take no 'heldout'") as caught:
+    with pytest.raises(UserError, match="have no 'heldout'") as caught:
         data.load("digits:heldout")
     assert "digits:split" in (caught.value.hint or "")
 

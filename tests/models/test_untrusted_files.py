@@ -58,7 +58,7 @@ def test_tensors_without_usable_numbers_are_refused(tmp_path, state, kind):
 
 def test_a_plain_pickle_is_not_read(tmp_path):
     (tmp_path / "w.pt").write_bytes(pickle.dumps({"a": 1}))
-    refused(tmp_path / "w.pt", "not a file of weights")
+    refused(tmp_path / "w.pt", "not a weight file")
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -68,7 +68,7 @@ def test_a_truncated_file_is_refused(tmp_path, state, keep, new_format):
     torch.save(state, path, _use_new_zipfile_serialization=new_format)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] if keep == -1 else whole[: int(keep * len(whole))])
-    refused(path, "damaged|is empty|not a file of weights")
+    refused(path, "damaged|is empty|not a weight file")
 
 
 def test_a_flipped_bit_is_found_where_the_hash_is_known(tmp_path, state):
