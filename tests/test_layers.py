@@ -45,6 +45,7 @@ SAME_LEVEL = {
     ("config", "recipes"): "a study contains recipes",
     ("config", "run_options"): "a study says how its attacks are run",
     ("config", "budgets"): "a study lists sizes of attacks",
+    ("train", "attacks"): "adversarial training runs the loop of PGD",
     ("stages", "store"): "a stage reads its parent's artefacts",
     ("stages", "evaluate"): "an attack cell is an evaluation with a record",
     ("study", "engine"): "the study hands cell ids to an engine",

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from secateur.attacks import Outcome, run
-from secateur.attacks.pgd import apgd, pgd
+from secateur.attacks.apgd import apgd
+from secateur.attacks.pgd import pgd
 from secateur.errors import UserError
 
 INF = math.inf

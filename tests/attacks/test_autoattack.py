@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from secateur.attacks import Outcome, run
-from secateur.attacks.pgd import apgd
+from secateur.attacks.apgd import apgd
 from secateur.errors import ExitCode, UserError
 
 

@@ -13,10 +13,11 @@ from scipy.optimize import minimize
 from attacks.rounding import tolerance
 from attacks.test_linear import case, check
 from secateur.attacks import Outcome, ddn, run
+from secateur.attacks.apgd import apgd
 from secateur.attacks.core.norms import distance, project_boxed
 from secateur.attacks.ensemble import strongest
 from secateur.attacks.fgsm import fgsm, noise
-from secateur.attacks.pgd import apgd, pgd
+from secateur.attacks.pgd import pgd
 from secateur.attacks.sigma_zero import sigma_zero
 from secateur.attacks.square_attack import square
 from secateur.attacks.steep.attack import steep
@@ -31,7 +32,7 @@ INF = math.inf
 def test_steep_reaches_the_exact_distance_in_200_steps(d, classes, p):
     made = case(d, classes, 32, seed=0)
     # In L1 the sixty steps after a survey miss the last per cent; test_steep asks it for the nearest class.
-    settings = {"classes": 1} if p == 1 else {}
+    settings = {"n_surveyed": 1} if p == 1 else {}
     check(made, steep(made.model, made.x, made.y, norm=p, steps=200, **settings), p, 1.01)
 
 
@@ -156,13 +157,17 @@ def test_every_registered_attack_is_honest_and_independent_of_the_batch(net, ima
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("steep", {"norm": 0, "classes": 0}, "classes is 0"),
-        ("steep", {"classes": 0}, "classes is 0"),
-        ("steep", {"outside": 1.0}, "outside is 1.0"),
-        ("steep", {"outside": -0.1}, "outside is -0.1"),
+        ("steep", {"norm": 0, "n_surveyed": 0}, "n_surveyed is 0"),
+        ("steep", {"n_surveyed": 0}, "n_surveyed is 0"),
+        ("steep", {"pdpgd_share": 1.0}, "pdpgd_share is 1.0"),
+        ("steep", {"pdpgd_share": -0.1}, "pdpgd_share is -0.1"),
         ("steep", {"steps": 0}, "steps is 0"),
-        ("steep", {"inertia": 1.0}, "inertia is 1.0"),
+        ("steep", {"momentum": 1.0}, "momentum is 1.0"),
         ("steep", {"decay": 0.0}, "decay is 0.0"),
+        ("steep", {"classes": 3}, "setting 'classes' of attack 'steep' is now called 'n_surveyed'"),
+        ("sigma-zero", {"threshold": 0.2}, "is now called 'tau'"),
+        ("alma", {"average": 0.8}, "is now called 'alpha'"),
+        ("pdpgd", {"ratio": 0.1}, "is now called 'dual_ratio_init'"),
         ("pgd", {"norm": 1}, "no norm 1"),
         ("pgd", {"eps": 0.0}, "eps is 0.0"),
         ("pgd", {"loss": "l"}, "unknown loss"),

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from attacks.rounding import tolerance
 from attacks.test_linear import case, check
 from secateur.attacks import run
-from secateur.attacks.alma import alma, slope
+from secateur.attacks.alma import alma, penalty_grad
 from secateur.attacks.core.prox import shrink
 from secateur.attacks.pdpgd import pdpgd
 from secateur.errors import UserError
@@ -49,7 +49,7 @@ def test_pdpgd_lets_go_of_the_norm_where_it_is_late(monkeypatch, p):
     made = case(64, 2, 16, seed=0)
 
     def found():
-        return pdpgd(made.model, made.x, made.y, norm=p, steps=40, ratio=1e4).mask
+        return pdpgd(made.model, made.x, made.y, norm=p, steps=40, dual_ratio_init=1e4).mask
 
     assert found().any()
     monkeypatch.setattr(PDPGD, "LATE", 2.0)
@@ -122,7 +122,7 @@ def check_shrink(operator, p):
         delta, metric = rng.normal(size=6), rng.uniform(0.2, 3.0, 6)
         for weight in (0.05, 0.4, 20.0):
             ours = operator(
-                torch.tensor(delta)[None], torch.tensor(metric)[None], torch.tensor([weight]).double(), p
+                torch.tensor(delta)[None], torch.tensor(metric)[None], torch.tensor([weight]).double(), p=p
             )[0].numpy()
             best = solved(delta, metric, weight, p)
             assert cost(ours, delta, metric, weight, p) <= cost(best, delta, metric, weight, p) + 1e-6
@@ -137,7 +137,7 @@ def test_the_proximal_operator_is_that_of_a_general_solver(p):
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_an_operator_that_forgets_the_metric_is_seen(p):
     with pytest.raises(AssertionError):
-        check_shrink(lambda delta, metric, weight, p: shrink(delta, torch.ones_like(metric), weight, p), p)
+        check_shrink(lambda delta, metric, weight, p: shrink(delta, torch.ones_like(metric), weight, p=p), p)
 
 
 def test_the_slope_of_the_penalty_is_its_derivative_and_has_no_jump():
@@ -145,8 +145,8 @@ def test_the_slope_of_the_penalty_is_its_derivative_and_has_no_jump():
     rho, mu = torch.full((13,), 1.7, dtype=torch.float64), torch.full((13,), 0.6, dtype=torch.float64)
     above = mu * value + mu * rho * value**2 + rho**2 * value**3 / 6
     p2 = torch.where(value >= 0, above, mu * value / (1 - rho * value.clamp_max(0.0)))
-    torch.testing.assert_close(slope(value.detach(), rho, mu), torch.autograd.grad(p2.sum(), value)[0])
-    ends = slope(torch.tensor([-1e-9, 0.0], dtype=torch.float64), rho[:2], mu[:2])
+    torch.testing.assert_close(penalty_grad(value.detach(), rho, mu), torch.autograd.grad(p2.sum(), value)[0])
+    ends = penalty_grad(torch.tensor([-1e-9, 0.0], dtype=torch.float64), rho[:2], mu[:2])
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-6, atol=0)
 
 
@@ -154,14 +154,14 @@ def test_the_slope_of_the_penalty_is_its_derivative_and_has_no_jump():
 
 
 def test_the_gate_catches_pdpgd_without_its_proximal_step(monkeypatch):
-    monkeypatch.setattr(PDPGD, "shrink", lambda delta, metric, weight, p: delta)
+    monkeypatch.setattr(PDPGD, "shrink", lambda delta, metric, weight, *, p: delta)
     made = case(64, 2, 16, seed=0)
     with pytest.raises(AssertionError):
         check(made, pdpgd(made.model, made.x, made.y, norm=1.0, steps=1000), 1.0, GATE[1.0])
 
 
 def test_the_gate_catches_alma_with_a_multiplier_that_never_falls(monkeypatch):
-    monkeypatch.setattr(ALMA, "slope", lambda value, rho, mu: mu * torch.ones_like(value))
+    monkeypatch.setattr(ALMA, "penalty_grad", lambda value, rho, mu: mu * torch.ones_like(value))
     made = case(64, 2, 16, seed=0)
     with pytest.raises(AssertionError):
         check(made, alma(made.model, made.x, made.y, steps=500), 2.0, 1.01)
@@ -170,14 +170,14 @@ def test_the_gate_catches_alma_with_a_multiplier_that_never_falls(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("alma", {"first": 0.0}, "first is 0.0"),
+        ("alma", {"init_eps": 0.0}, "init_eps is 0.0"),
         ("alma", {"gamma": 0.5}, "gamma is 0.5"),
         ("alma", {"tau": 0.0}, "tau is 0.0"),
-        ("alma", {"every": 0}, "every is 0"),
+        ("alma", {"check_steps": 0}, "check_steps is 0"),
         ("alma", {"norm": 1}, "no norm 1"),
-        ("pdpgd", {"step": -1.0}, "step is -1.0"),
-        ("pdpgd", {"dual_step": 0.0}, "dual_step is 0.0"),
-        ("pdpgd", {"ratio": 0.0}, "ratio is 0.0"),
+        ("pdpgd", {"primal_lr": -1.0}, "primal_lr is -1.0"),
+        ("pdpgd", {"dual_lr": 0.0}, "dual_lr is 0.0"),
+        ("pdpgd", {"dual_ratio_init": 0.0}, "dual_ratio_init is 0.0"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(net, images, name, settings, said):

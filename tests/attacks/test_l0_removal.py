@@ -11,9 +11,9 @@ from secateur.attacks.core.batch import check_batch, conclude
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import is_adversarial, logit_difference
 from secateur.attacks.steep.attack import converges_from, steep
-from secateur.attacks.steep.l0_removal import sparser
+from secateur.attacks.steep.l0_removal import remove_pixels
 
-WHITTLE = sys.modules["secateur.attacks.steep.l0_removal"]
+REMOVAL = sys.modules["secateur.attacks.steep.l0_removal"]
 
 
 @pytest.mark.parametrize(("d", "classes"), [(2, 2), (64, 2), (64, 10)])
@@ -39,7 +39,9 @@ def whittled(made, queries, steps, found=None):
         is_adversarial(problem, made.model(adv)), (adv != made.x).sum(1).to(x.dtype), torch.inf
     )
     found = conclude(problem, adv, reach, torch.zeros_like(problem.y, dtype=torch.bool))
-    return sparser(BestAdversarial(Watched(), problem, 0.0), found, queries, steps), asked
+    return remove_pixels(
+        BestAdversarial(Watched(), problem, 0.0), found, halvings=queries, steps=steps
+    ), asked
 
 
 def check_exact(made):
@@ -54,7 +56,7 @@ def test_on_two_classes_the_search_alone_is_exact():
 
 
 def test_sets_that_nothing_is_left_out_of_are_seen(monkeypatch):
-    monkeypatch.setattr(WHITTLE, "whittle", lambda nearest, steps: None)
+    monkeypatch.setattr(REMOVAL, "tabu_search", lambda best, steps: None)
     with pytest.raises(AssertionError):
         check_exact(case(64, 2, 32, seed=0))
 
@@ -72,4 +74,6 @@ def test_what_the_descent_in_l1_missed_is_searched_for_pixel_by_pixel():
     problem = check_batch(made.x, made.y, None, (0.0, 1.0))
     nowhere = torch.full((16,), torch.inf, dtype=made.x.dtype)
     nothing = conclude(problem, made.x, nowhere, torch.zeros(16, dtype=torch.bool))
-    check(made, sparser(BestAdversarial(made.model, problem, 0.0), nothing, 0, 120), 0.0, 1)
+    check(
+        made, remove_pixels(BestAdversarial(made.model, problem, 0.0), nothing, halvings=0, steps=120), 0.0, 1
+    )

@@ -67,7 +67,7 @@ def test_of_several_points_the_nearest_example_counts(mixed):
 
 
 def test_an_attack_that_keeps_its_last_attempt_is_seen(mixed, monkeypatch):
-    monkeypatch.setattr(sys.modules["secateur.attacks.runner.run"], "nearer", lambda before, again: again)
+    monkeypatch.setattr(sys.modules["secateur.attacks.runner.run"], "minimum", lambda before, again: again)
     with pytest.raises(AssertionError):
         check_nearest_of_both(*mixed)
 
@@ -88,14 +88,14 @@ def test_restarts_help_only_images_that_are_not_fooled_yet(mixed):
 def test_every_restart_draws_other_numbers(net, images, monkeypatch):
     drawn = []
     module = sys.modules["secateur.attacks.pgd"]
-    begin = module._begin
+    begin = module.random_start_in_ball
 
-    def watched(*args):
-        made = begin(*args)
-        drawn.append(made[1][0])
+    def watched(*args, **settings):
+        made = begin(*args, **settings)
+        drawn.append(made[0])
         return made
 
-    monkeypatch.setattr(module, "_begin", watched)
+    monkeypatch.setattr(module, "random_start_in_ball", watched)
     run(net, images, "pgd", norm=INF, eps=1e-4, steps=2, restarts=3)
     assert len(drawn) == 3
     assert not any(torch.equal(a, b) for a, b in pairwise(drawn))

@@ -59,14 +59,14 @@ def test_the_unit_of_the_pixels_does_not_matter(net, images, p):
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 @pytest.mark.parametrize("steps", [1, 7, 20, 60])
 def test_the_survey_stays_within_its_queries(net, images, p, steps):
-    result = run(net, images, "steep", norm=p, steps=steps, classes=9)
+    result = run(net, images, "steep", norm=p, steps=steps, n_surveyed=9)
     assert result.forwards.max() <= steps + 1
     assert result.backwards.max() <= steps
 
 
 def test_a_targeted_attack_surveys_nothing(net, images):
     targets = (images.y + 1) % 3
-    one, many = (steep(net, images.x, images.y, steps=30, targets=targets, classes=c) for c in (1, 9))
+    one, many = (steep(net, images.x, images.y, steps=30, targets=targets, n_surveyed=c) for c in (1, 9))
     assert torch.equal(one.adv, many.adv)
 
 
@@ -75,11 +75,11 @@ def test_a_targeted_attack_surveys_nothing(net, images):
     [
         pytest.param(600, {}, marks=pytest.mark.slow),
         (601, {}),
-        (1, {"outside": 0.5}),
-        (3, {"outside": 0.9}),
-        (60, {"outside": 0.99}),
-        (60, {"outside": 0.3, "classes": 9}),
-        (60, {"outside": 0.3, "norm": 2.0}),
+        (1, {"pdpgd_share": 0.5}),
+        (3, {"pdpgd_share": 0.9}),
+        (60, {"pdpgd_share": 0.99}),
+        (60, {"pdpgd_share": 0.3, "n_surveyed": 9}),
+        (60, {"pdpgd_share": 0.3, "norm": 2.0}),
     ],
 )
 def test_pdpgd_s_share_stays_within_the_queries(net, images, steps, settings):
@@ -105,7 +105,7 @@ def far_sighted(monkeypatch):
 
 def check_no_farther(made):
     """Few steps would end much farther out on their own."""
-    ratio = distance(steep(made.model, made.x, made.y, norm=1.0, steps=20, outside=0.3).adv - made.x, 1.0)
+    ratio = distance(steep(made.model, made.x, made.y, norm=1.0, steps=20, pdpgd_share=0.3).adv - made.x, 1.0)
     assert (ratio.double().numpy() <= 1.05 * made.optimum(1.0)).mean() >= 0.9
 
 
@@ -114,15 +114,15 @@ def test_what_pdpgd_found_is_never_lost(far_sighted):
 
 
 def test_a_steep_that_forgets_what_pdpgd_found_is_seen(far_sighted, monkeypatch):
-    monkeypatch.setattr(STEEP, "nearer", lambda one, other: one)
-    monkeypatch.setattr(STEEP, "resumed", lambda path, found: path)
+    monkeypatch.setattr(STEEP, "minimum", lambda one, other: one)
+    monkeypatch.setattr(STEEP, "resume", lambda path, found: path)
     with pytest.raises(AssertionError):
         check_no_farther(far_sighted)
 
 
-@pytest.mark.parametrize("classes", [1, 5])
-def test_the_last_descent_starts_from_what_pdpgd_found(far_sighted, monkeypatch, classes):
-    monkeypatch.setattr(STEEP, "nearer", lambda one, other: one)
+@pytest.mark.parametrize("n_surveyed", [1, 5])
+def test_the_last_descent_starts_from_what_pdpgd_found(far_sighted, monkeypatch, n_surveyed):
+    monkeypatch.setattr(STEEP, "minimum", lambda one, other: one)
     made = far_sighted
     found = STEEP.pdpgd(made.model, made.x, made.y, norm=1.0, steps=0, targets=None, bounds=(0, 1))
     asked = []
@@ -132,7 +132,7 @@ def test_the_last_descent_starts_from_what_pdpgd_found(far_sighted, monkeypatch,
             asked.append(x.detach().clone())
             return made.model(x)
 
-    result = steep(Watched(), made.x, made.y, norm=1.0, steps=60, outside=0.3, classes=classes)
+    result = steep(Watched(), made.x, made.y, norm=1.0, steps=60, pdpgd_share=0.3, n_surveyed=n_surveyed)
     heard = torch.stack([(query - found.adv).flatten(1).abs().amax(1) < 1e-6 for query in asked])
     assert heard.any(0).float().mean() > 0.9
     assert (result.distance <= found.distance * (1 + 1e-5)).float().mean() > 0.9
@@ -170,6 +170,6 @@ def at_once(settings):
 
 
 def test_a_descent_without_a_survey_may_converge_from_its_first_query():
-    settings = {"norm": 1.0, "steps": 100, "classes": 1, "outside": None}
+    settings = {"norm": 1.0, "steps": 100, "n_surveyed": 1, "pdpgd_share": None}
     assert converges_from(settings) == 0
-    assert converges_from({**settings, "classes": None}) > 50
+    assert converges_from({**settings, "n_surveyed": None}) > 50

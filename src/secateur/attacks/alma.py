@@ -1,18 +1,18 @@
-"""ALMA (Rony et al. 2021, Algorithm 1): minimum L2 by an augmented Lagrangian with smoothed multipliers."""
+"""Augmented Lagrangian attack ALMA (Rony et al. 2021, arXiv:2011.11857): minimum L2."""
 
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Batch, Found, check_batch, check_steps
+from secateur.attacks.core.batch import Batch, Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import attack_loss
 from secateur.attacks.core.norms import distance, halvings, per_sample
 from secateur.attacks.core.steps import unit_noise
 from secateur.registry.settings import check
 
-MULTIPLIERS = (1e-6, 1e12)
+MU_MIN, MU_MAX = 1e-6, 1e12
 TOLERANCE = 1e-4
-"""How far beyond the boundary, in units of the logit ratio, the constraint asks an example to be."""
+"""How far beyond the boundary, in units of the logit ratio, the constraint requires an example to be."""
 
 
 def alma(
@@ -21,117 +21,138 @@ def alma(
     y: Tensor,
     *,
     steps: int = 1000,
-    first: float = 0.1,
-    decay: float = 0.01,
+    init_eps: float = 0.1,
+    lr_reduction: float = 0.01,
     rho: float = 1.0,
     mu: float = 1.0,
     gamma: float = 1.2,
     tau: float = 0.95,
-    every: int = 10,
-    average: float = 0.9,
+    check_steps: int = 10,
+    alpha: float = 0.9,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Found:
-    """Find small L2 perturbations by descending ‖δ‖ + P(c(δ), ρ, μ), with c the logit difference ratio.
+    """Find small L2 perturbations by descending ‖δ‖ + P(c, ρ, μ), with c the logit difference ratio (DLR).
 
-    P is the penalty P₂ of Birgin et al. 2005. Its multiplier μ follows a moving average of ∂P/∂c; ρ grows
-    while no example is found and c does not fall. Steps are RMSProp's with momentum, inside the box, and
-    shrink from the first success on. Every iterate is evaluated: ``steps + 1`` forwards and ``steps``
-    backwards.
+    P is the penalty P₂ of Birgin et al. 2005. The algorithm, in the paper's symbols and the numbering used
+    in the code::
+
+        1: δ ← 0, μ ← μ₀, ρ ← ρ₀; averages v ← 1, m ← 0
+        2: for i = 0, …, N − 1 do
+        3:     c ← DLR(x + δ) + tolerance
+        4:     every M iterations: if no example yet and c ≥ τ times the last such c: ρ ← γρ
+        5:     μ ← clip(αμ + (1 − α) ∂P/∂c, μ_min, μ_max)      (from the second iteration on)
+        6:     g ← ∇‖δ‖ + ∂P/∂c ∇c
+        7:     v ← αv + (1 − α) g²                             (RMSProp)
+        8:     η ← such that the first step has length ε; decays to a share of it from the first success on
+        9:     m ← αm + g / √v                                 (momentum)
+        10:    δ ← clip(δ − ηm)
+        11: return the nearest adversarial x + δ
+
+    Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
+
+    Deviations from the paper:
+
+    * The last iterate is evaluated too.
+    * The constraint is missed by less than a tolerance of 1e-4, without which the iterate stays on the
+      boundary, where it is not adversarial.
+    * η decays from each image's own first success; it stays while there is none.
+    * A random unit vector, the same for the whole batch, replaces the first gradient where it is zero: there
+      no step length would reach ε.
+    * Lengths are relative to the width of the box, so that the bounds change nothing.
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        steps: N of Algorithm 1.
-        first: ε, the L2 length of the first step, relative to the width of the box; sets the learning rate.
-        decay: the last learning rate relative to the first.
+        steps: N.
+        init_eps: ε, the L2 length of the first step, relative to the width of the box; sets η.
+        lr_reduction: the last η relative to the first.
         rho: ρ₀, the penalty parameter.
         mu: μ₀, the multiplier.
-        gamma: factor by which ρ grows.
-        tau: c has fallen if it is below τ times its value at the last check.
-        every: M, iterations between checks.
-        average: α, of the averages of the multiplier and the squared gradient, and the momentum.
+        gamma: γ, the factor by which ρ grows.
+        tau: τ, c has fallen if it is below τ times its value at the last check.
+        check_steps: M, iterations between checks.
+        alpha: α, of the averages of the multiplier and the squared gradient, and the momentum.
         targets: wanted classes [N] of a targeted attack.
-        bounds: the box the images live in.
+        bounds: lowest and highest pixel value.
         generator: draws the first direction where a gradient is exactly zero; a fixed one by default.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
+
+    >>> import torch
+    >>> from secateur.attacks import alma
+    >>> model = lambda x: torch.stack([torch.ones(len(x)), x.sum(1)], 1)  # class 1 if pixels sum to over 1
+    >>> found = alma(model, torch.tensor([[0.2, 0.2]]), torch.tensor([0]), steps=100)
+    >>> round(found.distance.item(), 1)  # 0.6 / √2
+    0.4
     """
-    problem = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    _check_settings(first, decay, rho, mu, gamma, tau, every, average)
-    x = problem.x
-    width = problem.bounds[1] - problem.bounds[0]
+    batch = check_batch(x, y, targets, bounds)
+    check(
+        "alma", steps=steps, init_eps=init_eps, lr_reduction=lr_reduction, rho=rho, mu=mu, gamma=gamma,
+        tau=tau, check_steps=check_steps, alpha=alpha,
+    )  # fmt: skip
+    x = batch.x
+    width = batch.bounds[1] - batch.bounds[0]
     generator = generator or torch.Generator().manual_seed(0)
-    delta, speed, square = torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(x)
-    best = BestAdversarial(model, problem, 2.0)
-    penalty = torch.full_like(best.delta_norm, rho)
-    multiplier = torch.full_like(best.delta_norm, mu)
-    rate, last = torch.zeros_like(best.delta_norm), torch.full_like(best.delta_norm, torch.inf)
-    success = torch.full_like(best.delta_norm, steps)
+    best = BestAdversarial(model, batch, 2.0)
+    δ, m, v = torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(x)  # line 1
+    ρ, μ = torch.full_like(best.distance, rho), torch.full_like(best.distance, mu)
+    η, c_last = torch.zeros_like(μ), torch.full_like(μ, torch.inf)
+    first_success = torch.full_like(μ, steps)
 
-    for k in range(steps + 1):
-        query, logits = best.query(problem.clip(x + width * delta), gradient=k < steps)
-        if k == steps:
+    for i in range(steps + 1):  # line 2
+        query, logits = best.query(batch.clip(x + width * δ), gradient=i < steps)
+        if i == steps:
             break
-        success = torch.where(best.is_adversarial, success.clamp_max(k), success)
-        value = attack_loss(problem, logits, "dlr") + TOLERANCE
+        first_success = torch.where(best.is_adversarial, first_success.clamp_max(i), first_success)
+        constraint = attack_loss(batch, logits, "dlr") + TOLERANCE  # line 3
         # Logits may have another precision than the images.
-        seen = value.detach().to(x.dtype)
-        if k % every == 0:
-            stalled = best.distance.isinf() & (seen >= tau * last)
-            penalty = torch.where(stalled, gamma * penalty, penalty)
-            last = seen
-        if k:
-            wanted = slope(seen, penalty, multiplier)
-            multiplier = (average * multiplier + (1 - average) * wanted).clamp(*MULTIPLIERS)
-        gradient = width * torch.autograd.grad(value.sum(), query)[0]
-        gradient = gradient * per_sample(slope(seen, penalty, multiplier), x)
-        length = distance(delta, 2.0).clamp_min(torch.finfo(x.dtype).tiny)
-        gradient = gradient + delta / per_sample(length, x)
-        if k == 0:
-            flat = ~gradient.flatten(1).any(1)
-            gradient = torch.where(per_sample(flat, x), unit_noise(x, generator), gradient)
-        square = average * square + (1 - average) * gradient.square()
-        step = gradient / (square.sqrt() + 1e-8)
-        if k == 0:
-            rate = _rate(problem, step, first)
-        speed = average * speed + step
-        share = (k - success).clamp_min(0.0) / (steps - success).clamp_min(1.0)
-        delta = delta - per_sample(rate * decay**share, x) * speed
-        delta = (problem.clip(x + width * delta) - x) / width
+        c = constraint.detach().to(x.dtype)
+        if i % check_steps == 0:  # line 4
+            ρ = torch.where(best.distance.isinf() & (c >= tau * c_last), gamma * ρ, ρ)
+            c_last = c
+        if i:  # line 5
+            μ = (alpha * μ + (1 - alpha) * penalty_grad(c, ρ, μ)).clamp(MU_MIN, MU_MAX)
+        g = width * torch.autograd.grad(constraint.sum(), query)[0]
+        g = g * per_sample(penalty_grad(c, ρ, μ), x)
+        length = distance(δ, 2.0).clamp_min(torch.finfo(x.dtype).tiny)
+        g = g + δ / per_sample(length, x)  # line 6
+        if i == 0:
+            flat = ~g.flatten(1).any(1)
+            g = torch.where(per_sample(flat, x), unit_noise(x, generator), g)
+        v = alpha * v + (1 - alpha) * g.square()  # line 7
+        scaled = g / (v.sqrt() + 1e-8)
+        if i == 0:
+            η = _step_size(batch, scaled, init_eps)
+        decay = (i - first_success).clamp_min(0.0) / (steps - first_success).clamp_min(1.0)
+        η_i = η * lr_reduction**decay  # line 8
+        m = alpha * m + scaled  # line 9
+        δ = δ - per_sample(η_i, x) * m  # line 10
+        δ = (batch.clip(x + width * δ) - x) / width
 
-    return best.found()
+    return best.found()  # line 11
 
 
-def slope(value: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
-    """∂P₂/∂c [N] at c = ``value``, where P₂ is μc + μρc² + ρ²c³/6 for c ≥ 0 and μc / (1 − ρc) below."""
-    outside = value.clamp_min(0.0)
-    inside = value.clamp_max(0.0)
+def penalty_grad(c: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
+    """∂P₂/∂c [N], where P₂ is μc + μρc² + ρ²c³/6 for c ≥ 0 and μc / (1 − ρc) below."""
+    outside = c.clamp_min(0.0)
+    inside = c.clamp_max(0.0)
     above = mu + 2 * mu * rho * outside + rho.square() * outside.square() / 2
-    return torch.where(value >= 0, above, mu / (1 - rho * inside).square())
+    return torch.where(c >= 0, above, mu / (1 - rho * inside).square())
 
 
-def _rate(problem: Batch, step: Tensor, length: float) -> Tensor:
+def _step_size(batch: Batch, step: Tensor, length: float) -> Tensor:
     """The factor [N] with which ``step`` moves by ``length`` inside the box, or as far as the box allows."""
-    width = problem.bounds[1] - problem.bounds[0]
+    width = batch.bounds[1] - batch.bounds[0]
     low = length / distance(step, 2.0).clamp_min(torch.finfo(step.dtype).tiny)
     high = low * 2.0**20
     # More than the resolution takes for an interval of one power of two: this one spans twenty.
     for _ in range(halvings(step.dtype) + 15):
         middle = (low * high).sqrt()
-        moved = problem.clip(problem.x - width * per_sample(middle, step) * step) - problem.x
+        moved = batch.clip(batch.x - width * per_sample(middle, step) * step) - batch.x
         short = distance(moved, 2.0) < width * length
         low, high = torch.where(short, middle, low), torch.where(short, high, middle)
     return low
-
-
-def _check_settings(
-    first: float, decay: float, rho: float, mu: float, gamma: float, tau: float, every: int, average: float
-) -> None:
-    check(
-        "alma", first=first, decay=decay, rho=rho, mu=mu, gamma=gamma, tau=tau, every=every, average=average
-    )

@@ -1,4 +1,4 @@
-"""Perturbations made in one step: the steepest one inside a ball (FGSM and its kin), and random noise."""
+"""One steepest step inside a ball, the fast gradient sign method and its kin; random noise to compare."""
 
 import torch
 from torch import Tensor, nn
@@ -12,52 +12,10 @@ from secateur.attacks.core.batch import (
     check_steps,
     conclude,
 )
+from secateur.attacks.core.best import query_active
 from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, keep_top, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
-
-
-def steepest(gradient: Tensor, problem: Batch, eps: Tensor, p: float) -> Tensor:
-    """The perturbation [N, ...] inside the p-ball of radius ``eps`` [N] and the box that lowers g·δ most.
-
-    Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
-    """
-    room = problem.distance_to_bounds(gradient)
-    if p == INF:
-        size = torch.minimum(room, per_sample(eps, room))
-    elif p == 2:
-        length = distance(gradient, 2.0).clamp_min(torch.finfo(gradient.dtype).tiny)
-        size = torch.minimum(room, gradient.abs() * per_sample(eps / length, room))
-    else:
-        size = keep_top(room, room * gradient.abs(), eps) if p == 0 else _spend(room, gradient.abs(), eps)
-    return -gradient.sign() * size
-
-
-def _spend(room: Tensor, worth: Tensor, eps: Tensor) -> Tensor:
-    """A budget of ``eps`` [N] spent on the entries of highest ``worth`` first, each up to its ``room``."""
-    order = worth.flatten(1).argsort(dim=1, descending=True, stable=True)
-    ordered = room.flatten(1).gather(1, order)
-    left = eps.unsqueeze(1) - (ordered.cumsum(1) - ordered)
-    spent = torch.minimum(left.clamp_min(0.0), ordered)
-    return torch.zeros_like(spent).scatter_(1, order, spent).view(room.shape)
-
-
-def random_perturbation(problem: Batch, eps: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """Noise [N, ...] of p-norm ``eps`` [N], clipped to the box: signs for inf, Gaussian for 1 and 2.
-
-    For p = 0 random pixels jump to a random end of the box. All images of a batch get the same noise, scaled
-    and clipped, so that batching changes nothing.
-    """
-    x = problem.x
-    shape = (1, *x.shape[1:])
-    drawn = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
-    if p == 0:
-        score = torch.rand(shape, generator=generator, dtype=x.dtype).to(x.device).flatten(1)
-        rank = score.argsort(1).argsort(1).view(shape)
-        corner = torch.where(drawn > 0, problem.bounds[1], problem.bounds[0])
-        return torch.where(rank < per_sample(eps, x), corner - x, torch.zeros_like(x))
-    unit = drawn.sign() if p == INF else drawn / per_sample(distance(drawn, p), x)
-    return problem.clip(x + unit * per_sample(eps, x)) - x
 
 
 @in_pixels("eps")
@@ -71,27 +29,53 @@ def fgsm(
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Found:
-    """One steepest step of size ``eps`` (Goodfellow et al. 2015, and its counterparts in the other norms).
+    """One steepest step of size ``eps`` (Goodfellow et al. 2015, arXiv:1412.6572): x + ε sign(∇L).
 
-    ``eps`` is by default 8/255 of the width of the ``bounds``; in L0 it counts values and must be given. Two
-    forwards and one backward. A sample whose step does not fool the model is not found.
+    Two forwards and one backward. An image whose step does not fool the model is not found.
+
+    Deviations from the paper:
+
+    * L is the logit difference, not cross-entropy: its gradient does not vanish where the softmax saturates.
+    * The step is the steepest one inside the box as well: a pixel that is clipped gives its share to others
+      in L0 and L1.
+    * Norms 0, 1 and 2 have their own steepest steps (``steepest``).
+
+    Args:
+        model: images to logits.
+        x: images [N, ...], float32 or float64, inside ``bounds``.
+        y: true labels [N], int64.
+        norm: 0, 1, 2 or inf.
+        eps: ε, by default 8/255 of the width of the ``bounds``; in L0 it counts values and must be given.
+        targets: wanted classes [N] of a targeted attack.
+        bounds: lowest and highest pixel value.
+
+    Raises:
+        UserError: images, labels, settings or logits an attack cannot work with.
+
+    >>> import torch
+    >>> from secateur.attacks import fgsm
+    >>> model = lambda x: torch.stack([torch.ones(len(x)), x.sum(1)], 1)  # class 1 if pixels sum to over 1
+    >>> x, y = torch.tensor([[0.2, 0.2], [0.4, 0.4]]), torch.tensor([0, 0])
+    >>> fgsm(model, x, y, eps=0.2).mask  # the boundary is 0.3 and 0.1 away
+    tensor([False,  True])
     """
-    problem = check_batch(x, y, targets, bounds)
-    norm = check_norm(norm)
-    check_eps(eps, norm)
-    query = problem.x.clone().requires_grad_(True)
+    batch = check_batch(x, y, targets, bounds)
+    p = check_norm(norm)
+    check_eps(eps, p)
+    query = batch.x.clone().requires_grad_(True)
     logits = model(query)
-    check_logits(logits, problem, gradient=True)
-    gradient = torch.autograd.grad(logit_difference(problem, logits).sum(), query)[0]
-    radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
-    adv = problem.clip(problem.x + steepest(gradient, problem, radius, norm))
+    check_logits(logits, batch, gradient=True)
+    gradient = torch.autograd.grad(logit_difference(batch, logits).sum(), query)[0]
+    radius = torch.full_like(batch.x.flatten(1)[:, 0], eps)
+    adv = batch.clip(batch.x + steepest(gradient, batch, radius, p=p))
     with torch.no_grad():
-        fooled = is_adversarial(problem, model(adv))
-    reached = torch.where(fooled, distance(adv - problem.x, norm), torch.inf)
-    return conclude(problem, adv, reached, reaches_goal(problem, logits.detach()))
+        fooled = is_adversarial(batch, model(adv))
+    reached = torch.where(fooled, distance(adv - batch.x, p), torch.inf)
+    return conclude(batch, adv, reached, reaches_goal(batch, logits.detach()))
 
 
 @in_pixels("eps")
+@torch.no_grad()
 def noise(
     model: nn.Module,
     x: Tensor,
@@ -106,22 +90,72 @@ def noise(
 ) -> Found:
     """The first of ``steps`` random perturbations of size ``eps`` that fools: a floor for attacks.
 
-    ``eps`` is as in ``fgsm``. ``steps + 1`` forwards, no backward. Images are drawn for one after the other,
-    so results depend on the batch.
+    Arguments and errors are those of ``fgsm``, besides the ``generator`` of the noise. ``steps + 1``
+    forwards, no backward. Every image of the batch gets the same noise, scaled and clipped.
+
+    >>> import torch
+    >>> from secateur.attacks import noise
+    >>> model = lambda x: torch.stack([torch.ones(len(x)), x.sum(1)], 1)  # class 1 if pixels sum to over 1
+    >>> x, y = torch.tensor([[0.2, 0.2], [0.4, 0.4]]), torch.tensor([0, 0])
+    >>> noise(model, x, y, eps=0.2).mask
+    tensor([False,  True])
     """
-    problem = check_batch(x, y, targets, bounds)
-    norm = check_norm(norm)
-    check_eps(eps, norm)
+    batch = check_batch(x, y, targets, bounds)
+    p = check_norm(norm)
+    check_eps(eps, p)
     check_steps(steps)
     generator = generator or torch.Generator().manual_seed(0)
-    radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
-    best, reached = problem.x.clone(), torch.full_like(radius, torch.inf)
-    with torch.no_grad():
-        logits = model(problem.x)
-        check_logits(logits, problem)
-        for _ in range(steps):
-            query = problem.clip(problem.x + random_perturbation(problem, radius, norm, generator))
-            fooled = is_adversarial(problem, model(query)) & reached.isinf()
-            best = torch.where(per_sample(fooled, best), query, best)
-            reached = torch.where(fooled, distance(query - problem.x, norm), reached)
-    return conclude(problem, best, reached, reaches_goal(problem, logits))
+    radius = torch.full_like(batch.x.flatten(1)[:, 0], eps)
+    adv, reached = batch.x.clone(), torch.full_like(radius, torch.inf)
+    logits = model(batch.x)
+    check_logits(logits, batch)
+    for _ in range(steps):
+        query = batch.clip(batch.x + random_perturbation(batch, radius, p=p, generator=generator))
+        seen, active = query_active(model, query)
+        fooled = is_adversarial(batch, seen) & active & reached.isinf()
+        adv = torch.where(per_sample(fooled, adv), query, adv)
+        reached = torch.where(fooled, distance(query - batch.x, p), reached)
+    return conclude(batch, adv, reached, reaches_goal(batch, logits))
+
+
+def steepest(gradient: Tensor, batch: Batch, eps: Tensor, *, p: float) -> Tensor:
+    """The perturbation [N, ...] inside the p-ball of radius ``eps`` [N] and the box that lowers g·δ most.
+
+    Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
+    """
+    room = batch.distance_to_bounds(gradient)
+    if p == INF:
+        size = torch.minimum(room, per_sample(eps, room))
+    elif p == 2:
+        length = distance(gradient, 2.0).clamp_min(torch.finfo(gradient.dtype).tiny)
+        size = torch.minimum(room, gradient.abs() * per_sample(eps / length, room))
+    else:
+        size = keep_top(room, room * gradient.abs(), eps) if p == 0 else _spend(room, gradient.abs(), eps)
+    return -gradient.sign() * size
+
+
+def _spend(room: Tensor, gain: Tensor, eps: Tensor) -> Tensor:
+    """A budget of ``eps`` [N] spent on the entries of highest ``gain`` first, each up to its ``room``."""
+    order = gain.flatten(1).argsort(dim=1, descending=True, stable=True)
+    ordered = room.flatten(1).gather(1, order)
+    left = eps.unsqueeze(1) - (ordered.cumsum(1) - ordered)
+    spent = torch.minimum(left.clamp_min(0.0), ordered)
+    return torch.zeros_like(spent).scatter_(1, order, spent).view(room.shape)
+
+
+def random_perturbation(batch: Batch, eps: Tensor, *, p: float, generator: torch.Generator) -> Tensor:
+    """Noise [N, ...] of p-norm ``eps`` [N], clipped to the box: signs for inf, Gaussian for 1 and 2.
+
+    For p = 0 random pixels jump to a random end of the box. All images of a batch get the same noise, scaled
+    and clipped, so that batching changes nothing.
+    """
+    x = batch.x
+    shape = (1, *x.shape[1:])
+    drawn = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
+    if p == 0:
+        score = torch.rand(shape, generator=generator, dtype=x.dtype).to(x.device).flatten(1)
+        rank = score.argsort(1).argsort(1).view(shape)
+        corner = torch.where(drawn > 0, batch.bounds[1], batch.bounds[0])
+        return torch.where(rank < per_sample(eps, x), corner - x, torch.zeros_like(x))
+    unit = drawn.sign() if p == INF else drawn / per_sample(distance(drawn, p), x)
+    return batch.clip(x + unit * per_sample(eps, x)) - x

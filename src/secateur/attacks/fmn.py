@@ -1,4 +1,4 @@
-"""Fast minimum-norm attack (Pintor et al. 2021, Algorithm 1) for L0, L1, L2 and Linf."""
+"""Fast minimum-norm attack (Pintor et al. 2021, arXiv:2102.12827, Algorithm 1) for L0, L1, L2 and Linf."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from secateur.registry.settings import check
 
 SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""
-ESCAPE_PACE = 0.2
+ESCAPE_RATE = 0.2
 """How fast the number of pixels grows before the first success, with ``escape``."""
 
 
@@ -49,97 +49,104 @@ def fmn(
 
     Deviations from Algorithm 1:
 
-    * The first query is the clean image, or the point that the search from ``start`` left. The last
+    * The first query is the clean image, or the point where the search from ``start`` ended. The last
       iterate is evaluated too, which costs one forward more.
     * ``escape``: before the first success ε grows by at least 1 + γ a step (1.2 for L0), not by the linear
-      estimate alone.
+      estimate alone. Where the box is active or the model is linear, the estimate approaches the boundary
+      for ever from inside and finds nothing.
     * ε never exceeds the largest perturbation that the box allows.
     * α and γ are evaluated at steps 0 to K - 1 of their cosines, so ``alpha_final`` and ``gamma_final`` are
       approached and not quite reached.
-    * An iterate fools if its logit difference is below zero by more than 64 rounding errors of the largest
-      logit. An iterate as near as the best one does not replace it.
+    * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too. An iterate as near as the best one does not
+      replace it.
     * A random unit vector, the same for the whole batch, replaces the gradient where it is zero or not
-      finite, and, while the iterate does not fool, where a step would leave the box in every pixel. In the
-      linear estimate the norm of the gradient is at least 1e-12.
-    * A starting point that does not fool is not used: the image begins at itself.
+      finite, and, while the iterate is not adversarial, where a step would leave the box in every pixel. In
+      the linear estimate the norm of the gradient is at least 1e-12. Both avoid a division by zero.
+    * A starting point that is not adversarial is not used: the attack starts at the clean image.
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: 0, 1, 2 or inf.
-        steps: K of Algorithm 1.
+        norm: p: 0, 1, 2 or inf.
+        steps: K.
         alpha: α₀, the L2 length of the first step, in the units of the images; this and ``alpha_final`` are
             by default those for images in [0, 1], times the width of the ``bounds``.
-        alpha_final: α_K, approached by cosine annealing (Eq. 2.8).
+        alpha_final: α_K, approached by cosine annealing (Eq. 6).
         gamma: γ₀, the relative change of the radius.
         gamma_final: γ_K, approached by cosine annealing.
-        escape: before the first success the radius also grows by at least 1 + γ per step (1.2 for L0). The
-            paper's value is False: there the linear estimate of the distance alone sets the radius, and
-            where the box is active or the model is linear it approaches the boundary for ever from inside
-            and finds nothing.
+        escape: let the radius grow faster before the first success; the paper's value is False.
         start: adversarial images [N, ...] to start from, each first moved towards the clean image by
-            a binary search of 10 steps; a sample whose start is not adversarial begins at the clean image.
+            a binary search of 10 steps.
         targets: wanted classes [N] of a targeted attack.
-        bounds: the box the images live in.
+        bounds: lowest and highest pixel value.
         generator: draws the direction where a gradient is exactly zero; a fixed one by default.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
+
+    >>> import torch
+    >>> from secateur.attacks import fmn
+    >>> model = lambda x: torch.stack([torch.ones(len(x)), x.sum(1)], 1)  # class 1 if pixels sum to over 1
+    >>> x, y = torch.tensor([[0.2, 0.2]]), torch.tensor([0])
+    >>> [round(fmn(model, x, y, norm=p, steps=100).distance.item(), 2) for p in (0, 1, 2, float("inf"))]
+    [1.0, 0.6, 0.42, 0.3]
     """
-    problem = check_batch(x, y, targets, bounds)
+    batch = check_batch(x, y, targets, bounds)
     check_steps(steps)
-    norm = check_norm(norm)
-    _check_settings(alpha, alpha_final, gamma, gamma_final)
-    check("fmn", escape=escape)
-    x = problem.x
+    p = check_norm(norm)
+    check("fmn", alpha=alpha, alpha_final=alpha_final, gamma=gamma, gamma_final=gamma_final, escape=escape)
+    x = batch.x
     generator = generator or torch.Generator().manual_seed(0)
-    largest = distance(problem.distance_to_bounds(), norm)
-    delta = torch.zeros_like(x)
-    eps = torch.full((len(x),), 1.0 if norm == 0 else 0.0, dtype=x.dtype, device=x.device)
+    ε_max = distance(batch.distance_to_bounds(), p)
+    δ = torch.zeros_like(x)  # line 1
+    ε = torch.full((len(x),), 1.0 if p == 0 else 0.0, dtype=x.dtype, device=x.device)
     already_wrong = None
     if start is not None:
-        already_wrong, delta = search_start(model, problem, start, norm)
-        eps = torch.maximum(eps, distance(delta, norm))
-    best = BestAdversarial(model, problem, norm, already_wrong=already_wrong)
+        already_wrong, δ = search_start(model, batch, start, p=p)
+        ε = torch.maximum(ε, distance(δ, p))
+    best = BestAdversarial(model, batch, p, already_wrong=already_wrong)
 
-    for step in range(steps + 1):
-        query = problem.clip(x + delta)
-        delta = query - x
-        query, logits = best.query(query, gradient=step < steps, delta=delta)
-        fooled, gap, best_norm = best.is_adversarial, best.delta_norm, best.distance
-        if step == steps:
+    for k in range(steps + 1):  # line 2
+        query = batch.clip(x + δ)  # lines 16 and 17
+        δ = query - x
+        query, logits = best.query(query, gradient=k < steps, delta=δ)  # lines 8 to 10
+        adversarial, best_norm = best.is_adversarial, best.distance
+        if k == steps:
             break
 
-        gradient = input_gradient(logits, query, best.margin_grad)
-        rate = cosine(gamma, gamma_final, step, steps)
-        if norm == 0:
-            eps = _next_count(eps, rate, fooled, best_norm, escape)
+        g = input_gradient(logits, query, best.margin_grad)  # line 3
+        γ = cosine(gamma, gamma_final, k, steps)  # line 4
+        if p == 0:
+            ε = _next_count(ε, γ, adversarial, best_norm=best_norm, escape=escape)
         else:
-            boundary = gap + best.margin.abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
+            to_boundary = best.delta_norm + best.margin.abs() / distance(g, dual(p)).clamp_min(1e-12)
             if escape:
-                boundary = torch.maximum(boundary, eps * (1 + rate))
-            missed = torch.where(best_norm.isfinite(), eps * (1 + rate), boundary)
-            eps = torch.where(fooled, torch.minimum(eps * (1 - rate), best_norm), missed)
-        eps = torch.minimum(eps, largest)
+                to_boundary = torch.maximum(to_boundary, ε * (1 + γ))
+            missed = torch.where(best_norm.isfinite(), ε * (1 + γ), to_boundary)  # line 6
+            ε = torch.where(adversarial, torch.minimum(ε * (1 - γ), best_norm), missed)  # lines 5, 7, 11
+        ε = torch.minimum(ε, ε_max)
+        α = cosine(alpha, alpha_final, k, steps)  # line 13
         noise = unit_noise(x, generator)
-        direction = unit_direction(gradient, problem, query.detach(), noise=noise, is_adversarial=fooled)
-        delta = delta - cosine(alpha, alpha_final, step, steps) * direction
-        delta = project(delta, eps, norm)
+        δ = δ - α * unit_direction(  # line 14
+            g, batch, query.detach(), noise=noise, is_adversarial=adversarial
+        )
+        δ = project(δ, ε, p)  # line 15
 
-    return best.found()
+    return best.found()  # line 19
 
 
-def _next_count(eps: Tensor, rate: float, fooled: Tensor, best: Tensor, escape: bool) -> Tensor:
-    """The ε-step for L0, where ε counts pixels and changes by at least one."""
-    pace = torch.where(best.isinf(), max(rate, ESCAPE_PACE) if escape else rate, rate)
-    grown = torch.maximum(eps + 1, (eps * (1 + pace)).floor())
-    shrunk = torch.minimum(torch.minimum(eps - 1, (eps * (1 - rate)).floor()), best)
-    return torch.where(fooled, shrunk, grown).clamp_min(0.0)
+def _next_count(ε: Tensor, γ: float, adversarial: Tensor, *, best_norm: Tensor, escape: bool) -> Tensor:
+    """Lines 5 to 12 for L0, where ε counts pixels and changes by at least one."""
+    rate = torch.where(best_norm.isinf(), max(γ, ESCAPE_RATE) if escape else γ, γ)
+    grown = torch.maximum(ε + 1, (ε * (1 + rate)).floor())
+    shrunk = torch.minimum(torch.minimum(ε - 1, (ε * (1 - γ)).floor()), best_norm)
+    return torch.where(adversarial, shrunk, grown).clamp_min(0.0)
 
 
 @torch.no_grad()
-def search_start(model: nn.Module, problem: Batch, start: Tensor, norm: float) -> tuple[Tensor, Tensor]:
+def search_start(model: nn.Module, batch: Batch, start: Tensor, *, p: float) -> tuple[Tensor, Tensor]:
     """Pull starting points towards the clean images while they stay adversarial.
 
     The path is a straight line for L2, clipping for Linf, soft-thresholding for L1 and keeping the largest
@@ -152,28 +159,23 @@ def search_start(model: nn.Module, problem: Batch, start: Tensor, norm: float) -
     Raises:
         UserError: ``start`` has another shape or leaves the bounds.
     """
-    x = problem.x
-    whole = (
-        check_batch(start, problem.y, None, problem.bounds).x.to(x) - x if start.shape == x.shape else None
-    )
-    if whole is None:
+    x = batch.x
+    if start.shape != x.shape:
         raise UserError(
             f"starting points have shape {tuple(start.shape)}, images {tuple(x.shape)}",
             hint="give one starting point per image",
         )
+    whole = check_batch(start, batch.y, None, batch.bounds).x.to(x) - x
     clean = model(x)
-    check_logits(clean, problem)
-    usable = is_adversarial(problem, model(problem.clip(x + whole)))
-    low, high = torch.zeros_like(x.flatten(1)[:, 0]), distance(whole, norm)
-    best = whole
+    check_logits(clean, batch)
+    usable = is_adversarial(batch, model(batch.clip(x + whole)))
+    low, high = torch.zeros_like(x.flatten(1)[:, 0]), distance(whole, p)
+    δ = whole
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
-        trial = problem.clip(x + project(whole, middle.ceil() if norm == 0 else middle, norm)) - x
-        fooled = is_adversarial(problem, model(problem.clip(x + trial)))
-        best = torch.where(per_sample(fooled, x), trial, best)
-        low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-    return reaches_goal(problem, clean), torch.where(per_sample(usable, x), best, torch.zeros_like(x))
-
-
-def _check_settings(alpha: float, alpha_final: float, gamma: float, gamma_final: float) -> None:
-    check("fmn", alpha=alpha, alpha_final=alpha_final, gamma=gamma, gamma_final=gamma_final)
+        # In L0 a radius is a number of pixels.
+        trial = batch.clip(x + project(whole, middle.ceil() if p == 0 else middle, p)) - x
+        adversarial = is_adversarial(batch, model(batch.clip(x + trial)))
+        δ = torch.where(per_sample(adversarial, x), trial, δ)
+        low, high = torch.where(adversarial, low, middle), torch.where(adversarial, middle, high)
+    return reaches_goal(batch, clean), torch.where(per_sample(usable, x), δ, torch.zeros_like(x))

@@ -1,4 +1,4 @@
-"""PDPGD (Matyasko & Chau 2021): minimum norms by a primal-dual game with proximal steps."""
+"""Primal-dual proximal gradient descent, PDPGD (Matyasko & Chau 2021, arXiv:2106.01538): minimum norms."""
 
 import math
 
@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secateur.attacks.core.batch import Found, check_batch, check_steps
+from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.core.prox import shrink
 from secateur.registry.settings import LEAST_RATIO, check
 
-BETAS = (0.9, 0.999)
+BETA_1, BETA_2 = 0.9, 0.999
 LATE = 0.75
-"""The share of the steps after which an image without an example goes without the norm."""
+"""The share of the steps after which an image without an example is attacked without the norm."""
 
 
 def pdpgd(
@@ -25,78 +25,99 @@ def pdpgd(
     *,
     norm: float = INF,
     steps: int = 1000,
-    step: float = 0.1,
-    decay: float = 0.01,
-    ratio: float = 0.01,
-    dual_step: float = 0.1,
-    dual_decay: float = 0.1,
-    average: float = 0.9,
+    primal_lr: float = 0.1,
+    primal_lr_decrease: float = 0.01,
+    dual_ratio_init: float = 0.01,
+    dual_lr: float = 0.1,
+    dual_lr_decrease: float = 0.1,
+    dual_ema: float = 0.9,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Found:
     """Find small perturbations in any of four norms as the equilibrium of a game of two players.
 
-    The first lowers λ₀‖δ‖ + λ₁ log(1 + exp(logit difference)) by a step of Adam on the smooth part, clipped
-    to the box, and the proximal operator of the norm in Adam's own metric, exactly (other implementations
-    iterate towards it). The second raises λ₁ against λ₀ while the model is not fooled and lowers it while it
-    is; the first sees a moving average of the weights. L0 uses the roots of the entries in place of their
-    count. Not in the paper: an image without an example after three quarters of the steps goes without the
-    norm until it has one. Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
+    The primal player lowers λ₀‖δ‖ + λ₁ log(1 + exp(logit difference)); the dual player chooses the weights,
+    λ₀ + λ₁ = 1. The algorithm, in the paper's symbols and the numbering used in the code::
+
+        1: δ ← 0, λ₀/λ₁ ← the initial ratio; Adam's averages m ← 0, v ← 0
+        2: for k = 0, …, K − 1 do
+        3:     g ← ∇ log(1 + exp(logit difference(x + δ)))
+        4:     m ← β₁m + (1 − β₁) g, v ← β₂v + (1 − β₂) g², H ← √v̂         (Adam)
+        5:     δ ← clip(δ − η m̂ / H)
+        6:     δ ← argmin_z ½ (z − δ)ᵀH(z − δ) + η λ₀/λ₁ ‖z‖               (proximal step)
+        7:     log λ₁/λ₀ falls by the dual step where x + δ is adversarial, else rises
+        8:     λ ← moving average of the weights, which the primal player uses
+        9: return the nearest adversarial x + δ
+
+    Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
+
+    Deviations from the paper:
+
+    * The last iterate is evaluated too.
+    * The proximal step is exact in Adam's own metric; other implementations iterate towards it.
+    * L0 uses the sum of the square roots of the entries in place of their count, whose proximal step cannot
+      move an entry that it keeps.
+    * An image without an example after three quarters of the steps is attacked without the norm until it has
+      one: λ₁ can be too small for too long.
+    * log λ₁/λ₀ stays within ±log 10⁶, so that no weight rounds to zero.
+    * Lengths are relative to the width of the box, so that the bounds change nothing.
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
         norm: 0, 1, 2 or inf.
-        steps: number of iterations.
-        step: of Adam at first, relative to the width of the box.
-        decay: the last step relative to the first, reached exponentially.
-        ratio: λ₀ / λ₁ at first.
-        dual_step: by which log(λ₁ / λ₀) changes at first.
-        dual_decay: the last such step relative to the first, reached linearly.
-        average: share that the moving average of the weights keeps.
+        steps: K.
+        primal_lr: the first η, of Adam, relative to the width of the box.
+        primal_lr_decrease: the last η relative to the first, reached exponentially.
+        dual_ratio_init: λ₀ / λ₁ at first.
+        dual_lr: by which log(λ₁ / λ₀) changes at first.
+        dual_lr_decrease: the last such step relative to the first, reached linearly.
+        dual_ema: share that the moving average of the weights keeps.
         targets: wanted classes [N] of a targeted attack.
-        bounds: the box the images live in.
+        bounds: lowest and highest pixel value.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
-    """
-    problem = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    norm = check_norm(norm)
-    _check_settings(step, decay, ratio, dual_step, dual_decay, average)
-    x = problem.x
-    width = problem.bounds[1] - problem.bounds[0]
-    delta, first, second = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-    best = BestAdversarial(model, problem, norm)
-    log_weight = torch.full_like(best.delta_norm, -math.log(ratio))
-    share = log_weight.sigmoid()
-    most = -math.log(LEAST_RATIO)
 
-    for k in range(steps + 1):
-        query, logits = best.query(problem.clip(x + width * delta), gradient=k < steps)
+    >>> import torch
+    >>> from secateur.attacks import pdpgd
+    >>> model = lambda x: torch.stack([torch.ones(len(x)), x.sum(1)], 1)  # class 1 if pixels sum to over 1
+    >>> found = pdpgd(model, torch.tensor([[0.2, 0.2]]), torch.tensor([0]), norm=1, steps=150)
+    >>> round(found.distance.item(), 1)
+    0.6
+    """
+    batch = check_batch(x, y, targets, bounds)
+    p = check_norm(norm)
+    check("pdpgd", steps=steps, primal_lr=primal_lr, primal_lr_decrease=primal_lr_decrease)
+    check("pdpgd", dual_ratio_init=dual_ratio_init, dual_lr=dual_lr)
+    check("pdpgd", dual_lr_decrease=dual_lr_decrease, dual_ema=dual_ema)
+    x = batch.x
+    width = batch.bounds[1] - batch.bounds[0]
+    best = BestAdversarial(model, batch, p)
+    δ, m, v = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)  # line 1
+    log_ratio = torch.full_like(best.distance, -math.log(dual_ratio_init))
+    λ_1 = log_ratio.sigmoid()
+    largest = -math.log(LEAST_RATIO)
+
+    for k in range(steps + 1):  # line 2
+        query, logits = best.query(batch.clip(x + width * δ), gradient=k < steps)
         if k == steps:
             break
-        margin = logit_difference(problem, logits)
-        gradient = width * torch.autograd.grad(F.softplus(margin).sum(), query)[0]
-        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
-        second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
-        metric = (second / (1 - BETAS[1] ** (k + 1))).sqrt() + 1e-8
-        rate = step * decay ** (k / steps)
-        delta = delta - rate / (1 - BETAS[0] ** (k + 1)) * first / metric
-        delta = (problem.clip(x + width * delta) - x) / width
+        loss = F.softplus(logit_difference(batch, logits))
+        g = width * torch.autograd.grad(loss.sum(), query)[0]  # line 3
+        m = BETA_1 * m + (1 - BETA_1) * g  # line 4
+        v = BETA_2 * v + (1 - BETA_2) * g.square()
+        H = (v / (1 - BETA_2 ** (k + 1))).sqrt() + 1e-8
+        η = primal_lr * primal_lr_decrease ** (k / steps)
+        δ = δ - η / (1 - BETA_1 ** (k + 1)) * m / H  # line 5
+        δ = (batch.clip(x + width * δ) - x) / width
         late = best.distance.isinf() & (k >= LATE * steps)
-        delta = shrink(delta, metric, rate * torch.where(late, 0.0, (1 - share) / share), norm)
+        δ = shrink(δ, H, η * torch.where(late, 0.0, (1 - λ_1) / λ_1), p=p)  # line 6
 
-        pace = dual_step * (dual_decay + (1 - dual_decay) * (1 - k / steps))
-        log_weight = (log_weight + pace * torch.where(best.is_adversarial, -1.0, 1.0)).clamp(-most, most)
-        share = average * share + (1 - average) * log_weight.sigmoid()
+        dual_step = dual_lr * (dual_lr_decrease + (1 - dual_lr_decrease) * (1 - k / steps))
+        sign = torch.where(best.is_adversarial, -1.0, 1.0)
+        log_ratio = (log_ratio + dual_step * sign).clamp(-largest, largest)  # line 7
+        λ_1 = dual_ema * λ_1 + (1 - dual_ema) * log_ratio.sigmoid()  # line 8
 
-    return best.found()
-
-
-def _check_settings(
-    step: float, decay: float, ratio: float, dual_step: float, dual_decay: float, average: float
-) -> None:
-    check("pdpgd", step=step, decay=decay, ratio=ratio)
-    check("pdpgd", dual_step=dual_step, dual_decay=dual_decay, average=average)
+    return best.found()  # line 9

@@ -1,16 +1,16 @@
-"""σ-zero (Cinà et al. 2025): minimum L0 by a smooth surrogate of the norm and an adaptive threshold."""
+"""σ-zero (Cinà et al. 2025, arXiv:2402.01879, Algorithm 1): minimum L0."""
 
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_batch, check_steps
+from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import INF, distance, per_sample
 from secateur.attacks.core.steps import cosine
 from secateur.registry.settings import check
 
-BETAS = (0.9, 0.999)
+BETA_1, BETA_2 = 0.9, 0.999
 
 
 def sigma_zero(
@@ -19,67 +19,88 @@ def sigma_zero(
     y: Tensor,
     *,
     steps: int = 1000,
-    step: float = 1.0,
-    step_final: float = 0.1,
+    eta: float = 1.0,
+    eta_final: float = 0.1,
     sigma: float = 1e-3,
-    threshold: float = 0.3,
-    threshold_step: float = 0.01,
+    tau: float = 0.3,
+    t: float = 0.01,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Found:
-    """Find perturbations of few pixels.
+    """Find perturbations of few pixels by a smooth count of the pixels and an adaptive threshold.
 
-    Each step of Adam lowers the logit difference, where it is still positive, plus the smooth count Σ
-    δ²/(δ² + σ) divided by the number of pixels; the gradient is scaled to an Linf norm of 1. Then
-    components below a threshold are set to zero; it rises while the sample is fooled and falls while it is
-    not. Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
+    Algorithm 1, in the numbering used in the code::
+
+        1: δ ← 0, τ ← τ₀, η ← η₀
+        2: for i = 1, …, N do
+        3:     g ← ∇ [max(logit difference(x + δ), 0) + Σⱼ δⱼ² / (δⱼ² + σ) / d]
+        4:     g ← g / ‖g‖∞
+        5:     δ ← clip(x + δ − η g) − x
+        6:     δ ← Π_τ(δ): entries smaller than τ become zero
+        7:     η ← cosine annealing
+        8:     τ ← τ + tη where x + δ is adversarial
+        9:     τ ← τ − tη elsewhere
+        10:    keep δ where x + δ is adversarial and has fewer pixels than the best
+        11: return the best
+
+    Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
+
+    Deviations from Algorithm 1:
+
+    * Line 5 is a step of Adam, as in the authors' code.
+    * The first query is the clean image, which decides who is wrong from the start, so lines 8 and 9 come
+      before line 6 in an iteration.
+    * τ stays in [0, 1].
+    * η approaches ``eta_final``, a tenth of η₀ by default, not zero: the last steps still move.
+    * Lengths are relative to the width of the box, so that the bounds change nothing.
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        steps: number of iterations.
-        step: η₀, the first step of Adam, relative to the width of the box.
-        step_final: the last one, by cosine annealing.
-        sigma: σ, how sharply the surrogate counts.
-        threshold: τ₀, relative to the width of the box.
-        threshold_step: t, how fast the threshold moves.
+        steps: N.
+        eta: η₀, the first step of Adam, relative to the width of the box.
+        eta_final: the last one, by cosine annealing.
+        sigma: σ; the smaller, the closer the smooth count is to L0.
+        tau: τ₀, relative to the width of the box.
+        t: how fast τ changes.
         targets: wanted classes [N] of a targeted attack.
-        bounds: the box the images live in.
+        bounds: lowest and highest pixel value.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
-    """
-    problem = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    check("sigma-zero", step=step, step_final=step_final, sigma=sigma)
-    check("sigma-zero", threshold=threshold, threshold_step=threshold_step)
-    x = problem.x
-    low, high = problem.bounds
-    width = high - low
-    delta, first, second = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-    level = torch.full((len(x),), threshold, dtype=x.dtype, device=x.device)
-    best = BestAdversarial(model, problem, 0.0)
 
-    for k in range(steps + 1):
-        query, logits = best.query(problem.clip(x + width * delta), gradient=k < steps)
-        if k == steps:
+    >>> import torch
+    >>> from secateur.attacks import sigma_zero
+    >>> model = lambda x: torch.stack([torch.ones(len(x)), x @ torch.tensor([3.0, 1.0])], 1)
+    >>> sigma_zero(model, torch.tensor([[0.2, 0.2]]), torch.tensor([0]), steps=50).distance
+    tensor([1.])
+    """
+    batch = check_batch(x, y, targets, bounds)
+    check("sigma-zero", steps=steps, eta=eta, eta_final=eta_final, sigma=sigma, tau=tau, t=t)
+    x = batch.x
+    width = batch.bounds[1] - batch.bounds[0]
+    best = BestAdversarial(model, batch, 0.0)
+    δ, m, v = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)  # line 1
+    τ = torch.full_like(best.distance, tau)
+
+    for i in range(steps + 1):  # line 2
+        query, logits = best.query(batch.clip(x + width * δ), gradient=i < steps)  # line 10
+        if i == steps:
             break
 
-        loss = logit_difference(problem, logits).clamp_min(0.0)
-        gradient = width * torch.autograd.grad(loss.sum(), query)[0]
-        count = 2 * delta * sigma / (delta.square() + sigma).square() / x[0].numel()
-        gradient = gradient + count
-        gradient = gradient / per_sample(distance(gradient, INF).clamp_min(1e-12), x)
-        rate = cosine(step, step_final, k, steps)
-        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
-        second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
-        scale = (second / (1 - BETAS[1] ** (k + 1))).sqrt() + 1e-8
-        delta = delta - rate * first / (1 - BETAS[0] ** (k + 1)) / scale
-        delta = (problem.clip(x + width * delta) - x) / width
-        level = (level + torch.where(best.is_adversarial, threshold_step, -threshold_step) * rate).clamp(
-            0.0, 1.0
-        )
-        delta = torch.where(delta.abs() < per_sample(level, x), torch.zeros_like(delta), delta)
+        loss = logit_difference(batch, logits).clamp_min(0.0)
+        g = width * torch.autograd.grad(loss.sum(), query)[0]
+        count_grad = 2 * δ * sigma / (δ.square() + sigma).square() / x[0].numel()
+        g = g + count_grad  # line 3
+        g = g / per_sample(distance(g, INF).clamp_min(1e-12), x)  # line 4
+        η = cosine(eta, eta_final, i, steps)  # line 7
+        m = BETA_1 * m + (1 - BETA_1) * g
+        v = BETA_2 * v + (1 - BETA_2) * g.square()
+        scale = (v / (1 - BETA_2 ** (i + 1))).sqrt() + 1e-8
+        δ = δ - η * m / (1 - BETA_1 ** (i + 1)) / scale
+        δ = (batch.clip(x + width * δ) - x) / width  # line 5
+        τ = (τ + torch.where(best.is_adversarial, t, -t) * η).clamp(0.0, 1.0)  # lines 8 and 9
+        δ = torch.where(δ.abs() < per_sample(τ, x), torch.zeros_like(δ), δ)  # line 6
 
-    return best.found()
+    return best.found()  # line 11

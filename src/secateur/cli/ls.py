@@ -18,7 +18,7 @@ _KINDS = {
     "rates": RATES,
 }
 # Facts for the program, not for people: they are not listed.
-_UNSHOWN = ("science", "installed", "steps", "settled", "built_in", "files", "needs_layers")
+_UNSHOWN = ("science", "renamed", "installed", "steps", "settled", "built_in", "files", "needs_layers")
 # Facts shown in the JSON only: the summary already says them, or the table has no room.
 _ONLY_JSON = {
     "label",

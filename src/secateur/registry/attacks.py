@@ -1,11 +1,11 @@
 """The attacks, one row each: everything about an attack that is known without running it.
 
 ``norms``, ``kind`` and ``targeted`` say what it can be asked for, ``random`` whether it draws random numbers,
-``cost`` the passes of a step, ``settings`` the rules of its settings, ``audits`` the norms in which an audit
-compares other attacks with it, ``study`` the settings of a study that names none, ``converges_from`` the
-function that gives the query from which early stopping counts, ``science`` its version in the ids of cells;
-``label``, ``paper`` and ``bibtex`` are for reports. The command line, studies, costs, citations, audits,
-benchmarks and tests read these rows: no other list of attacks exists.
+``cost`` the passes of a step, ``settings`` the rules of its settings and ``renamed`` their former names,
+``audits`` the norms in which an audit compares other attacks with it, ``study`` the settings of a study that
+names none, ``converges_from`` the function that gives the query from which early stopping counts,
+``science`` its version in the ids of cells; ``label``, ``paper`` and ``bibtex`` are for reports. The command
+line, studies, costs, citations, audits, benchmarks and tests read these rows: no other list of attacks exists.
 """
 
 import math
@@ -87,14 +87,15 @@ ATTACKS.register(
     settings={
         "norm": NORM,
         "steps": STEPS,
-        "classes": whole(1, optional=True),
-        "outside": number(least=0, below=1, optional=True),
+        "n_surveyed": whole(1, optional=True),
+        "pdpgd_share": number(least=0, below=1, optional=True),
         "step": number(above=0, optional=True),
         "decay": DECAY,
-        "inertia": number(least=0, below=1, optional=True),
+        "momentum": number(least=0, below=1, optional=True),
         "gamma": FACTOR,
         "gamma_final": FACTOR,
     },
+    renamed={"classes": "n_surveyed", "outside": "pdpgd_share", "inertia": "momentum"},
 )
 ATTACKS.register(
     "sigma-zero",
@@ -108,12 +109,13 @@ ATTACKS.register(
     audits=(0.0,),
     settings={
         "steps": STEPS,
-        "step": POSITIVE,
-        "step_final": POSITIVE,
+        "eta": POSITIVE,
+        "eta_final": POSITIVE,
         "sigma": POSITIVE,
-        "threshold": SHARE,
-        "threshold_step": POSITIVE,
+        "tau": SHARE,
+        "t": POSITIVE,
     },
+    renamed={"step": "eta", "step_final": "eta_final", "threshold": "tau", "threshold_step": "t"},
 )
 ATTACKS.register(
     "alma",
@@ -127,15 +129,16 @@ ATTACKS.register(
     bibtex=("rony2021",),
     settings={
         "steps": STEPS,
-        "first": POSITIVE,
-        "decay": DECAY,
+        "init_eps": POSITIVE,
+        "lr_reduction": DECAY,
         "rho": POSITIVE,
         "mu": POSITIVE,
         "gamma": number(least=1),
         "tau": DECAY,
-        "every": whole(1),
-        "average": SHARE,
+        "check_steps": whole(1),
+        "alpha": SHARE,
     },
+    renamed={"first": "init_eps", "decay": "lr_reduction", "every": "check_steps", "average": "alpha"},
 )
 ATTACKS.register(
     "pdpgd",
@@ -150,12 +153,20 @@ ATTACKS.register(
     settings={
         "norm": NORM,
         "steps": STEPS,
-        "step": POSITIVE,
-        "decay": DECAY,
-        "ratio": number(least=LEAST_RATIO, most=1 / LEAST_RATIO),
-        "dual_step": POSITIVE,
-        "dual_decay": DECAY,
-        "average": SHARE,
+        "primal_lr": POSITIVE,
+        "primal_lr_decrease": DECAY,
+        "dual_ratio_init": number(least=LEAST_RATIO, most=1 / LEAST_RATIO),
+        "dual_lr": POSITIVE,
+        "dual_lr_decrease": DECAY,
+        "dual_ema": SHARE,
+    },
+    renamed={
+        "step": "primal_lr",
+        "decay": "primal_lr_decrease",
+        "ratio": "dual_ratio_init",
+        "dual_step": "dual_lr",
+        "dual_decay": "dual_lr_decrease",
+        "average": "dual_ema",
     },
 )
 ATTACKS.register(
@@ -195,7 +206,7 @@ ATTACKS.register(
 )
 ATTACKS.register(
     "apgd",
-    "secateur.attacks.pgd:apgd",
+    "secateur.attacks.apgd:apgd",
     "auto-PGD, DLR or cross-entropy (Croce & Hein 2020)",
     norms=(2.0, math.inf),
     kind="fixed-eps",

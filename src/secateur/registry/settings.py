@@ -131,6 +131,18 @@ def takes_steps(attack: str) -> bool:
     return "steps" in inspect.signature(ATTACKS.get(attack)).parameters
 
 
+def renamed(attack: str, setting: str) -> str | None:
+    """The present name of a ``setting`` that an attack had under another name; None if it had none such.
+
+    >>> renamed("steep", "classes")
+    'n_surveyed'
+    """
+    from secateur.registry.attacks import ATTACKS
+
+    new: str | None = ATTACKS.facts(attack).get("renamed", {}).get(setting)
+    return new
+
+
 def check(attack: str, **settings: object) -> None:
     """Refuse the first invalid setting of a registered attack.
 
@@ -154,13 +166,15 @@ def check_value(name: str, value: object, rule: Rule) -> None:
 def problems(attack: str, settings: Mapping[str, object]) -> list[tuple[str, str]]:
     """Invalid settings of an attack, each with a sentence; none where its row has no rules.
 
-    Unknown names are not looked at, nor is a list of sizes (see ``budgets.sizes``).
+    Of unknown names only former ones are reported, and lists of budgets are not looked at (see
+    ``budgets.sizes``).
 
     >>> problems("ddn", {"gamma": 7})
     [('gamma', 'must be a number above 0 and below 1')]
     """
     rules = rules_of(attack)
-    return [
+    former = [(name, f"is now called '{new}'") for name in settings if (new := renamed(attack, name))]
+    return former + [
         (name, f"must be {rules[name].wanted}")
         for name, value in settings.items()
         if name in rules and not (name == "eps" and is_list(value)) and not rules[name].accepts(value)

@@ -6,6 +6,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from secateur.attacks.core.norms import distance, per_sample, project
+from secateur.attacks.core.steps import descend, steepest_direction
 from secateur.models import eval_mode
 from secateur.recipes import Adversary
 
@@ -35,19 +37,27 @@ def perturb(
         if adversary.method == "trades":
             with torch.no_grad():
                 clean = F.log_softmax(model(x), 1)
-        delta = torch.zeros_like(x)
-        if adversary.random_start:
-            delta = _start(x, adversary, generator)
-        delta = (x + delta).clamp(*bounds) - x
-        for _ in range(adversary.steps):
-            delta.requires_grad_(True)
+
+        def direction(delta: Tensor) -> Tensor:
+            delta = delta.detach().requires_grad_(True)
             scores = model(x + delta)
             loss = F.cross_entropy(scores, y, reduction="sum") if clean is None else divergence(clean, scores)
             (gradient,) = torch.autograd.grad(loss, delta)
-            with torch.no_grad():
-                delta = _project(delta + adversary.step_size * _direction(gradient, adversary), adversary)
-                delta = (x + delta).clamp(*bounds) - x
-    return (x + delta.detach()).clamp(*bounds)
+            # The loop of the attacks lowers a loss; training raises it.
+            return -steepest_direction(gradient, adversary.norm)
+
+        def clip(delta: Tensor) -> Tensor:
+            return (x + delta).clamp(*bounds) - x
+
+        delta = _start(x, adversary, generator) if adversary.random_start else torch.zeros_like(x)
+        delta = descend(
+            direction,
+            clip(delta),
+            steps=adversary.steps,
+            step=adversary.step_size,
+            project=lambda delta: clip(_project(delta, adversary)),
+        )
+    return (x + delta).clamp(*bounds)
 
 
 def divergence(clean: Tensor, scores: Tensor) -> Tensor:
@@ -66,16 +76,9 @@ def judge(adversary: Adversary) -> Adversary:
     return replace(adversary, method="madry", steps=JUDGE_STEPS, step_size=adversary.epsilon / 4)
 
 
-def _direction(gradient: Tensor, adversary: Adversary) -> Tensor:
-    if adversary.norm == float("inf"):
-        return gradient.sign()
-    return gradient / _l2(gradient).clamp_min(1e-12)
-
-
 def _project(delta: Tensor, adversary: Adversary) -> Tensor:
-    if adversary.norm == float("inf"):
-        return delta.clamp(-adversary.epsilon, adversary.epsilon)
-    return delta * (adversary.epsilon / _l2(delta).clamp_min(1e-12)).clamp_max(1)
+    radius = torch.full((len(delta),), adversary.epsilon, dtype=delta.dtype, device=delta.device)
+    return project(delta, radius, adversary.norm)
 
 
 def _start(x: Tensor, adversary: Adversary, generator: Generator) -> Tensor:
@@ -88,9 +91,4 @@ def _start(x: Tensor, adversary: Adversary, generator: Generator) -> Tensor:
         return drawn.to(x) * adversary.epsilon
     direction = torch.randn(x.shape, generator=generator)
     radius = torch.rand(x.shape[0], 1, 1, 1, generator=generator) ** (1 / x[0].numel())
-    return (direction / _l2(direction) * radius).to(x) * adversary.epsilon
-
-
-def _l2(t: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(t, dim=(1, 2, 3), keepdim=True)
-    return norm
+    return (direction / per_sample(distance(direction, 2.0), x) * radius).to(x) * adversary.epsilon

@@ -31,7 +31,9 @@ def beats_noise(context: AuditContext) -> Check:
     problem, norm = context.problem, context.result.norm
     beaten = torch.zeros(len(context.index), dtype=torch.bool, device=problem.x.device)
     for _ in range(5):
-        beaten |= _beaten(context, random_perturbation(problem, context.budget(), norm, generator))
+        beaten |= _beaten(
+            context, random_perturbation(problem, context.budget(), p=norm, generator=generator)
+        )
     k, n = int(beaten.sum()), len(beaten)
     sentence = f"random noise of {_size(norm)} fools {k} of {n} images"
     return Check("F14", k == 0, "fail" if many(k, n) else "warn", sentence)
@@ -40,7 +42,7 @@ def beats_noise(context: AuditContext) -> Check:
 def beats_one_step(context: AuditContext) -> Check:
     """F15: one step along the gradient, a little smaller than what was found, does not fool."""
     norm = context.result.norm
-    delta = steepest(context.gradient, context.problem, context.budget(), norm)
+    delta = steepest(context.gradient, context.problem, context.budget(), p=norm)
     return one_step(int(_beaten(context, delta).sum()), len(context.index), f"of {_size(norm)}")
 
 
@@ -55,7 +57,7 @@ def beats_one_step_of_its_size(context: AuditContext) -> Check:
     fell = result.fell[context.index].to(problem.x.device)
     for eps in (size for size in result.sizes if size > 0):
         radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
-        stepped = problem.clip(problem.x + steepest(context.gradient, problem, radius, result.norm))
+        stepped = problem.clip(problem.x + steepest(context.gradient, problem, radius, p=result.norm))
         query = quantise(stepped, context.levels, problem.bounds)
         most = max(most, int((reaches_goal(problem, context.query(query)) & (fell > eps)).sum()))
     return one_step(most, len(context.index), "of the same size")

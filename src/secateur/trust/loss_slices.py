@@ -41,8 +41,8 @@ def slices(context: AuditContext, *, count: int = SLICES, points: int = POINTS) 
     rows = context.found.nonzero().squeeze(1)[:count]
     generator = torch.Generator().manual_seed(context.seed)
     delta = (context.adv - problem.x)[rows]
-    straight = steepest(context.gradient, problem, context.distance, norm)
-    drawn = random_perturbation(problem, context.distance, norm, generator)
+    straight = steepest(context.gradient, problem, context.distance, p=norm)
+    drawn = random_perturbation(problem, context.distance, p=norm, generator=generator)
     dead = (straight == 0).flatten(1).all(1).view(-1, *[1] * (straight.ndim - 1))
     across = torch.where(dead, drawn, straight)[rows]
     shares = torch.linspace(-1, 1, points, dtype=delta.dtype, device=delta.device)

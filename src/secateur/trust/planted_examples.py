@@ -35,7 +35,7 @@ def planted_share(context: AuditContext) -> tuple[float, int]:
     size = _sizes(context)
 
     def point(share: float) -> Tensor:
-        delta = random_perturbation(problem, share * size, context.result.norm, generator)
+        delta = random_perturbation(problem, share * size, p=context.result.norm, generator=generator)
         return quantise(problem.clip(problem.x + delta), context.levels, problem.bounds)
 
     plant = point(1.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from secateur.attacks.core.norms import per_sample
+from secateur.attacks.core.norms import per_sample, project_boxed
 from secateur.errors import UserError
 from secateur.registry.settings import EPS, STEPS, check_value
 
@@ -64,6 +64,12 @@ class Batch:
         if gradient is None:
             return torch.maximum(self.x - low, high - self.x)
         return torch.where(gradient > 0, self.x - low, high - self.x)
+
+    def project(self, delta: Tensor, eps: float, p: float) -> Tensor:
+        """The perturbation nearest to ``delta`` [N, ...] in the p-ball of radius ``eps`` and the bounds."""
+        low, high = self.bounds
+        radius = torch.full((len(delta),), eps, dtype=delta.dtype, device=delta.device)
+        return project_boxed(delta, radius, p, low - self.x, high - self.x)
 
 
 def check_batch(x: Tensor, y: Tensor, targets: Tensor | None, bounds: tuple[float, float]) -> Batch:

@@ -1,5 +1,7 @@
 """Queries the model and keeps the nearest adversarial query of every image, for all attack loops."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,13 +13,37 @@ TIE = 64
 """Units in the last place by which distances may differ and still be equal: the rounding error of a sum."""
 
 
+@runtime_checkable
+class StopsEarly(Protocol):
+    """A model that comes with a mask: ``active`` [N] bool, the images of the batch still under attack."""
+
+    active: Tensor
+
+    def forward_active(self, x: Tensor) -> Tensor:
+        """Logits [N, K] for ``x`` [N, ...]; only the rows of active images mean anything."""
+        ...
+
+
+def query_active(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [N, K] for ``x``, and the mask [N] of images still under attack, by which they must be masked.
+
+    An attack that queries the model by this function lets its caller stop images early (``StopsEarly``). For
+    any other model all images are active.
+    """
+    if isinstance(model, StopsEarly):
+        active = model.active
+        return model.forward_active(x), active
+    return model(x), torch.ones(len(x), dtype=torch.bool, device=x.device)
+
+
 class BestAdversarial:
     """The nearest adversarial query of every image so far, by the p-norm.
 
     ``adv`` [N, ...] is that query and ``distance`` [N] its norm, inf where no query has fooled yet. Of the
     last query, ``is_adversarial`` [N] says whether it fools, ``delta_norm`` [N] how far it lies, ``margin``
     [N] is its logit difference and ``margin_grad`` [N, K] the derivative by the logits. ``already_wrong`` [N]
-    holds where a first query that was the clean image met the goal, and where the caller says so.
+    holds where a first query that was the clean image met the goal, and where the caller says so. Images that
+    are no longer active (``query_active``) keep what they have.
 
     A query replaces the best one if it is nearer by more than the share ``slack`` of its distance. 0 is right
     where only the distance counts. ``TIE`` units in the last place are right where the search continues from
@@ -52,7 +78,7 @@ class BestAdversarial:
             UserError: the first logits, with or without a graph, are none an attack can work with.
         """
         with torch.set_grad_enabled(gradient):
-            logits = self.model(x.requires_grad_(gradient))
+            logits, active = query_active(self.model, x.requires_grad_(gradient))
         seen, image = logits.detach(), x.detach()
         if gradient not in self._checked:
             check_logits(logits, self.batch, gradient=gradient)
@@ -63,7 +89,7 @@ class BestAdversarial:
             )
         self._checked.add(gradient)
         margin, self.margin_grad = logit_difference_and_grad(self.batch, seen)
-        self.is_adversarial = margin_is_safe(margin, seen)
+        self.is_adversarial = active & margin_is_safe(margin, seen)
         # Logits may have another precision than the images, and the margin becomes part of a perturbation.
         self.margin = margin.to(self.delta_norm.dtype)
         better = self.is_adversarial & (self.delta_norm < self.distance * (1 - self.slack))

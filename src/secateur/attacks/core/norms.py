@@ -1,7 +1,7 @@
 """Norms of perturbations, their duals, and exact projections on their balls, per sample."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,14 +12,15 @@ INF = float("inf")
 NORMS = (0.0, 1.0, 2.0, INF)
 
 
-def check_norm(p: float) -> float:
-    """``p`` as a float, one of 0, 1, 2, inf.
+def check_norm(p: float, allowed: Sequence[float] = NORMS) -> float:
+    """``p`` as a float, one of those ``allowed``.
 
     Raises:
         UserError: any other norm.
     """
-    if float(p) not in NORMS:
-        raise UserError(f"there is no norm '{p}' here", hint="choose 0, 1, 2 or inf")
+    if float(p) not in allowed:
+        *others, last = (f"{norm:g}" for norm in allowed)
+        raise UserError(f"there is no norm '{p}' here", hint=f"choose {', '.join(others)} or {last}")
     return float(p)
 
 

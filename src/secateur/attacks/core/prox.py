@@ -9,7 +9,7 @@ SMALLER = 15
 """Halvings beyond the resolution at the upper end: what is left may be 2⁻¹⁵ of it and is as exact."""
 
 
-def shrink(delta: Tensor, metric: Tensor, weight: Tensor, p: float) -> Tensor:
+def shrink(delta: Tensor, metric: Tensor, weight: Tensor, *, p: float) -> Tensor:
     """The z [N, ...] that minimises ½ Σ mᵢ(zᵢ − δᵢ)² + w‖z‖ₚ, per sample.
 
     ``metric`` m [N, ...] and ``weight`` w [N] are positive. For p = 1, 2 and inf the answer is exact to the

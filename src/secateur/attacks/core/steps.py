@@ -11,29 +11,28 @@ from secateur.attacks.core.norms import INF, distance, per_sample
 
 
 def descend(
-    gradient: Callable[[Tensor], Tensor],
+    direction: Callable[[Tensor], Tensor],
     delta: Tensor,
     *,
     steps: int,
     step: float,
-    direction: Callable[[Tensor], Tensor],
     project: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Projected gradient descent: ``steps`` steps of length ``step`` downhill, each projected back.
+    """Projected gradient descent (Madry et al. 2018): steps of fixed length, each projected back.
 
     Args:
-        gradient: of the loss to lower, at a perturbation [N, ...].
+        direction: of a step at a perturbation [N, ...], which moves against it: for Linf the sign of the
+            gradient of the loss to lower.
         delta: the perturbation to start from [N, ...].
         steps: number of steps.
         step: their length.
-        direction: of a step along a gradient, such as its sign.
-        project: onto the perturbations that are allowed.
+        project: onto the allowed perturbations.
 
     Returns:
         The last perturbation [N, ...].
     """
     for _ in range(steps):
-        delta = project(delta - step * direction(gradient(delta)))
+        delta = project(delta - step * direction(delta))
     return delta
 
 
@@ -42,6 +41,17 @@ def steepest_direction(gradient: Tensor, p: float) -> Tensor:
     if p == INF:
         return gradient.sign()
     return gradient / per_sample(distance(gradient, 2.0).clamp_min(1e-12), gradient)
+
+
+def random_start_in_ball(batch: Batch, eps: float, p: float, *, generator: Generator) -> Tensor:
+    """A random perturbation [N, ...] in the p-ball (2 or inf) of radius ``eps`` and the bounds.
+
+    All images get the same direction, so that results do not depend on batching.
+    """
+    x = batch.x
+    drawn = torch.rand(x.shape[1:], generator=generator, dtype=x.dtype).to(x.device) * 2 - 1
+    unit = drawn if p == INF else drawn / torch.linalg.vector_norm(drawn)
+    return batch.project((eps * unit).expand_as(x), eps, p)
 
 
 def unit_direction(

@@ -19,6 +19,7 @@ from secateur.attacks.runner.adapters import adapt, kind_of
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, Entry
+from secateur.registry.settings import renamed
 from secateur.run_options import RunOptions
 from secateur.text import did_you_mean
 
@@ -187,6 +188,10 @@ def _check_settings(
     own = sorted(parameters.keys() - set(PROVIDED))
     for key in settings:
         if key not in own:
+            if new := renamed(name, key):
+                raise UserError(
+                    f"setting '{key}' of attack '{name}' is now called '{new}'", hint=f"write {new}="
+                )
             hint = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}")
             if key == "eps":
                 hint = (

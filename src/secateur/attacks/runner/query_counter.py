@@ -29,9 +29,10 @@ class QueryCounter(nn.Module):
     With ``early_stop`` the mask ``active`` [N] excludes an image: in a fixed-size attack once a query has
     fooled, in a minimum-norm attack once its best distance (which must exist) has gained less than ``GAIN``
     in the last ``max(LEAST_PATIENCE, PATIENCE * steps)`` queries. Both count from the query
-    ``bound.converges_from`` on, where an attack that tries several ways starts its last one. Inactive images
-    do not reach the model: their rows of the logits are constant, not adversarial, and have no gradient, so
-    the example found before stays the best. The rule looks at one image at a time: batching changes nothing.
+    ``bound.converges_from`` on, where an attack that tries several ways starts its last one. Our attacks
+    query by ``core.best.query_active``: they apply the mask, and inactive images do not reach the model.
+    Attacks that know no mask run to their end. The rule looks at one image at a time: batching changes
+    nothing.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class QueryCounter(nn.Module):
         self.active = torch.ones(n, dtype=torch.bool, device=device)
         # The rows that reach the model; a superset of ``active`` that shrinks by halves. None: all of them.
         self._rows: Tensor | None = None
-        self._constant: Tensor | None = None
+        self._classes = 0
         self.eval()
 
     @property
@@ -86,21 +87,35 @@ class QueryCounter(nn.Module):
         return self._backwards
 
     def forward(self, x: Tensor) -> Tensor:
-        """The model's logits for ``x``."""
+        """The model's logits [n, K] for ``x`` [n, ...], of all images whether active or not."""
         if len(x) != len(self._problem.x):
             return self._part(x)
-        self._queries += 1
-        logits = self._active_logits(x) if self._early else self.model(x)
+        logits: Tensor = self.model(x)
+        self._whole["forwards"] += 1
+        if logits.requires_grad:
+            logits.register_hook(self._count_whole)  # type: ignore[no-untyped-call]
+        self._after_query(x, logits, None)
+        return logits
+
+    def forward_active(self, x: Tensor) -> Tensor:
+        """The model's logits [N, K] for the whole batch ``x``; rows of inactive images mean nothing."""
         if not self._early:
-            self._whole["forwards"] += 1
-            if logits.requires_grad:
-                logits.register_hook(self._count_whole)
-        self._remember(x.detach(), logits.detach())
+            return self(x)  # type: ignore[no-any-return]
+        active = self.active
+        self._forwards += active
+        logits = self._logits_of_rows(x)
+        if logits.requires_grad:
+            logits.register_hook(self._counter(active.double()))  # type: ignore[no-untyped-call]
+        self._after_query(x, logits, active)
+        return logits
+
+    def _after_query(self, x: Tensor, logits: Tensor, active: Tensor | None) -> None:
+        self._queries += 1
+        self._remember(x.detach(), logits.detach(), active)
         self._snapshot()
         if self._early:
             self._stop_converged()
         self._on_forward()
-        return logits
 
     def _count_whole(self, _: Tensor) -> None:
         self._whole["backwards"] += 1
@@ -124,34 +139,23 @@ class QueryCounter(nn.Module):
         self._on_forward()
         return logits
 
-    def _active_logits(self, x: Tensor) -> Tensor:
-        """Logits [N, K], counted for active images; constant rows for the others."""
-        active = self.active
-        self._forwards += active
-        if self._queries % LOOK == 1 and self._queries > 1:
-            rows = active.nonzero().squeeze(1)
+    def _logits_of_rows(self, x: Tensor) -> Tensor:
+        """Logits [N, K] of the images that reach the model; zero for the others."""
+        if self._queries % LOOK == 0 and self._queries:
+            rows = self.active.nonzero().squeeze(1)
             # Halving keeps the number of different shapes small, for compilers and caches.
             if 2 * len(rows) <= (len(x) if self._rows is None else len(self._rows)):
                 self._rows = rows
         if self._rows is None:
             logits: Tensor = self.model(x)
-        elif self._constant is None or len(self._rows):
-            part: Tensor = self.model(x[self._rows])
-            logits = self._constant_logits(part).index_copy(0, self._rows, part)
-        else:
-            # No image is left, but the attack still differentiates the logits.
-            logits = self._constant + 0 * x.flatten(1).sum(1, keepdim=True)
-        logits = torch.where(active.unsqueeze(1), logits, self._constant_logits(logits))
-        if logits.requires_grad:
-            logits.register_hook(self._counter(active.double()))  # type: ignore[no-untyped-call]
-        return logits
-
-    def _constant_logits(self, like: Tensor) -> Tensor:
-        """Logits [N, K] that name the label, without a gradient."""
-        if self._constant is None:
-            blank = torch.zeros(len(self._problem.y), like.shape[1], dtype=like.dtype, device=like.device)
-            self._constant = blank.scatter_(1, self._problem.y.unsqueeze(1), 1.0)
-        return self._constant
+            self._classes = logits.shape[1] if logits.ndim == 2 else 0
+            return logits
+        # Where no image is left, the attack still differentiates the logits.
+        blank = (0 * x.flatten(1).sum(1, keepdim=True)).expand(len(x), self._classes)
+        if not len(self._rows):
+            return blank
+        part: Tensor = self.model(x[self._rows])
+        return blank.detach().to(part.dtype).index_copy(0, self._rows, part)
 
     def _stop_converged(self) -> None:
         best = self.best[self._norm]
@@ -176,10 +180,12 @@ class QueryCounter(nn.Module):
 
         return count
 
-    def _remember(self, x: Tensor, logits: Tensor) -> None:
+    def _remember(self, x: Tensor, logits: Tensor, active: Tensor | None) -> None:
         if x.shape != self._problem.x.shape or logits.ndim != 2:
             return
         missed = ~is_adversarial(self._problem, logits)
+        if active is not None:
+            missed |= ~active
         delta = x - self._problem.x
         reached = torch.stack([distance(delta, norm) for norm in NORMS]).masked_fill_(missed, torch.inf)
         torch.minimum(self._best, reached, out=self._best)

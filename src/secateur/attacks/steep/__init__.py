@@ -1,5 +1,1 @@
 """Our own minimum-norm attack."""
-
-from secateur.attacks.steep.attack import steep as steep
-
-__all__ = ["steep"]

@@ -1,36 +1,78 @@
-"""Our own minimum-norm attack: a survey of classes, FMN's radius, exact projections, in L0 a tabu search."""
+"""``steep``, our own minimum-norm attack: a survey of classes, FMN's radius, exact projections.
+
+::
+
+    Algorithm 1: steep
+    Input: model f, image x in the box B, label y, norm p, N steps, n classes to survey, share s of PDPGD
+    Output: the nearest adversarial query
+
+     1: if s > 0: x′ ← PDPGD(x) with sN steps; N ← the steps that are left
+     2: query x; C ← the n classes with the highest logits besides y
+     3: for c in C: δ_c ← DESCEND(0, c) with N / 2n steps                             (survey)
+     4: C ← the 2 or 3 classes with the nearest δ_c; DESCEND(δ_c, c), 0.2 N steps     (shortlist)
+     5: δ ← the nearest of these; its goal is now any class but y
+     6: if x′ is nearer: δ ← x′ − x
+     7: DESCEND(δ, any class but y) with the steps that are left
+     8: return the nearest adversarial query
+
+    procedure DESCEND(δ, goal) with K steps
+     9: for k = 0, …, K − 1 do
+    10:     query x + δ; L ← the logit difference of the goal; g ← ∇L
+    11:     ε ← if adversarial: min((1 − γ_k) ε, best distance)
+               else if ever adversarial: (1 + γ_k) ε
+               else max(‖δ‖ + |L| / ‖g‖_q, (1 + γ) ε)                                 (FMN)
+    12:     d ← sign(g) for p = inf, else g / ‖g‖₂; length ← α_k ε, for p = 1 α_k √(ε b)
+    13:     z ← Π(δ − length d), Π the projection onto the p-ball of radius ε and the box
+    14:     δ, δ_last ← Π(δ + (1 − μ)(z − δ) + μ (δ − δ_last)), δ                     (momentum)
+
+    for p = 0
+    15: lines 1 to 8 for p = 1 with 0.7 N steps
+    16: push pixels to the edges of the box; find by halving how many of the largest suffice
+    17: tabu search: leave out pixel after pixel (``l0_removal``)
+
+b is the width of the box; 1/p + 1/q = 1. A targeted attack surveys nothing: it starts at line 7.
+"""
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_batch, check_steps, minimum
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_steps, minimum
 from secateur.attacks.core.best import TIE, BestAdversarial
-from secateur.attacks.core.norms import INF, check_norm, distance
+from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.pdpgd import pdpgd
-from secateur.attacks.steep.descent import Ground, Pace, begun, moved, resumed, rivals, shortlist
-from secateur.attacks.steep.l0_removal import sparser
+from secateur.attacks.steep.descent import (
+    Ground,
+    Schedule,
+    advance,
+    begin,
+    descend,
+    resume,
+    rivals,
+    shortlist,
+)
+from secateur.attacks.steep.l0_removal import remove_pixels
 from secateur.registry.settings import check
 
 STEP = {1.0: 1.0, 2.0: 4.0, INF: 1.0}
-"""First step by norm: multiples of the radius, in L1 of what it is in L2 where pixels cross the box."""
-CLASSES = {1.0: 5, 2.0: 9, INF: 9}
-INERTIA = {1.0: 0.0, 2.0: 0.0, INF: 0.25}
-SURVEYED, SHORTLISTED = 0.5, 0.2
-"""Shares of the steps that all surveyed classes, and then the best of them, are given."""
+"""First α by norm: multiples of the radius, in L1 of the L2 length where pixels cross the box."""
+N_SURVEYED = {1.0: 5, 2.0: 9, INF: 9}
+MOMENTUM = {1.0: 0.0, 2.0: 0.0, INF: 0.25}
+SURVEY_SHARE, SHORTLIST_SHARE = 0.5, 0.2
+"""Shares of the steps for all surveyed classes, and then for the best of them."""
 LEAST = 4
-"""Steps that a survey of one class needs to say anything."""
-FEW_CLASSES = 2
+"""Steps without which a survey of one class says nothing."""
+FEW_SURVEYED = 2
 """In L1 with few steps."""
-SURVEY_FROM, OUTSIDE_FROM = 200, 600
-"""Steps from which, in L1, a survey of more classes pays, and PDPGD before it."""
-OUTSIDE_RATIO = 1e-3
-"""Of PDPGD's weights at first: so far out that it comes back from beyond the nearest minima."""
-RELAXED = 0.7
+SURVEY_FROM, PDPGD_FROM = 200, 600
+"""Steps from which, in L1, a survey of more classes gains, and PDPGD before it."""
+PDPGD_RATIO = 1e-3
+"""PDPGD's initial norm weight; small enough that the iterate first moves well past the nearest minima."""
+L1_SHARE = 0.7
 """In L0, the share of the steps that minimise L1 first."""
 
 
@@ -41,120 +83,137 @@ def steep(
     *,
     norm: float = 2.0,
     steps: int = 100,
-    classes: int | None = None,
-    outside: float | None = None,
+    n_surveyed: int | None = None,
+    pdpgd_share: float | None = None,
     step: float | None = None,
     decay: float = 0.01,
-    inertia: float | None = None,
+    momentum: float | None = None,
     gamma: float = 0.05,
     gamma_final: float = 0.001,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Found:
-    """Find small perturbations with few queries.
+    """Find small perturbations with few queries, by the algorithm of this module's docstring.
 
-    An untargeted descent follows the class that is nearest where it looks, and ends in its minimum when
-    another class is nearer elsewhere. So half of the steps go to short descents towards each of the classes
-    with the highest logits, 0.2 go on with the two or three that came best, and the rest with the nearest
-    one, free to end in any class. In L1 sparse minima lie far apart, and a descent from the clean image sees
-    few of them: with many steps, half of them first go to PDPGD (Matyasko & Chau 2021), which comes from
-    outside, and the last descent starts from whichever found the nearer example. In L0 the first 0.7 of the
-    steps minimise L1, whose minima inside the box are nearly sparse; the rest leaves out pixel after pixel.
+    Why it is built so:
 
-    The radius ε follows FMN (Pintor et al. 2021): a linear estimate, growing at least by 1 + γ, until the
-    first success, then a factor 1 ± γ. What differs: a step is the steepest descent in the attack's own
-    norm (signs for Linf, the gradient otherwise) and its length is a multiple of ε, or in L1 of √(ε b), the
-    L2 length of ε / b pixels that change by the width b of the box, so that it fits every image; the
-    projection is the exact one onto the ball and the box together, where clipping after projecting lands
-    strictly inside the ball and away from the nearest point; and Linf keeps a part of its last movement
-    (Croce & Hein 2020). At most ``steps + 1`` forwards and ``steps`` backwards.
+    * An untargeted descent follows the class that is nearest to its current iterate, and ends in a local
+      minimum when another class is nearer elsewhere. So the steps begin with short descents towards each of
+      the classes with the highest logits.
+    * In L1 sparse minima lie far apart, and a descent from the clean image sees few of them. With many steps,
+      PDPGD (Matyasko & Chau 2021) comes first, which approaches from outside.
+    * A step is the steepest one in the attack's own norm, and its length a multiple of ε, or in L1 of √(ε b),
+      the L2 length of ε / b pixels that cross the box: it fits every image.
+    * Clipping after projecting lands strictly inside the ball and away from the nearest point; the projection
+      onto the ball and the box together does not.
+    * The minima of L1 inside the box are nearly sparse: L0 starts from them.
+
+    At most ``steps + 1`` forwards and ``steps`` backwards.
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: 0, 1, 2 or inf; all settings of L0 are those of its descent in L1.
+        norm: p: 0, 1, 2 or inf; all settings of L0 are those of its descent in L1.
         steps: number of iterations, the survey's included.
-        classes: how many classes are surveyed, 9 for L2 and Linf, 5 for L1 and 2 there below 200 steps,
+        n_surveyed: n, how many classes are surveyed: 9 for L2 and Linf, 5 for L1 and 2 there below 200 steps,
             fewer where ``steps`` do not allow four for each; 1 descends at once, as a targeted attack does.
-        outside: the share of the steps that PDPGD gets first, in [0, 1): 0.5 for L1 from 600 steps on,
+        pdpgd_share: s, the share of the steps that PDPGD gets first, in [0, 1): 0.5 for L1 from 600 steps on,
             else 0.
-        step: the first step: a multiple of ε for L2 (4) and Linf (1), of √(ε b) for L1 (1).
-        decay: the last step relative to the first, reached by cosine annealing.
-        inertia: the share of a step taken from the previous movement: 0.25 for Linf, else 0.
-        gamma: relative change of the radius at first; four times that in the survey.
+        step: the first α: a multiple of ε for L2 (4) and Linf (1), of √(ε b) for L1 (1).
+        decay: the last α relative to the first, reached by cosine annealing.
+        momentum: μ, the share of a step taken from the previous movement: 0.25 for Linf, else 0.
+        gamma: γ, relative change of the radius at first; four times that in the survey.
         gamma_final: the same at last, by cosine annealing.
         targets: wanted classes [N] of a targeted attack.
-        bounds: the box the images live in.
+        bounds: lowest and highest pixel value.
         generator: draws the direction where a gradient is exactly zero; a fixed one by default.
 
     Raises:
         UserError: images, labels, settings or logits an attack cannot work with.
+
+    >>> import torch
+    >>> from secateur.attacks import steep
+    >>> model = lambda x: torch.stack([torch.ones(len(x)), x.sum(1)], 1)  # class 1 if pixels sum to over 1
+    >>> x, y = torch.tensor([[0.2, 0.2]]), torch.tensor([0])
+    >>> [round(steep(model, x, y, norm=p, steps=40).distance.item(), 2) for p in (0, 1, 2, float("inf"))]
+    [1.0, 0.6, 0.42, 0.3]
     """
-    problem = check_batch(x, y, targets, bounds)
+    batch = check_batch(x, y, targets, bounds)
     check_steps(steps)
-    norm = check_norm(norm)
-    if norm == 0:
-        relaxed, queries, rest = _relaxed(steps, problem.x[0].numel())
-        found = steep(
-            model, x, y, norm=1.0, steps=relaxed, classes=classes, outside=outside, step=step, decay=decay,
-            inertia=inertia, gamma=gamma, gamma_final=gamma_final, targets=targets, bounds=bounds,
-            generator=generator,
-        )  # fmt: skip
-        best = BestAdversarial(model, problem, norm, already_wrong=found.already_wrong)
-        return sparser(best, found, queries, rest)
-    first = STEP[norm] if step is None else step
-    inertia = INERTIA[norm] if inertia is None else inertia
-    classes, outside = _divisions(norm, steps, classes, outside)
-    _check_settings(first, decay, inertia, gamma, gamma_final)
-    x = problem.x
-    ground = Ground(
-        norm,
-        inertia,
-        gamma,
-        problem.bounds[1] - problem.bounds[0],
-        problem.bounds[0] - x,
-        problem.bounds[1] - x,
-        distance(problem.distance_to_bounds(), norm),
-        generator or torch.Generator().manual_seed(0),
+    p, l1_steps = check_norm(norm), 0
+    if p == 0:
+        l1_steps, halvings, removals = _l0_steps(steps, batch.x[0].numel())
+    q = p or 1.0
+    first = STEP[q] if step is None else step
+    momentum = MOMENTUM[q] if momentum is None else momentum
+    n_surveyed, pdpgd_share = _defaults(q, l1_steps or steps, n_surveyed=n_surveyed, pdpgd_share=pdpgd_share)
+    check("steep", step=first, decay=decay, momentum=momentum, gamma=gamma, gamma_final=gamma_final)
+    settings = Settings(
+        l1_steps or steps, n_surveyed, pdpgd_share, (first, decay * first), (gamma, gamma_final)
     )
-    before, steps = _divided(steps, outside)
-    other = None
-    if before:
-        other = pdpgd(
-            model, x, y, norm=norm, steps=before, ratio=OUTSIDE_RATIO, targets=targets, bounds=bounds
-        )
+    generator = generator or torch.Generator().manual_seed(0)
+    ground = Ground.of(batch, q, momentum=momentum, growth=gamma, generator=generator)
+    found = _minimise(model, batch, settings, ground=ground)  # lines 1 to 8, or 15
+    if p > 0:
+        return found
+    best = BestAdversarial(model, batch, p, already_wrong=found.already_wrong)
+    return remove_pixels(best, found, halvings=halvings, steps=removals)  # lines 16 and 17
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How lines 1 to 8 spend their steps; ``step`` and ``gamma`` are first and last values."""
+
+    steps: int
+    n_surveyed: int
+    pdpgd_share: float
+    step: tuple[float, float]
+    gamma: tuple[float, float]
+
+
+def _minimise(model: nn.Module, batch: Batch, settings: Settings, *, ground: Ground) -> Found:
+    """Lines 1 to 8."""
+    x, p = batch.x, ground.p
+    before, steps = _split(settings.steps, settings.pdpgd_share)
+    from_pdpgd = None
+    if before:  # line 1
+        from_pdpgd = pdpgd(
+            model, x, batch.y, norm=p, steps=before, dual_ratio_init=PDPGD_RATIO, targets=batch.targets,
+            bounds=batch.bounds,
+        )  # fmt: skip
     # The radius returns to that of the nearest example, and L0 goes on from one of those at its distance.
-    best = BestAdversarial(model, problem, norm, slack=TIE * torch.finfo(x.dtype).eps if norm == 1 else 0.0)
-    query, logits = best.query(x.clone(), gradient=True)
-    goals = [problem]
-    count = min(logits.shape[1] - 1, _surveyed(steps, classes))
-    if targets is None and count > 1:
-        goals = rivals(problem, logits.detach(), count)
-    stages = _stages(len(goals), steps, (first, decay * first), (gamma, gamma_final), resumed=before > 0)
+    best = BestAdversarial(model, batch, p, slack=TIE * torch.finfo(x.dtype).eps if p == 1 else 0.0)
+    query, logits = best.query(x.clone(), gradient=True)  # line 2
+    goals = [batch]
+    count = min(logits.shape[1] - 1, _affordable(steps, settings.n_surveyed))
+    if batch.targets is None and count > 1:
+        goals = rivals(batch, logits.detach(), count)
+    stages = _stages(len(goals), replace(settings, steps=steps), resumed=before > 0)
+    several = len(goals) > 1
+    # The query of the clean image is the first one of every descent.
+    rates = stages[0][1].at(0)
     paths = [
-        moved(begun(goal, norm), ground, stages[0][1], 0, query, logits, keep_graph=len(goals) > 1)
+        advance(begin(goal, p), ground, rates, query=query, logits=logits, keep_graph=several)
         for goal in goals
     ]
-    for number, (kept, pace) in enumerate(stages):
-        if number:
+    for number, (kept, schedule) in enumerate(stages):
+        if number:  # lines 4 and 5
             paths = shortlist(paths, kept, ground)
         if kept == 1:
-            paths = [replace(paths[0], goal=problem)]
-            paths = paths if other is None else [resumed(paths[0], other)]
-        for place, path in enumerate(paths):
-            for k in range(0 if number else 1, pace.steps):
-                query, logits = best.query(problem.clip(x + path.delta), gradient=True)
-                path = moved(path, ground, pace, k, query, logits)
-            paths[place] = path
+            paths = [replace(paths[0], goal=batch)]
+            if from_pdpgd is not None:  # line 6
+                paths = [resume(paths[0], from_pdpgd)]
+        begun = 0 if number else 1
+        paths = [descend(best, path, ground, schedule=schedule, begun=begun) for path in paths]  # 3, 4, 7
 
-    best.query(problem.clip(x + paths[0].delta), gradient=False)
-    return best.found() if other is None else minimum(best.found(), other)
+    best.query(batch.clip(x + paths[0].delta), gradient=False)
+    return best.found() if from_pdpgd is None else minimum(best.found(), from_pdpgd)  # line 8
 
 
 def converges_from(settings: Mapping[str, Any]) -> int:
-    """After how many queries the last descent starts: before, a best distance that stays says nothing.
+    """After how many queries the last descent starts; before, a best distance that stays says nothing.
 
     Args:
         settings: of ``steep``, by name.
@@ -165,65 +224,63 @@ def converges_from(settings: Mapping[str, Any]) -> int:
     steps = settings["steps"]
     check_steps(steps)
     if settings["norm"] == 0:
-        relaxed, queries, _ = _relaxed(steps, sys.maxsize)
-        return int(relaxed + queries)
-    classes, outside = _divisions(settings["norm"], steps, settings["classes"], settings["outside"])
-    _, own = _divided(steps, outside)
+        l1_steps, halvings, _ = _l0_steps(steps, sys.maxsize)
+        return int(l1_steps + halvings)
+    n_surveyed, share = _defaults(
+        settings["norm"], steps, n_surveyed=settings["n_surveyed"], pdpgd_share=settings["pdpgd_share"]
+    )
+    _, own = _split(steps, share)
     # A model with fewer classes than are wanted divides its steps a little differently.
-    counts = range(1, _surveyed(own, classes) + 1)
-    last = [_stages(count, own, (1.0, 1.0), (1.0, 1.0), resumed=False)[-1][1].steps for count in counts]
+    counts = range(1, _affordable(own, n_surveyed) + 1)
+    plain = Settings(own, n_surveyed, share, (1.0, 1.0), (1.0, 1.0))
+    last = [_stages(count, plain, resumed=False)[-1][1].steps for count in counts]
     return int(steps - min(last[1:] or [own]))
 
 
-def _divisions(norm: float, steps: int, classes: int | None, outside: float | None) -> tuple[int, float]:
-    """How many classes are surveyed at most and the share of PDPGD, as asked for or by default."""
-    if classes is None:
-        classes = FEW_CLASSES if norm == 1 and steps < SURVEY_FROM else CLASSES[norm]
-    if outside is None:
-        outside = 0.5 if norm == 1 and steps >= OUTSIDE_FROM else 0.0
-    check("steep", classes=classes, outside=outside)
-    return classes, outside
+def _defaults(
+    p: float, steps: int, *, n_surveyed: int | None, pdpgd_share: float | None
+) -> tuple[int, float]:
+    """How many classes are surveyed at most and the share of PDPGD, as given or by default."""
+    if n_surveyed is None:
+        n_surveyed = FEW_SURVEYED if p == 1 and steps < SURVEY_FROM else N_SURVEYED[p]
+    if pdpgd_share is None:
+        pdpgd_share = 0.5 if p == 1 and steps >= PDPGD_FROM else 0.0
+    check("steep", n_surveyed=n_surveyed, pdpgd_share=pdpgd_share)
+    return n_surveyed, pdpgd_share
 
 
-def _relaxed(steps: int, pixels: int) -> tuple[int, int, int]:
+def _l0_steps(steps: int, pixels: int) -> tuple[int, int, int]:
     """In L0: steps of the descent in L1, forwards that halve the ``pixels`` changed, steps of the search."""
-    relaxed = max(1, round(RELAXED * steps))
-    queries = min(pixels.bit_length(), max(0, (steps - relaxed - 1) // 2))
-    return relaxed, queries, steps - relaxed - queries - 1
+    l1_steps = max(1, round(L1_SHARE * steps))
+    halvings = min(pixels.bit_length(), max(0, (steps - l1_steps - 1) // 2))
+    return l1_steps, halvings, steps - l1_steps - halvings - 1
 
 
-def _divided(steps: int, outside: float) -> tuple[int, int]:
-    """The steps of PDPGD and of our own descents: each asks once more than it steps."""
-    before = min(round(outside * steps), steps - 2)
+def _split(steps: int, share: float) -> tuple[int, int]:
+    """The steps of PDPGD and of our own descents: each makes one query more than it steps."""
+    before = min(round(share * steps), steps - 2)
     return (before, steps - before - 1) if before > 0 else (0, steps)
 
 
-def _surveyed(steps: int, classes: int) -> int:
-    """How many classes ``steps`` are enough for, of ``classes`` that are wanted."""
-    return max(1, min(classes, int(SURVEYED * steps) // LEAST))
+def _affordable(steps: int, wanted: int) -> int:
+    """How many of the ``wanted`` classes ``steps`` are enough for."""
+    return max(1, min(wanted, int(SURVEY_SHARE * steps) // LEAST))
 
 
-def _stages(
-    classes: int, steps: int, step: tuple[float, float], gamma: tuple[float, float], *, resumed: bool
-) -> list[tuple[int, Pace]]:
-    """How many paths go on, and their pace: one stage for one class, else survey, shortlist, descent.
+def _stages(classes: int, settings: Settings, *, resumed: bool) -> list[tuple[int, Schedule]]:
+    """How many paths go on, and their schedule: one stage for one class, else lines 3, 4 and 7.
 
-    ``step`` and ``gamma`` are those of the first iteration and of the last one; what is ``resumed`` near a
-    minimum has no use for the first ones.
+    A descent that is ``resumed`` near a minimum has no use for the first, long steps.
     """
-    (first, last), (most, least) = step, gamma
+    (first, last), (most, least), steps = settings.step, settings.gamma, settings.steps
     descent = ((first / 8, last), (0.4 * most, least))
     if classes == 1:
-        return [(1, Pace(steps, *(descent if resumed else (step, gamma))))]
-    each = max(LEAST, round(SURVEYED * steps / classes))
+        return [(1, Schedule(steps, *(descent if resumed else (settings.step, settings.gamma))))]
+    each = max(LEAST, round(SURVEY_SHARE * steps / classes))
     kept = min(classes, 2 if steps < 150 else 3)
-    more = max(1, round(SHORTLISTED * steps / kept))
+    more = max(1, round(SHORTLIST_SHARE * steps / kept))
     return [
-        (classes, Pace(each, (first, first / 3), (max(most, min(4 * most, 0.5)), most))),
-        (kept, Pace(more, (first / 3, first / 8), (most, 0.4 * most))),
-        (1, Pace(steps - classes * each - kept * more, *descent)),
+        (classes, Schedule(each, (first, first / 3), (max(most, min(4 * most, 0.5)), most))),
+        (kept, Schedule(more, (first / 3, first / 8), (most, 0.4 * most))),
+        (1, Schedule(steps - classes * each - kept * more, *descent)),
     ]
-
-
-def _check_settings(step: float, decay: float, inertia: float, gamma: float, gamma_final: float) -> None:
-    check("steep", step=step, decay=decay, inertia=inertia, gamma=gamma, gamma_final=gamma_final)

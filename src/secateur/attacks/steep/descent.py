@@ -1,12 +1,13 @@
-"""What `steep` is made of: descents towards a class, side by side, and which of them go on."""
+"""Descents towards a class, side by side, and which of them go on: lines 3 to 14 of ``steep``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from secateur.attacks.core.batch import Batch, Found
+from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import is_adversarial, logit_difference
 from secateur.attacks.core.norms import INF, distance, dual, per_sample, project_boxed
 from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
@@ -14,56 +15,71 @@ from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
 
 @dataclass(frozen=True)
 class Path:
-    """A descent of every image towards one goal: where it stands, where it came from, its radius.
+    """A descent of every image towards one goal: its perturbation, the one before, and its radius.
 
     ``reached`` [N] is the least distance at which its own goal was met, inf before that.
     """
 
     goal: Batch
     delta: Tensor
-    previous: Tensor
+    last_delta: Tensor
     eps: Tensor
     reached: Tensor
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How step and relative change of the radius anneal over ``steps`` iterations, from first to last."""
+class Schedule:
+    """How α and γ anneal over ``steps`` iterations, each from its first value to its last."""
 
     steps: int
     step: tuple[float, float]
     gamma: tuple[float, float]
 
+    def at(self, k: int) -> tuple[float, float]:
+        """α_k and γ_k."""
+        return cosine(*self.step, k, self.steps), cosine(*self.gamma, k, self.steps)
+
 
 @dataclass(frozen=True)
 class Ground:
-    """What all descents share: the box, the largest radius, how a radius without success grows at least."""
+    """What all descents share: the norm, the box, the largest radius; γ by which a radius grows at least."""
 
-    norm: float
-    inertia: float
+    p: float
+    momentum: float
     growth: float
     width: float
     low: Tensor
     high: Tensor
     largest: Tensor
-    generator: torch.Generator
+    generator: Generator
+
+    @classmethod
+    def of(cls, batch: Batch, p: float, *, momentum: float, growth: float, generator: Generator) -> "Ground":
+        """For the images of ``batch``."""
+        low, high = batch.bounds
+        largest = distance(batch.distance_to_bounds(), p)
+        return cls(p, momentum, growth, high - low, low - batch.x, high - batch.x, largest, generator)
+
+    def project(self, delta: Tensor, eps: Tensor) -> Tensor:
+        """Π: onto the ball of radius ``eps`` [N] and the box."""
+        return project_boxed(delta, eps, self.p, self.low, self.high)
 
 
-def begun(goal: Batch, norm: float) -> Path:
+def begin(goal: Batch, p: float) -> Path:
     """The path of ``goal`` before its first step, at the clean image."""
-    rest = torch.zeros_like(goal.x)
-    radius = distance(rest, norm)
-    return Path(goal, rest, rest, radius, torch.full_like(radius, torch.inf))
+    zero = torch.zeros_like(goal.x)
+    radius = distance(zero, p)
+    return Path(goal, zero, zero, radius, torch.full_like(radius, torch.inf))
 
 
-def rivals(problem: Batch, logits: Tensor, count: int) -> list[Batch]:
-    """The problem of reaching each of the ``count`` classes with the highest logits but the label."""
-    others = logits.scatter(1, problem.y.unsqueeze(1), -torch.inf)
-    return [replace(problem, targets=column) for column in others.topk(count, dim=1).indices.unbind(1)]
+def rivals(batch: Batch, logits: Tensor, count: int) -> list[Batch]:
+    """The batch targeted at each of the ``count`` classes with the highest logits besides the label."""
+    others = logits.scatter(1, batch.y.unsqueeze(1), -torch.inf)
+    return [replace(batch, targets=column) for column in others.topk(count, dim=1).indices.unbind(1)]
 
 
 def shortlist(paths: Sequence[Path], count: int, ground: Ground) -> list[Path]:
-    """Per image the ``count`` paths that came nearest to its goal; those that have not, by their radius."""
+    """Per image the ``count`` paths that met their goal nearest; those that have not, by their radius."""
     score = torch.stack(
         [torch.where(path.reached.isfinite(), path.reached, ground.largest + path.eps) for path in paths]
     )
@@ -78,7 +94,7 @@ def shortlist(paths: Sequence[Path], count: int, ground: Ground) -> list[Path]:
         Path(
             replace(paths[0].goal, targets=pick(targets, row)),
             pick([path.delta for path in paths], row),
-            pick([path.previous for path in paths], row),
+            pick([path.last_delta for path in paths], row),
             pick([path.eps for path in paths], row),
             pick([path.reached for path in paths], row),
         )
@@ -86,45 +102,56 @@ def shortlist(paths: Sequence[Path], count: int, ground: Ground) -> list[Path]:
     ]
 
 
-def moved(
-    path: Path, ground: Ground, pace: Pace, k: int, query: Tensor, logits: Tensor, *, keep_graph: bool = False
+def descend(best: BestAdversarial, path: Path, ground: Ground, *, schedule: Schedule, begun: int = 0) -> Path:
+    """Procedure DESCEND: lines 9 to 14, of which ``begun`` iterations are done already."""
+    for k in range(begun, schedule.steps):  # line 9
+        query, logits = best.query(best.batch.clip(best.batch.x + path.delta), gradient=True)
+        path = advance(path, ground, schedule.at(k), query=query, logits=logits)
+    return path
+
+
+def advance(
+    path: Path,
+    ground: Ground,
+    rates: tuple[float, float],
+    *,
+    query: Tensor,
+    logits: Tensor,
+    keep_graph: bool = False,
 ) -> Path:
-    """``path`` after iteration ``k``, which asked ``query`` and was answered ``logits``."""
-    norm, x = ground.norm, path.goal.x
+    """Lines 10 to 14: ``path`` after an iteration at α, γ = ``rates`` whose ``query`` gave ``logits``."""
+    p, x, ε = ground.p, path.goal.x, path.eps
+    α, γ = rates
     loss = logit_difference(path.goal, logits)
-    gradient = torch.autograd.grad(loss.sum(), query, retain_graph=keep_graph)[0]
-    delta = query.detach() - x
-    gap, fooled = distance(delta, norm), is_adversarial(path.goal, logits.detach())
-    reached = torch.where(fooled, torch.minimum(path.reached, gap), path.reached)
-    rate = cosine(*pace.gamma, k, pace.steps)
+    g = torch.autograd.grad(loss.sum(), query, retain_graph=keep_graph)[0]  # line 10
+    δ = query.detach() - x
+    δ_norm, adversarial = distance(δ, p), is_adversarial(path.goal, logits.detach())
+    reached = torch.where(adversarial, torch.minimum(path.reached, δ_norm), path.reached)
     # Logits may have another precision than the images.
-    boundary = gap + loss.detach().to(gap.dtype).abs() / distance(gradient, dual(norm)).clamp_min(1e-12)
-    farther = torch.maximum(boundary, path.eps * (1 + max(rate, ground.growth)))
-    missed = torch.where(reached.isfinite(), path.eps * (1 + rate), farther)
-    eps = torch.where(fooled, torch.minimum(path.eps * (1 - rate), reached), missed)
-    eps = torch.minimum(eps, ground.largest)
+    to_boundary = δ_norm + loss.detach().to(δ_norm.dtype).abs() / distance(g, dual(p)).clamp_min(1e-12)
+    farther = torch.maximum(to_boundary, ε * (1 + max(γ, ground.growth)))
+    missed = torch.where(reached.isfinite(), ε * (1 + γ), farther)
+    ε = torch.where(adversarial, torch.minimum(ε * (1 - γ), reached), missed)  # line 11
+    ε = torch.minimum(ε, ground.largest)
     noise = unit_noise(x, ground.generator)
-    direction = unit_direction(gradient, path.goal, query.detach(), noise=noise, is_adversarial=fooled)
-    if norm == INF:
-        direction = direction.sign()
-    length = cosine(*pace.step, k, pace.steps)
-    size = length * (ground.width * eps).sqrt() if norm == 1 else length * eps
-    target = project_boxed(delta - per_sample(size, x) * direction, eps, norm, ground.low, ground.high)
-    if ground.inertia:
-        share = ground.inertia
-        target = delta + (1 - share) * (target - delta) + share * (delta - path.previous)
-        target = project_boxed(target, eps, norm, ground.low, ground.high)
-    return Path(path.goal, target.detach(), delta, eps, reached)
+    d = unit_direction(g, path.goal, query.detach(), noise=noise, is_adversarial=adversarial)
+    d = d.sign() if p == INF else d  # line 12
+    length = α * (ground.width * ε).sqrt() if p == 1 else α * ε
+    z = ground.project(δ - per_sample(length, x) * d, ε)  # line 13
+    if ground.momentum:  # line 14
+        μ = ground.momentum
+        z = ground.project(δ + (1 - μ) * (z - δ) + μ * (δ - path.last_delta), ε)
+    return Path(path.goal, z.detach(), δ, ε, reached)
 
 
-def resumed(path: Path, found: Found) -> Path:
-    """``path``, moved to the example that was ``found`` wherever that is nearer than what it reached."""
+def resume(path: Path, found: Found) -> Path:
+    """``path``, moved to the example that was ``found`` wherever that is nearer than its best (line 6)."""
     x, closer = path.goal.x, found.mask & (found.distance < path.reached)
     there = torch.where(per_sample(closer, x), found.adv - x, path.delta)
     return Path(
         path.goal,
         there,
-        torch.where(per_sample(closer, x), there, path.previous),
+        torch.where(per_sample(closer, x), there, path.last_delta),
         torch.where(closer, found.distance, path.eps),
         torch.where(closer, found.distance, path.reached),
     )

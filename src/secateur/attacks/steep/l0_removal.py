@@ -1,4 +1,4 @@
-"""What `steep` does in L0: sparse examples with one pixel less, and one less again."""
+"""Sparse examples with one pixel less, and one less again: lines 16 and 17 of ``steep``."""
 
 import torch
 from torch import Tensor
@@ -11,83 +11,82 @@ from secateur.attacks.core.norms import distance, keep_top, per_sample
 PATIENCE = 10
 """Queries for which a smaller set of pixels is improved before another one is tried."""
 TENURE = 8
-"""Queries for which a pixel that was left out stays out, and one that was taken in stays in."""
+"""Queries for which a pixel that was left out stays out, and one that was added stays in."""
 
 
-def sparser(best: BestAdversarial, found: Found, queries: int, steps: int) -> Found:
+def remove_pixels(best: BestAdversarial, found: Found, *, halvings: int, steps: int) -> Found:
     """Examples of fewer pixels than those ``found``; pixels are entries of the image.
 
     Entries are pushed to the edge of the box, and halving finds how many of the largest suffice:
-    ``queries`` forwards. Then a tabu search (Glover 1989) that ``whittle`` describes: ``steps + 1`` forwards
-    and ``steps`` backwards, none if ``steps`` is negative.
+    ``halvings`` forwards. Then ``tabu_search``: ``steps + 1`` forwards and ``steps`` backwards, none if
+    ``steps`` is negative.
     """
-    x = best.batch.x
+    batch = best.batch
+    x = batch.x
     delta = found.adv - x
     best.adv = found.adv.clone()
     best.distance = torch.where(found.mask, distance(delta, 0.0), found.distance)
     few, many = torch.zeros_like(best.distance), distance(delta, 0.0)
-    edge = torch.where(delta > 0, best.batch.bounds[1] - x, best.batch.bounds[0] - x)
-    for _ in range(queries):
+    edge = torch.where(delta > 0, batch.bounds[1] - x, batch.bounds[0] - x)
+    for _ in range(halvings):  # line 16
         middle = ((few + many) / 2).floor()
         kept = torch.where(keep_top(delta, delta.abs(), middle) != 0, edge, torch.zeros_like(x))
-        best.query(best.batch.clip(x + kept), gradient=False)
-        few, many = (
-            torch.where(best.is_adversarial, few, middle),
-            torch.where(best.is_adversarial, middle, many),
-        )
-    whittle(best, steps)
+        best.query(batch.clip(x + kept), gradient=False)
+        fooled = best.is_adversarial
+        few, many = torch.where(fooled, few, middle), torch.where(fooled, middle, many)
+    tabu_search(best, steps)  # line 17
     return best.found()
 
 
-def whittle(best: BestAdversarial, steps: int) -> None:
-    """Search for examples of fewer pixels from the nearest ones on.
+def tabu_search(best: BestAdversarial, steps: int) -> None:
+    """Search for examples of fewer pixels, from the nearest ones on (tabu search, Glover 1989).
 
-    To first order −g δ is what a changed pixel is worth and −g e what another would gain at the edge e of
-    the box. An example loses the pixel that is worth least. What no longer fools moves half way to the
-    edges and swaps its least worthy pixel for the most promising one. After ``PATIENCE`` such queries
-    another pixel of the last example is left out instead, the next one by worth.
+    To first order −g δ is the gain of a changed pixel, and −g e what another would gain at the edge e of the
+    box. An example loses the pixel of least gain. One that no longer fools moves half way to the edges and
+    swaps its least pixel for the most promising one. After ``PATIENCE`` such queries another pixel of the
+    last example is left out instead, the next one by gain.
     """
-    problem = best.batch
-    x = problem.x.flatten(1)
-    low, high = problem.bounds[0] - x, problem.bounds[1] - x
+    batch = best.batch
+    x = batch.x.flatten(1)
+    low, high = batch.bounds[0] - x, batch.bounds[1] - x
     row = torch.arange(len(x), device=x.device)
     delta = best.adv.flatten(1) - x
-    kept, kept_worth, fewest = delta, torch.zeros_like(x), best.distance
+    kept, kept_gain, fewest = delta, torch.zeros_like(x), best.distance
     idle, turn = torch.zeros_like(row), torch.zeros_like(row)
-    held = torch.zeros_like(x)
+    tabu_until = torch.zeros_like(x)
 
     for k in range(steps + 1):
-        query, logits = best.query(problem.clip((x + delta).view_as(problem.x)), gradient=k < steps)
+        query, logits = best.query(batch.clip((x + delta).view_as(batch.x)), gradient=k < steps)
         if k == steps:
             break
-        gradient = torch.autograd.grad(logit_difference(problem, logits).sum(), query)[0].flatten(1)
-        worth = -gradient * delta
+        gradient = torch.autograd.grad(logit_difference(batch, logits).sum(), query)[0].flatten(1)
+        gain = -gradient * delta
         good = best.is_adversarial & (best.delta_norm <= fewest)
-        kept, kept_worth = _where(good, delta, kept), _where(good, worth, kept_worth)
+        kept, kept_gain = _where(good, delta, kept), _where(good, gain, kept_gain)
         fewest = torch.where(good, best.delta_norm, fewest)
         found = fewest.isfinite()
         idle, turn = torch.where(good | ~found, 0, idle + 1), torch.where(good, 0, turn)
         back = idle > PATIENCE
         idle, turn = torch.where(back, 0, idle), turn + back
 
-        delta, worth = _where(back, kept, delta), _where(back, kept_worth, worth)
-        inside = delta != 0
+        delta, gain = _where(back, kept, delta), _where(back, kept_gain, gain)
+        changed, tabu = delta != 0, tabu_until > k
         edge = torch.where(gradient > 0, low, high)
-        worth = worth.masked_fill(~inside, torch.inf)
-        # Held pixels leave last.
-        order = (worth + torch.where((held > k) & ~back.unsqueeze(1), 1e6, 0.0)).argsort(dim=1, stable=True)
-        least = order[row, torch.where(back, turn % inside.sum(1).clamp_min(1), 0)]
-        gain = (-gradient * edge).masked_fill(inside | (held > k), -torch.inf)
-        most = gain.argmax(1)
+        gain = gain.masked_fill(~changed, torch.inf)
+        # Tabu pixels leave last: 1e6 is more than any gain.
+        order = (gain + torch.where(tabu & ~back.unsqueeze(1), 1e6, 0.0)).argsort(dim=1, stable=True)
+        least = order[row, torch.where(back, turn % changed.sum(1).clamp_min(1), 0)]
+        promise = (-gradient * edge).masked_fill(changed | tabu, -torch.inf)
+        most = promise.argmax(1)
         wanting = ~good & ~back
-        swaps = wanting & (~found | (gain[row, most] > worth[row, least]))
+        swaps = wanting & (~found | (promise[row, most] > gain[row, least]))
         leaves = (good | back | swaps) & found
-        delta = torch.where(wanting.unsqueeze(1) & inside, (delta + edge) / 2, delta)
-        held, delta = held.clone(), delta.clone()
+        delta = torch.where(wanting.unsqueeze(1) & changed, (delta + edge) / 2, delta)
+        tabu_until, delta = tabu_until.clone(), delta.clone()
         delta[row, least] = torch.where(leaves, 0.0, delta[row, least])
-        held[row, least] = torch.where(leaves, float(k + TENURE), held[row, least])
+        tabu_until[row, least] = torch.where(leaves, float(k + TENURE), tabu_until[row, least])
         delta[row, most] = torch.where(swaps, edge[row, most], delta[row, most])
-        held[row, most] = torch.where(swaps, float(k + TENURE), held[row, most])
+        tabu_until[row, most] = torch.where(swaps, float(k + TENURE), tabu_until[row, most])
         delta = torch.minimum(torch.maximum(delta, low), high)
 
 
