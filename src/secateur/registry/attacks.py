@@ -5,7 +5,7 @@
 ``audits`` the norms in which an audit compares other attacks with it, ``study`` the settings of a study that
 names none, ``converges_from`` the function that gives the query from which early stopping counts,
 ``science`` its version in the ids of cells; ``label``, ``paper`` and ``bibtex`` are for reports. The command
-line, studies, costs, citations, audits, benchmarks and tests read these rows: no other list of attacks exists.
+line, studies, costs, citations, audits, benchmarks and tests read these rows: there is no other list.
 """
 
 import math
