@@ -4,18 +4,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secateur.config.epsilons import epsilons_by_norm
+from secateur.config.epsilons import GREY_LEVELS, WIDTH
 from secateur.config.problems import Problem
 from secateur.config.study import Study
 from secateur.recipes import Recipe
 from secateur.recipes import problems as recipe_problems
-from secateur.registry import ATTACKS, RATES
+from secateur.registry import RATES
 from secateur.registry.settings import problems as attack_problems
 from secateur.text import nearest
-
-# Images of a study lie in [0, 1]: an Linf budget above 1 is most likely one in grey levels.
-WIDTH = 1.0
-_GREY_LEVELS = "images lie in [0, 1], where 8 grey levels of 256 are 8/255"
 
 
 def contradictions(study: Study) -> list[Problem]:
@@ -31,7 +27,6 @@ def contradictions(study: Study) -> list[Problem]:
         found = [
             *_impossible_recipes(study),
             *impossible_attacks(study),
-            *impossible_budgets(study),
             *_unfit_rates(study),
         ]
     else:
@@ -104,25 +99,7 @@ def impossible_attacks(study: Study) -> Iterator[tuple[str, str]]:
         eps = given.get("eps")
         for size in eps if isinstance(eps, list | tuple) else [eps]:
             if attack.resolved_norm == math.inf and isinstance(size, int | float) and WIDTH < size < math.inf:
-                yield f"attacks.{label}.eps", f"{_GREY_LEVELS} (got {size:g})"
-
-
-def impossible_budgets(study: Study) -> Iterator[tuple[str, str]]:
-    """Budgets that no attack of the study is reported at, or that are larger than any perturbation."""
-    kinds: dict[str, set[object]] = {}
-    for attack in study.attacks.values():
-        if attack.resolved_norm is not None:
-            kind = ATTACKS.entry(attack.attack).facts.get("kind")
-            kinds.setdefault(f"l{attack.resolved_norm:g}", set()).add(kind)
-    # A plain list is for the attacks without sizes of their own; lists by norm say what they are for.
-    searching = tuple(norm for norm, found in kinds.items() if found != {"fixed-eps"})
-    norms = tuple(kinds) if isinstance(study.epsilons, Mapping) else searching
-    for norm, budgets in epsilons_by_norm(study.epsilons, norms).items():
-        if kinds.get(norm) == {"fixed-eps"}:
-            sentence = f"every attack of norm {norm} runs at sizes of its own: list"
-            yield "epsilons", f"{sentence} those as its eps"
-        if norm == "linf" and budgets and budgets[-1] > WIDTH:
-            yield "epsilons", f"{_GREY_LEVELS} (got {budgets[-1]:g})"
+                yield f"attacks.{label}.eps", f"{GREY_LEVELS} (got {size:g})"
 
 
 def out_of_scale(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -131,7 +108,7 @@ def out_of_scale(recipe: Recipe) -> Iterator[tuple[str, str]]:
         return
     for name in ("epsilon", "step_size"):
         if WIDTH < (value := getattr(adversary, name)) < math.inf:
-            yield f"adversary.{name}", f"{_GREY_LEVELS} (got {value:g})"
+            yield f"adversary.{name}", f"{GREY_LEVELS} (got {value:g})"
 
 
 def _spelled(value: object) -> str:

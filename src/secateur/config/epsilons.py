@@ -8,6 +8,10 @@ from pydantic import AfterValidator, Field
 from secateur.budgets import NORM_KEYS
 from secateur.config.values import unique
 
+# Images of a study lie in [0, 1]: a larger Linf budget is most likely one in grey levels.
+WIDTH = 1.0
+GREY_LEVELS = "images lie in [0, 1], where 8 grey levels of 256 are 8/255"
+
 
 def budgets(value: Any) -> Any:
     """Budgets as a tuple of positive numbers, or such a tuple for every norm (l0, l1, l2, linf)."""
@@ -50,12 +54,16 @@ def check_budgets(given: Any, attacks: Sequence[tuple[float | None, str | None]]
     """Refuse budgets that no attack, given by norm and kind, could be reported at.
 
     Raises:
-        ValueError: as :func:`epsilons_by_norm`, or all attacks are of fixed size.
+        ValueError: as :func:`epsilons_by_norm`, all attacks are of fixed size, or a budget is larger than any
+            perturbation.
     """
     searching = [norm for norm, kind in attacks if kind != "fixed-eps"]
     if given and attacks and not searching:
         raise ValueError("every attack of the study runs at sizes of its own: list those as its eps")
-    epsilons_by_norm(given, tuple(dict.fromkeys(f"l{norm:g}" for norm in searching if norm is not None)))
+    norms = tuple(dict.fromkeys(f"l{norm:g}" for norm in searching if norm is not None))
+    largest = epsilons_by_norm(given, norms).get("linf", (0.0,))[-1]
+    if largest > WIDTH:
+        raise ValueError(f"{GREY_LEVELS} (got {largest:g})")
 
 
 def epsilons_by_norm(given: Any, norms: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
