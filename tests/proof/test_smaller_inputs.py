@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import secateur
-from secateur.proof.smaller_inputs import shrunk
+from secateur.proof.smaller_inputs import on_smaller_inputs
 from secateur.proof.verify import verify
 from secateur.surgery import cut
 
@@ -19,9 +19,9 @@ def network(head):
 def test_large_images_are_shrunk_where_the_network_does_the_same():
     net = network([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)])
     graph = secateur.trace(net, torch.rand(1, 3, 160, 224))
-    small = shrunk(graph)
+    small = on_smaller_inputs(graph)
     assert small.inputs[0].shape == (1, 3, 96, 128)
-    assert shrunk(graph) is small
+    assert on_smaller_inputs(graph) is small
 
 
 class Patches(nn.Module):
@@ -39,7 +39,7 @@ class Patches(nn.Module):
 
 def test_patches_of_14_pixels_fit_into_the_next_size():
     graph = secateur.trace(Patches().eval(), torch.rand(1, 3, 252, 252))
-    assert shrunk(graph).inputs[0].shape == (1, 3, 112, 112)
+    assert on_smaller_inputs(graph).inputs[0].shape == (1, 3, 112, 112)
 
 
 def video_network():
@@ -51,7 +51,7 @@ def video_network():
 def test_videos_get_fewer_frames_and_smaller_images():
     net = video_network()
     graph = secateur.trace(net, torch.rand(1, 3, 16, 128, 128))
-    assert shrunk(graph).inputs[0].shape == (1, 3, 4, 96, 96)
+    assert on_smaller_inputs(graph).inputs[0].shape == (1, 3, 4, 96, 96)
     assert secateur.apply(net, secateur.plan(graph, sparsity=0.5)).verified
 
 
@@ -69,7 +69,7 @@ class OneSize(nn.Module):
 
 def test_videos_of_one_size_still_get_fewer_frames():
     graph = secateur.trace(OneSize().eval(), torch.rand(1, 3, 16, 128, 128))
-    assert shrunk(graph).inputs[0].shape == (1, 3, 4, 128, 128)
+    assert on_smaller_inputs(graph).inputs[0].shape == (1, 3, 4, 128, 128)
 
 
 class Timed(nn.Module):
@@ -93,14 +93,14 @@ class Timed(nn.Module):
 def test_fewer_frames_may_read_less_of_a_table_and_must_do_the_same_otherwise(rolls, frames):
     net = Timed(rolls=rolls).eval()
     graph = secateur.trace(net, torch.rand(1, 3, 16, 96, 96))
-    assert shrunk(graph).inputs[0].shape[2] == frames
+    assert on_smaller_inputs(graph).inputs[0].shape[2] == frames
     assert secateur.apply(net, secateur.plan(graph, sparsity=0.5)).verified
 
 
 def test_videos_get_8_frames_where_4_are_too_few():
     net = nn.Sequential(video_network()[0][:2], nn.Conv3d(8, 6, (3, 3, 3)), nn.AdaptiveAvgPool3d(1))
     graph = secateur.trace(net.append(nn.Flatten()).append(nn.Linear(6, 4)), torch.rand(1, 3, 16, 128, 128))
-    assert shrunk(graph).inputs[0].shape[2] == 8
+    assert on_smaller_inputs(graph).inputs[0].shape[2] == 8
 
 
 @pytest.mark.parametrize("size", [96, 160])
@@ -108,7 +108,7 @@ def test_small_images_and_networks_made_for_one_size_keep_theirs(size):
     sides = ((size - 3) // 4 + 1 - 3) // 4 + 1
     net = network([nn.Flatten(), nn.Linear(6 * sides**2, 4)])
     graph = secateur.trace(net, torch.rand(1, 3, size, size))
-    assert shrunk(graph) is graph
+    assert on_smaller_inputs(graph) is graph
 
 
 def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
@@ -116,7 +116,7 @@ def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
     graph = secateur.trace(net, torch.rand(1, 3, 160, 160))
     plan = secateur.plan(graph, sparsity=0.5)
     assert verify(net, plan, graph).ok
-    honest = cut.sliced
+    honest = cut.without_indices
 
     def swapped(tensors, removed):
         return {
@@ -124,5 +124,5 @@ def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
             for name, tensor in honest(tensors, removed).items()
         }
 
-    monkeypatch.setattr(cut, "sliced", swapped)
+    monkeypatch.setattr(cut, "without_indices", swapped)
     assert not verify(net, plan, graph).ok

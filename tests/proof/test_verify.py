@@ -24,14 +24,14 @@ def planned(net, sparsity=0.5):
 
 def broken(monkeypatch, change):
     """Let ``change(name, tensor)`` spoil what surgery puts into the network."""
-    honest = cut.sliced
+    honest = cut.without_indices
 
     def spoiled(tensors, removed):
         return {
             name: change(name, tensor, tensors[name]) for name, tensor in honest(tensors, removed).items()
         }
 
-    monkeypatch.setattr(cut, "sliced", spoiled)
+    monkeypatch.setattr(cut, "without_indices", spoiled)
 
 
 def test_an_honest_surgery_passes():

@@ -11,7 +11,7 @@ from torch import nn
 import secateur
 from secateur.graph.trace.recorder import record
 from secateur.repair import meta_shapes
-from secateur.repair.meta_shapes import Follower, ShapeRecorder
+from secateur.repair.meta_shapes import ShapeRecorder, TapeFollower
 
 aten = torch.ops.aten
 
@@ -94,7 +94,7 @@ def test_concatenations_and_matrix_products(layout):
 def test_a_run_that_leaves_the_tape_does_not_arrive():
     def followed(net, other, fits=None):
         tape, _ = record(net, torch.rand(2, 3))
-        follower = Follower(tape, fits or (lambda number, shape: shape == tape.values[number].shape))
+        follower = TapeFollower(tape, fits or (lambda number, shape: shape == tape.values[number].shape))
         inputs, other = torch.rand(2, 3, device="meta"), other.to("meta")
         with contextlib.suppress(Exception), torch.no_grad(), follower:
             other(inputs)

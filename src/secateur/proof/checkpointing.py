@@ -26,15 +26,16 @@ def with_gradient(
     inputs: list[Tensor],
     masks: ChannelMasks | None = None,
     *,
-    at: Sequence[int] = (),
+    boundaries: Sequence[int] = (),
 ) -> tuple[list[Tensor], Tensor | None]:
     """Outputs, and the gradient of a fixed combination of the first with respect to the first float input.
 
     The gradient is ``None`` where there is no such input, the first output does not depend on it, or an
-    operation has no derivative. A new piece begins before each of the calls ``at``, see ``cuts``.
+    operation has no derivative. A new segment begins before each of the calls ``boundaries``, see
+    ``choose_boundaries``.
     """
     try:
-        return _both(tape, state, inputs, masks, at=at)
+        return _both(tape, state, inputs, masks, boundaries=boundaries)
     except RuntimeError as error:
         if "derivative for" not in str(error):
             raise
@@ -48,11 +49,11 @@ def _both(
     inputs: list[Tensor],
     masks: ChannelMasks | None,
     *,
-    at: Sequence[int],
+    boundaries: Sequence[int],
 ) -> tuple[list[Tensor], Tensor | None]:
     source = next((n for n, x in zip(tape.inputs, inputs, strict=True) if x.is_floating_point()), -1)
     moved = _depending(tape, source)
-    spans = list(pairwise([0, *at, len(tape.calls)]))
+    spans = list(pairwise([0, *boundaries, len(tape.calls)]))
     if len(spans) > 1:
         give_back()
     starts = _starts(tape, state, inputs, masks, spans=spans)

@@ -16,24 +16,24 @@ _WIDE = {
 }
 
 
-def widen(thing: Any) -> Any:
+def to_float64(thing: Any) -> Any:
     """Float and complex tensors and types in arguments become the widest of their kind."""
     if isinstance(thing, Tensor):
         return thing.to(_WIDE.get(thing.dtype, thing.dtype))
     if isinstance(thing, torch.dtype):
         return _WIDE.get(thing, thing)
     if isinstance(thing, (list, tuple)):
-        return type(thing)(widen(item) for item in thing)
+        return type(thing)(to_float64(item) for item in thing)
     return thing
 
 
-class WideRecorder(Recorder):  # type: ignore[no-untyped-call]
+class Float64Recorder(Recorder):  # type: ignore[no-untyped-call]
     """Records a run in float64: casts to narrower types on the way are widened too."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not func._schema.is_mutable:
             args = self._widen(args)
-        kwargs = {key: widen(value) for key, value in (kwargs or {}).items()}
+        kwargs = {key: to_float64(value) for key, value in (kwargs or {}).items()}
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def _widen(self, thing: Any) -> Any:
@@ -44,4 +44,4 @@ class WideRecorder(Recorder):  # type: ignore[no-untyped-call]
             return wide
         if isinstance(thing, (list, tuple)):
             return type(thing)(self._widen(item) for item in thing)
-        return widen(thing) if isinstance(thing, torch.dtype) else thing
+        return to_float64(thing) if isinstance(thing, torch.dtype) else thing

@@ -12,25 +12,25 @@ from secateur.graph.labels import IntArray
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape, mutates
 
-KEPT = 320 * 2**20
+SAVED_BYTES = 320 * 2**20
 """Bytes of results in float64, kept for their gradients, that a small network may take."""
 _MOST = 16
 _LIGHT, _GIVING = operations(Does.SAVES_NOTHING), operations(Does.SAVES_RESULT)
 _SCALING = operations(Does.SAVES_FACTORS)
 
 
-def cuts(tape: Tape, kept: int = KEPT) -> list[int]:
+def choose_boundaries(tape: Tape, kept: int = SAVED_BYTES) -> list[int]:
     """The calls before which a new piece begins, so that little is kept at once.
 
     None where one piece keeps no more than ``kept`` bytes. Of pieces, the values that cross the cuts are
     kept, and the results of one piece. The last piece need not run twice: the fewest pieces that keep no more
     than ``kept`` are taken, or, where none do, those that keep least.
     """
-    sizes = sizes_kept(tape)
+    sizes = saved_bytes(tape)
     least = sum(sizes)
     if least <= kept:
         return []
-    places = _places(tape)
+    places = _possible_boundaries(tape)
     best: list[int] = []
     before = [0, *accumulate(sizes)]
     for pieces in range(2, _MOST + 1):
@@ -44,7 +44,7 @@ def cuts(tape: Tape, kept: int = KEPT) -> list[int]:
     return best
 
 
-def sizes_kept(tape: Tape) -> list[int]:
+def saved_bytes(tape: Tape) -> list[int]:
     """About how many bytes of the results of each call are kept for their gradients."""
     wanted: set[int] = set()
     for call in tape.calls:
@@ -82,7 +82,7 @@ def writes_parameters(tape: Tape) -> bool:
 
 
 @dataclass(frozen=True)
-class _Places:
+class _Boundaries:
     """Where cuts may be, in order; the memory that is alive before each call; when each piece of it is."""
 
     allowed: list[int]
@@ -96,7 +96,7 @@ class _Places:
         )
 
 
-def _places(tape: Tape) -> _Places:
+def _possible_boundaries(tape: Tape) -> _Boundaries:
     """A piece may begin where no memory that is alive is written to later: it begins twice."""
     end = len(tape.calls)
     lives: dict[int, tuple[int, int]] = {}
@@ -118,10 +118,10 @@ def _places(tape: Tape) -> _Places:
         alive[born + 1] += size
         alive[last + 1] -= size
     free = np.flatnonzero(blocked.cumsum()[:end] == 0)
-    return _Places([int(place) for place in free if place > 0], alive.cumsum(), owners)
+    return _Boundaries([int(place) for place in free if place > 0], alive.cumsum(), owners)
 
 
-def _spread(before: Sequence[int], places: _Places, target: float) -> list[int]:
+def _spread(before: Sequence[int], places: _Boundaries, target: float) -> list[int]:
     """Cuts so that pieces, counted from the last, keep ``target`` bytes or down to half of them."""
     found: list[int] = []
     end = len(before) - 1

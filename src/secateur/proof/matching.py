@@ -8,7 +8,7 @@ from secateur.graph.trace.tape import Call, Tape
 _COPIES, _RESHAPES = operations(Does.LAYOUT), operations(Does.RESHAPE)
 
 
-def steps(tape: Tape) -> list[int]:
+def computing_calls(tape: Tape) -> list[int]:
     """Positions of the calls that do something."""
     return [place for place, call in enumerate(tape.calls) if call.name not in _COPIES]
 
@@ -17,9 +17,9 @@ def _key(call: Call) -> tuple[str, str]:
     return "aten::view" if call.name in _RESHAPES else call.name, call.module
 
 
-def twins(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:
+def match_calls(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:
     """Matching positions, and the step of ``dense`` where ``pruned`` ends too early (``None``: nowhere)."""
-    mine, theirs = steps(dense), steps(pruned)
+    mine, theirs = computing_calls(dense), computing_calls(pruned)
     keys, others = [_key(dense.calls[i]) for i in mine], [_key(pruned.calls[i]) for i in theirs]
     common = next((n for n, (a, b) in enumerate(zip(keys, others, strict=False)) if a != b), None)
     if common is None:

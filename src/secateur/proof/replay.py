@@ -17,7 +17,7 @@ from secateur.cpu import depthwise
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Ref, Tape
-from secateur.proof.float64 import widen
+from secateur.proof.float64 import to_float64
 from secateur.surgery.perturbed import Perturbed
 
 _VIEWS, _PASSING, _LIFT = (operations(that) for that in (Does.RESHAPE, Does.ZERO, Does.LITERAL))
@@ -42,7 +42,7 @@ class Values(dict[int, Tensor]):
     def __missing__(self, number: int) -> Tensor:
         value = self._tape.values[number]
         if value.kind not in {"parameter", "buffer"}:
-            self[number] = held = cast(Tensor, widen(self._constant(number)))
+            self[number] = held = cast(Tensor, to_float64(self._constant(number)))
             return held
         held = self._state[value.name]
         if self._masks is not None and value.kind == "buffer":
@@ -210,12 +210,12 @@ def _flat(result: Any) -> list[Any]:
 
 def _filled(thing: Any, values: Mapping[int, Tensor]) -> Any:
     if isinstance(thing, Ref):
-        return widen(values[thing.id])
+        return to_float64(values[thing.id])
     if isinstance(thing, dict):
         return {key: _filled(item, values) for key, item in thing.items()}
     if isinstance(thing, (list, tuple)):
         return type(thing)(_filled(item, values) for item in thing)
-    return widen(thing)
+    return to_float64(thing)
 
 
 def _with_floats(mine: Any, other: Any) -> Any:

@@ -20,7 +20,7 @@ FRAMES = (4, 8)
 SIDES = ((96, 32), (112, 28))
 
 
-def shrunk(graph: DependencyGraph) -> DependencyGraph:
+def on_smaller_inputs(graph: DependencyGraph) -> DependencyGraph:
     """The graph on images whose shorter side is 96 (or 112) and videos of 4 (or 8) frames, where that works.
 
     The same operations in the same modules on the same values are asked for, but for the reading of tables;
@@ -28,12 +28,12 @@ def shrunk(graph: DependencyGraph) -> DependencyGraph:
     it was traced.
     """
     if graph.learned.shrunk is None:
-        graph.learned.shrunk = _shrunk(graph)
+        graph.learned.shrunk = _search(graph)
     found: DependencyGraph = graph.learned.shrunk
     return found
 
 
-def _shrunk(graph: DependencyGraph) -> DependencyGraph:
+def _search(graph: DependencyGraph) -> DependencyGraph:
     smaller: list[Callable[[InputSpec], InputSpec]] = [partial(_smaller, *side) for side in SIDES]
     fewer: list[Callable[[InputSpec], InputSpec]] = [partial(_fewer_frames, frames) for frames in FRAMES]
     both = [lambda item, way=way, less=less: less(way(item)) for less in fewer for way in smaller]

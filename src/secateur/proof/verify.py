@@ -23,12 +23,12 @@ from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Call, Tape
 from secateur.proof.checkpointing import with_gradient
-from secateur.proof.float64 import WideRecorder, widen
-from secateur.proof.lifetimes import KEPT, cuts
-from secateur.proof.matching import twins
+from secateur.proof.float64 import Float64Recorder, to_float64
+from secateur.proof.lifetimes import SAVED_BYTES, choose_boundaries
+from secateur.proof.matching import match_calls
 from secateur.proof.replay import replay
-from secateur.proof.smaller_inputs import shrunk
-from secateur.surgery.cut import cut_tensors, operated
+from secateur.proof.smaller_inputs import on_smaller_inputs
+from secateur.surgery.cut import cut_tensors, temporarily_cut
 from secateur.surgery.perturbed import perturbed
 from secateur.surgery.plan import Plan, kept_atoms
 from secateur.text import first_line
@@ -50,7 +50,7 @@ class Proof:
     gradient_error: float | None
     pruned: Tape | None
     reason: str = ""
-    guilty: frozenset[str] = frozenset()
+    suspects: frozenset[str] = frozenset()
     changed_by_design: tuple[str, ...] = ()
     alive: bool = True
 
@@ -63,9 +63,9 @@ class Proof:
 def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
     """Try the plan on perturbed float64 weights, compare with the masked dense network, put all back.
 
-    Large images and long videos are shrunk where the network does the same with smaller ones.
+    Large images and long videos are made smaller where the network does the same with smaller ones.
     """
-    graph = shrunk(graph)
+    graph = on_smaller_inputs(graph)
     for attempt in range(_DRAWS):
         proof = _attempt(
             model, plan, graph, torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
@@ -78,31 +78,31 @@ def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator) -> Proof:
     dense = perturbed(named_tensors(model), generator)
     inputs = random_inputs(graph.inputs, generator)
-    kept = KEPT + sum(tensor.nbytes for tensor in named_tensors(model).values())
-    at = cuts(graph.tape, kept)
-    recorder: WideRecorder | None = None
+    kept = SAVED_BYTES + sum(tensor.nbytes for tensor in named_tensors(model).values())
+    boundaries = choose_boundaries(graph.tape, kept)
+    recorder: Float64Recorder | None = None
     try:
         smaller = cut_tensors(dense, plan)
-        with operated(model, plan, smaller), kept_heap() if at else nullcontext():
-            recorder = WideRecorder(model)
+        with temporarily_cut(model, plan, smaller), kept_heap() if boundaries else nullcontext():
+            recorder = Float64Recorder(model)
             pruned, outputs = record(model, _wide(inputs), recorder, logits=graph.logits)
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
-    matched, odd = twins(graph.tape, pruned)
+    matched, odd = match_calls(graph.tape, pruned)
     masks = ChannelMasks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned, matched)
     if (place := _first_difference(graph, masks, odd)) is not None:
         return _refused(place, "gives another shape than expected", plan, graph, pruned)
-    leaves = [widen(item) for item in input_tensors(inputs)]
-    again = with_gradient(pruned, smaller, leaves, at=cuts(pruned, kept))
+    leaves = [to_float64(item) for item in input_tensors(inputs)]
+    again = with_gradient(pruned, smaller, leaves, boundaries=choose_boundaries(pruned, kept))
     # They can be cut again; the dense network needs the memory more.
     smaller.clear()
-    return _compare((outputs, *again), plan, graph, masks, dense=dense, inputs=leaves, at=at)
+    return _compare((outputs, *again), plan, graph, masks, dense=dense, inputs=leaves, boundaries=boundaries)
 
 
 def _wide(inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
-        return {key: widen(value) for key, value in inputs.items()}
-    return widen(inputs)
+        return {key: to_float64(value) for key, value in inputs.items()}
+    return to_float64(inputs)
 
 
 def _compare(
@@ -113,13 +113,15 @@ def _compare(
     *,
     dense: Mapping[str, Tensor],
     inputs: list[Tensor],
-    at: Sequence[int],
+    boundaries: Sequence[int],
 ) -> Proof:
     """Hold the masked dense network against what the pruned one gave: outputs, twice, and the gradient."""
     outputs, again, found = seen
-    reference, wanted = with_gradient(graph.tape, dense, inputs, masks, at=at)
-    error = max(distance(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True))
-    gradient_error = None if wanted is None or found is None else distance(found, wanted)
+    reference, wanted = with_gradient(graph.tape, dense, inputs, masks, boundaries=boundaries)
+    error = max(
+        relative_error(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True)
+    )
+    gradient_error = None if wanted is None or found is None else relative_error(found, wanted)
     changing = (graph.tape.calls[place] for place in sorted(graph.statistics))
     changed_by_design = tuple(
         call.name.removeprefix("aten::") + (f" at {call.source}" if call.source else f" in {call.module}")
@@ -140,11 +142,11 @@ def _depends(
     """Whether the masked network computes something else for other (integer) inputs."""
     others = input_tensors(random_inputs(graph.inputs, torch.Generator().manual_seed(1)))
     with torch.no_grad():
-        outputs = replay(graph.tape, dense, [widen(item) for item in others], masks)
+        outputs = replay(graph.tape, dense, [to_float64(item) for item in others], masks)
     return any(not torch.equal(a, b) for a, b in zip(outputs, reference, strict=True))
 
 
-def distance(found: Tensor, wanted: Tensor) -> float:
+def relative_error(found: Tensor, wanted: Tensor) -> float:
     """Largest absolute difference relative to the largest wanted value; infinite if shapes or NaN differ."""
     if found.shape != wanted.shape:
         return float("inf")
@@ -207,7 +209,7 @@ def _square_sum(item: Any) -> float:
 
 
 def _crashed(partial: Tape, error: Exception, plan: Plan, graph: DependencyGraph) -> Proof:
-    _, place = twins(graph.tape, partial)
+    _, place = match_calls(graph.tape, partial)
     return _refused(
         place, f"fails after surgery: {type(error).__name__}: {first_line(error)}", plan, graph, None
     )
@@ -224,14 +226,14 @@ def _refused(
 ) -> Proof:
     if place is None:
         return Proof(
-            error, gradient_error, pruned, f"the pruned network {why}", guilty_groups(plan, graph, None)
+            error, gradient_error, pruned, f"the pruned network {why}", groups_reaching(plan, graph, None)
         )
     call = graph.tape.calls[place]
     where = f"{call.name.removeprefix('aten::')} in {call.module or 'the model'} ({call.source})"
-    return Proof(error, gradient_error, pruned, f"{where} {why}", guilty_groups(plan, graph, call))
+    return Proof(error, gradient_error, pruned, f"{where} {why}", groups_reaching(plan, graph, call))
 
 
-def guilty_groups(plan: Plan, graph: DependencyGraph, call: Call | None) -> frozenset[str]:
+def groups_reaching(plan: Plan, graph: DependencyGraph, call: Call | None) -> frozenset[str]:
     """The planned groups whose channels reach a call; all of them if that says nothing."""
     planned = {cut.group for cut in plan.cuts}
     if call is None:

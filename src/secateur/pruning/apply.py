@@ -18,7 +18,7 @@ from secateur.pruning.options import PlanOptions
 from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.saving import remember
 from secateur.repair.shapes import repairs_of
-from secateur.surgery.cut import check_fits, cut_state, operate
+from secateur.surgery.cut import check_fits, cut_channels_, cut_optimizer_state
 from secateur.surgery.plan import Plan, masks_of
 
 _FEW = 3
@@ -98,9 +98,9 @@ def apply(
     if verify:
         plan, proof = proved(model, plan, graph)
     if optimizer is not None:
-        cut_state(optimizer, model, plan)
+        cut_optimizer_state(optimizer, model, plan)
     for module in (model, *copies):
-        operate(module, plan)
+        cut_channels_(module, plan)
         remember(module, plan)
     return _report(model, plan, graph, before, proof)
 
@@ -163,7 +163,7 @@ def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, 
 
 def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof) -> tuple[Plan, Proof]:
     """The plan without the guilty groups: without a single one of a few, if that is enough."""
-    guilty = sorted(proof.guilty)
+    guilty = sorted(proof.suspects)
     for name in guilty if 1 < len(guilty) <= _FEW else ():
         candidate = _less(plan, {name}, f"not pruned: {name}: {proof.reason}", graph)
         if candidate.cuts and (again := verify(model, candidate, graph)).ok:

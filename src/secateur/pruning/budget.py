@@ -15,7 +15,7 @@ from secateur.graph.flops import macs as macs_of
 from secateur.graph.trace.example_inputs import inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model
 from secateur.models import Latency, eval_mode, time_calls
-from secateur.surgery.cut import operate
+from secateur.surgery.cut import cut_channels_
 from secateur.surgery.plan import Plan, masks_of
 from secateur.text import counted
 
@@ -185,7 +185,7 @@ def smallest_fast_enough(
 def measure_latency(graph: DependencyGraph, plan: Plan, *, seconds: float) -> tuple[Latency, Latency]:
     """Latency of the dense model and of a pruned copy, for the traced batch, on the model's device."""
     dense, pruned = graph.model, copy.deepcopy(graph.model)
-    operate(pruned, plan)
+    cut_channels_(pruned, plan)
     device = next((parameter.device for parameter in dense.parameters()), torch.device("cpu"))
     inputs = inputs_to_device(random_inputs(graph.inputs, torch.Generator().manual_seed(0)), device)
     with eval_mode(dense), eval_mode(pruned), torch.no_grad():

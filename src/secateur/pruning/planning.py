@@ -35,8 +35,8 @@ from secateur.pruning.keep_counts import (
     scored_by_shortcut,
 )
 from secateur.registry import CRITERIA, RATES
-from secateur.repair.shapes import fitted, repairs_of
-from secateur.surgery.cut import blanked
+from secateur.repair.shapes import fit_plan, repairs_of
+from secateur.surgery.cut import temporarily_zeroed
 from secateur.surgery.plan import Cut, Plan, masks_of
 
 SELECTIONS = ("independent", "greedy")
@@ -129,7 +129,7 @@ def plan(
             logits=graph.logits,
             graph=graph,
         )
-        return fitted(graph.model, graph, lambda: draft_plan(graph, blank, asked))
+        return fit_plan(graph.model, graph, lambda: draft_plan(graph, blank, asked))
 
     budget = budget_of(graph, parameters=parameters, macs=macs, latency=latency)
     chosen = smallest_within(graph, budget, at) if budget else at(fraction)
@@ -181,7 +181,7 @@ def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: in
         # One generator per group: the draws must not depend on the order or number of calls.
         digest = sha256(f"{seed}:{group.name}:{number}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
-        with blanked(graph.model, gone):
+        with temporarily_zeroed(graph.model, gone):
             found = checked_scores(
                 score, judged, graph.model, generator, "mean" if reduction == "shortcut" else reduction
             )

@@ -16,7 +16,7 @@ from secateur.graph.trace.isolated_forward import call_model, isolated_forward, 
 from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buffers
 from secateur.hashing import json_sha256, tensors_sha256
 from secateur.models.normalisation import INNER, Statistics
-from secateur.surgery.cut import check_fits, operate
+from secateur.surgery.cut import check_fits, cut_channels_
 from secateur.surgery.plan import Plan
 
 _PLANS = "_secateur_plans"
@@ -148,7 +148,7 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     plans = [Plan.from_json(item) for item in document["plans"]]
     for plan in plans:
         check_fits(model, plan)
-        operate(model, plan)
+        cut_channels_(model, plan)
         remember(model, plan)
     cut = {name for plan in plans for name, _ in plan.removed()}
     _fill(model, tensors, source, made=non_persistent_buffers(model) - cut)

@@ -31,10 +31,10 @@ class ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Empty tensors of the result's shape and layout."""
-        return hollow(func, args, kwargs)
+        return empty_result(func, args, kwargs)
 
 
-class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Compares a run on the meta device with a tape, operation by operation, and writes nothing down.
 
     ``fits(number, shape)`` says whether a value of the tape may have that shape now. The run is stopped where
@@ -54,7 +54,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._place == len(self._calls) and not self._astray
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = hollow(func, args, kwargs or {})
+        result = empty_result(func, args, kwargs or {})
         if not self._as_before(func, result if isinstance(result, (list, tuple)) else (result,)):
             # The model may catch what is raised here, and go on.
             self._astray = True
@@ -80,7 +80,7 @@ class _Astray(Exception):
     """The run left the tape."""
 
 
-def hollow(func: Any, args: Any, kwargs: Any) -> Any:
+def empty_result(func: Any, args: Any, kwargs: Any) -> Any:
     """The result of an operation on the meta device, by arithmetic where it is known."""
     shape = _SHAPES.get(func)
     result = shape(*args) if shape is not None and not kwargs else None

@@ -23,11 +23,11 @@ from secateur.graph.trace.recorder import Recorder, record
 from secateur.graph.trace.tape import Call, Tape
 from secateur.graph.width_attributes import Literal, Match, factor_at, literal_value, siblings, slots
 from secateur.proof.lifetimes import writes_parameters
-from secateur.proof.matching import steps, twins
-from secateur.proof.verify import groups_of, guilty_groups
+from secateur.proof.matching import computing_calls, match_calls
+from secateur.proof.verify import groups_of, groups_reaching
 from secateur.repair.candidates import candidates, states_a_width
-from secateur.repair.meta_shapes import Follower, ShapeRecorder
-from secateur.surgery.cut import cut_tensors, on_meta, operated
+from secateur.repair.meta_shapes import ShapeRecorder, TapeFollower
+from secateur.surgery.cut import cut_tensors, temporarily_cut, temporarily_on_meta
 from secateur.surgery.plan import Plan, Repair, masks_of
 from secateur.text import first_line
 
@@ -37,7 +37,7 @@ _ROUNDS = 400
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ShapeRun:
     """How far the pruned shapes went: steps that agreed, and where it stopped (``None``: nowhere)."""
 
     progress: int
@@ -45,7 +45,7 @@ class Outcome:
     why: str = ""
 
 
-def fitted(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
+def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
     """The plan that ``draft`` makes once everything the model's code asks for is known.
 
     ``draft`` is called again whenever something was learned. Groups for which nothing helps are blocked,
@@ -55,21 +55,21 @@ def fitted(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
     if not plan.cuts:
         return plan
     masks = masks_of(graph, plan)
-    if not needs_shapes(graph, masks) or follows(model, plan, graph, masks):
+    if not needs_shapes(graph, masks) or runs_as_recorded(model, plan, graph, masks):
         return plan
     outcome = shape_run(model, plan, graph)
     for _ in range(_ROUNDS):
         if outcome.place is None or not plan.cuts:
             break
         better = _learn(model, graph, draft, plan, outcome)
-        if better is None and (real := _really(model, plan, graph, outcome)) is not None:
+        if better is None and (real := _off_meta(model, plan, graph, outcome)) is not None:
             better = plan, real
         if better is None:
             call = graph.tape.calls[outcome.place]
             for name in _to_block(plan, graph, call):
                 graph.learned.blocked[name] = describe(call, outcome.why)
             plan = draft()
-            better = plan, shape_run(model, plan, graph) if plan.cuts else Outcome(0, None)
+            better = plan, shape_run(model, plan, graph) if plan.cuts else ShapeRun(0, None)
         plan, outcome = better
     return plan
 
@@ -80,7 +80,7 @@ def _to_block(plan: Plan, graph: DependencyGraph, call: Call) -> frozenset[str]:
     factors = (factor_at(graph.tape, graph.marks, spot) for spot in told)
     planned = {cut.group for cut in plan.cuts}
     named = groups_of(graph, (factor for factor in factors if factor is not None)) & planned
-    seen = guilty_groups(plan, graph, call)
+    seen = groups_reaching(plan, graph, call)
     return frozenset(named) if named and seen == planned else seen
 
 
@@ -123,15 +123,15 @@ def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) ->
     return tuple(Repair(*key, before, after) for key, (before, after) in values.items())
 
 
-def follows(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: ChannelMasks) -> bool:
+def runs_as_recorded(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: ChannelMasks) -> bool:
     """Whether the pruned model, run for its shapes, does what the tape says, with the shapes expected.
 
     ``False`` says nothing: devices and layouts change which operations run, and ``shape_run`` finds out.
     """
-    follower, inputs = Follower(graph.tape, masks.fits), meta_inputs(graph.inputs)
+    follower, inputs = TapeFollower(graph.tape, masks.fits), meta_inputs(graph.inputs)
     try:
         with (
-            on_meta(model, plan),
+            temporarily_on_meta(model, plan),
             isolated_forward(model),
             torch.inference_mode(False),
             torch.no_grad(),
@@ -144,7 +144,7 @@ def follows(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: Channel
     return follower.arrived
 
 
-def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Outcome:
+def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> ShapeRun:
     """Run the pruned model for its shapes: on the meta device if the model runs there at all."""
     if graph.learned.meta is not False:
         outcome = _run(model, plan, graph, meta=True)
@@ -162,7 +162,7 @@ def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Outcome:
     return _run(model, plan, graph, meta=False)
 
 
-def _really(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: Outcome) -> Outcome | None:
+def _off_meta(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: ShapeRun) -> ShapeRun | None:
     """How far the shapes go off the meta device, if that is not where they went on it."""
     if not graph.learned.meta:
         return None
@@ -171,7 +171,7 @@ def _really(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: Outco
     return None if graph.learned.meta else real
 
 
-def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) -> Outcome:
+def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) -> ShapeRun:
     inputs = random_inputs(graph.inputs, torch.Generator().manual_seed(0))
     device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
     inputs = inputs_to_device(inputs, torch.device("meta") if meta else device)
@@ -181,7 +181,7 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     recorder: Recorder | None = None
     why = ""
     try:
-        with on_meta(model, plan) if meta else operated(model, plan, cut(dense, plan)):
+        with temporarily_on_meta(model, plan) if meta else temporarily_cut(model, plan, cut(dense, plan)):
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
             record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
@@ -204,9 +204,9 @@ def _sized(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     }
 
 
-def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> Outcome:
+def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> ShapeRun:
     masks = masks_of(graph, plan)
-    matched, odd = twins(graph.tape, tape)
+    matched, odd = match_calls(graph.tape, tape)
     progress = 0
     for place, twin in matched.items():
         outputs = zip(graph.tape.calls[place].outputs, tape.calls[twin].outputs, strict=False)
@@ -214,16 +214,16 @@ def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> Outcom
             if mine is None or theirs is None:
                 continue
             if not masks.fits(mine, tape.values[theirs].shape):
-                return Outcome(progress, place, "gives another shape than expected")
+                return ShapeRun(progress, place, "gives another shape than expected")
         progress += 1
     if why and odd is None:
-        odd = steps(graph.tape)[-1]
-    return Outcome(progress, odd, why or "is missing or another operation")
+        odd = computing_calls(graph.tape)[-1]
+    return ShapeRun(progress, odd, why or "is missing or another operation")
 
 
 def _learn(
-    model: nn.Module, graph: DependencyGraph, draft: Draft, plan: Plan, outcome: Outcome
-) -> tuple[Plan, Outcome] | None:
+    model: nn.Module, graph: DependencyGraph, draft: Draft, plan: Plan, outcome: ShapeRun
+) -> tuple[Plan, ShapeRun] | None:
     """Try what could be behind a failure, most likely first; keep what the first that gets further needs."""
     assert outcome.place is not None
     known = graph.learned
@@ -250,7 +250,7 @@ def _learn(
 
 def _trial(
     model: nn.Module, graph: DependencyGraph, draft: Draft, items: list[Literal | Match], least: int
-) -> tuple[Plan, Outcome] | None:
+) -> tuple[Plan, ShapeRun] | None:
     """The plan with these findings, for whole classes if possible; nothing is learned if it gets less far."""
     known = graph.learned
     before = known.literals, known.matches

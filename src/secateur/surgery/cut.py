@@ -62,7 +62,7 @@ def _inside(indices: tuple[int, ...], size: int) -> bool:
     return not indices or (indices[0] >= 0 and indices[-1] < size)
 
 
-def sliced(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]:
+def without_indices(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]:
     """The tensors without the removed indices; untouched ones are passed through."""
     result = dict(tensors)
     known: dict[tuple[int, int], Tensor] = {}
@@ -86,15 +86,15 @@ def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
         cut = spots.get(name, {})
         factors = tensors.factors(name) if cut and isinstance(tensors, Perturbed) else None
         if factors is None:
-            result[name] = sliced({name: tensors[name]}, cut)[name]
+            result[name] = without_indices({name: tensors[name]}, cut)[name]
             continue
         # The product of what is left is what is left of the product, and takes less.
         whole, scales = factors
         left = [
-            sliced({name: scale}, {(name, 0): cut[name, dim]} if (name, dim) in cut else {})[name]
+            without_indices({name: scale}, {(name, 0): cut[name, dim]} if (name, dim) in cut else {})[name]
             for dim, scale in enumerate(scales)
         ]
-        result[name] = scaled(sliced({name: whole}, cut)[name], left)
+        result[name] = scaled(without_indices({name: whole}, cut)[name], left)
     return result
 
 
@@ -109,7 +109,7 @@ def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def blanked(model: nn.Module, removed: Removed) -> Iterator[None]:
+def temporarily_zeroed(model: nn.Module, removed: Removed) -> Iterator[None]:
     """The model with zeros where indices are removed; put back on exit."""
     if not removed:
         yield
@@ -127,7 +127,7 @@ def blanked(model: nn.Module, removed: Removed) -> Iterator[None]:
 
 
 @contextmanager
-def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
+def temporarily_on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
     """The model with cut parameters that have shapes and no contents; everything is put back on exit."""
     undo = Undo()
     shapes = plan.shapes_after()
@@ -157,7 +157,7 @@ def on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 
 @contextmanager
-def operated(model: nn.Module, plan: Plan, smaller: Mapping[str, Tensor]) -> Iterator[None]:
+def temporarily_cut(model: nn.Module, plan: Plan, smaller: Mapping[str, Tensor]) -> Iterator[None]:
     """The model with tensors of the sizes that the plan leaves; everything is put back on exit."""
     undo = Undo()
     named = named_tensors(model)
@@ -173,7 +173,7 @@ def operated(model: nn.Module, plan: Plan, smaller: Mapping[str, Tensor]) -> Ite
             tensor.data, tensor.grad = before[name]
 
 
-def cut_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan: Plan) -> None:
+def cut_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan: Plan) -> None:
     """Cut an optimizer's state like the parameters it belongs to, which must still be whole.
 
     Factors of moments, which are as long as the parameter along some dimensions and 1 along the others, are
@@ -202,18 +202,18 @@ def cut_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan: Plan) ->
                 for spot, indices in removed.items()
                 if spot[0] == name and value.shape[spot[1]] == parameter.shape[spot[1]]
             }
-            cut.append((state, key, sliced({name: value}, own)[name]))
+            cut.append((state, key, without_indices({name: value}, own)[name]))
     for state, key, value in cut:
         state[key] = value
 
 
-def operate(model: nn.Module, plan: Plan) -> None:
+def cut_channels_(model: nn.Module, plan: Plan) -> None:
     """Carry the plan out for good; gradients of cut parameters are cut too."""
     removed, named = plan.removed(), named_tensors(model)
     leaves = {name: tensor for name, tensor in named.items() if tensor.is_leaf}
     grads = {name: tensor.grad for name, tensor in leaves.items() if tensor.grad is not None}
-    cut_grads = sliced(grads, {key: indices for key, indices in removed.items() if key[0] in grads})
-    assign(named, sliced({name: tensor.data for name, tensor in named.items()}, removed))
+    cut_grads = without_indices(grads, {key: indices for key, indices in removed.items() if key[0] in grads})
+    assign(named, without_indices({name: tensor.data for name, tensor in named.items()}, removed))
     sync_attributes(model, plan, Undo())
     for name, grad in cut_grads.items():
         named[name].grad = grad
