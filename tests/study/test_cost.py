@@ -83,3 +83,14 @@ def test_a_network_of_almost_nothing_does_not_make_whole_ones_look_like_days():
     clock = Clock(plan.costs)
     clock.learn(tiny, 1.0)
     assert clock.seconds(dense) < 30
+
+
+def test_a_short_pruning_does_not_make_the_attacks_look_long():
+    """The first cells of a run: a training, and prunings that take half a second for little work."""
+    plan = small_plan(SMALL)
+    train, prune, attack = (cell(plan, stage) for stage in ("train", "prune", "attack"))
+    clock = Clock(plan.costs)
+    clock.learn(train, plan.costs[train.id].units * 1e-4)
+    alone = clock.seconds(attack)
+    clock.learn(prune, plan.costs[prune.id].units * 1e-3)
+    assert clock.seconds(attack) < 1.5 * alone

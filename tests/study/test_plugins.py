@@ -8,7 +8,7 @@ import pytest
 import secateur
 from secateur.config import load_study
 from secateur.engine.local import LocalEngine
-from secateur.engine.ray import _carry_out
+from secateur.engine.ray import _compute
 from secateur.errors import ExitCode, UserError
 from secateur.registry import Registry, load_plugin, plugins
 from secateur.store import Store
@@ -208,9 +208,9 @@ def test_another_machine_of_a_cluster_runs_the_file_too(mine, tmp_path, monkeypa
     store = Store.create(tmp_path / "run", plan.to_json())
     told = (str(store.root), plan.cells[0].id, EXECUTE, None, sys.version_info[:2])
     forget(monkeypatch)
-    kind, _, sentence = _carry_out(*told, ())
+    kind, _, sentence = _compute(*told, ())
     assert (kind, "the run needs attack mine" in sentence) == ("paused", True)
-    assert _carry_out(*told, (str(mine),))[0] == "ok"
+    assert _compute(*told, (str(mine),))[0] == "ok"
 
 
 def test_the_public_run_takes_plug_ins(mine, tmp_path):

@@ -1,4 +1,4 @@
-"""Where cells run. An engine hands out cell ids and tells what becomes of them; the store holds the truth."""
+"""Where cells run: an engine takes cell ids and reports messages about them; records go to the store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from secateur.config import Cell
 
 EXECUTE = "secateur.stages:execute"
-"""What carries out a cell, ``module:function``, called ``(study, cell, store, *, on_progress) -> Parts``."""
+"""What computes a cell, ``module:function``, called as ``(study, cell, store, *, on_progress) -> Parts``."""
 
 Kind = Literal[
     "begin", "note", "start", "tick", "ok", "failed", "skipped", "retry", "stopping", "interrupted", "end"
@@ -16,18 +16,21 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a run, for whoever shows it.
+    """Something that happened in a run, for progress displays.
 
     Attributes:
         kind: ``begin`` and ``end`` of the run; ``start``, ``tick``, ``ok``, ``failed``, ``skipped`` and
-            ``retry`` of a cell; ``stopping`` on a first signal, ``interrupted`` when it took effect; ``note``
-            for people.
+            ``retry`` of a cell; ``stopping`` after a first signal, ``interrupted`` once cells have stopped;
+            ``note`` for a remark.
         cell: the cell it is about.
         done: finished cells of the run, or finished steps of the cell for a ``tick``.
         total: cells of the run, or steps of the cell for a ``tick``.
-        seconds: how long the cell or the run took.
-        eta: seconds until the run ends, once that can be estimated.
-        sentence: what to tell a person.
+        seconds: duration of the cell or the run.
+        eta: estimated seconds until the run ends; None while there is no estimate.
+        sentence: a message for the user.
+
+    >>> Event("end", done=18, total=18, seconds=3.5).to_json()
+    {'event': 'end', 'done': 18, 'total': 18, 'seconds': 3.5}
     """
 
     kind: Kind
@@ -39,7 +42,7 @@ class Event:
     sentence: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The event as plain JSON data, absent parts left out."""
+        """The event as plain JSON data, without fields that are None."""
         cell: Mapping[str, Any] = {}
         if self.cell:
             cell = {"id": self.cell.id, "stage": self.cell.stage, "label": self.cell.label}
@@ -57,11 +60,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Message:
-    """What an engine says about a cell.
+    """A message of an engine about a cell.
 
-    ``ok`` and ``failed``: its record is committed. ``lost``: its worker died, again. ``retry``: its worker
-    died and it was handed out once more. ``paused``: the machine is in trouble, ``sentence`` says how.
-    ``stopped``: it ended early on request and left no record. ``ready``: a worker is up, about no cell.
+    ``ok`` and ``failed``: its record is committed. ``retry``: its worker died and the cell is submitted once
+    more; ``lost``: its worker died again. ``paused``: the machine has a problem, which ``sentence`` names.
+    ``stopped``: it ended early on request, without a record. ``ready``: a worker has started; no cell.
+
+    >>> Message("failed", "0" * 32, sentence="out of memory").kind
+    'failed'
     """
 
     kind: Literal["ready", "start", "tick", "ok", "failed", "lost", "retry", "paused", "stopped"]
@@ -73,20 +79,20 @@ class Message:
 
 
 class Engine(Protocol):
-    """A resource that carries out cells of one run folder."""
+    """A resource that computes cells of one run folder."""
 
     @property
     def slots(self) -> int:
         """How many cells can run at a time."""
 
     def submit(self, cell: str) -> None:
-        """Hand out a cell whose parent is committed."""
+        """Compute a cell whose parent is committed."""
 
     def poll(self, timeout: float) -> list[Message]:
-        """What happened, waiting up to ``timeout`` seconds for something."""
+        """New messages, waiting up to ``timeout`` seconds for the first."""
 
     def stop(self) -> None:
         """Ask running cells to end early."""
 
     def close(self) -> None:
-        """End everything at once; leave no process behind."""
+        """End all cells and processes at once."""

@@ -1,4 +1,4 @@
-"""Cells on this machine: a few long-lived worker processes, replaced when they die."""
+"""Cells on this machine, in a few long-lived worker processes that are replaced when they die."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from secateur.engine import EXECUTE, Message
 from secateur.errors import ExitCode, UserError
 from secateur.registry import PlugIn, loaded, version_of
 
-LAST_WORDS = 400
+LAST_LINE = 400
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -33,8 +33,8 @@ class _Worker:
 class LocalEngine:
     """``slots`` worker processes for one run folder.
 
-    Importing torch takes seconds and a small cell less, so workers stay. A worker that dies is replaced and
-    its cell handed out once more; a cell that kills two workers is reported as lost.
+    Workers are kept, because importing torch takes longer than a small cell. A worker that dies is replaced
+    and its cell computed once more; a cell on which two workers die is reported as lost.
     """
 
     folder: Path
@@ -50,26 +50,26 @@ class LocalEngine:
     _stopping: bool = False
 
     def submit(self, cell: str) -> None:
-        """Give the cell to an idle worker, or keep it until there is one."""
+        """Give the cell to an idle worker, or queue it until one is idle."""
         self._waiting.append(cell)
         self._dispatch()
 
     def poll(self, timeout: float) -> list[Message]:
-        """What the workers said, waiting up to ``timeout`` seconds for the first word."""
+        """New messages of the workers, waiting up to ``timeout`` seconds for the first."""
         found: list[Message] = []
         try:
-            found += self._hear(*self._queue.get(timeout=timeout))
+            found += self._receive(*self._queue.get(timeout=timeout))
             while True:
-                found += self._hear(*self._queue.get_nowait())
+                found += self._receive(*self._queue.get_nowait())
         except queue.Empty:
             return found
 
     def stop(self) -> None:
-        """Ask the workers to end their cells at the next step; nothing more is handed out."""
+        """Ask the workers to end their cells at the next step; queued cells are dropped."""
         self._stopping = True
         self._waiting.clear()
         for worker in self._workers.values():
-            _tell(worker, "stop")
+            _send(worker, "stop")
 
     def close(self) -> None:
         """End all workers now."""
@@ -90,7 +90,7 @@ class LocalEngine:
                 return
             idle = idle or self._start()
             idle.cell = self._waiting.popleft()
-            _tell(idle, idle.cell)
+            _send(idle, idle.cell)
 
     def _start(self) -> _Worker:
         logs = self.folder / "logs"
@@ -100,9 +100,7 @@ class LocalEngine:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
-            **dict.fromkeys(
-                ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads)
-            ),
+            **dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
         }
         for plugin in self.plugins:
             refuse_changed(plugin)
@@ -123,7 +121,7 @@ class LocalEngine:
         return worker
 
     def _read(self, worker: _Worker) -> None:
-        # An empty line stands for the end: a real line always holds a message.
+        # An empty line marks the end of the stream; every other line is a message.
         output = worker.process.stdout
         try:
             for line in output or ():
@@ -132,14 +130,14 @@ class LocalEngine:
             return
         self._queue.put((worker.number, ""))
 
-    def _hear(self, number: int, line: str) -> list[Message]:
+    def _receive(self, number: int, line: str) -> list[Message]:
         worker = self._workers.get(number)
         if worker is None:
             return []
         if not line:
-            return self._bury(worker)
+            return self._replace(worker)
         if not line.endswith("\n"):
-            return []  # cut short by the death that the next message reports
+            return []  # half a message of a worker that died; the next line reports its death
         message = Message(**json.loads(line))
         if message.kind == "ready":
             worker.ready = True
@@ -149,13 +147,13 @@ class LocalEngine:
             self._dispatch()
         return [message]
 
-    def _bury(self, worker: _Worker) -> list[Message]:
-        """A worker has ended: replace it, and decide about the cell it was on."""
+    def _replace(self, worker: _Worker) -> list[Message]:
+        """Replace a worker that has ended, and decide whether its cell is tried again."""
         status = worker.process.wait()
         del self._workers[worker.number]
         for pipe in (worker.process.stdin, worker.process.stdout):
             _close(pipe)
-        cell, words = worker.cell, _last_words(worker.log)
+        cell, words = worker.cell, _last_line(worker.log)
         _drop_if_empty(worker.log)
         if cell is None:
             return []
@@ -174,27 +172,27 @@ class LocalEngine:
 
 
 def refuse_changed(plugin: PlugIn) -> None:
-    """Refuse a plug-in whose file is no longer what this process has run.
+    """Refuse a plug-in whose file differs from what this process has loaded.
 
     Raises:
-        UserError: it has changed, or is gone (code ENVIRONMENT).
+        UserError: the file has changed or is gone (code ENVIRONMENT).
     """
     if not plugin.path.is_file() or version_of(plugin.path) != plugin.version:
         raise UserError(
             f"the plug-in {plugin.path} has changed since the run began",
-            hint="put it back, or plan the study anew with the changed file",
+            hint="restore it, or plan the study anew with the changed file",
             code=ExitCode.ENVIRONMENT,
         )
 
 
-def _tell(worker: _Worker, line: str) -> None:
+def _send(worker: _Worker, line: str) -> None:
     pipe = worker.process.stdin
     try:
         if pipe and not pipe.closed:
             pipe.write(line + "\n")
             pipe.flush()
     except OSError:
-        return  # it has died; its reader says so in a moment
+        return  # the worker has died, which its reader thread reports
 
 
 def _close(pipe: IO[str] | None) -> None:
@@ -202,20 +200,20 @@ def _close(pipe: IO[str] | None) -> None:
         if pipe:
             pipe.close()
     except OSError:
-        return  # unsent words to a dead process
+        return  # the pipe of a dead process cannot be flushed
 
 
 def _cause(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"exit code {status}"
 
 
-def _last_words(log: Path) -> str:
+def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][-LAST_WORDS:] if lines else ""
+    return lines[-1][-LAST_LINE:] if lines else ""
 
 
 def _drop_if_empty(log: Path) -> None:
-    # Two engines of one process share names, and the other one may be faster.
+    # Two engines in one process share log names, so the other one may have removed it.
     with suppress(FileNotFoundError):
         if log.stat().st_size == 0:
             log.unlink()

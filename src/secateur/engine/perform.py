@@ -20,7 +20,7 @@ TRACEBACK_CHARACTERS = 20_000
 
 
 class Stopped(BaseException):
-    """Raised out of a progress callback to end a cell early; no ``except Exception`` may swallow it."""
+    """Raised by a progress callback to end a cell early; a BaseException, which no stage catches."""
 
 
 def load_execute(target: str) -> Execute:
@@ -39,11 +39,11 @@ def open_run(folder: str) -> tuple[Store, Study, dict[str, Cell]]:
 def perform(
     store: Store, study: Study, cell: Cell, execute: Execute, *, on_progress: Tick | None = None
 ) -> Literal["ok", "failed"]:
-    """Carry out a cell and commit its record, unless it is committed already.
+    """Compute a cell and commit its record, unless it is committed already.
 
     Raises:
-        UserError: the machine is in trouble (code ENVIRONMENT); no record is left and the study should pause.
-        Stopped: ``on_progress`` ended the cell early; no record is left.
+        UserError: the machine has a problem (code ENVIRONMENT); no record is written, the study should pause.
+        Stopped: ``on_progress`` ended the cell early; no record is written.
     """
     if store.committed(cell.id):
         return "ok"
@@ -56,7 +56,7 @@ def perform(
         if error.code is ExitCode.ENVIRONMENT:
             raise
         return _failed(store, cell, started, str(error))
-    except Exception as error:  # whatever a stage raises belongs into the record, not into the void
+    except Exception as error:  # a stage may raise anything, and the study goes on without this cell
         return _failed(store, cell, started, f"{type(error).__name__}: {error}")
     return "ok"
 
@@ -68,7 +68,7 @@ def commit_failure(store: Store, cell: Cell, sentence: str, *, seconds: float = 
 
 
 def _failed(store: Store, cell: Cell, started: float, sentence: str) -> Literal["ok", "failed"]:
-    # A second runner may have finished this cell and cleared its scratch folder under our feet.
+    # Another runner may have finished this cell and removed its scratch folder, on which ours then failed.
     if store.committed(cell.id):
         return "ok"
     seconds = time.perf_counter() - started

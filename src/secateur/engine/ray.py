@@ -1,7 +1,7 @@
 """Cells on a Ray cluster; needs ``pip install 'secateur[ray]'`` and a folder that every machine sees.
 
-Ray only carries cell ids to machines and back. The run folder stays the truth, so a lost machine, a lost head
-or a lost driver costs no more than the cells that were running.
+Ray only sends cell ids to machines; results are in the run folder. Losing a machine, the head or the driver
+therefore costs no more than the cells that were running.
 """
 
 import os
@@ -40,7 +40,7 @@ class RayEngine:
         execute: what carries out a cell, ``module:function``.
         address: of a running cluster (``auto`` finds this machine's); None starts one on this machine.
         prepare: what checks a machine before its first cell, ``module:function``; None checks nothing.
-        trusted: the network of the cluster is trusted, although anybody in it can run code on an open head.
+        trusted: accept an open head, on which everybody in its network can run code.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class RayEngine:
     _deaths: Counter[str] = field(default_factory=Counter)
     _started: list[str] = field(default_factory=list)
     _slots: tuple[float, int] = (float("-inf"), 1)
-    _ours: bool = False
+    _started_cluster: bool = False
 
     def __post_init__(self) -> None:
         """Connect, or start a cluster here.
@@ -67,19 +67,19 @@ class RayEngine:
         refuse_open_head(self.address, trusted=self.trusted)
         self._ray = _import_ray()
         if not self._ray.is_initialized():
-            self._ours = True
+            self._started_cluster = True
             try:
                 self._ray.init(address=self.address, include_dashboard=False, log_to_driver=False)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise UserError(f"cannot reach Ray: {first_line(error)}", code=ExitCode.ENVIRONMENT) from None
         variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        self._task = self._ray.remote(_carry_out).options(
+        self._task = self._ray.remote(_compute).options(
             num_cpus=self.threads, num_gpus=self.gpus, max_retries=0, runtime_env={"env_vars": variables}
         )
 
     @property
     def slots(self) -> int:
-        """Cells at a time: two rounds of what the cluster has now, so that no machine waits for us."""
+        """Twice the cells that the cluster can run now, so that no machine waits for the driver."""
         asked, slots = self._slots
         if time.monotonic() - asked > SLOTS_SECONDS:
             has = self._ray.cluster_resources()
@@ -100,7 +100,7 @@ class RayEngine:
             self._started.append(cell)
 
     def poll(self, timeout: float) -> list[Message]:
-        """What has ended, waiting up to ``timeout`` seconds for something."""
+        """New messages, waiting up to ``timeout`` seconds for a cell to end."""
         found = [Message("start", cell) for cell in self._started]
         self._started.clear()
         if not self._pending:
@@ -115,11 +115,11 @@ class RayEngine:
             self._ray.cancel(reference)
 
     def close(self) -> None:
-        """End everything at once, and the cluster if it is ours."""
+        """End everything at once, and the cluster if this engine started it."""
         for reference in self._pending:
             self._ray.cancel(reference, force=True)
         self._pending.clear()
-        if self._ours and self._ray.is_initialized():
+        if self._started_cluster and self._ray.is_initialized():
             self._ray.shutdown()
 
     def _result(self, reference: Any) -> Message:
@@ -144,7 +144,7 @@ class RayEngine:
 
 
 def refuse_open_head(address: str | None, *, trusted: bool) -> None:
-    """Refuse a cluster that anybody in its network could use to run code, unless it is trusted.
+    """Refuse a cluster on which everybody in its network can run code, unless it is trusted.
 
     Raises:
         UserError: ``address`` is on another machine and Ray's token authentication is off.
@@ -156,9 +156,9 @@ def refuse_open_head(address: str | None, *, trusted: bool) -> None:
         if ip_address(host.strip("[]")).is_loopback:
             return
     except ValueError:
-        pass  # a name, not an address: it may be anywhere
+        pass  # a name, which may be any machine
     raise UserError(
-        f"the Ray head {address} takes orders from anybody in its network",
+        f"everybody in its network can run code on the Ray head {address}",
         hint="set RAY_AUTH_MODE=token on all machines, or say that the network is trusted",
         code=ExitCode.ENVIRONMENT,
     )
@@ -175,7 +175,7 @@ def _import_ray() -> Any:
     return ray
 
 
-def _carry_out(
+def _compute(
     folder: str,
     cell_id: str,
     execute: str,
@@ -183,7 +183,7 @@ def _carry_out(
     python: tuple[int, int],
     plugins: tuple[str, ...],
 ) -> tuple[str, float, str]:
-    """On a machine of the cluster: one cell, told as (kind, seconds, sentence)."""
+    """Compute one cell on a machine of the cluster; the result is (kind, seconds, sentence)."""
     started = time.perf_counter()
     try:
         if sys.version_info[:2] != python:

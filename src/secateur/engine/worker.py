@@ -1,6 +1,6 @@
-"""A worker process: reads cell ids on its standard input, carries them out, tells about them in JSON lines.
+"""A worker process: reads cell ids from standard input, computes them, and reports in JSON lines.
 
-It ends when its input ends, which is also how it notices that its parent has died.
+It ends when its input ends, which also happens when its parent dies.
 """
 
 import json
@@ -21,9 +21,9 @@ TICK_SECONDS = 0.1
 
 
 def main(folder: str, execute_target: str, *plugins: str) -> None:
-    """Serve one parent until it closes our input; ``plugins`` are the files that it has run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches us too, but the parent decides
-    voice = _private_stdout()
+    """Work until the parent closes the input; ``plugins`` are the files of plug-ins that it has loaded."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, but the parent decides
+    output = _private_output()
     inbox: queue.Queue[str] = queue.Queue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(inbox, stop), daemon=True).start()
@@ -31,36 +31,38 @@ def main(folder: str, execute_target: str, *plugins: str) -> None:
         load_plugin(Path(path))
     execute = load_execute(execute_target)
     store, study, cells = open_run(folder)
-    _say(voice, "", "ready")
+    _report(output, "", "ready")
     while True:
         cell_id = inbox.get()
         if stop.is_set():
             return
         cell = cells[cell_id]
-        tick = _Ticker(voice, cell.id, stop)
-        _say(voice, cell.id, "start")
+        tick = _Ticker(output, cell.id, stop)
+        _report(output, cell.id, "start")
         started = time.perf_counter()
         try:
             status = perform(store, study, cell, execute, on_progress=tick)
-            _say(voice, cell.id, status, seconds=time.perf_counter() - started, sentence=_why(store, cell.id))
+            _report(
+                output, cell.id, status, seconds=time.perf_counter() - started, sentence=_why(store, cell.id)
+            )
         except UserError as error:
-            _say(voice, cell.id, "paused", sentence=str(error))
+            _report(output, cell.id, "paused", sentence=str(error))
         except Stopped:
-            _say(voice, cell.id, "stopped")
+            _report(output, cell.id, "stopped")
 
 
 class _Ticker:
-    """The progress callback of a cell: tells the parent, not too often, and ends the cell on request."""
+    """The progress callback of a cell: reports at most ten times a second, and ends the cell on request."""
 
-    def __init__(self, voice: TextIO, cell: str, stop: threading.Event) -> None:
-        self._voice, self._cell, self._stop, self._next = voice, cell, stop, 0.0
+    def __init__(self, output: TextIO, cell: str, stop: threading.Event) -> None:
+        self._output, self._cell, self._stop, self._next = output, cell, stop, 0.0
 
     def __call__(self, done: int, total: int) -> None:
         if self._stop.is_set():
             raise Stopped
         if time.monotonic() >= self._next or done == total:
             self._next = time.monotonic() + TICK_SECONDS
-            _say(self._voice, self._cell, "tick", done=done, total=total)
+            _report(self._output, self._cell, "tick", done=done, total=total)
 
 
 def _why(store: Any, cell_id: str) -> str:
@@ -68,10 +70,10 @@ def _why(store: Any, cell_id: str) -> str:
     return record.reason if record else ""
 
 
-def _say(voice: TextIO, cell: str, kind: str, **facts: Any) -> None:
+def _report(output: TextIO, cell: str, kind: str, **facts: Any) -> None:
     try:
-        voice.write(json.dumps({"kind": kind, "cell": cell, **facts}) + "\n")
-        voice.flush()
+        output.write(json.dumps({"kind": kind, "cell": cell, **facts}) + "\n")
+        output.flush()
     except BrokenPipeError:
         os._exit(1)
 
@@ -81,14 +83,14 @@ def _listen(inbox: "queue.Queue[str]", stop: threading.Event) -> None:
         if line.strip() == "stop":
             stop.set()
         inbox.put(line.strip())
-    os._exit(0)  # the parent is gone: an orphan would compute for nobody
+    os._exit(0)  # the parent is gone, and with it the use of the result
 
 
-def _private_stdout() -> TextIO:
-    """Our own copy of standard output; what libraries print goes to standard error, out of the protocol."""
-    voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _private_output() -> TextIO:
+    """A private copy of standard output; what libraries print goes to standard error instead."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    return voice
+    return output
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 
 from secateur.config import Cell
 from secateur.study.cells import Facts
@@ -70,23 +69,25 @@ class Clock:
     def __init__(self, costs: Mapping[str, Cost], speeds: Mapping[str, Speed] | None = None) -> None:
         self._costs = costs
         self._speeds = speeds or {}
-        self._seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        self._seconds: dict[tuple[str, ...], float] = defaultdict(float)
+        self._units: dict[tuple[str, ...], float] = defaultdict(float)
 
     def learn(self, cell: Cell, seconds: float) -> None:
         """Note that ``cell`` took ``seconds``."""
-        rate = seconds / max(self._costs[cell.id].units, 1.0)
+        # Sums, not a mean of rates: a pruning of half a second does little work, and its rate would make each
+        # attack that has not run yet look ten times too long.
         for key in _keys(cell):
-            self._seen[key].append(rate)
+            self._seconds[key] += seconds
+            self._units[key] += self._costs[cell.id].units
 
     def seconds(self, cell: Cell) -> float | None:
         """The time that ``cell`` will take; None if nothing has been finished or probed."""
-        rates = next((self._seen[key] for key in _keys(cell) if self._seen.get(key)), None)
-        if rates:
-            return fmean(rates) * self._costs[cell.id].units
-        speed = self._speeds.get(cell.axes["model"])
-        if speed:
-            return speed.seconds * self._costs[cell.id].units
-        return fmean(self._seen[()]) * self._costs[cell.id].units if self._seen.get(()) else None
+        units, speed = self._costs[cell.id].units, self._speeds.get(cell.axes["model"])
+        # A probe of this network tells more than finished cells of another kind.
+        for key in _keys(cell) if speed is None else _keys(cell)[:-1]:
+            if key in self._seconds:
+                return units * self._seconds[key] / max(self._units[key], 1.0)
+        return None if speed is None else units * speed.seconds
 
     def remaining(
         self, cells: Iterable[Cell], jobs: int, *, done: Mapping[str, float] | None = None

@@ -31,6 +31,11 @@ def read_facts(study: Study) -> Facts:
 
     Raises:
         UserError: missing or damaged data, or all settings that do not fit, a line each.
+
+    >>> from secateur.config import parse_study
+    >>> facts = read_facts(parse_study("{name: small, data: digits, models: {plain: resnet-tiny}}"))
+    >>> facts.shape, facts.train, facts.levels
+    ((1, 8, 8), 1258, 17)
     """
     from torch import Generator
 
@@ -71,7 +76,13 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
     """As :func:`read_facts`; where the images are missing, the official dataset's, and what is missing.
 
     Raises:
-        UserError: as :func:`read_facts`, when nothing is known about the missing images.
+        UserError: as :func:`read_facts`, if nothing is known about the missing images.
+
+    >>> from secateur.config import parse_study
+    >>> study = parse_study("{name: small, data: 'cifar10:nowhere', models: {plain: resnet20}}")
+    >>> facts, missing = facts_to_price(study)
+    >>> facts.train + facts.validation, facts.test
+    (50000, 10000)
     """
     from secateur.data import image_size, open_dataset
     from secateur.study.build_models import hash_weights, unknown_layers

@@ -33,10 +33,9 @@ class StudyPlan:
         limited: the number of attacked images of a trial run, whose numbers are partial; None for all.
 
     >>> from secateur.config import parse_study
-    >>> from secateur.study import Facts
     >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}, sparsities: [0.5]}")
     >>> facts = Facts("f" * 64, train=1000, validation=100, test=200, shape=(1, 8, 8), classes=10)
-    >>> plan(study, facts=facts).counts
+    >>> StudyPlan(study, facts, grid(study, facts)).counts
     {'train': 1, 'prune': 1}
     """
 
@@ -129,6 +128,12 @@ def plan(
     Raises:
         UserError: missing data, settings that do not fit the data, the attacks or the models; or ``out``
             belongs to another study.
+
+    >>> from secateur.config import parse_study
+    >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}, sparsities: [0.5]}")
+    >>> facts = Facts("f" * 64, train=1000, validation=100, test=200, shape=(1, 8, 8), classes=10)
+    >>> [cell.label for cell in plan(study, facts=facts).todo]
+    ['train plain/0', 'prune plain/0 l1 0.5']
     """
     if limit is not None:
         study = _limited(study, limit)
@@ -163,6 +168,15 @@ def plan_of(store: Store) -> StudyPlan:
 
     Raises:
         UserError: this version of the software would compute other cells for the same settings.
+
+    >>> import tempfile
+    >>> from secateur.config import parse_study
+    >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}, sparsities: [0.5]}")
+    >>> facts = Facts("f" * 64, train=1000, validation=100, test=200, shape=(1, 8, 8), classes=10)
+    >>> laid = plan(study, facts=facts)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plan_of(Store.create(folder, laid.to_json())).counts
+    {'train': 1, 'prune': 1}
     """
     study = study_of(store.study)
     facts = Facts.from_json(store.study["facts"])

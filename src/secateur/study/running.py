@@ -23,6 +23,9 @@ from secateur.study.scheduler import make_board
 class RunResult:
     """The result of a run.
 
+    >>> RunResult(store=None, exit_code=0, ok=18, failed={}, seconds=3.5).ok
+    18
+
     Attributes:
         store: the run folder.
         exit_code: 0, 3 when cells failed, 130 or 143 when interrupted (and resumable).
@@ -75,6 +78,8 @@ def run_plan(
         UserError: the folder belongs to another study, or the machine is in trouble (disk full, or too small
             for the estimate of a plan with a probe).
         SystemExit: a second signal.
+
+    >>> result = run_plan(plan(load_study("study.yaml")), "runs/small", jobs=4)  # doctest: +SKIP
     """
     started = time.perf_counter()
     _refuse_small_disk(plan, Path(out))
@@ -115,6 +120,8 @@ def join(
     Raises:
         UserError: as :func:`run_plan`; or this machine has other data, or a version that computes other
             cells.
+
+    >>> result = join("runs/small", jobs=4)  # doctest: +SKIP
     """
     store = Store.open(folder)
     plan = plan_of(store)

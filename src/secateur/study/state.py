@@ -54,7 +54,17 @@ class Status:
 
 
 def status(store: Store) -> Status:
-    """The status of the run in this folder; records are checked, artefacts are not read."""
+    """The status of the run in this folder; records are checked, artefacts are not read.
+
+    >>> import tempfile
+    >>> from secateur.config import parse_study
+    >>> from secateur.study import plan
+    >>> study = parse_study("{name: small, data: digits, models: {plain: resnet18}, sparsities: [0.5]}")
+    >>> facts = Facts("f" * 64, train=1000, validation=100, test=200, shape=(1, 8, 8), classes=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     status(Store.create(folder, plan(study, facts=facts).to_json())).stages
+    {'train': {'open': 1}, 'prune': {'open': 1}}
+    """
     held = Leases(store.root).holders()
     stages: dict[str, Counter[str]] = {}
     failed, damaged, running, left = [], [], [], []

@@ -29,7 +29,11 @@ PREFIX = "epoch-"
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """One checkpoint. ``skipped`` names newer ones that are damaged."""
+    """One checkpoint. ``skipped`` names newer ones that are damaged.
+
+    >>> Saved(epoch=5, tensors={}, meta={"best_epoch": 3}).skipped
+    ()
+    """
 
     epoch: int
     tensors: dict[str, Tensor]
