@@ -9,12 +9,11 @@ from html import unescape
 from secateur.report import page
 from secateur.report.aggregate import aggregate
 from secateur.report.cards import cards
-from secateur.report.detail_tables import robust_accuracy
+from secateur.report.formatting import to_csv, to_latex, to_markdown
 from secateur.report.load import load
-from secateur.report.overview import overview_table, paper_table
 from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
-from secateur.report.tables import to_csv, to_latex, to_markdown
+from secateur.report.tables import overview_table, paper_table, robust_accuracy
 
 NBSP = "\N{NO-BREAK SPACE}"
 

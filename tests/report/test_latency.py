@@ -15,11 +15,11 @@ from secateur.errors import ExitCode, UserError
 from secateur.report import latency, page, report
 from secateur.report.aggregate import GridPoint
 from secateur.report.cards import cards
-from secateur.report.detail_tables import networks
+from secateur.report.formatting import to_csv
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
-from secateur.report.tables import to_csv
+from secateur.report.tables import networks
 from secateur.store import LATENCIES, architecture_cell
 
 # The least that has everything, where a whole report is wanted.

@@ -7,13 +7,13 @@ import pytest
 
 from report.synthetic import Grid, write
 from report.test_aggregate import RESULTS
-from secateur.report import tables
+from secateur.report import formatting
 from secateur.report.aggregate import aggregate
-from secateur.report.detail_tables import holes, networks, per_seed, security_curves
+from secateur.report.formatting import Column, Table, to_csv, to_latex, to_markdown
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
-from secateur.report.tables import Column, Table, to_csv, to_latex, to_markdown
+from secateur.report.tables import holes, networks, per_seed, security_curves
 
 
 def records(table):
@@ -95,7 +95,7 @@ def test_no_text_is_a_formula_to_a_spreadsheet_and_numbers_stay_numbers():
 
 
 def test_a_csv_that_passes_formulas_on_is_caught(monkeypatch):
-    monkeypatch.setattr(tables, "_csv_value", lambda value: str(value))
+    monkeypatch.setattr(formatting, "_csv_value", lambda value: str(value))
     with pytest.raises(AssertionError):
         check_that_no_text_is_a_formula()
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secateur.errors import ExitCode, UserError
-from secateur.report import detail_tables
+from secateur.report import tables
 from secateur.report.aggregate import Grid, GridPoint, aggregate
 from secateur.report.cards import bibliography, cards
 from secateur.report.comparison import Comparison
 from secateur.report.conclusions import warnings
+from secateur.report.formatting import Table, to_csv, to_latex, to_markdown
 from secateur.report.latency import (
     PAPER_COLUMNS,
     in_networks,
@@ -20,11 +21,9 @@ from secateur.report.latency import (
     latency_table,
 )
 from secateur.report.load import load
-from secateur.report.overview import overview_table, paper_table
 from secateur.report.paired_changes import Change, changes
 from secateur.report.paired_tests import criteria_table
 from secateur.report.summary import summary
-from secateur.report.tables import Table, to_csv, to_latex, to_markdown
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
         tables=tuple(written),
         cards=tuple(written_cards),
         citations=citations,
-        overview=overview_table(grid, change),
+        overview=tables.overview_table(grid, change),
         warnings=tuple((warning.model, warning.sentence) for warning in warnings(grid)),
         latency=latency_sentences(grid),
     )
@@ -85,7 +84,7 @@ def terminal_table(folder: Path | str) -> Table:
         UserError: ``folder`` holds no study.
     """
     grid = aggregate(load(Path(folder)))
-    return overview_table(grid, changes(grid))
+    return tables.overview_table(grid, changes(grid))
 
 
 def write_comparison(comparison: Comparison, folder: Path | str) -> tuple[Path, ...]:
@@ -124,7 +123,7 @@ def _writing(target: Path) -> Iterator[Path]:
 
 
 def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> list[Path]:
-    short, robust = in_paper(paper_table(grid, change), grid), detail_tables.robust_accuracy(grid)
+    short, robust = in_paper(tables.paper_table(grid, change), grid), tables.robust_accuracy(grid)
     texts = {"summary.md": to_markdown(short), "summary.tex": to_latex(short)}
     texts |= {"robust_accuracy.md": to_markdown(robust), "robust_accuracy.csv": to_csv(robust)}
     if (criteria := criteria_table(grid)).values:
@@ -135,10 +134,10 @@ def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> 
         texts |= {"latency.md": to_markdown(shown), "latency.tex": to_latex(shown)}
     for table in (
         in_summary(summary(grid, change), grid),
-        detail_tables.per_seed(grid),
-        in_networks(detail_tables.networks(grid), grid),
-        detail_tables.security_curves(grid),
-        detail_tables.holes(grid),
+        tables.per_seed(grid),
+        in_networks(tables.networks(grid), grid),
+        tables.security_curves(grid),
+        tables.holes(grid),
     ):
         texts[f"{table.name}.csv"] = to_csv(table)
     paths = []

@@ -17,7 +17,15 @@ from secateur.recipes import BIBTEX
 from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES, Registry
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
 from secateur.report.conclusions import images
-from secateur.report.formatting import arm_label, number, percent, percent_range, slug, unique_stem
+from secateur.report.formatting import (
+    arm_label,
+    markdown_text,
+    number,
+    percent,
+    percent_range,
+    slug,
+    unique_stem,
+)
 from secateur.report.latency import Latency, latency_of
 from secateur.report.page import interval_note
 from secateur.report.paired_changes import Change
@@ -32,7 +40,6 @@ from secateur.report.robustness import (
     robust_share,
     targeted,
 )
-from secateur.report.tables import markdown_text
 
 # The dependency graph (Fang et al. 2023), which every pruning uses.
 _PRUNING = "fang2023"

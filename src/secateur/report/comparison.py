@@ -11,7 +11,7 @@ from statistics import fmean as mean
 from secateur.budgets import written
 from secateur.errors import UserError
 from secateur.report.aggregate import Grid, GridPoint, aggregate, worst
-from secateur.report.formatting import NORM_LABELS, network_label, percent
+from secateur.report.formatting import NORM_LABELS, Table, named_columns, network_label, percent
 from secateur.report.intervals import Shares
 from secateur.report.load import load
 from secateur.report.paired_changes import compare_points
@@ -24,7 +24,6 @@ from secateur.report.paired_tests import (
     difference_row,
 )
 from secateur.report.robustness import stated_budgets
-from secateur.report.tables import Table, named_columns
 
 LIMIT = re.compile(
     r"\s*(median|accuracy|robust(?:@(?:(l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"

@@ -1,7 +1,12 @@
-"""Numbers, intervals and names as text for people."""
+"""Numbers, names and tables as text: for people, and as CSV, Markdown and LaTeX."""
 
+import csv
+import io
 import math
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from secateur.registry import ATTACKS
 
@@ -77,3 +82,130 @@ def unique_stem(stem: str, taken: set[str]) -> str:
         stem += "-again"
     taken.add(stem)
     return stem
+
+
+Value = str | float | None
+Format = Literal["text", "number", "count", "percent", "plain"]
+_FORMATTERS: dict[Format, Callable[[float], str]] = {
+    "number": number,
+    "count": compact,
+    "percent": percent,
+    "plain": plain,
+}
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "∞": r"$\infty$", "≤": r"$\leq$",
+    "→": r"$\to$", "−": r"$-$", "–": "--", "ε": r"$\varepsilon$", "…": r"\dots{}", "₀": r"$_0$",
+    "₁": r"$_1$", "₂": r"$_2$", "\u00a0": "~",
+    # After the end of a row LaTeX would read a bracket as the optional argument of "\\".
+    "[": "{[}", "]": "{]}",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its key in files, its title for people, and the format of its values."""
+
+    key: str
+    title: str
+    format: Format = "number"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of values under ``heads``; ``columns`` and ``rows`` are its text for people."""
+
+    name: str
+    title: str
+    heads: tuple[Column, ...]
+    values: tuple[tuple[Value, ...], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Titles of the columns."""
+        return tuple(head.title for head in self.heads)
+
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """Every value as text."""
+        return tuple(
+            tuple(value_text(value, head.format) for value, head in zip(row, self.heads, strict=True))
+            for row in self.values
+        )
+
+    def select(self, keys: Sequence[str]) -> "Table":
+        """Only the columns ``keys``, in this order."""
+        at = [[head.key for head in self.heads].index(key) for key in keys]
+        rows = tuple(tuple(row[i] for i in at) for row in self.values)
+        return replace(self, heads=tuple(self.heads[i] for i in at), values=rows)
+
+    def insert_after(self, key: str, heads: Sequence[Column], values: Sequence[tuple[Value, ...]]) -> "Table":
+        """With the columns ``heads`` after the one called ``key``."""
+        at = [head.key for head in self.heads].index(key) + 1
+        rows = zip(self.values, values, strict=True)
+        wider = (*self.heads[:at], *heads, *self.heads[at:])
+        return replace(self, heads=wider, values=tuple((*own[:at], *new, *own[at:]) for own, new in rows))
+
+
+def named_columns(names: str, form: Format = "text") -> tuple[Column, ...]:
+    """Columns called by the words of ``names``, in files and for people."""
+    return tuple(Column(name, name, form) for name in names.split())
+
+
+def value_text(value: Value, form: Format) -> str:
+    """A value for people; "–" where there is none."""
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else _FORMATTERS[form](value)
+
+
+def to_csv(table: Table) -> str:
+    """Comma-separated values at full precision: ``inf`` for infinity, nothing where there is no value."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([head.key for head in table.heads])
+    writer.writerows([_csv_value(value) for value in row] for row in table.values)
+    return buffer.getvalue()
+
+
+def _csv_value(value: Value) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        # A spreadsheet would execute a text that begins like a formula.
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return repr(value)
+
+
+def to_markdown(table: Table) -> str:
+    """A Markdown table with numbers aligned to the right."""
+    rules = ["---" if head.format == "text" else "---:" for head in table.heads]
+    lines = [list(table.columns), rules, *([markdown_text(text) for text in row] for row in table.rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def markdown_text(text: str) -> str:
+    """A user's text escaped for Markdown, on one line."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
+
+
+def to_latex(table: Table) -> str:
+    r"""A ``tabular`` with the rules of the ``booktabs`` package, for ``\input``."""
+    spec = "".join("l" if head.format == "text" else "r" for head in table.heads)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{spec}}}",
+        "\\toprule",
+        " & ".join(_latex(title) for title in table.columns) + r" \\",
+        "\\midrule",
+        *(" & ".join(_latex(text) for text in row) + r" \\" for row in table.rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint
-from secateur.report.formatting import number, percent, percent_range
+from secateur.report.formatting import Column, Table, Value, named_columns, number, percent, percent_range
 from secateur.report.records import Network
 from secateur.report.robustness import closest_to_half, macs_share
-from secateur.report.tables import Column, Table, Value, named_columns
 from secateur.text import listed
 
 _MS = 1e3

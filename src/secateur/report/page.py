@@ -17,11 +17,10 @@ from secateur.hashing import sha256_hex
 from secateur.report.aggregate import Grid, GridPoint, grid_point_of
 from secateur.report.comparison import Comparison
 from secateur.report.conclusions import conclusions, headlines, warnings
-from secateur.report.formatting import arm_label, network_label, percent
+from secateur.report.formatting import Table, Value, arm_label, network_label, percent, value_text
 from secateur.report.latency import latency_sentences, measurement_noise
 from secateur.report.paired_changes import Change
 from secateur.report.robustness import LEADING_RULE, targeted
-from secateur.report.tables import Table, Value, value_text
 from secateur.report.tiles import latency_rows, left_tables, robust_tables
 from secateur.stats import SEEDS_FOR_SPREAD
 from secateur.text import counted, duration

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint, worst
-from secateur.report.formatting import number, percent
+from secateur.report.formatting import Column, Table, Value, named_columns, number, percent
 from secateur.report.intervals import Left, Shares
 from secateur.report.paired_changes import Against, compare_points
-from secateur.report.tables import Column, Table, Value, named_columns
 from secateur.stats import CONFIDENCE_LEVEL, SAME_RATIO, SAME_SHARE, holm
 
 OTHER_IMAGES = "other images"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint
+from secateur.report.formatting import Column, Format, Table, Value, named_columns
 from secateur.report.paired_changes import Against, Change
 from secateur.report.records import NORMS, Attack
 from secateur.report.robustness import (
@@ -15,7 +16,6 @@ from secateur.report.robustness import (
     quantity,
     robust_share,
 )
-from secateur.report.tables import Column, Format, Table, Value, named_columns
 from secateur.stats import wilson
 
 _LEFT: tuple[tuple[str, str, Format], ...] = (

@@ -1,137 +1,276 @@
-"""Tables of values, and their text for people, CSV, Markdown and LaTeX."""
+"""All tables besides the summary: short ones for papers and terminals, and detailed ones for files."""
 
-import csv
-import io
-import math
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import replace
 
-from secateur.report.formatting import compact, number, percent, plain
+import numpy as np
 
-Value = str | float | None
-Format = Literal["text", "number", "count", "percent", "plain"]
-_FORMATTERS: dict[Format, Callable[[float], str]] = {
-    "number": number,
-    "count": compact,
-    "percent": percent,
-    "plain": plain,
-}
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "∞": r"$\infty$", "≤": r"$\leq$",
-    "→": r"$\to$", "−": r"$-$", "–": "--", "ε": r"$\varepsilon$", "…": r"\dots{}", "₀": r"$_0$",
-    "₁": r"$_1$", "₂": r"$_2$", "\u00a0": "~",
-    # After the end of a row LaTeX would read a bracket as the optional argument of "\\".
-    "[": "{[}", "]": "{]}",
-}  # fmt: skip
+from secateur.report.aggregate import Grid, GridPoint, distances, security_curve, tuned_arms
+from secateur.report.formatting import (
+    PERCENT,
+    Column,
+    Table,
+    Value,
+    arm_label,
+    named_columns,
+    network_label,
+    percent,
+    percent_range,
+)
+from secateur.report.paired_changes import Change
+from secateur.report.pairing import AT_CHANCE, COLLAPSED, UNRELIABLE
+from secateur.report.records import NORMS, Attack, Hole
+from secateur.report.robustness import (
+    ROBUST,
+    attack_points,
+    budget_label,
+    clean_share,
+    leading_budget,
+    left_percent,
+    left_text,
+    quantity,
+    robust_share,
+    stated_budgets,
+    targeted,
+)
+from secateur.report.summary import attacked_points, summary_title
+from secateur.stats import median, median_interval
+from secateur.store import TuneScience
+
+_PAPER = (
+    *named_columns("model network"),
+    Column("macs", "MACs", "count"),
+    Column("test_accuracy", "accuracy", "percent"),
+    *named_columns("attack"),
+    Column("robust", "robust accuracy", "text"),
+    Column("distance_left", "distance left", "text"),
+    *named_columns("grade"),
+)
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column: its key in files, its title for people, and the format of its values."""
-
-    key: str
-    title: str
-    format: Format = "number"
+def paper_table(grid: Grid, change: dict[GridPoint, Change]) -> Table:
+    """The summary in eight columns, for Markdown and LaTeX: intervals and images are inside the entries."""
+    rows = tuple(_paper_row(grid, change, where) for where in attacked_points(grid))
+    return Table("summary", summary_title(grid), _PAPER, rows)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of values under ``heads``; ``columns`` and ``rows`` are its text for people."""
+def _paper_row(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> tuple[Value, ...]:
+    network = grid.networks.get(replace(where, attack=""))
+    budget = leading_budget(grid, where.attack)
+    tuned = "" if where.arm == "none" else f", {arm_label(where.arm)}"
+    start = (where.model, f"{network_label(where.criterion, where.sparsity)}{tuned}")
+    costs = (network.macs.mean, network.accuracy.mean) if network else (None, None)
+    label = budget_label(grid, where.attack, budget)
+    if where not in grid.points:
+        return (*start, *costs, label, None, grid.holes[where][0].kind if where in grid.holes else None, "X")
+    point = grid.points[where]
+    robust = robust_share(point, budget)
+    if robust:
+        interval = percent_range(robust.low, robust.high, ", ").removesuffix(PERCENT)
+        text = f"{percent(robust.mean)} [{interval}]"
+        text = text if quantity(grid, where.attack) == ROBUST else f"{quantity(grid, where.attack)}: {text}"
+    left = "–" if point.role == "dense" else left_text(change[where].total)
+    return (*start, *costs, label, text if robust else None, left, point.grade)
 
-    name: str
-    title: str
-    heads: tuple[Column, ...]
-    values: tuple[tuple[Value, ...], ...]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Titles of the columns."""
-        return tuple(head.title for head in self.heads)
+def overview_table(grid: Grid, change: dict[GridPoint, Change]) -> Table:
+    """For a terminal of 80 columns: one row per network that the study is about, one column per attack.
 
-    @property
-    def rows(self) -> tuple[tuple[str, ...], ...]:
-        """Every value as text."""
-        return tuple(
-            tuple(value_text(value, head.format) for value, head in zip(row, self.heads, strict=True))
-            for row in self.values
+    An entry of an attack holds accuracy → robust accuracy on the attacked images, the distance that is left
+    with its number of images, and the grade. Pruned networks without fine-tuning are left out where there are
+    fine-tuned ones.
+    """
+    heads = (
+        *named_columns("model"),
+        Column("network", "pruned", "text"),
+        Column("arm", "tuned", "text"),
+        Column("accuracy", "acc.", "percent"),
+        Column("macs", "MACs", "count"),
+        *(Column(attack, _attack_title(grid, attack), "text") for attack in grid.attacks),
+    )
+    fixed = [bool((points := attack_points(grid, attack)) and points[0].fixed) for attack in grid.attacks]
+    parts = ["accuracy → robust accuracy in %"]
+    parts += ["distance left/common images"] if not all(fixed) else []
+    parts += ["[95 % interval]"] if any(fixed) else []
+    title = f"{grid.study.name}: {', '.join(parts)}, grade"
+    if grid.study.limited:
+        title += f" (partial: {grid.study.limited} images)"
+    rows = tuple(_overview_row(grid, change, where) for where in _overview_points(grid))
+    return Table("overview", title, heads, rows)
+
+
+def _attack_title(grid: Grid, attack: str) -> str:
+    # Without spaces around the sign, to fit into 80 columns.
+    return budget_label(grid, attack, leading_budget(grid, attack)).replace(", ", " ").replace(" ≤ ", "≤")
+
+
+def _overview_points(grid: Grid) -> Iterator[GridPoint]:
+    arms = tuned_arms(grid)
+    for where in dict.fromkeys(replace(p, attack="") for p in attacked_points(grid) if grid.points):
+        if where.sparsity == 0 or where.arm in arms:
+            yield where
+
+
+def _overview_row(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> tuple[Value, ...]:
+    network = grid.networks.get(where)
+    return (
+        where.model,
+        network_label(where.criterion, where.sparsity),
+        "–" if where.arm == "none" else where.arm,
+        network.accuracy.mean if network else None,
+        network.macs.mean if network else None,
+        *(_overview_entry(grid, change, replace(where, attack=attack)) for attack in grid.attacks),
+    )
+
+
+def _overview_entry(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> str:
+    if where not in grid.points:
+        return f"X {grid.holes[where][0].kind}" if where in grid.holes else "–"
+    point, total = grid.points[where], change[where].total
+    grade = change[where].total_grade if total and point.role != "dense" else point.grade
+    # A network near chance predicts one class for nearly everything: that it resists is no robustness.
+    if point.state in (COLLAPSED, AT_CHANCE):
+        return f"{point.state} {grade}"
+    robust = robust_share(point, leading_budget(grid, where.attack))
+    if targeted(point):
+        return f"not reached {_whole(robust.mean)} {grade}" if robust else grade
+    shares = f"{_whole(clean_share(point).mean)}→{_whole(robust.mean)}" if robust else "–"
+    if point.fixed:
+        interval = f" [{_whole(robust.low)}, {_whole(robust.high)}]" if robust else ""
+        return f"{shares}{interval} {grade}"
+    if total is None or point.role == "dense" or total.state == UNRELIABLE:
+        return f"{shares} {grade}"
+    left = total.state or f"{left_percent(total).replace(PERCENT, '%') or '–'}/{total.n}"
+    return f"{shares} {left} {grade}"
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+_MODEL = named_columns("model")
+_SEED, _SPARSITY = named_columns("seed sparsity", "plain")
+_SETTING = (*named_columns("criterion"), _SPARSITY, Column("arm", "fine-tuning", "text"))
+_ATTACK_NORM = named_columns("attack norm")
+_INTERVAL = (Column("low", "low", "percent"), Column("high", "high", "percent"))
+_HASH_AND_CELL = (Column("weights_hash", "weights", "text"), *named_columns("cell"))
+
+
+def per_seed(grid: Grid) -> Table:
+    """One row per attacked network, each seed by itself; the interval is over its images."""
+    heads = (
+        *_MODEL, _SEED, *_SETTING, *named_columns("role"), *_ATTACK_NORM, *named_columns("grade"),
+        *named_columns("images", "plain"), Column("already_wrong", "already wrong", "plain"),
+        *named_columns("found", "plain"), Column("not_found", "not found", "plain"),
+        *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
+        *(Column(f"median_all_{norm}", f"median {norm}, all images") for norm in NORMS),
+        Column("median_low", "median, low"), Column("median_high", "median, high"),
+        *reversed(_HASH_AND_CELL),
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = []
+    for attack in grid.study.attacks:
+        axes, wrong, found = attack.axes, int(attack.already_wrong.sum()), int(attack.found.sum())
+        rows.append((
+            axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, attack.role, attack.name,
+            attack.norm, attack.grade, attack.n, wrong, found, attack.n - wrong - found,
+            *_medians(attack), attack.id, attack.network.science.weights_hash,
+        ))  # fmt: skip
+    return Table("per_seed", f"{grid.study.name}: every attacked network", heads, tuple(rows))
+
+
+def _medians(attack: Attack) -> tuple[Value, ...]:
+    if attack.fixed:  # the size of its perturbations is a setting, not a measurement
+        return (None,) * (2 * len(NORMS) + 2)
+    return (
+        *(median(distances(attack, norm, "correct")) for norm in NORMS),
+        *(median(distances(attack, norm, "all")) for norm in NORMS),
+        *median_interval(distances(attack, attack.norm, "correct")),
+    )
+
+
+def networks(grid: Grid) -> Table:
+    """One row per network and seed: its size, multiply-adds and accuracy."""
+    splits = ("train", "validation", "test")
+    heads = (
+        *_MODEL, _SEED, *_SETTING, *named_columns("role"), Column("sparsity_achieved", "achieved", "plain"),
+        Column("parameters", "parameters", "count"), Column("macs", "MACs", "count"),
+        *(Column(f"{split}_accuracy", f"{split} accuracy", "percent") for split in splits),
+        Column("best_epoch", "best epoch", "plain"), *named_columns("collapsed"), *_HASH_AND_CELL,
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = [
+        (
+            row.axes.model, row.axes.seed, row.axes.criterion or "", row.axes.sparsity, row.axes.arm,
+            row.role, row.sparsity_achieved, row.science.parameters, row.science.macs,
+            *(getattr(row.science.accuracy, split) for split in splits),
+            row.science.best_epoch if isinstance(row.science, TuneScience) else None,
+            "yes" if row.collapsed else "no", row.science.weights_hash, row.id,
         )
-
-    def select(self, keys: Sequence[str]) -> "Table":
-        """Only the columns ``keys``, in this order."""
-        at = [[head.key for head in self.heads].index(key) for key in keys]
-        rows = tuple(tuple(row[i] for i in at) for row in self.values)
-        return replace(self, heads=tuple(self.heads[i] for i in at), values=rows)
-
-    def insert_after(self, key: str, heads: Sequence[Column], values: Sequence[tuple[Value, ...]]) -> "Table":
-        """With the columns ``heads`` after the one called ``key``."""
-        at = [head.key for head in self.heads].index(key) + 1
-        rows = zip(self.values, values, strict=True)
-        wider = (*self.heads[:at], *heads, *self.heads[at:])
-        return replace(self, heads=wider, values=tuple((*own[:at], *new, *own[at:]) for own, new in rows))
+        for row in grid.study.networks
+    ]  # fmt: skip
+    return Table("networks", f"{grid.study.name}: networks", heads, tuple(rows))
 
 
-def named_columns(names: str, form: Format = "text") -> tuple[Column, ...]:
-    """Columns called by the words of ``names``, in files and for people."""
-    return tuple(Column(name, name, form) for name in names.split())
+def security_curves(grid: Grid, *, steps: int = 60) -> Table:
+    """Robust accuracy at the stated budgets and at ``steps`` + 1 others, up to the largest finite distance.
+
+    Fixed-size attacks have rows for the sizes that they tried only.
+    """
+    heads = (
+        *_MODEL, *_SETTING, *_ATTACK_NORM, Column("epsilon", "ε"), *named_columns("stated"),
+        Column("robust_accuracy", "robust accuracy", "percent"), *_INTERVAL, *named_columns("grade"),
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = []
+    for where, point in grid.points.items():
+        chosen = [budget.epsilon for budget in stated_budgets(grid, where.attack)]
+        values = np.concatenate([attack.distances[point.norm] for attack in point.attacks])
+        top = float(values[np.isfinite(values)].max(initial=0.0))
+        even = [] if point.fixed else np.linspace(0, top or 1.0, steps + 1).tolist()
+        curve = security_curve(point, np.array(sorted({*even, *chosen})))
+        for epsilon, mean, low, high in zip(curve.epsilon, curve.mean, curve.low, curve.high, strict=True):
+            stated = "yes" if float(epsilon) in chosen else "no"
+            shares = (float(mean), float(low), float(high))
+            rows.append((*_grid_values(where), point.norm, float(epsilon), stated, *shares, point.grade))
+    return Table("security_curves", f"{grid.study.name}: security curves", heads, tuple(rows))
 
 
-def value_text(value: Value, form: Format) -> str:
-    """A value for people; "–" where there is none."""
-    if value is None:
-        return "–"
-    return value if isinstance(value, str) else _FORMATTERS[form](value)
+def robust_accuracy(grid: Grid) -> Table:
+    """One row per attacked grid point and stated budget: accuracy and robust accuracy, attacked images."""
+    heads = (
+        *_MODEL, *_SETTING, *_ATTACK_NORM, Column("epsilon", "ε", "plain"),
+        *named_columns("budget leads quantity"), *named_columns("images", "plain"),
+        Column("clean_accuracy", "accuracy", "percent"),
+        Column("robust_accuracy", "robust accuracy", "percent"), *_INTERVAL,
+        Column("interval_over", "interval over", "text"), *named_columns("grade"),
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = []
+    for where, point in grid.points.items():
+        images, clean = min(attack.n for attack in point.attacks), clean_share(point).mean
+        for budget in stated_budgets(grid, where.attack):
+            if (share := robust_share(point, budget)) is not None:
+                leads = "yes" if budget == leading_budget(grid, where.attack) else "no"
+                rows.append((
+                    *_grid_values(where), point.norm, budget.epsilon, budget.label, leads,
+                    quantity(grid, where.attack), images, clean,
+                    share.mean, share.low, share.high, share.over, point.grade,
+                ))  # fmt: skip
+    title = f"{grid.study.name}: robust accuracy at stated budgets"
+    return Table("robust_accuracy", title, heads, tuple(rows))
 
 
-def to_csv(table: Table) -> str:
-    """Comma-separated values at full precision: ``inf`` for infinity, nothing where there is no value."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([head.key for head in table.heads])
-    writer.writerows([_csv_value(value) for value in row] for row in table.values)
-    return buffer.getvalue()
+def holes(grid: Grid) -> Table:
+    """One row per cell without a usable result."""
+    heads = (
+        *named_columns("stage"), *_MODEL, _SEED, *_SETTING, *named_columns("attack kind reason cell")
+    )  # fmt: skip
+    rows = tuple(_hole_values(hole) for hole in grid.study.holes)
+    return Table("holes", f"{grid.study.name}: without result", heads, rows)
 
 
-def _csv_value(value: Value) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, str):
-        # A spreadsheet would execute a text that begins like a formula.
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-    return repr(value)
+def _hole_values(hole: Hole) -> tuple[Value, ...]:
+    axes = hole.axes
+    where = (axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
+    return hole.stage, *where, hole.kind, hole.reason, hole.id
 
 
-def to_markdown(table: Table) -> str:
-    """A Markdown table with numbers aligned to the right."""
-    rules = ["---" if head.format == "text" else "---:" for head in table.heads]
-    lines = [list(table.columns), rules, *([markdown_text(text) for text in row] for row in table.rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def markdown_text(text: str) -> str:
-    """A user's text escaped for Markdown, on one line."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
-
-
-def to_latex(table: Table) -> str:
-    r"""A ``tabular`` with the rules of the ``booktabs`` package, for ``\input``."""
-    spec = "".join("l" if head.format == "text" else "r" for head in table.heads)
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{{spec}}}",
-        "\\toprule",
-        " & ".join(_latex(title) for title in table.columns) + r" \\",
-        "\\midrule",
-        *(" & ".join(_latex(text) for text in row) + r" \\" for row in table.rows),
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+def _grid_values(where: GridPoint) -> tuple[Value, ...]:
+    return where.model, where.criterion, where.sparsity, where.arm, where.attack

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from secateur.report.formatting import Column, Table, named_columns, to_csv
 from secateur.report.plots import Drawing
-from secateur.report.tables import Column, Table, named_columns, to_csv
 from secateur.report.theme import INK, PAPER, SOFT, WIDTH, label, save, themed
 
 SQUARE = 0.24  # inches
