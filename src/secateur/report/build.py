@@ -28,7 +28,12 @@ from secateur.report.summary import summary
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """The files of a report, its results in few columns, and (model, sentence) of warnings and of latency."""
+    """The files of a report, its results in few columns, and (model, sentence) of warnings and of latency.
+
+    >>> paths = ReportPaths(Path("index.html"), (), (), (), Path("CITATION.bib"), None, (), ())
+    >>> paths.citations.name
+    'CITATION.bib'
+    """
 
     index: Path
     figures: tuple[Path, ...]
@@ -47,6 +52,14 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
 
     Raises:
         UserError: ``folder`` holds no study, or ``out`` cannot be written.
+
+    >>> from tempfile import mkdtemp
+    >>> from secateur.store import Store
+    >>> study = {"name": "empty", "study_hash": "0", "config": {}, "facts": {}, "cells": []}
+    >>> store = Store.create(Path(mkdtemp()) / "run", study)
+    >>> paths = report(store.root)
+    >>> paths.index.name, sorted(path.name for path in paths.tables)[:3]
+    ('index.html', ['holes.csv', 'networks.csv', 'per_seed.csv'])
     """
     folder = Path(folder)
     target = Path(out) if out is not None else folder / "report"
@@ -82,6 +95,12 @@ def terminal_table(folder: Path | str) -> Table:
 
     Raises:
         UserError: ``folder`` holds no study.
+
+    >>> from tempfile import mkdtemp
+    >>> from secateur.store import Store
+    >>> study = {"name": "empty", "study_hash": "0", "config": {}, "facts": {}, "cells": []}
+    >>> terminal_table(Store.create(Path(mkdtemp()) / "run", study).root).columns
+    ('model', 'pruned', 'tuned', 'acc.', 'MACs')
     """
     grid = aggregate(load(Path(folder)))
     return tables.overview_table(grid, changes(grid))
@@ -92,6 +111,11 @@ def write_comparison(comparison: Comparison, folder: Path | str) -> tuple[Path, 
 
     Raises:
         UserError: ``folder`` cannot be written.
+
+    >>> from tempfile import mkdtemp
+    >>> empty = Comparison("before", "after", (), (), (), (), {})
+    >>> [path.name for path in write_comparison(empty, mkdtemp())]
+    ['comparison.html', 'comparison.csv', 'comparison.md', 'comparison.tex']
     """
     from secateur.report import page
 

@@ -14,6 +14,7 @@ from secateur.report.aggregate import Grid, GridPoint, aggregate, worst
 from secateur.report.formatting import NORM_LABELS, Table, named_columns, network_label, percent
 from secateur.report.intervals import Shares
 from secateur.report.load import load
+from secateur.report.outcomes import AT_CHANCE, COLLAPSED
 from secateur.report.paired_changes import compare_points
 from secateur.report.paired_tests import (
     HEADS,
@@ -50,6 +51,12 @@ class Comparison:
 
     ``budgets`` holds, by attack, the budgets over which robust accuracy is a mean: "L∞ ≤ 4/255, 8/255".
     ``levels`` and ``bounds`` are those of the first study's images: budgets are written in their units.
+
+    >>> empty = Comparison("before", "after", (), (), (), (("pruning.rates", "l1", "erk"),), {})
+    >>> empty.title
+    'after against before: 0 common images'
+    >>> empty.overview.columns
+    ('verdict', 'model', 'pruned', 'tuned', 'attack', 'acc.%', 'robust%', 'left', 'least')
     """
 
     first: str
@@ -102,6 +109,14 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
 
     Raises:
         UserError: a folder holds no study, or the two have no attacked grid point in common.
+
+    >>> from tempfile import mkdtemp
+    >>> from secateur.errors import UserError
+    >>> try:
+    ...     compare(mkdtemp(), mkdtemp())
+    ... except UserError as error:
+    ...     print(error)
+    '...' is no run folder...
     """
     before, after = aggregate(load(first)), aggregate(load(second))
     common = [where for where in before.order if where in before.points and where in after.points]
@@ -134,6 +149,10 @@ def violations(comparison: Comparison, limits: Sequence[str]) -> list[str]:
 
     Raises:
         UserError: a limit that cannot be read, or a budget for a norm that no attack has.
+
+    >>> lost = GridPoint("plain", "l1", 0.5, "standard", "ddn")
+    >>> violations(Comparison("before", "after", (), (lost,), (), (), {}), ["robust<-0.05"])
+    ['plain, l1 0.5, standard, ddn: no result in after']
     """
     sentences = []
     for limit in (_parse_limit(text, comparison) for text in limits):
@@ -232,7 +251,9 @@ def _overview_row(each: Difference) -> tuple[str, ...]:
     distance, robust = detectable(against)
     least = percent(distance) if against.left else f"{100 * robust:.0f} pt" if robust is not None else "–"
     overall = against.overall
-    shares = _arrow(mean(overall.before), mean(overall.after)) if overall else "–"
+    # A network near chance predicts one class for nearly everything: that it resists is no robustness.
+    stated = overall if against.state not in (COLLAPSED, AT_CHANCE) else None
+    shares = _arrow(mean(stated.before), mean(stated.after)) if stated else "–"
     return (*start, _arrow(*each.accuracy), shares, percent(against.share), least)
 
 

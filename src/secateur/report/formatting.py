@@ -15,25 +15,41 @@ NORM_LABELS = {"l0": "L₀", "l1": "L₁", "l2": "L₂", "linf": "L∞"}
 
 
 def attack_label(name: str, norm: str) -> str:
-    """``ddn`` as "DDN (L₂)"; a name that is not registered stays as it is."""
+    """An attack with its norm; a name that is not registered stays as it is.
+
+    >>> attack_label("ddn", "l2"), attack_label("mine", "linf")
+    ('DDN (L₂)', 'mine (L∞)')
+    """
     labels = (entry.label for entry in ATTACKS.entries() if name in (entry.name, f"{entry.name}-{norm}"))
     return f"{next(labels, name)} ({NORM_LABELS[norm]})"
 
 
 def arm_label(arm: str) -> str:
-    """A fine-tuning arm: "fine-tuned", "fine-tuned: adversarial", "no fine-tuning"."""
+    """A fine-tuning arm in words.
+
+    >>> arm_label("none"), arm_label("standard"), arm_label("adversarial")
+    ('no fine-tuning', 'fine-tuned', 'fine-tuned: adversarial')
+    """
     if arm == "none":
         return "no fine-tuning"
     return "fine-tuned" if arm == "standard" else f"fine-tuned: {arm}"
 
 
 def network_label(criterion: str | None, sparsity: float) -> str:
-    """How a network was pruned: "l1 0.4", or "dense"."""
+    """Criterion and sparsity of a network.
+
+    >>> network_label("l1", 0.4), network_label("", 0.0)
+    ('l1 0.4', 'dense')
+    """
     return f"{criterion} {sparsity:g}" if criterion else "dense"
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; "–" where there is no number and "∞" where it has no bound."""
+    """Three significant digits; "–" where there is no number.
+
+    >>> number(0.1234), number(1234.5), number(math.inf), number(None)
+    ('0.123', '1,234', '∞', '–')
+    """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -44,7 +60,11 @@ def number(value: float | None) -> str:
 
 
 def compact(value: float) -> str:
-    """A count with a metric suffix: 78.6k, 11.2M."""
+    """A count with a metric suffix.
+
+    >>> compact(78_650), compact(11_200_000)
+    ('78.6k', '11.2M')
+    """
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{suffix}"
@@ -64,12 +84,20 @@ def percent(share: float | None) -> str:
 
 
 def percent_range(low: float, high: float, between: str = " to ") -> str:
-    """An interval of shares: "41 to 63 %"."""
+    """An interval of shares, with one percent sign.
+
+    >>> percent_range(0.41, 0.63).replace(PERCENT, " %")
+    '41 to 63 %'
+    """
     return f"{percent(low).removesuffix(PERCENT)}{between}{percent(high)}"
 
 
 def slug(name: str) -> str:
-    """A name as part of a file name."""
+    """A name as part of a file name.
+
+    >>> slug("FMN (L∞)")
+    'fmn-l'
+    """
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "unnamed"
 
 
@@ -114,7 +142,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of values under ``heads``; ``columns`` and ``rows`` are its text for people."""
+    """A table of values under ``heads``; ``columns`` and ``rows`` are its text for people.
+
+    >>> table = Table("t", "t", (Column("share", "left", "percent"),), ((0.871,), (None,)))
+    >>> table.columns, table.rows[1]
+    (('left',), ('–',))
+    >>> print(to_csv(table), end="")
+    share
+    0.871
+    ""
+    """
 
     name: str
     title: str
