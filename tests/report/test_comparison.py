@@ -276,6 +276,30 @@ def test_the_terminal_s_table_has_a_row_per_place_in_few_columns(comparison):
     assert " common images" in table.title
 
 
+def test_the_verdicts_of_a_comparison_are_whole_words_at_eighty_columns(folders, monkeypatch, capsys):
+    from secateur.cli.output import print_table
+
+    monkeypatch.setenv("COLUMNS", "80")
+    for second in ("before", "after"):
+        table = compare(folders["before"], folders[second]).overview
+        print_table("title", table.columns, table.rows)
+        lines = capsys.readouterr().out.splitlines()[3:]
+        assert all(line.startswith(row[0]) for line, row in zip(lines, table.rows, strict=True))
+
+
+def test_a_collapsed_network_has_no_robust_accuracy_in_the_terminal(tmp_path):
+    def collapse(cell, science):
+        return (
+            science | {"collapsed": True} if cell["axes"]["sparsity"] and cell["stage"] == "tune" else science
+        )
+
+    for name in ("first", "second"):
+        write(tmp_path / name, Grid(**SMALL | {"edit": collapse}))
+    rows = compare(tmp_path / "first", tmp_path / "second").overview.rows
+    assert {row[6] for row in rows if row[0] == "collapsed"} == {"–"}
+    assert all("→" in row[6] for row in rows if row[0] != "collapsed")
+
+
 def test_robust_accuracy_is_judged_where_too_few_images_are_common(comparison):
     few = [each for each in comparison.differences if each.verdict == "too few images"]
     assert few

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -205,3 +206,31 @@ def test_figures_whose_names_collide_get_files_of_their_own(tmp_path):
     with theme.themed():
         stems = [drawing.stem for drawing in draw(grid, changes(grid))]
     assert len(set(stems)) == len(stems) == 10
+
+
+def test_a_model_without_the_arm_of_a_figure_has_no_row_and_no_line(tmp_path):
+    """Of two models only one is fine-tuned adversarially: its figure would show the other dense alone."""
+    settings = {"criteria": ("l1",), "sparsities": (0.0, 0.5), "seeds": (0,), "attacks": {"ddn": 2.0}}
+    arms = ("none", "standard", "adversarial")
+    study = load(write(tmp_path / "run", Grid(arms=arms, failed=(), grade_c=(), **settings)))
+
+    def kept(axes):
+        return axes.model == "robust" or axes.arm != "adversarial"
+
+    study = dataclasses.replace(
+        study,
+        networks=tuple(each for each in study.networks if kept(each.axes)),
+        attacks=tuple(each for each in study.attacks if kept(each.axes)),
+        planned=tuple((axes, stage) for axes, stage in study.planned if kept(axes)),
+    )
+    grid = aggregate(study)
+    with theme.themed():
+        drawn = {drawing.stem: drawing for drawing in draw(grid, changes(grid))}
+    for arm, models in (("standard", 2), ("adversarial", 1)):
+        assert len(drawn[f"curves-ddn-{arm}"].figure.axes) == models
+        for stem in (f"robust-ddn-{arm}", f"left-ddn-{arm}", f"accuracy-{arm}", f"distances-ddn-{arm}"):
+            labels = [text.get_text() for text in drawn[stem].figure.legends[0].get_texts()]
+            assert ("plain (non-robust)" in labels) == (models == 2)
+            assert "robust (robust)" in labels
+        assert ("plain from" in drawn[f"robust-ddn-{arm}"].alt) == (models == 2)
+    assert "plain from no result" not in drawn["cost"].alt

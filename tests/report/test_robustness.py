@@ -183,6 +183,8 @@ def test_no_share_of_a_distance_where_the_network_has_lost_its_accuracy(tmp_path
         assert re.fullmatch(rf"{word} \(accuracy \d+ %\)", plain(row["distance_left"]))
     pruned = [row for row in shown.terminal if row[1] == "l1 0.5"]
     assert all(row[-1].endswith(f"{word} C") for row in pruned)
+    # No number of a network near chance stands beside its word.
+    assert all((row[-1] == f"{word} C") == (word != "too few images") for row in pruned)
     for text in (shown.markdown, shown.latex.replace("\\", ""), *shown.cards.values()):
         assert f"{word} (accuracy" in text
     section = shown.html[shown.html.index('<section id="left">') : shown.html.index('<section id="figures">')]

@@ -55,7 +55,8 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
 
     >>> from tempfile import mkdtemp
     >>> from secateur.store import Store
-    >>> study = {"name": "empty", "study_hash": "0", "config": {}, "facts": {}, "cells": []}
+    >>> study = dict.fromkeys(("config", "facts", "science"), {}) | {"limited": None, "cells": []}
+    >>> study |= {"name": "empty", "study_hash": "0"}
     >>> store = Store.create(Path(mkdtemp()) / "run", study)
     >>> paths = report(store.root)
     >>> paths.index.name, sorted(path.name for path in paths.tables)[:3]
@@ -98,7 +99,8 @@ def terminal_table(folder: Path | str) -> Table:
 
     >>> from tempfile import mkdtemp
     >>> from secateur.store import Store
-    >>> study = {"name": "empty", "study_hash": "0", "config": {}, "facts": {}, "cells": []}
+    >>> study = dict.fromkeys(("config", "facts", "science"), {}) | {"limited": None, "cells": []}
+    >>> study |= {"name": "empty", "study_hash": "0"}
     >>> terminal_table(Store.create(Path(mkdtemp()) / "run", study).root).columns
     ('model', 'pruned', 'tuned', 'acc.', 'MACs')
     """

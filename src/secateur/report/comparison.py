@@ -14,7 +14,6 @@ from secateur.report.aggregate import Grid, GridPoint, aggregate, worst
 from secateur.report.formatting import NORM_LABELS, Table, named_columns, network_label, percent
 from secateur.report.intervals import Shares
 from secateur.report.load import load
-from secateur.report.outcomes import AT_CHANCE, COLLAPSED
 from secateur.report.paired_changes import compare_points
 from secateur.report.paired_tests import (
     HEADS,
@@ -24,6 +23,7 @@ from secateur.report.paired_tests import (
     difference,
     difference_row,
 )
+from secateur.report.pairing import AT_CHANCE, COLLAPSED
 from secateur.report.robustness import stated_budgets
 
 LIMIT = re.compile(
@@ -115,8 +115,8 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
     >>> try:
     ...     compare(mkdtemp(), mkdtemp())
     ... except UserError as error:
-    ...     print(error)
-    '...' is no run folder...
+    ...     print("error:", error)
+    error: ...is not a run folder...
     """
     before, after = aggregate(load(first)), aggregate(load(second))
     common = [where for where in before.order if where in before.points and where in after.points]

@@ -135,7 +135,7 @@ def _add_legend(grid: Grid, figure: Figure, attack: str, arm: str) -> None:
     handles = [Line2D([], [], color=c, lw=1.4, label=f"sparsity {s:g}") for s, c in _shades(grid).items()]
     if arm != "none":
         handles.append(Line2D([], [], color=INK, lw=0.9, ls=_DASHED, label="dense, not fine-tuned"))
-    if any(point.grade == "C" for point in attack_points(grid, attack)):
+    if any(p.grade == "C" for p in attack_points(grid, attack) if p.where.arm == arm):
         handles.append(Line2D([], [], color=INK, lw=1.2, ls=_DOTTED, label="grade C: unreliable"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5 if len(handles) > 8 else 4)
 

@@ -63,7 +63,7 @@ def compact(value: float) -> str:
     """A count with a metric suffix.
 
     >>> compact(78_650), compact(11_200_000)
-    ('78.6k', '11.2M')
+    ('78.7k', '11.2M')
     """
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

@@ -1,4 +1,4 @@
-"""What pruning changed: every attacked network against its controls, image by image."""
+"""The change that pruning made: every attacked network against its controls, image by image."""
 
 import math
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from secateur.stats import Floats
 
 @dataclass(frozen=True)
 class Against:
-    """A network seen from another, over the same trainings and images.
+    """One network compared with another, over the same trainings and images.
 
-    ``left`` is the distance left on the images that both classify correctly; None for attacks of fixed size.
+    ``left`` is the distance left on the images that both classify correctly; None for fixed-size attacks.
     ``clean`` and ``robust`` (one per stated budget) are over all attacked images; ``overall`` is the mean of
     ``robust`` at positive budgets, None without any. ``accuracy`` is that of the test set, (before, after), a
-    mean over trainings. ``state`` says in words why no share may be stated: see :func:`pairing.state_of`.
+    mean over trainings. ``state`` is the reason why no share is stated, or "": see :func:`pairing.state_of`.
     """
 
     left: Left | None
@@ -40,7 +40,7 @@ class Against:
 
     @property
     def n(self) -> int:
-        """Images that the numbers rest on: those of ``left``, otherwise all that both attacks saw."""
+        """The number of images: those of ``left``, otherwise all that both attacks saw."""
         return self.left.n if self.left else self.clean.n
 
     @property
@@ -51,29 +51,29 @@ class Against:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of ``share``: over trainings where there are enough, otherwise over images; None without either."""
+        """The interval of ``share``: over trainings if there are enough, otherwise over images; or None."""
         if self.left is None or self.share is None:
             return None
         return self.left.over_trainings or self.left.over_images
 
     @property
     def accuracy_fell(self) -> bool:
-        """Accuracy on the attacked images fell by more than other images would explain.
+        """Whether accuracy on the attacked images fell significantly (95 % interval over images).
 
-        The share of a network that lost images must not be read without its accuracy: what it still gets
-        right is what lies far from the boundary.
+        Then the share of the distance must be read with the accuracy: the images that the network still
+        classifies correctly are those far from the boundary.
         """
         return self.clean.over_images[1] < 0
 
     @property
     def accuracy_rose(self) -> bool:
-        """Accuracy on the attacked images rose by more than other images would explain."""
+        """Whether accuracy on the attacked images rose significantly (95 % interval over images)."""
         return self.clean.over_images[0] > 0
 
 
 @dataclass(frozen=True)
 class Change:
-    """A point against its two controls; None where the control is absent or shares no image.
+    """A network against its two controls; None where the control is absent or shares no image.
 
     ``total`` is against the dense network: pruning and fine-tuning together. ``pruning`` is against the dense
     network after the same fine-tuning: pruning alone. Each has the worse grade of the two sides.
@@ -102,7 +102,7 @@ def _change(grid: Grid, point: AttackPoint) -> Change:
 
 
 def compare_points(before: AttackPoint, after: AttackPoint, *, budgets: Sequence[float]) -> Against | None:
-    """``after`` seen from ``before``, training by training, image by image, in the attack's own norm.
+    """Compare ``after`` with ``before``, training by training, image by image, in the attack's own norm.
 
     None where they have no training or no image in common, or are not attacks of the same norm and kind.
     """
