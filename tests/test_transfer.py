@@ -106,7 +106,7 @@ def test_networks_are_picked_by_their_axes_and_the_dense_ones_stay():
 
 
 def test_a_folder_with_a_single_network_is_refused(folder):
-    with pytest.raises(UserError, match="a transfer needs two"):
+    with pytest.raises(UserError, match="transfer needs at least two"):
         transfer(
             folder, where=NetworkFilter(models=("net",), arms=("none",), criteria=("none such",), seeds=(0,))
         )

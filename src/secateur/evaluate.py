@@ -1,4 +1,4 @@
-"""One attack on one model, start to end: counted, re-verified, measured and graded. The public ``attack``."""
+"""Run one attack against one model: verified, measured and graded. The public ``secateur.attack``."""
 
 import json
 import math
@@ -29,11 +29,18 @@ TARGETED = (
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """An attack's result per image, its grade, the budgets of its headline and curve, and what was attacked.
+    """The result of an attack per image, its grade, and the budgets of its headline and security curve.
 
-    ``budgets`` are those at which robust accuracy is stated, ``eps`` those of the security curve; of an
-    attack of fixed size both are the sizes it was run at. ``facts`` name labels, bounds, grey levels, the
-    data's fingerprint and the weights' hash.
+    ``budgets`` are those at which robust accuracy is stated, ``eps`` those of the security curve; for an
+    attack of fixed size both are the sizes it ran at. ``facts`` hold labels, bounds, grey levels, the
+    fingerprint of the data and the hash of the weights.
+
+    >>> import secateur
+    >>> model = secateur.models.resolve("shipped:digits-plain")
+    >>> images = secateur.data.load("digits:split").take(range(4))
+    >>> evaluated = secateur.attack(model, images, "ddn", steps=10)
+    >>> evaluated.result.n, evaluated.summary()["clean_accuracy"]
+    (4, 1.0)
     """
 
     result: AttackResult
@@ -46,12 +53,14 @@ class Evaluated:
         """The numbers of the result as plain data; an infinite or empty statistic is null.
 
         ``found`` and ``asr`` count initially correct images only. Medians over ``correct`` images and over
-        ``all`` (where already wrong is 0) take not found as infinite; means are over found images. Passes are
-        means per attacked image.
+        ``all`` (where already misclassified is 0) take not found as infinite; means are over found images.
+        Passes are means per attacked image.
 
         ``robust_accuracy`` lists ``eps``, ``written``, ``value``, ``low``, ``high`` and ``n`` for each stated
-        budget: the share of all ``n`` images that withstand it, with its 95 % Wilson interval. Of a targeted
-        attack the list is called ``target_not_reached``, here and in the curve, and ``targeted`` says why.
+        budget: the fraction of all ``n`` images that withstand it, with its 95 % Wilson interval. For a
+            targeted
+        attack the list is called ``target_not_reached``, here and in the curve, and ``targeted`` explains
+        why.
         """
         result = self.result
         share = "target_not_reached" if result.targeted else "robust_accuracy"
@@ -134,30 +143,34 @@ def attack(
     on_progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Evaluated:
-    """Attack ``model`` on ``dataset`` with a registered attack, and say how far the result can be trusted.
+    """Run a registered attack against ``model`` on ``dataset``, and grade how far the result can be trusted.
 
     Args:
-        model: images in the dataset's bounds to logits; left as it was.
+        model: from images in the dataset's bounds to logits; left unchanged.
         dataset: images and labels.
         name: a registered attack.
-        batch_size: images per batch at most, halved when memory runs out; changes no number beyond
-            floating-point noise.
-        seed: of attacks and checks that draw random numbers.
-        targets: wanted classes [N] of a targeted attack.
-        start: points to begin at, [N, ...] or several for each image, [R, N, ...]; see ``attacks.run``.
-        budgets: ε in the attack's norm, rising, at which robust accuracy is stated and the security curve is
-            drawn, for attacks that look for the smallest perturbation; by default ``budgets.HEADLINE`` and
-            ``budgets.CURVE``, scaled to the bounds.
-        expected_accuracy: the clean accuracy recorded elsewhere, to be compared.
-        audit: add the costly checks: other attacks, other seeds, planted examples on a sample.
+        batch_size: images per batch at most, halved when memory runs out; affects results by rounding only.
+        seed: for attacks and checks that draw random numbers.
+        targets: target classes [N] of a targeted attack.
+        start: starting points, [N, ...], or several per image, [R, N, ...]; see ``attacks.run``.
+        budgets: increasing ε in the attack's norm at which robust accuracy is stated and the security curve
+            is drawn, for minimum-norm attacks; by default ``budgets.HEADLINE`` and ``budgets.CURVE``, scaled
+            to the bounds.
+        expected_accuracy: a clean accuracy recorded elsewhere, to compare with.
+        audit: add the expensive checks: other attacks, other seeds, planted examples, on a sample.
         on_progress: called with (queries of one image done, queries expected).
         settings: of the attack, as its signature names them, and how it is run, as ``RunOptions`` names it
             (``restarts=5``, ``early_stop=True``, ``search_precision="bfloat16"``, ``compile=True``). ``eps``
-            of an attack of fixed size may be a list of sizes, 0 among them: robust accuracy is stated at
-            each, and nowhere else.
+            of an attack of fixed size may be a list of sizes including 0: robust accuracy is stated at each.
 
     Raises:
         UserError: see ``secateur.attacks.run``; or budgets for an attack of fixed size.
+
+    >>> import secateur
+    >>> model = secateur.models.resolve("shipped:digits-plain")
+    >>> images = secateur.data.load("digits:split").take(range(4))
+    >>> attack(model, images, "ddn", steps=10, budgets=[0.0, 9.0]).summary()["robust_accuracy"][1]["value"]
+    0.0
     """
     if budgets is not None:
         budgets = usual.numbers(budgets, "budgets")
@@ -165,8 +178,8 @@ def attack(
         bound = bind(name, dataset, split(settings)[1])
         if bound.kind != "minimum-norm":
             raise UserError(
-                f"budgets of '{name}', an attack of fixed size, which says nothing about other sizes",
-                hint="name the sizes to attack at: eps=[...], or --eps",
+                f"'{name}' attacks at fixed sizes and cannot be evaluated at other budgets",
+                hint="give the sizes to attack at: eps=[...], or --eps",
             )
         usual.check_scale("a budget", budgets, usual.NORM_KEYS[bound.norm], dataset.bounds)
     models.check_accepts(model, dataset.x, data=dataset.name)
@@ -199,14 +212,14 @@ def attack(
 def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | None = None) -> None:
     """Write the adversarial examples of a result as safetensors.
 
-    ``adv`` [F, ...] float32 are the examples found, ``index`` [F] says which images they were made from, and
-    ``outcome`` [N] is 0 where found, 1 where already wrong, 2 where not found. The metadata hold attack,
-    norm, settings, seed and grade as JSON.
+    ``adv`` [F, ...] float32 are the examples found, ``index`` [F] the images they were made from, and
+    ``outcome`` [N] is 0 for found, 1 for already wrong, 2 for not found. The metadata hold attack, norm,
+    settings, seed and grade as JSON.
 
     Args:
         evaluated: what ``attack`` returned.
         path: the file to write; replaced if it exists.
-        index: numbers of the attacked images [N] in the dataset they were taken from; 0 to N - 1 by default.
+        index: dataset indices of the attacked images [N]; 0 to N - 1 by default.
     """
     result = evaluated.result
     numbers = torch.arange(result.n) if index is None else torch.as_tensor(index, dtype=torch.int64)
@@ -222,11 +235,11 @@ def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | No
 
 
 def _robust_counts(result: AttackResult, eps: Sequence[float]) -> list[int]:
-    """Of all images, how many withstand a budget, for each of ``eps``; an image that is wrong does not.
+    """How many of all images withstand each budget; misclassified images withstand none.
 
-    Of an attack of fixed size ``eps`` are sizes that it was run at: what it found there decides. Otherwise an
-    image withstands what is smaller than its distance. Of a targeted attack these are the images whose target
-    is not reached.
+    For an attack of fixed size, ``eps`` are sizes it ran at, and its finding there decides. Otherwise an
+    image withstands every budget below its distance. For a targeted attack these are images whose target is
+    not reached.
     """
     wrong = result.where(Outcome.ALREADY_WRONG)
     if result.kind == "minimum-norm":
@@ -238,9 +251,9 @@ def _robust_counts(result: AttackResult, eps: Sequence[float]) -> list[int]:
 def _stated(
     result: AttackResult, eps: Sequence[float], *, levels: int | None, bounds: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """The headline of a result: a share, its 95 % Wilson interval and n at each of the budgets ``eps``.
+    """The headline of a result: a fraction, its 95 % Wilson interval and n at each of the budgets ``eps``.
 
-    ``written`` is the budget in words, ``8/255`` for L∞ of 8-bit images.
+    ``written`` is the budget in words, ``8/255`` for L∞ on 8-bit images.
     """
     rows = []
     for size, count in zip(eps, _robust_counts(result, eps), strict=True):

@@ -1,4 +1,4 @@
-"""Numbers about networks: sizes, latency, memory."""
+"""Size and speed of networks: parameters, multiply-adds, latency, peak memory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,15 +16,22 @@ Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of parameters; shared ones count once."""
+    """Number of parameters; shared ones count once.
+
+    >>> parameters(nn.Linear(3, 2))
+    8
+    """
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def macs(model: nn.Module, example_inputs: Example) -> int:
-    """Multiply-accumulates of convolutions and matrix products per image, half of FlopCounterMode's count.
+    """Multiply-adds of convolutions and matrix products per image: half of FlopCounterMode's count.
 
     Other operations (normalisation, activations, pooling) count nothing. The batch size is the length of the
-    first tensor of ``example_inputs``.
+    first tensor in ``example_inputs``.
+
+    >>> macs(nn.Linear(3, 2), torch.rand(5, 3))
+    6
     """
     arguments, keywords = _call(example_inputs)
     first = next(value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor))
@@ -36,7 +43,17 @@ def macs(model: nn.Module, example_inputs: Example) -> int:
 def latency(
     model: nn.Module, example_inputs: Example, *, seconds: float = 1.0, threads: int | None = None
 ) -> dict[str, Any]:
-    """Seconds per pass in evaluation mode: ``median``, ``quartiles``, ``iqr``, ``runs`` ``threads``."""
+    """Seconds per pass in evaluation mode: ``median``, ``quartiles``, ``iqr``, ``runs`` and ``threads``.
+
+    Args:
+        model: measured on the device of its parameters; left unchanged.
+        example_inputs: a tensor, positional arguments, or keyword arguments.
+        seconds: time to measure, at least.
+        threads: of torch on the CPU; torch's current number by default.
+
+    >>> sorted(latency(nn.Linear(3, 2), torch.rand(5, 3), seconds=0.01))
+    ['iqr', 'median', 'quartiles', 'runs', 'threads']
+    """
     arguments, keywords = _call(example_inputs)
     with eval_mode(model), torch.no_grad():
         (found,) = time_calls([lambda: model(*arguments, **keywords)], seconds=seconds, threads=threads)
@@ -44,22 +61,25 @@ def latency(
 
 
 def peak_memory(model: nn.Module, example_inputs: Example) -> int:
-    """Bytes that a forward pass needs at its peak: parameters, buffers, inputs, and results alive together.
+    """Peak bytes of a forward pass: parameters, buffers, inputs, and all results alive at the same time.
 
-    Counted from what torch's operations hand to each other, so it is the same on every run and device; what
-    a kernel allocates inside of itself is not seen.
+    Counted from the storages that torch operations return, so it is the same on every run and device; memory
+    that kernels allocate internally is not included.
+
+    >>> peak_memory(nn.Linear(3, 2), torch.rand(5, 3))  # 8 weights, 15 inputs and 10 outputs of 4 bytes
+    132
     """
     arguments, keywords = _call(example_inputs)
-    held = [*model.parameters(), *model.buffers(), *arguments, *keywords.values()]
+    known = [*model.parameters(), *model.buffers(), *arguments, *keywords.values()]
     with eval_mode(model), torch.no_grad(), _Meter() as meter:
-        for thing in held:
+        for thing in known:
             meter.see(thing)
         model(*arguments, **keywords)
     return int(meter.peak)
 
 
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that are alive, and remembers the most."""
+    """Adds up the storages that are alive, and keeps the maximum."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -68,20 +88,21 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: set[int] = set()
 
     def see(self, thing: Any) -> None:
-        """Count the storage of a tensor from now on until nothing refers to it any more."""
+        """Count the storage of a tensor until nothing refers to it any more."""
         if not isinstance(thing, Tensor):
             return
         storage = thing.untyped_storage()
-        place, size = id(storage), storage.nbytes()
-        if place in self._alive:
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
             return
-        self._alive.add(place)
+        self._alive.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)
-        finalize(storage, self._forget, place, size).atexit = False
+        # atexit=False: at interpreter exit there is nothing left to count.
+        finalize(storage, self._forget, key, size).atexit = False
 
-    def _forget(self, place: int, size: int) -> None:
-        self._alive.discard(place)
+    def _forget(self, key: int, size: int) -> None:
+        self._alive.discard(key)
         self.now -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Do adversarial examples carry over? Found on one network of a study, put to every other one."""
+"""Transferability: run the adversarial examples of each network of a study against every other network."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,11 @@ from secateur.store import Store
 
 @dataclass(frozen=True)
 class NetworkFilter:
-    """Which networks of a study take part; None means all. The dense ones of a chosen model and seed do."""
+    """Which networks of a study take part; None means all. Dense networks of a chosen model and seed do too.
+
+    >>> NetworkFilter(criteria=("l1",), sparsities=(0.5,)).seeds is None
+    True
+    """
 
     models: Collection[str] | None = None
     criteria: Collection[str] | None = None
@@ -50,9 +54,13 @@ class NetworkFilter:
 class Transfer:
     """How many adversarial examples of one network (row) also fool another (column).
 
-    ``eligible`` [S][S] counts the images with an example found on the row that the column gets right without
-    it; ``fooled`` [S][S] those whose example the column gets wrong. Every example is the row's minimum-norm
-    one times ``scale``, clipped to the bounds of the images.
+    ``eligible`` [S][S] counts images with an example on the row network that the column network classifies
+    correctly without the perturbation; ``fooled`` [S][S] counts those whose example it misclassifies.
+    Examples are minimum-norm perturbations of the row network times ``scale``, clipped to the image bounds.
+
+    >>> result = Transfer("demo", "ddn", "L2", {}, 1.0, 100, (), (), (), ())
+    >>> result.to_json()["share"]
+    []
     """
 
     study: str
@@ -99,20 +107,24 @@ def transfer(
     on_progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Transfer:
-    """Attack the finished networks of a run folder, and put each one's examples to all of them.
+    """Attack the finished networks of a run folder, and evaluate each one's examples on all of them.
 
     Args:
         folder: a run folder; unfinished networks are left out.
-        attack: a registered attack. Minimum-norm examples lie just beyond their own network's boundary, so
-            they carry over less than those of a fixed budget: compare like with like.
+        attack: a registered attack. Minimum-norm examples lie just beyond the decision boundary of their own
+            network and transfer less than examples of a fixed budget: compare like with like.
         where: which networks take part.
-        scale: factor of every perturbation; above 1 the examples lie deeper beyond the boundary.
-        limit: use so many of the study's images only, drawn by class.
+        scale: factor on every perturbation; above 1 the examples lie deeper beyond the boundary.
+        limit: attack this many of the study's images only, stratified by class.
         on_progress: called with (networks done, networks).
         settings: of the attack, as its signature names them.
 
     Raises:
-        UserError: no study in the folder, fewer than two finished networks, or as ``attacks.run``.
+        UserError: no study in the folder, fewer than two finished networks, or as for ``attacks.run``.
+
+    >>> transfer("runs/none", scale=0)
+    Traceback (most recent call last):
+    secateur.errors.UserError: the scale of a perturbation must be positive, not 0
     """
     if scale <= 0:
         raise UserError(f"the scale of a perturbation must be positive, not {scale:g}")
@@ -121,8 +133,8 @@ def transfer(
     cells = tuple(_finished(store, where or NetworkFilter()))
     if len(cells) < 2:
         raise UserError(
-            f"{folder} has {len(cells)} finished networks of that kind; a transfer needs two",
-            hint="ask for more models, criteria, sparsities, arms or seeds, or finish the run",
+            f"{folder} has {len(cells)} finished networks of that kind; transfer needs at least two",
+            hint="select more models, criteria, sparsities, arms or seeds, or finish the run",
         )
     images = _images(study, limit)
     found: list[AttackResult] = []
@@ -149,7 +161,7 @@ def transfer(
 
 
 def network_label(cell: Cell) -> str:
-    """A network in words: model and seed, and where it is pruned and fine-tuned, how."""
+    """Model and seed of a network, then criterion, sparsity and fine-tuning, if any."""
     axes = cell.axes
     words = [f"{axes['model']}/{axes['seed']}"]
     words += [f"{axes['criterion']} {axes['sparsity']:g}"] if axes["criterion"] else []
@@ -170,7 +182,7 @@ def _images(study: Study, limit: int | None) -> Dataset:
     if limit is None:
         return images
     if not 1 <= limit <= images.n:
-        raise UserError(f"{limit} images asked for, but the study attacks {images.n}")
+        raise UserError(f"{limit} images requested, but the study attacks {images.n}")
     generator = torch.Generator().manual_seed(derive_seed(study.seed, "transfer-images"))
     return images.take(random_stratified_indices(images.y, limit, generator=generator))
 
@@ -183,7 +195,7 @@ def _scaled(images: Dataset, adv: Tensor, scale: float) -> Tensor:
 def _column(
     model: nn.Module, images: Dataset, found: list[AttackResult], examples: list[Tensor]
 ) -> tuple[list[int], list[int]]:
-    """For one target: of every source, how many examples count, and how many of them fool it."""
+    """For one target network: per source, the eligible examples, and how many of them fool it."""
     right = models.predict(model, images.x) == images.y
     counted = [result.where(Outcome.FOUND) & right for result in found]
     fooled = [

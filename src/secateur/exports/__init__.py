@@ -1,8 +1,7 @@
-"""Networks as files that need no class of ours: ONNX and torch.export, checked and measured."""
+"""Export networks as ONNX and torch.export files, checked against the model, measured and described."""
 
-from secateur.exports.costs import Cost as Cost
-from secateur.exports.costs import measure_costs as measure_costs
-from secateur.exports.record import Exported as Exported
-from secateur.exports.writing import export as export
+from secateur.exports.costs import Cost, measure_costs
+from secateur.exports.record import Exported
+from secateur.exports.writing import export
 
 __all__ = ["Cost", "Exported", "export", "measure_costs"]

@@ -1,4 +1,4 @@
-"""What networks cost when they run: latency of networks that take turns, and peak memory."""
+"""What networks cost when they run: latency of networks measured in turns, and peak memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +18,12 @@ from secateur.models import Latency, eval_mode, time_calls
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network costs per pass of one batch; ``peak_bytes`` is None where nothing can be seen."""
+    """Cost of one pass of one batch; ``peak_bytes`` is None for a file, whose allocations are not observable.
+
+    >>> from secateur.models import Latency
+    >>> Cost("model", 32, Latency(0.002, 0.001, 0.003, runs=9, threads=1), 4096).to_json()["peak_bytes"]
+    4096
+    """
 
     network: str
     batch: int
@@ -44,18 +49,24 @@ def measure_costs(
     threads: int | None = None,
     runs: Mapping[str, Callable[[Any], object]] | None = None,
 ) -> list[Cost]:
-    """Measure networks on the device of their parameters, in turns, so that they meet the same machine.
+    """Measure networks on the device of their parameters, in turns, so that machine load affects all alike.
 
     Args:
         networks: by name.
-        inputs: what ``input_specs`` finds in example inputs; their batch is replaced.
-        batch_sizes: how many images at a time, one measurement each.
-        seconds: of measurement for each network and batch size, at least.
-        threads: of the CPU; torch's own number by default.
-        runs: other things that run such inputs, on the CPU, such as exported files.
+        inputs: what ``batch_input_specs`` finds in example inputs; their batch size is replaced.
+        batch_sizes: images per pass, one measurement each.
+        seconds: time to measure each network and batch size, at least.
+        threads: of the CPU; torch's current number by default.
+        runs: other callables that take such inputs on the CPU, such as exported files.
 
     Raises:
-        UserError: a batch size that is no positive integer.
+        UserError: a batch size that is not a positive integer.
+
+    >>> from secateur.exports.inputs import batch_input_specs
+    >>> inputs = batch_input_specs(torch.rand(1, 4))
+    >>> (cost,) = measure_costs({"net": nn.Linear(4, 2)}, inputs, batch_sizes=[8], seconds=0.01)
+    >>> cost.network, cost.batch
+    ('net', 8)
     """
     found = []
     for size in batch_sizes:
@@ -77,12 +88,12 @@ def measure_costs(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
+    """The device of the model's parameters."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def to_model_device(model: nn.Module, inputs: Any) -> Any:
-    """Inputs on the model's device."""
+    """Inputs moved to the model's device."""
     return inputs_to_device(inputs, device_of(model))
 
 

@@ -1,4 +1,4 @@
-"""The two formats: how each is written, and how what was written is run again."""
+"""The export formats: how each is written, and how a written file is run."""
 
 import logging
 import warnings
@@ -26,7 +26,7 @@ _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class Format:
-    """How a file of one kind is written, and opened with so many threads; ``runtime`` names what runs it."""
+    """Writes a file of one kind, and opens it with a number of threads; ``runtime`` is what runs it."""
 
     name: str
     write: Callable[[ExportedProgram, Path, Any], None]
@@ -35,19 +35,19 @@ class Format:
     runtime: str
 
     def versions(self) -> dict[str, str]:
-        """Versions of what wrote and ran the file."""
+        """Versions of the packages that wrote and ran the file."""
         return {package: version(package) for package in ("torch", *self.packages)}
 
 
 def format_of(path: Path) -> Format:
-    """The format that the name of a file asks for.
+    """The format for a file name.
 
     Raises:
-        UserError: an unknown ending, or packages that are missing (exit code ENVIRONMENT).
+        UserError: an unknown suffix, or missing packages (exit code ENVIRONMENT).
     """
     found = FORMATS.get(path.suffix)
     if found is None:
-        raise UserError(f"'{path}' names no format", hint=f"end it in {listed(list(FORMATS), last='or')}")
+        raise UserError(f"'{path}' has no known suffix", hint=f"use {listed(list(FORMATS), last='or')}")
     missing = [package for package in found.packages if find_spec(package) is None]
     if missing:
         raise UserError(
@@ -74,7 +74,7 @@ def _open_pt2(path: Path, threads: int) -> Run:
 
 def _write_onnx(program: ExportedProgram, path: Path, shapes: Any) -> None:
     count = len(program.graph_signature.user_outputs)
-    names = ["logits"] if count == 1 else [f"output_{place}" for place in range(count)]
+    names = ["logits"] if count == 1 else [f"output_{index}" for index in range(count)]
     with quiet():
         written = torch.onnx.export(
             program, dynamo=True, verbose=False, dynamic_shapes=shapes, output_names=names
@@ -92,7 +92,7 @@ def _open_onnx(path: Path, threads: int) -> Run:
 
     def run(inputs: Any) -> list[Tensor]:
         tensors = named_inputs(inputs)
-        # Positional arguments have no names here: the file lists its inputs in their order.
+        # Positional arguments have no names; the file lists its inputs in the same order.
         given: Mapping[str, Tensor] = (
             tensors if isinstance(inputs, dict) else dict(zip(names, tensors.values(), strict=True))
         )
@@ -104,7 +104,7 @@ def _open_onnx(path: Path, threads: int) -> Run:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters say about themselves and their dependencies."""
+    """Silence the exporters' log messages and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -12,19 +12,19 @@ from secateur.graph.trace.example_inputs import InputSpec, input_specs, random_i
 
 
 def batch_input_specs(example_inputs: Any) -> tuple[InputSpec, ...]:
-    """What is known of the example inputs.
+    """The specifications of the example inputs.
 
     Raises:
-        UserError: there is no tensor with a first dimension among them.
+        UserError: they contain no tensor with a batch dimension.
     """
     found = input_specs(example_inputs)
     if not found or not found[0].shape:
-        raise UserError("the example inputs hold no batch of images", hint="give a tensor [N, C, H, W]")
+        raise UserError("the example inputs contain no batch of images", hint="give a tensor [N, C, H, W]")
     return found
 
 
 def random_batch(inputs: tuple[InputSpec, ...], size: int, seed: int) -> Any:
-    """Fresh inputs of this batch size, drawn from the seed."""
+    """Random inputs of this batch size, drawn from the seed."""
     sized = tuple(
         replace(item, shape=(size, *item.shape[1:])) if has_batch_dim(item, inputs) else item
         for item in inputs
@@ -33,7 +33,7 @@ def random_batch(inputs: tuple[InputSpec, ...], size: int, seed: int) -> Any:
 
 
 def dynamic_shapes(inputs: tuple[InputSpec, ...]) -> Any:
-    """Which dimension of which input is the batch, in the form that ``torch.export`` takes."""
+    """The batch dimension of each input, in the form that ``torch.export`` takes."""
     batch = Dim("batch", min=1)
     marked = {item.path: {0: batch} if has_batch_dim(item, inputs) else {} for item in inputs}
     if inputs[0].path == "" or inputs[0].path.isdigit():
@@ -42,14 +42,14 @@ def dynamic_shapes(inputs: tuple[InputSpec, ...]) -> Any:
 
 
 def has_batch_dim(item: InputSpec, inputs: tuple[InputSpec, ...]) -> bool:
-    """Whether the first dimension of an input is the batch: it is as long as that of the first input."""
+    """Whether the first dimension of an input is the batch: it has the length of the first input's."""
     return bool(item.shape) and item.shape[0] == inputs[0].shape[0]
 
 
 def named_inputs(inputs: Any) -> dict[str, Tensor]:
-    """The tensors among inputs, by name or position."""
+    """The tensors of the inputs, by name or position."""
     if isinstance(inputs, Tensor):
         return {"0": inputs}
     if isinstance(inputs, dict):
         return inputs
-    return {str(place): item for place, item in enumerate(inputs)}
+    return {str(index): item for index, item in enumerate(inputs)}

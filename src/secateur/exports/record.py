@@ -1,4 +1,4 @@
-"""What is known of an exported file: the record and the card that stand beside it."""
+"""What is known about an exported file: the JSON record and the Markdown card written beside it."""
 
 import platform
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from secateur.text import counted
 
 @dataclass(frozen=True)
 class Input:
-    """An input of the file; a size is a word where it is free."""
+    """An input of the file; a dynamic dimension is a word instead of a size."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -22,12 +22,18 @@ class Input:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that computes what the model does, and what was measured.
+    """An exported file that was checked against the model, and its measurements.
 
     ``max_error`` is the largest difference between its outputs and the model's, relative to the model's
-    largest output, over fresh inputs of the batch sizes ``checked`` drawn from ``seed``. ``networks`` holds
-    parameters, multiply-adds per image and bytes of weights by name of network; ``costs`` their latency and
-    peak memory, and the latency of the file.
+    largest output, over random inputs of the batch sizes ``checked`` drawn from ``seed``. ``networks`` holds
+    parameters, multiply-adds per image and weight bytes by name of network; ``costs`` their latency and peak
+    memory, and the latency of the file.
+
+    >>> exported = Exported(
+    ...     Path("net.onnx"), "ONNX", "ab12", 1024, True, (), 1e-7, 1e-4, (1, 5), 1, {}, (), "cpu", {}, ()
+    ... )
+    >>> exported.summary()
+    "net.onnx: within 1.0e-07 of the model's largest output on random batches of 1, 5"
     """
 
     path: Path
@@ -47,7 +53,7 @@ class Exported:
     plans: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The record that stands beside the file."""
+        """The record written beside the file."""
         return {
             "schema_version": 1,
             "file": self.path.name,
@@ -71,7 +77,7 @@ class Exported:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """A table: what is counted and measured in rows, one column per network, and what is left."""
+        """A table: counts and measurements in rows, one column per network, and the fraction left."""
         names = list(self.networks)
         rows = [
             (title, *(f"{self.networks[name][key]:,}" for name in names), self._left(key))
@@ -96,30 +102,30 @@ class Exported:
         return f"{counts[-1] / max(counts[0], 1):.1%}" if len(counts) > 1 else ""
 
     def summary(self) -> str:
-        """One sentence: how closely the file computes what the model does."""
+        """One sentence: how closely the file reproduces the model."""
         sizes = ", ".join(map(str, sorted(self.checked)))
         return (
             f"{self.path.name}: within {self.max_error:.1e} of the model's largest output "
-            f"on fresh batches of {sizes}"
+            f"on random batches of {sizes}"
         )
 
     def conditions(self) -> str:
-        """One sentence: how the times were measured."""
+        """One sentence: how latency and memory were measured."""
         threads = self.costs[0].latency.threads if self.costs else 0
         return (
             f"Latency: median per batch (quartiles), {counted(threads, 'CPU thread')}, "
             f"model on {self.device}; a question mark where quartiles overlap. "
-            "Peak memory: weights, inputs and the results that are alive together."
+            "Peak memory: weights, inputs and all results alive at the same time."
         )
 
     def card(self) -> str:
-        """The record for readers, in Markdown."""
+        """The record as Markdown."""
         header = ("", *self.networks, "left" if len(self.networks) > 1 else "")
         lines = [
             f"# {self.path.name}",
             "",
             f"{self.format}, {self.size:,} bytes, sha256 `{self.sha256}`. {self.summary()}; "
-            f"{self.tolerance:g} was allowed. "
+            f"tolerance {self.tolerance:g}. "
             f"{'Any batch size' if self.dynamic_batch else f'Batches of {self.checked[0]} only'}. "
             f"Written with {', '.join(f'{name} {number}' for name, number in self.versions.items())}.",
             "",
@@ -131,7 +137,7 @@ class Exported:
 
 
 def _share(times: list[Latency]) -> str:
-    """How much is left from the first to the last, doubtful where the quartiles overlap."""
+    """The last latency as a fraction of the first, with a question mark where the quartiles overlap."""
     if len(times) < 2:
         return ""
     first, last = times[0], times[-1]

@@ -1,4 +1,4 @@
-"""Writing a network to a file of its own: exported, checked on fresh inputs, measured, and described."""
+"""Export a network to a file: written, checked on random inputs, measured, and described."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ from secateur.hashing import file_sha256
 from secateur.pruning import history
 from secateur.text import first_line
 
-# Batch sizes of the check beside that of the example, and the seed of its inputs.
+# Batch sizes of the check besides that of the example, and the seed of its inputs.
 _CHECKED, _SEED = (1, 5), 1
 
 
@@ -42,27 +42,31 @@ def export(
     dynamic_batch: bool = True,
     overwrite: bool = False,
 ) -> Exported:
-    """Write the model as ONNX (``.onnx``) or ``torch.export`` (``.pt2``), and check what was written.
+    """Write the model as ONNX (``.onnx``) or ``torch.export`` (``.pt2``), and check the file.
 
-    The file is loaded again and compared with the model on fresh inputs of several batch sizes; one that
-    fails is not kept. Beside it stand ``FILE.json``, the record, and ``FILE.md``, its card.
+    The file is loaded again and compared with the model on random inputs of several batch sizes; a file that
+    fails is not kept. Beside it are written ``FILE.json``, the record, and ``FILE.md``, its card.
 
     Args:
-        model: exported in evaluation mode from a copy on the CPU; left as it is.
+        model: exported in evaluation mode from a copy on the CPU; left unchanged.
         path: ends in ``.onnx`` (needs the extra ``[onnx]``) or ``.pt2``.
-        example_inputs: what ``trace`` takes.
-        before: the network before pruning, to be measured beside the model.
-        batch_sizes: to measure latency and peak memory with, on the model's device; none measures nothing.
-            Where the batch is not dynamic, its size is measured.
-        seconds: of measurement for each network and batch size.
-        threads: of the CPU while measuring; torch's own number by default.
-        tolerance: the largest difference that is accepted, relative to the largest output.
-        dynamic_batch: whether the file takes any batch size; else that of the example inputs.
+        example_inputs: as for ``trace``.
+        before: the network before pruning, measured beside the model.
+        batch_sizes: for latency and peak memory, on the model's device; empty to measure nothing. Without a
+            dynamic batch, the batch of the example is measured.
+        seconds: time to measure each network and batch size.
+        threads: of the CPU while measuring; torch's current number by default.
+        tolerance: the largest accepted difference, relative to the largest output.
+        dynamic_batch: whether the file accepts any batch size, or only that of the example inputs.
         overwrite: whether existing files may be replaced.
 
     Raises:
-        UserError: an unknown ending, a missing extra (exit code ENVIRONMENT), a file that exists, a model
-            that cannot be exported, or an export that does not compute what the model does.
+        UserError: an unknown suffix, a missing extra (exit code ENVIRONMENT), an existing file, a model that
+            cannot be exported, or a file that does not reproduce the model.
+
+    >>> export(nn.Linear(2, 2), "network.txt", torch.rand(1, 2))
+    Traceback (most recent call last):
+    secateur.errors.UserError: 'network.txt' has no known suffix (use .onnx or .pt2)
     """
     target = Path(path)
     kind = format_of(target)
@@ -115,7 +119,7 @@ def _files(path: Path) -> tuple[Path, Path, Path]:
 
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
-    """A folder on the same disk, so that finished files only need to be renamed."""
+    """A temporary folder on the same disk, so that finished files only need to be renamed."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
@@ -137,23 +141,23 @@ def _write(
     sizes: Sequence[int],
     tolerance: float,
 ) -> tuple[float, Sequence[str]]:
-    """Write a draft and return how far it is from the model, and what it calls its inputs.
+    """Write a draft; return its error relative to the model, and the names of its inputs.
 
     Raises:
-        UserError: it is too far.
+        UserError: the error exceeds the tolerance.
     """
-    twin = copy.deepcopy(model).cpu().eval()
+    on_cpu = copy.deepcopy(model).cpu().eval()
     shapes = dynamic_shapes(inputs) if len(sizes) > 1 else None
-    program = export_program(twin, inputs, shapes)
-    # Before anything is written: the program holds the twin's own tensors.
-    known = reference_outputs(twin, inputs, sizes, _SEED)
+    program = export_program(on_cpu, inputs, shapes)
+    # Before writing: the program shares the tensors of the copy, and exporters may change them.
+    known = reference_outputs(on_cpu, inputs, sizes, _SEED)
     kind.write(program, draft, shapes)
     error = max_relative_error(known, kind.open(draft, torch.get_num_threads()))
     if not error <= tolerance:
         raise UserError(
-            f"the exported {draft.name} does not compute what the model does: its outputs differ by "
-            f"{error:.1e} of the largest, and {tolerance:g} is allowed; it was not kept",
-            hint="a model that is random in evaluation cannot be exported",
+            f"the exported {draft.name} does not reproduce the model: relative error {error:.1e}, "
+            f"tolerance {tolerance:g}; the file was not kept",
+            hint="models that draw random numbers in evaluation mode cannot be exported",
         )
     return error, program.graph_signature.user_inputs
 
@@ -175,12 +179,12 @@ def _facts(model: nn.Module, inputs: tuple[InputSpec, ...]) -> dict[str, int]:
 
 
 def export_program(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any) -> ExportedProgram:
-    """The model as a program, for the batch that ``inputs`` have, or for any if ``shapes`` say so.
+    """The model as a ``torch.export`` program, with the batch sizes that ``shapes`` allows.
 
     Raises:
-        UserError: ``torch.export`` cannot follow the model.
+        UserError: ``torch.export`` fails.
     """
-    # A batch of one would become a constant of the program.
+    # torch.export would specialise a batch of 1 into a constant.
     size = inputs[0].shape[0] if shapes is None else max(2, inputs[0].shape[0])
     example = random_batch(inputs, size, seed=0)
     arguments, keywords = ((), example) if isinstance(example, dict) else (example, {})
@@ -190,10 +194,9 @@ def export_program(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any)
         with quiet():
             return torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
     except Exception as error:
-        # Whatever the exporter or the model's code raises is the answer.
         raise UserError(
-            f"torch.export cannot follow the model: {type(error).__name__}: {first_line(error)}",
-            hint="code such as len(x) fixes the batch size; dynamic_batch=False exports for one size alone"
+            f"torch.export failed on the model: {type(error).__name__}: {first_line(error)}",
+            hint="code such as len(x) fixes the batch size; dynamic_batch=False exports for one batch size"
             if shapes is not None
             else "",
         ) from error
@@ -202,16 +205,16 @@ def export_program(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any)
 def reference_outputs(
     model: nn.Module, inputs: tuple[InputSpec, ...], sizes: Sequence[int], seed: int
 ) -> list[tuple[Any, list[Tensor]]]:
-    """Fresh batches of these sizes with what the model says to them."""
+    """Random batches of these sizes with the model's outputs."""
     batches = [random_batch(inputs, size, seed) for size in sizes]
     with torch.no_grad():
         return [(batch, tensors_in(call_model(model, batch))) for batch in batches]
 
 
 def max_relative_error(known: Sequence[tuple[Any, list[Tensor]]], run: Run) -> float:
-    """The largest difference of all outputs to the known ones, relative to the largest output of their batch.
+    """The largest difference of any output, relative to the largest output of its batch.
 
-    Infinite where outputs are missing, of another shape, or not finite.
+    Infinite if outputs are missing, not finite, or of another shape.
     """
     worst = 0.0
     for batch, wanted in known:

@@ -19,7 +19,11 @@ WRAPPED = re.compile(r"(module|model|[0-9]+)\.")
 
 @dataclass(frozen=True)
 class Loaded:
-    """A loaded file: its sha256, and one sentence per adaptation (a removed prefix, a converted dtype)."""
+    """A loaded file: its sha256, and one sentence per adaptation (a removed prefix, a converted dtype).
+
+    >>> Loaded(Path("weights.safetensors"), "ab12", notes=()).path.name
+    'weights.safetensors'
+    """
 
     path: Path
     sha256: str

@@ -54,7 +54,11 @@ def normalise_input(module: nn.Module, x: Tensor, *, names: tuple[str, str] = ("
 
 
 class Normalised(nn.Module):
-    """``model((x - mean) / std)``: takes images in [0, 1]. ``source`` says where the statistics come from."""
+    """``model((x - mean) / std)``: takes images in [0, 1]. ``source`` says where the statistics come from.
+
+    >>> Normalised(nn.Flatten(), ((0.5,), (0.25,)))(torch.ones(1, 1, 1, 1))
+    tensor([[2.]])
+    """
 
     mean: Tensor
     std: Tensor

@@ -15,7 +15,12 @@ Normalisation = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
 
 
 class NotFinite(UserError):
-    """The model returned NaN."""
+    """The model returned NaN.
+
+    >>> logits(nn.Flatten(), torch.full((1, 1, 1, 2), torch.nan))
+    Traceback (most recent call last):
+    secateur.models.weights.NotFinite: the model returns NaN: check its weights and its inputs
+    """
 
 
 def initialise(model: nn.Module, generator: Generator) -> None:

@@ -35,6 +35,10 @@ class MaskReport:
 
     ``layers`` holds the fraction of zeros of each masked weight; ``notes`` name layers without any weight
     left.
+
+    >>> report = mask(nn.Linear(4, 1), sparsity=0.5)
+    >>> report.parameters, report.parameters_nonzero, report.sparsity_achieved
+    (5, 3, 0.5)
     """
 
     parameters: int
