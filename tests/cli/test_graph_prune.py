@@ -207,4 +207,4 @@ def test_one_of_several_outputs_counts_where_it_is_named(secateur, tmp_path):
     unknown = secateur("graph", *common, "--logits", "1")
     assert unknown.code == 2
     assert "the model has no output 1" in unknown.err
-    assert "it puts out: features, logits" in unknown.err
+    assert "its outputs are: features, logits" in unknown.err

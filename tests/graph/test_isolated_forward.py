@@ -83,11 +83,11 @@ def test_rounds_know_which_output_counts():
 @pytest.mark.parametrize(
     ("form", "name", "known"),
     [
-        ("dict", "logit", "it puts out: features, logits"),
-        ("tuple", 2, "it puts out: 0, 1"),
-        ("tuple", "logits", "it puts out: 0, 1"),
-        ("tuple", True, "it puts out: 0, 1"),
-        ("dict", ["logits"], "it puts out: features, logits"),
+        ("dict", "logit", "its outputs are: features, logits"),
+        ("tuple", 2, "its outputs are: 0, 1"),
+        ("tuple", "logits", "its outputs are: 0, 1"),
+        ("tuple", True, "its outputs are: 0, 1"),
+        ("dict", ["logits"], "its outputs are: features, logits"),
     ],
 )
 def test_an_output_that_is_not_there_is_refused_with_those_that_are(form, name, known):

@@ -262,7 +262,7 @@ def test_every_rule_has_a_case():
     for one in CASES:
         tape, _ = run(one.function, [torch.ones(shape, dtype=torch.float64) for shape in one.shapes])
         reached |= {find(call.name) for call in tape.calls}
-    missing = {name: rule for name, rule in RULES.items() if rule not in reached}
+    missing = {n: rule for n, rule in RULES.items() if n.startswith("aten::") and rule not in reached}
     assert not missing
 
 

@@ -1,4 +1,7 @@
-"""Atoms: one for each index of each dimension of each parameter, and what joins them."""
+"""Atoms: one for each index of each dimension of each parameter, and the unions that join them.
+
+The connected components of the unions are the channels of the network.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -52,7 +55,15 @@ class Reason:
 
 
 class Atoms:
-    """Collects what the rules find: unions, frozen atoms, equal-count rows, and who produces a channel."""
+    """The findings of the rules: unions, frozen atoms, rows of equal counts, and which layer makes a channel.
+
+    >>> atoms = Atoms()
+    >>> outputs = atoms.axis("conv1.weight", 0, 3)
+    >>> inputs = atoms.axis("conv2.weight", 1, 3)
+    >>> _ = atoms.union(outputs, inputs)
+    >>> atoms.components()
+    (3, array([0, 1, 2, 0, 1, 2]))
+    """
 
     def __init__(self) -> None:
         self.axes: list[Axis] = []
@@ -67,7 +78,7 @@ class Atoms:
         self._consumed: list[IntArray] = []
 
     def axis(self, tensor: str, dim: int, size: int) -> IntArray:
-        """The atoms of a dimension of a parameter, fresh when it is first seen."""
+        """The atoms of a dimension of a parameter; a shared parameter has one set of them."""
         if (tensor, dim) in self._starts:
             start = self._starts[tensor, dim]
             return np.arange(start, start + size, dtype=np.int64)
@@ -77,7 +88,7 @@ class Atoms:
         return np.arange(start, start + size, dtype=np.int64)
 
     def union(self, left: IntArray, right: IntArray) -> IntArray:
-        """Join atoms position by position (broadcasting); atoms that meet a constant position are frozen."""
+        """Join atoms position by position (with broadcasting); those that meet a constant are frozen."""
         if left is right:
             return left
         if left.shape != right.shape:
@@ -92,7 +103,7 @@ class Atoms:
         return found
 
     def merge(self, atoms: IntArray, dims: Iterable[int]) -> IntArray:
-        """Join along ``dims`` and reduce them to size 1: the channels there can only go together."""
+        """Join all atoms along ``dims``, which then have size 1: channels there can only go together."""
         for dim in dims:
             if atoms.shape[dim] > 1:
                 first = atoms.take([0], dim)
@@ -100,18 +111,18 @@ class Atoms:
         return atoms
 
     def freeze(self, atoms: IntArray, why: str) -> None:
-        """These atoms must stay, and so must everything joined to them."""
+        """Keep these atoms, and everything joined to them."""
         found = atoms[atoms >= 0]
         if found.size:
             self.frozen.append((found, replace(self.here, why=why)))
 
     def equal_rows(self, atoms: IntArray) -> None:
-        """Every slice along the leading dimensions must keep equally many along the last."""
+        """Keep equally many along the last dimension in every slice along the others."""
         rows = np.ascontiguousarray(atoms)
         self.rows.setdefault((rows.shape, rows.tobytes()), (rows, self.here))
 
     def part(self, atoms: IntArray) -> None:
-        """These positions are one piece of a cut: they keep their own count, whatever the rest keeps."""
+        """Let these positions keep a count of their own: a slice at a fixed position separates them."""
         self.parts.append(atoms[atoms >= 0])
 
     def produces(self, atoms: IntArray) -> None:
@@ -134,7 +145,7 @@ class Atoms:
         return marked[:-1]
 
     def components(self) -> tuple[int, IntArray]:
-        """How many components there are, and the component of each atom (scipy, one pass)."""
+        """How many components there are, and the component of each atom."""
         if not self._joined:
             return self.size, np.arange(self.size, dtype=np.int64)
         left = np.concatenate([one.ravel() for one, _ in self._joined])

@@ -1,4 +1,7 @@
-"""What of every value stays under a selection, and how removed positions are set to zero or dropped."""
+"""Channel masks: which positions of every value stay when some channels are removed.
+
+Not to be confused with ``pruning.weight_masks``, which set single weights to zero.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +19,14 @@ Keep = npt.NDArray[np.bool_]
 
 @dataclass
 class ChannelMasks:
-    """Which atoms are kept, what the values' labels are, and the pruned run to take constants from.
+    """Masks over the values of a tape, for one choice of channels.
 
-    ``keep`` has one more entry, which is true, for the positions that no channel owns (-1).
+    Attributes:
+        keep: whether each atom stays; one more entry, true, for positions that no channel owns (-1).
+        marks: the labels of the values.
+        statistics: positions of the calls that depend on which channels there are.
+        pruned: the tape of the pruned model, from which constants are taken.
+        matches: the call of ``pruned`` for each call of the dense tape.
     """
 
     keep: Keep
@@ -30,18 +38,18 @@ class ChannelMasks:
     _sizes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, factor: Factor) -> Keep | None:
-        """Which positions of a factor stay, ``None`` if all do."""
+        """Whether each position of a factor stays, ``None`` if all do."""
         if factor not in self._stays:
             kept = self.keep[factor.atoms]
             self._stays[factor] = None if kept.all() else kept
         return self._stays[factor]
 
     def loses_channels(self, number: int) -> bool:
-        """Whether some positions of a value go."""
+        """Whether some positions of a value are removed."""
         return any(self.of(factor) is not None for factor in self.marks[number].factors)
 
     def kept(self, number: int) -> list[tuple[int, Keep]]:
-        """The dimensions of a value that shrink, and which positions stay: those that every factor keeps."""
+        """The dimensions of a value that shrink, and whether each position stays (every factor keeps it)."""
         found: dict[int, Keep] = {}
         for factor in self.marks[number].factors:
             if (kept := self.of(factor)) is None:
@@ -54,13 +62,14 @@ class ChannelMasks:
         if number not in self._sizes:
             shape = list(self.marks[number].shape)
             for column, kept in self.kept(number):
+                # All rows keep equally many, so that the first one tells.
                 row = [0 if dim != column else slice(None) for dim in range(kept.ndim)]
                 shape[column] = int(np.count_nonzero(kept[tuple(row)]))
             self._sizes[number] = tuple(shape)
         return self._sizes[number]
 
     def fits(self, number: int, shape: tuple[int, ...]) -> bool:
-        """Whether a value may have this shape after surgery; free dimensions may have any size."""
+        """Whether a value may have this shape after surgery: the expected one, but for free dimensions."""
         expected = self.expected_shape(number)
         if shape == expected:
             return True
@@ -70,7 +79,7 @@ class ChannelMasks:
         )
 
     def apply(self, number: int, tensor: Tensor) -> Tensor:
-        """Set removed positions to zero; weights need not be, what they produce is masked."""
+        """Set removed positions to zero; weights stay, because what they produce is masked."""
         if not tensor.is_floating_point() or self.marks[number].weight:
             return tensor
         for _, stays in self.kept(number):
@@ -96,7 +105,7 @@ class ChannelMasks:
 
 
 def _positions(kept: Keep, column: int) -> Tensor:
-    """Where the kept positions along a dimension are, in order."""
+    """The indices of the kept positions along a dimension, in order."""
     count = int(kept.sum(axis=column).min())
     order = np.argsort(~kept, axis=column, kind="stable").take(range(count), column)
     return torch.from_numpy(np.ascontiguousarray(order))

@@ -15,6 +15,11 @@ def macs(tape: Tape, shape_of: Callable[[int], tuple[int, ...]] | None = None) -
     """Multiply-adds of the recorded forward pass (flops of FlopCounterMode // 2), for its whole batch.
 
     ``shape_of`` gives other shapes for the values, such as those after surgery.
+
+    >>> import torch
+    >>> from secateur.graph import trace
+    >>> macs(trace(torch.nn.Linear(4, 3), torch.zeros(2, 4)).tape)
+    24
     """
     find = shape_of or (lambda number: tape.values[number].shape)
     total = 0
@@ -36,9 +41,10 @@ def macs(tape: Tape, shape_of: Callable[[int], tuple[int, ...]] | None = None) -
 
 
 def _agreed(name: str, shapes: list[Any]) -> list[Any]:
-    """Arguments of a matrix product with one length of what is summed over.
+    """The shapes of a matrix product with equal inner dimensions.
 
-    A hidden state that starts as zeros follows no channel: what it meets says how long it is.
+    A hidden state that starts as zeros carries no labels, so that its expected shape is the dense one; the
+    other argument has the size after surgery.
     """
     if name in _PRODUCTS:
         *others, left, right = shapes

@@ -1,4 +1,9 @@
-"""From atoms to groups: connected components over channels, and the equal counts that tie groups together."""
+"""From atoms to groups: channels that touch the same dimensions, and ties between their counts.
+
+A channel is a connected component of atoms. Channels with the same *signature*, the multiset of the axes
+they touch, form one group. Within a group, channels in the same rows form one *part*, whose count is chosen
+on its own.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +23,8 @@ class Member:
     """One dimension of one parameter or buffer that loses indices with a group.
 
     ``indices[i]`` along dimension ``dim`` of ``tensor`` belongs to channel ``channels[i]`` of the group.
-    ``role`` is ``out`` where the layer produces the channel, ``in`` where it sums over it, ``with`` where
-    it only goes along.
+    ``role`` is ``out`` where the layer produces the channel, ``in`` where it sums over it, ``with`` for
+    parameters of the channel itself (biases, normalisation).
     """
 
     tensor: str
@@ -34,10 +39,25 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Channels, across parameters, that can only be removed together.
+    """Channels of one kind: removing channel ``c`` removes its indices from every member.
 
-    ``parts[c]`` is the number of the part of channel ``c``: the channels of one part are interchangeable,
-    those of different parts (heads, halves of a gate, groups of a normalisation) each keep their own count.
+    ``parts[c]`` is the part that channel ``c`` belongs to. A part (a head, half of a gate, a group of a
+    normalisation) keeps a count of its own; channels of one part are interchangeable.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from secateur.graph import trace
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 5, 1))
+    >>> group = trace(model, torch.zeros(1, 3, 8, 8)).groups[0]
+    >>> group.size, list(group.part_sizes.values())
+    (4, [2, 2])
+    >>> for member in group.members:
+    ...     print(member, member.role)
+    0.weight[0] out
+    0.bias[0] with
+    1.weight[0] with
+    1.bias[0] with
+    2.weight[1] in
     """
 
     name: str
@@ -47,7 +67,7 @@ class Group:
 
     @cached_property
     def part_sizes(self) -> dict[int, int]:
-        """How many channels each part has, by its number, in order."""
+        """How many channels each part has."""
         numbers, sizes = np.unique(self.parts, return_counts=True)
         return dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
 
@@ -57,7 +77,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a tie: ``fixed`` positions that always stay, and parts with how often each occurs."""
+    """One row of a tie: ``fixed`` positions always stay; each part counts as often as it occurs."""
 
     fixed: int
     parts: tuple[tuple[int, int], ...]
@@ -65,7 +85,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tie:
-    """Rows that must keep equally many positions, and the operation that asks for it."""
+    """Rows that must keep equally many positions, and the operation that needs it."""
 
     rows: tuple[Row, ...]
     reason: Reason
@@ -73,7 +93,7 @@ class Tie:
 
 @dataclass(frozen=True)
 class Frozen:
-    """Channels that must stay: which indices of which dimensions, and why."""
+    """Channels that must stay: their indices along each dimension, and the reason."""
 
     name: str
     size: int
@@ -82,8 +102,8 @@ class Frozen:
     indices: dict[str, IntArray] = field(default_factory=dict, repr=False, compare=False)
 
 
-def mix(values: IntArray) -> npt.NDArray[np.uint64]:
-    """A fixed 64-bit scrambling (splitmix64): sums of scrambled numbers identify multisets."""
+def splitmix64(values: IntArray) -> npt.NDArray[np.uint64]:
+    """A fixed 64-bit hash of each number: the sum of hashes identifies a multiset of numbers."""
     z = (values.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -91,7 +111,7 @@ def mix(values: IntArray) -> npt.NDArray[np.uint64]:
 
 
 def resolve_rows(atoms: Atoms, component: IntArray) -> list[tuple[IntArray, Reason]]:
-    """The equal-count rows as matrices of components, without those that hold by themselves."""
+    """The rows of equal counts as matrices of components, without those that are always equal."""
     found: dict[tuple[int, bytes], tuple[IntArray, Reason]] = {}
     for rows, reason in atoms.rows.values():
         ids = np.where(rows >= 0, component[rows], -1)
@@ -106,22 +126,22 @@ def resolve_rows(atoms: Atoms, component: IntArray) -> list[tuple[IntArray, Reas
 
 
 def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tuple[Frozen, ...]]:
-    """Group the channels of all components; returns groups, ties between counts, and what is frozen."""
+    """Groups, ties between the counts of their parts, and frozen channels."""
     count, component = atoms.components()
     reasons = frozen_components(atoms, component)
     axis_of = atoms.axis_of()
     first = _first_atoms(component, count)
     signature = np.zeros(count, dtype=np.uint64)
-    np.add.at(signature, component, mix(np.arange(len(atoms.axes)))[axis_of])
+    np.add.at(signature, component, splitmix64(np.arange(len(atoms.axes)))[axis_of])
     matrices = resolve_rows(atoms, component)
     part_mark = signature.copy()
     number = len(atoms.axes)
     for ids, _ in matrices:
         rows, inside = np.arange(number, number + len(ids)), ids >= 0
-        np.add.at(part_mark, ids[inside], np.broadcast_to(mix(rows)[:, None], ids.shape)[inside])
+        np.add.at(part_mark, ids[inside], np.broadcast_to(splitmix64(rows)[:, None], ids.shape)[inside])
         number += len(ids)
     for part in atoms.parts:
-        np.add.at(part_mark, np.unique(component[part]), mix(np.array([number])))
+        np.add.at(part_mark, np.unique(component[part]), splitmix64(np.array([number])))
         number += 1
     is_frozen = np.zeros(count, dtype=bool)
     is_frozen[list(reasons)] = True
@@ -135,7 +155,7 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
 
 
 def _distinct(groups: Iterable[Group]) -> tuple[Group, ...]:
-    """The groups with distinct names: a packed projection holds several, the second one ends in ``#2``."""
+    """The same groups with distinct names: of several in one packed projection the second ends in ``#2``."""
     seen = Counter[str]()
     found = []
     for group in groups:
@@ -167,7 +187,7 @@ def _partition(ids: IntArray, signature: npt.NDArray[np.uint64], first: IntArray
 def _first_atoms(component: IntArray, count: int) -> IntArray:
     """The smallest atom of each component."""
     first = np.zeros(count, dtype=np.int64)
-    # Of several assignments to one place the last one stays.
+    # Of several assignments to one component numpy keeps the last, here that of its smallest atom.
     first[component[::-1]] = np.arange(component.size)[::-1]
     return first
 
@@ -177,11 +197,11 @@ def _slices(
 ) -> list[list[tuple[Axis, Member]]]:
     """For each of several lists of components, the slices of all axes that they touch; channels in order."""
     count = component.max(initial=-1) + 1
-    # Numbers that fit into 16 bits are sorted in one pass.
+    # numpy sorts integers of 16 bits by radix, in one pass.
     number = np.full(count, -1, dtype=np.min_scalar_type(-1 - len(together)))
     channel = np.full(count, -1, dtype=np.int64)
-    for place, parts in enumerate(together):
-        number[parts], channel[parts] = place, np.arange(len(parts))
+    for index, ids in enumerate(together):
+        number[ids], channel[ids] = index, np.arange(len(ids))
     owner = number[component]
     found = np.flatnonzero(owner >= 0)
     found = found[np.argsort(owner[found], kind="stable")]
@@ -193,8 +213,8 @@ def _slices(
     channels = channel[component[found]]
     result: list[list[tuple[Axis, Member]]] = [[] for _ in together]
     bounds = [*edges.tolist(), len(found)]
-    for place, (start, made, read) in enumerate(zip(edges.tolist(), produced, consumed, strict=True)):
-        own = slice(start, bounds[place + 1])
+    for start, stop, made, read in zip(bounds, bounds[1:], produced, consumed, strict=False):
+        own = slice(start, stop)
         axis = atoms.axes[own_axis[start]]
         role = "out" if made else "in" if read else "with"
         member = Member(axis.tensor, axis.dim, found[own] - axis.start, channels[own], role)
@@ -246,7 +266,7 @@ def _frozen(
 
 
 def lone_channels(model: nn.Module) -> Iterator[Frozen]:
-    """Layers with a single channel: there is nothing to choose from, and no label says so."""
+    """Layers with a single channel: nothing can be removed, and dimensions of size 1 carry no labels."""
     for name, module in model.named_modules():
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1 else 0

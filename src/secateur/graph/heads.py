@@ -1,4 +1,4 @@
-"""Attention whose heads go as wholes: where heads are found, and what makes one channel of each."""
+"""Attention pruned by whole heads: find the heads, and make one channel of each."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ _PRODUCTS = operations(Does.BATCHED)
 
 
 def check_heads(heads: str) -> None:
-    """Refuse another way to prune attention than the two there are.
+    """Check how attention is to be pruned.
 
     Raises:
         UserError: it is neither ``width`` nor ``whole``.
@@ -25,13 +25,12 @@ def check_heads(heads: str) -> None:
 
 
 def attention_heads(tape: Tape, marks: Mapping[int, Marks], size: int) -> IntArray:
-    """For each atom the head of queries, keys or values that it belongs to, -1 where it belongs to none.
+    """The head of queries, keys or values that each atom belongs to, -1 where it belongs to none.
 
-    A batch of products of activations is attention of some kind; the rows that its channels lie in along the
-    batch are the heads.
+    Batched products of two activations are attention; the rows of channels along the batch are its heads.
 
     Raises:
-        UserError: there are none.
+        UserError: the model has no attention with several heads.
     """
     head = np.full(size, -1, dtype=np.int64)
     for call in tape.calls:
@@ -57,5 +56,5 @@ def are_heads(factor: Factor, head: IntArray) -> bool:
 
 
 def as_wholes(atoms: Atoms, factor: Factor) -> Factor:
-    """All channels of a row become one, and the heads are what shrinks."""
+    """Join all channels of a head, so that the heads are the column that shrinks."""
     return Factor(atoms.merge(factor.atoms, [factor.column]), factor.rows[-1])

@@ -1,9 +1,10 @@
-"""Which channel each index of a tensor belongs to, and how data movement carries that along.
+"""Labels: which channels each element of a tensor belongs to, and what data movement does to them.
 
-A *factor* is an integer array that broadcasts against a tensor: the element at a position belongs to the
-atoms that the tensor's factors hold there, and disappears when any of them does. -1 marks a constant
-position that no channel owns. Joint factors (heads x width) vary along several dimensions; ``column`` is
-the one that shrinks, the others are rows that all keep equally many.
+A *factor* is an integer array that broadcasts against a tensor. Each element carries one label per factor,
+an *atom*; removing any of these atoms removes the element. -1 labels a constant that no channel owns.
+
+Most factors vary along one dimension. A joint factor (heads × width) varies along several: ``column`` is the
+dimension that shrinks, and all rows along the others keep equally many positions.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """Atoms along some dimensions of a tensor; size 1 in ``atoms`` where they do not vary."""
+    """Atoms along some dimensions of a tensor; ``atoms`` has size 1 along all others.
+
+    >>> weight_rows = Factor(np.array([[0], [1], [2]]), column=0)
+    >>> weight_rows.support
+    (0,)
+    """
 
     atoms: IntArray
     column: int
@@ -36,11 +42,10 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """What is known of a tensor: its factors, and the dimensions whose positions carry no meaning.
+    """The labels of a tensor: its factors, and the dimensions that may take any size.
 
-    ``free`` dimensions hold the same content at every position (fills, broadcasts), so that they may take
-    any size. ``weight`` is true for parameters and for views and element-wise functions of parameters
-    alone.
+    ``free`` dimensions hold the same content at every position (fills, broadcasts). ``weight`` is true for
+    parameters, and for views and element-wise functions of parameters alone.
     """
 
     shape: Shape
@@ -76,7 +81,7 @@ def align(factor: Factor, ndim: int) -> Factor:
     return Factor(factor.atoms.reshape((1,) * missing + factor.atoms.shape), factor.column + missing)
 
 
-def place(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
+def move_dims(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
     """Move dimension ``i`` to ``positions[i]`` of an array with ``ndim`` dimensions."""
     if factor.support == (factor.column,):
         return along_dim(factor.atoms, positions[factor.column], ndim)
@@ -88,7 +93,11 @@ def place(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
 
 
 def chunks(old: Shape, new: Shape) -> list[tuple[range, range]]:
-    """The smallest runs of dimensions of equal product that a row-major reshape maps onto each other."""
+    """The smallest runs of dimensions that a row-major reshape maps onto each other.
+
+    >>> chunks((2, 12, 5), (2, 3, 4, 5))
+    [(range(0, 1), range(0, 1)), (range(1, 2), range(1, 3)), (range(2, 3), range(3, 4))]
+    """
     if 0 in old:
         return [(range(len(old)), range(len(new)))]
     found = []
@@ -120,7 +129,15 @@ def squash(atoms: IntArray, dims: range) -> IntArray:
 
 
 def reshape(factor: Factor, old: Shape, new: Shape) -> Factor | None:
-    """The factor after a row-major reshape; ``None`` if it no longer varies."""
+    """The factor after a row-major reshape; ``None`` if it no longer varies.
+
+    Channels that are split into several dimensions become a joint factor with the last one as its column.
+
+    >>> channels = along_dim(np.arange(6), dim=1, ndim=2)
+    >>> heads = reshape(channels, (4, 6), (4, 2, 3))
+    >>> heads.rows, heads.column
+    ((1,), 2)
+    """
     full: list[int] = []
     shape: list[int] = []
     column = -1

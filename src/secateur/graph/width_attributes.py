@@ -1,7 +1,7 @@
-"""What a model's code asks of widths beyond the labels: literal sizes in attributes, matching counts.
+"""Widths that the model's own code reads: sizes in module attributes, and sizes that must agree.
 
-A *spot* is a dimension of an argument or result of one recorded operation. Literals and matches are stated
-in spots, so that what one module of a class taught holds for its siblings, and for any later selection.
+Labels do not show these; repair finds them. They are stated in *spots*, dimensions of an argument or result
+of one recorded call, so that a finding holds for other modules of the class and for later selections.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from torch import nn
 
 from secateur.graph.atoms import Axis, Reason
 from secateur.graph.groups import Group, Row, Tie
-from secateur.graph.labels import Factor, IntArray, Marks
+from secateur.graph.labels import Factor, IntArray, Marks, columns_last
 from secateur.graph.trace.tape import Call, Tape
 
 
@@ -50,9 +50,10 @@ class Match:
 
 @dataclass
 class Learned:
-    """What was found out about one graph so far.
+    """Findings about one graph, kept for later plans.
 
-    ``meta``: whether it runs on the meta device; ``shrunk``: the graph on smaller images.
+    ``blocked`` are groups that stay whole, with the reason; ``meta`` is whether the model runs on the meta
+    device; ``shrunk`` is the graph on smaller images.
     """
 
     literals: list[Literal] = field(default_factory=list)
@@ -63,7 +64,7 @@ class Learned:
 
 
 def slots(call: Call) -> list[int]:
-    """The values of a call: arguments in order, then results."""
+    """The numbers of a call's values: arguments in order, then results."""
     return [*call.refs, *(number for number in call.outputs if number is not None)]
 
 
@@ -91,8 +92,7 @@ def parts_of(groups: tuple[Group, ...], axes: list[Axis], size: int) -> tuple[In
 
 def row_at(factor: Factor, parts: IntArray, channels: IntArray) -> Row:
     """The count along a factor's column, as fixed positions and parts."""
-    moved = np.moveaxis(factor.atoms, factor.column, -1)
-    atoms = moved.reshape(-1, moved.shape[-1])[0]
+    atoms = columns_last(factor)[0]
     own = np.where(atoms >= 0, parts[atoms], -1)
     found = {}
     for part in np.unique(own[own >= 0]):
@@ -104,7 +104,7 @@ def row_at(factor: Factor, parts: IntArray, channels: IntArray) -> Row:
 def tie_of(
     tape: Tape, marks: dict[int, Marks], match: Match, parts: IntArray, channels: IntArray
 ) -> Tie | None:
-    """The tie that a match means, if both spots carry channels."""
+    """The tie that follows from a match, if both spots carry channels."""
     ends = [factor_at(tape, marks, spot) for spot in (match.first, match.second)]
     if ends[0] is None or ends[1] is None:
         return None
@@ -119,15 +119,15 @@ def siblings(model: nn.Module, tape: Tape, spots: list[Spot], module: str) -> li
     inside = _calls_inside(tape, module)
     if module == "" or any(spot.call not in inside for spot in spots):
         return []
-    order = {place: number for number, place in enumerate(inside)}
-    names = [tape.calls[place].name for place in inside]
+    order = {position: number for number, position in enumerate(inside)}
+    names = [tape.calls[position].name for position in inside]
     found = []
     for name, other in modules.items():
         if name == module or type(other) is not kind:
             continue
-        theirs = _calls_inside(tape, name)
-        if [tape.calls[place].name for place in theirs] == names:
-            moved = [Spot(theirs[order[spot.call]], spot.slot, spot.dim) for spot in spots]
+        inside_other = _calls_inside(tape, name)
+        if [tape.calls[position].name for position in inside_other] == names:
+            moved = [Spot(inside_other[order[spot.call]], spot.slot, spot.dim) for spot in spots]
             if all(_exists(tape, spot) for spot in moved):
                 found.append((name, moved))
     return found
@@ -141,8 +141,8 @@ def _exists(tape: Tape, spot: Spot) -> bool:
 
 def _calls_inside(tape: Tape, module: str) -> list[int]:
     return [
-        place
-        for place, call in enumerate(tape.calls)
+        position
+        for position, call in enumerate(tape.calls)
         if call.module == module or call.module.startswith(f"{module}.")
     ]
 

@@ -1,4 +1,4 @@
-"""How labelled tensors meet element by element, and how they are reduced: shared by all rules."""
+"""What several rules share: labels that meet element by element, are summed over, or are frozen."""
 
 from itertools import zip_longest
 
@@ -29,7 +29,10 @@ def stretched(marks: Marks, shape: Shape) -> tuple[bool, ...]:
 
 
 def join(atoms: Atoms, operands: list[Marks], shape: Shape) -> Marks:
-    """Combine operands element by element: labels that meet along the same dimensions are joined."""
+    """Labels of an element-wise operation: factors along the same dimensions are joined position by position.
+
+    Channels that meet a tensor without channels there (an input, a table of constants) are frozen.
+    """
     if len(operands) == 1 and operands[0].shape == shape:
         return operands[0]
     ndim = len(shape)
@@ -82,7 +85,7 @@ def _meet(
     theirs: dict[tuple[int, ...], list[Factor]],
     ndim: int,
 ) -> None:
-    """A factor meets an operand that has no factor along the same dimensions."""
+    """Decide about a factor where an operand has none along the same dimensions."""
     missing = ndim - len(operand.shape)
     extent = {
         dim
@@ -115,7 +118,7 @@ def _meet(
 def _one_choice(
     atoms: Atoms, kept: dict[tuple[int, ...], list[Factor]], support: tuple[int, ...], factor: Factor
 ) -> None:
-    """A per-width parameter across heads or groups: all rows keep the same columns."""
+    """Join the rows of a joint factor, since a parameter per column (a scale) serves all heads or groups."""
     first, *others = kept.pop(support)
     joined = atoms.union(first.atoms, factor.atoms)
     rest = [dim for dim in support if dim not in factor.support]
@@ -133,10 +136,7 @@ def _drop(
 
 
 def collapse(atoms: Atoms, factor: Factor, keep: tuple[int, ...]) -> Factor | None:
-    """Join the channels along every dimension not in ``keep``; ``None`` if nothing varies along ``keep``.
-
-    A factor that varies only elsewhere is left to the caller to freeze.
-    """
+    """Join the channels along every dimension not in ``keep``; ``None`` if nothing varies along ``keep``."""
     inside = [dim for dim in factor.support if dim in keep]
     if not inside:
         return None
@@ -160,7 +160,7 @@ def channels_only(atoms: Atoms, marks: Marks, dims: tuple[int, ...], why: str) -
 
 
 def reduce_dims(atoms: Atoms, marks: Marks, dims: set[int]) -> tuple[tuple[Factor, ...], bool]:
-    """Labels left when ``dims`` are summed over (kept as size 1), and whether channels were summed over."""
+    """The labels left when ``dims`` are summed over (size 1), and whether channels were summed over."""
     left: list[Factor] = []
     over_channels = False
     for factor in marks.factors:
@@ -175,7 +175,7 @@ def reduce_dims(atoms: Atoms, marks: Marks, dims: set[int]) -> tuple[tuple[Facto
 
 
 def freeze_along(atoms: Atoms, marks: Marks, dims: set[int], why: str) -> Marks:
-    """Freeze and forget every factor that varies along ``dims``."""
+    """Freeze every factor that varies along ``dims``; the labels without them."""
     left = []
     for factor in marks.factors:
         if dims & set(factor.support):

@@ -1,8 +1,11 @@
-"""Operations that put pieces together or pick them by position: cat, stack, pad, repeat, shuffle, index."""
+"""Operations that put tensors together or pick parts of them by position.
+
+What is picked by position along channels must stay: after pruning, position 5 is another channel.
+"""
 
 import numpy as np
 
-from secateur.graph.labels import Factor, IntArray, Marks, align, place
+from secateur.graph.labels import Factor, IntArray, Marks, align, move_dims
 from secateur.graph.rules.broadcasting import OVERLAPS, PICKS, channels_only, freeze_along, join, stretched
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.trace.tape import Call
@@ -19,10 +22,9 @@ def cat(context: RuleContext, call: Call) -> Marks:
     rest = []
     for marks in operands:
         others = tuple(factor for factor in marks.factors if factor.atoms.shape[dim] == 1)
-        flat = tuple(1 if place == dim else size for place, size in enumerate(marks.shape))
-        rest.append(Marks(flat, others, marks.free, marks.weight))
-    across = join(context.atoms, rest, tuple(1 if place == dim else size for place, size in enumerate(shape)))
-    free = tuple(False if place == dim else across.free[place] for place in range(len(shape)))
+        rest.append(Marks(_without(marks.shape, dim), others, marks.free, marks.weight))
+    across = join(context.atoms, rest, _without(shape, dim))
+    free = tuple(own != dim and across.free[own] for own in range(len(shape)))
     weight = all(marks.weight for marks in operands)
     return Marks(shape, (*across.factors, *stacked), free, weight)
 
@@ -54,7 +56,7 @@ def _along_dim(context: RuleContext, operands: list[Marks], dim: int) -> list[Fa
 
 
 def _without(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
-    return tuple(1 if place == dim else size for place, size in enumerate(shape))
+    return (*shape[:dim], 1, *shape[dim + 1 :])
 
 
 @rule("stack")
@@ -107,7 +109,7 @@ def repeat(context: RuleContext, call: Call) -> Marks:
 
 @rule("roll", "flip")
 def rotate(context: RuleContext, call: Call) -> Marks:
-    """Roll and flip move positions within a dimension; along channels only a flip keeps its meaning."""
+    """Roll and flip move positions along some dimensions; channels there are frozen."""
     marks = context.of(call.tensor("self"))
     dims = {dim % len(marks.shape) for dim in call.integers("dims")} or set(range(len(marks.shape)))
     return freeze_along(context.atoms, marks, dims, PICKS)
@@ -121,7 +123,7 @@ def channel_shuffle(context: RuleContext, call: Call) -> Marks:
     groups = call.integer("groups")
     parted = context.reshaped(marks, (batch, groups, channels // groups, *rest))
     order = (0, 2, 1, *range(3, len(parted.shape)))
-    factors = tuple(place(factor, order, len(order)) for factor in parted.factors)
+    factors = tuple(move_dims(factor, order, len(order)) for factor in parted.factors)
     swapped = Marks((batch, channels // groups, groups, *rest), factors, (), marks.weight)
     return context.reshaped(swapped, marks.shape)
 
@@ -152,7 +154,7 @@ def _shuffled(context: RuleContext, factor: Factor, dim: int, channels: int) -> 
 
 @rule("embedding", "_embedding_bag", "_embedding_bag_forward_only")
 def embedding(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
-    """Rows of a table, single or summed up in bags: the rows stay, their width passes."""
+    """Rows of a table, one by one or summed in bags: all rows stay, and channels are their columns."""
     table = freeze_along(context.atoms, context.of(call.tensor("weight")), {0}, PICKS)
     shape = context.shape(call.outputs[0])
     for factor in table.factors:
@@ -163,7 +165,7 @@ def embedding(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
 
 @rule("gather")
 def gather(context: RuleContext, call: Call) -> Marks:
-    """Each position takes its value from another along ``dim``; the other dimensions are the index's, too."""
+    """Each position takes a value from elsewhere along ``dim``; other dimensions are those of the index."""
     source = context.of(call.tensor("self"))
     dim = call.integer("dim") % len(source.shape)
     source = freeze_along(context.atoms, source, {dim}, PICKS)
@@ -174,7 +176,7 @@ def gather(context: RuleContext, call: Call) -> Marks:
 
 @rule("index_select")
 def index_select(context: RuleContext, call: Call) -> Marks:
-    """Picking by a list of positions: what is indexed must stay, other dimensions pass."""
+    """Pick by a list of positions: channels along ``dim`` stay, other dimensions pass."""
     source = context.of(call.tensor("self"))
     source = freeze_along(context.atoms, source, {call.integer("dim") % len(source.shape)}, PICKS)
     return Marks(context.shape(call.outputs[0]), source.factors, (), source.weight)
@@ -182,7 +184,7 @@ def index_select(context: RuleContext, call: Call) -> Marks:
 
 @rule("index")
 def index(context: RuleContext, call: Call) -> Marks:
-    """Picking by index tensors along some dimensions at once."""
+    """Pick by index tensors along some dimensions at once."""
     source = context.of(call.tensor("self"))
     picked = [dim for dim, ref in enumerate(call.tensors("indices")) if ref is not None]
     source = freeze_along(context.atoms, source, set(picked), PICKS)

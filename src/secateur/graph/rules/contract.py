@@ -1,12 +1,12 @@
-"""Contractions join what they sum over and pass the rest on: matrix products and convolutions.
+"""Contractions: matrix products and convolutions, written as ``einsum`` does.
 
-A contraction is an element-wise product in the space of all its letters followed by a sum, and is treated
-as that.
+A contraction is an element-wise product over all its letters, followed by a sum over some. So labels along
+the same letter are joined, and the labels of letters that are summed over end there.
 """
 
 from collections.abc import Sequence
 
-from secateur.graph.labels import Factor, Marks, Shape, place, reshape
+from secateur.graph.labels import Factor, Marks, Shape, move_dims, reshape
 from secateur.graph.rules.broadcasting import MEETS, channels_only, freeze_along, join, reduce_dims
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.rules.normalization import on_dim
@@ -15,13 +15,13 @@ from secateur.graph.trace.tape import Call
 
 
 def lift(marks: Marks, letters: str, space: str) -> Marks:
-    """A tensor whose dimensions are ``letters``, seen in the space of all letters."""
+    """A tensor with dimensions ``letters``, with size 1 along all other letters of ``space``."""
     where = tuple(space.index(letter) for letter in letters)
     shape = [1] * len(space)
     free = [False] * len(space)
     for dim, target in enumerate(where):
         shape[target], free[target] = marks.shape[dim], marks.free[dim]
-    factors = tuple(place(factor, where, len(space)) for factor in marks.factors)
+    factors = tuple(move_dims(factor, where, len(space)) for factor in marks.factors)
     return Marks(tuple(shape), factors, tuple(free), marks.weight)
 
 
@@ -34,6 +34,7 @@ def contract(context: RuleContext, operands: Sequence[tuple[Marks, str]], out: s
     for marks in lifted:
         if marks.weight:
             for factor in marks.factors:
+                # Only weights make a layer produce or consume channels: names and roles of members follow.
                 role = context.atoms.consumes if factor.column in summed else context.atoms.produces
                 role(factor.atoms)
     joined = join(context.atoms, lifted, tuple(sizes))
@@ -109,13 +110,13 @@ def _without(letters: str, dims: Sequence[int]) -> str:
 
 
 def _regroup(context: RuleContext, marks: Marks, dim: int, groups: int) -> Marks:
-    """Split a dimension into (group, member)."""
+    """Split a dimension into (group, member), where every group keeps equally many members."""
     shape = (*marks.shape[:dim], groups, marks.shape[dim] // groups, *marks.shape[dim + 1 :])
     return context.reshaped(marks, shape)
 
 
 def _whole_members(context: RuleContext, marks: Marks, dim: int) -> Marks:
-    """All members of a group are one channel."""
+    """Join the members of a group into one channel."""
     factors = tuple(
         Factor(context.atoms.merge(factor.atoms, [dim + 1]), dim) if dim + 1 in factor.support else factor
         for factor in marks.factors
@@ -124,7 +125,7 @@ def _whole_members(context: RuleContext, marks: Marks, dim: int) -> Marks:
 
 
 def _split_plain(context: RuleContext, marks: Marks, dim: int, groups: int) -> Marks:
-    """Split into (group, member) without asking for equal counts: the groups go as wholes."""
+    """Split into (group, member) without a tie between counts: the groups go as wholes."""
     shape = (*marks.shape[:dim], groups, marks.shape[dim] // groups, *marks.shape[dim + 1 :])
     factors = [reshape(factor, marks.shape, shape) for factor in marks.factors]
     return Marks(shape, tuple(factor for factor in factors if factor), (), marks.weight)
@@ -160,5 +161,5 @@ def convolution(context: RuleContext, call: Call) -> Marks:
 
 
 def _still_dims(before: Shape, after: Shape, weight: Shape) -> list[int]:
-    """Dimensions of positions that a convolution leaves alone: kernels of size 1 that look at every one."""
+    """Dimensions of positions that a convolution does not mix: kernel size 1, stride 1."""
     return [dim for dim in range(2, len(before)) if weight[dim] == 1 and before[dim] == after[dim]]

@@ -1,4 +1,8 @@
-"""Normalisation: layers join their parameters; some also depend on which channels remain."""
+"""Normalisation: channels are joined with their scale, shift and running statistics.
+
+Layer and group norms compute statistics over channels, so that their results depend on which channels there
+are (``context.statistic``); pruning before them changes what the network computes, by design.
+"""
 
 from secateur.graph.labels import Factor, Marks, along_dim
 from secateur.graph.rules.broadcasting import VARIES, freeze_along, join, reduce_dims
@@ -15,14 +19,9 @@ def on_dim(marks: Marks, dim: int, ndim: int) -> Marks:
 
 
 @rule(
-    "native_batch_norm",
-    "cudnn_batch_norm",
-    "miopen_batch_norm",
-    "batch_norm",
-    "_native_batch_norm_legit",
-    "_native_batch_norm_legit_no_training",
-    "_batch_norm_no_update",
-    "_batch_norm_with_update",
+    *("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm"),
+    *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"),
+    *("_batch_norm_with_update",),
 )
 def batch_norm(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Scale, shift and running statistics belong to the channels of dimension 1."""
@@ -30,10 +29,10 @@ def batch_norm(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     vectors = context.operands(call, "weight", "bias", "running_mean", "running_var")
     operands = [marks, *(on_dim(vector, 1, len(marks.shape)) for vector in vectors)]
     joined = join(context.atoms, operands, marks.shape)
-    # Statistics of the batch's own may run over channels: those of weights that are standardised.
+    # Weight standardisation is a batch norm whose batch is one filter: it averages over input channels.
     if call.flag("training") and any(set(factor.support) - {1} for factor in joined.factors):
         context.statistic(call)
-    # What is saved for the backward pass, where statistics are the batch's own: a number per channel.
+    # Means and deviations saved for the backward pass have one entry per channel.
     own = tuple(Factor(factor.atoms.reshape(-1), 0) for factor in joined.factors if factor.support == (1,))
     saved = Marks(marks.shape[1:2], own)
     return (
@@ -77,9 +76,10 @@ def group_norm(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
 
 @rule("_weight_norm_interface", "_weight_norm")
 def weight_norm(context: RuleContext, call: Call) -> tuple[Marks, ...]:
-    """Weights as directions of length one times lengths, a length per index of one dimension."""
+    """Weights as unit directions times lengths, one length per index of one dimension."""
     directions, lengths = context.of(call.tensor("v")), context.of(call.tensor("g"))
     joined = join(context.atoms, [directions, lengths], directions.shape)
+    # A direction over input channels is normalised by those that are left.
     if any(factor.column != call.integer("dim") for factor in directions.factors):
         context.statistic(call)
     return (joined, *(lengths for _ in call.outputs[1:]))

@@ -1,4 +1,7 @@
-"""Element-wise operations join the labels that meet; fills and factories carry none."""
+"""Element-wise operations join the labels that meet; tensors made from a shape carry none.
+
+An operation that torch tags as pointwise needs no row here: ``elementwise`` is its rule.
+"""
 
 from secateur.graph.labels import Marks
 from secateur.graph.rules.broadcasting import broadcast_shape, join
@@ -7,49 +10,15 @@ from secateur.graph.trace.tape import Call
 
 
 @rule(
-    "hardswish",
-    "hardsigmoid",
-    "hardtanh",
-    "elu",
-    "leaky_relu",
-    "prelu",
-    "_prelu_kernel",
-    "mish",
-    "softplus",
-    "log_sigmoid_forward",
-    "native_dropout",
-    "nan_to_num",
-    "lift_fresh",
-    "lift_fresh_copy",
-    "_to_copy",
-    "clone",
-    "contiguous",
-    "detach",
-    "alias",
-    "relu6",
-    "celu",
-    "selu",
-    "threshold",
-    "hardshrink",
-    "softshrink",
-    "where",
-    "masked_fill",
-    "lerp",
-    "addcmul",
-    "addcdiv",
-    "fmod",
-    "remainder",
-    "rsub",
-    "clamp",
-    "clamp_min",
-    "clamp_max",
-    "pow",
-    "rrelu_with_noise",
-    "_conj",
-    "to",
+    *("hardswish", "hardsigmoid", "hardtanh", "elu", "leaky_relu", "prelu", "_prelu_kernel", "mish"),
+    *("softplus", "log_sigmoid_forward", "native_dropout", "nan_to_num", "lift_fresh"),
+    *("lift_fresh_copy", "_to_copy", "clone", "contiguous", "detach", "alias", "relu6", "celu", "selu"),
+    *("threshold", "hardshrink", "softshrink", "where", "masked_fill", "lerp", "addcmul", "addcdiv"),
+    *("fmod", "remainder", "rsub", "clamp", "clamp_min", "clamp_max", "pow", "rrelu_with_noise"),
+    *("_conj", "to"),
 )
 def elementwise(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
-    """All tensor arguments broadcast together; every result has the broadcast shape."""
+    """Join all tensor arguments as they broadcast together."""
     operands = context.operands(call)
     shape = broadcast_shape([operand.shape for operand in operands])
     joined = join(context.atoms, operands, shape)
@@ -59,29 +28,12 @@ def elementwise(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
 
 
 @rule(
-    "zeros",
-    "ones",
-    "full",
-    "empty",
-    "new_zeros",
-    "new_ones",
-    "new_full",
-    "new_empty",
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "empty_like",
-    "scalar_tensor",
-    "new_empty_strided",
-    "empty_strided",
-    "fill",
-    "zero",
-    "bernoulli",
-    "rand_like",
-    "randn_like",
+    *("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "zeros_like"),
+    *("ones_like", "full_like", "empty_like", "scalar_tensor", "new_empty_strided", "empty_strided"),
+    *("fill", "zero", "bernoulli", "rand_like", "randn_like"),
 )
 def fill(context: RuleContext, call: Call) -> Marks:
-    """The same content everywhere: any size will do; filled in place, a tensor keeps its labels."""
+    """The same content everywhere, so that any size is right; filled in place, a tensor keeps its labels."""
     if call.name in {"aten::fill_", "aten::zero_"}:
         return context.of(call.tensor("self"))
     shape = context.shape(call.outputs[0])
@@ -90,13 +42,13 @@ def fill(context: RuleContext, call: Call) -> Marks:
 
 @rule("arange", "linspace", "eye", "tril_indices", "triu_indices", "logspace")
 def sequence(context: RuleContext, call: Call) -> Marks:
-    """Content that depends on the position and belongs to no channel."""
+    """Content that depends on the position and belongs to no channel: channels that meet it are frozen."""
     return Marks(context.shape(call.outputs[0]))
 
 
 @rule("copy")
 def copy(context: RuleContext, call: Call) -> Marks:
-    """``target.copy_(source)``: the target becomes the source."""
+    """``target.copy_(source)``: the target has the labels of the source."""
     target, source = context.of(call.tensor("self")), context.of(call.tensor("src"))
     blank = Marks(target.shape, target.factors, (True,) * len(target.shape), source.weight)
     return join(context.atoms, [blank if not target.factors else target, source], target.shape)

@@ -27,31 +27,9 @@ def drop_dims(factors: tuple[Factor, ...], dims: set[int], ndim: int, keep: bool
 
 
 @rule(
-    "sum",
-    "mean",
-    "var",
-    "var_mean",
-    "std",
-    "std_mean",
-    "amax",
-    "amin",
-    "max",
-    "min",
-    "prod",
-    "logsumexp",
-    "norm",
-    "linalg_vector_norm",
-    "any",
-    "all",
-    "argmax",
-    "argmin",
-    "nansum",
-    "median",
-    "nanmedian",
-    "kthvalue",
-    "mode",
-    "aminmax",
-    "count_nonzero",
+    *("sum", "mean", "var", "var_mean", "std", "std_mean", "amax", "amin", "max", "min", "prod"),
+    *("logsumexp", "norm", "linalg_vector_norm", "any", "all", "argmax", "argmin", "nansum", "median"),
+    *("nanmedian", "kthvalue", "mode", "aminmax", "count_nonzero"),
 )
 def reduction(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Reduce over ``dim``; with two tensors ``max`` and ``min`` are element-wise."""
@@ -86,16 +64,8 @@ def softmax(context: RuleContext, call: Call) -> Marks:
 
 
 @rule(
-    "sort",
-    "topk",
-    "cumsum",
-    "cumprod",
-    "cummax",
-    "cummin",
-    "logcumsumexp",
-    "_fft_r2c",
-    "_fft_c2c",
-    "_fft_c2r",
+    *("sort", "topk", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "_fft_r2c", "_fft_c2c"),
+    *("_fft_c2r",),
 )
 def scan(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Orders, running sums and Fourier transforms along ``dim``: every result depends on the positions."""

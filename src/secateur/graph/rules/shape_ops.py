@@ -1,4 +1,4 @@
-"""Data movement applies the same operation to the labels."""
+"""Operations that move data: the same operation moves the labels."""
 
 from collections.abc import Iterable
 
@@ -45,9 +45,9 @@ def permute(context: RuleContext, call: Call) -> Marks:
 
 @rule("as_strided")
 def restride(context: RuleContext, call: Call) -> Marks | None:
-    """A new memory layout of the same shape changes nothing; anything else is not followed."""
+    """A new memory layout of the same shape changes nothing; any other freezes its channels."""
     marks = context.of(call.tensor("self"))
-    # Pooling of channels-last images restrides its result in place, and means nothing by it.
+    # Pooling of channels-last images restrides its result in place, without any effect on values.
     if call.name == "aten::as_strided_" and context.shape(call.outputs[0]) == marks.shape:
         return marks
     context.freeze_all(call, "is read through a hand-made memory layout")
@@ -83,7 +83,7 @@ def squeeze(context: RuleContext, call: Call) -> Marks:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(context: RuleContext, call: Call) -> Marks:
-    """Broadcast: the new positions carry no meaning of their own."""
+    """Broadcast: new positions are copies, so that these dimensions are free."""
     marks = context.of(call.tensor("self"))
     shape = context.shape(call.outputs[0])
     factors = tuple(align(factor, len(shape)) for factor in marks.factors)
@@ -124,14 +124,14 @@ def slice_(context: RuleContext, call: Call) -> Marks:
 
 
 def _counts_from_the_end(factor: Factor, dim: int, start: int) -> bool:
-    """Whether a slice takes constants behind the channels alone, wherever these end."""
+    """Whether a slice takes only constants that lie behind the channels, counted from the end."""
     moved = np.moveaxis(factor.atoms, dim, -1)
     channels = moved.reshape(-1, moved.shape[-1]).max(axis=0) >= 0
     return start < 0 and not channels[start:].any() and bool(channels[:start].all())
 
 
 def _slice_channels(context: RuleContext, factor: Factor, dim: int, part: tuple[int, int, int]) -> Factor:
-    """Channels are cut at positions: equal pieces keep equally many, other pieces keep their own count."""
+    """A slice along channels: equal pieces keep equally many, other pieces a count of their own."""
     start, stop, step = part
     moved = np.moveaxis(factor.atoms, dim, -1)
     size = moved.shape[-1]
@@ -197,7 +197,7 @@ def split(context: RuleContext, call: Call) -> tuple[Marks, ...]:
 
 @rule("glu")
 def gated(context: RuleContext, call: Call) -> Marks:
-    """One half times a gate made of the other: channel by channel they go together."""
+    """One half times the sigmoid of the other: channels of the halves go in pairs."""
     marks = context.of(call.tensor("self"))
     dim = call.integer("dim") % len(marks.shape)
     halves = pieces(context, marks, dim, [marks.shape[dim] // 2] * 2)

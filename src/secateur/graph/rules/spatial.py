@@ -1,4 +1,4 @@
-"""Operations on the trailing spatial dimensions: channels pass, labelled positions are frozen."""
+"""Operations on spatial dimensions: channels pass, and labels along positions are frozen."""
 
 from math import prod
 
@@ -9,45 +9,19 @@ from secateur.graph.rules.broadcasting import MIXES, VARIES, channels_only, free
 from secateur.graph.rules.context import RuleContext, each_result, rule
 from secateur.graph.trace.tape import Call
 
+# Names that exist for 1, 2 and 3 dimensions; torch has not all of them, which does no harm.
+_ANY_DIM = (
+    *("max_pool{}", "max_pool{}_with_indices", "mkldnn_max_pool{}", "max_unpool{}", "avg_pool{}"),
+    *("adaptive_avg_pool{}", "_adaptive_avg_pool{}", "adaptive_max_pool{}", "upsample_nearest{}"),
+    *("_upsample_nearest_exact{}", "reflection_pad{}", "replication_pad{}"),
+)
 _TRAILING = {"1d": 1, "2d": 2, "3d": 3}
 
 
 @rule(
-    "max_pool1d",
-    "max_pool1d_with_indices",
-    "max_pool2d",
-    "max_pool2d_with_indices",
-    "max_pool3d",
-    "max_pool3d_with_indices",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
-    "upsample_nearest1d",
-    "upsample_nearest2d",
-    "upsample_nearest3d",
-    "_upsample_nearest_exact2d",
-    "upsample_linear1d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
-    "upsample_trilinear3d",
-    "_upsample_bilinear2d_aa",
-    "_upsample_bicubic2d_aa",
-    "reflection_pad1d",
-    "reflection_pad2d",
-    "reflection_pad3d",
-    "replication_pad1d",
-    "replication_pad2d",
-    "replication_pad3d",
-    "mkldnn_max_pool2d",
-    "max_unpool2d",
-    "max_unpool3d",
+    *(name.format(tag) for name in _ANY_DIM for tag in _TRAILING),
+    *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"),
+    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
 )
 def spatial(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Pooling, resizing and padding work on every channel alone."""

@@ -1,1 +1,1 @@
-"""The graph for people: explained in words, drawn, and as the matrices of the thesis."""
+"""The graph as text, picture and matrices: functions that the graph's methods delegate to."""

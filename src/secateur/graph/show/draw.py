@@ -1,6 +1,6 @@
 """The graph as an SVG picture: layers from top to bottom, f⁻ and f⁺ side by side, one colour per group.
 
-Grey sides hold no channel that can go. What a colour means, and the black bars, is written at the top.
+Grey sides hold no channel that can be removed. The legend at the top explains colours and black bars.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ _ROW, _TOP, _LEFT, _BOX = 34, 46, 270, 92
 _LONGEST = 40
 _LEGEND = (
     "One colour: one group of sides that are pruned together. Black bar: one scheme prunes both sides. "
-    "Grey: nothing can go."
+    "Grey: nothing can be removed."
 )
 
 
@@ -72,7 +72,7 @@ def _stuck(graph: "DependencyGraph") -> Iterable[int]:
 
 
 def _colours(steps: list[Layer], label: "np.typing.NDArray[np.int64]", stuck: set[int]) -> dict[int, str]:
-    """A colour for each side that carries channels, grey where none of them can go."""
+    """A colour for each side that carries channels, grey where none of them can be removed."""
     order: dict[int, str] = {}
     found = {}
     for number, layer in enumerate(steps):
@@ -85,7 +85,7 @@ def _colours(steps: list[Layer], label: "np.typing.NDArray[np.int64]", stuck: se
 
 
 def _colour(number: int) -> str:
-    """Colours that stay apart however many there are: hues a golden angle from each other after the first."""
+    """Distinct colours for any count: after the listed ones, hues a golden angle apart."""
     if number < len(_COLOURS):
         return _COLOURS[number]
     return f"hsl({number * 137.5 % 360:.0f}, 50%, {60 + number % 3 * 10}%)"
@@ -120,9 +120,9 @@ def _short(name: str) -> str:
 
 
 def _edges(steps: list[Layer], colours: dict[int, str]) -> str:
-    """Lines from each output to the inputs that read it, in the colour of what they carry.
+    """Lines from each output to the inputs that read it, in the colour of its group.
 
-    Those that skip layers bulge to the right, the further the more.
+    Lines that skip layers bulge to the right, further for longer skips.
     """
     parts = []
     for number, layer in enumerate(steps):

@@ -1,4 +1,4 @@
-"""The graph in words: what can be pruned, what cannot, and which line of the model's source says so."""
+"""The graph as text and as plain data: what can be pruned, and why the rest stays."""
 
 from collections import Counter
 from math import prod
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
-    """How many parameters lie in at least one prunable channel, and how many there were at the trace."""
+    """How many parameters lie in at least one prunable channel, and how many the traced model has."""
     prunable = total = 0
     touched: dict[str, dict[int, set[int]]] = {}
     for group in graph.groups:
@@ -26,19 +26,19 @@ def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
                 touched.setdefault(member.tensor, {}).setdefault(member.dim, set()).update(
                     member.indices.tolist()
                 )
-    # As they were traced: the model may have been pruned since.
+    # From the tape, because the model may have been pruned since.
     for value in graph.tape.values:
         if value.kind == "parameter":
-            cut = touched.get(value.name, {})
+            prunable_indices = touched.get(value.name, {})
             total += prod(value.shape)
             prunable += prod(value.shape) - prod(
-                size - len(cut.get(dim, ())) for dim, size in enumerate(value.shape)
+                size - len(prunable_indices.get(dim, ())) for dim, size in enumerate(value.shape)
             )
     return prunable, total
 
 
 def prunable_macs(graph: "DependencyGraph") -> tuple[int, int]:
-    """Multiply-adds that would vanish with every prunable channel, and how many the trace has."""
+    """Multiply-adds that go if every prunable channel goes, and how many the traced model has."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     keep = np.ones(graph.atoms.size + 1, dtype=bool)
     for group in graph.groups:
@@ -96,7 +96,7 @@ def _slices(graph: "DependencyGraph", group: "Group") -> list[str]:
 
 
 def _position(member: "Member") -> str:
-    """The indices of a member in the place of its dimension, as a slice or the slices it consists of."""
+    """The member as an index into its tensor: ``:, 0:6 and 9:12``."""
     ordered = np.unique(member.indices)
     edges = np.flatnonzero(np.diff(ordered) > 1) + 1
     runs = [f"{run[0]}:{run[-1] + 1}" for run in np.split(ordered, edges)]

@@ -1,4 +1,7 @@
-"""The thesis' objects as views on the graph: layers (f⁻, f⁺), the matrices D and G."""
+"""The objects of the DepGraph thesis, computed from the graph: layers (f⁻, f⁺), the matrices D and G.
+
+Groups come from labels, not from these matrices; they are here to compare with the thesis and to draw.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,10 +23,10 @@ _MOVES = operations(Does.MOVE)
 
 @dataclass(frozen=True)
 class Layer:
-    """One step of the network: a leaf module, or an operation outside of any leaf module.
+    """A layer in the sense of the thesis: a leaf module, or an operation outside of any leaf module.
 
-    ``inputs`` (f⁻) and ``outputs`` (f⁺) are the components of channels on each side; ``sources`` are the
-    numbers of the layers whose outputs it reads.
+    ``inputs`` (f⁻) and ``outputs`` (f⁺) are the channels (components of atoms) on each side; ``sources`` are
+    the numbers of the layers whose outputs it reads.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Recording a forward pass as plain data: the tape, and how the model is left as it was."""
+"""Record a forward pass as plain data, and leave the model as it was."""

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What is known of one example input: enough to draw fresh ones."""
+    """Shape, type and range of one example input: enough to draw random ones like it."""
 
     path: str
     shape: tuple[int, ...]
@@ -22,14 +22,18 @@ class InputSpec:
 def input_specs(example_inputs: Any) -> tuple[InputSpec, ...]:
     """Shapes, types and ranges of the tensors among example inputs.
 
-    A tensor has the path ``""``, the i-th positional argument ``"0"``, …, a keyword argument its name.
+    A single tensor has the path ``""``, positional arguments ``"0"``, ``"1"``, …, keyword arguments their
+    names.
+
+    >>> input_specs((torch.zeros(2, 3), torch.tensor([4])))[1]
+    InputSpec(path='1', shape=(1,), dtype='int64', low=4.0, high=4.0)
     """
     if isinstance(example_inputs, Tensor):
         named = [("", example_inputs)]
     elif isinstance(example_inputs, dict):
         named = list(example_inputs.items())
     else:
-        named = [(str(place), item) for place, item in enumerate(example_inputs)]
+        named = [(str(position), item) for position, item in enumerate(example_inputs)]
     found = []
     for path, tensor in named:
         if not isinstance(tensor, Tensor):
@@ -60,7 +64,7 @@ def random_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> An
 
 
 def meta_inputs(spec: tuple[InputSpec, ...]) -> Any:
-    """Inputs of the same shapes and types without content, on the meta device."""
+    """Inputs of the same shapes and types on the meta device."""
     named = {
         item.path: torch.empty(item.shape, dtype=getattr(torch, item.dtype), device="meta") for item in spec
     }
@@ -75,7 +79,7 @@ def inputs_to_device(inputs: Any, device: torch.device) -> Any:
 
 
 def _as_arguments(named: dict[str, Tensor]) -> Any:
-    """Named tensors back in the form the model is called with."""
+    """Named tensors in the form that the model is called with."""
     if set(named) == {""}:
         return named[""]
     if all(path.isdigit() for path in named):

@@ -1,4 +1,4 @@
-"""Runs a model so that nothing of the run stays: modes, caches and backend switches are put back."""
+"""Run a model and leave it as it was: modes, attributes, buffers, caches and backend switches."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,13 +18,21 @@ _INTERNAL = frozenset(nn.Module().__dict__)
 
 @contextmanager
 def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[None]:
-    """Eval mode without fused attention kernels; modes, attributes and buffers are restored on exit.
+    """Eval mode and plain kernels inside; modes, attributes and buffers are restored on exit.
 
-    With ``training`` only modules that have children train: they decide what runs, normalisation and dropout
-    stay as in eval.
+    Fused attention and recurrent kernels and compiled code are off, because they hide the operations that
+    they consist of. With ``training`` modules that have children are in train mode, so that auxiliary heads
+    run; normalisation and dropout stay as in eval.
+
+    >>> model = nn.BatchNorm1d(2).train()
+    >>> with isolated_forward(model):
+    ...     model.training
+    False
+    >>> model.training
+    True
     """
     held = [(module, _contents(module)) for module in model.modules()]
-    # Inference tensors have no version, and nobody may write to them out here.
+    # Inference tensors have no version, and cannot be written to outside of inference mode.
     buffers = [buffer for buffer in parameters_and_buffers(model)[1].values() if not buffer.is_inference()]
     versions = [(buffer, buffer._version, buffer.detach().clone()) for buffer in buffers]
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -34,7 +42,6 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
     recurrent = any(isinstance(module, nn.RNNBase) for module, _ in held)
     fused = torch._C._get_mkldnn_enabled()
     if recurrent:
-        # Fused recurrent kernels hide what they do; without them such a layer is a row of plain operations.
         torch._C._set_mkldnn_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH), _uncompiled():
@@ -51,12 +58,12 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
 
 
 def _uncompiled() -> AbstractContextManager[object]:
-    """Compiled modules run their plain code; without torch's compiler loaded there are none."""
+    """Run the plain code of compiled modules; there are none while torch's compiler is not loaded."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _contents(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
-    """A module's attributes, and its own containers with copies: caches of a run must not outlive it."""
+    """A module's attributes, and copies of its own dicts and lists: a forward pass may cache things there."""
     attributes = module.__dict__.copy()
     own = [attributes[name] for name in attributes.keys() - _INTERNAL]
     plain = [module._buffers, *(value for value in own if type(value) in (dict, list))]
@@ -94,22 +101,25 @@ def tensors_in(result: Any) -> list[Tensor]:
 
 
 def named_output(result: Any, name: str | int | None) -> Any:
-    """The output of that name or place; everything where no name is given.
+    """The output of that name or index; the whole result where no name is given.
 
     Raises:
-        UserError: the model puts out no such thing.
+        UserError: the model has no such output.
+
+    >>> named_output({"logits": 1, "features": 2}, "logits")
+    1
     """
     if name is None:
         return result
     parts = _named_parts(result)
     if isinstance(name, bool) or not isinstance(name, (str, int)) or name not in parts:
         known = ", ".join(map(str, parts)) or "a single tensor"
-        raise UserError(f"the model has no output {name!r}", hint=f"it puts out: {known}")
+        raise UserError(f"the model has no output {name!r}", hint=f"its outputs are: {known}")
     return parts[name]
 
 
 def _named_parts(result: Any) -> dict[Any, Any]:
-    """The parts of an output by name, or by place where they have none."""
+    """The parts of an output by name, or by index where they have none."""
     if isinstance(result, Mapping):
         return dict(result)
     if is_dataclass(result):

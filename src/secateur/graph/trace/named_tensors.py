@@ -31,7 +31,7 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def non_persistent_buffers(model: nn.Module) -> set[str]:
-    """Names of the buffers that no state dict holds: the class makes them, some only once it has run."""
+    """Names of the buffers that are in no state dict: the class makes them, some only in a forward pass."""
     return {
         f"{module_name}.{name}" if module_name else name
         for module_name, module in model.named_modules()

@@ -27,7 +27,7 @@ _REFERRING = (Tensor, list, tuple)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every operation that runs while it is active, with its source line if ``sources``."""
+    """A dispatch mode that records every operation, with its source line if ``sources``."""
 
     def __init__(self, model: nn.Module, *, sources: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -43,7 +43,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._leaves[id(tensor)] = self.add(tensor, kind, name)
 
     def add(self, tensor: Tensor, kind: str, name: str = "") -> int:
-        """Number a tensor; leaves are kept alive so that their identity stays theirs."""
+        """Number a tensor and keep it alive, so that no later one has its ``id``."""
         number = len(self.tape.values)
         root = self._storages.setdefault(tensor.untyped_storage()._cdata, number)
         self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, kind, name, root))
@@ -90,11 +90,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # To switch its compiler off for a mode, torch would load it, which takes longer than most traces.
+        # Otherwise torch loads its compiler to switch it off for this mode: longer than most traces take.
         return False
 
     def _referenced(self, thing: Any, refs: list[int], roots: dict[int, int] | None) -> Any:
-        """An argument with tensors replaced by ``Ref``; notes their numbers and whose memory they share."""
+        """An argument with tensors replaced by ``Ref``; notes their numbers and memory."""
         if isinstance(thing, Tensor):
             number = self.number(thing)
             refs.append(number)
@@ -130,12 +130,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def source_line() -> str:
-    """``file.py:12`` of the innermost frame of the model's own code; empty where torch's layers ran alone."""
+    """``folder/file.py:12`` in the model's own code, innermost frame; empty where only torch's layers ran."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if name == _CALLER:
-            # Further out is whoever asked for the trace.
+            # Frames further out belong to the caller of the trace, not to the model.
             break
         # Recorders may extend each other's dispatch; their frames come before the model's.
         if frame.f_code.co_name != "__torch_dispatch__" and (file := _own_file(name)) is not None:
@@ -163,10 +163,14 @@ def record(
     logits: str | int | None = None,
     training: bool = False,
 ) -> tuple[Tape, list[Tensor]]:
-    """Run the model once and return its tape and every tensor of its output, or of the one called ``logits``.
+    """Run the model once; its tape, and the tensors of its output, or of the output named ``logits``.
 
     Raises:
         UserError: the inputs do not fit, or the model returns no tensor (of that name).
+
+    >>> tape, _ = record(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.zeros(1, 4))
+    >>> [(call.short_name, call.module) for call in tape.calls]
+    [('t', '0'), ('addmm', '0'), ('relu', '1')]
     """
     recorder = recorder or Recorder(model)
     leaves, spec = tree_flatten(inputs)

@@ -1,4 +1,4 @@
-"""What cannot be traced, refused in one sentence."""
+"""Checks before and after a trace; each error says in one sentence what cannot be traced."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from secateur.graph.trace.tape import Tape
 
 
 def check_model(model: nn.Module) -> None:
-    """Refuse what cannot be traced, in one sentence."""
+    """Refuse what is no module, has parameters without values, or is compiled to TorchScript."""
     if not isinstance(model, nn.Module):
         raise UserError(
             f"expected a torch.nn.Module, got {type(model).__name__}",
@@ -31,7 +31,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_inputs(example_inputs: Any) -> None:
-    """Refuse example inputs from which no fresh ones could be drawn."""
+    """Refuse example inputs that are empty, NaN or infinite: proofs draw random inputs in their range."""
     for leaf in input_tensors(example_inputs):
         if not leaf.numel():
             raise UserError(
@@ -45,7 +45,7 @@ def check_inputs(example_inputs: Any) -> None:
 
 
 def refuse_randomness(tape: Tape) -> None:
-    """Refuse a tape that another run would not repeat."""
+    """Refuse a model that is random in eval mode: no proof could compare two of its runs."""
     for call in tape.calls:
         random = torch.Tag.nondeterministic_seeded in call.op.tags and call.outputs != (None,)
         bound = call.bind() if random else {}
