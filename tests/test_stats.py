@@ -52,13 +52,6 @@ def test_wilson_s_interval_is_the_textbook_s():
         stats.wilson(6, 5)
 
 
-def test_a_bootstrap_interval_is_seeded_and_covers_the_median():
-    values = torch.linspace(0, 1, 101)
-    first, second = (stats.bootstrap(values, generator=np.random.default_rng(1)) for _ in range(2))
-    assert first == second
-    assert first[0] < 0.5 < first[1]
-
-
 def test_a_security_curve_counts_what_survives_each_budget():
     distances = torch.tensor([0.0, 0.5, 1.0, inf])
     assert stats.security_curve(distances, [0, 0.5, 0.9, 1, 100]).tolist() == [0.75, 0.5, 0.5, 0.25, 0.25]

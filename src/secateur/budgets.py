@@ -1,4 +1,4 @@
-"""Perturbation budgets ε: the usual ones of every norm, lists of one's own, and how they are written."""
+"""Perturbation budgets ε: the default ones of every norm, checks of a user's own, and their spelling."""
 
 import math
 from collections.abc import Sequence
@@ -22,17 +22,21 @@ HEADLINE: dict[str, tuple[float, ...]] = {
     "l2": (0.25, 0.5, 1),
     "linf": (1 / 255, 2 / 255, 4 / 255, 8 / 255),
 }
-"""Budgets at which robust accuracy is stated where none are asked for, for images in [0, 1]."""
+"""Default budgets at which robust accuracy is stated, for images in [0, 1]."""
 
 
 def scaled(budgets: tuple[float, ...], norm: str, bounds: tuple[float, float]) -> tuple[float, ...]:
-    """Budgets for images in [0, 1], in the units of ``bounds``; a count of values (``"l0"``) has no unit."""
+    """Budgets for images in [0, 1], in the units of ``bounds``; a count of values (``"l0"``) has no unit.
+
+    >>> scaled((0.25, 0.5), "l2", (0.0, 255.0))
+    (63.75, 127.5)
+    """
     width = 1.0 if norm == "l0" else bounds[1] - bounds[0]
     return tuple(width * value for value in budgets)
 
 
 def written(eps: float, norm: str, *, levels: int | None, bounds: tuple[float, float] = (0.0, 1.0)) -> str:
-    """A budget as the field writes it: L∞ of 8-bit images as ``8/255``, anything else as a number.
+    """A budget as text: L∞ of 8-bit images as ``8/255``, anything else as a number.
 
     >>> written(8 / 255, "linf", levels=256)
     '8/255'
@@ -45,7 +49,11 @@ def written(eps: float, norm: str, *, levels: int | None, bounds: tuple[float, f
 
 
 def is_list(eps: object) -> bool:
-    """Whether ``eps`` lists sizes, as a list, a tuple, or an array or tensor of one dimension."""
+    """Whether ``eps`` is a list, a tuple, or an array or tensor of at least one dimension.
+
+    >>> is_list([0.1, 0.2]), is_list(0.1)
+    (True, False)
+    """
     return isinstance(eps, list | tuple) or bool(getattr(eps, "ndim", 0))
 
 
@@ -53,26 +61,34 @@ def sizes(eps: object) -> tuple[float, ...]:
     """The sizes that an attack of fixed size is run at, in rising order; 0 among them changes no image.
 
     Raises:
-        UserError: no list of different finite numbers ε ≥ 0, or none of them positive.
+        UserError: anything but a list of different finite numbers ε ≥ 0 of which one is positive.
+
+    >>> sizes([0.2, 0, 0.1])
+    (0.0, 0.1, 0.2)
     """
     listed = numbers(eps, "eps")
     for size in listed:
         if size < 0:
-            raise UserError(f"eps lists {size:g}", hint="a size of a perturbation is 0 or positive")
+            raise UserError(f"eps lists {size:g}", hint="the size of a perturbation is 0 or positive")
     rising = sorted(listed)
     for before, after in pairwise(rising):
         if before == after:
             raise UserError(f"eps lists {after:g} twice", hint="give every size once")
     if not rising[-1] > 0:
-        raise UserError("eps lists no size but 0, where nothing is attacked", hint="add a positive size")
+        raise UserError("eps lists only 0, which changes no image", hint="add a positive size")
     return tuple(rising)
 
 
 def check_scale(name: str, values: Sequence[float], norm: str, bounds: tuple[float, float]) -> None:
-    """In L∞ no image is farther away than the width of the bounds: larger numbers count grey levels.
+    """Refuse L∞ sizes larger than the width of the ``bounds``, which are most likely in grey levels.
 
     Raises:
         UserError: one of the ``values`` is larger.
+
+    >>> check_scale("eps", [8 / 255], "linf", (0.0, 1.0))
+    >>> check_scale("eps", [8], "linf", (0.0, 1.0))
+    Traceback (most recent call last):
+    secateur.errors.UserError: eps is 8, but images lie in [0, 1] (8 grey levels of 256 are 8/255)
     """
     low, high = bounds
     if norm == "linf" and values and max(values) > (high - low) * (1 + 1e-6):
@@ -83,10 +99,13 @@ def check_scale(name: str, values: Sequence[float], norm: str, bounds: tuple[flo
 
 
 def numbers(values: object, name: str) -> list[float]:
-    """A list of finite numbers under the name of a setting.
+    """The values of the setting ``name`` as a list of floats.
 
     Raises:
-        UserError: something else, or nothing at all.
+        UserError: not a list, an empty one, or an element that is not a finite number.
+
+    >>> numbers((1, 0.5), "eps")
+    [1.0, 0.5]
     """
     listed = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:

@@ -117,7 +117,7 @@ def test_a_mistake_in_the_file_is_one_sentence_with_its_line(plugin, text, said)
 def test_a_file_that_is_missing_or_no_python_is_refused(plugin, tmp_path):
     with pytest.raises(UserError, match="there is no file"):
         load_plugin(tmp_path / "absent.py")
-    with pytest.raises(UserError, match="is no Python file"):
+    with pytest.raises(UserError, match="is not a Python file"):
         load_plugin(plugin("x = 1\n", "mine.txt"))
 
 

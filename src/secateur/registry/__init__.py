@@ -1,4 +1,4 @@
-"""Names for everything that can be chosen by name, without importing what they name."""
+"""Names of attacks, criteria, models, datasets, rates and checkpoints, without importing what they name."""
 
 from secateur.registry.attacks import ATTACKS as ATTACKS
 from secateur.registry.checkpoints import CHECKPOINTS as CHECKPOINTS

@@ -8,19 +8,26 @@ _PUBLISHED = "robustbench:"
 
 
 def has_weights(spec: str) -> bool:
-    """Whether ``spec`` names a network together with its weights: ``robustbench:`` or ``shipped:``."""
+    """Whether ``spec`` names a network with trained weights: ``robustbench:NAME`` or ``shipped:NAME``.
+
+    >>> has_weights("shipped:digits-plain"), has_weights("resnet18")
+    (True, False)
+    """
     return spec.startswith((_SHIPPED, _PUBLISHED))
 
 
 def checkpoint(spec: str) -> Entry:
     """The weights called ``robustbench:NAME`` or ``shipped:NAME``.
 
-    NAME of a published one may begin with ``Linf/`` or ``L2/``; without, Linf is meant where there is one.
+    The NAME of published weights may begin with ``Linf/`` or ``L2/``; without, Linf is preferred.
     Facts: arch, settings, dataset, norm, epsilon, robust, clean_accuracy and robust_accuracy in percent, and
     gdrive (published) or file (shipped).
 
     Raises:
         UserError: no such name.
+
+    >>> checkpoint("robustbench:Engstrom2019Robustness").facts["norm"]
+    inf
     """
     if spec.startswith(_SHIPPED):
         return CHECKPOINTS.entry(spec)

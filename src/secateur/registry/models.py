@@ -8,9 +8,12 @@ _CIFAR = (3, 32, 32)
 
 
 def comes_with_weights(arch: str) -> bool:
-    """Whether the network is what its maker made it: of a plug-in or an installed package, not of our zoo.
+    """Whether a registered network brings its weights: from a plug-in or a package, not from our zoo.
 
-    A study keeps the weights of such a network. Those of the zoo, torchvision and timm are drawn by seed.
+    A study keeps the weights of such a network; those of the zoo, torchvision and timm are drawn by seed.
+
+    >>> comes_with_weights("resnet18")
+    False
     """
     return ":" not in arch and not MODELS.entry(arch).target.startswith("secateur.")
 

@@ -1,4 +1,4 @@
-"""A user's own file as a plug-in: it registers attacks, criteria, models or datasets when it is run."""
+"""Plug-ins: Python files of users that register attacks, criteria, models or datasets when run."""
 
 import inspect
 import sys
@@ -21,14 +21,17 @@ from secateur.text import listed
 
 REGISTRIES: tuple[Registry, ...] = (ATTACKS, CRITERIA, MODELS, DATASETS)
 KINDS = ("minimum-norm", "fixed-eps")
-"""What an attack looks for: the smallest perturbation, or one of a given size."""
+"""An attack looks for the smallest perturbation, or for one of a given size."""
 
 
 @dataclass(frozen=True)
 class PlugIn:
-    """A file that has been run: where it is, its version (of its content), and what it registered.
+    """A plug-in that has been run: its file, the version of its content, and the names it registered.
 
     ``names`` are pairs such as ``("attack", "mine")``.
+
+    >>> PlugIn(Path("own/mine.py"), "0123456789abcdef", (("attack", "mine"),)).to_json()["file"]
+    'mine.py'
     """
 
     path: Path
@@ -36,7 +39,7 @@ class PlugIn:
     names: tuple[tuple[str, str], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """What a run folder keeps of it: never a path, for a folder must not name code that others run."""
+        """The record in a run folder; without the path, so that no folder names code that others run."""
         return {"file": self.path.name, "version": self.version, "names": [list(name) for name in self.names]}
 
 
@@ -44,12 +47,22 @@ _LOADED: dict[Path, PlugIn] = {}
 
 
 def loaded() -> tuple[PlugIn, ...]:
-    """The plug-ins of this process, in the order in which they were first run."""
+    """The plug-ins of this process, in the order of their first run.
+
+    >>> all(isinstance(plugin, PlugIn) for plugin in loaded())
+    True
+    """
     return tuple(_LOADED.values())
 
 
 def version_of(path: Path) -> str:
-    """The version of the plug-in at ``path``: 16 hex digits of the sha256 of its content."""
+    """The version of the plug-in at ``path``: 16 hex digits of the sha256 of its content.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".py") as file:
+    ...     version_of(Path(file.name))
+    'e3b0c44298fc1c14'
+    """
     return file_sha256(path)[:16]
 
 
@@ -58,6 +71,11 @@ def require(wanted: Iterable[Mapping[str, Any]]) -> None:
 
     Raises:
         UserError: one has not been run here, or with another content (code FOREIGN_FOLDER).
+
+    >>> require([])
+    >>> require([{"file": "mine.py", "version": "0123456789abcdef", "names": [["attack", "mine"]]}])
+    Traceback (most recent call last):
+    secateur.errors.UserError: the run needs attack mine of the plug-in mine.py (add --plugin mine.py)
     """
     here = {(plugin.path.name, plugin.version) for plugin in loaded()}
     for plugin in wanted:
@@ -66,7 +84,7 @@ def require(wanted: Iterable[Mapping[str, Any]]) -> None:
             continue
         if any(name == file for name, _ in here):
             raise UserError(
-                f"{file} is not what the run was planned with: its content has changed",
+                f"the content of {file} has changed since the run was planned",
                 hint="use the same file, or a new folder",
                 code=ExitCode.FOREIGN_FOLDER,
             )
@@ -75,16 +93,20 @@ def require(wanted: Iterable[Mapping[str, Any]]) -> None:
 
 
 def load_plugin(path: Path) -> list[str]:
-    """Run the file at ``path`` and say what it registered, as in ``["attack mine"]``.
+    """Run the file at ``path`` and return the names that it registered, as in ``["attack mine"]``.
 
     The file calls ``register`` of ``secateur.registry.ATTACKS``, ``CRITERIA``, ``MODELS`` or ``DATASETS``. It
-    is run as it is, with the rights of the user: name it on a command line only, never in a file that others
-    wrote. Its content counts as the version of what it registers, so that no cached result of another version
-    is taken for its own.
+    runs with the rights of the user, so it may be named on a command line only, never in a file that others
+    wrote. The hash of its content is the version of everything it registers, so that cached results of
+    another version are not reused.
 
     Raises:
         UserError: no such file, an error inside it (with its line), nothing registered, a name that is taken,
-            or facts about an attack that make no sense.
+            or invalid facts about an attack.
+
+    >>> load_plugin(Path("mine.py"))
+    Traceback (most recent call last):
+    secateur.errors.UserError: there is no file 'mine.py' (--plugin names a Python file that registers names)
     """
     if not path.is_file():
         raise UserError(
@@ -117,11 +139,11 @@ def _has_steps(attack: Any) -> bool:
 
 
 def _run(path: Path) -> None:
-    # A name of its own for every path: two plug-ins may have the same file name.
+    # The module name contains a hash of the path, because two plug-ins may have the same file name.
     name = f"plugin_{path.stem}_{sha256_hex(str(path.resolve()))[:8]}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"'{path}' is no Python file", hint="its name must end in .py")
+        raise UserError(f"'{path}' is not a Python file", hint="its name must end in .py")
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -133,7 +155,7 @@ def _run(path: Path) -> None:
 
 
 def _blame(error: Exception, path: Path) -> str:
-    """The error in one line, with the line of the user's file that it comes from."""
+    """The error in one line, with the line of the user's file that raised it."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}, line {error.lineno}"

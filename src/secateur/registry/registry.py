@@ -1,8 +1,7 @@
-"""Names for everything that can be chosen by name: models, datasets, criteria, attacks, engines.
+"""A registry maps names to ``"package.module:attribute"`` and imports an object on first use.
 
-A registry maps a name to ``"package.module:attribute"`` and imports it on first use, so that listing names
-never imports torch. Installed packages add names through entry points (group ``secateur.<kind>``); they are
-looked for when all names are listed, and when a name is not known yet.
+Listing names therefore never imports torch. Installed packages add names through entry points (group
+``secateur.<kind>``); they are discovered when all names are listed and when a name is unknown.
 """
 
 from collections.abc import Mapping
@@ -17,11 +16,15 @@ from secateur.text import did_you_mean
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where it lives, one line about it, and facts.
+    """A registered name: the object's location, a one-line summary, and facts.
 
-    Facts that every kind may have: ``label``, how a report calls it; ``paper``, such as ``arXiv:1811.09600``;
-    ``bibtex``, keys of ``report/templates/references.bib`` or whole BibTeX entries, a tuple, empty where
-    there is no paper to name.
+    Facts that every kind may have: ``label``, its name in reports; ``paper``, such as ``arXiv:1811.09600``;
+    ``bibtex``, a tuple of keys of ``report/templates/references.bib`` or of whole BibTeX entries, empty where
+    there is no paper.
+
+    >>> entry = Entry("sqrt", "math:sqrt", "square root", {"label": "root"})
+    >>> entry.label, entry.load()(4)
+    ('root', 2.0)
     """
 
     name: str
@@ -31,7 +34,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """How a report calls it: the name, where nothing else is known."""
+        """Its name in reports; by default the registered name."""
         return str(self.facts.get("label", self.name))
 
     def load(self) -> Any:
@@ -41,7 +44,16 @@ class Entry:
 
 
 class Registry:
-    """All names of one kind, in order of registration."""
+    """All names of one kind, in order of registration.
+
+    >>> functions = Registry("function")
+    >>> functions.register("root", "math:sqrt", "square root")
+    >>> functions.names(), functions.get("root")(9)
+    (['root'], 3.0)
+    >>> functions.get("rot")
+    Traceback (most recent call last):
+    secateur.errors.UserError: unknown function 'rot' (did you mean 'root'?)
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -65,11 +77,11 @@ class Registry:
             self._objects[name] = target
 
     def describe(self, entry: Entry) -> None:
-        """Replace what is known about a registered name; the object behind it stays."""
+        """Replace the entry of a registered name; the object stays."""
         self._entries[entry.name] = entry
 
     def entries(self) -> list[Entry]:
-        """Every entry, installed plug-ins included."""
+        """Every entry, including installed plug-ins."""
         self._discover()
         return list(self._entries.values())
 
@@ -84,7 +96,7 @@ class Registry:
             UserError: no such name; the hint offers the nearest one.
         """
         if name not in self._entries:
-            # Looking through all installed packages takes longer than planning a small network.
+            # Searching all installed packages takes longer than planning a small network.
             self._discover()
         if name in self._entries:
             return self._entries[name]
@@ -135,6 +147,6 @@ class Registry:
 
 
 def _place(target: Any) -> str:
-    """Where an object comes from; objects without a name of their own, such as partials, by their type."""
+    """The location of an object, or of its type if it has no name, as a partial."""
     named = target if hasattr(target, "__qualname__") else type(target)
     return f"{named.__module__}:{named.__qualname__}"

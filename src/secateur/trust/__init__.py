@@ -1,4 +1,4 @@
-"""Automatic checks on every attack's result, and its grade: may one believe the number?"""
+"""Automatic checks of an attack's result, and the grade that says how far to trust it."""
 
 from secateur.trust.check import Check as Check
 from secateur.trust.check import Grade as Grade

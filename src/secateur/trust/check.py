@@ -16,9 +16,12 @@ LONGEST = 200
 
 @dataclass(frozen=True)
 class Check:
-    """One check: whether it passed, how grave a failure is, and what it saw in one sentence.
+    """One check: whether it passed, how grave a failure is, and its finding in one sentence.
 
-    ``ran`` is false where it raised; then it did not pass, and the sentence is what it raised.
+    ``ran`` is false if the check raised; then it did not pass, and the sentence is the error.
+
+    >>> Check("F20", True, "warn", "98% of the examples still fool when rounded").passed
+    True
     """
 
     id: str
@@ -34,15 +37,18 @@ MEANINGS = {
     "C": "the evaluation is unreliable: these numbers are not robustness",
     "X": "nothing could be evaluated: there are no numbers to believe",
 }
-"""What a grade says about the numbers beside it."""
+"""The meaning of each grade."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: there is nothing to believe.
+    """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: nothing could be evaluated.
 
-    ``cost`` is what the checks asked of the model, as a share of the attack's own forward and backward passes
+    ``cost`` is the number of passes of the checks, as a share of the attack's own forward and backward passes
     (above 1 with an audit). ``joint`` is the per-image minimum over the attack and its rivals, of an audit.
+
+    >>> Grade("B", [Check("F20", False, "warn", "12% of the examples still fool when rounded")]).reasons
+    ['F20: 12% of the examples still fool when rounded']
     """
 
     letter: Literal["A", "B", "C", "X"]
@@ -62,16 +68,16 @@ class Grade:
 
 
 def guarded(id: str, check: Callable[[], Check]) -> Check:
-    """What ``check`` says, or a warning with what it raised; only an interrupt goes on.
+    """The result of ``check``, or a warning with the exception that it raised.
 
-    A warning, because the attack's examples were verified before and are not in doubt. The grade
-    is not A then: what the check would have seen is unknown.
+    Only a warning, because the attack's examples are verified already; but the grade is then not A, because
+    the check's finding is unknown.
     """
     try:
         return check()
     except Exception as error:
         sentence = f"this check could not run: {error_text(error)}"
-    # Outside the handler, whose exception keeps the tensors of the failed check alive.
+    # Outside the handler: its exception keeps the tensors of the failed check alive.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return Check(id, False, "warn", sentence, ran=False)
