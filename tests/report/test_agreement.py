@@ -5,7 +5,8 @@ import pytest
 from report.surfaces import show
 from report.synthetic import Grid, write
 from report.test_robustness import SMALL, fixed, study
-from secateur.report.comparison import compare, violations
+from secateur.report.comparison import compare
+from secateur.report.gate import violations
 from secateur.report.robustness import leading_budget, stated_budgets
 from secateur.stats import wilson
 

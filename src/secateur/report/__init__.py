@@ -6,4 +6,4 @@ from secateur.report.build import terminal_table as terminal_table
 from secateur.report.build import write_comparison as write_comparison
 from secateur.report.comparison import Comparison as Comparison
 from secateur.report.comparison import compare as compare
-from secateur.report.comparison import violations as violations
+from secateur.report.gate import violations as violations

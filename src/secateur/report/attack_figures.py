@@ -95,6 +95,7 @@ def _draw_examples(
             axes.set_axis_off() if column >= n else axes.grid(visible=False)
     for column, index in enumerate(chosen):
         delta = adv[column] - clean[column]
+        # The largest change of a pixel becomes black or white; 1e-12 avoids a division by zero.
         gain = 0.5 / max(float(np.abs(delta).max()), 1e-12)
         for axes, image in zip(
             panels[:, column], (clean[column], adv[column], 0.5 + gain * delta), strict=True
@@ -214,6 +215,7 @@ def _share_panel(record: Mapping[str, Any]) -> tuple[Figure, Axes]:
 def _budget_range(axes: Axes, record: Mapping[str, Any], top: float) -> None:
     """Set the range of budgets to [0, ``top``]; for 8-bit images and L∞ with ticks at round grey levels."""
     axes.set_xlim(0, top)
+    # Matplotlib's own ticks would be at fractions of a grey level.
     if _written(record, top).endswith("/255"):
         levels = MaxNLocator(6, steps=[1, 2, 4, 5, 8, 10]).tick_values(0, 255 * top)
         axes.set_xticks([level / 255 for level in levels if level <= 255 * top])
@@ -224,6 +226,7 @@ def _draw_curve(record: Mapping[str, Any]) -> Drawing:
     stored = record["distances"][norm]
     distances = np.array([math.inf if value is None else value for value in stored], dtype=float)
     finite = distances[np.isfinite(distances)]
+    # A few far outliers would compress the rest of the curve.
     top = (float(np.quantile(finite, 0.97)) if finite.size else 0.0) or 1.0
     eps = np.linspace(0, 1.03 * top, POINTS)
     robust = (distances[None, :] > eps[:, None]).sum(1)
@@ -231,6 +234,7 @@ def _draw_curve(record: Mapping[str, Any]) -> Drawing:
     figure, axes = _share_panel(record)
     unreliable = record["grade"] in "CX"
     axes.fill_between(eps, bounds[:, 0], bounds[:, 1], color=PALETTE[0], alpha=0.15, lw=0, step="post")
+    # The exact curve is a step function: it changes only at the distance of an image.
     axes.step(
         eps, robust / n, where="post", color=PALETTE[0], lw=1.4, ls=(0, (1, 1.5)) if unreliable else "-"
     )

@@ -22,6 +22,7 @@ GAPS = "Lines break where a cell has no result; nothing is interpolated."
 
 def styles(grid: Grid, arm: str | None = None) -> dict[str, Style]:
     """A style per model that has ``arm`` (by default per model): colours by model, dashes by robustness."""
+    # Colours and offsets belong to a model in every figure, also where other models are left out.
     middle = (len(grid.models) - 1) / 2
     shown = grid.models if arm is None else models_of(grid, arm)
     return {
@@ -34,6 +35,7 @@ def styles(grid: Grid, arm: str | None = None) -> dict[str, Style]:
 def criterion_panels(grid: Grid, titles: Sequence[str]) -> tuple[Figure, list[tuple[str, list[Axes]]]]:
     """An empty figure, and its rows: a criterion with a panel per title. There is room for a legend below."""
     criteria = grid.criteria or ("",)
+    # An estimate: the models in three columns, and two rows of signs.
     legend_rows = 2 + len(grid.models) / 3
     figure = Figure(figsize=(WIDTH, 0.35 + len(criteria) * PANEL_HEIGHT + legend_rows * LEGEND_ROW))
     panels = figure.subplots(len(criteria), len(titles), squeeze=False)
@@ -116,6 +118,7 @@ def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> None:
     span = max(max(sparsities) - min(sparsities), 0.1)
     ticks = [sparsities[0]]
     for sparsity in sparsities[1:]:
+        # A label is centred on its tick, so its width, about 0.022 per letter, decides.
         letters = len(f"{ticks[-1]:g}") + len(f"{sparsity:g}")
         if sparsity - ticks[-1] > (0.03 + 0.022 * letters) * span:
             ticks.append(sparsity)
@@ -127,6 +130,7 @@ def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> None:
 
 def label_below(axes: Axes, text: str) -> None:
     """Label the x axis, and its ticks, in the last row of panels only."""
+    # Axes that a test made by hand belong to no grid of panels.
     spec = axes.get_subplotspec()
     last = spec is None or spec.is_last_row()
     axes.tick_params(labelbottom=last)

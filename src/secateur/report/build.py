@@ -65,6 +65,7 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
     folder = Path(folder)
     target = Path(out) if out is not None else folder / "report"
     grid = aggregate(load(folder))
+    # Compared once, used by every table, figure, page and card.
     change = changes(grid)
     with _writing(target):
         for name in ("figures", "tables", "cards"):
@@ -184,6 +185,7 @@ def _write_figures(
     with theme.themed():
         for drawing in figures.draw(grid, change):
             paths += theme.save(drawing.figure, folder, drawing.stem)
+            # Browsers count 96 CSS pixels per inch.
             width, height = (round(96 * inches) for inches in drawing.figure.get_size_inches())
             texts = drawing.stem, drawing.title, drawing.caption, drawing.alt
             pictures.append(page.Picture(*texts, theme.svg(drawing.figure), width, height))

@@ -61,6 +61,7 @@ def cards(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[tuple[str, st
     for where, point in grid.networks.items():
         if where.sparsity > 0:
             parts = (where.model, where.criterion, f"{where.sparsity:g}", where.arm)
+            # File systems limit names to 255 bytes: 4 parts of at most 40.
             name = unique_stem("-".join(slug(part)[:40] for part in parts), names)
             yield f"{name}.md", template.render(**_card_values(grid, change, point))
 
@@ -148,6 +149,7 @@ def bibliography(grid: Grid) -> str:
         if "bibtex" not in facts:
             unknown.append(what)
         for entry in facts.get("bibtex", ()):
+            # A plug-in may register a whole BibTeX entry in place of a key.
             (keys.add if entry in known else own.append)(entry)
     keys |= set(_trainings(grid.study.config)) | ({_PRUNING} if grid.criteria else set())
     notes = "".join(f"% No reference is known here for: {' '.join(text.split())}\n" for text in unknown)
@@ -179,6 +181,7 @@ def _named(grid: Grid) -> Iterator[tuple[Registry, str]]:
 def _network(arch: str) -> Iterator[tuple[Registry, str]]:
     source, _, name = arch.rpartition(":")
     if source == "robustbench":
+        # The short name of a RobustBench checkpoint leaves out its threat model.
         full = [name, f"Linf/{name}", f"L2/{name}"]
         published = next((entry for entry in CHECKPOINTS.entries() if entry.name in full), None)
         if published is not None:

@@ -77,6 +77,7 @@ def conclusions(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Conclus
                 pruned = [GridPoint(model, criterion, sparsity, arm, attack) for criterion in grid.criteria]
                 if not any(where in grid.points or where in grid.holes for where in pruned):
                     continue
+                # Without fine-tuning the two controls are the same network.
                 controls = dict.fromkeys((dense_of(pruned[0]), dense_tuned_of(pruned[0])))
                 lines = [_line(grid, change, where) for where in (*controls, *pruned)]
                 budget = leading_budget(grid, attack)
@@ -127,6 +128,7 @@ def _headline(grid: Grid, grid_points: list[GridPoint]) -> Iterator[str]:
     for attack in grid.attacks:
         if sentence := _robust_sentence(grid, attack, grid_points):
             yield sentence
+    # Criteria that prune alike would repeat the same number.
     macs = sorted({percent(share) for where, _ in after if (share := macs_share(grid, where))})
     if macs:
         yield f"{listed(macs)} of the multiply-adds are left."

@@ -87,6 +87,7 @@ def _axis(grid: Grid, attack: str, model: str) -> Floats:
     if any(point.fixed for point in points):
         return np.array(sorted({0.0, *(budget.epsilon for budget in budgets)}))
     first = leading_budget(grid, attack)
+    # The leading budget must be visible although the attack succeeds long before it.
     top = max(_farthest(points), 1.15 * first.epsilon if first else 0.0)
     shown = [budget.epsilon for budget in budgets if budget.epsilon <= top]
     return np.array(sorted({*np.linspace(0, top, 121).tolist(), *shown}))
@@ -147,11 +148,13 @@ def _shades(grid: Grid) -> dict[float, str]:
 
 
 def _banded(grid: Grid) -> bool:
+    # More bands than that hide each other.
     return len(grid.sparsities) <= 5
 
 
 def _farthest(points: list[AttackPoint]) -> float:
     """The budget at which the attack succeeds on nearly every image (97 %) of a model's reliable networks."""
+    # Distances of an unreliable attack may be far too large.
     chosen = [point for point in points if point.grade not in "CX"] or points
     finite = [d[np.isfinite(d)] for p in chosen for a in p.attacks for d in [a.distances[a.norm]] if d.size]
     reach = max((float(np.quantile(d, 0.97)) for d in finite if d.size), default=0.0)

@@ -146,6 +146,7 @@ def _draw_latencies(
     """Draw a line per model; ``gaps``: whether grid points without a measurement have an x on this axis."""
     signs: set[str] = set()
     for model, style in styles(grid).items():
+        # The marks become a line; their quartiles are drawn afterwards, at the same x.
         measured: list[LatencyAndMacs] = []
 
         def mark(where: GridPoint, measured: list[LatencyAndMacs] = measured) -> Mark | None:
@@ -203,6 +204,7 @@ def draw_distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
         for axes, norm in zip(row, NORMS, strict=True):
             sparsity_axis(axes, grid.sparsities)
             signs |= draw_models(grid, axes, criterion, arm, _median_mark(grid, attack, norm))
+            # Distances of 0 alone would give an axis without height.
             axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1e-9) * 1.06)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     add_legend(figure, grid, signs, arm)
@@ -228,6 +230,7 @@ def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[GridPoint], Ma
         point = grid.points.get(where)
         if point is None:
             return gap(grid, where)
+        # A median needs no other network: an unreliable one is drawn hollow, not replaced by a sign.
         word = "" if point.state == UNRELIABLE else point.state
         return Mark(where.sparsity, point.median(norm), point.grade, word)
 

@@ -54,6 +54,7 @@ def number(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    # Three digits of a large number would be rounded to zeros, and a count needs no decimals.
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:#.3g}"
@@ -80,6 +81,7 @@ def percent(share: float | None) -> str:
     """A share as a percentage: whole, with one decimal below ten; "–" where there is none."""
     if share is None or not math.isfinite(share):
         return number(share)
+    # 0.0995 is the smallest share that rounds to 10 % at one decimal.
     return f"{100 * share:.{0 if share >= 0.0995 else 1}f}{PERCENT}"
 
 
@@ -224,6 +226,7 @@ def to_markdown(table: Table) -> str:
 
 def markdown_text(text: str) -> str:
     """A user's text escaped for Markdown, on one line."""
+    # Markdown passes HTML on to the browser.
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
 

@@ -70,6 +70,7 @@ def latency_of(point: NetworkPoint | None) -> Latency | None:
 
 def _measured_point(grid: Grid, model: str, criterion: str, sparsity: float) -> GridPoint | None:
     """The measured grid point of an architecture: the one with the least fine-tuning."""
+    # Fine-tuning does not change an architecture: all its networks share one measurement.
     for arm in ("none", *grid.arms):
         where = GridPoint(model, criterion if sparsity > 0 else "", sparsity, arm)
         if latency_of(grid.networks.get(where)):
@@ -197,6 +198,7 @@ def _sentence(costs: Sequence[LatencyAndMacs]) -> str:
     cut, masked = [p for p in costs if p.macs < 1], [p for p in costs if p.macs >= 1]
     parts = []
     if cut:
+        # "But" only where even the lower quartile is above the share of the multiply-adds.
         slower_than_macs = all(p.latency.share_low > p.macs for p in cut)
         parts.append(
             f"{_extent([p.macs for p in cut])} of the multiply-adds are left, "

@@ -62,6 +62,7 @@ def render(
 
     Every text of the study is escaped, and the content security policy forbids all scripts but our own.
     """
+    # The summary has a column of latency only if it was measured.
     known = {head.key for head in summary.heads}
     table = summary.select([key for key in COLUMNS if key in known])
     return _render(
@@ -118,6 +119,7 @@ def _render(template: str, table: Table, **values: Any) -> str:
     )
     environment.filters["percent"] = percent
     environment.filters["counted"] = counted
+    # The policy allows a script by its hash, so no script from a study's texts can run.
     script = _template_file("table.js")
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
@@ -191,6 +193,7 @@ def _label(where: GridPoint) -> str:
 
 
 def _image_sets(grid: Grid) -> list[str]:
+    # Attacks on the same images share one tuple of hashes.
     sets = {attack.hashes: attack.n for attack in grid.study.attacks}
     texts = [
         f"{n} images, sha256 of their hashes {sha256_hex(''.join(hashes))[:16]}" for hashes, n in sets.items()

@@ -106,6 +106,7 @@ def compare_points(before: AttackPoint, after: AttackPoint, *, budgets: Sequence
 
     None where they have no training or no image in common, or are not attacks of the same norm and kind.
     """
+    # Distances in different norms, or sizes and distances, have no ratio.
     if (before.norm, before.fixed) != (after.norm, after.fixed):
         return None
     found = compare_attacks(pair_trainings(before.seeds, after.seeds), budgets=budgets)

@@ -62,6 +62,7 @@ class Difference:
         distance = _direction(self.against.left, self.p_left)
         if robust * distance < 0:
             return "undecided"
+        # Distances are over images that both classify correctly: those that were lost do not count.
         if robust == 0 and _contradicted(self.against, distance):
             return "undecided"
         if robust or distance:
@@ -155,6 +156,7 @@ def difference(
         accuracy=against.accuracy if against else accuracy,
         grade=against.grade if against else worst([before.grade, after.grade]),
     )
+    # Invalid tests get no p-value, so that they do not make Holm's adjustment stricter for the others.
     if against is None or not found.judged:
         return found
     return replace(

@@ -80,6 +80,7 @@ def draw_line(axes: Axes, marks: Sequence[Mark], style: Style, *, ceiling: float
     on_axis = [mark for mark in marks if not mark.sign(ceiling)]
     used = set() if style.faint else _draw_spread(axes, on_axis, style)
     width, size, alpha = (0.8, 2.2, 0.65) if style.faint else (1.4, 3.6, 1.0)
+    # A nan interrupts the line: nothing is interpolated over a missing result.
     ys = [_height(mark, ceiling) for mark in marks]
     axes.plot([m.x for m in marks], ys, color=style.colour, lw=width, ls=style.dashes, alpha=alpha, zorder=2)
     shown = [(mark, y) for mark, y in zip(marks, ys, strict=True) if not math.isnan(y)]
@@ -111,6 +112,7 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
         if found is None:
             continue
         if found.low is not None and found.high is not None and found.low < found.high:
+            # All bars are one artist, separated by nan: drawing is faster and files are smaller.
             bars += [(mark.x, found.low), (mark.x, found.high), (mark.x, float("nan"))]
         elif len(set(found.values)) > 1:
             seeds += [(mark.x, value) for value in found.values]
@@ -124,6 +126,7 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
 
 def _at_edge(axes: Axes, x: float, sign: str, style: Style) -> None:
     """Draw a sign at the edge of the panel for a point that is not on the axis."""
+    # Signs of several models at one sparsity would hide each other, hence the offset.
     left, right = axes.get_xlim()
     look = {key: value for key, value in _SIGNS[sign][1].items() if key in ("marker", "ms", "mew", "mfc")}
     height = 0.97 if sign in ("inf", "beyond", "fell") else 0.025

@@ -100,6 +100,7 @@ def leading_budget(grid: Grid, attack: str) -> Budget | None:
     A budget of 0 leads only if it is the only one: at 0 nothing is attacked.
     """
     points = attack_points(grid, attack)
+    # At a budget of 0 robust accuracy is accuracy.
     choices = tuple(b for b in stated_budgets(grid, attack) if b.epsilon > 0) or stated_budgets(grid, attack)
     if not choices:
         return None
@@ -112,6 +113,7 @@ def leading_budget(grid: Grid, attack: str) -> Budget | None:
         sides = [(each.robust_images(budget.epsilon), (~each.already_wrong).mean()) for each in dense]
         return float(np.mean([abs(s.mean() - clean / 2) for s, clean in sides if s is not None] or [1.0]))
 
+    # Rounded, so that differences in the last digit do not decide a tie.
     return min(choices, key=lambda budget: round(miss(budget), 9))
 
 

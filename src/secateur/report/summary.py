@@ -168,6 +168,7 @@ def _left_values(key: str, against: Against | None) -> dict[str, Value]:
 
 
 def _change_values(key: str, against: Against | None, budget: Budget | None) -> dict[str, Value]:
+    # The leading budget is one of the stated ones, but a fixed-size attack may not have tried it.
     each = next((s for s in against.robust if budget and s.eps == budget.epsilon), None) if against else None
     if each is None:
         return {}

@@ -222,6 +222,7 @@ def security_curves(grid: Grid, *, steps: int = 60) -> Table:
     rows: list[tuple[Value, ...]] = []
     for where, point in grid.points.items():
         chosen = [budget.epsilon for budget in stated_budgets(grid, where.attack)]
+        # The curve ends where the last image falls; without any distance it covers [0, 1].
         values = np.concatenate([attack.distances[point.norm] for attack in point.attacks])
         top = float(values[np.isfinite(values)].max(initial=0.0))
         even = [] if point.fixed else np.linspace(0, top or 1.0, steps + 1).tolist()

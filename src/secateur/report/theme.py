@@ -97,12 +97,14 @@ def svg(figure: Figure) -> str:
     buffer = io.StringIO()
     absent = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=absent)
+    # No date and no id from a clock: the same figure gives the same bytes.
     text = _POSITIONS.sub(lambda match: _DIGITS.sub(r"\1", match[0]), buffer.getvalue())
     rules = "".join(
         f'[style*="{what}: {colour}"]{{{what}:{on_dark} !important}}'
         for colour, on_dark in _DARK.items()
         for what in ("fill", "stroke")
     )
+    # An image inside a page cannot read the page's colours, but it can read the reader's preference.
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
     head, tag, body = text.partition("<defs>")
     return f"{head}{style}{tag}{body}"

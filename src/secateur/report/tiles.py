@@ -153,6 +153,7 @@ def _no_result(grid: Grid, where: GridPoint) -> Tile:
 
 
 def _robust_tiles(grid: Grid, row: GridPoint, budgets: tuple[Budget, ...]) -> Iterator[Tile]:
+    # The tile shows one budget; the slider of the page reads the others from ``curve``.
     start = budgets.index(leading_budget(grid, row.attack) or budgets[0])
     for where in _points_of(grid, row):
         if where not in grid.points:

@@ -57,6 +57,7 @@ def draw_transfer(record: Mapping[str, Any]) -> Drawing:
     """A square per pair: the share of the row's examples that fool the column; blank without any image."""
     names = [label(each["label"], longest=40) for each in record["networks"]]
     share = np.array([[np.nan if s is None else s for s in row] for row in record["share"]])
+    # Few networks need room for the title, many have to fit on a page.
     side = min(max(SQUARE * len(names), 2.2), WIDTH - 2)
     figure = Figure(figsize=(side + 2.6, side + 2.0))
     axes = figure.subplots()
@@ -69,6 +70,7 @@ def draw_transfer(record: Mapping[str, Any]) -> Drawing:
     if len(names) <= NUMBERED:
         for (i, j), value in np.ndenumerate(share):
             text = "" if np.isnan(value) else f"{100 * value:.0f}"
+            # Dark text on light squares, and the reverse.
             axes.text(j, i, text, ha="center", va="center", size=5.5, color=INK if value > 0.55 else PAPER)
     bar = figure.colorbar(image, ax=axes, shrink=0.7)
     bar.set_label("share fooled", color=SOFT)
