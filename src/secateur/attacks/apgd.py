@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_batch, check_eps, check_steps
+from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import Loss, attack_loss
 from secateur.attacks.core.norms import INF, check_norm, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
-from secateur.attacks.core.steps import random_start_in_ball, unit_direction, unit_noise
+from secateur.attacks.core.steps import descent_direction, random_start_in_ball, unit_noise
 from secateur.registry.settings import check
 
 MOMENTUM = 0.75
@@ -76,10 +76,8 @@ def apgd(
     tensor([False,  True])
     """
     batch = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    check_eps(eps, norm)
     p = check_norm(norm, (2.0, INF))
-    check("apgd", loss=loss, rho=rho, random_start=random_start)
+    check("apgd", eps=eps, steps=steps, loss=loss, rho=rho, random_start=random_start)
     generator = generator or torch.Generator().manual_seed(0)
     best = BestAdversarial(model, batch, p)
     x_k = torch.zeros_like(batch.x)  # perturbations stand for images: x_k is δ of the paper's x^(k)
@@ -116,8 +114,7 @@ def apgd(
             slope = torch.where(back, slope_max, slope)
             successes, last_checkpoint = torch.zeros_like(η), k
         there, noise = batch.clip(batch.x + x_k), unit_noise(batch.x, generator)
-        direction = unit_direction(slope, batch, there, noise=noise)
-        direction = direction.sign() if p == INF else direction
+        direction = descent_direction(slope, batch, there, noise=noise, p=p)
         z = batch.project(x_k - per_sample(η, x_k) * direction, eps, p)  # lines 3 and 7
         α = MOMENTUM if k else 1.0
         x_next = batch.project(x_k + α * (z - x_k) + (1 - α) * (x_k - x_last), eps, p)  # line 8

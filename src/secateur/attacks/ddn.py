@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_batch, check_steps
+from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import input_gradient, log_odds_grad
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.core.pixel_units import in_pixels, quantise
-from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
+from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
 from secateur.cpu.malloc import kept_heap
 from secateur.registry.settings import check
 
@@ -94,9 +94,8 @@ def ddn(
     0.42
     """
     batch = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    check("ddn", gamma=gamma, alpha=alpha, init_eps=init_eps, levels=levels, schedule=schedule)
-    check("ddn", alpha_final=alpha_final, loss=loss)
+    check("ddn", steps=steps, gamma=gamma, alpha=alpha, alpha_final=alpha_final, init_eps=init_eps)
+    check("ddn", levels=levels, schedule=schedule, loss=loss)
     x = batch.x
     generator = generator or torch.Generator().manual_seed(0)
     ε_max = distance(batch.distance_to_bounds(), 2.0)
@@ -114,7 +113,7 @@ def ddn(
         g = input_gradient(logits, query, grad)  # lines 2 and 4; of a loss to lower
         α = alpha if schedule == "constant" else cosine(alpha, alpha_final, k, steps)
         noise = unit_noise(x, generator)
-        g = α * unit_direction(  # line 5
+        g = α * descent_direction(  # line 5
             g, batch, query.detach(), noise=noise, is_adversarial=best.is_adversarial
         )
         δ = δ - g  # line 6

@@ -3,19 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import (
-    Batch,
-    Found,
-    check_batch,
-    check_eps,
-    check_logits,
-    check_steps,
-    conclude,
-)
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits, conclude
 from secateur.attacks.core.best import query_active
 from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, keep_top, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
+from secateur.errors import UserError
+from secateur.registry.settings import check
 
 
 @in_pixels("eps")
@@ -61,7 +55,7 @@ def fgsm(
     """
     batch = check_batch(x, y, targets, bounds)
     p = check_norm(norm)
-    check_eps(eps, p)
+    _check_eps("fgsm", eps, p)
     query = batch.x.clone().requires_grad_(True)
     logits = model(query)
     check_logits(logits, batch, gradient=True)
@@ -102,8 +96,8 @@ def noise(
     """
     batch = check_batch(x, y, targets, bounds)
     p = check_norm(norm)
-    check_eps(eps, p)
-    check_steps(steps)
+    _check_eps("noise", eps, p)
+    check("noise", steps=steps)
     generator = generator or torch.Generator().manual_seed(0)
     radius = torch.full_like(batch.x.flatten(1)[:, 0], eps)
     adv, reached = batch.x.clone(), torch.full_like(radius, torch.inf)
@@ -159,3 +153,9 @@ def random_perturbation(batch: Batch, eps: Tensor, *, p: float, generator: torch
         return torch.where(rank < per_sample(eps, x), corner - x, torch.zeros_like(x))
     unit = drawn.sign() if p == INF else drawn / per_sample(distance(drawn, p), x)
     return batch.clip(x + unit * per_sample(eps, x)) - x
+
+
+def _check_eps(attack: str, eps: float, p: float) -> None:
+    check(attack, eps=eps)
+    if p == 0 and eps < 1:
+        raise UserError(f"eps is {eps:g} in L0", hint="there it counts values: give at least 1, as in eps=10")

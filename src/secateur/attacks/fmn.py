@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits, check_steps
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import input_gradient, is_adversarial, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, dual, per_sample, project
 from secateur.attacks.core.pixel_units import in_pixels
-from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
+from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
 from secateur.cpu.malloc import kept_heap
 from secateur.errors import UserError
 from secateur.registry.settings import check
@@ -94,9 +94,9 @@ def fmn(
     [1.0, 0.6, 0.42, 0.3]
     """
     batch = check_batch(x, y, targets, bounds)
-    check_steps(steps)
     p = check_norm(norm)
-    check("fmn", alpha=alpha, alpha_final=alpha_final, gamma=gamma, gamma_final=gamma_final, escape=escape)
+    check("fmn", steps=steps, alpha=alpha, alpha_final=alpha_final, escape=escape)
+    check("fmn", gamma=gamma, gamma_final=gamma_final)
     x = batch.x
     generator = generator or torch.Generator().manual_seed(0)
     ε_max = distance(batch.distance_to_bounds(), p)
@@ -129,7 +129,7 @@ def fmn(
         ε = torch.minimum(ε, ε_max)
         α = cosine(alpha, alpha_final, k, steps)  # line 13
         noise = unit_noise(x, generator)
-        δ = δ - α * unit_direction(  # line 14
+        δ = δ - α * descent_direction(  # line 14
             g, batch, query.detach(), noise=noise, is_adversarial=adversarial
         )
         δ = project(δ, ε, p)  # line 15

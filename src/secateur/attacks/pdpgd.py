@@ -89,9 +89,10 @@ def pdpgd(
     """
     batch = check_batch(x, y, targets, bounds)
     p = check_norm(norm)
-    check("pdpgd", steps=steps, primal_lr=primal_lr, primal_lr_decrease=primal_lr_decrease)
-    check("pdpgd", dual_ratio_init=dual_ratio_init, dual_lr=dual_lr)
-    check("pdpgd", dual_lr_decrease=dual_lr_decrease, dual_ema=dual_ema)
+    check(
+        "pdpgd", steps=steps, primal_lr=primal_lr, primal_lr_decrease=primal_lr_decrease, dual_lr=dual_lr,
+        dual_ratio_init=dual_ratio_init, dual_lr_decrease=dual_lr_decrease, dual_ema=dual_ema,
+    )  # fmt: skip
     x = batch.x
     width = batch.bounds[1] - batch.bounds[0]
     best = BestAdversarial(model, batch, p)

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_batch, check_eps, check_steps
+from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import Loss, attack_loss
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.core.pixel_units import in_pixels
-from secateur.attacks.core.steps import descend, random_start_in_ball, unit_direction, unit_noise
+from secateur.attacks.core.steps import descend, descent_direction, random_start_in_ball, unit_noise
 from secateur.registry.settings import check
 
 
@@ -70,11 +70,9 @@ def pgd(
     tensor([False,  True])
     """
     batch = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    check_eps(eps, norm)
     p = check_norm(norm, (2.0, INF))
+    check("pgd", eps=eps, steps=steps, step=step, loss=loss, random_start=random_start)
     α = 2.5 * eps / steps if step is None else step
-    check("pgd", loss=loss, random_start=random_start, step=α)
     generator = generator or torch.Generator().manual_seed(0)
     best = BestAdversarial(model, batch, p)
     δ = torch.zeros_like(batch.x)
@@ -85,8 +83,8 @@ def pgd(
     def direction(δ: Tensor) -> Tensor:
         query, logits = best.query(batch.clip(batch.x + δ), gradient=True)
         gradient = torch.autograd.grad(attack_loss(batch, logits, loss).sum(), query)[0]
-        unit = unit_direction(gradient, batch, query.detach(), noise=unit_noise(batch.x, generator))
-        return unit.sign() if p == INF else unit
+        noise = unit_noise(batch.x, generator)
+        return descent_direction(gradient, batch, query.detach(), noise=noise, p=p)
 
     δ = descend(direction, δ, steps=steps, step=α, project=lambda δ: batch.project(δ, eps, p))
     best.query(batch.clip(batch.x + δ), gradient=False)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_batch, check_eps, check_logits, check_steps, conclude
+from secateur.attacks.core.batch import Found, check_batch, check_logits, conclude
 from secateur.attacks.core.best import query_active
 from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
 from secateur.attacks.core.norms import INF, distance, per_sample
@@ -64,9 +64,7 @@ def square(
     tensor([False,  True])
     """
     batch = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    check_eps(eps, INF)
-    check("square", area=area)
+    check("square", eps=eps, steps=steps, area=area)
     x = batch.x
     if x.ndim != 4:
         raise UserError(f"images of shape {tuple(x.shape)}", hint="squares need [N, C, H, W]")

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from secateur.attacks.core.norms import per_sample, project_boxed
 from secateur.errors import UserError
-from secateur.registry.settings import EPS, STEPS, check_value
 
 NO_GRADIENT = "remove no_grad(), detach() or quantised layers from its forward, or use a black-box attack"
 
@@ -149,18 +148,6 @@ def check_logits(logits: Tensor, batch: Batch, *, gradient: bool = False) -> Non
                 f"{what} {int(labels.max())} is beyond the model's {logits.shape[1]} classes",
                 hint="do model and dataset belong together?",
             )
-
-
-def check_eps(eps: float, norm: float) -> None:
-    """Check a budget: a positive number; in L0, where it counts values, at least 1. Raises UserError."""
-    check_value("eps", eps, EPS)
-    if norm == 0 and eps < 1:
-        raise UserError(f"eps is {eps:g} in L0", hint="there it counts values: give at least 1, as in eps=10")
-
-
-def check_steps(steps: int) -> None:
-    """Check that ``steps`` is a positive whole number. Raises UserError."""
-    check_value("steps", steps, STEPS)
 
 
 def conclude(batch: Batch, adv: Tensor, distance: Tensor, already_wrong: Tensor) -> Found:

@@ -1,7 +1,7 @@
 """Norms of perturbations, their duals, and exact projections on their balls, per sample."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -61,7 +61,17 @@ def project(delta: Tensor, eps: Tensor, p: float) -> Tensor:
     Inside the ball nothing moves. Ties of p = 0 keep exactly ``floor(eps)`` entries, the first ones in
     memory order of a contiguous sample. The box is not considered: project first, clip afterwards.
     """
-    return _PROJECTIONS[check_norm(p)](delta, eps)
+    p = check_norm(p)
+    if p == 0:
+        return keep_top(delta, delta.abs(), eps)
+    if p == 1:
+        return _project_l1(delta, eps)
+    if p == 2:
+        tiny = torch.finfo(delta.dtype).tiny
+        factor = (eps / distance(delta, 2.0).clamp_min(tiny)).clamp_max(1.0)
+        return delta * per_sample(factor, delta)
+    radius = per_sample(eps, delta)
+    return torch.minimum(torch.maximum(delta, -radius), radius)
 
 
 def keep_top(delta: Tensor, score: Tensor, count: Tensor) -> Tensor:
@@ -70,20 +80,20 @@ def keep_top(delta: Tensor, score: Tensor, count: Tensor) -> Tensor:
     Ties keep the first ones in the order of a contiguous sample.
     """
     flat = score.flatten(1)
-    # Selecting is several times faster than sorting, but has to know how many: a device would be waited for.
+    # Selecting is several times faster than sorting, but needs the count as a number: a GPU would be synced.
     keep = _highest(flat, count.floor()) if flat.device.type == "cpu" else _first(flat, count.floor())
     return torch.where(keep.view(delta.shape), delta, torch.zeros_like(delta))
 
 
 def _first(score: Tensor, count: Tensor) -> Tensor:
-    """Where the ``count`` [N] first entries of each row [N, D] are, were it sorted: by a stable sort."""
+    """Mask [N, D] of the ``count`` [N] highest entries of each row of ``score``, by a stable sort."""
     order = score.argsort(dim=1, descending=True, stable=True)
     ranks = torch.arange(order.shape[1], device=score.device).expand_as(order)
     return torch.zeros_like(order, dtype=torch.bool).scatter_(1, order, ranks < count.unsqueeze(1))
 
 
 def _highest(score: Tensor, count: Tensor) -> Tensor:
-    """As ``_first``: by selecting the last entry that is kept, of which there may be several."""
+    """As ``_first``, by selecting the lowest entry that is kept, of which there may be several."""
     count = count.clamp(0, score.shape[1]).long().unsqueeze(1)
     most = int(count.max())
     if not most:
@@ -100,37 +110,25 @@ def _highest(score: Tensor, count: Tensor) -> Tensor:
     return keep
 
 
-def _project_linf(delta: Tensor, eps: Tensor) -> Tensor:
-    radius = per_sample(eps, delta)
-    return torch.minimum(torch.maximum(delta, -radius), radius)
-
-
-def _project_l2(delta: Tensor, eps: Tensor) -> Tensor:
-    tiny = torch.finfo(delta.dtype).tiny
-    factor = (eps / distance(delta, 2.0).clamp_min(tiny)).clamp_max(1.0)
-    return delta * per_sample(factor, delta)
-
-
 def _project_l1(delta: Tensor, eps: Tensor) -> Tensor:
     # Duchi et al. 2008: soft-threshold by the tau at which what is left sums to eps.
     size = delta.abs().flatten(1)
     if size.device.type == "cpu":
         tau = _threshold(size, eps).unsqueeze(1)
-        return torch.copysign((size - tau).clamp_min(0.0).view(delta.shape), delta)
-    ordered = size.sort(dim=1, descending=True).values
-    excess = ordered.cumsum(1) - eps.unsqueeze(1)
-    count = torch.arange(1, size.shape[1] + 1, device=delta.device, dtype=delta.dtype)
-    active = (ordered * count > excess).sum(1, keepdim=True).clamp_min(1)
-    tau = (excess.gather(1, active - 1) / active).clamp_min(0.0)
-    kept = (size - tau).clamp_min(0.0).view(delta.shape)
-    return torch.copysign(kept, delta)
+    else:
+        ordered = size.sort(dim=1, descending=True).values
+        excess = ordered.cumsum(1) - eps.unsqueeze(1)
+        count = torch.arange(1, size.shape[1] + 1, device=delta.device, dtype=delta.dtype)
+        active = (ordered * count > excess).sum(1, keepdim=True).clamp_min(1)
+        tau = (excess.gather(1, active - 1) / active).clamp_min(0.0)
+    return torch.copysign((size - tau).clamp_min(0.0).view(delta.shape), delta)
 
 
 def _threshold(size: Tensor, eps: Tensor) -> Tensor:
     """The tau [N] at which what is left of each row [N, D] of ``size`` sums to ``eps``; 0 inside the ball.
 
     Michelot 1986: the tau of everything is too small, what lies below it is left out, and so on until
-    nothing changes. A few passes are much faster than sorting, but a device would be waited for after each.
+    nothing changes. A few passes are much faster than sorting, but each would synchronise a GPU.
     """
     tau = ((size.sum(1) - eps) / size.shape[1]).clamp_min(0.0)
     while True:
@@ -142,18 +140,6 @@ def _threshold(size: Tensor, eps: Tensor) -> Tensor:
         tau = torch.maximum(tau, higher)
 
 
-def _project_l0(delta: Tensor, eps: Tensor) -> Tensor:
-    return keep_top(delta, delta.abs(), eps)
-
-
-_PROJECTIONS: dict[float, Callable[[Tensor, Tensor], Tensor]] = {
-    0.0: _project_l0,
-    1.0: _project_l1,
-    2.0: _project_l2,
-    INF: _project_linf,
-}
-
-
 def project_boxed(delta: Tensor, eps: Tensor, p: float, low: Tensor, high: Tensor) -> Tensor:
     """The nearest point of each sample of ``delta`` [N, ...] in the p-ball of radius ``eps`` [N] and the box.
 
@@ -163,7 +149,7 @@ def project_boxed(delta: Tensor, eps: Tensor, p: float, low: Tensor, high: Tenso
     """
     clipped = torch.minimum(torch.maximum(delta, low), high)
     if p == INF:
-        return _project_linf(clipped, eps)
+        return project(clipped, eps, p)
 
     def shrunk(share: Tensor) -> Tensor:
         level = per_sample(share, delta)

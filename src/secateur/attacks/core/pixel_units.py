@@ -1,4 +1,4 @@
-"""Defaults in the units of the pixels: written for images in [0, 1], times the width of other bounds."""
+"""Settings in the units of the pixels: default lengths for any bounds, and grey levels."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,31 +12,30 @@ R = TypeVar("R")
 
 
 def in_pixels(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Mark settings of an attack whose defaults are lengths, and scale what is left out to the bounds.
+    """Mark settings of an attack whose defaults are lengths, and scale those defaults to the bounds.
 
-    The signature keeps the defaults for images in [0, 1]. A caller's own values are taken as they are, in the
-    units of the images.
+    The signature shows the defaults for images in [0, 1]. Values that a caller gives are not scaled: they are
+    in the units of the images.
     """
 
     def mark(attack: Callable[P, R]) -> Callable[P, R]:
         parameters = inspect.signature(attack).parameters
-        lengths = {name: float(parameters[name].default) for name in names}
         own_norm = parameters["norm"].default if "norm" in parameters else None
 
         @wraps(attack)
         def scaled(*args: P.args, **kwargs: P.kwargs) -> R:
             bounds: Any = kwargs.get("bounds", (0.0, 1.0))
-            filled = _filled(lengths, kwargs.get("norm", own_norm), bounds)
+            filled = scaled_defaults(scaled, kwargs.get("norm", own_norm), bounds)
             return attack(*args, **{**filled, **kwargs})  # type: ignore[arg-type]
 
-        scaled.in_pixels = lengths  # type: ignore[attr-defined]
+        scaled.in_pixels = {name: float(parameters[name].default) for name in names}  # type: ignore[attr-defined]
         return scaled
 
     return mark
 
 
 def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) -> Tensor:
-    """``images`` on the nearest of ``levels`` equidistant grey levels of ``bounds``; unchanged if None."""
+    """``images`` rounded to ``levels`` equidistant grey levels of ``bounds``; unchanged if None."""
     if levels is None:
         return images
     low, high = bounds
@@ -45,14 +44,11 @@ def quantise(images: Tensor, levels: int | None, bounds: tuple[float, float]) ->
 
 
 def scaled_defaults(
-    attack: Callable[..., object], norm: float, bounds: tuple[float, float]
+    attack: Callable[..., object], norm: object, bounds: tuple[float, float]
 ) -> dict[str, float]:
-    """What an attack takes for the settings that are marked as lengths, by name, for images in ``bounds``."""
-    return _filled(getattr(attack, "in_pixels", {}), norm, bounds)
-
-
-def _filled(lengths: Mapping[str, float], norm: object, bounds: tuple[float, float]) -> dict[str, float]:
+    """The defaults of the settings that are marked as lengths, by name, for images in ``bounds``."""
     low, high = (float(bound) for bound in bounds)
+    lengths: Mapping[str, float] = getattr(attack, "in_pixels", {})
     # In L0 a size counts values, and has no unit.
     return {
         name: value if name == "eps" and norm == 0 else value * (high - low)

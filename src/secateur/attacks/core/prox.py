@@ -6,7 +6,7 @@ from torch import Tensor
 from secateur.attacks.core.norms import INF, check_norm, distance, halvings, per_sample
 
 SMALLER = 15
-"""Halvings beyond the resolution at the upper end: what is left may be 2⁻¹⁵ of it and is as exact."""
+"""Halvings beyond the resolution of the upper end, so that a result of 2⁻¹⁵ of it is as exact."""
 
 
 def shrink(delta: Tensor, metric: Tensor, weight: Tensor, *, p: float) -> Tensor:

@@ -54,10 +54,16 @@ def random_start_in_ball(batch: Batch, eps: float, p: float, *, generator: Gener
     return batch.project((eps * unit).expand_as(x), eps, p)
 
 
-def unit_direction(
-    gradient: Tensor, batch: Batch, query: Tensor, *, noise: Tensor, is_adversarial: Tensor | None = None
+def descent_direction(
+    gradient: Tensor,
+    batch: Batch,
+    query: Tensor,
+    *,
+    noise: Tensor,
+    p: float = 2.0,
+    is_adversarial: Tensor | None = None,
 ) -> Tensor:
-    """``gradient`` [N, ...] at ``query`` scaled to L2 norm 1.
+    """``gradient`` [N, ...] at ``query`` scaled to L2 norm 1, or for p = inf its sign.
 
     ``noise`` [1, ...], a unit vector, replaces it where a step against it would not move: where it is zero,
     not finite, or leads out of the box in every pixel. The last does not apply where ``is_adversarial`` [N]:
@@ -70,7 +76,8 @@ def unit_direction(
     if is_adversarial is not None:
         free = free | is_adversarial
     usable = norms.isfinite() & (norms > torch.finfo(gradient.dtype).tiny) & free
-    return torch.where(per_sample(usable, gradient), direction, noise)
+    direction = torch.where(per_sample(usable, gradient), direction, noise)
+    return direction.sign() if p == INF else direction
 
 
 def unit_noise(x: Tensor, generator: Generator) -> Tensor:

@@ -41,7 +41,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Batch, Found, check_batch, check_steps, minimum
+from secateur.attacks.core.batch import Batch, Found, check_batch, minimum
 from secateur.attacks.core.best import TIE, BestAdversarial
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.pdpgd import pdpgd
@@ -141,18 +141,16 @@ def steep(
     [1.0, 0.6, 0.42, 0.3]
     """
     batch = check_batch(x, y, targets, bounds)
-    check_steps(steps)
-    p, l1_steps = check_norm(norm), 0
-    if p == 0:
-        l1_steps, halvings, removals = _l0_steps(steps, batch.x[0].numel())
+    check("steep", steps=steps)
+    p = check_norm(norm)
+    # L0 minimises L1 first.
     q = p or 1.0
+    own, halvings, removals = (steps, 0, 0) if p else _l0_steps(steps, batch.x[0].numel())
     first = STEP[q] if step is None else step
     momentum = MOMENTUM[q] if momentum is None else momentum
-    n_surveyed, pdpgd_share = _defaults(q, l1_steps or steps, n_surveyed=n_surveyed, pdpgd_share=pdpgd_share)
+    n_surveyed, pdpgd_share = _defaults(q, own, n_surveyed=n_surveyed, pdpgd_share=pdpgd_share)
     check("steep", step=first, decay=decay, momentum=momentum, gamma=gamma, gamma_final=gamma_final)
-    settings = Settings(
-        l1_steps or steps, n_surveyed, pdpgd_share, (first, decay * first), (gamma, gamma_final)
-    )
+    settings = Settings(own, n_surveyed, pdpgd_share, (first, decay * first), (gamma, gamma_final))
     generator = generator or torch.Generator().manual_seed(0)
     ground = Ground.of(batch, q, momentum=momentum, growth=gamma, generator=generator)
     found = _minimise(model, batch, settings, ground=ground)  # lines 1 to 8, or 15
@@ -222,7 +220,7 @@ def converges_from(settings: Mapping[str, Any]) -> int:
         UserError: settings that it refuses.
     """
     steps = settings["steps"]
-    check_steps(steps)
+    check("steep", steps=steps)
     if settings["norm"] == 0:
         l1_steps, halvings, _ = _l0_steps(steps, sys.maxsize)
         return int(l1_steps + halvings)

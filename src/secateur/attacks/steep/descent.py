@@ -1,6 +1,6 @@
 """Descents towards a class, side by side, and which of them go on: lines 3 to 14 of ``steep``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 from secateur.attacks.core.batch import Batch, Found
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import is_adversarial, logit_difference
-from secateur.attacks.core.norms import INF, distance, dual, per_sample, project_boxed
-from secateur.attacks.core.steps import cosine, unit_direction, unit_noise
+from secateur.attacks.core.norms import distance, dual, per_sample, project_boxed
+from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,16 @@ def shortlist(paths: Sequence[Path], count: int, ground: Ground) -> list[Path]:
     chosen = score.argsort(dim=0, stable=True)[:count]
     image = torch.arange(score.shape[1], device=score.device)
 
-    def pick(values: list[Tensor], row: Tensor) -> Tensor:
-        return torch.stack(values)[row, image]
+    def pick(row: Tensor, values: Iterable[Tensor]) -> Tensor:
+        return torch.stack(list(values))[row, image]
 
-    targets = [path.goal.reference_class for path in paths]
     return [
         Path(
-            replace(paths[0].goal, targets=pick(targets, row)),
-            pick([path.delta for path in paths], row),
-            pick([path.last_delta for path in paths], row),
-            pick([path.eps for path in paths], row),
-            pick([path.reached for path in paths], row),
+            replace(paths[0].goal, targets=pick(row, (path.goal.reference_class for path in paths))),
+            pick(row, (path.delta for path in paths)),
+            pick(row, (path.last_delta for path in paths)),
+            pick(row, (path.eps for path in paths)),
+            pick(row, (path.reached for path in paths)),
         )
         for row in chosen
     ]
@@ -134,8 +133,9 @@ def advance(
     ε = torch.where(adversarial, torch.minimum(ε * (1 - γ), reached), missed)  # line 11
     ε = torch.minimum(ε, ground.largest)
     noise = unit_noise(x, ground.generator)
-    d = unit_direction(g, path.goal, query.detach(), noise=noise, is_adversarial=adversarial)
-    d = d.sign() if p == INF else d  # line 12
+    d = descent_direction(  # line 12
+        g, path.goal, query.detach(), noise=noise, p=p, is_adversarial=adversarial
+    )
     length = α * (ground.width * ε).sqrt() if p == 1 else α * ε
     z = ground.project(δ - per_sample(length, x) * d, ε)  # line 13
     if ground.momentum:  # line 14
