@@ -58,6 +58,43 @@ def test_a_bookkeeper_that_keeps_the_last_success_is_seen(model, monkeypatch):
         test_the_nearest_query_that_fools_is_kept_per_image(model)
 
 
+class Stopping(nn.Module):
+    """A model whose second image is no longer under attack after the first query."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.active = model, torch.tensor([True, True])
+
+    def forward_active(self, x):
+        logits = self.model(x) * self.active.unsqueeze(1)
+        self.active = torch.tensor([True, False])
+        return logits
+
+
+def check_stopped(model):
+    far, near = [[0.9, 0.2], [0.9, 0.2]], [[0.6, 0.2], [0.6, 0.2]]
+    found = asked(Stopping(model), far, near)
+    torch.testing.assert_close(found.distance, torch.tensor([0.4, 0.7]))
+
+
+def test_an_image_that_is_no_longer_active_keeps_what_it_has(model):
+    check_stopped(model)
+
+
+def test_a_bookkeeper_that_ignores_the_mask_is_seen(model, monkeypatch):
+    ones = torch.ones(2, dtype=torch.bool)
+    monkeypatch.setattr(module, "query_active", lambda model, x: (model.model(x), ones))
+    with pytest.raises(AssertionError):
+        check_stopped(model)
+
+
+def test_all_images_of_a_plain_model_are_active(model):
+    x = torch.zeros(2, 2)
+    logits, active = module.query_active(model, x)
+    assert torch.equal(logits, model(x))
+    assert active.all()
+
+
 def test_logits_without_a_graph_are_refused_when_a_gradient_is_wanted():
     class Cut(nn.Module):
         def forward(self, x):

@@ -105,7 +105,7 @@ def test_the_projection_on_ball_and_box_is_that_of_a_general_solver(p, seed):
     delta = torch.randn(1, 6, generator=g, dtype=torch.float64)
     x = torch.rand(1, 6, generator=g, dtype=torch.float64)
     eps = torch.tensor([0.2 + 0.2 * (seed % 5)], dtype=torch.float64)
-    ours = project_boxed(delta, eps, p, -x, 1 - x)[0].numpy()
+    ours = project_boxed(delta, eps, p, low=-x, high=1 - x)[0].numpy()
     sign = np.sign(delta[0].numpy())
     cap = np.where(sign > 0, 1 - x[0].numpy(), x[0].numpy())
     a, radius = np.abs(delta[0].numpy()), eps.item()
@@ -124,7 +124,7 @@ def test_the_projection_on_ball_and_box_is_that_of_a_general_solver(p, seed):
 
 def test_clipping_after_projecting_is_not_the_nearest_point():
     delta, x = torch.tensor([[3.0, 1.0]]), torch.tensor([[0.9, 0.0]])
-    near = project_boxed(delta, torch.tensor([1.0]), 1.0, -x, 1 - x)
+    near = project_boxed(delta, torch.tensor([1.0]), 1.0, low=-x, high=1 - x)
     torch.testing.assert_close(near, torch.tensor([[0.1, 0.9]]), atol=1e-5, rtol=0)
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.attacks import Outcome, run
+from secateur.attacks import Outcome, pgd, run
 from secateur.attacks.runner import fast_model
 from secateur.attacks.runner.fast_model import tf32_matmul
 from secateur.errors import ExitCode, UserError
 from secateur.evaluate import attack
+from secateur.registry import ATTACKS
 from secateur.run_options import RunOptions
 
 ALL = [("ddn", {}), *(("fmn", {"norm": p}) for p in (0.0, 1.0, 2.0, math.inf))]
@@ -210,6 +211,21 @@ def test_an_image_that_an_attack_of_fixed_size_has_fooled_is_not_asked_again(net
     whole = run(net, images, "pgd", eps=0.9, steps=60)
     assert result.outcome == whole.outcome
     assert 0 < min(asked) < 40
+
+
+def test_an_attack_that_knows_no_mask_is_answered_truly_to_its_end(net, images, monkeypatch):
+    asked = []
+
+    def repeated(model, x, y, *, eps, bounds, generator):
+        found = pgd(net, x, y, eps=eps, steps=20)
+        asked.extend(torch.equal(model(found.adv), net(found.adv)) for _ in range(30))
+        return found
+
+    monkeypatch.setattr(ATTACKS, "get", lambda name: repeated)
+    result = run(net, images, "pgd", eps=0.9, options=replace(RunOptions.original(), early_stop=True))
+    assert len(asked) == 30
+    assert all(asked)
+    assert (result.forwards[~result.ori_success] == 30).all()
 
 
 def test_batches_are_halved_until_they_fit_and_nothing_changes(net, images):

@@ -42,8 +42,9 @@ def refused(attack="ddn", setting="steps: 5", recipe=""):
         ),
         ("square", "eps: large", "attacks.x.eps: must be a number above 0 (got 'large')"),
         ("square", "area: 2", "attacks.x.area: must be a number above 0 and of at most 1 (got 2)"),
-        ("alma", "every: 1.5", "attacks.x.every: must be a whole number of at least 1 (got 1.5)"),
-        ("sigma-zero", "threshold: true", "must be a number of at least 0 and below 1 (got true)"),
+        ("alma", "check_steps: 1.5", "attacks.x.check_steps: must be a whole number of at least 1 (got 1.5)"),
+        ("sigma-zero", "tau: true", "must be a number of at least 0 and below 1 (got true)"),
+        ("sigma-zero", "threshold: 0.2", "attacks.x.threshold: is now called 'tau' (got 0.2)"),
     ],
 )
 def test_a_value_that_the_attack_refuses_is_named_with_its_line(attack, setting, said):

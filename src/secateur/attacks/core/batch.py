@@ -68,7 +68,7 @@ class Batch:
         """The perturbation nearest to ``delta`` [N, ...] in the p-ball of radius ``eps`` and the bounds."""
         low, high = self.bounds
         radius = torch.full((len(delta),), eps, dtype=delta.dtype, device=delta.device)
-        return project_boxed(delta, radius, p, low - self.x, high - self.x)
+        return project_boxed(delta, radius, p, low=low - self.x, high=high - self.x)
 
 
 def check_batch(x: Tensor, y: Tensor, targets: Tensor | None, bounds: tuple[float, float]) -> Batch:

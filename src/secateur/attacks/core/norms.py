@@ -140,7 +140,7 @@ def _threshold(size: Tensor, eps: Tensor) -> Tensor:
         tau = torch.maximum(tau, higher)
 
 
-def project_boxed(delta: Tensor, eps: Tensor, p: float, low: Tensor, high: Tensor) -> Tensor:
+def project_boxed(delta: Tensor, eps: Tensor, p: float, *, low: Tensor, high: Tensor) -> Tensor:
     """The nearest point of each sample of ``delta`` [N, ...] in the p-ball of radius ``eps`` [N] and the box.
 
     ``low`` ≤ 0 ≤ ``high`` [N, ...] bound the perturbation. Clipping after ``project`` is feasible too, but

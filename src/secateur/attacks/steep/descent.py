@@ -62,7 +62,7 @@ class Ground:
 
     def project(self, delta: Tensor, eps: Tensor) -> Tensor:
         """Π: onto the ball of radius ``eps`` [N] and the box."""
-        return project_boxed(delta, eps, self.p, self.low, self.high)
+        return project_boxed(delta, eps, self.p, low=self.low, high=self.high)
 
 
 def begin(goal: Batch, p: float) -> Path:
