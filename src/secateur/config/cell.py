@@ -96,7 +96,7 @@ def recipe_from(data: Mapping[str, Any]) -> Recipe:
     >>> recipe_from({"epochs": 3, "adversary": {"epsilon": 0.1, "step_size": 0.02, "norm": "inf"}}).epochs
     3
     """
-    fields = dict(restore(data))
+    fields = dict(restore(data))  # JSON has no infinity, which the norm of an adversary needs
     for name, part in PARTS.items():
         if fields.get(name) is not None:
             fields[name] = part(**fields[name])

@@ -23,6 +23,7 @@ def contradictions(study: Study) -> list[Problem]:
                 key = f"finetune.{name}.models.{i}"
                 near = nearest(model, study.models)
                 problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
+    # A model that does not exist has no recipes or attacks to check.
     if not problems:
         found = [
             *_impossible_recipes(study),
@@ -73,6 +74,7 @@ def _coincidences(study: Study) -> list[tuple[str, str]]:
         name: (model.arch, repr(model.settings), model.weights, model.statistics, study.recipe(name))
         for name, model in study.models.items()
     }
+    # With the norm filled in, so that ddn and ddn with norm: 2 count as the same attack.
     attacks = {
         name: {**attack.model_dump(), "norm": attack.resolved_norm} for name, attack in study.attacks.items()
     }

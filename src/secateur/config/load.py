@@ -92,13 +92,14 @@ def _checked(source: Source, overrides: Sequence[str]) -> Study:
 
 
 def _validated(source: Source) -> Study:
-    data = _expanded(source.data)
+    data = _expanded(source.data)  # again, because an override may use a short form
     problems = list(source.problems)
     study = None
     try:
         # Strict JSON mode turns lists into tuples, but no word into a number and no number into a boolean.
         study = Study.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
+        # A value that could not be read is already reported; pydantic would only add that it is missing.
         spelled = {problem.key for problem in source.problems}
         found = [_problem(dict(item), source) for item in error.errors(include_url=False)]
         problems += [problem for problem in found if problem.key not in spelled]

@@ -26,6 +26,7 @@ class RecipeSettings(Settings):
         return replace(base or Recipe(), **values)
 
 
+# Dataclasses do not record which fields were given, as pydantic models do, and an arm inherits the others.
 def _model(record: type[Any], base: type[Settings]) -> type[Settings]:
     """The pydantic model of a dataclass of ``recipes``: the same fields, defaults, ranges and help."""
     about = (inspect.getdoc(record) or "").partition("\n\n")[0]

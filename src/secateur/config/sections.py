@@ -157,6 +157,7 @@ class Attack(_RunFields):
     )
     steps: PositiveInt = Field(default=100, description="iterations per image, of the attacks that iterate")
 
+    # The attack's own settings are checked by its rules, in ``contradictions``, which report them by name.
     @model_validator(mode="after")
     def _possible(self) -> Self:
         plain_settings(self.model_extra or {})

@@ -86,6 +86,7 @@ class Study(Settings):
         """
         return self._source.location(key) if self._source else self.name
 
+    # Not per cell: all networks of a study must be trained and attacked on the same parts of the data.
     @property
     def split_seed(self) -> int:
         """The seed that splits the data and picks the attacked images, the same for every cell."""

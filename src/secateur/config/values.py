@@ -144,6 +144,7 @@ def known_model(value: str) -> str:
             checkpoint(value)
         except UserError as error:
             raise ValueError(str(error)) from None
+    # The names of other packages are checked when the network is built, which needs torch.
     elif not LABEL.fullmatch(name):
         raise ValueError(f"{name!r} is not a valid model name")
     return value
@@ -162,6 +163,7 @@ def _known(registry: Registry, value: str) -> str:
     known = registry.names()
     if value not in known:
         near = nearest(value, known)
+        # A suggestion or the whole list: together the list would hide the suggestion.
         listing = "" if near else f"; known: {', '.join(known)}"
         sentence = f"there is no {registry.kind} {value[:60]!r}{listing}"
         raise PydanticCustomError("unknown_name", "{sentence}", {"sentence": sentence, "near": near})

@@ -238,6 +238,7 @@ def override(source: Source, text: str) -> None:
         raise UserError(f"invalid override '--set {text}': expected path.to.key=value")
     option = f"--set {key}"
     _put(source.data, key, parse_value(value, option, key), whole=key)
+    # Errors about the new value are located at the option, no longer at a line of the file.
     for known in [name for name in source.lines if name == key or name.startswith(f"{key}.")]:
         del source.lines[known]
     source.overridden[key] = option

@@ -97,6 +97,8 @@ class LocalEngine:
         logs.mkdir(exist_ok=True)
         self._started += 1
         log = logs / f"worker-{os.getpid()}-{self._started}.log"
+        # Threads are limited by the environment, which OpenMP and BLAS read before torch is imported. The path
+        # is passed on, because a plug-in or a test may have extended it.
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
@@ -105,6 +107,7 @@ class LocalEngine:
         for plugin in self.plugins:
             refuse_changed(plugin)
         arguments = [str(self.folder), self.execute, *(str(plugin.path) for plugin in self.plugins)]
+        # A file, not a pipe: nobody reads it during the run, and a full pipe would block the worker.
         with log.open("w") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "secateur.engine.worker", *arguments],

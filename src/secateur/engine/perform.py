@@ -49,6 +49,7 @@ def perform(
         return "ok"
     started = time.perf_counter()
     try:
+        # A full disk is no result of this cell: it pauses the study and leaves no record.
         with machine_errors(store.root, which=DISK):
             parts = execute(study, cell, store, on_progress=on_progress)
         store.commit(_record(store, cell, started, parts), parts.artefacts)

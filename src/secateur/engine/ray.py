@@ -73,6 +73,7 @@ class RayEngine:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise UserError(f"cannot reach Ray: {first_line(error)}", code=ExitCode.ENVIRONMENT) from None
         variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        # max_retries=0: Ray would retry silently, while deaths are counted and reported here.
         self._task = self._ray.remote(_compute).options(
             num_cpus=self.threads, num_gpus=self.gpus, max_retries=0, runtime_env={"env_vars": variables}
         )

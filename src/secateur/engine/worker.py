@@ -26,6 +26,7 @@ def main(folder: str, execute_target: str, *plugins: str) -> None:
     output = _private_output()
     inbox: queue.Queue[str] = queue.Queue()
     stop = threading.Event()
+    # A thread reads the input, so that a request to stop arrives while a cell is computed.
     threading.Thread(target=_listen, args=(inbox, stop), daemon=True).start()
     for path in plugins:
         load_plugin(Path(path))

@@ -165,7 +165,7 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
         UserError: this machine lacks the device, or a network does not accept the images.
     """
     found: dict[str, Speed] = {}
-    images = torch.zeros(BATCH, *facts.shape)
+    images = torch.zeros(BATCH, *facts.shape)  # the time does not depend on the pixels
     for label in study.models:
         network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
         check_accepts(network, images, data=study.data.spec)

@@ -86,6 +86,7 @@ def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:
 
 def _network(study: Study, facts: Facts, model: str, seed: int) -> Iterator[Cell]:
     axes = {"model": model, "seed": seed, "criterion": None, "sparsity": 0.0, "arm": "none", "attack": None}
+    # Sparsity 0 asks for the dense network, whatever the controls say.
     dense = _cell("train", None, axes, "dense", _training(study, facts, model, seed))
     controls, whole = study.controls, 0 in study.sparsities
     arms = study.arms(model)

@@ -56,6 +56,7 @@ def cost_of(cell: Cell, facts: Facts) -> Cost:
         sizes = sum(size > 0 for size in eps) if isinstance(eps, list | tuple) else 1
         passes = images * cell.settings.get("steps", 1) * sizes
         return Cost(passes + 2 * images, passes, share)
+    # Every step of the adversary needs a gradient, as the step of the optimiser does.
     recipe = cell.settings["recipe"]
     seen = recipe["epochs"] * facts.train
     steps = (recipe["adversary"] or {"steps": 0})["steps"]
@@ -102,6 +103,7 @@ class Clock:
             if seconds is None:
                 return None
             left.append(seconds * (1 - (done or {}).get(cell.id, 0.0)))
+        # A cell runs on one worker, so no run is shorter than its longest cell.
         return max(sum(left) / jobs, max(left, default=0.0))
 
 

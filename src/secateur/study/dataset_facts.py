@@ -54,6 +54,7 @@ def read_facts(study: Study) -> Facts:
     )
     splits = (parts.train, parts.validation, parts.test)
     shape, classes = tuple(parts.train.shape), parts.train.num_classes
+    # Each check runs only if those before found nothing, because it builds on settings that they accepted.
     problems = [*unfit(study, parts.test.n), *_misnormalised(study, shape[0])]
     problems = problems or unknown_layers(study, shape=shape, classes=classes)
     problems = problems or misfits(study, shape=shape, classes=classes)

@@ -96,6 +96,7 @@ def measure_latencies(
     tick = on_progress or (lambda done, total: None)
     tick(0, len(todo))
     for done, row in enumerate(_rows(store, cells, todo, conditions, seconds), start=1):
+        # Written after every network, so that an interrupted measurement resumes.
         rows[row.cell] = row
         write_latencies(store.root, Latencies(conditions, rows))
         tick(done, len(todo))

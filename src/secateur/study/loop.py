@@ -126,6 +126,7 @@ def work_through(run: Run, engine: Engine, stop: Stop) -> None:
             _hand_out(run, engine)
         for message in engine.poll(POLL_SECONDS):
             _settle(run, message)
+        # Only here, between two messages: the store and the leases are consistent.
         if stop.at_once:
             raise SystemExit(stop.exit_code)
 

@@ -16,8 +16,9 @@ from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
 from secateur.study.dataset_facts import known_facts, read_facts, unfit
 
+# Estimates of what a record holds beside its artefacts, and of what an attack's record adds for each image.
 RECORD_BYTES = 8_000
-IMAGE_BYTES = 400  # what the record of an attack says about one image
+IMAGE_BYTES = 400
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def run_plan(
     """
     started = time.perf_counter()
     _refuse_small_disk(plan, Path(out))
+    # Before anything is deleted: create refuses the folder of another study.
     store = Store.create(out, plan.to_json())
     store.gc()
     notes = [*store.repair(), *_adopt(store, reuse)]
@@ -142,7 +143,7 @@ def _prepare(plan: StudyPlan, store: Store, listener: Listener, jobs: int) -> Ru
 
 
 def _refuse_small_disk(plan: StudyPlan, out: Path) -> None:
-    needed = plan.disk_bytes
+    needed = plan.disk_bytes  # None without a probe, and then nothing is checked
     existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed is not None and free < needed:

@@ -52,6 +52,7 @@ def make_board(cells: Iterable[Cell], done: Iterable[str], units: Mapping[str, f
     finished = set(done)
     board = Board(known, open={cell_id for cell_id in known if cell_id not in finished})
     board._order = {cell_id: i for i, cell_id in enumerate(known)}
+    # Children come after their parents, so that one backward pass sums the longest chain below every cell.
     for cell in reversed(known.values()):
         below = max((board._ranks[child] for child in board._children[cell.id]), default=0.0)
         board._ranks[cell.id] = below + (units[cell.id] if cell.id in board.open else 0.0)

@@ -77,6 +77,7 @@ def check(model: nn.Module, train: Dataset, recipe: Recipe, *, seed: int, teache
             )
         if (taught := _classes(teacher, train, "teacher")) != classes:
             raise UserError(f"the model has {classes} classes, its teacher {taught}")
+    # The smallest part of a batch, as the loop splits images into batches and batches into parts.
     smallest = train.n // math.ceil(train.n / recipe.batch_size) // recipe.accumulate
     if smallest < 2 and any(isinstance(part, _BatchNorm) for part in model.modules()):
         raise UserError(

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from secateur.data import Dataset
+from secateur.hashing import stream
 from secateur.models import NotFinite, accuracy
 from secateur.recipes import Recipe
 from secateur.train.augmentation import augment
@@ -15,7 +16,6 @@ from secateur.train.checkpoints import Checkpoints, generation, identify, restor
 from secateur.train.history import Epoch, History, collapsed
 from secateur.train.job import Job, State, Tick, check, prepare
 from secateur.train.losses import objective, robust_accuracy
-from secateur.train.seeds import derive, stream
 
 
 def train(
@@ -101,11 +101,13 @@ def _epoch(job: Job, state: State, epoch: int) -> None:
     for group in job.optimiser.param_groups:
         group["lr"] = rate
     loss, correct = _fit(job, epoch)
+    # Before the weights can become the best: diverged ones never do.
     if not math.isfinite(loss):
         raise NotFinite(f"the loss is not finite in epoch {epoch}")
     if job.penaliser is not None:
         job.penaliser.grow()
     with job.average.applied(model) if job.average is not None else nullcontext():
+        # The same random starts in every epoch, so that robust accuracies differ by the weights alone.
         entry = Epoch(
             epoch=epoch,
             loss=loss,
@@ -126,11 +128,12 @@ def _fit(job: Job, epoch: int) -> tuple[float, float]:
     # Batches of nearly equal size: a last batch of one image would break batch normalisation.
     batches = order.tensor_split(math.ceil(n / size))
     transforms, adversary = stream(job.seed, "augment", epoch), stream(job.seed, "adversary", epoch)
+    # Summed on the device: reading a number in every step would make the CPU wait for the GPU.
     loss_sum = torch.zeros((), dtype=torch.float64, device=job.device)
     correct = torch.zeros((), dtype=torch.int64, device=job.device)
     with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []):
         # Dropout draws from the global generator only.
-        torch.manual_seed(derive(job.seed, "model", epoch))
+        torch.manual_seed(stream(job.seed, "model", epoch).initial_seed())
         job.model.train()
         for index, batch in enumerate(batches):
             done = (epoch - 1) * len(batches) + index + 1
@@ -159,6 +162,7 @@ def _step(job: Job, batch: Tensor, transforms: Generator, adversary: Generator) 
             loss, scores = objective(
                 model, x, y, recipe, generator=adversary, bounds=bounds, teacher=job.teacher
             )
+        # Parts may differ by one image; so weighted, their gradients add up to that of the batch.
         torch.autograd.backward(loss * (len(part) / len(batch)))
         loss_sum += loss.detach().double() * len(part)
         correct += (scores.argmax(1) == y).sum()
@@ -171,5 +175,6 @@ def _step(job: Job, batch: Tensor, transforms: Generator, adversary: Generator) 
 def _keep(entry: Epoch, model: nn.Module, recipe: Recipe, state: State) -> None:
     state.epochs.append(entry)
     score = entry.robust_accuracy if recipe.select == "robust" else entry.validation_accuracy
+    # >= keeps the later of two equal epochs, which was trained for longer.
     if score is not None and score >= state.best_score and entry.epoch not in collapsed(state.epochs):
         state.best, state.best_epoch, state.best_score = weights_of(model), entry.epoch, score

@@ -61,6 +61,7 @@ def objective(
         heat, weight = recipe.distillation.temperature, recipe.distillation.weight
         with eval_mode(teacher), torch.no_grad():
             taught = F.log_softmax(teacher(x) / heat, 1)
+        # Softened logits have gradients smaller by the square of the temperature, which this factor undoes.
         loss = (1 - weight) * loss + weight * heat**2 * divergence(taught, scores / heat) / len(x)
     return loss, scores.detach()
 
@@ -95,6 +96,7 @@ class Penaliser:
             for part in model.modules()
             if isinstance(part, _BatchNorm) and part.weight is not None
         ]
+        # By group: (parameter, dimension, indices along it, the channel of each index).
         self.groups: list[list[tuple[Tensor, int, Tensor, Tensor]]] = []
         self.sizes: list[int] = []
         if how.kind != "bn_scale":
