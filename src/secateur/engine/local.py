@@ -97,7 +97,7 @@ class LocalEngine:
         logs.mkdir(exist_ok=True)
         self._started += 1
         log = logs / f"worker-{os.getpid()}-{self._started}.log"
-        # Threads are limited by the environment, which OpenMP and BLAS read before torch is imported. The path
+        # Threads are limited by the environment, which OpenMP reads before torch is imported. The path
         # is passed on, because a plug-in or a test may have extended it.
         environment = {
             **os.environ,
