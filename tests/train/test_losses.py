@@ -103,8 +103,8 @@ def test_the_teacher_is_shown_clean_images_also_in_adversarial_training():
 
 def test_a_network_trained_against_one_step_is_judged_by_ten():
     fast = Adversary(0.1, 0.125, 1)
-    assert adversary.judge(fast) == replace(fast, steps=10, step_size=0.025)
-    assert adversary.judge(TRADES) == replace(TRADES, method="madry")
+    assert adversary.for_validation(fast) == replace(fast, steps=10, step_size=0.025)
+    assert adversary.for_validation(TRADES) == replace(TRADES, method="madry")
 
 
 def epoch(number, robust, clean=0.9):

@@ -13,7 +13,7 @@ from secateur.recipes import Adversary
 
 # Standard deviation of the start of TRADES, whose loss has no gradient at the clean image itself.
 START = 0.001
-JUDGE_STEPS = 10
+VALIDATION_STEPS = 10
 
 
 def perturb(
@@ -29,8 +29,15 @@ def perturb(
 
     Steps of size ``adversary.step_size`` follow the gradient (its sign for norm inf, its direction for norm
     2) of the cross-entropy with ``y``, or for TRADES of the divergence from the clean prediction. They start
-    at a random point: of the ball, or for TRADES close to ``x``; or at ``x`` if ``random_start`` is off. The
-    model is in evaluation mode meanwhile, so its running statistics see no adversarial image.
+    at a random point of the ball, for TRADES close to ``x``, and without ``random_start`` at ``x``. The model
+    is in evaluation mode, so that adversarial images do not change its running statistics.
+
+    >>> x, y = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> adversary = Adversary(epsilon=0.1, step_size=0.05, steps=4)
+    >>> adv = perturb(model, x, y, adversary=adversary, generator=torch.Generator().manual_seed(0))
+    >>> round((adv - x).abs().max().item(), 3)
+    0.1
     """
     with eval_mode(model):
         clean = None
@@ -65,15 +72,15 @@ def divergence(clean: Tensor, scores: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(scores, 1), clean, reduction="sum", log_target=True)
 
 
-def judge(adversary: Adversary) -> Adversary:
-    """The adversary that validation uses: the recipe's own steps on the cross-entropy, but more than one.
+def for_validation(adversary: Adversary) -> Adversary:
+    """The adversary of validation: the recipe's own steps on the cross-entropy, or ten if it takes only one.
 
-    A network trained against one step can learn to fool that step alone (catastrophic overfitting, Wong et
-    al. 2020), so it is judged by ten.
+    A network trained against one step can become robust to that step alone (catastrophic overfitting, Wong
+    et al. 2020), which ten steps reveal.
     """
     if adversary.steps > 1:
         return replace(adversary, method="madry")
-    return replace(adversary, method="madry", steps=JUDGE_STEPS, step_size=adversary.epsilon / 4)
+    return replace(adversary, method="madry", steps=VALIDATION_STEPS, step_size=adversary.epsilon / 4)
 
 
 def _project(delta: Tensor, adversary: Adversary) -> Tensor:

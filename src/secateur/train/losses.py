@@ -12,7 +12,7 @@ from secateur.errors import UserError
 from secateur.graph import Group, trace
 from secateur.models import accuracy, eval_mode
 from secateur.recipes import Penalty, Recipe
-from secateur.train.adversary import divergence, judge, perturb
+from secateur.train.adversary import divergence, for_validation, perturb
 
 EVALUATION_BATCH = 512
 # Added under square roots, whose gradient is infinite at zero.
@@ -69,10 +69,10 @@ def objective(
 def robust_accuracy(
     model: nn.Module, dataset: Dataset, recipe: Recipe, *, generator: Generator
 ) -> float | None:
-    """The accuracy under the recipe's adversary as ``judge`` strengthens it; None without an adversary."""
+    """The accuracy under the recipe's adversary as ``for_validation`` strengthens it; None without an adversary."""
     if recipe.adversary is None:
         return None
-    adversary = judge(recipe.adversary)
+    adversary = for_validation(recipe.adversary)
     batches = [
         perturb(model, x, y, adversary=adversary, generator=generator, bounds=dataset.bounds)
         for x, y in zip(
