@@ -69,7 +69,7 @@ def objective(
 def robust_accuracy(
     model: nn.Module, dataset: Dataset, recipe: Recipe, *, generator: Generator
 ) -> float | None:
-    """The accuracy under the recipe's adversary as ``for_validation`` strengthens it; None without an adversary."""
+    """The accuracy under the recipe's adversary for validation; None without an adversary."""
     if recipe.adversary is None:
         return None
     adversary = for_validation(recipe.adversary)
