@@ -13,7 +13,7 @@ from secateur.errors import UserError
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS
 from secateur.study import check, plan
 from secateur.study.dataset_facts import known_facts, read_facts
-from secateur.study.preflight import refused
+from secateur.study.preflight import preflight_problems
 from toy.study import SMALL
 
 
@@ -112,7 +112,7 @@ def test_a_criterion_and_a_penalty_are_tried_on_the_network_they_are_for(digits)
     large = replace(digits, x=torch.nn.functional.interpolate(digits.x, size=28))
     text = SMALL.replace("plain: resnet-tiny", "plain: smallcnn")
     overrides = ["models.plain.recipe={epochs: 1, penalty: {kind: bn_scale}}", "criteria=[l1, bn_scale]"]
-    first, second = refused(parse_study(text, overrides=overrides), large)
+    first, second = preflight_problems(parse_study(text, overrides=overrides), large)
     assert first.key == "models.plain.recipe"
     assert "the model has no batch normalisation" in first.sentence
     assert second.key == "criteria.1"
@@ -158,10 +158,10 @@ def test_a_criterion_of_ones_own_is_tried(named):
 def test_the_rehearsal_refuses_what_the_attack_refuses(digits):
     text = SMALL.replace("{ddn: {steps: 10}}", "{d: {attack: ddn, gamma: 0.5}, p: {attack: pgd, norm: 2}}")
     study = parse_study(text)
-    assert refused(study, digits) == []
+    assert preflight_problems(study, digits) == []
     bad = study.attacks["d"].model_copy()
     object.__setattr__(bad, "__pydantic_extra__", {"gamma": 7})
     broken = study.model_copy(update={"attacks": {"d": bad}})
-    (problem,) = refused(broken, digits)
+    (problem,) = preflight_problems(broken, digits)
     assert problem.key == "attacks.d.gamma"
     assert problem.sentence.startswith("gamma is 7")

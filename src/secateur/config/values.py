@@ -1,4 +1,4 @@
-"""The types of single values of a study, and their checks: a value comes back, or ValueError says why not."""
+"""Types of single values of a study, and their checks, which return the value or raise ValueError."""
 
 import re
 from collections.abc import Mapping

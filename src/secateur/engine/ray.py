@@ -94,8 +94,15 @@ class RayEngine:
     def submit(self, cell: str) -> None:
         """Hand the cell to Ray."""
         plugins = tuple(str(plugin.path) for plugin in loaded())
-        told = (str(self.folder.absolute()), cell, self.execute, self.prepare, sys.version_info[:2], plugins)
-        reference = self._task.remote(*told)
+        arguments = (
+            str(self.folder.absolute()),
+            cell,
+            self.execute,
+            self.prepare,
+            sys.version_info[:2],
+            plugins,
+        )
+        reference = self._task.remote(*arguments)
         self._pending[reference] = cell
         if not self._deaths[cell]:
             self._started.append(cell)

@@ -75,19 +75,19 @@ def unknown_layers(study: Study, *, shape: tuple[int, ...], classes: int) -> lis
     return found
 
 
-def misfits(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:
+def unfit_models(study: Study, *, shape: tuple[int, ...], classes: int) -> list[Problem]:
     """The models that cannot take images of ``shape`` (channels, height, width), one problem each."""
     found = []
     for label, model in study.models.items():
         # The meta device computes shapes only, which is fast; code that reads values fails there.
         devices = ["cpu"] if comes_with_weights(model.arch) else ["meta", "cpu"]
         for device in devices:
-            part, said = _refusal(study, label, device, shape=shape, classes=classes)
-            if not said:
+            part, reason = _refusal(study, label, device, shape=shape, classes=classes)
+            if not reason:
                 break
         else:
             key = f"models.{label}.{part}"
-            found.append(Problem(study.where(key), key, said))
+            found.append(Problem(study.where(key), key, reason))
     return found
 
 
@@ -147,15 +147,17 @@ def remarks(study: Study, facts: Facts) -> list[str]:
     """How images are split and inputs normalised where the study file leaves it open, one sentence each."""
     parts = open_dataset(study.data.spec)
     counts = f"{facts.train:,} train, {facts.validation:,} validation and {facts.test:,} test images"
-    said = [f"{counts}: {describe_splits(parts)}"]
+    notes = [f"{counts}: {describe_splits(parts)}"]
     for label, model in study.models.items():
         if model.arch.startswith(("timm:", "torchvision:")) and model.normalise is None:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes)
-            said.append(f"models.{label}: {describe_normalisation(network) or 'the input is not normalised'}")
+            notes.append(
+                f"models.{label}: {describe_normalisation(network) or 'the input is not normalised'}"
+            )
         if model.weights is None and comes_with_weights(model.arch):
             trained = "trained further" if study.recipe(label).epochs else "not trained: it has no recipe"
-            said.append(f"models.{label}: keeps the weights that {model.arch} comes with, and is {trained}")
-    return said
+            notes.append(f"models.{label}: keeps the weights that {model.arch} comes with, and is {trained}")
+    return notes
 
 
 def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:

@@ -40,8 +40,8 @@ def read_facts(study: Study) -> Facts:
     from torch import Generator
 
     from secateur.data import load_splits
-    from secateur.study.build_models import hash_weights, misfits, unknown_layers
-    from secateur.study.preflight import refused
+    from secateur.study.build_models import hash_weights, unfit_models, unknown_layers
+    from secateur.study.preflight import preflight_problems
 
     generator = Generator().manual_seed(study.split_seed)
     chosen = study.data
@@ -55,10 +55,10 @@ def read_facts(study: Study) -> Facts:
     splits = (parts.train, parts.validation, parts.test)
     shape, classes = tuple(parts.train.shape), parts.train.num_classes
     # Each check runs only if those before found nothing, because it builds on settings that they accepted.
-    problems = [*unfit(study, parts.test.n), *_misnormalised(study, shape[0])]
+    problems = [*unknown_settings(study, parts.test.n), *_misnormalised(study, shape[0])]
     problems = problems or unknown_layers(study, shape=shape, classes=classes)
-    problems = problems or misfits(study, shape=shape, classes=classes)
-    if problems := problems or refused(study, parts.train):
+    problems = problems or unfit_models(study, shape=shape, classes=classes)
+    if problems := problems or preflight_problems(study, parts.train):
         raise refuse(problems)
     return Facts(
         fingerprint=digest([part.fingerprint for part in splits]),
@@ -101,7 +101,7 @@ def facts_to_price(study: Study) -> tuple[Facts, str]:
         if study.data.resize is not None:
             shape = (shape[0], *image_size(study.data.resize))
         # A network whose own settings are wrong cannot be built to look for its layers.
-        problems = [*unfit(study, test), *_misnormalised(study, shape[0])]
+        problems = [*unknown_settings(study, test), *_misnormalised(study, shape[0])]
         if problems := problems or unknown_layers(study, shape=shape, classes=classes):
             raise refuse(problems) from None
         weights = hash_weights(study, shape=shape, classes=classes)
@@ -155,9 +155,9 @@ def _needs_network(study: Study, shape: tuple[int, ...]) -> bool:
     layers = bool(study.pruning.keep) or isinstance(study.pruning.rates, dict)
     files = any(model.weights or model.settings or model.normalise for model in study.models.values())
     resized = study.data.resize is not None
-    choosy = any(CRITERIA.entry(name).facts.get("needs_layers") for name in study.criteria)
+    selective = any(CRITERIA.entry(name).facts.get("needs_layers") for name in study.criteria)
     penalised = any(recipe.penalty is not None for recipe in _recipes(study))
-    return not fits or layers or files or resized or choosy or penalised
+    return not fits or layers or files or resized or selective or penalised
 
 
 def _input_of(arch: str) -> tuple[int, ...]:
@@ -210,7 +210,7 @@ def refuse_other_files(study: Study, store: Store) -> None:
         )
 
 
-def unfit(study: Study, test: int) -> Iterator[Problem]:
+def unknown_settings(study: Study, test: int) -> Iterator[Problem]:
     """Settings that the attacks and networks of a study do not have, and more images than the test part.
 
     Imports torch only for networks with settings of their own and for attacks of other packages.

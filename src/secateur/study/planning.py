@@ -14,7 +14,7 @@ from secateur.registry import loaded
 from secateur.store import Store
 from secateur.study.cells import SCIENCE, Facts, grid
 from secateur.study.cost import Clock, Cost, Speed, cost_of
-from secateur.study.dataset_facts import known_facts, read_facts, unfit
+from secateur.study.dataset_facts import known_facts, read_facts, unknown_settings
 
 # Estimates of what a record holds beside its artefacts, and of what an attack's record adds for each image.
 RECORD_BYTES = 8_000
@@ -159,7 +159,7 @@ def check(study: Study) -> StudyPlan:
     facts = known_facts(study)
     if facts is None:
         facts = read_facts(study)
-    elif problems := [*unfit(study, facts.test)]:
+    elif problems := [*unknown_settings(study, facts.test)]:
         raise refuse(problems)
     return StudyPlan(study, facts, grid(study, facts))
 

@@ -34,7 +34,7 @@ class _Queried(nn.Module):
         raise _QueriedError
 
 
-def refused(study: Study, images: Dataset) -> list[Problem]:
+def preflight_problems(study: Study, images: Dataset) -> list[Problem]:
     """What attacks, criteria and recipes refuse, one problem each, found on a few of the training ``images``.
 
     Attacks are called on one image and stopped at their first query, so only their own checks run. Criteria
@@ -73,11 +73,11 @@ def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, s
     recipes = {f"models.{label}.recipe": study.recipe(label)}
     recipes |= {f"finetune.{arm}": recipe for arm, recipe in study.arms(label).items()}
     recipes = {key: recipe for key, recipe in recipes.items() if recipe.epochs}
-    choosy = [name for name in study.criteria if _choosy(name)]
+    selective = [name for name in study.criteria if _may_refuse(name)]
     settings = study.models[label].settings
-    if not (recipes or choosy or settings):
+    if not (recipes or selective or settings):
         return
-    example, said = images.x[:2], set[str]()
+    example, reported = images.x[:2], set[str]()
     try:
         network = dense_network(study, label, shape=tuple(images.shape), classes=images.num_classes).eval()
     except UserError as error:
@@ -90,15 +90,15 @@ def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, s
     ]
     checks += [
         (f"criteria.{study.criteria.index(name)}", partial(_criterion, study, network, example, name))
-        for name in choosy
+        for name in selective
     ]
     for key, run in checks:
         try:
             run()
         except UserError as error:
-            if str(error) not in said:
+            if str(error) not in reported:
                 yield key, f"for the model '{label}': {error}"
-            said.add(str(error))
+            reported.add(str(error))
 
 
 def _recipe(network: nn.Module, images: Dataset, recipe: Recipe) -> None:
@@ -112,10 +112,10 @@ def _criterion(study: Study, network: nn.Module, example: Tensor, name: str) -> 
         choose(trace(network, example), criterion=name, keep=study.pruning.keep)
 
 
-def _choosy(name: str) -> bool:
+def _may_refuse(name: str) -> bool:
     """Whether a criterion may refuse a network: its row says so, or it is of another package."""
     entry = CRITERIA.entry(name)
-    ours = entry.target.startswith("secateur.")
+    built_in = entry.target.startswith("secateur.")
     if entry.facts.get("needs_batch") or entry.facts.get("kind") == "weights":
         return False
-    return bool(entry.facts.get("needs_layers")) or not ours
+    return bool(entry.facts.get("needs_layers")) or not built_in

@@ -87,7 +87,7 @@ def run_plan(
     store = Store.create(out, plan.to_json())
     store.gc()
     notes = [*store.repair(), *_adopt(store, reuse)]
-    run = _prepare(plan, store, on_event or _nobody, jobs)
+    run = _prepare(plan, store, on_event or _ignore, jobs)
     with stop_signals() as stop:
         hands = engine or LocalEngine(store.root, slots=jobs, threads=plan.study.threads, execute=execute)
         try:
@@ -155,12 +155,12 @@ def _refuse_small_disk(plan: StudyPlan, out: Path) -> None:
 
 
 def _adopt(store: Store, folders: Sequence[str | Path]) -> list[str]:
-    told = []
+    notes = []
     for folder in folders:
         other = Store.open(folder)
         taken = [cell for cell in store.cells if not store.committed(cell.id) and store.adopt(other, cell)]
-        told.append(f"{len(taken)} cells are taken over from {folder}")
-    return told
+        notes.append(f"{len(taken)} cells are copied from {folder}")
+    return notes
 
 
 def _keep_failures(run: Run) -> None:
@@ -195,5 +195,5 @@ def _summary(ok: int, run: Run) -> str:
     return ", ".join(parts)
 
 
-def _nobody(event: Event) -> None:
+def _ignore(event: Event) -> None:
     """Ignore the event."""
