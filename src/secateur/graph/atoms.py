@@ -93,9 +93,11 @@ class Atoms:
             return left
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
+        # Most unions have no constants; one pass over the smaller labels tells.
         if np.minimum(left, right).min(initial=0) >= 0:
             self._joined.append((left, right))
             return left
+        # A channel added to padding, say: it could go only together with a constant.
         both = (left >= 0) & (right >= 0)
         self._joined.append((left[both], right[both]))
         found = np.where(left >= 0, left, right)
@@ -118,6 +120,7 @@ class Atoms:
 
     def equal_rows(self, atoms: IntArray) -> None:
         """Keep equally many along the last dimension in every slice along the others."""
+        # The same rows are found again in every block that reads them: kept once, with the first reason.
         rows = np.ascontiguousarray(atoms)
         self.rows.setdefault((rows.shape, rows.tobytes()), (rows, self.here))
 

@@ -95,6 +95,7 @@ class ChannelMasks:
 
     def scatter(self, number: int, tensor: Tensor) -> Tensor:
         """Undo ``compact``: removed positions are zero."""
+        # The dimension that shrank last is restored first.
         for column, kept in reversed(self.kept(number)):
             shape = list(tensor.shape)
             shape[column] = self.marks[number].shape[column]
@@ -107,5 +108,6 @@ class ChannelMasks:
 def _positions(kept: Keep, column: int) -> Tensor:
     """The indices of the kept positions along a dimension, in order."""
     count = int(kept.sum(axis=column).min())
+    # A stable sort puts kept positions first, in order, in rows that may keep different ones.
     order = np.argsort(~kept, axis=column, kind="stable").take(range(count), column)
     return torch.from_numpy(np.ascontiguousarray(order))

@@ -37,6 +37,7 @@ def macs(tape: Tape, shape_of: Callable[[int], tuple[int, ...]] | None = None) -
                 if plain
                 else formula(*shapes, **named, out_val=result)
             )
+    # torch counts a multiplication and an addition as two.
     return total // 2
 
 

@@ -115,11 +115,13 @@ def resolve_rows(atoms: Atoms, component: IntArray) -> list[tuple[IntArray, Reas
     found: dict[tuple[int, bytes], tuple[IntArray, Reason]] = {}
     for rows, reason in atoms.rows.values():
         ids = np.where(rows >= 0, component[rows], -1)
+        # Where a whole row is one channel (heads that go as wholes), the rows themselves are counted.
         while ids.ndim > 1 and bool((ids == ids[..., :1]).all()):
             ids = ids[..., 0]
         if ids.ndim < 2:
             continue
         ids = np.unique(np.sort(ids.reshape(-1, ids.shape[-1]), axis=1), axis=0)
+        # Rows of the same channels are equal by themselves.
         if len(ids) > 1:
             found.setdefault((len(ids), ids.tobytes()), (ids, reason))
     return list(found.values())
@@ -134,6 +136,7 @@ def build_groups(atoms: Atoms) -> tuple[tuple[Group, ...], tuple[Tie, ...], tupl
     signature = np.zeros(count, dtype=np.uint64)
     np.add.at(signature, component, splitmix64(np.arange(len(atoms.axes)))[axis_of])
     matrices = resolve_rows(atoms, component)
+    # Channels form one part if they lie in the same rows, too. Rows are numbered after the axes.
     part_mark = signature.copy()
     number = len(atoms.axes)
     for ids, _ in matrices:
@@ -176,6 +179,7 @@ def frozen_components(atoms: Atoms, component: IntArray) -> dict[int, Reason]:
 
 def _partition(ids: IntArray, signature: npt.NDArray[np.uint64], first: IntArray) -> list[IntArray]:
     """Components with the same signature together, in order of their first atom."""
+    # By first atom, in the order of the model's parameters: names and plans are the same in every run.
     ids = ids[np.argsort(first[ids], kind="stable")]
     _, start, own = np.unique(signature[ids], return_index=True, return_inverse=True)
     by_start = start[own]
@@ -235,6 +239,7 @@ def _tie(ids: IntArray, reason: Reason, part_of: IntArray) -> Tie | None:
         for component, number in zip(components, parts, strict=True):
             if number >= 0:
                 inside.setdefault(number, []).append(component)
+        # A channel with several positions in a row (flattened images) counts as often.
         found = sorted((number, len(own) // len(set(own))) for number, own in inside.items())
         rows.append(Row(parts.count(-1), tuple(found)))
     return Tie(tuple(rows), reason) if any(row.parts for row in rows) else None

@@ -36,6 +36,7 @@ def attention_heads(tape: Tape, marks: Mapping[int, Marks], size: int) -> IntArr
     for call in tape.calls:
         if call.name not in _PRODUCTS:
             continue
+        # Products with weights are batched, too (experts); their rows are no heads.
         for number in call.refs:
             for factor in () if marks[number].weight else marks[number].factors:
                 if 0 in factor.rows:
@@ -49,6 +50,7 @@ def attention_heads(tape: Tape, marks: Mapping[int, Marks], size: int) -> IntArr
 def are_heads(factor: Factor, head: IntArray) -> bool:
     """Whether each row of a factor is one head, or a part of one."""
     rows = columns_last(factor)
+    # Constants, and atoms that were made after the heads were found, belong to none.
     if bool((rows < 0).any() or (rows >= head.size).any()):
         return False
     own = head[rows]

@@ -84,6 +84,7 @@ def align(factor: Factor, ndim: int) -> Factor:
 def move_dims(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
     """Move dimension ``i`` to ``positions[i]`` of an array with ``ndim`` dimensions."""
     if factor.support == (factor.column,):
+        # The usual case, which needs no transpose.
         return along_dim(factor.atoms, positions[factor.column], ndim)
     order = sorted(range(len(positions)), key=positions.__getitem__)
     shape = [1] * ndim
@@ -99,6 +100,7 @@ def chunks(old: Shape, new: Shape) -> list[tuple[range, range]]:
     [(range(0, 1), range(0, 1)), (range(1, 2), range(1, 3)), (range(2, 3), range(3, 4))]
     """
     if 0 in old:
+        # Products are all zero: they do not tell which dimensions correspond.
         return [(range(len(old)), range(len(new)))]
     found = []
     i = j = 0
@@ -144,6 +146,7 @@ def reshape(factor: Factor, old: Shape, new: Shape) -> Factor | None:
     touched = []
     for before, after in chunks(old, new):
         varies = any(factor.atoms.shape[dim] > 1 for dim in before)
+        # Where the factor does not vary it keeps size 1: positions of an image would make it large.
         sizes = [old[dim] for dim in before] if varies else [1] * len(before)
         full += sizes
         shape += [new[dim] for dim in after] if varies else [1] * len(after)
@@ -153,11 +156,13 @@ def reshape(factor: Factor, old: Shape, new: Shape) -> Factor | None:
     for _, after in touched:
         atoms = squash(atoms, after)
     for before, after in touched:
+        # Of channels that were split the innermost dimension shrinks: the width of heads, not their number.
         if factor.column in before:
             inside = [dim for dim in after if atoms.shape[dim] > 1]
             if inside:
                 column = inside[-1]
     if column < 0:
+        # A slice took one column; the rows that are left shrink instead.
         left = [dim for dim, size in enumerate(atoms.shape) if size > 1]
         if not left:
             return None

@@ -70,6 +70,7 @@ class Tracer:
             if new is None:
                 self.atoms.freeze(factor.atoms, PICKS)
                 continue
+            # Channels that become heads × width, or heads that are merged, tie the rows' counts.
             if new.rows and len(new.rows) != len(factor.rows):
                 if self.whole is not None and are_heads(new, self.whole):
                     new = as_wholes(self.atoms, new)
@@ -97,6 +98,7 @@ class Tracer:
 def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
     """Carry labels through the tape, and freeze what reaches the outputs; returns the parameters used."""
     tape = tracer.tape
+    # Positions of a kernel are no channels: a 3×3 kernel stays 3×3.
     kernels = {
         f"{name}.weight" if name else "weight"
         for name, module in model.named_modules()
@@ -135,6 +137,7 @@ def step(tracer: Tracer, call: Call) -> None:
     """Apply the rule of one call; an operation without a rule freezes the channels that reach it."""
     numbers = [number for number in call.outputs if number is not None]
     rule = find(call.name)
+    # torch says itself which operations work element by element.
     if rule is None and torch.Tag.pointwise in call.op.tags:
         rule = pointwise.elementwise
     results: Result = None
@@ -148,6 +151,7 @@ def step(tracer: Tracer, call: Call) -> None:
         if number is not None:
             shape = tracer.shape(number)
             tracer.marks[number] = marks if marks is not None and marks.shape == shape else Marks(shape)
+            # A rule that misjudges a shape must not be trusted with its labels either.
             if marks is not None and marks.shape != shape:
                 tracer.freeze_all(call, "has labels that do not fit its result")
     if mutates(call.op):
@@ -182,6 +186,7 @@ def _mutation(tracer: Tracer, call: Call) -> None:
 def _is_slice(tape: Tape, number: int, root: int) -> bool:
     """Whether a view is a slice of its owner, with the owner's dimensions."""
     makers = {out: call for call in tape.calls for out in call.outputs}
+    # A reshape in between would move the labels to other dimensions than the owner's.
     while number != root:
         call = makers.get(number)
         if call is None or call.name not in _PARTS:

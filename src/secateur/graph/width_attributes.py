@@ -94,6 +94,7 @@ def row_at(factor: Factor, parts: IntArray, channels: IntArray) -> Row:
     """The count along a factor's column, as fixed positions and parts."""
     atoms = columns_last(factor)[0]
     own = np.where(atoms >= 0, parts[atoms], -1)
+    # How often each channel occurs: a flattened one once for every position.
     found = {}
     for part in np.unique(own[own >= 0]):
         inside = atoms[own == part]
@@ -126,6 +127,7 @@ def siblings(model: nn.Module, tape: Tape, spots: list[Spot], module: str) -> li
         if name == module or type(other) is not kind:
             continue
         inside_other = _calls_inside(tape, name)
+        # Modules of one class may take different paths; only the same operations can be compared.
         if [tape.calls[position].name for position in inside_other] == names:
             moved = [Spot(inside_other[order[spot.call]], spot.slot, spot.dim) for spot in spots]
             if all(_exists(tape, spot) for spot in moved):

@@ -34,6 +34,7 @@ def join(atoms: Atoms, operands: list[Marks], shape: Shape) -> Marks:
     Channels that meet a tensor without channels there (an input, a table of constants) are frozen.
     """
     if len(operands) == 1 and operands[0].shape == shape:
+        # Activation functions, the most frequent case.
         return operands[0]
     ndim = len(shape)
     lifted: list[dict[tuple[int, ...], list[Factor]]] = []
@@ -51,6 +52,7 @@ def join(atoms: Atoms, operands: list[Marks], shape: Shape) -> Marks:
             if support in kept and support not in mine:
                 _meet(atoms, kept, support, operand, mine, ndim)
     flat = tuple(factor for group in kept.values() for factor in group)
+    # A short cut: one full operand without free dimensions settles all of them.
     if any(operand.shape == shape and True not in operand.free for operand in operands):
         free: tuple[bool, ...] = (False,) * ndim
     else:
@@ -93,6 +95,7 @@ def _meet(
         if dim >= missing and operand.shape[dim - missing] > 1 and not operand.free[dim - missing]
     }
     if not extent:
+        # The operand is the same at all of these positions, whichever are removed.
         return
     group = kept[support]
     column = group[0].column
@@ -100,9 +103,11 @@ def _meet(
     for factor in touching:
         inner, outer = set(factor.support), set(support)
         if factor.column == column and inner < outer:
+            # Heads × width meets a vector over the width.
             _one_choice(atoms, kept, support, factor)
             return
         if factor.column == column and outer < inner:
+            # The same, seen from the vector: its joint factor joins them.
             return
         if factor.column == column or column in inner:
             _drop(atoms, kept, support, OVERLAPS)
@@ -111,6 +116,7 @@ def _meet(
             why = "names whole rows (heads, groups) of which only the width is prunable"
             atoms.freeze(factor.atoms, why)
             _drop(atoms, kept, factor.support, why)
+    # What is left differs from channel to channel, and has no labels to shrink by.
     if column in extent - {dim for factor in touching for dim in factor.support}:
         _drop(atoms, kept, support, MEETS)
 

@@ -15,6 +15,7 @@ from secateur.graph.trace.tape import Call
 def cat(context: RuleContext, call: Call) -> Marks:
     """Concatenation: labels in sequence along the dimension, joined across operands along the others."""
     operands = context.operands(call, "tensors")
+    # torch lets an empty vector take part in any concatenation.
     operands = [marks for marks in operands if marks.shape != (0,)]
     shape = context.shape(call.outputs[0])
     dim = call.integer("dim") % len(shape)
@@ -37,6 +38,7 @@ def _along_dim(context: RuleContext, operands: list[Marks], dim: int) -> list[Fa
         size = marks.shape[dim]
         blank = [1] * len(marks.shape)
         blank[dim] = size
+        # An operand without channels along the dimension contributes constant positions.
         atoms: IntArray = np.full(blank, -1, dtype=np.int64)
         found = marks.along(dim)
         if len(found) > 1:
@@ -121,6 +123,7 @@ def channel_shuffle(context: RuleContext, call: Call) -> Marks:
     marks = context.of(call.tensor("self"))
     batch, channels, *rest = marks.shape
     groups = call.integer("groups")
+    # As its definition: split, transpose, merge.
     parted = context.reshaped(marks, (batch, groups, channels // groups, *rest))
     order = (0, 2, 1, *range(3, len(parted.shape)))
     factors = tuple(move_dims(factor, order, len(order)) for factor in parted.factors)
@@ -191,6 +194,7 @@ def index(context: RuleContext, call: Call) -> Marks:
     for positions in context.operands(call, "indices"):
         freeze_along(context.atoms, positions, set(range(len(positions.shape))), PICKS)
     shape = context.shape(call.outputs[0])
+    # Dimensions of adjacent indices stand where the first one stood, those of others in front.
     adjacent = picked == list(range(picked[0], picked[-1] + 1))
     width = len(shape) - (len(source.shape) - len(picked))
     at = picked[0] if adjacent else 0

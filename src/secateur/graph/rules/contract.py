@@ -137,6 +137,7 @@ def convolution(context: RuleContext, call: Call) -> Marks:
     image, weight = context.of(call.tensor("input")), context.of(call.tensor("weight"))
     groups, transposed = call.integer("groups"), call.flag("transposed")
     shape, spatial = context.shape(call.outputs[0]), len(image.shape) - 2
+    # A kernel made of activations or other parameters may carry labels along its positions.
     weight = freeze_along(context.atoms, weight, set(range(2, spatial + 2)), "indexes a kernel position")
     still = _still_dims(image.shape, shape, weight.shape)
     image = channels_only(context.atoms, image, (1, *still), MEETS)
@@ -150,6 +151,7 @@ def convolution(context: RuleContext, call: Call) -> Marks:
         split = _split_plain if depthwise else _regroup
         image = split(context, image, 1, groups)
         weight = split(context, weight, 0, groups)
+        # With a multiplier, all outputs of a group go with its one input.
         if depthwise and not transposed:
             weight = _whole_members(context, weight, 0)
         letters = "gio" if transposed else "goi"

@@ -68,6 +68,7 @@ def group_norm(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     vectors = [on_dim(vector, 1, ndim) for vector in context.operands(call, "weight", "bias")]
     joined = join(context.atoms, [marks, *vectors], marks.shape)
     groups = call.integer("group")
+    # The module divides its channels by a fixed number of groups.
     for factor in joined.along(1):
         context.atoms.equal_rows(factor.atoms.reshape(groups, -1))
         context.statistic(call)

@@ -50,5 +50,6 @@ def sequence(context: RuleContext, call: Call) -> Marks:
 def copy(context: RuleContext, call: Call) -> Marks:
     """``target.copy_(source)``: the target has the labels of the source."""
     target, source = context.of(call.tensor("self")), context.of(call.tensor("src"))
+    # Memory without labels, such as ``torch.empty``, takes any: all of it is overwritten.
     blank = Marks(target.shape, target.factors, (True,) * len(target.shape), source.weight)
     return join(context.atoms, [blank if not target.factors else target, source], target.shape)

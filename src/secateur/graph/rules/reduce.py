@@ -34,6 +34,7 @@ def drop_dims(factors: tuple[Factor, ...], dims: set[int], ndim: int, keep: bool
 def reduction(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Reduce over ``dim``; with two tensors ``max`` and ``min`` are element-wise."""
     if call.argument("other") is not None:
+        # ``torch.max(x, y)`` has the name of the reduction.
         return elementwise(context, call)
     marks = context.of(call.tensor("self"))
     ndim = len(marks.shape)

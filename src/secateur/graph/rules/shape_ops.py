@@ -110,6 +110,7 @@ def slice_(context: RuleContext, call: Call) -> Marks:
             continue
         if dim == factor.column:
             if _counts_from_the_end(factor, dim, given):
+                # It takes the same constants after pruning, and no channel.
                 continue
             factor = _slice_channels(context, factor, dim, (start, min(stop, size), step))
         part = np.moveaxis(np.moveaxis(factor.atoms, dim, 0)[start:stop:step], 0, dim)
@@ -135,6 +136,7 @@ def _slice_channels(context: RuleContext, factor: Factor, dim: int, part: tuple[
     start, stop, step = part
     moved = np.moveaxis(factor.atoms, dim, -1)
     size = moved.shape[-1]
+    # Code that slices like this again after pruning must find the same channels.
     if step > 1:
         if size % step or bool((moved < 0).any()):
             context.atoms.freeze(factor.atoms, PICKS)
@@ -191,6 +193,7 @@ def split(context: RuleContext, call: Call) -> tuple[Marks, ...]:
     dim = call.integer("dim") % len(marks.shape)
     sizes = [context.shape(number)[dim] for number in call.outputs]
     if len(sizes) == 1:
+        # A chunk size beyond the width: nothing is split.
         return (marks,)
     return pieces(context, marks, dim, sizes)
 

@@ -63,6 +63,7 @@ def columns(context: RuleContext, call: Call) -> Marks:
         atoms = factor.atoms[..., None] if back else factor.atoms[..., 0]
         if atoms.shape[dim] > 1:
             moved = np.moveaxis(atoms, dim, -1)
+            # Rows of patches are channels × kernel positions, channels outermost.
             if back:
                 runs = moved.reshape(*moved.shape[:-1], -1, kernel)
                 moved = context.atoms.merge(runs, [runs.ndim - 1])[..., 0]

@@ -58,9 +58,11 @@ def layers(graph: "DependencyGraph") -> list[Layer]:
         results = [number for number in call.outputs if number is not None]
         sources = frozenset[int]().union(*(made_by.get(number, frozenset()) for number in data))
         leaf = leaves.get(call.module) if call.module else None
+        # The thesis has no layers for views and copies: what they read is passed on.
         if call.name in _MOVES or not data:
             made_by.update(dict.fromkeys(results, sources))
             continue
+        # Further operations of the leaf module that ran last belong to its layer.
         if (
             leaf is not None
             and found

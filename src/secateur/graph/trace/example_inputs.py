@@ -53,6 +53,7 @@ def random_inputs(spec: tuple[InputSpec, ...], generator: torch.Generator) -> An
         dtype = getattr(torch, item.dtype)
         if dtype.is_floating_point:
             noise = torch.rand(item.shape, generator=generator, dtype=torch.float64)
+            # A constant input (a mask of ones) still gets random values: the proof must not depend on it.
             spread = item.high - item.low
             named[item.path] = (item.low + noise * (spread if spread > 0 else 1.0)).to(dtype)
         elif dtype == torch.bool:

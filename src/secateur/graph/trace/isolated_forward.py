@@ -53,6 +53,7 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
             _restore(module, contents)
         with torch.no_grad():
             for buffer, version, before in versions:
+                # Writing raises the version of buffers that autograd may have saved: only where needed.
                 if buffer._version != version:
                     buffer.copy_(before)
 
@@ -77,6 +78,7 @@ def _restore(module: nn.Module, contents: tuple[dict[str, Any], list[tuple[Any, 
             del module.__dict__[name]
     module.__dict__.update(attributes)
     for value, copy in containers:
+        # In place, because others may refer to the same container.
         if isinstance(value, dict):
             value.clear()
             value.update(copy)

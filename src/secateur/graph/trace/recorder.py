@@ -52,6 +52,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def number(self, tensor: Tensor) -> int:
         """The number of a tensor, new if it has never been seen."""
+        # A mark on the tensor is safe where ``id`` is not: activations die, and ids are used again.
         mark = tensor.__dict__.get("_secateur_mark")
         if mark is not None and mark[0] is self:
             return int(mark[1])
@@ -174,6 +175,7 @@ def record(
     """
     recorder = recorder or Recorder(model)
     leaves, spec = tree_flatten(inputs)
+    # Copies, because the model may write into its inputs.
     fresh = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     numbers = []
     for position, leaf in enumerate(fresh):
