@@ -7,6 +7,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import secateur
+
 
 class ChannelsLastNorm(nn.Module):
     """LayerNorm over the channels of an image."""
@@ -150,3 +152,31 @@ architectures = st.builds(
 
 def images(batch: int = 2, size: int = 12) -> Tensor:
     return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(5))
+
+
+class Body(nn.Module):
+    """A stem of 24 channels, something in between, and a head on its mean."""
+
+    def __init__(self, width: int = 24, **parts: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 24, 3, padding=1), nn.Linear(width, 4)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.middle(self.stem(x).relu()).mean((2, 3)))
+
+    def middle(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def pruned(net, sparsity=0.5, x=None):
+    """The report of pruning a network that must be proved, with nothing left whole."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    report = secateur.prune(net, images() if x is None else x, sparsity=sparsity)
+    assert report.max_error <= 1e-10
+    assert not [note for note in report.notes if note.startswith("not pruned")]
+    return report

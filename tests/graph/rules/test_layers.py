@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import secateur
-from graph.networks import images
-from graph.test_rules import Body, pruned
+from graph.networks import Body, images, pruned
 
 
 class FrozenNorm(nn.Module):

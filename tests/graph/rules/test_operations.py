@@ -6,35 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import secateur
-from graph.networks import images
-
-
-class Body(nn.Module):
-    """A stem of 24 channels, something in between, and a head on its mean."""
-
-    def __init__(self, width: int = 24, **parts: nn.Module) -> None:
-        super().__init__()
-        self.stem, self.head = nn.Conv2d(3, 24, 3, padding=1), nn.Linear(width, 4)
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.middle(self.stem(x).relu()).mean((2, 3)))
-
-    def middle(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-def pruned(net, sparsity=0.5, x=None):
-    """The report of pruning a network that must be proved, with nothing left whole."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for parameter in net.parameters():
-            nn.init.normal_(parameter, std=0.3)
-    report = secateur.prune(net, images() if x is None else x, sparsity=sparsity)
-    assert report.max_error <= 1e-10
-    assert not [note for note in report.notes if note.startswith("not pruned")]
-    return report
+from graph.networks import Body, images, pruned
+from secateur.errors import UserError
 
 
 class CutAt(Body):
@@ -176,3 +149,64 @@ def test_weights_of_length_and_direction_are_pruned(how):
     assert (net.conv.in_channels, net.conv.out_channels) == (12, 12)
     # The length of a direction is that of the channels that are left.
     assert any("weight_norm" in place for place in report.changed_by_design)
+
+
+class Done(Body):
+    """Something that is done to 24 channels."""
+
+    def __init__(self, what):
+        super().__init__(24)
+        self.what = what
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.what(x)
+
+
+def turned(x):
+    """Half a turn in the complex plane, at every frequency."""
+    return torch.fft.ifft2(torch.fft.fft2(x) * -1).real
+
+
+def unpooled(x):
+    y, where = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(y, where, 2)
+
+
+def shrunk(x):
+    grid = F.affine_grid(torch.eye(2, 3).expand(len(x), 2, 3), [len(x), 1, 5, 5], align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+POSITIONS = {
+    "sort": lambda x: x.sort(2).values,
+    "topk": lambda x: x.flatten(2).topk(5, 2).values[..., None],
+    "kthvalue": lambda x: x.flatten(2).kthvalue(3, 2, keepdim=True).values[..., None],
+    "median": lambda x: x.flatten(2).median(2, keepdim=True).values[..., None],
+    "range": lambda x: torch.sub(*reversed(x.flatten(2).aminmax(dim=2, keepdim=True)))[..., None],
+    "running sum": lambda x: x.cumsum(3),
+    "running maximum": lambda x: x.cummax(2).values,
+    "spectrum": lambda x: torch.fft.rfft2(x).abs(),
+    "filter": lambda x: torch.fft.irfft2(torch.fft.rfft2(x)),
+    "complex numbers": turned,
+    "unpooling": unpooled,
+    "grid": shrunk,
+    "circular padding": nn.CircularPad2d(1),
+    "leak in evaluation": nn.RReLU(),
+    "no derivative": lambda x: x * torch.heaviside(x - 0.1, torch.ones((), dtype=x.dtype)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(POSITIONS))
+def test_channels_pass_what_mixes_positions(name):
+    net = Done(POSITIONS[name]).eval()
+    report = pruned(net)
+    assert (net.stem.out_channels, net.head.in_features) == (12, 12)
+    assert (report.gradient_error is None) == (name == "no derivative")
+
+
+@pytest.mark.parametrize(
+    "what", [lambda x: x.cumsum(1), lambda x: x.sort(1).values, lambda x: torch.fft.fft(x, dim=1).abs()]
+)
+def test_channels_that_are_mixed_stay(what):
+    with pytest.raises(UserError, match="cannot remove a single channel"):
+        secateur.prune(Done(what).eval(), images(), sparsity=0.5)
