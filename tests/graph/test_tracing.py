@@ -160,7 +160,7 @@ def test_an_unknown_operation_freezes_what_reaches_it_and_says_where():
 def test_a_new_rule_can_be_added(monkeypatch):
     from secateur.graph.rules import RULES, shape_ops
 
-    monkeypatch.setitem(RULES, "aten::cumsum", lambda tracer, call: tracer.of(call.bind()["self"]))
+    monkeypatch.setitem(RULES, "aten::cumsum", lambda context, call: context.of(call.tensor("self")))
     assert len(groups_of(Odd())) == 2
     assert shape_ops.view is RULES["aten::view"]
 
@@ -186,7 +186,7 @@ class Doubled(nn.Module):
 def test_the_documented_rule_lets_channels_of_an_own_operation_pass(monkeypatch):
     from secateur.graph.rules import RULES
 
-    monkeypatch.setattr("secateur.graph.rules.RULES", RULES | {})
+    monkeypatch.setattr("secateur.graph.rules.context.RULES", RULES | {})
     x = torch.rand(2, 4)
     with pytest.raises(UserError, match="cannot remove a single channel"):
         secateur.prune(Doubled(), x, sparsity=0.5)

@@ -160,7 +160,7 @@ def _run(
     if call.name == "aten::as_strided_" or (call.name == "aten::copy_" and _onto_itself(call, values)):
         return [values[call.refs[0]]]
     # A value that was masked may lie in memory differently, so that a view must be allowed to copy.
-    op = torch.ops.aten.reshape if call.name in _VIEWS else call.op
+    op: Callable[..., Any] = torch.ops.aten.reshape if call.name in _VIEWS else call.op
     if call.name == "aten::convolution":
         op = _convolution
     if masks is None or twin is None:

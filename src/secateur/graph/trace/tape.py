@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
 from secateur.graph.ops import Does, operations
 
@@ -48,7 +49,7 @@ class Call:
     arguments, in order; ``module`` and ``source`` say which module ran it, and which line of the model.
     """
 
-    op: Any
+    op: OpOverload
     name: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -121,26 +122,26 @@ class Tape:
 
 
 @cache
-def _arguments(op: Any) -> dict[str, tuple[int, Any]]:
+def _arguments(op: OpOverload) -> dict[str, tuple[int, Any]]:
     """Positions and defaults of an operation's arguments, by name."""
     return {item.name: (number, item.default_value) for number, item in enumerate(op._schema.arguments)}
 
 
 @cache
-def name_of(op: Any) -> str:
+def name_of(op: OpOverload) -> str:
     """An operation's name without overload."""
     return str(op._schema.name)
 
 
 @cache
-def may_share(op: Any) -> bool:
+def may_share(op: OpOverload) -> bool:
     """Whether results of an operation may live in the memory of its arguments: views, and writes in place."""
-    if op.namespace != "aten" or op.name() in _UNDECLARED_VIEWS:
+    if op.namespace != "aten" or op._schema.name in _UNDECLARED_VIEWS:
         return True
     return any(result.alias_info is not None for result in op._schema.returns)
 
 
 @cache
-def mutates(op: Any) -> bool:
+def mutates(op: OpOverload) -> bool:
     """Whether an operation writes into an argument."""
     return bool(op._schema.is_mutable)
