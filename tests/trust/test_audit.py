@@ -198,7 +198,7 @@ def test_slices_go_through_the_image_and_its_example(net, images, norm):
     context = auditor(net, images, result).context
     seen = slices(context, points=5)
     assert len(seen.rows) == 16
-    clean = logit_difference(context.problem, context.logits)[seen.rows]
+    clean = logit_difference(context.batch, context.logits)[seen.rows]
     torch.testing.assert_close(seen.margin[:, 2, 2], clean)
     assert (seen.reached[:, 2, 2] == 0).all()
     # One step along the first side is the stored example: it fools, at the distance of the record.

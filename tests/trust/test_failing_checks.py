@@ -72,7 +72,7 @@ def test_a_network_that_answers_no_single_image_keeps_its_numbers(net, images):
     assert seen.grade.letter == "B"
     said = sentences(seen.grade)
     assert set(said) == {"F01", "F07"}
-    assert said["F07"] == "this check could not run: UserError: the model answered 1 images with (4,)"
+    assert said["F07"] == "this check could not run: UserError: the model returned (4,) for 1 images"
 
 
 def test_doubled_precision_at_the_end_is_as_good_as_any(net, images):
@@ -194,7 +194,7 @@ def test_models_without_usable_gradients_end_in_a_sentence(net, images, answer, 
 def test_other_answers_than_logits_are_named(net, images, answer):
     graded = trust.grade(Wrapped(net, answer), images, run(net, images, "ddn", steps=5))
     assert graded.letter == "C"
-    assert any("the model answered" in reason for reason in graded.reasons)
+    assert any("the model returned" in reason for reason in graded.reasons)
 
 
 def test_logits_that_are_not_finite_end_in_a_grade(net, images):

@@ -1,4 +1,7 @@
-"""The costly checks: other attacks, other seeds, planted examples. Each costs about as much as the attack."""
+"""The costly checks of an audit; each costs about as much as the attack.
+
+They compare the attack with other attacks, other seeds, planted examples and a search without gradients.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,26 +27,26 @@ from secateur.trust.loss_slices import nearest_in_slices
 from secateur.trust.planted_examples import planted_share
 
 MOVED = 0.1
-"""A joint median that is lower by more than this fraction makes the evaluation unreliable."""
+"""If the joint median is lower by more than this fraction, the evaluation is unreliable."""
 SEEDS = 3
 RIVAL_STEPS = 200
-"""Steps of the rivals where the attack itself has none."""
+"""Steps of the rivals of an attack without steps."""
 
 
 @dataclass(frozen=True)
 class Auditor:
-    """Runs attacks on the sample of a result."""
+    """Runs other attacks on the sample of a result."""
 
     context: AuditContext
 
     @cached_property
     def joint(self) -> Joint | None:
-        """The minimum over the attack and its rivals, which run once."""
+        """The minimum over the attack and its rivals, which are run once."""
         return joint_minimum(self)
 
     @property
     def steps(self) -> int:
-        """The steps of the attack that is audited."""
+        """The steps of the audited attack."""
         steps = self.context.result.settings.get("steps")
         return steps if isinstance(steps, int) else RIVAL_STEPS
 
@@ -53,7 +56,7 @@ class Auditor:
         return self.context.result.distance[self.context.index]
 
     def again(self, seed: int) -> AttackResult:
-        """The attack that is audited, with another seed."""
+        """The audited attack, with another seed."""
         result, index = self.context.result, self.context.index
         start = None if result.start is None else result.start[:, index]
         return self.attack(result.attack, seed=seed, start=start, restarts=result.attempts, **result.asked)
@@ -76,16 +79,16 @@ class Auditor:
 
 
 def curve(auditor: Auditor) -> Check:
-    """F11: robust accuracy falls with the budget, also under an attack of fixed size, and ends at zero."""
+    """F11: under APGD, robust accuracy falls with the budget and ends at zero."""
     result = auditor.context.result
     norm = result.norm if result.norm in (2.0, INF) else INF
-    whole = float(distance(auditor.context.problem.distance_to_bounds(), norm).max())
+    whole = float(distance(auditor.context.batch.distance_to_bounds(), norm).max())
     shares = []
     for budget in (whole / 64, whole / 16, whole / 4, whole):
         found = auditor.attack("apgd", norm=norm, eps=budget, steps=40)
         shares.append(1 - found.adv_success.double().mean().item())
     falls = all(later <= earlier + 0.02 for earlier, later in pairwise(shares))
-    # No image is every class' neighbour: a targeted attack may miss inside the whole box.
+    # A class need not be reachable from every image: a targeted attack may fail inside the whole box.
     ends = shares[-1] <= 0.02 or result.targeted
     said = ", ".join(f"{share:.0%}" for share in shares)
     sentence = f"robust accuracy under APGD at 1/64, 1/16, 1/4 and all of the box is {said}"
@@ -166,7 +169,7 @@ def joint_minimum(auditor: Auditor) -> Joint | None:
 
 
 Jobs = dict[str, tuple[str, dict[str, Any]]]
-"""Attacks to run and their settings, by the names that a person reads."""
+"""Attacks to run with their settings, by the names in sentences."""
 
 
 def _of_minimum_norm(auditor: Auditor) -> Jobs:
@@ -208,7 +211,7 @@ def planted(auditor: Auditor) -> Check:
 
 
 def seeds(auditor: Auditor) -> Check:
-    """F17: the median does not hang on the seed."""
+    """F17: the median does not depend on the seed."""
     result = auditor.context.result
     medians = [median(auditor.own)]
     for seed in range(1, SEEDS):
@@ -231,7 +234,7 @@ def enough(auditor: Auditor) -> Check:
 
 
 def landscape(auditor: Auditor) -> Check:
-    """F19: slices through the answers around an image hold no example that the attack passed by."""
+    """F19: planes through the images and their examples hold no nearer example."""
     return nearest_in_slices(auditor.context)
 
 
@@ -244,4 +247,4 @@ AUDIT: dict[str, Callable[[Auditor], Check]] = {
     "F19": landscape,
     "F22": enough,
 }
-"""Checks of ``audit=True``, in order; those with the id of a cheap check take its place."""
+"""Checks of ``audit=True``, in order; one with the id of a cheap check replaces it."""

@@ -1,4 +1,4 @@
-"""What checks look at and what they say: a result with a sample of its images, a check, a grade."""
+"""The context of the checks: an attack's result with a sample of its images, and counted queries."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from secateur.data import Dataset
 from secateur.errors import UserError
 
 LogitValue = Callable[[Batch, Tensor], Tensor]
-"""A number [n] that logits [n, K] give for every image, such as ``logit_difference``."""
+"""A function from logits [n, K] to one number per image [n], such as ``logit_difference``."""
 
 
 @dataclass(frozen=True)
 class AuditContext:
-    """What the checks look at: the whole result, and a sample of attacked images.
+    """The whole result, and the sample ``index`` [n] of attacked images that checks look at.
 
-    ``passes`` counts the forward and backward passes of single images that the checks have asked for.
+    ``passes`` counts the forward and backward passes of single images by the checks.
     """
 
     model: nn.Module
@@ -34,7 +34,7 @@ class AuditContext:
     passes: Counter[str] = field(default_factory=Counter)
 
     @cached_property
-    def problem(self) -> Batch:
+    def batch(self) -> Batch:
         """The sampled images and goals, on the model's device."""
         first = next(self.model.parameters(), None)
         like = self.dataset.x if first is None else first
@@ -46,22 +46,22 @@ class AuditContext:
     @cached_property
     def adv(self) -> Tensor:
         """The stored examples of the sample."""
-        return self.result.adv[self.index].to(self.problem.x)
+        return self.result.adv[self.index].to(self.batch.x)
 
     @cached_property
     def found(self) -> Tensor:
-        """Which of the sample the attack fooled."""
-        return self.result.where(Outcome.FOUND)[self.index].to(self.problem.x.device)
+        """The images of the sample for which an example was found."""
+        return self.result.where(Outcome.FOUND)[self.index].to(self.batch.x.device)
 
     @cached_property
     def logits(self) -> Tensor:
         """Logits of the clean sample."""
-        return self.query(self.problem.x)
+        return self.query(self.batch.x)
 
     @cached_property
     def gradient(self) -> Tensor:
         """Gradient of the logit difference at the clean sample; zero where the model gives none."""
-        return self.gradient_of(self.problem.x)
+        return self.gradient_of(self.batch.x)
 
     @property
     def batch_size(self) -> int:
@@ -86,12 +86,12 @@ class AuditContext:
     def gradient_of(self, x: Tensor, value: LogitValue = logit_difference) -> Tensor:
         """Gradient at ``x`` of the ``value`` [n] of logits [n, K]; zero where the model gives none."""
         rows = torch.split(torch.arange(len(x), device=x.device), self.batch_size)
-        return torch.cat([self._gradient(select(self.problem, part), x[part], value) for part in rows])
+        return torch.cat([self._gradient(select(self.batch, part), x[part], value) for part in rows])
 
-    def _gradient(self, problem: Batch, x: Tensor, value: LogitValue) -> Tensor:
+    def _gradient(self, batch: Batch, x: Tensor, value: LogitValue) -> Tensor:
         query = x.clone().requires_grad_(True)
         with torch.enable_grad():
-            total = value(problem, self._query(query)).sum()
+            total = value(batch, self._query(query)).sum()
         if not total.requires_grad:
             return torch.zeros_like(x)
         self.passes["backward"] += len(x)
@@ -104,22 +104,22 @@ class AuditContext:
         logits = self.model(x)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise UserError(f"the model answered {len(x)} images with {shape}")
+            raise UserError(f"the model returned {shape} for {len(x)} images")
         return logits if logits.is_floating_point() else logits.to(x.dtype)
 
     @cached_property
     def distance(self) -> Tensor:
-        """What the attack found in its own norm, inf where it found nothing."""
-        return self.result.distance[self.index].to(self.problem.x)
+        """Distances in the attack's own norm, inf where nothing was found."""
+        return self.result.distance[self.index].to(self.batch.x)
 
     @property
     def levels(self) -> int | None:
-        """The grey levels that the attack kept to; None if it did not."""
+        """The grey levels that the attack rounded to, if any."""
         return self.result.settings.get("levels")
 
     def budget(self) -> Tensor:
         """95 % of each distance; the whole box where nothing was found."""
         own = self.distance
-        whole = distance(self.problem.distance_to_bounds(), self.result.norm)
+        whole = distance(self.batch.distance_to_bounds(), self.result.norm)
         size = torch.where(own.isfinite(), 0.95 * own, whole)
         return (own - 1).clamp_min(0).where(own.isfinite(), whole) if self.result.norm == 0 else size

@@ -1,6 +1,6 @@
-"""Whether something simple beats the attack: random noise, or one step along the gradient.
+"""Baselines that an attack must beat: random noise, and one step along the gradient.
 
-Both are judged by a binomial test: chance alone must not condemn an attack that few images were left for.
+A binomial test decides, so that chance alone fails no attack that left few images.
 """
 
 import torch
@@ -15,9 +15,9 @@ from secateur.trust.audit_context import AuditContext
 from secateur.trust.check import Check
 
 LEAST = 32
-"""Images below which the test of a single step cannot acquit: too few to show a weak attack."""
+"""Fewest images for the single step to pass: fewer cannot show that an attack is weak."""
 TOLERATED = 0.05
-"""A share of images up to which being beaten does not condemn an attack."""
+"""The share of images on which a baseline may win without failing the attack."""
 
 
 def many(k: int, n: int) -> bool:
@@ -28,12 +28,10 @@ def many(k: int, n: int) -> bool:
 def beats_noise(context: AuditContext) -> Check:
     """F14: random perturbations a little smaller than those found do not fool."""
     generator = torch.Generator().manual_seed(context.seed)
-    problem, norm = context.problem, context.result.norm
-    beaten = torch.zeros(len(context.index), dtype=torch.bool, device=problem.x.device)
+    batch, norm = context.batch, context.result.norm
+    beaten = torch.zeros(len(context.index), dtype=torch.bool, device=batch.x.device)
     for _ in range(5):
-        beaten |= _beaten(
-            context, random_perturbation(problem, context.budget(), p=norm, generator=generator)
-        )
+        beaten |= _beaten(context, random_perturbation(batch, context.budget(), p=norm, generator=generator))
     k, n = int(beaten.sum()), len(beaten)
     sentence = f"random noise of {_size(norm)} fools {k} of {n} images"
     return Check("F14", k == 0, "fail" if many(k, n) else "warn", sentence)
@@ -42,35 +40,35 @@ def beats_noise(context: AuditContext) -> Check:
 def beats_one_step(context: AuditContext) -> Check:
     """F15: one step along the gradient, a little smaller than what was found, does not fool."""
     norm = context.result.norm
-    delta = steepest(context.gradient, context.problem, context.budget(), p=norm)
+    delta = steepest(context.gradient, context.batch, context.budget(), p=norm)
     return one_step(int(_beaten(context, delta).sum()), len(context.index), f"of {_size(norm)}")
 
 
 def beats_one_step_of_its_size(context: AuditContext) -> Check:
     """F15 of an attack of fixed size: one step as large does not fool what the attack left standing.
 
-    Of several sizes the one counts at which the step fools the most of such images.
+    Of several sizes, the one with the most such images counts.
     """
-    result, problem, most = context.result, context.problem, 0
+    result, batch, most = context.result, context.batch, 0
     if result.fell is None:
         return Check("F15", True, "fail", "the attack has no size")
-    fell = result.fell[context.index].to(problem.x.device)
+    fell = result.fell[context.index].to(batch.x.device)
     for eps in (size for size in result.sizes if size > 0):
-        radius = torch.full_like(problem.x.flatten(1)[:, 0], eps)
-        stepped = problem.clip(problem.x + steepest(context.gradient, problem, radius, p=result.norm))
-        query = quantise(stepped, context.levels, problem.bounds)
-        most = max(most, int((reaches_goal(problem, context.query(query)) & (fell > eps)).sum()))
+        radius = torch.full_like(batch.x.flatten(1)[:, 0], eps)
+        stepped = batch.clip(batch.x + steepest(context.gradient, batch, radius, p=result.norm))
+        query = quantise(stepped, context.levels, batch.bounds)
+        most = max(most, int((reaches_goal(batch, context.query(query)) & (fell > eps)).sum()))
     return one_step(most, len(context.index), "of the same size")
 
 
 def one_step(k: int, n: int, size: str) -> Check:
-    """The verdict of F15 on ``k`` of ``n`` images that a single step of a ``size``, in words, fools.
+    """F15 where a single step of a ``size``, in words, fools ``k`` of ``n`` images.
 
-    An attack of which at most a twentieth of all images is beaten fails with a probability of at most 5 %;
-    one of which a quarter is beaten fails with more than 90 %, from 32 images on.
+    If the step wins on at most a twentieth of all images, the check fails with a probability of at most 5 %;
+    if it wins on a quarter, with more than 90 % from 32 images on.
     """
     sentence = f"a single gradient step {size} fools {k} of {n} images"
-    # Too few to acquit; what they condemn is condemned all the same.
+    # Too few images to pass, but a significant failure counts all the same.
     if n < LEAST and not many(k, n):
         return Check("F15", False, "warn", f"{sentence}: with fewer than {LEAST} the check cannot judge")
     beaten = many(k, n)
@@ -85,7 +83,7 @@ def _size(norm: float) -> str:
 
 def _beaten(context: AuditContext, delta: Tensor) -> Tensor:
     """Where ``delta`` [n, ...] fools the model and is smaller than what was found, on the same grid."""
-    problem = context.problem
-    query = quantise(problem.clip(problem.x + delta), context.levels, problem.bounds)
-    smaller = distance(query - problem.x, context.result.norm) < context.distance
-    return reaches_goal(problem, context.query(query)) & smaller
+    batch = context.batch
+    query = quantise(batch.clip(batch.x + delta), context.levels, batch.bounds)
+    smaller = distance(query - batch.x, context.result.norm) < context.distance
+    return reaches_goal(batch, context.query(query)) & smaller

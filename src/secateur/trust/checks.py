@@ -1,4 +1,4 @@
-"""The checks of one result; each asks little of the model and answers in one sentence.
+"""The cheap checks of a result; each takes few passes and states its finding in one sentence.
 
 The identifiers (F01, F03, ...) name kinds of failure, the same in every report.
 """
@@ -20,9 +20,9 @@ from secateur.trust.check import Check
 from secateur.trust.gradients import finite_differences, gradients, probabilities
 
 ROUNDING = 1e-4
-"""By how much of the largest logit answers may differ that should be the same."""
+"""Largest difference of logits that should be equal, relative to the largest logit."""
 LEAST_ATTACKED = 30
-"""Attacked images below which medians and shares are those of a few pictures, not of a network."""
+"""Fewest attacked images for medians and shares that describe a network."""
 
 
 def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
@@ -36,9 +36,9 @@ def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
 
 def _reproduced(context: AuditContext) -> Check:
     single = context.query_singly(context.adv)
-    lost = context.found & ~reaches_goal(context.problem, single)
+    lost = context.found & ~reaches_goal(context.batch, single)
     # Answers differ in their last digits between batch sizes: what is lost by no more is as near as it was.
-    far = lost & ~(logit_difference(context.problem, single) <= ROUNDING * _scale(single))
+    far = lost & ~(logit_difference(context.batch, single) <= ROUNDING * _scale(single))
     unverified = int(context.result.unverified.sum())
     count, grave = int(lost.sum()) + unverified, int(far.sum()) + unverified
     sentence = (
@@ -76,7 +76,7 @@ def _consistent(context: AuditContext) -> Check:
 
 def _deterministic(context: AuditContext) -> Check:
     spread = max(
-        float((context.query(context.problem.x) - context.logits).abs().max() / _scale(context.logits))
+        float((context.query(context.batch.x) - context.logits).abs().max() / _scale(context.logits))
         for _ in range(4)
     )
     sentence = f"repeated answers to the same images differ by {spread:.1e} of the largest logit"
@@ -94,14 +94,14 @@ def _logits_not_probabilities(context: AuditContext) -> Check:
 
 
 def _batch_invariant(context: AuditContext) -> Check:
-    single = context.query_singly(context.problem.x)
+    single = context.query_singly(context.batch.x)
     off = float((single - context.logits).abs().max() / _scale(context.logits))
     sentence = f"answers one at a time and as a batch differ by {off:.1e} of the largest logit"
     return Check("F07", off <= ROUNDING, "fail" if off > 1e-2 else "warn", sentence)
 
 
 def _scaled(context: AuditContext) -> Check:
-    margin = logit_difference(context.problem, context.logits).abs().median().item()
+    margin = logit_difference(context.batch, context.logits).abs().median().item()
     sentence = f"the median logit difference is {margin:.3g}"
     return Check(
         "F18", margin <= 100, "warn", sentence + ("" if margin <= 100 else ": the softmax saturates")
@@ -121,10 +121,10 @@ def _starts_clean(context: AuditContext) -> Check:
 
 
 def _survives_rounding(context: AuditContext) -> Check:
-    """F20, reported only: what is left of the examples on the grid of an image file."""
-    problem = context.problem
-    stored = quantise(context.adv, context.dataset.levels or 256, problem.bounds)
-    left = (reaches_goal(problem, context.query(stored)) & context.found).sum().item()
+    """F20, reported only: the share of examples that survive rounding to the grey levels of image files."""
+    batch = context.batch
+    stored = quantise(context.adv, context.dataset.levels or 256, batch.bounds)
+    left = (reaches_goal(batch, context.query(stored)) & context.found).sum().item()
     share = left / max(1, int(context.found.sum()))
     grid = context.dataset.levels or 256
     return Check(
@@ -171,7 +171,7 @@ def enough_attacked(result: AttackResult) -> Check:
 
 
 def size_kept(context: AuditContext) -> Check:
-    """No example lies beyond the size that the attack was given; see ``largest_distance``.
+    """F23: no example lies beyond the size that the attack was given; see ``largest_distance``.
 
     Examples beyond it count as not found already. That there were any means that the attack, its norm or its
     settings are not what they are called.
@@ -212,14 +212,14 @@ ALWAYS: dict[str, Callable[[AuditContext], Check]] = {
 }
 """Checks of any attack, on the small sample."""
 ALWAYS_WIDE: dict[str, Callable[[AuditContext], Check]] = {"F05": gradients}
-"""Checks of any attack that need many images to judge; they ask little of each."""
+"""Checks of any attack that need many images but few passes."""
 MINIMUM: dict[str, Callable[[AuditContext], Check]] = {
     "F08": _silent,
     "F09": _complete,
     "F10": _converged,
     "F14": beats_noise,
 }
-"""Checks of attacks that look for the smallest perturbation, on the small sample."""
+"""Checks of minimum-norm attacks, on the small sample."""
 MINIMUM_WIDE: dict[str, Callable[[AuditContext], Check]] = {"F15": beats_one_step}
 """Checks of such attacks that need many images."""
 FIXED: dict[str, Callable[[AuditContext], Check]] = {"F23": size_kept}

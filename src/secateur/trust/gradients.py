@@ -1,4 +1,4 @@
-"""Whether gradients exist, and whether they are those of the function that the model computes."""
+"""Checks of gradients: they exist, and agree with finite differences of the model."""
 
 import torch
 from torch import Tensor
@@ -17,14 +17,14 @@ CHANGES = (1e-3, 1e-2, 1e-4)
 One that agrees is enough: a large step may leave the linear range, a small one drown in rounding errors.
 """
 DIGITS = 100
-"""A change is at least so many rounding errors of the largest logit: then they are 1 % of it."""
+"""A change is at least this many rounding errors of the largest logit, which are then 1 % of it."""
 LARGEST = 1e-2
 """The largest change, relative to the logits; where rounding errors need more, nothing is compared."""
 
 
 def gradients(context: AuditContext) -> Check:
     """F05: no gradient vanishes or is infinite, at the image and half-way to its example."""
-    half = context.problem.clip((context.problem.x + context.adv) / 2)
+    half = context.batch.clip((context.batch.x + context.adv) / 2)
     try:
         pair = context.gradient, context.gradient_of(half)
     except RuntimeError as error:
@@ -45,9 +45,9 @@ def probabilities(logits: Tensor) -> bool:
     return bool(((logits.sum(1) - 1).abs().max() <= 1e-4) & (logits >= 0).all() & (logits <= 1 + 1e-6).all())
 
 
-def log_margin(problem: Batch, logits: Tensor) -> Tensor:
+def log_margin(batch: Batch, logits: Tensor) -> Tensor:
     """The difference [n] of the logarithms of two probabilities: the logit difference before the softmax."""
-    return logit_difference(problem, logits.log())
+    return logit_difference(batch, logits.log())
 
 
 def finite_differences(context: AuditContext) -> Check:
@@ -59,7 +59,7 @@ def finite_differences(context: AuditContext) -> Check:
     linear; their logarithms do not, and the gradient is still the one that came through the network.
     """
     value = log_margin if probabilities(context.logits) else logit_difference
-    gradient = context.gradient_of(context.problem.x, value) if value is log_margin else context.gradient
+    gradient = context.gradient_of(context.batch.x, value) if value is log_margin else context.gradient
     length = distance(gradient.double(), 2.0)
     live = length.isfinite() & (length > 0)
     if not bool(live.any()):
@@ -80,14 +80,14 @@ def finite_differences(context: AuditContext) -> Check:
 
 def _disagree(context: AuditContext, gradient: Tensor, value: LogitValue) -> tuple[Tensor, Tensor]:
     """Where no step agrees with the gradient, [n], and where at least one was large enough to tell, [n]."""
-    problem = context.problem
+    batch = context.batch
     # The gradient of a saturated softmax has a length whose square float32 cannot hold.
     exact = gradient.double()
     length = distance(exact, 2.0).clamp_min(1e-300)
     logits = context.logits.log() if value is log_margin else context.logits
-    start = value(problem, context.logits).double().abs()
+    start = value(batch, context.logits).double().abs()
     largest = logits.double().abs().nan_to_num(posinf=0.0).amax(1)
-    precision = max(torch.finfo(each.dtype).eps for each in (context.logits, problem.x))
+    precision = max(torch.finfo(each.dtype).eps for each in (context.logits, batch.x))
     off = torch.ones_like(context.found)
     judged = torch.zeros_like(off)
     for share in CHANGES:
@@ -97,8 +97,8 @@ def _disagree(context: AuditContext, gradient: Tensor, value: LogitValue) -> tup
         rows = (off & able).nonzero().squeeze(1)
         if not len(rows):
             continue
-        step = (exact * per_sample(change / length**2, exact))[rows].to(problem.x)
-        part, x = select(problem, rows), problem.x[rows]
+        step = (exact * per_sample(change / length**2, exact))[rows].to(batch.x)
+        part, x = select(batch, rows), batch.x[rows]
         ahead, behind = x + step, x - step
         # What the step should change is taken from the pixels as they were rounded.
         expected = (exact[rows] * (ahead.double() - behind.double())).flatten(1).sum(1)

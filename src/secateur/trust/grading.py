@@ -1,4 +1,4 @@
-"""From checks to a letter, at a cost that stays a fraction of the attack's own."""
+"""Grade a result: run its checks at a fraction of the attack's own cost, and turn them into a letter."""
 
 from collections import Counter
 from dataclasses import replace
@@ -26,13 +26,13 @@ from secateur.trust.checks import (
 from secateur.trust.preprocessing import knows_the_images
 
 SAMPLE = 64
-"""The most images that are looked at, and the number for checks that need many and ask little of each."""
+"""The most images of the sample, and their number for checks that need many images but few passes."""
 SHARE = 0.15
-"""Share of the attack's own forward and backward passes that the checks may cost."""
+"""The cost of the checks, as a share of the attack's own forward and backward passes."""
 LEAST = 8
-"""Images that every check sees, even if that costs a larger share of a short attack."""
+"""The fewest images of a check, even if they cost a larger share of a short attack."""
 PASSES, WIDE_PASSES = 24, 5
-"""Passes per image of the checks on the small sample, and of those on the large one."""
+"""Passes per image of all checks on the small sample, and on the large one."""
 
 
 def grade(
@@ -46,12 +46,21 @@ def grade(
 ) -> Grade:
     """Check ``result`` of an attack on ``model`` and ``dataset`` and grade it.
 
-    Two checks need many images and ask little of each: they see up to ``SAMPLE``. The others see as many as
-    keep the cost of all at ``SHARE`` of the attack's own passes, and at least ``LEAST``; ``Grade.cost`` says
-    what they cost. ``audit`` adds the costly checks, on ``SAMPLE`` images: other attacks, other seeds,
-    planted examples; together a few times the attack's cost on those. ``expected_accuracy`` is the clean
-    accuracy that was recorded elsewhere. A check that raises becomes a warning with its sentence, so that
-    nothing is lost and the grade is not A; where more than a third do it is C. The model is left as it was.
+    Two checks need many images but few passes: they see up to ``SAMPLE``. The others see as many as keep the
+    cost of all checks at ``SHARE`` of the attack's own passes, and at least ``LEAST``; ``Grade.cost`` is the
+    actual cost. ``audit`` adds the costly checks, on ``SAMPLE`` images: other attacks, other seeds, planted
+    examples; together a few times the attack's cost on those. ``expected_accuracy`` is the clean accuracy
+    recorded elsewhere. A check that raises becomes a warning, so that the grade is not A; if more than a
+    third raise, it is C. The model is left as it was.
+
+    >>> import torch
+    >>> from secateur.attacks import run
+    >>> from secateur.data import Dataset
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
+    >>> x = torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    >>> images = Dataset("toy", x, model(x).argmax(1), ("a", "b"), None)
+    >>> grade(model, images, run(model, images, "fgsm", eps=0.1)).letter  # fewer than 30 images
+    'C'
     """
     attacked = (~result.where(Outcome.ALREADY_WRONG)).nonzero().squeeze(1)
     if not len(attacked):
@@ -77,7 +86,7 @@ def grade(
             done = _merged(done, [guarded(id, partial(check, auditor)) for id, check in AUDIT.items()])
             joint = auditor.joint
     if 3 * sum(not check.ran for check in done) > len(done):
-        # Too little is known for a mere warning.
+        # With so many findings unknown, a warning would be too weak.
         done = [check if check.ran else replace(check, severity="fail") for check in done]
     failed = {check.severity for check in done if not check.passed}
     cost = sum(many.passes.values()) / max(spent, 1)
@@ -91,7 +100,7 @@ def _spread(rows: Tensor, count: int) -> Tensor:
 
 
 def _merged(cheap: list[Check], costly: list[Check]) -> list[Check]:
-    """One check per id, in order: where both looked, the one that did not pass, or else the costly one."""
+    """One check per id, in order: of two, the one that did not pass, or else the costly one."""
     checks = {check.id: check for check in cheap}
     for check in costly:
         if check.id not in checks or checks[check.id].passed:

@@ -1,4 +1,4 @@
-"""The minimum over an attack and its rivals, image by image: what all of them together leave standing."""
+"""The minimum over an attack and its rivals, image by image."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,10 +14,9 @@ class Joint:
     """Distances of an attack and of its rivals on a sample of n attacked images.
 
     ``own`` [n] and ``best`` [n] are the attack's distances and the least ones of all, in the norm ``norm``
-    (``"l2"``), inf where nothing was found. Of an attack of fixed size, ``eps``, they only tell found from
-    not found. ``index`` [n] numbers the images in the data set that was attacked, ``attacked`` is the
-    share of that data set the sample was drawn from. ``rivals`` are the other attacks, ``failed`` says of
-    those that could not run what happened.
+    (``"l2"``), inf where nothing was found; of an attack of fixed size, ``eps``, 0 where found. ``index`` [n]
+    numbers the images in the data set, ``attacked`` is the share of the data set that was attacked.
+    ``rivals`` are the other attacks, ``failed`` maps those that could not run to the error.
     """
 
     attack: str
@@ -35,7 +34,7 @@ class Joint:
 
     @property
     def gap(self) -> float:
-        """By what fraction the joint median is below the attack's own."""
+        """The fraction by which the joint median is below the attack's own."""
         own, best = median(self.own), median(self.best)
         return 0.0 if own == best or own == 0 else 1 - best / own
 
@@ -51,7 +50,7 @@ class Joint:
             eps = list(scaled(HEADLINE[self.norm], self.norm, self.bounds))
             left, own = ([sum(x > size for x in column) for size in eps] for column in (self.best, self.own))
         else:
-            # The size of an example is eps but for rounding errors: found or not found decides.
+            # Examples lie at eps but for rounding errors, so only found or not found is compared.
             eps = [self.eps]
             left, own = ([sum(map(math.isinf, column))] for column in (self.best, self.own))
         between = [wilson(k, n) for k in left]
@@ -77,14 +76,24 @@ class Joint:
 
 
 def joint_summary(joint: Joint | None) -> dict[str, Any] | None:
-    """As ``Joint.to_json`` without the values per image; None where no audit was made."""
+    """As ``Joint.to_json`` without the values per image; None without an audit.
+
+    >>> joint = Joint("ddn", ("fmn",), "l2", [0, 1], [0.5, 2.0], [0.25, 2.0], 1.0, False, (0.0, 1.0), None)
+    >>> joint_summary(joint)["median"], joint_summary(joint)["median_of_attack"]
+    (1.125, 1.25)
+    """
     if joint is None:
         return None
     return {key: value for key, value in joint.to_json().items() if key not in ("index", "distances")}
 
 
 def joint_lines(summary: dict[str, Any] | None) -> list[str]:
-    """What ``joint_summary`` gave, in lines for people; none without an audit."""
+    """A ``joint_summary`` in lines for people; none without an audit.
+
+    >>> joint = Joint("ddn", ("fmn",), "l2", [0, 1], [0.5, 2.0], [0.25, 2.0], 1.0, False, (0.0, 1.0), None)
+    >>> joint_lines(joint_summary(joint))[0]
+    'minimum over ddn and fmn on 2 attacked images:'
+    """
     if summary is None:
         return []
     lines = [f"minimum over {listed(summary['attacks'])} on {summary['n']} attacked images:"]

@@ -1,4 +1,4 @@
-"""Slices through what the model answers: planes that hold an image, its example, and the steepest step."""
+"""Slices of the loss: planes through an image, its adversarial example and the steepest step."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from secateur.trust.audit_context import AuditContext
 from secateur.trust.check import Check
 
 SLICES, POINTS = 16, 9
-"""Images that are looked at, and points along each side of a slice."""
+"""The number of images, and of points along each side of a slice."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class Slices:
 
 
 def slices(context: AuditContext, *, count: int = SLICES, points: int = POINTS) -> Slices:
-    """Ask the model on a grid in each plane, ``points``² forward passes an image.
+    """Evaluate the model on a grid in each plane, with ``points``² forward passes per image.
 
     Where the gradient vanishes, v is random.
     """
-    problem, norm = context.problem, context.result.norm
+    batch, norm = context.batch, context.result.norm
     rows = context.found.nonzero().squeeze(1)[:count]
     generator = torch.Generator().manual_seed(context.seed)
-    delta = (context.adv - problem.x)[rows]
-    straight = steepest(context.gradient, problem, context.distance, p=norm)
-    drawn = random_perturbation(problem, context.distance, p=norm, generator=generator)
+    delta = (context.adv - batch.x)[rows]
+    straight = steepest(context.gradient, batch, context.distance, p=norm)
+    drawn = random_perturbation(batch, context.distance, p=norm, generator=generator)
     dead = (straight == 0).flatten(1).all(1).view(-1, *[1] * (straight.ndim - 1))
     across = torch.where(dead, drawn, straight)[rows]
     shares = torch.linspace(-1, 1, points, dtype=delta.dtype, device=delta.device)
     margin = torch.empty(len(rows), points, points, dtype=delta.dtype, device=delta.device)
     reached = torch.empty_like(margin)
-    whole = problem.x.clone()
+    whole = batch.x.clone()
     for i, along in enumerate(shares):
         for j, beside in enumerate(shares):
             # The whole sample is asked, so that its labels and targets stay in their places.
-            moved = problem.clip(problem.x[rows] + along * delta + beside * across)
-            whole[rows] = quantise(moved, context.levels, problem.bounds)
-            margin[:, i, j] = logit_difference(problem, context.query(whole))[rows]
-            reached[:, i, j] = distance(whole[rows] - problem.x[rows], norm)
+            moved = batch.clip(batch.x[rows] + along * delta + beside * across)
+            whole[rows] = quantise(moved, context.levels, batch.bounds)
+            margin[:, i, j] = logit_difference(batch, context.query(whole))[rows]
+            reached[:, i, j] = distance(whole[rows] - batch.x[rows], norm)
     return Slices(rows, shares, margin, reached)
 
 

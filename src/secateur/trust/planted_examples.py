@@ -1,4 +1,4 @@
-"""The active test: a last layer under which an adversarial example certainly exists where it was planted."""
+"""Planted examples: a new last layer under which an adversarial example certainly exists nearby."""
 
 from dataclasses import replace
 
@@ -15,11 +15,11 @@ from secateur.errors import UserError
 from secateur.trust.audit_context import AuditContext
 
 INNER = 8
-"""Random perturbations, smaller than the planted one, that must keep the class."""
+"""Random perturbations smaller than the planted one, which must keep the class."""
 
 
 def planted_share(context: AuditContext) -> tuple[float, int]:
-    """How many planted examples the attack finds, and how many could be planted.
+    """The share of planted examples that the attack finds, and the number planted.
 
     For every image a point at the distance that the attack reached (or at 95 % of its fixed size), in a
     random direction, becomes class 1, the image and nearer random points class 0: one linear layer on the
@@ -30,26 +30,26 @@ def planted_share(context: AuditContext) -> tuple[float, int]:
     last = _last_layer(context)
     if last is None:
         return 0.0, 0
-    problem = replace(context.problem, y=torch.zeros_like(context.problem.y), targets=None)
+    batch = replace(context.batch, y=torch.zeros_like(context.batch.y), targets=None)
     generator = torch.Generator().manual_seed(context.seed)
     size = _sizes(context)
 
     def point(share: float) -> Tensor:
-        delta = random_perturbation(problem, share * size, p=context.result.norm, generator=generator)
-        return quantise(problem.clip(problem.x + delta), context.levels, problem.bounds)
+        delta = random_perturbation(batch, share * size, p=context.result.norm, generator=generator)
+        return quantise(batch.clip(batch.x + delta), context.levels, batch.bounds)
 
     plant = point(1.0)
-    inner = [problem.x, *(point(0.3 + 0.5 * k / INNER) for k in range(INNER))]
+    inner = [batch.x, *(point(0.3 + 0.5 * k / INNER) for k in range(INNER))]
     with torch.no_grad():
         features = torch.stack([_features(context.model, last, x) for x in (*inner, plant)], 1)
     weight, usable = _fit(features.double())
-    radius = distance(plant - problem.x, context.result.norm)
+    radius = distance(plant - batch.x, context.result.norm)
     usable &= radius > 0
     rows = usable.nonzero().squeeze(1)
     if len(rows) < 4:
         return 0.0, len(rows)
-    chosen = Batch(problem.x[rows], problem.y[rows], None, problem.bounds)
-    model = _Binarised(context.model, last, weight[rows].to(problem.x.dtype))
+    chosen = Batch(batch.x[rows], batch.y[rows], None, batch.bounds)
+    model = _Binarised(context.model, last, weight[rows].to(batch.x.dtype))
     result = context.result
     bound = bind(result.attack, context.dataset, result.settings)
     try:
@@ -68,12 +68,12 @@ def _sizes(context: AuditContext) -> Tensor:
     if context.result.kind != "minimum-norm":
         return torch.full_like(own, 0.95 * float(context.result.settings.get("eps", 0.0)))
     known = own[own.isfinite()]
-    whole = distance(context.problem.distance_to_bounds(), context.result.norm)
+    whole = distance(context.batch.distance_to_bounds(), context.result.norm)
     return torch.where(own.isfinite(), own, known.median() if len(known) else whole / 4)
 
 
 def _last_layer(context: AuditContext) -> nn.Linear | None:
-    """The linear layer whose answer is the model's answer."""
+    """The linear layer whose output is the model's output, if there is one."""
     seen: list[tuple[nn.Linear, Tensor]] = []
     handles = [
         module.register_forward_hook(lambda layer, _, output: seen.append((layer, output)))
@@ -81,7 +81,7 @@ def _last_layer(context: AuditContext) -> nn.Linear | None:
         if isinstance(module, nn.Linear)
     ]
     try:
-        logits = context.query(context.problem.x[: context.batch_size])
+        logits = context.query(context.batch.x[: context.batch_size])
     finally:
         for handle in handles:
             handle.remove()
@@ -89,7 +89,7 @@ def _last_layer(context: AuditContext) -> nn.Linear | None:
 
 
 def _features(model: nn.Module, last: nn.Linear, x: Tensor) -> Tensor:
-    """What the last layer is given, [N, F], with its graph."""
+    """The input of the last layer, [N, F], with its graph."""
     given: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     try:
@@ -110,7 +110,7 @@ def _fit(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _PartOfBatch(UserError):
-    """An attack asked about other images than the whole batch."""
+    """An attack queried other images than the whole batch."""
 
 
 class _Binarised(nn.Module):

@@ -22,13 +22,13 @@ CAUSES = (
 )
 
 MISSED = 5
-"""Images of other classes that are all missed: who finds half of them misses five in 3 % of cases."""
+"""Images of other classes, all misclassified: a network that is right on half misses five in 3 % of cases."""
 GOOD = 0.9
-"""Clean accuracy from which on nothing is tried."""
+"""Clean accuracy above which no other normalisation is tried."""
 SAMPLE, LEAST = 64, 30
-"""Images that are asked about, and the number below which nothing is tried."""
+"""Images that are classified, and the fewest images for a trial."""
 SURE = 1e-3
-"""Largest p of the sign test: several normalisations are tried."""
+"""Largest p of the sign test; small because several normalisations are tried."""
 USUAL: dict[int, tuple[Statistics, ...]] = {
     1: (((0.5,), (0.5,)), ((0.449,), (0.226,)), ((0.1307,), (0.3081,)), ((0.0,), (1 / 255,))),
     3: (
@@ -38,16 +38,16 @@ USUAL: dict[int, tuple[Statistics, ...]] = {
         ((0.0,), (1 / 255,)),
     ),
 }
-"""By the number of channels: of many tutorials; ImageNet; MNIST or CIFAR-10; pixels from 0 to 255."""
+"""Usual means and deviations by number of channels: 0.5; ImageNet; MNIST or CIFAR-10; pixels in [0, 255]."""
 
 
 def knows_the_images(model: nn.Module, dataset: Dataset, result: AttackResult, passes: Counter[str]) -> Check:
-    """F24: accuracy is above chance, answers do not all fall into one class, the input is normalised right.
+    """F24: accuracy is above chance, predictions are not all one class, the input is normalised right.
 
-    ``passes`` counts the forward passes of single images that the last takes.
+    ``passes`` counts the forward passes of single images that the last of these takes.
     """
     if result.targets is None:
-        # What is wrong already was not attacked: its example is the image itself.
+        # An image that was wrong already was not attacked: its class is that of the clean image.
         y = dataset.y.cpu()
         predicted = torch.where(result.correct.cpu(), y, result.classes.cpu())
     else:
@@ -60,19 +60,25 @@ def knows_the_images(model: nn.Module, dataset: Dataset, result: AttackResult, p
 
 
 def misfit(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
-    """What shows that a network and its images do not fit, in one sentence; empty where nothing does.
+    """Evidence that a network and its images do not fit, in one sentence; empty if there is none.
 
-    Two signs count, each only if the whole 95 % interval of its share shows it, so that few images raise no
-    alarm, and a third for labels that are mostly one class, where a constant answer is mostly right:
+    There are three signs; the first two need the whole 95 % interval of a share, so that few images raise no
+    alarm, and the third is for labels that are mostly one class, where a constant prediction is mostly right:
 
     * accuracy is ``near_chance``;
-    * one class gets more of the images than half-way from its share of the labels to all of them;
-    * one class gets all images, though ``MISSED`` or more have other labels.
+    * one class is predicted for more images than half-way from its share of the labels to all of them;
+    * one class is predicted for all images, though ``MISSED`` or more have other labels.
 
     Args:
-        predicted: classes that the network answers, int64 [N].
-        labels: the right ones, int64 [N].
+        predicted: classes that the network predicts, int64 [N].
+        labels: the right classes, int64 [N].
         classes: names of the K classes.
+
+    >>> labels = torch.arange(100) % 4
+    >>> misfit(labels, labels, ("a", "b", "c", "d"))
+    ''
+    >>> misfit(torch.zeros(100, dtype=torch.int64), labels, ("a", "b", "c", "d"))[:31]
+    'only 25 of 100 images (25.0%) a'
     """
     n, chance = len(labels), 1 / len(classes)
     right = int((predicted == labels).sum())
@@ -96,11 +102,11 @@ def misfit(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
 def better_normalised(model: nn.Module, dataset: Dataset, result: AttackResult, passes: Counter[str]) -> str:
     """A sentence if some usual normalisation of the input halves the errors; empty otherwise.
 
-    At most 64 images are asked about, at most 9 times, and only where clean accuracy is below 90 % and the
-    images lie in [0, 1]. Wrong images must become right in at least half of the cases, net of those that
-    become wrong, and the sign test must be sure (p ≤ 0.001). A network that knows its images passes: another
-    normalisation makes it worse. Of 88 networks that pruning had spoilt, before fine-tuning, 2 did not.
-    ``passes`` counts the forward passes of single images.
+    At most 64 images are classified, at most 9 times, and only if clean accuracy is below 90 % and the images
+    lie in [0, 1]. At least half of the wrong images must become right, net of those that become wrong, with
+    p ≤ 0.001 in a sign test. A correctly normalised network passes: another normalisation makes it worse. Of
+    88 pruned networks before fine-tuning, 2 did not pass. ``passes`` counts the forward passes of single
+    images.
     """
     if result.accuracy >= GOOD or result.n < LEAST or dataset.bounds != (0.0, 1.0):
         return ""
@@ -112,7 +118,7 @@ def better_normalised(model: nn.Module, dataset: Dataset, result: AttackResult, 
         try:
             right = predict(network, images).cpu() == y
         except Exception:
-            # The network may refuse pixels beyond [0, 1], or overflow on them.
+            # A network may raise or overflow on pixels beyond [0, 1].
             continue
         if int(right.sum()) > int(best.sum()):
             best, words = right, said
@@ -126,7 +132,7 @@ def better_normalised(model: nn.Module, dataset: Dataset, result: AttackResult, 
 
 
 def _trials(model: nn.Module, x: Tensor) -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """Words, a network and its images, for each normalisation that is tried."""
+    """A description, a network and its images, for each normalisation that is tried."""
     network, own = unwrapped(model), statistics(model)
     like = next((each for each in model.parameters() if each.is_floating_point()), x)
     x = x.to(like.dtype)

@@ -52,7 +52,8 @@ class AttackResult:
     >>> from secateur.data import Dataset
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False)).eval()
     >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))
-    >>> images = Dataset("toy", torch.tensor([[[[0.8, 0.2], [0.5, 0.5]]]]), torch.tensor([0]), ("a", "b"))
+    >>> x, y = torch.tensor([[[[0.8, 0.2], [0.5, 0.5]]]]), torch.tensor([0])
+    >>> images = Dataset("toy", x, y, ("a", "b"), None)
     >>> result = secateur.attacks.run(model, images, "ddn", steps=50)
     >>> result.outcome, round(result.distance.item(), 2)  # the boundary is at (0.8 - 0.2) / sqrt(2)
     ([<Outcome.FOUND: 'found'>], 0.42)

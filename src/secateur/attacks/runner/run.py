@@ -89,7 +89,8 @@ def run(
     >>> from secateur.data import Dataset
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
     >>> x = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    >>> result = run(model, Dataset("toy", x, model(x).argmax(1), ("a", "b")), "noise", eps=0.5, restarts=2)
+    >>> images = Dataset("toy", x, model(x).argmax(1), ("a", "b"), None)
+    >>> result = run(model, images, "noise", eps=0.5, restarts=2)
     >>> result.attempts, result.n
     (2, 3)
     """
