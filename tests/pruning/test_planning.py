@@ -15,7 +15,7 @@ from secateur.errors import UserError
 from secateur.pruning.budget import plan_costs
 from secateur.pruning.criteria_weights import l1
 from secateur.pruning.keep_counts import kept_count, scored_by_shortcut
-from secateur.pruning.options import PlanOptions, SelectionOptions
+from secateur.pruning.planning import PlanOptions, SelectionOptions
 
 
 def network():

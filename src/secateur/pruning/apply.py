@@ -14,7 +14,7 @@ from secateur.graph.flops import macs as tape_macs
 from secateur.graph.trace.example_inputs import random_inputs
 from secateur.graph.tracing import trace
 from secateur.proof.verify import Proof, verify
-from secateur.pruning.options import PlanOptions
+from secateur.pruning.planning import PlanOptions
 from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.saving import remember
 from secateur.repair.shapes import repairs_of

@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import partial
 from hashlib import sha256
 from inspect import Parameter, signature
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -40,6 +41,33 @@ from secateur.surgery.cut import temporarily_zeroed
 from secateur.surgery.plan import Cut, Plan, masks_of
 
 SELECTIONS = ("independent", "greedy")
+
+
+# The keyword arguments of ``plan`` as types, for the functions that pass them on.
+class SelectionOptions(TypedDict, total=False):
+    """Which channels are removed, however many."""
+
+    criterion: str | Callable[..., torch.Tensor]
+    scope: str
+    selection: str
+    reduction: str
+    keep: Sequence[str]
+    min_channels: int
+    max_sparsity: float | None
+    round_to: int
+    batch: tuple[torch.Tensor, torch.Tensor] | None
+
+
+class PlanOptions(SelectionOptions, total=False):
+    """All keyword arguments of ``plan``."""
+
+    sparsity: float
+    rates: str | Mapping[str, float] | None
+    parameters: float | int | None
+    macs: float | int | None
+    latency: float | str | None
+    seed: int
+    dense_sizes: Mapping[str, int] | None
 
 
 def plan(

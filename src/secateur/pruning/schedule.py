@@ -10,8 +10,7 @@ from secateur.errors import UserError
 from secateur.graph import trace
 from secateur.pruning.apply import PruneReport, apply
 from secateur.pruning.keep_counts import check_sparsity
-from secateur.pruning.options import SelectionOptions
-from secateur.pruning.planning import plan
+from secateur.pruning.planning import SelectionOptions, plan
 from secateur.registry import RATES
 
 Retrain = Callable[[nn.Module, int], None]
