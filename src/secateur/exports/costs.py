@@ -13,7 +13,7 @@ from secateur.errors import UserError
 from secateur.exports.inputs import random_batch
 from secateur.graph.trace.example_inputs import InputSpec, inputs_to_device
 from secateur.graph.trace.isolated_forward import call_model
-from secateur.models import Latency, eval_mode, time_calls
+from secateur.models import Latency, device_of, eval_mode, time_calls
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,6 @@ def measure_costs(
             peak = None if seen is None else measure.peak_memory(seen, to_model_device(seen, inputs_here))
             found.append(Cost(name, size, latency, peak))
     return found
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's parameters."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def to_model_device(model: nn.Module, inputs: Any) -> Any:

@@ -15,13 +15,14 @@ from torch.export import ExportedProgram
 
 from secateur import measure
 from secateur.errors import ExitCode, UserError
-from secateur.exports.costs import device_of, measure_costs, to_model_device
+from secateur.exports.costs import measure_costs, to_model_device
 from secateur.exports.formats import Format, Run, format_of, quiet
 from secateur.exports.inputs import batch_input_specs, dynamic_shapes, has_batch_dim, random_batch
 from secateur.exports.record import Exported, Input
 from secateur.graph.trace.example_inputs import InputSpec
 from secateur.graph.trace.isolated_forward import call_model, tensors_in
 from secateur.hashing import file_sha256
+from secateur.models import device_of
 from secateur.pruning import history
 from secateur.text import first_line
 

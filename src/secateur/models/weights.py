@@ -88,6 +88,15 @@ def to_device(model: nn.Module, device: str) -> nn.Module:
         ) from error
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter; the CPU for a model without parameters.
+
+    >>> device_of(nn.Flatten())
+    device(type='cpu')
+    """
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """Evaluation mode within the context; afterwards every submodule is back in its former mode.

@@ -13,6 +13,7 @@ from secateur.graph.propagation import Tracer, propagate
 from secateur.graph.trace.example_inputs import InputSpec, inputs_to_device, random_inputs
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Tape
+from secateur.models import device_of
 
 # Of videos; networks that pool over time at their end need the second.
 FRAMES = (4, 8)
@@ -50,8 +51,7 @@ def _search(graph: DependencyGraph) -> DependencyGraph:
 
 def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph | None:
     """The graph on other inputs, ``None`` if the network does not do the same with them."""
-    device = next((tensor.device for tensor in graph.model.parameters()), torch.device("cpu"))
-    inputs = inputs_to_device(random_inputs(specs, torch.Generator().manual_seed(0)), device)
+    inputs = inputs_to_device(random_inputs(specs, torch.Generator().manual_seed(0)), device_of(graph.model))
     try:
         tape, _ = record(graph.model, inputs, logits=graph.logits)
     except Exception:

@@ -14,7 +14,7 @@ from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as macs_of
 from secateur.graph.trace.example_inputs import inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model
-from secateur.models import Latency, eval_mode, time_calls
+from secateur.models import Latency, device_of, eval_mode, time_calls
 from secateur.surgery.cut import cut_channels_
 from secateur.surgery.plan import Plan, masks_of
 from secateur.text import counted
@@ -186,8 +186,7 @@ def measure_latency(graph: DependencyGraph, plan: Plan, *, seconds: float) -> tu
     """Latency of the dense model and of a pruned copy, for the traced batch, on the model's device."""
     dense, pruned = graph.model, copy.deepcopy(graph.model)
     cut_channels_(pruned, plan)
-    device = next((parameter.device for parameter in dense.parameters()), torch.device("cpu"))
-    inputs = inputs_to_device(random_inputs(graph.inputs, torch.Generator().manual_seed(0)), device)
+    inputs = inputs_to_device(random_inputs(graph.inputs, torch.Generator().manual_seed(0)), device_of(dense))
     with eval_mode(dense), eval_mode(pruned), torch.no_grad():
         before, after = time_calls(
             [lambda: call_model(dense, inputs), lambda: call_model(pruned, inputs)], seconds=seconds
@@ -197,11 +196,10 @@ def measure_latency(graph: DependencyGraph, plan: Plan, *, seconds: float) -> tu
 
 def describe(graph: DependencyGraph, limit: LatencyLimit, dense: Latency, pruned: Latency) -> str:
     """A sentence with the measured latencies, their conditions, and whether the quartiles overlap."""
-    device = next((parameter.device for parameter in graph.model.parameters()), torch.device("cpu"))
     shape = "x".join(map(str, graph.inputs[0].shape))
     threads = counted(pruned.threads, "CPU thread")
     unsure = "; the quartiles overlap: measure on a quieter machine" if pruned.high > dense.low else ""
     return (
         f"latency {pruned} against {dense} dense, limit {limit}: medians and quartiles "
-        f"on {device}, {threads}, inputs {shape}{unsure}"
+        f"on {device_of(graph.model)}, {threads}, inputs {shape}{unsure}"
     )

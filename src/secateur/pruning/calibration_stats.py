@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from secateur.errors import UserError
-from secateur.models import eval_mode
+from secateur.models import device_of, eval_mode
 
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 
@@ -42,8 +42,7 @@ class CalibrationStats:
                 hint="pass batch=(images, labels) with one label per image",
             )
         self.model = model
-        device = next(model.parameters()).device
-        self.x, self.y = x.to(device), y.to(device)
+        self.x, self.y = x.to(device_of(model)), y.to(device_of(model))
         self.batch_size = batch_size
 
     @cached_property

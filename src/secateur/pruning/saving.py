@@ -15,6 +15,7 @@ from secateur.graph.trace.example_inputs import inputs_to_device, random_inputs
 from secateur.graph.trace.isolated_forward import call_model, isolated_forward, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buffers
 from secateur.hashing import json_sha256, tensors_sha256
+from secateur.models import device_of
 from secateur.models.normalisation import INNER, Statistics
 from secateur.surgery.cut import check_fits, cut_channels_
 from secateur.surgery.plan import Plan
@@ -218,9 +219,8 @@ def _document_hash(document: dict[str, Any]) -> str:
 def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float]:
     """The first logits on inputs that the plan describes."""
     inputs = random_inputs(plans[-1].inputs, torch.Generator().manual_seed(0))
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with isolated_forward(model), torch.no_grad():
-        outputs = tensors_in(call_model(model, inputs_to_device(inputs, device)))
+        outputs = tensors_in(call_model(model, inputs_to_device(inputs, device_of(model))))
     return [float(value) for value in outputs[0].flatten()[:16]]
 
 
