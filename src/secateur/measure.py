@@ -78,6 +78,8 @@ def peak_memory(model: nn.Module, example_inputs: Example) -> int:
     return int(meter.peak)
 
 
+# A dispatch mode sees every storage that an operation returns, on any device; allocator statistics exist for
+# CUDA alone and include cached blocks.
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the storages that are alive, and keeps the maximum."""
 

@@ -144,6 +144,7 @@ def transfer(
         found.append(run(model, images, attack, batch_size=study.batch_size, seed=seed, **settings))
         if on_progress:
             on_progress(done + 1, len(cells))
+    # Every network is rebuilt from the store when it is needed: together they may not fit in memory.
     examples = [_scaled(images, result.adv, scale) for result in found]
     columns = [_column(network(study, cell.id, store), images, found, examples) for cell in cells]
     return Transfer(

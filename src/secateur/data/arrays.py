@@ -65,6 +65,7 @@ def npz(argument: str) -> SplitReaders:
     if sum(sizes.values()) > 4 * MAX_BYTES:
         raise UserError(f"'{path}' unpacks to more than {4 * MAX_BYTES // 2**30} GiB and is refused")
     pairs = _pairs(path, list(sizes))
+    # The number of classes must be the same in every split, so each reader sees the labels of all.
     every = [labels for _, labels in pairs.values()]
     return {part: partial(_read_npz, path, *keys, every) for part, keys in pairs.items()}
 

@@ -80,6 +80,7 @@ def fashion_mnist(argument: str) -> SplitReaders:
     for name, expected in FASHION_SHA256.items():
         if (folder / name).is_file() and file_sha256(folder / name) != expected:
             raise UserError(f"'{folder / name}' is not the official file", hint="download it again")
+    # The published hashes are those of the .gz files.
     if unknown := [path.name for path in sorted(folder.glob("*-ubyte"))]:
         raise UserError(
             f"'{unknown[0]}' is unpacked and cannot be checked against the official file", hint="keep the .gz"
@@ -128,6 +129,7 @@ def _unpacked(path: Path) -> bytes:
             content = path.read_bytes()
         else:
             with gzip.open(path) as stream:
+                # One byte more than allowed tells a full file from a decompression bomb.
                 content = stream.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"'{path}' cannot be read: {error}", hint="download it again") from error

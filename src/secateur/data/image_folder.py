@@ -118,6 +118,7 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
             if image.shape[:2] != first[1]:
                 raise _differ(first, (path, image.shape[:2]), root)
             images.append(image)
+        # By content, so that the order does not depend on file names.
         pictures += sorted(images, key=lambda image: sha256(image.tobytes()).digest())
         labels += [label] * len(images)
     if not pictures:

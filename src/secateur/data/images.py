@@ -72,6 +72,7 @@ def resize_image(pixels: np.ndarray, size: Size) -> np.ndarray:
     """
     if pixels.dtype == np.uint8:
         return np.asarray(_fitted(Image.fromarray(pixels), size))
+    # Pillow scales 16-bit and float images only as single float32 planes.
     planes = [pixels] if pixels.ndim == 2 else list(pixels.transpose(2, 0, 1))
     found = np.stack([np.asarray(_fitted(Image.fromarray(np.float32(plane)), size)) for plane in planes], -1)
     found = found[..., 0] if pixels.ndim == 2 else found

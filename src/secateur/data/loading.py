@@ -155,6 +155,7 @@ def open_dataset(spec: str, *, resize: Resize = None) -> SplitReaders:
     size = image_size(resize)
     if "resize" in signature(source).parameters:
         return source(argument, resize=size)
+    # Sources of arrays have no files to scale one by one.
     return {part: partial(_read_resized, read, size) for part, read in source(argument).items()}
 
 
@@ -193,6 +194,7 @@ def _digits() -> Dataset:
 
 def _digits_part(*, train: bool) -> Dataset:
     whole = _digits()
+    # A fixed seed: the shipped networks were trained on the other images.
     tested = stratified_indices(whole.y, 540, generator=Generator().manual_seed(0))
     kept = torch.ones(whole.n, dtype=torch.bool)
     kept[tested] = False

@@ -117,6 +117,7 @@ def split_warnings(splits: Splits) -> list[str]:
     []
     """
     said = [splits.note] if splits.note else []
+    # Test images that were trained on inflate every result.
     seen = set(splits.train.image_hashes()) | set(splits.validation.image_hashes())
     if leaked := sum(digest in seen for digest in splits.test.image_hashes()):
         said.append(
@@ -151,6 +152,7 @@ def random_stratified_indices(y: Tensor, n: int, *, generator: Generator) -> Ten
     >>> len(random_stratified_indices(y, 3, generator=Generator().manual_seed(0)))
     3
     """
+    # Renaming the classes at random changes which of equal remainders comes first, and nothing else.
     names = torch.randperm(int(y.max()) + 1, generator=generator)
     return stratified_indices(names[y.cpu()], n, generator=generator)
 

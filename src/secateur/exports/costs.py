@@ -78,9 +78,11 @@ def measure_costs(
         with ExitStack() as stack, torch.no_grad():
             for model in networks.values():
                 stack.enter_context(eval_mode(model))
+            # All in one call, so that they are measured in turns under the same load.
             times = time_calls(calls, seconds=seconds, threads=threads)
         names = [*networks, *(runs or {})]
         for name, latency in zip(names, times, strict=True):
+            # Storages of an exported file are not visible to torch.
             seen = networks.get(name)
             peak = None if seen is None else measure.peak_memory(seen, to_model_device(seen, inputs_here))
             found.append(Cost(name, size, latency, peak))

@@ -86,6 +86,7 @@ def _write_onnx(program: ExportedProgram, path: Path, shapes: Any) -> None:
 def _open_onnx(path: Path, threads: int) -> Run:
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()
+    # onnxruntime would use all cores, whatever torch was told.
     options.intra_op_num_threads = threads
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_inputs()]

@@ -36,6 +36,7 @@ def dynamic_shapes(inputs: tuple[InputSpec, ...]) -> Any:
     """The batch dimension of each input, in the form that ``torch.export`` takes."""
     batch = Dim("batch", min=1)
     marked = {item.path: {0: batch} if has_batch_dim(item, inputs) else {} for item in inputs}
+    # torch.export wants a tuple for positional arguments and a dict for keyword arguments.
     if inputs[0].path == "" or inputs[0].path.isdigit():
         return tuple(marked.values())
     return marked

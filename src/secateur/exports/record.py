@@ -141,5 +141,6 @@ def _share(times: list[Latency]) -> str:
     if len(times) < 2:
         return ""
     first, last = times[0], times[-1]
+    # Overlapping quartiles: the difference may be noise.
     apart = last.high < first.low or first.high < last.low
     return f"{last.median / first.median:.1%}{'' if apart else ' ?'}"

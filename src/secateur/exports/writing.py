@@ -108,6 +108,7 @@ def export(
         record, card = _files(draft)[1:]
         record.write_text(json.dumps(exported.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         card.write_text(exported.card(), encoding="utf-8")
+        # Last, when everything has succeeded: a failed export leaves existing files as they were.
         for part in sorted(folder.iterdir()):
             part.replace(target.parent / part.name)
     return exported

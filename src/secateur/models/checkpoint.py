@@ -80,6 +80,7 @@ def match_state_dict(
         UserError: missing, unexpected, misshapen, non-finite or non-real tensors; at most five are listed.
     """
     wanted = model.state_dict()
+    # Prefixes can be nested, as in "module.model.conv1.weight".
     while prefix := _common_prefix(state, wanted):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
         notes.append(f"the prefix '{prefix}' was removed from all names")
@@ -90,6 +91,7 @@ def match_state_dict(
         notes.append(
             f"the file lacks {len(counters)} counters of batches (num_batches_tracked), left as they are"
         )
+    # Buffers outside the state dict: published files often store them, so equal values are accepted.
     missing = [key for key in wanted if key not in state and key not in counters]
     constants = {key: buffer for key, buffer in model.named_buffers() if key not in wanted}
     unexpected = [key for key in state if key not in wanted and key not in constants]

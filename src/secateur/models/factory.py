@@ -87,6 +87,7 @@ def resolve(
     56250
     """
     settings = dict(settings or {})
+    # The caller's statistics replace the network's own; both in a row would normalise twice.
     if normalise is not None:
         check_channels(normalise, in_channels)
         settings |= _without_normalisation(spec)

@@ -72,6 +72,7 @@ class Normalised(nn.Module):
             tensor = torch.tensor(values).reshape(1, -1, 1, 1).to(like)
             # Not persistent: constants of the architecture, not weights, as in the networks of the zoo.
             self.register_buffer(name, tensor, persistent=False)
+        # A wrapper starts in training mode, which would misreport a network in evaluation mode.
         self.training = model.training
 
     def forward(self, x: Tensor, *others: Any, **named: Any) -> Any:

@@ -43,6 +43,7 @@ def load_published(model: nn.Module, spec: str) -> Path:
         load_weights(model, path, sha256=pin.read_text().strip() if pin.is_file() else None)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Under a temporary name until it is checked, so that an interrupted download is never used.
     part = path.with_suffix(".part")
     _download(entry, part)
     try:
@@ -65,6 +66,7 @@ def accuracy_mismatch(spec: str, accuracy: float, *, n: int) -> str | None:
     True
     """
     expected = checkpoint(spec).facts["clean_accuracy"]
+    # Binomial: the published network would itself differ this much on another n images.
     share = expected / 100
     spread = 0.0 if n >= 10_000 else 300 * (share * (1 - share) / n) ** 0.5
     gap = 100 * accuracy - expected

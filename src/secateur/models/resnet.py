@@ -117,6 +117,7 @@ class ResNet(nn.Module):
         add_normalisation(self, normalise, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
+        # Separate attributes, not a ModuleList: the published checkpoints name the stages layer1 to layer4.
         self.stages = [f"layer{index + 1}" for index in range(len(widths))]
         previous = widths[0]
         for stage, width, count in zip(self.stages, widths, blocks, strict=True):
@@ -199,6 +200,7 @@ def resnet_cifar(
         raise UserError(f"the depth of a CIFAR ResNet is 6 n + 2, such as 20 or 56, not {depth}")
     if shortcut not in kinds:
         raise UserError(f"unknown shortcut '{shortcut}'", hint=f"known: {', '.join(kinds)}")
+    # Zero channels can be appended but not removed.
     if shortcut == "padding" and list(widths) != sorted(widths):
         raise UserError(f"padding shortcuts cannot narrow, but the widths are {list(widths)}")
     return ResNet(

@@ -91,6 +91,7 @@ def read_state_dict(path: Path, notes: list[str]) -> dict[str, Tensor]:
 def _read(path: Path) -> Any:
     with path.open("rb") as stream:
         start = stream.read(512)
+    # A refused download is often saved as its error page.
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise UserError(
             f"'{path}' is a web page, not a model", hint="the download was refused; fetch the file by hand"
@@ -134,8 +135,10 @@ def _check_archive(path: Path) -> None:
         raise UserError(
             f"'{path}' is a TorchScript program, not weights", hint="save model.state_dict() instead"
         )
+    # A compressed archive could expand to any size while torch reads it.
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise UserError(f"'{path}' is compressed, which torch.save never does, and is refused")
+    # Readers disagree on which of two equal names counts.
     if len(set(names)) != len(names):
         raise UserError(f"'{path}' is damaged: it has two members of the same name")
     if len(members) > MAX_TENSORS or sum(member.file_size for member in members) > MAX_BYTES:

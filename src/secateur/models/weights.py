@@ -48,6 +48,7 @@ def initialise(model: nn.Module, generator: Generator) -> None:
                 _reset_normalisation(module)
                 continue
             else:
+                # Constant parameters (layer scales, zero tokens) hold a value the architecture relies on.
                 for parameter in module.parameters(recurse=False):
                     if torch.unique(parameter).numel() > 1:
                         _normal(parameter, 0.02, generator)

@@ -81,6 +81,7 @@ class SiluBlock(nn.Module):
         self.conv_0 = nn.Conv2d(in_channels, width, 3, stride, bias=False)
         self.batchnorm_1 = nn.BatchNorm2d(width)
         self.conv_1 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        # TensorFlow's "SAME" padding at stride 2, with which these weights were trained.
         self.margins = (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1)
         self.shortcut: nn.Module | None = None
         if in_channels != width:

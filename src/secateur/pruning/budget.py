@@ -128,11 +128,13 @@ def smallest_within(graph: DependencyGraph, budget: Budget, at: Callable[[Fracti
     """
     if budget.latency is None:
         return _fewest(graph, budget.counts, at)
+    # A latency is costly to measure: begin at the sparsity that the counts demand anyway.
     start = Fraction(str(_fewest(graph, budget.counts, at).sparsity)) if budget.counts else Fraction(0)
     return smallest_fast_enough(graph, budget.latency, at, start)
 
 
 def _fewest(graph: DependencyGraph, limits: Mapping[str, int], at: Callable[[Fraction], Plan]) -> Plan:
+    # Counts fall monotonically with the sparsity, so bisection finds the lowest.
     low, high = 0, _STEPS - 1
     best: Plan | None = None
     while low <= high:

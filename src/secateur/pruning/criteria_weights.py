@@ -77,6 +77,7 @@ def group_norm(
 
     The importance of Fang et al. 2023 (Eq. 5). The norm combines all layers, so ``reduction`` has no effect.
     """
+    # Running statistics are members too, but no weights.
     owned = [member for member in group.members if is_parameter(model, member.tensor)]
     parts = [squared_norms(member, model, group.size) for member in owned]
     return torch.stack(parts).sum(0).sqrt()

@@ -154,6 +154,7 @@ def _global_counts(graph: DependencyGraph, request: Request, whole: set[int]) ->
 
 def _equalise(ties: Sequence[Tie], counts: dict[int, int], sizes: Mapping[int, int], step: int) -> None:
     """Raise counts until the rows of every tie agree; in the worst case nothing is removed."""
+    # Counts only rise and are bounded by the sizes, so this ends.
     changed = True
     while changed:
         changed = False
@@ -181,6 +182,7 @@ def _keep_more(row: Row, missing: int, counts: dict[int, int], sizes: Mapping[in
         if not open_parts:
             break
         _, part, times = min(open_parts)
+        # In steps of ``round_to``, so that widths stay multiples of it.
         more = min(step, sizes[part] - counts[part])
         counts[part] += more
         missing -= times * more

@@ -110,6 +110,7 @@ def iterative(
             dense_sizes=dense_sizes,
             **options,
         )
+        # Sizes before the first round: sparsities of later rounds count from these.
         dense_sizes = dense_sizes or {group.name: group.size for group in graph.groups}
         reports.append(apply(model, chosen))
         if retrain is not None:

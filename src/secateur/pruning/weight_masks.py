@@ -117,6 +117,7 @@ def mask(
             counted = module.weight.numel()
             amount = counted - kept_count(counted, fraction)
             torch_prune.l1_unstructured(module, "weight", amount, scores[name])  # type: ignore[no-untyped-call]
+    # Fold the mask into the weight: state dicts keep their names, and no buffer or hook is left.
     for module in layers.values():
         torch_prune.remove(module, "weight")  # type: ignore[no-untyped-call]
     return _report(model, layers, sparsity)
