@@ -153,7 +153,7 @@ def test_a_file_that_computes_something_else_is_caught_and_not_kept(tmp_path, mo
 )
 def test_shapes_order_and_numbers_are_compared(spoil):
     net = network()
-    inputs = exports.inputs.specs(images())
+    inputs = exports.inputs.batch_input_specs(images())
     known = exports.writing.reference_outputs(net, inputs, (4,), seed=1)
     assert exports.writing.max_relative_error(known, lambda x: [net(x)]) == 0
     assert exports.writing.max_relative_error(known, lambda x: [spoil(net(x))]) > 1e-3
@@ -165,7 +165,7 @@ class Dice(nn.Module):
 
 
 def test_a_model_that_is_random_in_evaluation_is_refused(tmp_path):
-    with pytest.raises(UserError, match="random in evaluation"):
+    with pytest.raises(UserError, match="random numbers in evaluation"):
         secateur.export(Dice(), tmp_path / "net.pt2", images(), **QUICK)
 
 
