@@ -1,11 +1,15 @@
+import dataclasses
+
 import pytest
 
 from report.clocked import SMALL, measure, slowly
 from report.synthetic import Grid, write
-from secateur.report import figures
+from secateur.report import compare, figures
 from secateur.report.aggregate import aggregate
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
+
+COMPARED = {"models": {"robust": True}, "criteria": ("l1",), "attacks": {"ddn": 2.0}, "failed": ()}
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +84,21 @@ def tiny(tmp_path):
         return write(tmp_path / "tiny", grid)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Three studies: the second is weaker, the third is the second with fewer cells."""
+    root = tmp_path_factory.mktemp("compared")
+    weaker = Grid(name="after", weakening=1.5, config={"pruning": {"scope": "global"}}, **COMPARED)
+    fewer = dataclasses.replace(weaker, name="fewer", sparsities=(0.0, 0.4), seeds=(0,))
+    return {
+        "before": write(root / "before", Grid(name="before", **COMPARED)),
+        "after": write(root / "after", weaker),
+        "fewer": write(root / "fewer", fewer),
+    }
+
+
+@pytest.fixture(scope="session")
+def comparison(folders):
+    return compare(folders["before"], folders["after"])

@@ -198,8 +198,8 @@ def _trainings(value: Any) -> Iterator[str]:
     for key, item in value.items():
         if isinstance(item, Mapping):
             if key in BIBTEX:
-                default = {"adversary": "madry", "distillation": "distillation"}.get(key, "")
-                kind = item.get("method" if key == "adversary" else "kind", default)
+                # A study may leave the default out; it is the first of the part's methods.
+                kind = item.get("method" if key == "adversary" else "kind", next(iter(BIBTEX[key])))
                 if kind in BIBTEX[key]:
                     yield BIBTEX[key][kind]
             yield from _trainings(item)

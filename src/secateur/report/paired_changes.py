@@ -118,7 +118,7 @@ def compare_points(before: AttackPoint, after: AttackPoint, *, budgets: Sequence
 def compare_attacks(pairs: Sequence[Pair], *, budgets: Sequence[float] = ()) -> Against | None:
     """Compare pairs of attacks (before, after) on the images whose hashes they share; None without any.
 
-    Attacks of fixed size are compared at the sizes that all of them tried, whatever the budgets.
+    Fixed-size attacks are compared at the sizes that all of them tried; ``budgets`` do not apply to them.
     """
     order = shared_images(pairs)
     if not order:
@@ -171,7 +171,7 @@ def _shares(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> Shares |
 
 
 def _overall(pairs: Sequence[Pair], order: Sequence[str], budgets: Sequence[float]) -> Shares | None:
-    """The mean robust accuracy over the budgets; at 0 it would be clean accuracy, which stands apart."""
+    """The mean robust accuracy over the budgets; None without any."""
     each = [sides for eps in budgets if (sides := _robust(pairs, order, eps)) is not None]
     if not each:
         return None
