@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from secateur.errors import UserError
 from secateur.hashing import canonical
 from secateur.report.load import load
 from secateur.store import AttackScience, Damaged, Record, Store, TrainScience
@@ -122,7 +123,16 @@ def paths(value, here=()):
 def odd_records(draw):
     """A sound record of any stage in which one or two values were replaced or removed."""
     stage = draw(st.sampled_from(sorted(PLAIN)))
-    data = plain(stage)
+    return stage, spoiled(draw, plain(stage))
+
+
+@st.composite
+def odd_studies(draw):
+    """The same of a study.json."""
+    return spoiled(draw, canonical({**small_plan().to_json(), "schema_version": 1}))
+
+
+def spoiled(draw, data):
     for _ in range(draw(st.integers(1, 2))):
         where = draw(st.sampled_from([path for path in paths(data) if path]))
         *above, last = where
@@ -133,7 +143,19 @@ def odd_records(draw):
             del holder[last]
         else:
             holder[last] = draw(JUNK)
-    return stage, data
+    return data
+
+
+def resealed(data):
+    """With the right hash, where it can have one: only the shape is wrong then."""
+    try:
+        return sealed(data)
+    except (ValueError, RecursionError):
+        return {**data, "self_hash": "unknown"}
+
+
+def written(path, data):
+    path.write_text(json.dumps(data).replace(f'"{DEEP}"', "[" * 50_000 + "]" * 50_000))
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +174,7 @@ def test_an_odd_record_is_damage_in_one_sentence_and_never_a_traceback(run_folde
     path = run_folder / "cells" / cell.id[:2] / cell.id / "record.json"
     sound = path.read_bytes()
     try:
-        data = sealed(data)
-    except (ValueError, RecursionError):
-        data["self_hash"] = "unknown"
-    try:
-        path.write_text(json.dumps(data).replace(f'"{DEEP}"', "[" * 50_000 + "]" * 50_000))
+        written(path, resealed(data))
         store = Store.open(run_folder)
         record, damage = store.record(cell.id), store.damage(cell.id)
         assert (record is None) == bool(damage)
@@ -166,3 +184,19 @@ def test_an_odd_record_is_damage_in_one_sentence_and_never_a_traceback(run_folde
         assert bool(damage) == (cell.id in {hole.id for hole in study.holes if hole.kind == "damaged"})
     finally:
         path.write_bytes(sound)
+
+
+@given(odd_studies())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_an_odd_study_file_is_opened_or_refused_in_one_sentence(tmp_path_factory, odd):
+    folder = tmp_path_factory.getbasetemp() / "odd-study"
+    folder.mkdir(exist_ok=True)
+    body = {key: value for key, value in odd.items() if key != "self_hash"}
+    written(folder / "study.json", body | {"self_hash": resealed(body)["self_hash"]})
+    said = ""
+    try:
+        Store.open(folder)
+    except UserError as refused:
+        said = str(refused)
+    assert "\n" not in said
+    said.encode()

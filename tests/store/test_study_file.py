@@ -75,7 +75,7 @@ def test_root_and_home_are_no_places_for_results(tmp_path, monkeypatch):
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     for folder in ("/", "//", home, home / ".." / "home"):
-        with pytest.raises(UserError, match="no place for results"):
+        with pytest.raises(UserError, match="not suitable for results"):
             Store.create(folder, study())
     assert not list(home.iterdir())
 

@@ -1,6 +1,5 @@
 """The run folder: content-addressed cells, committed in one step. It knows no models."""
 
-from secateur.store.folder import Parts as Parts
 from secateur.store.folder import Store as Store
 from secateur.store.latencies import LATENCIES as LATENCIES
 from secateur.store.latencies import Conditions as Conditions
@@ -12,17 +11,18 @@ from secateur.store.latencies import dense_cell as dense_cell
 from secateur.store.latencies import read_latencies as read_latencies
 from secateur.store.latencies import write_latencies as write_latencies
 from secateur.store.lease import Leases as Leases
-from secateur.store.record import Accuracy as Accuracy
-from secateur.store.record import AttackScience as AttackScience
-from secateur.store.record import Check as Check
-from secateur.store.record import Damaged as Damaged
 from secateur.store.record import Failure as Failure
-from secateur.store.record import NetworkScience as NetworkScience
-from secateur.store.record import Proof as Proof
-from secateur.store.record import PruneScience as PruneScience
+from secateur.store.record import Parts as Parts
 from secateur.store.record import Record as Record
-from secateur.store.record import Science as Science
-from secateur.store.record import Size as Size
 from secateur.store.record import Timing as Timing
-from secateur.store.record import TrainScience as TrainScience
-from secateur.store.record import TuneScience as TuneScience
+from secateur.store.science import Accuracy as Accuracy
+from secateur.store.science import AttackScience as AttackScience
+from secateur.store.science import Check as Check
+from secateur.store.science import Damaged as Damaged
+from secateur.store.science import NetworkScience as NetworkScience
+from secateur.store.science import Proof as Proof
+from secateur.store.science import PruneScience as PruneScience
+from secateur.store.science import Science as Science
+from secateur.store.science import Size as Size
+from secateur.store.science import TrainScience as TrainScience
+from secateur.store.science import TuneScience as TuneScience

@@ -1,4 +1,4 @@
-"""The places where a process may die while it writes, by name, so that tests can kill it at every one."""
+"""Named points in the code that writes, so that tests can kill a process at each of them."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ POINTS = {
     "commit.artefact": "one more artefact is written and synced",
     "commit.record": "the record is written and synced, still in the temporary folder",
     "commit.cleared": "a failed or damaged predecessor has been moved away",
-    "commit.renamed": "the cell has its place, the folder is not yet synced",
+    "commit.renamed": "the cell has its name, the folder is not yet synced",
     "commit.synced": "the cell is durable, its scratch folder still exists",
     "lease.taken": "the lease file of a cell exists, its holder has not noted it yet",
     "quarantine.moved": "a damaged cell has been moved away, the note is not yet written",

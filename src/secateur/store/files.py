@@ -134,3 +134,18 @@ def machine_errors(folder: Path, *, which: frozenset[int] = MACHINE) -> Iterator
             hint="nothing is lost; run the same command again when it is solved",
             code=ExitCode.ENVIRONMENT,
         ) from error
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written anew; empty where there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def children(folder: Path) -> Iterator[Path]:
+    """The entries of a folder by name; none where there is no folder."""
+    with suppress(FileNotFoundError):
+        yield from sorted(folder.iterdir())

@@ -1,12 +1,11 @@
-"""The run folder as a resource."""
+"""The run folder of a study: cells are committed in one step, and checked whenever they are read."""
 
 import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +16,17 @@ from secateur.hashing import file_sha256
 from secateur.store.faults import reach
 from secateur.store.files import (
     append_line,
+    children,
     machine_errors,
     read_lines,
     readable_json,
+    stamp,
     writer_is_gone,
     writer_mark,
 )
-from secateur.store.record import (
-    ARTEFACT,
-    CELL_ID,
-    RECORD,
-    Damaged,
-    NetworkScience,
-    Record,
-    Science,
-    read_record,
-    sealed,
-)
+from secateur.store.record import ARTEFACT, CELL_ID, RECORD, Record, read_record, sealed
+from secateur.store.science import Damaged, NetworkScience
 from secateur.store.study_file import claim_folder, match_study, read_study
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a stage returns: numbers that must be reproducible, files, and how long things took.
-
-    >>> from secateur.store import TuneScience
-    >>> measured = TuneScience(
-    ...     parameters=12, macs=30, accuracy={"test": 0.5}, collapsed=False, weights_hash="ab"
-    ... )
-    >>> Parts(measured, {"weights.bin": b"abc"}, {"seconds": 1.5}).science.accuracy.test
-    0.5
-    """
-
-    science: Science
-    artefacts: Mapping[str, bytes | Path] = field(default_factory=dict)
-    timing: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Store:
@@ -59,6 +34,15 @@ class Store:
 
     Reading never changes the folder. A cell is committed by one rename of a complete, synced folder; the
     first writer wins. Whatever is damaged counts as absent until :meth:`repair` moves it to the quarantine.
+
+    >>> import tempfile
+    >>> study = {"name": "demo", "study_hash": "ab", "config": {}, "facts": {}, "science": {},
+    ...          "limited": None, "cells": []}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Store.create(f"{folder}/run", study)
+    ...     store.note("a remark")
+    ...     store.records(), store.notes()
+    ([], [{'note': 'a remark'}])
     """
 
     def __init__(self, root: Path, study: Mapping[str, Any]) -> None:
@@ -78,7 +62,7 @@ class Store:
 
         Raises:
             UserError: the folder belongs to another study (the settings that differ are listed), holds other
-                files, or is no place for results.
+                files, or is not suitable for results.
         """
         root = Path(folder)
         with machine_errors(root):
@@ -153,7 +137,7 @@ class Store:
         return record.science
 
     def scratch(self, cell_id: str) -> Path:
-        """A folder for what an unfinished cell wants to keep; it goes when the cell is committed."""
+        """A folder for the checkpoints of an unfinished cell; it is deleted when the cell is committed."""
         folder = self.root / "scratch" / _checked(CELL_ID, cell_id)
         with machine_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
@@ -222,10 +206,10 @@ class Store:
 
     def gc(self) -> list[Path]:
         """Delete what dead processes left half-written, and the scratch of finished cells; what went."""
-        gone = [path for path in _children(self.root / "tmp") if writer_is_gone(path.name)]
-        gone += [path for path in _children(self.root / "scratch") if self.committed(path.name)]
-        gone += [p for p in _children(self.root / "leases") if self.committed(p.name.split(".")[0])]
-        gone += [p for p in _children(self.root) if p.suffix == ".tmp" and writer_is_gone(p.stem)]
+        gone = [path for path in children(self.root / "tmp") if writer_is_gone(path.name)]
+        gone += [path for path in children(self.root / "scratch") if self.committed(path.name)]
+        gone += [path for path in children(self.root / "leases") if self.committed(path.name.split(".")[0])]
+        gone += [path for path in children(self.root) if path.suffix == ".tmp" and writer_is_gone(path.stem)]
         for path in gone:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -238,23 +222,24 @@ class Store:
 
     def _read(self, cell_id: str) -> Record | None:
         folder = self._cell_folder(cell_id)
-        stamp = _stamp(folder / RECORD)
+        now = stamp(folder / RECORD)
         known = self._records.get(cell_id)
-        if known and stamp and known[0] == stamp:
+        if known and now and known[0] == now:
             return known[1]
         record = read_record(folder, cell_id)
-        if record is not None and stamp:
-            self._records[cell_id] = (stamp, record)
+        if record is not None and now:
+            self._records[cell_id] = (now, record)
         return record
 
     def _artefact_damage(self, path: Path, sha256: str) -> str:
-        stamp = _stamp(path)
-        if not stamp:
+        now = stamp(path)
+        if not now:
             return "it is missing"
-        if self._verified.get(path) != stamp:
+        # A large file is hashed once, not at every look.
+        if self._verified.get(path) != now:
             if file_sha256(path) != sha256:
                 return "its bytes have changed"
-            self._verified[path] = stamp
+            self._verified[path] = now
         return ""
 
     def _write(self, folder: Path, record: Record, artefacts: Mapping[str, bytes | Path]) -> None:
@@ -313,16 +298,3 @@ def _checked(pattern: re.Pattern[str], name: str) -> str:
     if not pattern.fullmatch(name) or name == RECORD:
         raise ValueError(f"{name!r} is no name for a cell or an artefact")
     return name
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _children(folder: Path) -> Iterator[Path]:
-    with suppress(FileNotFoundError):
-        yield from sorted(folder.iterdir())

@@ -1,33 +1,64 @@
-"""Whose folder is it: made for a study, or refused with the reason."""
+"""``study.json``: which study a run folder belongs to. Any other study is refused, with the differences."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from secateur.config import Role, Stage
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import canonical, digest
 from secateur.store.files import replace_json, strict_json
 from secateur.store.record import CELL_ID, SCHEMA_VERSION, refuse_newer
+from secateur.store.science import Damaged, Fields
 
 STUDY = "study.json"
 SHOWN = 12
-NEEDED = {"name", "study_hash", "config", "facts", "science", "limited", "cells"}
-CELL_FIELDS = {"id", "stage", "parent", "axes", "role", "settings"}
+# What secateur itself writes into a run folder.
 OWN = {"cells", "tmp", "scratch", "quarantine", "leases", "notes.jsonl", "logs", "report"}
+
+
+class _Axes(Fields):
+    model: str
+    seed: int
+    criterion: str | None
+    sparsity: float | None
+    arm: str | None
+    attack: str | None
+
+
+class _Cell(Fields):
+    id: Annotated[str, Field(pattern=rf"^{CELL_ID.pattern}$")]
+    stage: Stage
+    parent: str | None
+    axes: _Axes
+    role: Role
+    settings: dict[str, Any]
+
+
+class _StudyFile(Fields):
+    name: str
+    study_hash: str
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    science: dict[str, Any]
+    limited: int | None
+    cells: list[_Cell]
 
 
 def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     """Make ``root`` the run folder of ``study``, or find that it already is; the content of its study.json.
 
     Raises:
-        UserError: it belongs to another study, holds foreign files, or is no place for results.
+        UserError: it belongs to another study, holds foreign files, or is not suitable for results.
     """
     _refuse_unsafe(root)
     wanted = {**canonical(study), "schema_version": SCHEMA_VERSION}
     if not (root / STUDY).exists():
         _refuse_foreign_files(root)
         (root / "cells").mkdir(parents=True, exist_ok=True)
-    # Asked again: another runner of the same study may have been faster.
+    # Looked up again: another runner of the same study may have been faster.
     if (root / STUDY).exists():
         present = match_study(root, wanted)
         if present == sealed_study(wanted):
@@ -56,16 +87,19 @@ def read_study(root: Path) -> dict[str, Any]:
         study = strict_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{root} is not a run folder: it has no {STUDY}") from None
-    except ValueError:
-        raise UserError(
-            f"{path} is damaged: it is not JSON", hint="restore it, or use a new folder"
-        ) from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "it is not JSON") from None
     if not isinstance(study, dict):
-        raise UserError(f"{path} is damaged: it is no object", hint="use a new folder")
+        raise _damaged(path, "it is not an object")
     refuse_newer(study.get("schema_version"), path)
-    if not _is_whole(study):
-        raise UserError(f"{path} is damaged: it lacks fields, or its cells are none", hint="use a new folder")
-    if sealed_study(study) != study:
+    try:
+        _StudyFile.from_json(study)
+        sealed = sealed_study(study)
+    except Damaged as damaged:
+        raise _damaged(path, str(damaged)) from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "it is not JSON") from None
+    if sealed != study:
         raise UserError(
             f"{path} was edited after the study began",
             hint="put the changes into the study file and use a new folder",
@@ -74,14 +108,8 @@ def read_study(root: Path) -> dict[str, Any]:
     return study
 
 
-def _is_whole(study: Mapping[str, Any]) -> bool:
-    cells = study.get("cells")
-    return (
-        study.keys() >= NEEDED
-        and isinstance(cells, list)
-        and all(isinstance(cell, dict) and cell.keys() >= CELL_FIELDS for cell in cells)
-        and all(isinstance(cell["id"], str) and CELL_ID.fullmatch(cell["id"]) for cell in cells)
-    )
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is damaged: {why}", hint="restore it, or use a new folder")
 
 
 def sealed_study(study: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +153,7 @@ def _foreign(root: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]) 
 def _refuse_unsafe(root: Path) -> None:
     resolved = root.resolve()
     if resolved in (Path(resolved.anchor), Path.home().resolve()):
-        raise UserError(f"{resolved} is no place for results", hint="name a folder, such as runs/demo")
+        raise UserError(f"{resolved} is not suitable for results", hint="name a folder, such as runs/demo")
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file, not a folder")
 

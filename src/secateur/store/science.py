@@ -1,0 +1,227 @@
+"""The numbers of a record, typed by stage: what the stages measure and every report reads.
+
+A new number is one line in one of the classes below, ``None`` where older records lack it. The stage that
+measures it sets it, the table or figure that shows it reads it, and nothing in between has to know.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from secateur.config import Stage
+
+NormKey = Literal["l0", "l1", "l2", "linf"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Distances = dict[str, list[float | None]]
+
+
+class Damaged(Exception):
+    """A record or artefact is not what was committed; the message says how."""
+
+
+class Fields(BaseModel):
+    """Named, typed values of a JSON object, immutable.
+
+    Reading is strict: ``"1"`` and ``true`` are no numbers. A field that was not given is left out when it is
+    written, so that an older record is written again as it was; unknown keys are kept for the same reason.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """The fields of a JSON object.
+
+        Raises:
+            Damaged: a key is missing or holds something else; the message names it.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as problem:
+            raise Damaged(_first(problem)) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that were given, as plain data."""
+        return self.model_dump(exclude_unset=True)
+
+    def says(self, field: str) -> bool:
+        """Whether the field was given; older records lack some, which is not the same as ``null``."""
+        return field in self.model_fields_set
+
+
+class Accuracy(Fields):
+    """Shares of correct images per part of the data; a pruned network is judged on ``test`` alone."""
+
+    test: Share
+    train: Share | None = None
+    validation: Share | None = None
+
+
+class NetworkScience(Fields):
+    """What is measured of every network that a cell leaves behind.
+
+    Attributes:
+        parameters: their number.
+        macs: multiply-adds of one image.
+        accuracy: on the parts of the data.
+        collapsed: the 95 % interval of the test accuracy holds 1/classes.
+        weights_hash: sha256 of the weights; equal hashes are one training.
+        parameters_nonzero: parameters that are not zero, of a network whose weights are masked.
+        notes: remarks for people.
+    """
+
+    parameters: Count
+    macs: Count
+    accuracy: Accuracy
+    collapsed: bool
+    weights_hash: str
+    parameters_nonzero: Count | None = None
+    notes: list[str] = []
+
+
+class TuneScience(NetworkScience):
+    """A fine-tuned network: ``history`` has an entry per epoch, ``best_epoch`` is the one that was kept."""
+
+    best_epoch: int | None = None
+    history: list[dict[str, Any]] = []
+
+
+class TrainScience(TuneScience):
+    """A trained or given network; ``robust``: whether the study calls it adversarially trained."""
+
+    robust: bool = False
+
+
+class Proof(Fields):
+    """Largest differences between the pruned network and the masked dense one; None for masked weights."""
+
+    max_error: float | None
+    gradient_error: float | None = None
+    changed_by_design: list[str] = []
+
+
+class PruneScience(NetworkScience):
+    """A pruned network beside the dense one: sparsities are fractions of the dense network's channels."""
+
+    parameters_dense: Count
+    macs_dense: Count
+    sparsity_requested: Share
+    sparsity_achieved: Share
+    groups: Count
+    proof: Proof
+
+
+class Check(Fields):
+    """One automatic check of an attack's result."""
+
+    id: str
+    passed: bool
+    severity: str
+    sentence: str
+
+
+class Size(Fields):
+    """Which images fell to an attack of fixed size at ``eps`` or below, bool [n]."""
+
+    eps: float
+    found: list[bool]
+
+
+class AttackScience(Fields):
+    """One attack on one network, image by image, in the layout of AttackBench with the outcome added.
+
+    Lists have one entry per image [n]. Distances are 0 where the network is wrong anyway and None where
+    nothing was found; the outcome decides, never the distance.
+
+    Attributes:
+        hashes: sha512 of every image.
+        outcome: what happened to it.
+        distances: of the example that counts, by norm (``l0``, ``l1``, ``l2``, ``linf``).
+        norm: the norm that the attack minimises or is bound by.
+        grade: how far the result can be trusted, A to C.
+        checks: the checks behind the grade.
+        targeted: an example counts when it reaches a target class.
+        kind: "minimum-norm" or "fixed-eps"; None in records that do not say it.
+        settings: of the attack, defaults included.
+        sizes: what fell at every size of an attack of fixed size; None of others.
+        levels: grey levels of the images, None where they have none; see :meth:`says`.
+        bounds: lowest and highest value of a pixel.
+    """
+
+    hashes: list[str]
+    outcome: list[Literal["found", "already_wrong", "not_found"]]
+    distances: Distances
+    norm: NormKey
+    grade: Literal["A", "B", "C", "X"]
+    checks: list[Check]
+    targeted: bool
+    accuracy: Share
+    ori_success: list[bool]
+    adv_success: list[bool]
+    ASR: Share
+    num_forwards: list[float]
+    num_backwards: list[float]
+    attack: str | None = None
+    kind: str | None = None
+    settings: dict[str, Any] = {}
+    seed: int | None = None
+    n: Count | None = None
+    best_optim_distances: Distances = {}
+    box_failures: list[bool] = []
+    batch_failures: list[bool] = []
+    adv_preds: list[int] = []
+    targets: list[int] | None = None
+    sizes: list[Size] | None = None
+    attempts: int | None = None
+    start: list[list[str]] | None = None
+    search: dict[str, Any] = {}
+    labels: list[int] | None = None
+    bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    levels: int | None = None
+    fingerprint: str | None = None
+    weights_hash: str | None = None
+    summary: dict[str, Any] = {}
+    joint: dict[str, Any] | None = None
+    checks_cost: float | None = None
+
+    def pixels(self) -> dict[str, Any]:
+        """``levels`` and ``bounds`` of the images, as far as the record says them."""
+        return {name: getattr(self, name) for name in ("levels", "bounds") if self.says(name)}
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        n = len(self.outcome)
+        columns: dict[str, list[Any]] = {
+            **{name: getattr(self, name) for name in ("hashes", "num_forwards", "num_backwards")},
+            **{f"distances.{norm}": self.distances.get(norm, []) for norm in ("l0", "l1", "l2", "linf")},
+            **{f"sizes at {size.eps:g}": size.found for size in self.sizes or ()},
+        }
+        for name, column in columns.items():
+            if len(column) != n:
+                raise ValueError(f"{name} has {len(column)} entries for {n} images")
+        for norm, column in self.distances.items():
+            for outcome, value in zip(self.outcome, column, strict=False):
+                if outcome == "found" and (value is None or not 0 <= value < math.inf):
+                    raise ValueError(f"distances.{norm} lacks the distance of an example that was found")
+        return self
+
+
+Science = TrainScience | TuneScience | PruneScience | AttackScience
+SCIENCE: Mapping[Stage, type[Science]] = {
+    "train": TrainScience,
+    "prune": PruneScience,
+    "tune": TuneScience,
+    "attack": AttackScience,
+}
+
+
+def _first(problem: ValidationError) -> str:
+    first = problem.errors(include_url=False, include_input=False, include_context=False)[0]
+    key = ".".join(str(step) for step in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {said[:1].lower()}{said[1:]}" if key else said
