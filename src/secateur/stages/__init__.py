@@ -17,10 +17,32 @@ __all__ = ["attacked_images", "execute", "network"]
 def execute(study: Study, cell: Cell, store: Store, *, on_progress: Tick | None = None) -> Parts:
     """Compute one cell from its settings and its parent's artefacts. The caller commits the result.
 
-    Everything in ``science`` is a function of the cell's id: the same on every run, engine and order of work.
+    The numbers in ``science`` depend on the cell's id alone: they are the same on every run and engine and in
+    every order of the cells.
+
+    Args:
+        study: what the cells were planned from; names data, models and device.
+        cell: the cell to compute.
+        store: the run folder, which holds the parent.
+        on_progress: called with (steps done, steps in all).
 
     Raises:
-        UserError: the cell cannot be computed as asked, for example because its training diverged.
+        UserError: the cell cannot be computed, for example because its training diverged.
+
+    >>> import tempfile
+    >>> from secateur.config import parse_study
+    >>> from secateur.study import plan
+    >>> planned = plan(parse_study('''
+    ... name: doc
+    ... data: {spec: digits, sizes: [40, 20, 20]}
+    ... models: {net: {arch: resnet-tiny, settings: {widths: [2, 2]}, recipe: {epochs: 0}}}
+    ... attacks: {ddn: {steps: 1}}
+    ... images: 10
+    ... '''))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Store.create(f"{folder}/run", planned.to_json())
+    ...     execute(planned.study, planned.cells[0], store).science.parameters
+    220
     """
     return _STAGES[cell.stage](study, cell, store, on_progress)
 

@@ -10,12 +10,22 @@ from secateur.models import to_device
 from secateur.stages.networks import Tick, generator, network, parent_of, splits_of
 from secateur.store import AttackScience, Parts, Store
 
-# Keys of an attack cell's settings that are the study's, not the attack's.
+# Keys of a cell's settings that the attack itself does not take.
 _NOT_THE_ATTACKS = {"attack", "attack_version", "images"}
 
 
 def attacked_images(study: Study) -> Dataset:
-    """The test images every network is attacked on: stratified, fixed by the study's seed alone."""
+    """The test images that every network of a study is attacked on.
+
+    They are drawn by class, and depend on the data and the study's seed alone, so that networks can be
+    compared image by image.
+
+    >>> from secateur.config import parse_study
+    >>> text = "{name: doc, data: digits, models: {net: resnet-tiny}, attacks: {ddn: {}}, images: 20}"
+    >>> study = parse_study(text)
+    >>> attacked_images(study).n
+    20
+    """
     test = splits_of(study).test
     if study.images is None:
         return test
@@ -23,7 +33,7 @@ def attacked_images(study: Study) -> Dataset:
 
 
 def attack(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
-    """Attack the parent's network, counted and graded."""
+    """Attack the parent's network; the result is verified, counted and graded by :func:`evaluate.attack`."""
     start = time.perf_counter()
     model = to_device(network(study, parent_of(cell), store), study.device)
     settings = {key: value for key, value in cell.settings.items() if key not in _NOT_THE_ATTACKS}
@@ -36,5 +46,6 @@ def attack(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         on_progress=tick,
         **settings,
     )
+    # Seconds differ from run to run and are no part of the science.
     science = AttackScience.from_json(result.to_json(timings=False))
     return Parts(science, {}, {"seconds": time.perf_counter() - start, "times": list(result.result.times)})

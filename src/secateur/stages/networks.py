@@ -17,7 +17,9 @@ Tick = Callable[[int, int], None]
 
 
 def network(study: Study, cell_id: str, store: Store) -> nn.Module:
-    """The network that a finished train, prune or tune cell left behind, in evaluation mode.
+    """The network of a finished train, prune or tune cell, on the CPU and in evaluation mode.
+
+    Its weights are compared with the hashes in its record before they are loaded.
 
     Raises:
         UserError: the cell is not finished, or its artefacts are damaged.
@@ -28,7 +30,7 @@ def network(study: Study, cell_id: str, store: Store) -> nn.Module:
 
 
 def architecture(study: Study, label: str, images: Dataset, *, pretrained: bool = False) -> nn.Module:
-    """A fresh network of the model with this label."""
+    """A new network of the study's model ``label``, for images of this shape and number of classes."""
     chosen = study.models[label]
     return models.resolve(
         chosen.arch,
@@ -36,16 +38,17 @@ def architecture(study: Study, label: str, images: Dataset, *, pretrained: bool 
         in_channels=images.shape[0],
         settings=chosen.settings,
         normalise=chosen.statistics,
+        # A study file may come from anybody: it never runs a Python file that it names.
         allow_code=False,
         pretrained=pretrained,
     )
 
 
 def parent_of(cell: Cell) -> str:
-    """The id of the cell above.
+    """The id of the parent cell.
 
     Raises:
-        UserError: there is none.
+        UserError: the cell has no parent.
     """
     if cell.parent is None:
         raise UserError(
@@ -69,14 +72,12 @@ def dense_ancestor(cell: Cell, store: Store) -> str:
 
 
 def measured(study: Study, cell: Cell, model: nn.Module, **parts: Dataset) -> NetworkScience:
-    """What is measured of every network: its size, and its accuracy on each of the ``parts``.
-
-    The network is judged on the study's device, and is on the CPU afterwards.
+    """Size and accuracy of a network. It is evaluated on the study's device, and left on the CPU.
 
     Args:
         study: names the device.
-        cell: of masked weights, those that are not zero are counted too.
-        model: the network, on the CPU or the study's device.
+        cell: where its network has masked weights, the weights that are not zero are counted too.
+        model: the network.
         parts: images by name, ``test`` among them.
     """
     models.to_device(model, study.device)
@@ -85,6 +86,7 @@ def measured(study: Study, cell: Cell, model: nn.Module, **parts: Dataset) -> Ne
     test = parts["test"]
     parameters, macs = measure.parameters(model), measure.macs(model, test.x[:1])
     masked = {"parameters_nonzero": pruning.count_nonzero(model)} if cell.masked else {}
+    # At chance: the 95 % interval of the test accuracy reaches down to 1/classes.
     low, _ = wilson(round(accuracy["test"] * test.n), test.n)
     return NetworkScience.from_json(
         {
@@ -99,18 +101,19 @@ def measured(study: Study, cell: Cell, model: nn.Module, **parts: Dataset) -> Ne
 
 
 def saved(model: nn.Module, store: Store, cell: Cell) -> dict[str, bytes | Path]:
-    """The network as artefacts."""
+    """Write the network into the cell's scratch folder; its files by name, for the store to commit."""
     folder = store.scratch(cell.id) / "network"
     pruning.save(model, folder, overwrite=True)
     return {path.name: path for path in folder.iterdir()}
 
 
 def splits_of(study: Study) -> Splits:
-    """The study's images."""
+    """The images of the study: train, validation and test."""
     chosen = study.data
     return _read_splits(chosen.spec, chosen.fractions, chosen.sizes, chosen.resize, study.split_seed)
 
 
+# One process computes many cells of one study: the images are read once.
 @lru_cache(maxsize=1)
 def _read_splits(
     spec: str,
@@ -123,5 +126,5 @@ def _read_splits(
 
 
 def generator(seed: int) -> Generator:
-    """A random stream."""
+    """A random generator of its own, so that no draw depends on the order of the cells."""
     return Generator().manual_seed(seed)

@@ -33,7 +33,7 @@ ADVERSARY = Adversary(epsilon=8 / 255, step_size=2 / 255, steps=10)
 
 
 def prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
-    """Prune the parent's network; sparsities count from the dense one, also in later rounds.
+    """Prune the parent's network. Sparsities are fractions of the dense network, also in later rounds.
 
     Raises:
         RuntimeError: the network has more parameters than a less sparse one of the same study.
@@ -61,6 +61,7 @@ def _cut_channels(
 ) -> dict[str, Any]:
     example = splits.validation.x[:2]
     graph = trace(model, example)
+    # A later round is given the sizes of the dense network, as what is left no longer tells them.
     if history := pruning.history(model):
         whole = trace(architecture(study, cell.axes["model"], splits.test).eval(), example)
         settings = settings | {"dense_sizes": {group.name: group.size for group in whole.groups}}
@@ -68,6 +69,7 @@ def _cut_channels(
         settings["criterion"],
         model,
         splits.train,
+        # The name is part of every seed so far: another word would draw other images.
         generator=generator(derive_seed(cell.seed, "evidence")),
         adversary=study.recipe(cell.axes["model"]).adversary,
     )
@@ -93,17 +95,17 @@ def _mask_weights(
     return {
         "sparsity_achieved": report.sparsity_achieved,
         "groups": len(report.layers),
-        # A masked network is the masked network: there is nothing to prove.
+        # Channels are proved against the masked network; here the result is the masked network.
         "proof": Proof(max_error=None, gradient_error=None, changed_by_design=[]),
         "notes": list(report.notes),
     }
 
 
 def _refuse_growth(cell: Cell, store: Store, science: PruneScience) -> None:
-    """Parameters never rise with sparsity: compared with every sibling that is finished.
+    """Refuse more parameters at a higher sparsity, by comparison with every finished sibling.
 
-    Under global scope channels compete, so a random criterion may take them from wider layers; there only the
-    dense network is an upper bound.
+    Under global scope channels compete across layers, and a random criterion may remove them from wider
+    layers: there only the dense network is an upper bound.
     """
     points = [(0.0, science.parameters_dense, "the dense network")]
     if cell.settings["scope"] == "local":

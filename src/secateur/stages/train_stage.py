@@ -1,4 +1,4 @@
-"""The train stage and the fine-tuning stage."""
+"""The train stage and the fine-tuning stage (``tune``)."""
 
 import time
 from contextlib import nullcontext
@@ -30,7 +30,7 @@ from secateur.trust import misfit
 
 
 def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
-    """Train a dense network, or load its weights."""
+    """Train a dense network, or load its weights; with ``epochs: 0`` loaded weights stay as they are."""
     splits = splits_of(study)
     label = cell.axes["model"]
     chosen = study.models[label]
@@ -47,6 +47,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     notes += [told] if (told := models.describe_normalisation(model)) else []
     if published and (sentence := models.data_mismatch(chosen.arch, study.data.spec)):
         notes.append(sentence)
+    # Weights from elsewhere may expect another normalisation or order of classes; trained ones cannot.
     given = bool(chosen.weights) or published or comes_with_weights(chosen.arch)
     if given and study.recipe(label).epochs == 0:
         notes += _misfits(model, splits.test, study.device)
@@ -58,14 +59,14 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
 
 
 def _misfits(model: nn.Module, test: Dataset, device: str) -> list[str]:
-    """A sentence where a network with given weights does not know the test images."""
+    """A sentence if a network with given weights recognises hardly any test image."""
     predicted = models.predict(models.to_device(model, device), test.x)
     model.cpu()
     return [sentence] if (sentence := misfit(predicted, test.y, test.classes)) else []
 
 
 def _refuse_other_weights(cell: Cell, model: nn.Module) -> None:
-    """The weights that a plug-in's network came with are part of the cell's identity."""
+    """Refuse weights of a plug-in's network that changed since planning: their hash is in the cell's id."""
     if models.weights_hash(model) != cell.settings["weights"]:
         raise UserError(
             f"the model '{cell.axes['model']}' has other weights now than when the study was planned",
@@ -75,6 +76,7 @@ def _refuse_other_weights(cell: Cell, model: nn.Module) -> None:
 
 def tune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     """Fine-tune the parent's network; masked weights stay zero."""
+    # Distillation learns from the dense network, not from the parent.
     teacher = None
     if cell.settings["recipe"].get("distillation") is not None:
         teacher = network(study, dense_ancestor(cell, store), store)
@@ -92,7 +94,7 @@ def _fit(
     *,
     teacher: nn.Module | None = None,
 ) -> tuple[TuneScience, dict[str, bytes | Path], dict[str, float]]:
-    """Train or fine-tune, resuming from the cell's checkpoints; the numbers, files and seconds."""
+    """Train or fine-tune from the cell's last checkpoint; the numbers, files and seconds."""
     start = time.perf_counter()
     models.to_device(model, study.device)
     with pruning.reapply_masks(model) if cell.masked else nullcontext():

@@ -1,4 +1,4 @@
-"""Durable files: written whole, synced, and named in one step."""
+"""JSON files of a run folder: replaced in one step, appended line by line, read strictly."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from secateur.errors import ExitCode, UserError
 from secateur.hashing import canonical, canonical_json, sha256_hex
 from secateur.store.faults import reach
 
-# Troubles of the machine, not of a cell: the study pauses and can go on when they are over.
+# Errors of the machine, not of a cell: the study pauses, and the same command resumes it.
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 MACHINE = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE}
 
@@ -65,7 +65,7 @@ def append_line(path: Path, data: Any) -> None:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The objects among the complete JSON lines of a file; none when there is no file."""
+    """The JSON objects of a file, one per line, without lines that are no object; none without a file."""
     found = []
     with suppress(FileNotFoundError):
         for line in path.read_bytes().split(b"\n"):
@@ -75,7 +75,7 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def strict_json(raw: bytes) -> Any:
-    """A JSON document. Raises ValueError where it is none, also for the NaN that Python would accept."""
+    """Parse JSON by the standard: ``NaN`` and ``Infinity``, which Python would accept, raise ValueError."""
     return json.loads(raw, parse_constant=_no_number)
 
 
@@ -84,13 +84,13 @@ def _no_number(word: str) -> Any:
 
 
 def writer_mark() -> str:
-    """A name for what this process is writing: machine, process id, and a random part."""
+    """A name for what this process writes: machine, process id and a random part."""
     return f"{_machine()}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
 @cache
 def _machine() -> str:
-    """This machine, or container, since it was started: where a process id means what it means here."""
+    """This machine or container since its start: the scope within which a process id is unique."""
     parts = [socket.gethostname()]
     for read in (Path("/proc/sys/kernel/random/boot_id").read_text, Path("/proc/self/ns/pid").readlink):
         with suppress(OSError):
@@ -100,7 +100,7 @@ def _machine() -> str:
 
 
 def writer_is_gone(mark: str) -> bool:
-    """Whether the process that made ``mark`` is known to have ended; those of other machines are not."""
+    """Whether the process that made ``mark`` has ended; False for processes of other machines."""
     parts = mark.split(".")[-3:]
     if len(parts) < 3 or parts[0] != _machine() or not parts[1].isdigit():
         return False
@@ -115,7 +115,7 @@ def writer_is_gone(mark: str) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    # In a container whose first process reaps nobody, the dead stay in the process table.
+    # Where the first process of a container collects no children, dead processes stay in the table.
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return False
@@ -123,7 +123,7 @@ def _is_zombie(pid: int) -> bool:
 
 @contextmanager
 def machine_errors(folder: Path, *, which: frozenset[int] = MACHINE) -> Iterator[None]:
-    """Turn a full disk and its like into a UserError that pauses the study instead of failing a cell."""
+    """Turn a full or failing disk into a UserError, which pauses the study instead of failing the cell."""
     try:
         yield
     except OSError as error:
@@ -131,7 +131,7 @@ def machine_errors(folder: Path, *, which: frozenset[int] = MACHINE) -> Iterator
             raise
         raise UserError(
             f"cannot write to {folder}: {error.strerror}",
-            hint="nothing is lost; run the same command again when it is solved",
+            hint="nothing is lost; run the same command again when this is solved",
             code=ExitCode.ENVIRONMENT,
         ) from error
 

@@ -1,6 +1,5 @@
-"""What a clock said of a run's networks: ``latency.json``, beside the cells and no part of them."""
+"""Measured latencies of a run's networks: ``latency.json``, beside the cells, which stay as they are."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from secateur.config import Cell
 from secateur.errors import ExitCode, UserError
-from secateur.store.files import machine_errors, replace_json
+from secateur.store.files import machine_errors, replace_json, strict_json
 from secateur.store.record import CELL_ID
 from secateur.text import counted
 
@@ -18,7 +17,11 @@ LATENCY_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what a study's networks were measured; rows of different conditions are never mixed."""
+    """How a study's networks were measured; measurements under other conditions are never mixed.
+
+    >>> str(Conditions(batch=1, threads=2, device="cpu", processor="", torch="2.9"))
+    'batches of 1, 2 CPU threads, cpu, torch 2.9'
+    """
 
     batch: int
     threads: int
@@ -33,7 +36,14 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with both quartiles."""
+    """A median of times with both quartiles.
+
+    Raises:
+        ValueError: they are not positive, finite and in rising order.
+
+    >>> Spread(1.0, 1.5, 2.0).median
+    1.5
+    """
 
     low: float
     median: float
@@ -46,18 +56,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measured:
-    """One network and its dense ancestor, run in turns.
+    """The latency of one network and of its dense ancestor, run in turns.
 
     Attributes:
-        cell: the train or prune cell that left the network behind.
-        weights: the hash of its weights; another hash is another network.
+        cell: the train or prune cell of the network.
+        weights: the hash of its weights; after a new run of the cell with other weights the row is stale.
         dense: the train cell of its dense ancestor; a dense network is measured against a copy of itself.
         dense_weights: the hash of the ancestor's weights.
-        seconds: per pass of one batch.
+        seconds: per forward pass of one batch.
         dense_seconds: of the ancestor, in the same turns.
-        share: seconds over the ancestor's, turn by turn.
-        turns: how many turns each took.
-        peak_bytes: of memory in one pass, weights included.
+        share: seconds divided by the ancestor's, turn by turn.
+        turns: number of turns.
+        peak_bytes: memory at the peak of one pass, weights included.
         dense_peak_bytes: of the ancestor.
     """
 
@@ -75,21 +85,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Everything that was measured in one run folder, by cell."""
+    """All measurements of one run folder, ``rows`` by cell id."""
 
     conditions: Conditions
     rows: Mapping[str, Measured]
 
 
 def read_latencies(root: Path) -> Latencies | None:
-    """What was measured in the run folder ``root``; None when nothing was.
+    """The measured latencies of the run folder ``root``; None when nothing was measured.
 
     Raises:
         UserError: the file is damaged, or a newer version of the software wrote it (code FOREIGN_FOLDER).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_latencies(Path(folder), Latencies(Conditions(1, 1, "cpu", "", "2.9"), {}))
+    ...     read_latencies(Path(folder)).conditions.device
+    'cpu'
     """
     path = root / LATENCIES
     try:
-        data = json.loads(path.read_bytes())
+        data = strict_json(path.read_bytes())
         version = data["schema_version"]
         if isinstance(version, int) and version > LATENCY_SCHEMA:
             raise UserError(
@@ -101,7 +117,7 @@ def read_latencies(root: Path) -> Latencies | None:
         return Latencies(Conditions(**data["conditions"]), rows)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise UserError(
             f"{path} is damaged: {type(problem).__name__}: {problem}",
             hint="`secateur report RUN --latency --again` measures afresh",
@@ -109,7 +125,11 @@ def read_latencies(root: Path) -> Latencies | None:
 
 
 def write_latencies(root: Path, measured: Latencies) -> None:
-    """Replace what was measured, in one step. Raises UserError where the disk does not let it."""
+    """Replace ``latency.json`` in one step; an example is at :func:`read_latencies`.
+
+    Raises:
+        UserError: the disk is full, read-only or failing.
+    """
     rows = {
         cell: {k: v for k, v in asdict(row).items() if k != "cell"} for cell, row in measured.rows.items()
     }
@@ -123,6 +143,11 @@ def architecture_cell(cells: Mapping[str, Cell], cell: Cell) -> Cell:
 
     Raises:
         KeyError: the chain of parents is broken.
+
+    >>> trained = Cell("aa", "train", None, {}, "dense", {})
+    >>> tuned = Cell("bb", "tune", "aa", {}, "dense_tuned", {})
+    >>> architecture_cell({"aa": trained, "bb": tuned}, tuned).id
+    'aa'
     """
     while cell.stage not in ("train", "prune"):
         cell = cells[cell.parent or ""]
@@ -130,7 +155,16 @@ def architecture_cell(cells: Mapping[str, Cell], cell: Cell) -> Cell:
 
 
 def dense_cell(cells: Mapping[str, Cell], cell: Cell) -> Cell:
-    """The train cell that this one descends from. Raises KeyError when the chain of parents is broken."""
+    """The train cell that this one descends from.
+
+    Raises:
+        KeyError: the chain of parents is broken.
+
+    >>> trained = Cell("aa", "train", None, {}, "dense", {})
+    >>> pruned = Cell("bb", "prune", "aa", {}, "untuned", {})
+    >>> dense_cell({"aa": trained, "bb": pruned}, pruned).id
+    'aa'
+    """
     while cell.parent is not None:
         cell = cells[cell.parent]
     return cell
@@ -138,6 +172,6 @@ def dense_cell(cells: Mapping[str, Cell], cell: Cell) -> Cell:
 
 def _measured(cell: str, row: Mapping[str, Any]) -> Measured:
     if not all(CELL_ID.fullmatch(name) for name in (cell, row["dense"])):
-        raise ValueError(f"{cell!r} or {row['dense']!r} names no cell")
+        raise ValueError(f"{cell!r} or {row['dense']!r} is not the id of a cell")
     spreads = {name: Spread(**row[name]) for name in ("seconds", "dense_seconds", "share")}
     return Measured(cell=cell, **{**row, **spreads})

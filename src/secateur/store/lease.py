@@ -1,9 +1,9 @@
-"""Who is working on a cell, when several runners share a folder.
+"""Leases: which runner works on which cell, when several runners share a folder.
 
-A lease is a small file that its holder keeps changing. It only saves double work: a cell that two runners
-compute anyway has the same numbers, and the first commit wins. Nothing relies on clocks of different
-machines: a lease is stale when an observer's own clock saw it unchanged for a while, or its holder is known
-to be dead.
+A lease is a small file that its holder rewrites every few seconds. It only saves double work: a cell that two
+runners compute has the same numbers twice, and the first commit wins. Clocks of different machines are never
+compared: a lease is stale when its holder is known to be dead, or when the observer's own clock saw it
+unchanged for :data:`STALE_BEATS` beats.
 """
 
 import json
@@ -24,7 +24,18 @@ STALE_BEATS = 6
 
 @dataclass
 class Leases:
-    """The leases that one runner holds in a run folder, and what it has seen of those of others."""
+    """The leases that one runner holds in a run folder, and when it last saw those of others change.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mine, other = Leases(Path(folder)), Leases(Path(folder))
+    ...     before = mine.claim("0123456789abcdef"), other.claim("0123456789abcdef")
+    ...     mine.close()
+    ...     after = other.claim("0123456789abcdef")
+    ...     other.close()
+    >>> before, after
+    ((True, False), True)
+    """
 
     root: Path
     beat_seconds: float = BEAT_SECONDS
@@ -36,7 +47,7 @@ class Leases:
     _thread: threading.Thread | None = None
 
     def claim(self, cell_id: str) -> bool:
-        """Take the lease of a cell; False while another runner holds it and is alive."""
+        """Take the lease of a cell; False while another living runner holds it."""
         path = self._path(cell_id)
         with machine_errors(self.root):
             path.parent.mkdir(exist_ok=True)
@@ -44,6 +55,7 @@ class Leases:
                 self._steal(path)
             nonce = secrets.token_hex(8)
             try:
+                # The nonce tells this lease from a later one of the same cell.
                 _create(path, self._content(nonce, 0))
             except FileExistsError:
                 return False
@@ -54,14 +66,14 @@ class Leases:
         return True
 
     def release(self, cell_id: str) -> None:
-        """Give a lease back, if it is still ours."""
+        """Give a lease back, unless another runner has taken it over meanwhile."""
         with self._lock:
             nonce = self._held.pop(cell_id, None)
         if nonce and _nonce_of(self._path(cell_id)) == nonce:
             self._path(cell_id).unlink(missing_ok=True)
 
     def holders(self) -> dict[str, str]:
-        """Who holds which cell, by id, as far as the files say; those known to be dead are left out."""
+        """The holder of every leased cell, by id; holders that are known to be dead are left out."""
         found = {}
         for path in sorted((self.root / "leases").glob("*.json")):
             holder = _holder_of(_read(path) or "")
@@ -98,7 +110,7 @@ class Leases:
 
     @staticmethod
     def _steal(path: Path) -> None:
-        # A rename has one winner; the loser finds no file and then a fresh lease.
+        # Of two runners that rename the stale file one succeeds; the other then meets the new lease.
         with suppress(FileNotFoundError):
             aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.stale")
             path.rename(aside)
@@ -117,7 +129,7 @@ class Leases:
                 held = dict(self._held)
             for cell_id, nonce in held.items():
                 path = self._path(cell_id)
-                # One that was stolen while we slept is somebody else's now; a full disk must not end us.
+                # A lease that was taken over while this process slept is not ours to write.
                 if _nonce_of(path) == nonce:
                     with suppress(OSError):
                         _overwrite(path, self._content(nonce, beat))
@@ -130,7 +142,7 @@ def _create(path: Path, content: str) -> None:
 
 
 def _overwrite(path: Path, content: str) -> None:
-    # In place and without O_CREAT: a lease that was just stolen must not come back.
+    # In place and without O_CREAT: a lease that was stolen a moment ago must not reappear.
     handle = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
     with os.fdopen(handle, "w") as file:
         file.write(content)

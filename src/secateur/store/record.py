@@ -38,14 +38,22 @@ class Parts:
 
 
 class Failure(Fields):
-    """Why a cell has no numbers."""
+    """Why a cell has no numbers: a sentence for people, and where it happened.
+
+    >>> Failure(sentence="the training diverged").to_json()
+    {'sentence': 'the training diverged'}
+    """
 
     sentence: str
     traceback: str = ""
 
 
 class Timing(Fields):
-    """Seconds of the whole cell, and of an attack's batches: ``times``."""
+    """Seconds of the whole cell, and ``times`` of an attack's batches.
+
+    >>> Timing(seconds=1.5).times is None
+    True
+    """
 
     seconds: float
     times: list[float] | None = None
@@ -54,9 +62,9 @@ class Timing(Fields):
 class Record(Fields):
     """What one cell leaves behind.
 
-    ``id`` to ``settings`` are those of the :class:`secateur.config.Cell`. ``science`` holds numbers that are
-    the same on every run, None of a failed cell; ``timing`` and ``provenance`` are not. ``artefacts`` maps
-    the names of files to their sha256, and ``self_hash`` seals everything else.
+    ``id`` to ``settings`` are those of the :class:`secateur.config.Cell`. ``science`` holds the numbers, which
+    are the same on every run, and is None if the cell failed; ``timing`` and ``provenance`` differ between
+    runs. ``artefacts`` maps the names of files to their sha256, and ``self_hash`` is that of all other keys.
 
     >>> record = Record.from_json({
     ...     "schema_version": 1, "id": "0123456789abcdef", "stage": "tune", "parent": "fedcba9876543210",

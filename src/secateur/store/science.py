@@ -19,15 +19,20 @@ Distances = dict[str, list[float | None]]
 
 
 class Damaged(Exception):
-    """A record or artefact is not what was committed; the message says how."""
+    """A record or artefact is not what was committed; the message says how, and names the key."""
 
 
 class Fields(BaseModel):
     """Named, typed values of a JSON object, immutable.
 
-    Reading is strict: ``"1"`` and ``true`` are no numbers. A field that was not given is left out when it is
-    written, so that an older record is written again as it was; unknown keys are kept for the same reason.
+    Reading is strict: ``"1"`` and ``true`` are not numbers. A field that was not given has its default, and
+    is left out of :meth:`to_json`: an older record is written again as it was. Unknown keys are kept.
+
+    >>> Fields.from_json({"unknown": 1}).to_json()
+    {'unknown': 1}
     """
+
+    # Strict: a record is written by this program, so a value of another type is damage, not a spelling.
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True
@@ -55,7 +60,12 @@ class Fields(BaseModel):
 
 
 class Accuracy(Fields):
-    """Shares of correct images per part of the data; a pruned network is judged on ``test`` alone."""
+    """Shares of correct images in [0, 1] per part of the data; pruned networks have ``test`` alone.
+
+    >>> Accuracy.from_json({"test": 1.5})
+    Traceback (most recent call last):
+    secateur.store.science.Damaged: test: input should be less than or equal to 1
+    """
 
     test: Share
     train: Share | None = None
@@ -63,7 +73,7 @@ class Accuracy(Fields):
 
 
 class NetworkScience(Fields):
-    """What is measured of every network that a cell leaves behind.
+    """What is measured of the network of a train, prune or tune cell.
 
     Attributes:
         parameters: their number.
@@ -71,8 +81,14 @@ class NetworkScience(Fields):
         accuracy: on the parts of the data.
         collapsed: the 95 % interval of the test accuracy holds 1/classes.
         weights_hash: sha256 of the weights; equal hashes are one training.
-        parameters_nonzero: parameters that are not zero, of a network whose weights are masked.
+        parameters_nonzero: parameters that are not zero, of a network with masked weights.
         notes: remarks for people.
+
+    >>> science = NetworkScience.from_json(
+    ...     {"parameters": 9, "macs": 9, "accuracy": {"test": 1}, "collapsed": False, "weights_hash": "ab"}
+    ... )
+    >>> science.accuracy.test, science.parameters_nonzero, science.says("parameters_nonzero")
+    (1.0, None, False)
     """
 
     parameters: Count
@@ -85,7 +101,7 @@ class NetworkScience(Fields):
 
 
 class TuneScience(NetworkScience):
-    """A fine-tuned network: ``history`` has an entry per epoch, ``best_epoch`` is the one that was kept."""
+    """A fine-tuned network; ``history`` has an entry per epoch, ``best_epoch`` names the one that was kept."""
 
     best_epoch: int | None = None
     history: list[dict[str, Any]] = []
@@ -98,7 +114,11 @@ class TrainScience(TuneScience):
 
 
 class Proof(Fields):
-    """Largest differences between the pruned network and the masked dense one; None for masked weights."""
+    """Largest differences between the pruned network and the masked dense one; None for masked weights.
+
+    >>> Proof(max_error=1e-15).changed_by_design
+    []
+    """
 
     max_error: float | None
     gradient_error: float | None = None
@@ -117,7 +137,11 @@ class PruneScience(NetworkScience):
 
 
 class Check(Fields):
-    """One automatic check of an attack's result."""
+    """One automatic check of an attack's result; ``severity`` is "warn" or "fail".
+
+    >>> Check(id="F09", passed=True, severity="warn", sentence="every image has an example").passed
+    True
+    """
 
     id: str
     passed: bool
@@ -126,17 +150,22 @@ class Check(Fields):
 
 
 class Size(Fields):
-    """Which images fell to an attack of fixed size at ``eps`` or below, bool [n]."""
+    """The images, bool [n], for which an attack of fixed size found an example at ``eps`` or below.
+
+    >>> Size(eps=0.5, found=[True, False]).to_json()
+    {'eps': 0.5, 'found': [True, False]}
+    """
 
     eps: float
     found: list[bool]
 
 
 class AttackScience(Fields):
-    """One attack on one network, image by image, in the layout of AttackBench with the outcome added.
+    """One attack on one network, in the layout of AttackBench with the outcome added.
 
-    Lists have one entry per image [n]. Distances are 0 where the network is wrong anyway and None where
-    nothing was found; the outcome decides, never the distance.
+    Lists have one entry per image [n]. Distances are 0 where the network is wrong without an attack, and None
+    where nothing was found. The outcome decides, never the distance: some attacks return the clean image,
+    at distance 0, when they fail.
 
     Attributes:
         hashes: sha512 of every image.
@@ -190,7 +219,7 @@ class AttackScience(Fields):
     checks_cost: float | None = None
 
     def pixels(self) -> dict[str, Any]:
-        """``levels`` and ``bounds`` of the images, as far as the record says them."""
+        """``levels`` and ``bounds`` of the images, as far as the record has them."""
         return {name: getattr(self, name) for name in ("levels", "bounds") if self.says(name)}
 
     @model_validator(mode="after")

@@ -48,7 +48,7 @@ class _StudyFile(Fields):
 
 
 def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
-    """Make ``root`` the run folder of ``study``, or find that it already is; the content of its study.json.
+    """Make ``root`` the run folder of ``study`` unless it already is; returns the content of its study.json.
 
     Raises:
         UserError: it belongs to another study, holds foreign files, or is not suitable for results.
@@ -119,7 +119,7 @@ def sealed_study(study: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The settings in which two studies differ, one sentence each."""
+    """The settings in which two studies differ, a sentence each, for the error that refuses the folder."""
     sides = []
     for side in (ours, theirs):
         plugins = {f"plugin {plugin['file']}": plugin["version"] for plugin in side.get("plugins", ())}
@@ -170,6 +170,6 @@ def _refuse_foreign_files(root: Path) -> None:
 
 
 def _ours(name: str) -> bool:
-    # A run that died before study.json had its name leaves these, and must be able to start again.
-    # Where another runner is faster, study.json itself appears meanwhile; it is compared afterwards.
+    # A run that died before study.json had its name leaves a temporary file, and must be able to start again.
+    # study.json itself appears here when another runner is faster; it is compared afterwards.
     return name in OWN or name == STUDY or (name.startswith(STUDY) and name.endswith(".tmp"))
