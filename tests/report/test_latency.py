@@ -171,7 +171,7 @@ def test_a_row_of_other_weights_is_of_another_network(measured):
 
 def test_rows_that_count_whatever_the_weights_are_caught(measured, monkeypatch):
     monkeypatch.setattr(
-        "secateur.report.load._clocked",
+        "secateur.report.load._with_latencies",
         lambda store, networks, stored: [type("N", (), {"latency": 1, "role": "dense"})() for _ in networks],
     )
     with pytest.raises(AssertionError):

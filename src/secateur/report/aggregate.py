@@ -34,7 +34,7 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class NetworkPoint:
-    """What the networks of one grid point cost and how accurate they are."""
+    """The networks of one grid point: one per seed."""
 
     where: GridPoint
     role: str
@@ -45,7 +45,10 @@ class NetworkPoint:
     def over_trainings(
         self, value: Callable[[NetworkScience], float], *, highest: float = math.inf
     ) -> Estimate:
-        """A number of the record, over the trainings: equal weights under two seeds are one."""
+        """A number of the records, over trainings: equal weights under two seeds are one training.
+
+        ``highest`` is the largest value that the number can have.
+        """
         rows = _distinct(self.networks, lambda network: network.science.weights_hash)
         return over_seeds([value(network.science) for network in rows], highest=highest)
 
@@ -75,7 +78,7 @@ class AttackPoint:
     """The attacks of one grid point, one per training: equal weights under two seeds are one training.
 
     ``seeds`` holds the attack of every seed. ``checked`` is the grade of the worst seed by its checks;
-    ``grade`` is C at best where ``state`` says in words why no share may be stated: see :func:`state_of`.
+    ``grade`` is C at best if ``state`` says in words why no share may be stated: see :func:`state_of`.
     """
 
     where: GridPoint
@@ -101,23 +104,23 @@ class AttackPoint:
 
     @property
     def fixed(self) -> bool:
-        """Whether the attack is of fixed size: then nothing is known at sizes that it did not try."""
+        """Whether the attack is of fixed size: nothing is known at other sizes than those it ran at."""
         return self.attacks[0].fixed
 
     @property
     def sizes(self) -> tuple[float, ...]:
-        """The sizes that an attack of fixed size tried on every training, rising; empty for others."""
+        """The sizes that a fixed-size attack ran at on every training, rising; empty for other attacks."""
         return tuple(eps for eps in self.attacks[0].sizes if all(eps in a.sizes for a in self.attacks))
 
     def median(self, norm: str, samples: Samples = "correct") -> Estimate:
-        """Median distance over the seeds, in ``norm``."""
+        """Median distance in ``norm``, over trainings."""
         return over_seeds([median(distances(attack, norm, samples)) for attack in self.attacks])
 
 
-# Two grids are never compared; hashed by identity, what follows from one is computed once.
+# Hashed by identity, so that what is computed from a grid can be cached by it.
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A study, aggregated: every grid point in the order of its plan."""
+    """An aggregated study; grid points are in the order of its plan."""
 
     study: Study
     models: tuple[str, ...]
@@ -137,12 +140,12 @@ class Grid:
         return stated or usual.scaled(usual.HEADLINE[norm], norm, self.study.bounds)
 
     def stated(self, point: AttackPoint) -> tuple[float, ...]:
-        """The budgets for a point: an attack of fixed size can state its own sizes only."""
+        """The budgets for a point; a fixed-size attack has a robust accuracy only at its own sizes."""
         return point.sizes if point.fixed else self.budgets(point.norm)
 
 
 def distances(attack: Attack, norm: str, samples: Samples) -> Floats:
-    """Distances of the attacked images: all of them, or those that the network got right."""
+    """Distances of all attacked images, or of those that the network classifies correctly."""
     values = attack.distances[norm]
     return values if samples == "all" else values[~attack.already_wrong]
 
@@ -150,7 +153,10 @@ def distances(attack: Attack, norm: str, samples: Samples) -> Floats:
 def aggregate(study: Study) -> Grid:
     """Group the rows of a study by grid point."""
     axes = [each for each, _ in study.planned]
-    networks = {p: _network_point(p, rows, study) for p, rows in _group(study.networks).items()}
+    networks = {
+        p: NetworkPoint(p, rows[0].role, rows[0].robust, tuple(rows), _planned(p, study))
+        for p, rows in _group(study.networks).items()
+    }
     attacked = {p: _attack_point(p, rows, study) for p, rows in _group(study.attacks).items()}
     points = {p: _judged(point, attacked.get(dense_of(p))) for p, point in attacked.items()}
     return Grid(
@@ -194,15 +200,16 @@ class Curve:
 
 
 def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
-    """Share of all attacked images that no adversarial example within the budget was found for.
+    """Share of all attacked images for which no adversarial example within the budget was found.
 
-    Of an attack of fixed size only the sizes that it tried are kept: the curve may be shorter, or empty.
+    A fixed-size attack has a value only at the sizes it ran at: its curve may be shorter, or empty.
     """
     tried = [eps for eps in epsilon if all(a.robust_images(eps) is not None for a in point.attacks)]
     kept = np.array(tried, dtype=np.float64)
     per_seed = [_curve(attack, kept) for attack in point.attacks]
     estimates = [over_seeds(values, highest=1.0) for values in np.stack(per_seed, axis=1).tolist()]
     mean = np.array([e.mean for e in estimates])
+    # Without an interval over trainings: over the images of one training, as all trainings share them.
     n = min(attack.n for attack in point.attacks)
     bounds = [
         (e.low, e.high) if e.low is not None and e.high is not None else wilson(round(e.mean * n, 9), n)
@@ -219,7 +226,7 @@ def _curve(attack: Attack, epsilon: Floats) -> Floats:
 
 
 def tuned_arms(grid: Grid) -> tuple[str, ...]:
-    """The arms that a study is about: those with fine-tuning, or the one without if it is alone."""
+    """The arms with fine-tuning; the one without if there is no other."""
     return tuple(arm for arm in grid.arms if arm != "none") or grid.arms[:1]
 
 
@@ -244,20 +251,11 @@ def _planned(where: GridPoint, study: Study) -> int:
     return len({axes.seed for axes, _ in study.planned if grid_point_of(axes) == where})
 
 
-def _network_point(where: GridPoint, networks: list[Network], study: Study) -> NetworkPoint:
-    return NetworkPoint(
-        where=where,
-        role=networks[0].role,
-        robust=networks[0].robust,
-        networks=tuple(networks),
-        planned_seeds=_planned(where, study),
-    )
-
-
 def _attack_point(where: GridPoint, attacks: list[Attack], study: Study) -> AttackPoint:
     planned = _planned(where, study)
     grade = worst(attack.grade for attack in attacks)
     reasons = list(dict.fromkeys(reason for attack in attacks for reason in attack.reasons))
+    # A seed without a result may be missing because its network broke: the others may flatter the point.
     if len(attacks) < planned:
         grade = worst([grade, "B"])
         reasons.append(f"only {len(attacks)} of {planned} seeds have a result")
@@ -276,7 +274,7 @@ def _attack_point(where: GridPoint, attacks: list[Attack], study: Study) -> Atta
 
 
 def _distinct(rows: Sequence[Row], weights: Callable[[Row], str]) -> list[Row]:
-    """The first row of every training."""
+    """The first row of every training, that is, of every hash of weights."""
     first: dict[str, Row] = {}
     for row in rows:
         first.setdefault(weights(row), row)
@@ -284,7 +282,7 @@ def _distinct(rows: Sequence[Row], weights: Callable[[Row], str]) -> list[Row]:
 
 
 def _judged(point: AttackPoint, dense: AttackPoint | None) -> AttackPoint:
-    """With its state, seen from the dense network where there is one, and the grade that follows."""
+    """The point with its state beside the dense network, and the grade that follows from it."""
     pairs = pair_trainings((dense or point).seeds, point.seeds) or [(a, a) for a in point.attacks]
     n = min(attack.n for attack in point.attacks) if point.fixed else common_images(pairs)
     state = state_of(pairs, n=n)

@@ -36,10 +36,13 @@ class Estimate:
 
 
 def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimate:
-    """Mean over seeds; Student's interval from three seeds on, none below and none around infinity.
+    """Mean over seeds, with Student's interval from three finite values on, within 0 and ``highest``.
 
-    The interval ends at 0 and at ``highest``, where the quantity does. There is none either where all seeds
-    agree: counts of images are coarse, and equal ones do not show that trainings do not differ.
+    There is no interval if all seeds agree: accuracies are coarse counts of images, and equal counts do not
+    show that trainings do not differ.
+
+    >>> over_seeds([0.5, 0.5])
+    Estimate(values=(0.5, 0.5), mean=0.5, low=None, high=None)
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean()) if array.size else float("nan")
@@ -53,9 +56,9 @@ def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimat
 class Left:
     """What is left of the distance on the images that both networks classify correctly.
 
-    ``ratios`` holds one number per training: the median over images of distance after / distance before. An
-    image whose example is found only after has the ratio 0, one whose example is found only before inf;
-    without an example for either network it has none, and counts under ``unreached``. ``ratio`` is the
+    ``ratios`` holds one number per training: the median over images of distance after / distance before. The
+    ratio is 0 for an image with an example only after, and inf for one with an example only before; images
+    without an example for either network have no ratio, and ``unreached`` counts them. ``ratio`` is the
     geometric mean over trainings, nan where it is undefined. ``before`` and ``after`` are median distances of
     the same images, means over trainings. ``n`` counts images with a ratio, of the training that has fewest.
 
@@ -92,7 +95,7 @@ class Left:
 
     @property
     def p(self) -> float:
-        """That nothing changed: over trainings, or the sign test over images."""
+        """p-value of no change: over trainings, or by the sign test over images."""
         return self.trainings.p if self.trainings else sign_test(self.farther, self.nearer)
 
 
@@ -138,7 +141,7 @@ class Shares:
 
     @property
     def p(self) -> float:
-        """That nothing changed: over trainings, or McNemar's exact test over images."""
+        """p-value of no change: over trainings, or by McNemar's exact test over images."""
         return self.trainings.p if self.trainings else sign_test(self.gained, self.lost)
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,58 +30,70 @@ from secateur.store import (
 ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")
 
 
+@dataclass
+class _Rows:
+    """What the records of a run folder say, collected cell by cell."""
+
+    networks: dict[str, Network] = field(default_factory=dict)
+    attacks: list[Attack] = field(default_factory=list)
+    holes: dict[str, Hole] = field(default_factory=dict)
+    environments: Counter[str] = field(default_factory=Counter)
+    remarks: dict[str, None] = field(default_factory=dict)
+    seconds: float = 0.0
+    hashes: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    pixels: Mapping[str, Any] = field(default_factory=dict)
+
+
 def load(folder: Path | str) -> Study:
-    """Read the run folder, finished or not; unusable cells become holes instead of stopping the report.
+    """Read a run folder, finished or not; a cell without a usable record becomes a hole.
 
     Raises:
         UserError: there is no study in the folder, or a newer version of secateur wrote it.
     """
     store = Store.open(folder)
-    networks: dict[str, Network] = {}
-    attacks: list[Attack] = []
-    holes: dict[str, Hole] = {}
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    pixels: Mapping[str, Any] = store.study["facts"]
-    environments: Counter[str] = Counter()
-    told: dict[str, None] = {}
-    seconds = 0.0
+    rows = _Rows(pixels=store.study["facts"])
     for cell in store.cells:
-        record = store.record(cell.id)
-        science = record.science if record else None
-        if isinstance(science, AttackScience):
-            if cell.parent in networks:
-                attacks.append(_attack(cell, science, networks[cell.parent], shared))
-                pixels = pixels if "levels" in pixels else science.pixels()
-            else:
-                holes[cell.id] = _as_hole(cell, "damaged", "the network that it attacked has no record")
-        elif isinstance(science, NetworkScience):
-            networks[cell.id] = _network(cell, science, networks, store.study)
-            told |= dict.fromkeys(_remarks(cell, science))
-        else:
-            holes[cell.id] = _hole(cell, record, store.damage(cell.id), holes)
-        if record:
-            environments[_environment(record)] += 1
-            seconds += record.timing.seconds
+        _read(cell, store, rows)
     latencies, trouble = _latencies(store)
-    clocked = _clocked(store, networks, latencies)
+    networks = _with_latencies(store, rows.networks, latencies)
     return Study(
         name=str(store.study["name"]),
         study_hash=str(store.study["study_hash"]),
         config=store.study["config"],
         # Steps of the iterative schedule are compared with nothing.
-        networks=tuple(network for network in clocked if network.role != "round"),
-        attacks=tuple(attacks),
-        holes=tuple(hole for hole in holes.values() if hole.role != "round"),
+        networks=tuple(network for network in networks if network.role != "round"),
+        attacks=tuple(rows.attacks),
+        holes=tuple(hole for hole in rows.holes.values() if hole.role != "round"),
         planned=tuple((_axes(cell), cell.stage) for cell in store.cells if cell.role != "round"),
-        environments=tuple(sorted(environments.items())),
-        seconds=seconds,
+        environments=tuple(sorted(rows.environments.items())),
+        seconds=rows.seconds,
         limited=store.study.get("limited"),
-        notes=(*told, *(str(note["note"]) for note in store.notes()), *trouble),
+        notes=(*rows.remarks, *(str(note["note"]) for note in store.notes()), *trouble),
         robust=_declared_robust(store.study),
         plugins=tuple(str(plugin["file"]) for plugin in store.study.get("plugins", ())),
-        conditions=latencies.conditions if latencies and any(each.latency for each in clocked) else None,
-        **_units(store.study, _norms(store.cells, attacks), pixels),
+        conditions=latencies.conditions if latencies and any(each.latency for each in networks) else None,
+        **_units(store.study, _norms(store.cells, rows.attacks), rows.pixels),
     )
+
+
+def _read(cell: Cell, store: Store, rows: _Rows) -> None:
+    record = store.record(cell.id)
+    science = record.science if record else None
+    if isinstance(science, AttackScience):
+        if network := rows.networks.get(cell.parent or ""):
+            rows.attacks.append(_attack(cell, science, network, rows.hashes))
+            # The facts of older studies do not say which pixels the images have; their attacks may.
+            rows.pixels = rows.pixels if "levels" in rows.pixels else science.pixels()
+        else:
+            rows.holes[cell.id] = _as_hole(cell, "damaged", "the network that it attacked has no record")
+    elif isinstance(science, NetworkScience):
+        rows.networks[cell.id] = _network(cell, science, rows.networks, store.study)
+        rows.remarks |= dict.fromkeys(_remarks(cell, science))
+    else:
+        rows.holes[cell.id] = _hole(cell, record, store.damage(cell.id), rows.holes)
+    if record:
+        rows.environments[_environment(record)] += 1
+        rows.seconds += record.timing.seconds
 
 
 def _norms(cells: Sequence[Cell], attacks: Sequence[Attack]) -> tuple[str, ...]:
@@ -97,16 +109,16 @@ def _norms(cells: Sequence[Cell], attacks: Sequence[Attack]) -> tuple[str, ...]:
 def _units(study: Mapping[str, Any], norms: tuple[str, ...], pixels: Mapping[str, Any]) -> dict[str, Any]:
     """Budgets that the study states, and the units of its images; ``pixels`` may name levels and bounds."""
     given = restore(study["config"].get("epsilons", ()))
-    # Lists by norm say themselves what they are for.
+    # A mapping names the norms itself; a plain list is for the norms of the study's attacks.
     listed = () if isinstance(given, Mapping) else norms
     try:
         epsilons = epsilons_by_norm(given, listed)
-    except ValueError:  # a study of an older version may leave open which norm they are for
+    except ValueError:  # older studies may list budgets without naming a norm, and attack in several
         epsilons = {}
     low, high = pixels.get("bounds") or (0.0, 1.0)
     levels = pixels.get("levels")
     if "levels" not in pixels and _in_255ths(epsilons.get("linf", ())):
-        levels = 256  # records of older versions do not say it, but whoever wrote the study did
+        levels = 256  # older records lack the grey levels, but budgets in 255ths imply them
     return {"epsilons": epsilons, "bounds": (float(low), float(high)), "levels": levels}
 
 
@@ -116,7 +128,7 @@ def _in_255ths(budgets: Sequence[float]) -> bool:
 
 
 def _latencies(store: Store) -> tuple[Latencies | None, tuple[str, ...]]:
-    """What a clock said, and what is wrong with it: a damaged file takes nothing else from the report."""
+    """Measured latencies, and a note where their file is damaged: the report is written without them then."""
     try:
         return read_latencies(store.root), ()
     except UserError as error:
@@ -125,13 +137,15 @@ def _latencies(store: Store) -> tuple[Latencies | None, tuple[str, ...]]:
         return None, ("latency.json is damaged, so no latency is shown: measure again.",)
 
 
-def _clocked(store: Store, networks: Mapping[str, Network], latencies: Latencies | None) -> list[Network]:
-    """The networks with their latencies: a fine-tuned one has that of the network it was tuned from."""
+def _with_latencies(
+    store: Store, networks: Mapping[str, Network], latencies: Latencies | None
+) -> list[Network]:
+    """The networks with their latencies: fine-tuning does not change the architecture, nor its latency."""
     if latencies is None:
         return list(networks.values())
     cells = {cell.id: cell for cell in store.cells}
     hashes = {id_: network.science.weights_hash for id_, network in networks.items()}
-    # A row of other weights is of another network: the cell was computed afresh since.
+    # A row with other weights is of an earlier network: the cell was computed again since.
     rows = {
         row.cell: row
         for row in latencies.rows.values()
@@ -187,13 +201,13 @@ def _network(
 
 
 def _remarks(cell: Cell, science: NetworkScience) -> list[str]:
-    """What was seen of a dense network and its images, such as images that it was trained on."""
+    """Notes about a dense network and its images, for example that it was trained on them."""
     notes = science.notes if isinstance(science, TrainScience) else ()
     return [f"{cell.axes['model']}: {note}" for note in notes]
 
 
 def _near_chance(accuracy: float, study: Mapping[str, Any]) -> bool:
-    """As check F24 of an attack, but on all test images; records of older versions have no such check."""
+    """The rule of check F24, applied to all test images: older records have no such check."""
     n, classes = int(study["facts"].get("test") or 0), int(study["facts"].get("classes") or 0)
     return bool(n and classes) and near_chance(round(accuracy * n), n, classes)
 
@@ -216,7 +230,7 @@ def _attack(
         method=str(cell.settings["attack"]),
         settings=cell.settings,
         science=science,
-        # Every attack of a study sees the same images: one tuple serves them all.
+        # All attacks of a study see the same images: they share one tuple, which also makes comparing fast.
         hashes=shared.setdefault(hashes, hashes),
         fixed=fixed,
         sizes=sizes,
@@ -224,10 +238,10 @@ def _attack(
 
 
 def _sizes(cell: Cell, science: AttackScience) -> tuple[bool, dict[float, NDArray[np.bool_]]]:
-    """Whether the attack looks for examples of a given size, and what it found at each size it tried."""
+    """Whether the attack is of fixed size, and which images it found an example for at each size."""
     sizes = {size.eps: np.array(size.found, dtype=bool) for size in science.sizes or ()}
     name = str(cell.settings["attack"])
-    # A plug-in need not be loaded to read its records: then what it was given tells.
+    # The plug-in of an attack need not be loaded to read its records: a setting ``eps`` tells its kind.
     kind = science.kind or (ATTACKS.entry(name).facts.get("kind") if name in ATTACKS.names() else None)
     eps = {**cell.settings, **science.settings}.get("eps")
     fixed = kind == "fixed-eps" or (kind is None and bool(sizes or eps is not None))
@@ -237,6 +251,6 @@ def _sizes(cell: Cell, science: AttackScience) -> tuple[bool, dict[float, NDArra
 
 
 def _environment(record: Record) -> str:
-    """The versions that computed a cell; hosts and times are left out, as they are nobody's business."""
+    """The versions that computed a cell, without hosts and times: reports are published."""
     facts = record.provenance
     return ", ".join(f"{name} {facts[name]}" for name in ENVIRONMENT if name in facts)

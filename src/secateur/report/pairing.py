@@ -1,4 +1,4 @@
-"""Compare the same images under two networks: which trainings pair up, and when no share may be stated."""
+"""Pair the trainings and images of two grid points, and say when no share of a distance may be stated."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,8 +16,8 @@ UNRELIABLE = "unreliable"
 def pair_trainings(before: Mapping[int, Attack], after: Mapping[int, Attack]) -> list[Pair]:
     """Attacks (before, after) of the same seed; equal weights under two seeds are one training.
 
-    A pair counts where the weights of either side are new: a published network that three seeds prune at
-    random gives three pairs, and one if all three prune alike.
+    A pair counts if the weights of either side are new: a published network that three seeds prune at random
+    gives three pairs, but only one if all three prune the same channels.
     """
     distinct: dict[tuple[str, str], Pair] = {}
     for seed, attack in after.items():
@@ -28,19 +28,19 @@ def pair_trainings(before: Mapping[int, Attack], after: Mapping[int, Attack]) ->
 
 
 def shared_images(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """Hashes of the images that every attack of the pairs saw, in the order of the first."""
+    """Hashes of the images that all attacks of the pairs have in common, in the order of the first attack."""
     if not pairs:
         return ()
     first = pairs[0][0].hashes
     common = set(first)
-    # Every attack of a study sees the same images, by way of the same tuple.
+    # Attacks of one study share a tuple of hashes: each tuple is compared once.
     for other in {id(attack.hashes): attack.hashes for pair in pairs for attack in pair}.values():
         common &= set(other)
     return first if len(common) == len(first) else tuple(h for h in dict.fromkeys(first) if h in common)
 
 
 def rows_of(attack: Attack, order: Sequence[str]) -> NDArray[np.intp]:
-    """Where the named images are in an attack, int [n]; the first of an image that is there twice."""
+    """Indices, int [n], of the named images in an attack; of an image that occurs twice, the first."""
     if order is attack.hashes:
         return np.arange(attack.n)
     row = {image: i for i, image in reversed(list(enumerate(attack.hashes)))}
@@ -48,14 +48,14 @@ def rows_of(attack: Attack, order: Sequence[str]) -> NDArray[np.intp]:
 
 
 def on_images(attack: Attack, order: Sequence[str], norm: str) -> Floats:
-    """Distances [n] of the named images; nan where the network is wrong from the start."""
+    """Distances [n] of the named images; nan where the network is wrong without an attack."""
     values = attack.distances[norm].copy()
     values[attack.already_wrong] = np.nan
     return np.asarray(values[rows_of(attack, order)], dtype=np.float64)
 
 
 def common_images(pairs: Sequence[Pair]) -> int:
-    """Images that both networks of a pair classify correctly; of the pair that has the fewest."""
+    """Number of images that both networks of a pair classify correctly, in the pair that has the fewest."""
     order = shared_images(pairs)
     counts = [
         int((~(a.already_wrong[rows_of(a, order)] | b.already_wrong[rows_of(b, order)])).sum())
@@ -65,10 +65,10 @@ def common_images(pairs: Sequence[Pair]) -> int:
 
 
 def state_of(pairs: Sequence[Pair], *, n: int) -> str:
-    """Why no share of a distance may be stated for networks (before, after), in words; empty if one may.
+    """Why no share of a distance may be stated for pairs (before, after), in words; empty if one may.
 
-    "dense at chance", "collapsed" (a network near chance answers whatever it answers), "too few
-    images" (``n`` of them), "unreliable" (by the checks). In each case the grade is C at best.
+    "dense at chance", "collapsed" (near chance, no distance means anything), "too few images" (``n`` of them)
+    or "unreliable" (by the checks of either attack). In each case the grade is C at best.
     """
     if any(before.network.collapsed for before, _ in pairs):
         return AT_CHANCE if pairs[0][0].axes.sparsity == 0 else COLLAPSED
@@ -80,7 +80,7 @@ def state_of(pairs: Sequence[Pair], *, n: int) -> str:
 
 
 def why(state: str, n: int) -> str:
-    """The remark that goes with a state."""
+    """The remark that explains a state."""
     if state == TOO_FEW:
         return f"too few images: {n} that both networks get right, {ENOUGH_IMAGES} are needed"
     return "the dense network is near chance" if state == AT_CHANCE else "the network is near chance"

@@ -62,9 +62,9 @@ class Timing(Fields):
 class Record(Fields):
     """What one cell leaves behind.
 
-    ``id`` to ``settings`` are those of the :class:`secateur.config.Cell`. ``science`` holds the numbers, which
-    are the same on every run, and is None if the cell failed; ``timing`` and ``provenance`` differ between
-    runs. ``artefacts`` maps the names of files to their sha256, and ``self_hash`` is that of all other keys.
+    ``id`` to ``settings`` are those of the :class:`secateur.config.Cell`. ``science`` holds the numbers, the
+    same on every run, and is None if the cell failed; ``timing`` and ``provenance`` differ between runs.
+    ``artefacts`` maps the names of files to their sha256; ``self_hash`` is the hash of all other keys.
 
     >>> record = Record.from_json({
     ...     "schema_version": 1, "id": "0123456789abcdef", "stage": "tune", "parent": "fedcba9876543210",

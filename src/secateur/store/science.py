@@ -101,7 +101,7 @@ class NetworkScience(Fields):
 
 
 class TuneScience(NetworkScience):
-    """A fine-tuned network; ``history`` has an entry per epoch, ``best_epoch`` names the one that was kept."""
+    """A fine-tuned network; ``history`` has an entry per epoch, ``best_epoch`` is the one that was kept."""
 
     best_epoch: int | None = None
     history: list[dict[str, Any]] = []
