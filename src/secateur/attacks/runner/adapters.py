@@ -1,4 +1,4 @@
-"""Attacks of other libraries, if installed, behind the signature of ours: ``adv-lib:alma`` and the like."""
+"""Adapters to attacks of other libraries, if installed: ``adv-lib:alma``, ``foolbox:LinfPGD`` and others."""
 
 import inspect
 import sys
@@ -21,16 +21,16 @@ from secateur.errors import ExitCode, UserError
 Maker = Callable[..., Tensor]
 _HANDED_OVER = {"x", "y", "model", "inputs", "labels", "targeted", "callback", "self"}
 _OTHER_EPS = {"adv-lib:tr", "adv-lib:fab", "torchattacks:FAB"}
-"""Attacks that look for the smallest perturbation and call something else eps: a step, a radius of starts."""
+"""Minimum-norm attacks whose ``eps`` is something else: a step, or the radius of random starts."""
 
 
 def adapt(name: str) -> Callable[..., Found]:
-    """The attack called ``library:attack``, for ``run``; settings are those of the peer's own signature.
+    """The attack ``library:attack`` with the signature of our attacks; its settings are those of the library.
 
     Libraries: ``adv-lib`` (functions of ``adv_lib.attacks``), ``foolbox`` and ``torchattacks`` (classes), and
     ``autoattack`` (its versions ``standard``, ``plus``, ``rand``, and ``custom`` with ``attacks_to_run``). A
-    ``norm`` must be given where the peer does not fix one: distances are reported and examples chosen in it.
-    What a peer draws or prints does not reach the global generator or stdout.
+    ``norm`` must be given where the attack does not fix one: distances are reported in it. The attack's
+    random numbers and its output do not reach the global generator or stdout.
 
     Raises:
         UserError: an unknown library or attack, or a library that is not installed.
@@ -88,7 +88,7 @@ def adapt(name: str) -> Callable[..., Found]:
 
 
 def kind_of(name: str, settings: Collection[str]) -> str:
-    """``fixed-eps`` or ``minimum-norm``, for an attack that says nothing but what ``settings`` it has."""
+    """``fixed-eps`` or ``minimum-norm``, guessed from the names of an attack's ``settings``."""
     return "fixed-eps" if "eps" in settings and name not in _OTHER_EPS else "minimum-norm"
 
 
@@ -165,7 +165,7 @@ def _foolbox(
 
 
 def _of_fixed_size(home: ModuleType, peer: object) -> bool:
-    """Whether a class of foolbox is told the size of its perturbations when it is called."""
+    """Whether a class of foolbox takes the size of its perturbations at the call."""
     base = import_module(f"{home.__name__}.base").FixedEpsilonAttack
     return isinstance(peer, type) and issubclass(peer, base)
 
@@ -196,7 +196,7 @@ def _spelled(library: str, norm: float) -> str:
 
 
 def _version(home: ModuleType, version: str) -> Callable[..., Tensor] | None:
-    """A version of AutoAttack as a function with the settings that matter."""
+    """A version of AutoAttack as a function of its settings."""
     if version not in ("standard", "plus", "rand", "custom"):
         return None
 

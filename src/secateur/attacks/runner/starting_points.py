@@ -1,4 +1,4 @@
-"""Points to begin at: images of another class, or examples that were found before."""
+"""Starting points of attacks: images of another class, or adversarial examples of an earlier attack."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from secateur.errors import UserError
 from secateur.models import predict
 
 AT_ONCE = 64
-"""Images that the model is asked about, and whose distances to all others are held, at the same time."""
+"""Images that are classified, and whose distances to all others are in memory, at the same time."""
 
 
 def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
     """``start`` as [R, N, ...].
 
     Raises:
-        UserError: another shape, or points that are no images within the bounds.
+        UserError: another shape, or points that are not images within the bounds.
     """
     if start is None:
         return None
@@ -49,23 +49,29 @@ def another_class(
     count: int = 1,
     on_progress: Tick | None = None,
 ) -> Tensor:
-    """For every image the nearest others of the dataset that the model takes for another class.
+    """For every image, the nearest images of the dataset that the model assigns to another class.
 
-    Nearest is in L2. Where fewer than ``count`` images are of another class (of the wanted one, with
-    ``targets``), the image itself stands in: an attack begins at the clean image then.
+    Nearest is in L2. If fewer than ``count`` images are of another class (with ``targets``, of the wanted
+    one), the image itself takes their place: the attack then begins at the clean image.
 
     Args:
         model: images to logits; left as it was.
         dataset: images [N, ...] and labels.
         targets: wanted classes [N] of a targeted attack.
-        count: how many starting points each image gets, R.
+        count: the number of starting points per image, R.
         on_progress: called with (images done, images to do), each image counted twice.
 
     Returns:
         Starting points [R, N, ...], the nearest first, for ``start`` of ``secateur.attack``.
 
     Raises:
-        UserError: ``count`` is not between 1 and the number of images, or what ``predict`` refuses.
+        UserError: ``count`` is not between 1 and the number of images, or as ``predict``.
+
+    >>> from secateur.data import Dataset
+    >>> model = nn.Flatten()  # the larger pixel is the class
+    >>> x = torch.tensor([[[[0.9, 0.1]]], [[[0.4, 0.6]]], [[[0.0, 1.0]]]])
+    >>> another_class(model, Dataset("toy", x, torch.tensor([0, 1, 1]), ("a", "b"), None))[0, 0].flatten()
+    tensor([0.4000, 0.6000])
     """
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= dataset.n:
         raise UserError(
@@ -97,11 +103,11 @@ def found_before(path: Path, dataset: Dataset, index: list[int]) -> Tensor:
 
     Args:
         path: the file; its images are numbered as in the dataset they were taken from.
-        dataset: the images that are attacked.
-        index: their numbers in that dataset. An image that the file has no example of stands in itself.
+        dataset: the attacked images.
+        index: their numbers in that dataset. An image without a saved example starts from its clean version.
 
     Raises:
-        UserError: a file that is not one of examples, examples of other images than these.
+        UserError: not a file of examples, or examples of other images.
     """
     try:
         tensors = load_file(path)
