@@ -43,6 +43,7 @@ NO_TORCH = {
 SAME_LEVEL = {
     ("config", "registry"): "a study names what the registry knows",
     ("config", "recipes"): "a study contains recipes",
+    ("run_options", "recipes"): "an option has a description and a range, as a setting of a recipe",
     ("config", "run_options"): "a study says how its attacks are run",
     ("config", "budgets"): "a study lists sizes of attacks",
     ("train", "attacks"): "adversarial training runs the loop of PGD",

@@ -1,16 +1,17 @@
 """How an attack is run, whatever the attack: one record for studies, the command line and Python.
 
-An option of users is a field of ``RunOptions`` with a description and its limits, in the words of pydantic.
+An option of users is a field of ``RunOptions`` with a ``Setting``: its description and its range.
 Studies take their fields from here (``config.study``), ``secateur attack`` its options (``cli.options``), and
 ``attacks.run`` separates them from the attack's own settings. Only the code in ``attacks.runner`` that
 carries an option out names it again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from secateur.errors import UserError
+from secateur.recipes import Setting
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -35,22 +36,16 @@ class RunOptions:
     {'restarts': 5}
     """
 
-    early_stop: bool = field(
-        default=False,
-        metadata={"description": "an image leaves once it has converged: fewer passes, larger distances"},
-    )
-    search_precision: Precision = field(
-        default="float32",
-        metadata={"description": "of the search: float32, tf32 or bfloat16; examples must fool in float32"},
-    )
-    compile: bool = field(default=False, metadata={"description": "search by way of torch.compile"})
-    restarts: int = field(
-        default=1,
-        metadata={
-            "description": "runs with other random numbers or the next starting points; the nearest counts",
-            "gt": 0,
-        },
-    )
+    early_stop: Annotated[
+        bool, Setting("an image leaves once it has converged: fewer passes, larger distances")
+    ] = False
+    search_precision: Annotated[
+        Precision, Setting("of the search: float32, tf32 or bfloat16; examples must fool in float32")
+    ] = "float32"
+    compile: Annotated[bool, Setting("search by way of torch.compile")] = False
+    restarts: Annotated[
+        int, Setting("runs with other random numbers or the next starting points; the nearest counts", ge=1)
+    ] = 1
     fold: bool = True
     grey: bool = True
     channels_last: bool | None = None
@@ -75,7 +70,7 @@ class RunOptions:
         return {name: value for name, value, default in values if name in NAMES and value != default}
 
 
-NAMES = tuple(part.name for part in fields(RunOptions) if part.metadata)
+NAMES = tuple(part.name for part in fields(RunOptions) if get_origin(part.type) is Annotated)
 """The options that a study, the command line and ``secateur.attack`` accept beside an attack's settings."""
 
 

@@ -1,8 +1,8 @@
-"""Recipes in a study file: pydantic models derived from the dataclasses of ``secateur.recipes``."""
+"""Recipes in a study file, and how pydantic models are derived from dataclasses with ``Setting``s."""
 
 import inspect
 from dataclasses import MISSING, Field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import pydantic
 from pydantic import AfterValidator, create_model
@@ -27,10 +27,11 @@ class RecipeSettings(Settings):
 
 
 # Dataclasses do not record which fields were given, as pydantic models do, and an arm inherits the others.
-def _model(record: type[Any], base: type[Settings]) -> type[Settings]:
-    """The pydantic model of a dataclass of ``recipes``: the same fields, defaults, ranges and help."""
+def derived(record: type[Any], base: type[Settings]) -> type[Settings]:
+    """The pydantic model of a dataclass: its fields with a ``Setting``, their defaults, ranges and help."""
     about = (inspect.getdoc(record) or "").partition("\n\n")[0]
-    given: dict[str, Any] = {field.name: _field(field) for field in fields(record)}
+    chosen = [field for field in fields(record) if get_origin(field.type) is Annotated]
+    given: dict[str, Any] = {field.name: _field(field) for field in chosen}
     return create_model(f"{record.__name__}Fields", __base__=base, __doc__=about, **given)
 
 
@@ -39,7 +40,7 @@ def _field(field: "Field[Any]") -> tuple[Any, Any]:
     options: dict[str, Any] = {bound: getattr(setting, bound) for bound in BOUNDS}
     options = {bound: value for bound, value in options.items() if value is not None}
     if part := PARTS.get(field.name):
-        kind = _model(part, Settings) | None
+        kind = derived(part, Settings) | None
     elif kind is float and setting.choices:
         kind = Annotated[kind, AfterValidator(lambda value: _chosen(value, setting))]
     elif kind is float:
@@ -59,7 +60,7 @@ def _chosen(value: float, setting: Setting) -> float:
 if TYPE_CHECKING:
     RecipeFields = RecipeSettings
 else:
-    RecipeFields = _model(Recipe, RecipeSettings)
+    RecipeFields = derived(Recipe, RecipeSettings)
 
 
 class Arm(RecipeFields):

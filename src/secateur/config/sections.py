@@ -1,6 +1,5 @@
 """The sections of a study file: data, models, attacks, pruning and controls."""
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -10,12 +9,11 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    create_model,
     model_validator,
 )
 
 from secateur.budgets import is_list
-from secateur.config.recipe import RecipeFields
+from secateur.config.recipe import RecipeFields, derived
 from secateur.config.values import (
     Settings,
     Sparsity,
@@ -130,18 +128,8 @@ class Model(Settings):
         return None if self.normalise is None else self.normalise.statistics
 
 
-# The base is made at run time, which mypy does not follow; the fields are read through ``Attack.options``.
-_RunFields = Settings
-if not TYPE_CHECKING:
-    _RunFields = create_model(
-        "_RunFields",
-        __base__=Settings,
-        **{
-            part.name: (part.type, Field(default=part.default, **part.metadata))
-            for part in fields(RunOptions)
-            if part.metadata
-        },
-    )
+# Derived at run time, which mypy does not follow; the fields are read through ``Attack.options``.
+_RunFields = Settings if TYPE_CHECKING else derived(RunOptions, Settings)
 
 
 class Attack(_RunFields):
