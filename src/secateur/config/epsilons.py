@@ -33,6 +33,7 @@ def _listed(values: Any, what: str = "") -> tuple[float, ...]:
     if not isinstance(values, list | tuple):
         raise ValueError(f"{what}should be a list of budgets, such as [1/255, 8/255]")
     for value in values:
+        # YAML's true is an int to Python.
         if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < float("inf"):
             raise ValueError(f"a budget should be greater than 0 (got {str(value)[:40]})")
     unique(tuple(values))

@@ -129,7 +129,10 @@ class Model(Settings):
 
 
 # Derived at run time, which mypy does not follow; the fields are read through ``Attack.options``.
-_RunFields = Settings if TYPE_CHECKING else derived(RunOptions, Settings)
+if TYPE_CHECKING:
+    _RunFields = Settings
+else:
+    _RunFields = derived(RunOptions, Settings)
 
 
 class Attack(_RunFields):
