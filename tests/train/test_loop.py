@@ -189,9 +189,9 @@ def test_every_image_is_seen_once_per_epoch_and_no_batch_has_a_single_one(few):
     [
         (replace(QUICK, batch_size=1), "at least two images per batch"),
         (replace(QUICK, epochs=-1), "epochs must be in"),
-        (replace(QUICK, learning_rate=float("nan")), "learning_rate must be positive"),
+        (replace(QUICK, learning_rate=float("nan")), "learning_rate must be in"),
         (replace(QUICK, select="robust"), "needs an adversary"),
-        (replace(QUICK, adversary=Adversary(0.1, 0.1, norm=1)), "norm is 2 or inf"),
+        (replace(QUICK, adversary=Adversary(0.1, 0.1, norm=1)), "norm must be one of 2, inf"),
     ],
 )
 def test_an_impossible_recipe_is_refused_before_training(few, recipe, said):
