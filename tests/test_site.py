@@ -4,9 +4,12 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
+
+import secateur
 
 ROOT = Path(__file__).parent.parent
 OF_THE_ROOT = {"index.md", "CONTRIBUTING.md", "CHANGELOG.md"}
@@ -35,3 +38,18 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "secateur.prune" in (tmp_path / "api" / "secateur" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", secateur.__all__)
+def test_the_reference_has_every_public_name(name):
+    value = getattr(secateur, name)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    if not isinstance(value, ModuleType):
+        assert name.startswith("__") or f"::: secateur.{name}\n" in text
+    elif not hasattr(value, "__all__") and hasattr(value, "__path__"):
+        shown = [
+            part for part in vars(value).values() if getattr(part, "__module__", "").startswith("secateur")
+        ]
+        assert [part.__name__ for part in shown if f"::: secateur.{name}.{part.__name__}\n" not in text] == []
+    else:
+        assert f"::: secateur.{name}\n" in text

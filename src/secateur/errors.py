@@ -41,6 +41,10 @@ class UserError(Exception):
     """A mistake of the user's or of their environment: one sentence, and what to do next.
 
     The command line prints ``message`` and ``hint`` without a traceback and exits with ``code``.
+
+    >>> error = UserError("invalid --sparsity 2", hint="use a value from 0 to 1")
+    >>> str(error), int(error.code)
+    ('invalid --sparsity 2 (use a value from 0 to 1)', 2)
     """
 
     def __init__(self, message: str, *, hint: str = "", code: ExitCode = ExitCode.BAD_INPUT) -> None:
