@@ -15,6 +15,7 @@ import yaml
 
 from secateur.config.problems import Problem, refuse
 from secateur.errors import UserError
+from secateur.text import first_line
 
 # Measured against ruamel.yaml 0.19, which resolves YAML 1.2: it takes 28 instead of 18 ms per study and 54
 # instead of 46 ms to import, and would replace only the patterns of numbers and booleans. It reads 0x1F and
@@ -93,7 +94,7 @@ def parse_source(text: str, file: str) -> Source:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise refuse([Problem(f"{file}:{line}", "", f"not YAML: {error.problem or error.context}")]) from None
     except yaml.YAMLError as error:
-        raise refuse([Problem(f"{file}:1", "", f"not YAML: {str(error).splitlines()[0]}")]) from None
+        raise refuse([Problem(f"{file}:1", "", f"not YAML: {first_line(error)}")]) from None
     if not isinstance(node, yaml.MappingNode):
         raise refuse([Problem(f"{file}:1", "", "a study is a mapping of settings, this file has none")])
     source.data = _convert(node, "", 0, source)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from secateur.data.dataset import Dataset
 from secateur.data.images import Size, common_format, from_pixels, read_image
 from secateur.data.loading import SplitReaders, directory
 from secateur.errors import UserError
+from secateur.hashing import sha256_hex
 from secateur.text import first_few
 
 NAMES = {
@@ -119,7 +119,7 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
                 raise _differ(first, (path, image.shape[:2]), root)
             images.append(image)
         # By content, so that the order does not depend on file names.
-        pictures += sorted(images, key=lambda image: sha256(image.tobytes()).digest())
+        pictures += sorted(images, key=lambda image: sha256_hex(image.tobytes()))
         labels += [label] * len(images)
     if not pictures:
         raise UserError(f"'{root}' has no images", hint="remove it, or add its images")

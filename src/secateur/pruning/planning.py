@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from hashlib import sha256
 from inspect import Parameter, signature
 from typing import TypedDict
 
@@ -16,6 +15,7 @@ from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group
 from secateur.graph.trace.named_tensors import shapes_of
 from secateur.graph.width_attributes import parts_of, tie_of
+from secateur.hashing import sha256_hex
 from secateur.pruning.budget import budget_of, smallest_within
 from secateur.pruning.calibration_stats import CalibrationStats
 from secateur.pruning.channel_selection import (
@@ -207,8 +207,8 @@ def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: in
             return known[number]
         judged = scored_by_shortcut(graph, group) if reduction == "shortcut" else group
         # One generator per group: the draws must not depend on the order or number of calls.
-        digest = sha256(f"{seed}:{group.name}:{number}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+        digest = sha256_hex(f"{seed}:{group.name}:{number}")
+        generator = torch.Generator().manual_seed(int(digest[:14], 16))
         with temporarily_zeroed(graph.model, gone):
             found = checked_scores(
                 score, judged, graph.model, generator, "mean" if reduction == "shortcut" else reduction
