@@ -68,6 +68,7 @@ class Registry:
             UserError: the name is taken by something else.
         """
         where = target if isinstance(target, str) else _place(target)
+        # The same object may be registered again, as when a module is reloaded.
         if (known := self._entries.get(name)) and known.target != where:
             raise UserError(
                 f"{self.kind} '{name}' is already registered as {known.target}", hint="choose another name"
@@ -120,6 +121,7 @@ class Registry:
             try:
                 self._objects[name] = entry.load()
             except (ImportError, AttributeError) as error:
+                # Our own modules must be importable; a broken package is the user's to mend.
                 if not entry.facts.get("installed"):
                     raise
                 raise UserError(

@@ -58,6 +58,7 @@ def number(
     ]
 
     def fits(value: object) -> bool:
+        # A bool is an int in Python, but ``true`` is not a number in a study.
         if isinstance(value, bool) or not isinstance(value, Real):
             return False
         size = float(value)
@@ -158,6 +159,7 @@ def check_value(name: str, value: object, rule: Rule) -> None:
     """Refuse a setting that ``rule`` does not accept. Raises UserError."""
     if rule.accepts(value):
         return
+    # A misspelled word is named as such; any other value gets the range.
     if rule.words and isinstance(value, str):
         raise UserError(f"unknown {name} '{value}'", hint=f"choose {rule.wanted}")
     raise UserError(f"{name} is {value!r}", hint=f"give {rule.wanted}")

@@ -87,6 +87,7 @@ def curve(auditor: Auditor) -> Check:
     for budget in (whole / 64, whole / 16, whole / 4, whole):
         found = auditor.attack("apgd", norm=norm, eps=budget, steps=40)
         shares.append(1 - found.adv_success.double().mean().item())
+    # 2 % of the images may differ by chance, because APGD starts at random.
     falls = all(later <= earlier + 0.02 for earlier, later in pairwise(shares))
     # A class need not be reachable from every image: a targeted attack may fail inside the whole box.
     ends = shares[-1] <= 0.02 or result.targeted
@@ -111,6 +112,7 @@ def rivals(auditor: Auditor) -> Check:
         return Check(
             "F13", not (bad or joint.failed), "fail" if more > 0.05 else "warn", sentence + _could_not(joint)
         )
+    # Nearer by less than 0.1 % is rounding, not another minimum.
     nearer = sum(best < own * (1 - 1e-3) for best, own in zip(joint.best, joint.own, strict=True)) / n
     sentence = (
         f"{names} find nearer examples of {nearer:.0%} of the images; "
@@ -193,6 +195,7 @@ def black_box(auditor: Auditor) -> Check:
     known = auditor.own[auditor.own.isfinite()]
     if result.norm != INF or not len(known):
         return Check("F14", True, "fail", "Square looks for Linf examples only: not compared")
+    # Square takes one size for all images: a little below the median it can beat half of them.
     eps = result.settings.get("eps") if result.kind != "minimum-norm" else 0.95 * median(known)
     square = auditor.attack("square", eps=eps, steps=max(200, auditor.steps))
     beaten = square.where(Outcome.FOUND) & (square.distance < auditor.own * (1 - 1e-6))
@@ -219,6 +222,7 @@ def seeds(auditor: Auditor) -> Check:
         medians.append(median(again.distance))
     ordered = sorted(medians)
     middle = ordered[len(ordered) // 2]
+    # Infinite or zero medians have no relative spread.
     equal = ordered[0] == ordered[-1] or middle == 0
     spread = 0.0 if equal else (ordered[-1] - ordered[0]) / middle
     sentence = f"over {SEEDS} seeds the median distance differs by {spread:.1%}"

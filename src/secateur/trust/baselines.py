@@ -30,6 +30,7 @@ def beats_noise(context: AuditContext) -> Check:
     generator = torch.Generator().manual_seed(context.seed)
     batch, norm = context.batch, context.result.norm
     beaten = torch.zeros(len(context.index), dtype=torch.bool, device=batch.x.device)
+    # Five draws: a single one rarely shows that noise of this size fools.
     for _ in range(5):
         beaten |= _beaten(context, random_perturbation(batch, context.budget(), p=norm, generator=generator))
     k, n = int(beaten.sum()), len(beaten)

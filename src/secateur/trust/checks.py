@@ -62,6 +62,7 @@ def _consistent(context: AuditContext) -> Check:
         problems.append("stored distances are not those of the stored examples")
     if bool((stored["linf"] <= 0).any()):
         problems.append("clean images are counted as found")
+    # Norms of the same vector are ordered; float64 sums may differ in their last digits.
     slack, root = 1 + 1e-6, max(1, delta[0].numel() if len(delta) else 1) ** 0.5
     if not bool(
         (stored["linf"] <= stored["l2"] * slack).all()
@@ -134,6 +135,7 @@ def _survives_rounding(context: AuditContext) -> Check:
 
 def _silent(context: AuditContext) -> Check:
     result = context.result
+    # The best query is in the attack's norm, whatever the attack itself minimised.
     best = result.best_optim_distances[result.norm_key]
     worse = int((best < result.distance * (1 - 1e-4)).sum())
     missed = int((best.isfinite() & result.where(Outcome.NOT_FOUND)).sum())

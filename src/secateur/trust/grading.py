@@ -70,8 +70,10 @@ def grade(
     minimum = result.kind == "minimum-norm"
     spent = (result.forwards.sum() + result.backwards.sum()).item()
     wide = min(SAMPLE, len(attacked))
+    # The images of the small sample: what the wide checks leave of the allowed passes.
     size = int((SHARE * spent - WIDE_PASSES * wide) / PASSES)
     many = AuditContext(model, dataset, result, _spread(attacked, wide), seed)
+    # An audit costs more than all cheap checks, so they may use its whole sample.
     few = many if audit else replace(many, index=_spread(attacked, min(wide, max(LEAST, size))))
     jobs = [*((few, id, check) for id, check in {**ALWAYS, **(MINIMUM if minimum else FIXED)}.items())]
     wider = {**ALWAYS_WIDE, **(MINIMUM_WIDE if minimum else FIXED_WIDE)}

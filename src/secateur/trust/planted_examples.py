@@ -42,6 +42,7 @@ def planted_share(context: AuditContext) -> tuple[float, int]:
     inner = [batch.x, *(point(0.3 + 0.5 * k / INNER) for k in range(INNER))]
     with torch.no_grad():
         features = torch.stack([_features(context.model, last, x) for x in (*inner, plant)], 1)
+    # In float64: the fit must be exact to guarantee that the planted example fools.
     weight, usable = _fit(features.double())
     radius = distance(plant - batch.x, context.result.norm)
     usable &= radius > 0
@@ -85,6 +86,7 @@ def _last_layer(context: AuditContext) -> nn.Linear | None:
     finally:
         for handle in handles:
             handle.remove()
+    # The very tensor: a softmax or a scaling after the layer would make another one.
     return seen[-1][0] if seen and seen[-1][1] is logits else None
 
 

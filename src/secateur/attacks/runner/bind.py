@@ -123,9 +123,11 @@ def bind(
         raise UserError(
             f"attack '{name}' cannot be targeted", hint="leave out targets or choose another attack"
         )
+    # Attacks of other libraries and of plug-ins do not say whether they draw random numbers.
     random = bool(facts.get("random", peer or "generator" in accepts))
     still = random and settings.get("random_start") is False
     attempts = _attempts(name, points, restarts, starts="start" in accepts, random=random, still=still)
+    # ``norm=None`` means that nothing was chosen, as in a study.
     settings = {key: value for key, value in settings.items() if not (key == "norm" and value is None)}
     norm = _norm(name, settings, parameters, facts.get("norms", ()))
     if "norm" in accepts:
@@ -138,6 +140,7 @@ def bind(
         sizes = budgets.sizes(settings["eps"])
         settings["eps"] = sizes[-1]
     _check_settings(name, settings, parameters)
+    # Pictures are files: by default an attack that can round stays on the grey levels of the data.
     if "levels" in accepts:
         settings.setdefault("levels", dataset.levels)
     lengths = scaled_defaults(function, norm, dataset.bounds)
@@ -193,6 +196,7 @@ def _check_settings(
                     f"setting '{key}' of attack '{name}' is now called '{new}'", hint=f"write {new}="
                 )
             hint = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}")
+            # A likely mistake: ε for an attack that looks for the smallest one.
             if key == "eps":
                 hint = (
                     "it looks for the smallest size; robust accuracy at given sizes: budgets=[...], --budgets"

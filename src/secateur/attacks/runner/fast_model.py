@@ -41,6 +41,7 @@ class _Converted(nn.Module):
         reduced = self.precision == "bfloat16"
         with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
             logits: Tensor = self.model(x)
+        # Losses and distances are computed in the precision of the images.
         return logits.to(x.dtype)
 
 
@@ -132,6 +133,7 @@ def _alike(model: nn.Module, fast: nn.Module, batch: Batch, x: Tensor) -> bool:
     for network in (model, fast):
         query = x.clone().requires_grad_(True)
         logits = network(query)
+        # The original raises the right error in the attack itself.
         if not logits.requires_grad:
             return False
         (gradient,) = torch.autograd.grad(logit_difference(part, logits).sum(), query, allow_unused=True)

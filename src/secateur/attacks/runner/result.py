@@ -41,8 +41,7 @@ class AttackResult:
     without the clean prediction and the verification. ``times`` are seconds per batch. ``classes`` [N] is the
     class that the original model gives to ``adv``. ``search`` describes the search: batch normalisations
     folded, memory format, precision, early stopping, the batch size that fitted, how often memory ran out,
-    and how many examples of the accelerated copy had to be mended (``verification``). ``start`` [R, N, ...]
-    are the starting points, if any were given, and ``attempts`` is the number of runs.
+    and the examples mended. ``start`` [R, N, ...] are the starting points, ``attempts`` counts the runs.
 
     Of an attack of fixed size, ``sizes`` are the ε it was run at, rising; ``fell`` float64 [N] is the
     smallest of them at which an example was found, else inf; ``oversized`` [N] marks images whose example
@@ -50,10 +49,8 @@ class AttackResult:
 
     >>> import secateur, torch
     >>> from secateur.data import Dataset
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False)).eval()
-    >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))
-    >>> x, y = torch.tensor([[[[0.8, 0.2], [0.5, 0.5]]]]), torch.tensor([0])
-    >>> images = Dataset("toy", x, y, ("a", "b"), None)
+    >>> model = torch.nn.Flatten()  # the larger pixel is the class
+    >>> images = Dataset("toy", torch.tensor([[[[0.8, 0.2]]]]), torch.tensor([0]), ("a", "b"), None)
     >>> result = secateur.attacks.run(model, images, "ddn", steps=50)
     >>> result.outcome, round(result.distance.item(), 2)  # the boundary is at (0.8 - 0.2) / sqrt(2)
     ([<Outcome.FOUND: 'found'>], 0.42)
@@ -245,6 +242,7 @@ def enter_found(
     """
     low, high = batch.bounds
     adv = batch.clip(found.adv)
+    # In float64, so that rounding does not push an example of exactly ε beyond its size.
     delta = adv.double() - batch.x.double()
     result.box_failures[part] |= ((found.adv < low) | (found.adv > high)).flatten(1).any(1).cpu()
     mask = found.mask & verified

@@ -111,6 +111,7 @@ def run(
             fast, facts = accelerated(model, batch_of(whole, left[:8], model), options)
             batch_size, more = _attack_all(job, fast, left, batch_size, on_progress)
             short += more
+    # The last key of the record, after the facts of the search.
     mended = job.result.search.pop("mended", 0)
     job.result.search.update(facts, batch_size=batch_size, out_of_memory=short, mended=mended)
     return job.result
@@ -165,6 +166,7 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
         return _attempts(job, network, problem, progress)
 
     begin = time.perf_counter()
+    # The search alone is rounded; verification below is in full float32.
     with tf32_matmul(job.options.search_precision):
         found, counter = attack(fast, batch)
     verified, classes = verify(model, batch, found)
@@ -176,6 +178,7 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
             norm=bound.norm, levels=levels, minimum=minimum, attack=partial(attack, model),
         )  # fmt: skip
         verified, classes = verify(model, batch, found)
+    # Kernels run asynchronously: without waiting, the time of a batch would be that of another one.
     if batch.x.is_cuda:
         torch.cuda.synchronize(batch.x.device)
     result = job.result
@@ -205,6 +208,7 @@ def _attempts(job: _Job, network: nn.Module, batch: Batch, progress: Progress) -
             return bound.attack(counter, problem, generator, attempt=attempt), counter
 
     more = torch.Generator().manual_seed(seed)
+    # The first run draws from the seed itself, so that restarts only add runs to a single one.
     seeds = [seed, *torch.randint(2**62, (bound.attempts - 1,), generator=more).tolist()]
     found, counter = begin(0, batch)
     for attempt in range(1, bound.attempts):
