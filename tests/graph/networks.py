@@ -21,7 +21,7 @@ class ChannelsLastNorm(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
+NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: nn.Identity(),
     "batch": nn.BatchNorm2d,
     "group": lambda channels: nn.GroupNorm(2, channels),
@@ -38,7 +38,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 def unit(inside: int, outside: int, norm: str, act: str, **conv: Any) -> nn.Sequential:
     kernel = conv.pop("kernel_size", 3)
     layer = nn.Conv2d(inside, outside, kernel, padding=kernel // 2, **conv)
-    return nn.Sequential(layer, NORMS[norm](outside), ACTIVATIONS[act]())
+    return nn.Sequential(layer, NORMALISATIONS[norm](outside), ACTIVATIONS[act]())
 
 
 class Residual(nn.Module):
@@ -47,7 +47,7 @@ class Residual(nn.Module):
     def __init__(self, inside: int, outside: int, norm: str, act: str) -> None:
         super().__init__()
         self.first = unit(inside, outside, norm, act)
-        self.second = nn.Sequential(nn.Conv2d(outside, outside, 3, padding=1), NORMS[norm](outside))
+        self.second = nn.Sequential(nn.Conv2d(outside, outside, 3, padding=1), NORMALISATIONS[norm](outside))
         self.shortcut = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1, bias=False)
         self.act = ACTIVATIONS[act]()
 
@@ -143,7 +143,7 @@ def build(blocks: list[str], norm: str, act: str, head: str, seed: int = 0) -> N
 architectures = st.builds(
     build,
     st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4),
-    st.sampled_from(sorted(NORMS)),
+    st.sampled_from(sorted(NORMALISATIONS)),
     st.sampled_from(sorted(ACTIVATIONS)),
     st.sampled_from(["flatten", "norm", "linear"]),
     st.integers(0, 3),

@@ -3,7 +3,7 @@
 Groups come from labels, not from these matrices; they are here to compare with the thesis and to draw.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,34 +63,18 @@ def layers(graph: "DependencyGraph") -> list[Layer]:
             made_by.update(dict.fromkeys(results, sources))
             continue
         # Further operations of the leaf module that ran last belong to its layer.
-        if (
-            leaf is not None
-            and found
-            and previous == call.module
-            and sources <= {len(found) - 1} | set(found[-1].sources)
-        ):
-            last = found[-1]
-            found[-1] = Layer(
-                last.name,
-                last.kind,
-                last.inputs,
-                _channels(graph, results, component) or last.outputs,
-                last.sources,
-            )
+        own = leaf is not None and bool(found) and previous == call.module
+        outputs = _channels(graph, results, component)
+        if own and sources <= {len(found) - 1} | set(found[-1].sources):
+            found[-1] = replace(found[-1], outputs=outputs or found[-1].outputs)
         else:
+            plain = call.short_name.rstrip("_")
+            name = call.module if leaf is not None else f"{call.module}.{plain}".lstrip(".")
             inputs = _channels(graph, data, component)
-            name = call.module if leaf is not None else f"{call.module}.{_plain(call.name)}".lstrip(".")
-            kind = leaf if leaf is not None else _plain(call.name)
-            found.append(
-                Layer(name, kind, inputs, _channels(graph, results, component), tuple(sorted(sources)))
-            )
+            found.append(Layer(name, leaf or plain, inputs, outputs, tuple(sorted(sources))))
         previous = call.module if leaf is not None else ""
         made_by.update(dict.fromkeys(results, frozenset({len(found) - 1})))
     return found
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("aten::").rstrip("_")
 
 
 def _channels(
