@@ -61,7 +61,7 @@ def test_the_output_that_counts_keeps_its_shape_and_the_others_may_shrink(name):
     torch.manual_seed(0)
     form, logits = FORMS[name]
     x = torch.rand(2, 6)
-    with pytest.raises(UserError, match="name the one that counts"):
+    with pytest.raises(UserError, match="name the logits"):
         secateur.prune(Several(form), x, sparsity=0.5)
     net = Several(form).eval()
     report = secateur.prune(net, x, sparsity=0.5, logits=logits)
