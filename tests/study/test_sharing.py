@@ -174,7 +174,7 @@ def test_cells_in_common_are_taken_over_from_another_study(whole_run, tmp_path, 
     assert outcome.exit_code == 0
     assert len((tmp_path / "trace").read_text().split()) == 4
     assert {record["axes"]["model"] for record in outcome.records} == {"renamed"}
-    assert "8 cells are taken over" in next(event.sentence for event in events if event.kind == "note")
+    assert "8 cells are copied" in next(event.sentence for event in events if event.kind == "note")
     monkeypatch.delenv("TOY_TRACE")
     run_plan(changed, tmp_path / "afresh", execute=EXECUTE)
     assert science(tmp_path / "two") == science(tmp_path / "afresh")
