@@ -77,8 +77,12 @@ def test_elementwise_operations_products_and_means(layout):
 def test_concatenations_and_matrix_products(layout):
     one, two = (torch.rand(2, size, 5, 6).to(memory_format=layout) for size in (3, 4))
     recorder = ShapeRecorder(nn.Identity())
-    for tensors, dim in (([one, two], 1), ([one, one], -1), ([one, torch.rand(2, 1, 5, 6)], 1)):
-        found = recorder.compute(aten.cat.default, ([item.to("meta") for item in tensors], dim), {})
+    strided = torch.rand(2, 2, 10, 12).to(memory_format=layout)[:, :, ::2, ::2]
+    mixed = [torch.zeros(2, 1, 5, 6), strided, torch.zeros(2, 1, 5, 6)]
+    same = [strided, one, strided]
+    cases = ([one, two], 1), ([one, one], -1), ([one, torch.rand(2, 1, 5, 6)], 1), (mixed, 1), (same, 1)
+    for tensors, dim in cases:
+        found = recorder.compute(aten.cat.default, ([_on_meta(item) for item in tensors], dim), {})
         wanted = torch.cat(tensors, dim)
         assert (found.shape, found.stride()) == (wanted.shape, wanted.stride())
     with pytest.raises(RuntimeError):
@@ -89,6 +93,11 @@ def test_concatenations_and_matrix_products(layout):
         recorder.compute(
             aten.mm.default, (torch.rand(2, 3, device="meta"), torch.rand(2, 4, device="meta")), {}
         )
+
+
+def _on_meta(item):
+    """The same sizes and strides; ``to("meta")`` closes the gaps of a slice."""
+    return torch.empty_strided(item.shape, item.stride(), device="meta")
 
 
 def test_a_run_that_leaves_the_tape_does_not_arrive():
@@ -146,11 +155,13 @@ def test_what_does_not_fit_is_refused_as_by_torch(layer, size):
 
 def test_a_first_prune_does_not_load_torchs_compiler():
     code = (
-        "import sys, torch, secateur\n"
+        "import sys, torch, secateur, secateur.models\n"
         "from torch import nn\n"
         "net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), "
         "nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()\n"
         "secateur.prune(net, torch.rand(1, 3, 8, 8))\n"
+        "net = secateur.models.build('resnet20', widths=(4, 8, 16)).eval()\n"
+        "secateur.plan(secateur.trace(net, torch.rand(1, 3, 8, 8)))\n"
         "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

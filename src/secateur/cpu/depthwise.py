@@ -7,18 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur import cpu
+
 _FEW = 8
 
 
 def applies(args: tuple[Any, ...]) -> bool:
-    """Whether the arguments of ``aten.convolution`` are a depthwise convolution of many channels."""
-    if len(args) != 9 or args[6] or args[8] <= _FEW or not isinstance(args[1], Tensor):
+    """Whether the arguments of ``aten.convolution`` are a depthwise convolution of more than 8 channels.
+
+    >>> x, weight = torch.rand(1, 9, 5, 5), torch.rand(9, 1, 3, 3)
+    >>> args = (x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 9)
+    >>> applies(args), tuple(convolve(args).shape)
+    (True, (1, 9, 3, 3))
+    """
+    if not cpu.enabled() or len(args) != 9 or args[6] or args[8] <= _FEW or not isinstance(args[1], Tensor):
         return False
     return bool(args[1].shape[1] == 1 and args[8] == args[0].shape[1] and args[0].device.type == "cpu")
 
 
 def convolve(args: tuple[Any, ...]) -> Tensor:
-    """The convolution, differentiable in image and weight."""
+    """The convolution of those arguments, differentiable in image and weight."""
     image, weight, bias, stride, padding, dilation = args[:6]
     spatial = image.ndim - 2
     stride, padding, dilation = (
@@ -33,9 +41,9 @@ def convolve(args: tuple[Any, ...]) -> Tensor:
 
 
 class _Shifts(torch.autograd.Function):
-    """The image, shifted to each position of the kernel, times the weights there, in one sum.
+    """The sum over kernel positions of the shifted image times the weights at that position.
 
-    By itself torch would fill an image with zeros for the gradient of every shift.
+    Autograd of the slices would allocate a full image of zeros for the gradient of every shift.
     """
 
     @staticmethod
@@ -66,19 +74,19 @@ class _Shifts(torch.autograd.Function):
 
 
 def _positions(weight: Tensor) -> Iterator[tuple[int, ...]]:
-    """Every position of the kernel."""
+    """All positions of the kernel."""
     return product(*(range(size) for size in weight.shape[2:]))
 
 
 def _weights(weight: Tensor, place: tuple[int, ...]) -> Tensor:
-    """What each channel is multiplied with at a position of the kernel."""
+    """The weight of each channel at a position of the kernel, as [1, C, 1, ...]."""
     return weight[:, 0].movedim(0, -1)[place].reshape((1, -1) + (1,) * len(place))
 
 
 def _shifted(
     image: Tensor, weight: Tensor, place: tuple[int, ...], stride: Sequence[int], dilation: Sequence[int]
 ) -> Tensor:
-    """What a position of the kernel sees of the image, a view."""
+    """The view of the image that a position of the kernel is multiplied with."""
     spots: list[slice] = [slice(None), slice(None)]
     for dim, at in enumerate(place):
         size = (image.shape[2 + dim] - dilation[dim] * (weight.shape[2 + dim] - 1) - 1) // stride[dim] + 1

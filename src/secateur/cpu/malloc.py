@@ -1,4 +1,12 @@
-"""Memory of one step kept for the next; the C library of Linux gives large blocks back at once."""
+"""Keep freed memory in the process from one step to the next (Linux with glibc).
+
+Every step of an attack allocates and frees the same activations. glibc returns large blocks to the system at
+once, and the system hands out zeroed pages again, with one page fault for every 4 KiB.
+
+Measured on forward passes with input gradients, in fresh processes: 1.17 x for ``smallcnn`` at batch 256
+(13,600 page faults per step before, 0 after), 1.15 x at batch 64, 1.18 x for ``resnet-tiny`` on 8x8 images,
+1.17 x for ``resnet20`` at batch 64.
+"""
 
 import ctypes
 import sys
@@ -6,11 +14,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from secateur import cpu
+
 # Names and numbers of malloc.h of the GNU C library.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _NEVER = 2**31 - 1
-_LARGEST_TRIM, _DEFAULT_MAPS = 64 * 2**20, 65_536
-"""What glibc arrives at by itself once it has seen large blocks freed."""
+# glibc raises its thresholds up to these values as large blocks are freed, until the first call of mallopt.
+_LARGEST_MMAP, _LARGEST_TRIM, _DEFAULT_MAPS = 32 * 2**20, 64 * 2**20, 65_536
 
 _lock = threading.Lock()
 _users = 0
@@ -18,19 +28,26 @@ _users = 0
 
 @contextmanager
 def kept_heap() -> Iterator[None]:
-    """Freed memory stays in this process inside, and goes back to the system afterwards.
+    """Keep freed memory in this process inside, and return it to the system afterwards.
 
-    The same activations are asked for and freed in every step of an attack. glibc returns them each time, and
-    the system hands out zeroed pages again, one fault for every 4 KiB: up to a third of a step of a small
-    network on a CPU. Changes no number; elsewhere than on Linux with glibc it does nothing. The setting holds
-    for the whole process: where several are inside, the last one to leave ends it.
+    Changes no number, and does nothing with other C libraries. The setting holds for the whole process; where
+    several threads are inside, the last one to leave ends it.
+
+    glibc cannot return to its dynamic thresholds once they were set. What stays behind are the largest values
+    these reach by themselves: without them, the small threshold of a young process would be frozen, and every
+    later step of a training would fault its activations in again (13,300 faults a step instead of 3,000, and
+    1.6 x the time, for two convolutions of 16 channels at batch 64; with them 2 faults and 0.8 x).
+
+    >>> with kept_heap():
+    ...     sum([1, 2])
+    3
     """
     global _users
-    glibc = _glibc()
+    glibc = _glibc() if cpu.enabled() else None
     if glibc is None:
         yield
         return
-    option, trim = glibc
+    option, release = glibc
     with _lock:
         _users += 1
         option(_TRIM_THRESHOLD, _NEVER)
@@ -42,12 +59,16 @@ def kept_heap() -> Iterator[None]:
             _users -= 1
             if not _users:
                 option(_TRIM_THRESHOLD, _LARGEST_TRIM)
+                option(_MMAP_THRESHOLD, _LARGEST_MMAP)
                 option(_MMAP_MAX, _DEFAULT_MAPS)
-                trim(0)
+                release(0)
 
 
-def give_back() -> None:
-    """Let the system have freed memory that this process still holds; elsewhere than with glibc, nothing."""
+def release_memory() -> None:
+    """Return freed memory that the process still holds to the system; does nothing without glibc.
+
+    >>> release_memory()
+    """
     if (glibc := _glibc()) is not None:
         glibc[1](0)
 

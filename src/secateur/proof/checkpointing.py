@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from secateur.cpu.malloc import give_back, kept_heap
+from secateur.cpu.malloc import kept_heap, release_memory
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.trace.tape import Tape
 from secateur.proof.lifetimes import lifetimes
@@ -55,7 +55,7 @@ def _both(
     moved = _depending(tape, source)
     spans = list(pairwise([0, *boundaries, len(tape.calls)]))
     if len(spans) > 1:
-        give_back()
+        release_memory()
     starts = _starts(tape, state, inputs, masks, spans=spans)
     outputs: list[Tensor] = []
     slopes: dict[int, Tensor] = {}
@@ -73,7 +73,7 @@ def _both(
                     slopes[tape.outputs[0]] = _weights(outputs[0])
                 _go_back(values, leaves, slopes)
         if len(spans) > 1:
-            give_back()
+            release_memory()
     return outputs, slopes.get(source)
 
 

@@ -183,11 +183,10 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
         if any(a != b for place, (a, b) in enumerate(zip(shape, item.shape, strict=True)) if place != dim):
             return None
         shape[dim] += item.shape[dim]
-    if all(item.is_contiguous() for item in tensors):
-        return first.new_empty(shape)
-    if all(_channels_last(item) for item in tensors):
-        return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=_LAYOUTS[first.ndim])
-    return None
+    # As torch decides: channels-last only where every tensor has those strides, strided slices included.
+    last = all(_like_channels_last(item) for item in tensors)
+    layout = _LAYOUTS[first.ndim] if last else torch.contiguous_format
+    return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=layout)
 
 
 def product(left: Tensor, right: Tensor) -> Tensor | None:
@@ -240,6 +239,15 @@ def _misfit(what: str, x: Tensor) -> RuntimeError:
 
 def _at(values: Sequence[int], dim: int) -> int:
     return values[dim if len(values) > 1 else 0]
+
+
+def _like_channels_last(x: Tensor) -> bool:
+    """Whether the strides order the dimensions as channels-last does, with or without gaps."""
+    if x.ndim not in _LAYOUTS or x.is_contiguous():
+        return False
+    order = [0, *range(2, x.ndim), 1]
+    strides = [x.stride(dim) for dim in order]
+    return x.stride(1) == 1 and strides == sorted(strides, reverse=True)
 
 
 def _channels_last(x: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Attributes that say how wide layers are: kept in step with their parameters, and put back."""
+"""Set attributes that state the widths of layers after a cut, and restore them."""
 
 from typing import Any, cast
 
@@ -11,13 +11,13 @@ _GATES = {"LSTM": 4, "GRU": 3}
 
 
 class Undo:
-    """Remembers attributes of modules and puts them back."""
+    """Records attributes of modules before they change, and restores them."""
 
     def __init__(self) -> None:
         self._old: list[tuple[nn.Module, str, Any]] = []
 
     def set(self, module: nn.Module, name: str, value: Any) -> None:
-        """Set an attribute if it exists and differs."""
+        """Set an attribute of the module if it exists and has another value."""
         if name in module.__dict__ and module.__dict__[name] != value:
             self._old.append((module, name, module.__dict__[name]))
             module.__dict__[name] = value
@@ -30,7 +30,7 @@ class Undo:
 
 
 def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
-    """Make the attributes of torch's own layers say what their parameters are."""
+    """Set the widths stated by torch's own layers, and the repairs of the plan, from the cut parameters."""
     modules = dict(model.named_modules())
     for repair in plan.repairs:
         undo.set(modules[repair.module], repair.attribute, repair.after)
@@ -64,7 +64,7 @@ def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
 
 
 def _kernel(module: nn.Module) -> Tensor:
-    """The weight, or what a hook makes it from before every call: what it made last is stale."""
+    """The weight; under weight_norm the ``weight_v`` it is computed from, as ``weight`` itself is stale."""
     made_from = module._parameters.get("weight_v")
     return cast(Tensor, module.weight if made_from is None else made_from)
 

@@ -1,4 +1,4 @@
-"""Surgery: carries a plan out on a module, in place, and can undo itself."""
+"""Remove the channels of a plan from a model, in place: for good, or for the time of a ``with`` block."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,13 +23,13 @@ Removed = Mapping[tuple[str, int], tuple[int, ...]]
 
 
 def check_fits(model: nn.Module, plan: Plan) -> None:
-    """Refuse a plan that was made for another architecture.
+    """Check that a plan was made for the architecture of ``model``.
 
     Raises:
         UserError: names or shapes differ.
     """
     removed = plan.removed()
-    # What the class makes itself may be there, and of its size, only once the model has run.
+    # Buffers outside the state dict may appear, or get their size, only when the model first runs.
     made = non_persistent_buffers(model) - {name for name, _ in removed}
     have = {name: shape for name, shape in shapes_of(model).items() if name not in made}
     want = {name: shape for name, shape in plan.shapes.items() if name not in made}
@@ -63,7 +63,7 @@ def _inside(indices: tuple[int, ...], size: int) -> bool:
 
 
 def without_indices(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str, Tensor]:
-    """The tensors without the removed indices; untouched ones are passed through."""
+    """The tensors without the removed indices; tensors that lose nothing are the same objects."""
     result = dict(tensors)
     known: dict[tuple[int, int], Tensor] = {}
     for (name, dim), indices in removed.items():
@@ -77,7 +77,7 @@ def without_indices(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str
 
 
 def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """The tensors as they are after surgery; each is asked for once, and none that is cut is held whole."""
+    """The tensors after surgery. Each is read once; a cut tensor is never built in float64 at full size."""
     spots: dict[str, dict[tuple[str, int], tuple[int, ...]]] = {}
     for spot, indices in plan.removed().items():
         spots.setdefault(spot[0], {})[spot] = indices
@@ -88,7 +88,7 @@ def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
         if factors is None:
             result[name] = without_indices({name: tensors[name]}, cut)[name]
             continue
-        # The product of what is left is what is left of the product, and takes less.
+        # Cutting the factors before multiplying gives the same tensor with less memory.
         whole, scales = factors
         left = [
             without_indices({name: scale}, {(name, 0): cut[name, dim]} if (name, dim) in cut else {})[name]
@@ -99,7 +99,7 @@ def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
 
 
 def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Give parameters and buffers new contents; their identity stays."""
+    """Replace the contents of parameters and buffers; the tensor objects stay, and gradients are dropped."""
     for name, tensor in named.items():
         new = tensors[name]
         if new is tensor:
@@ -110,7 +110,7 @@ def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def temporarily_zeroed(model: nn.Module, removed: Removed) -> Iterator[None]:
-    """The model with zeros where indices are removed; put back on exit."""
+    """Set removed indices to zero; the contents are restored on exit."""
     if not removed:
         yield
         return
@@ -128,7 +128,7 @@ def temporarily_zeroed(model: nn.Module, removed: Removed) -> Iterator[None]:
 
 @contextmanager
 def temporarily_on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
-    """The model with cut parameters that have shapes and no contents; everything is put back on exit."""
+    """Replace parameters by cut ones on the meta device (shapes only); everything is restored on exit."""
     undo = Undo()
     shapes = plan.shapes_after()
     parameters, buffers = parameters_and_buffers(model)
@@ -158,7 +158,7 @@ def temporarily_on_meta(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def temporarily_cut(model: nn.Module, plan: Plan, smaller: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model with tensors of the sizes that the plan leaves; everything is put back on exit."""
+    """Give the model the ``smaller`` tensors and their widths; everything is restored on exit."""
     undo = Undo()
     named = named_tensors(model)
     before = {name: (tensor.data, tensor.grad) for name, tensor in named.items()}
@@ -174,13 +174,13 @@ def temporarily_cut(model: nn.Module, plan: Plan, smaller: Mapping[str, Tensor])
 
 
 def cut_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan: Plan) -> None:
-    """Cut an optimizer's state like the parameters it belongs to, which must still be whole.
+    """Cut an optimizer's state like its parameters; call it before the parameters are cut.
 
-    Factors of moments, which are as long as the parameter along some dimensions and 1 along the others, are
-    cut along the former.
+    Factored moments (Adafactor) have the parameter's size in some dimensions and 1 in the others; they are
+    cut in the former.
 
     Raises:
-        UserError: the optimizer keeps something of another shape; nothing is cut then.
+        UserError: a state tensor has another shape than its parameter; nothing is cut then.
     """
     removed = plan.removed()
     cut: list[tuple[dict[str, Any], str, Tensor]] = []
@@ -208,7 +208,15 @@ def cut_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan
 
 
 def cut_channels_(model: nn.Module, plan: Plan) -> None:
-    """Carry the plan out for good; gradients of cut parameters are cut too."""
+    """Remove the channels of the plan for good, in place; gradients are cut as well.
+
+    >>> import secateur
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    >>> plan = secateur.plan(secateur.trace(model, torch.rand(1, 3)), sparsity=0.5)
+    >>> cut_channels_(model, plan)
+    >>> model[0]
+    Linear(in_features=3, out_features=2, bias=True)
+    """
     removed, named = plan.removed(), named_tensors(model)
     leaves = {name: tensor for name, tensor in named.items() if tensor.is_leaf}
     grads = {name: tensor.grad for name, tensor in leaves.items() if tensor.grad is not None}

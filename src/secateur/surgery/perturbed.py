@@ -1,7 +1,7 @@
-"""Randomly perturbed float64 weights, so that ones, zeros and symmetries of the real ones hide nothing.
+"""Randomly perturbed float64 copies of the weights, in which ones, zeros and symmetries hide no wrong index.
 
-Large networks get theirs one tensor at a time, each built when it is asked for: all of them together would
-take twice the memory of the model.
+The copies of large networks are built one at a time, on access: together they would take twice the memory of
+the model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ WHOLE = 256 * 2**20
 
 
 class Perturbed(Mapping[str, Tensor]):
-    """Float64 copies, each index of each dimension scaled at random; constant tensors get noise as well.
+    """Float64 copies, scaled at random per index of the first two dimensions; constant tensors get noise.
 
-    What is nowhere negative (variances) stays so, except where it is all zero. A tensor is the same whenever
-    it is asked for.
+    Tensors without negative numbers (variances) keep none, unless they are all zero. Every access builds the
+    same tensor.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], generator: torch.Generator) -> None:
-        # Surgery gives the model's own tensors other contents.
+        # Detached: surgery replaces the contents of the model's own tensors while this is in use.
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         self._scales: dict[str, list[Tensor]] = {}
         self._noisy: dict[str, Tensor] = {}
@@ -29,7 +29,7 @@ class Perturbed(Mapping[str, Tensor]):
             if not tensor.is_floating_point():
                 continue
             if tensor.numel() == 0 or _constant(tensor):
-                # Biases and norms mostly: small enough to be kept.
+                # Mostly biases and norms, which are small enough to keep.
                 wide = tensor.double()
                 noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
                 self._noisy[name] = wide * (0.6 + 0.8 * noise) if wide.any() else 0.2 * noise - 0.1
@@ -47,7 +47,7 @@ class Perturbed(Mapping[str, Tensor]):
         )
 
     def factors(self, name: str) -> tuple[Tensor, list[Tensor]] | None:
-        """What a tensor is the product of: the real one, and one scale per index of its first dimensions."""
+        """The factors of a tensor: the original, and scales per index of dimensions; None if constant."""
         return (self._tensors[name], self._scales[name]) if name in self._scales else None
 
     def __iter__(self) -> Iterator[str]:
@@ -76,6 +76,6 @@ def perturbed(
 
 def _constant(tensor: Tensor) -> bool:
     first = tensor[(0,) * tensor.ndim]
-    # Most weights differ early on: looking at all of them is rarely needed.
+    # Most weights differ in the first row, so that the whole tensor is rarely compared.
     early = tensor[(0,) * max(tensor.ndim - 1, 0)]
     return bool((early == first).all()) and bool((tensor == first).all())

@@ -1,4 +1,4 @@
-"""A plan: which indices of which parameters go, as plain data that a fresh module can replay."""
+"""A plan: the indices to remove from each parameter, as plain data that applies to any fresh model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Slice:
-    """Indices that go along one dimension of one parameter or buffer."""
+    """The indices removed from one dimension of one parameter or buffer."""
 
     tensor: str
     dim: int
@@ -31,7 +31,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Cut:
-    """What one group loses. ``ties`` are numbers of the equal counts it takes part in."""
+    """The channels one group loses; groups with a common number in ``ties`` keep equal counts."""
 
     group: str
     channels: int
@@ -42,7 +42,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Repair:
-    """A module attribute that names a width in the model's own code, before and after."""
+    """A width that the model's own code reads from an attribute: its value before and after."""
 
     module: str
     attribute: str
@@ -54,9 +54,9 @@ class Repair:
 class Plan:
     """Everything needed to prune a module of the architecture it was made for.
 
-    ``shapes`` are the parameters and buffers it expects; ``cuts`` say what each group loses; ``notes`` say
-    in words what could not be done as asked; ``heads`` what could go of attention and ``logits`` which output
-    counts, see ``trace``.
+    ``shapes`` are those of the parameters and buffers it expects, ``cuts`` the channels each group loses.
+    ``notes`` say in words what differs from the request. ``heads`` and ``logits`` are the settings of
+    ``trace``.
     """
 
     criterion: str
@@ -73,12 +73,12 @@ class Plan:
     graph: DependencyGraph | None = field(default=None, compare=False, repr=False)
 
     def removed(self) -> Mapping[tuple[str, int], tuple[int, ...]]:
-        """All indices that go, for each dimension of each tensor, sorted."""
+        """All removed indices, sorted, for each dimension of each tensor."""
         return self._removed
 
     @cached_property
     def masks(self) -> ChannelMasks:
-        """What stays of every value, and its shape then, on the graph that the plan was made from."""
+        """The kept channels and the expected shape of every value, on the graph the plan was made from."""
         assert self.graph is not None
         return _masks(self.graph, self)
 
@@ -101,11 +101,11 @@ class Plan:
         return {name: tuple(shape) for name, shape in after.items()}
 
     def count_after(self, names: set[str]) -> int:
-        """How many numbers the named tensors hold after surgery."""
+        """The number of elements of the named tensors after surgery."""
         return sum(prod(shape) for name, shape in self.shapes_after().items() if name in names)
 
     def without(self, groups: set[str], note: str) -> "Plan":
-        """The plan that leaves these groups, and all whose counts are tied to theirs, as they are."""
+        """The plan without the cuts of ``groups`` and of all groups whose counts are tied to theirs."""
         dropped, tied = set(groups), set[int]()
         while True:
             tied |= {tie for cut in self.cuts if cut.group in dropped for tie in cut.ties}
@@ -122,7 +122,7 @@ class Plan:
         return json_sha256(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: dicts, lists, strings, numbers."""
+        """The plan as dicts, lists, strings and numbers, for JSON."""
         return {
             "schema_version": SCHEMA_VERSION,
             "criterion": self.criterion,
@@ -193,7 +193,7 @@ def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
     """Which atoms of the graph stay under a plan, as ``ChannelMasks`` takes them."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     keep = np.ones(graph.atoms.size + 1, dtype=bool)
-    # The layers of a group share one tuple of indices.
+    # The layers of a group share one tuple object, which is converted once.
     arrays: dict[int, IntArray] = {}
     for key, indices in plan.removed().items():
         if id(indices) not in arrays:

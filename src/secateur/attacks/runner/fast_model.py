@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from secateur.attacks.core.batch import Batch
 from secateur.attacks.core.losses import logit_difference
 from secateur.cpu.batchnorm_folding import fold, fold_candidates
-from secateur.cpu.grey_convolution import is_grey, quicken
+from secateur.cpu.channels_last import prefers_channels_last
+from secateur.cpu.single_channel_conv import is_single_channel, replace_single_channel_convs
 from secateur.errors import UserError
 from secateur.run_options import RunOptions
 from secateur.text import first_line
 
-NARROW = 64
-"""Up to this many channels, channels-last convolutions are the faster ones on CPUs (measured)."""
 COMPARED = 8
 """Images on which the copy must give the same logits and gradients as the original before it is used."""
 LOGITS, GRADIENT = 1e-4, 1e-2
@@ -58,7 +57,7 @@ def accelerated(model: nn.Module, batch: Batch, options: RunOptions) -> tuple[nn
     exact = options.search_precision == "float32"
     pairs = fold_candidates(model, x) if options.fold else []
     last = _channels_last(model, x, options)
-    grey = options.grey and exact and x.device.type == "cpu" and any(map(is_grey, model.modules()))
+    grey = options.grey and exact and x.device.type == "cpu" and any(map(is_single_channel, model.modules()))
     facts = {"folded": len(pairs), "grey": grey, "channels_last": last, "compiled": options.compile,
              "precision": options.search_precision, "early_stop": options.early_stop}  # fmt: skip
     fast: nn.Module = model
@@ -96,14 +95,14 @@ def tf32_matmul(precision: str) -> Iterator[None]:
 
 
 def _channels_last(model: nn.Module, x: Tensor, options: RunOptions) -> bool:
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    convolves = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     # torch 2.13 on CPUs returns wrong float64 gradients where the two formats meet.
-    if x.ndim != 4 or x.dtype != torch.float32 or not layers:
+    if x.ndim != 4 or x.dtype != torch.float32 or not convolves:
         return False
     if options.channels_last is not None:
         return options.channels_last
     if x.device.type == "cpu":
-        return all(layer.groups == 1 and layer.out_channels <= NARROW for layer in layers)
+        return prefers_channels_last(model)
     return options.search_precision == "bfloat16"
 
 
@@ -116,7 +115,7 @@ def _faster(
         return None  # the model holds something that cannot be copied
     fold(fast, pairs)
     if grey:
-        quicken(fast)
+        replace_single_channel_convs(fast)
     if channels_last:
         fast = _Converted(fast.to(memory_format=torch.channels_last), channels_last=True, precision="float32")  # type: ignore[call-overload]
     for parameter in fast.parameters():
