@@ -1,8 +1,8 @@
-"""Outputs of a replay and their gradient, in pieces where all activations at once would take too much memory.
+"""Outputs of a replay and their input gradient, by gradient checkpointing where memory is short.
 
-As in Chen et al. 2016, "Training deep nets with sublinear memory cost": a run without gradients keeps only
-the values that cross the cuts between pieces; then each piece, from the last to the first, runs again with
-gradients. That costs one more run forward.
+Chen et al. 2016, "Training deep nets with sublinear memory cost": a run without gradients keeps only the
+values that cross segment boundaries; then each segment, from the last to the first, runs again with gradients.
+This costs one more forward pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def with_gradient(
     ``choose_boundaries``.
     """
     try:
-        return _both(tape, state, inputs, masks, boundaries=boundaries)
+        return _outputs_and_gradient(tape, state, inputs, masks, boundaries=boundaries)
     except RuntimeError as error:
         if "derivative for" not in str(error):
             raise
@@ -43,7 +43,7 @@ def with_gradient(
         return replay(tape, state, inputs, masks), None
 
 
-def _both(
+def _outputs_and_gradient(
     tape: Tape,
     state: Mapping[str, Tensor],
     inputs: list[Tensor],
@@ -56,9 +56,9 @@ def _both(
     spans = list(pairwise([0, *boundaries, len(tape.calls)]))
     if len(spans) > 1:
         release_memory()
-    starts = _starts(tape, state, inputs, masks, spans=spans)
+    starts = _segment_inputs(tape, state, inputs, masks, spans=spans)
     outputs: list[Tensor] = []
-    slopes: dict[int, Tensor] = {}
+    gradients: dict[int, Tensor] = {}
     for span in reversed(spans):
         leaves = {
             number: item.detach().requires_grad_(number in moved and item.is_floating_point())
@@ -70,14 +70,14 @@ def _both(
                 run_calls(tape, values, masks, span=span)
                 if not outputs:
                     outputs = [values[number].detach() for number in tape.outputs]
-                    slopes[tape.outputs[0]] = _weights(outputs[0])
-                _go_back(values, leaves, slopes)
+                    gradients[tape.outputs[0]] = _weights(outputs[0])
+                _backward(values, leaves, gradients)
         if len(spans) > 1:
             release_memory()
-    return outputs, slopes.get(source)
+    return outputs, gradients.get(source)
 
 
-def _starts(
+def _segment_inputs(
     tape: Tape,
     state: Mapping[str, Tensor],
     inputs: list[Tensor],
@@ -85,7 +85,7 @@ def _starts(
     *,
     spans: list[Span],
 ) -> list[dict[int, Tensor]]:
-    """What each piece needs of those before it: the values that cross its beginning."""
+    """The inputs of each segment: the values that are live at its start."""
     starts = [dict(zip(tape.inputs, inputs, strict=True))]
     lives = lifetimes(tape) if len(spans) > 1 else {}
     with torch.no_grad():
@@ -100,33 +100,33 @@ def _starts(
 
 
 def _copies(values: Mapping[int, Tensor]) -> dict[int, Tensor]:
-    """The network may write into its inputs."""
+    """Copies, because the network may write into its inputs."""
     return {number: item.clone() for number, item in values.items()}
 
 
-def _go_back(values: Values, leaves: Mapping[int, Tensor], slopes: dict[int, Tensor]) -> None:
-    """Replace slopes at a piece's results by those at its ``leaves``; what passes it by keeps its own."""
-    here = {number: slopes.pop(number) for number in slopes.keys() - leaves.keys()}
+def _backward(values: Values, leaves: Mapping[int, Tensor], gradients: dict[int, Tensor]) -> None:
+    """Replace gradients at a segment's results by those at its ``leaves``; others pass unchanged."""
+    here = {number: gradients.pop(number) for number in gradients.keys() - leaves.keys()}
     made = [number for number in here if values[number].requires_grad]
     into = [number for number, leaf in leaves.items() if leaf.requires_grad]
     if not made or not into:
         return
-    # With slopes for each result, torch would load its symbolic mathematics to compare shapes.
+    # With a gradient for each result torch would import sympy to compare shapes.
     total = torch.stack([values[number].flatten() @ here[number].flatten() for number in made]).sum()
     found = torch.autograd.grad(total, [leaves[number] for number in into], allow_unused=True)
-    for number, slope in zip(into, found, strict=True):
-        if slope is not None:
-            slopes[number] = slopes[number] + slope if number in slopes else slope
+    for number, gradient in zip(into, found, strict=True):
+        if gradient is not None:
+            gradients[number] = gradients[number] + gradient if number in gradients else gradient
 
 
 def _weights(output: Tensor) -> Tensor:
-    """The fixed combination: one weight per number of the output."""
+    """The fixed combination: one weight per element of the output."""
     numbers = torch.arange(1, output.numel() + 1, dtype=torch.float64)
     return torch.cos(numbers).to(output).reshape(output.shape)
 
 
 def _depending(tape: Tape, source: int) -> set[int]:
-    """The values that may depend on an input; what shares memory with one that does is one of them."""
+    """The values that may depend on an input, including those that share memory with such a value."""
     roots = {tape.values[source].root} if source >= 0 else set()
     found = {source}
     for call in tape.calls:

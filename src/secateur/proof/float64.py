@@ -1,4 +1,4 @@
-"""Everything in float64 and complex128: tensors, types in arguments, and a recorder for runs in it."""
+"""Run a model in float64 and complex128, including the casts in its code."""
 
 from typing import Any
 
@@ -17,7 +17,11 @@ _WIDE = {
 
 
 def to_float64(thing: Any) -> Any:
-    """Float and complex tensors and types in arguments become the widest of their kind."""
+    """Convert floating-point and complex tensors and dtypes, in nested lists and tuples too.
+
+    >>> to_float64([torch.zeros(2), torch.bfloat16, 3])
+    [tensor([0., 0.], dtype=torch.float64), torch.float64, 3]
+    """
     if isinstance(thing, Tensor):
         return thing.to(_WIDE.get(thing.dtype, thing.dtype))
     if isinstance(thing, torch.dtype):
@@ -28,7 +32,7 @@ def to_float64(thing: Any) -> Any:
 
 
 class Float64Recorder(Recorder):  # type: ignore[no-untyped-call]
-    """Records a run in float64: casts to narrower types on the way are widened too."""
+    """Records a run in float64; casts to narrower types in the model's code become casts to float64."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not func._schema.is_mutable:

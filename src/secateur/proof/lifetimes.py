@@ -1,4 +1,4 @@
-"""Where a tape may be cut into pieces, and where little has to be kept from one piece for the next."""
+"""Choose gradient-checkpoint boundaries where few activations are live."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape, mutates
 
 SAVED_BYTES = 320 * 2**20
-"""Bytes of results in float64, kept for their gradients, that a small network may take."""
+"""Up to this many bytes of float64 activations saved for the backward pass, no boundary is needed."""
 _MOST = 16
 _LIGHT, _GIVING = operations(Does.SAVES_NOTHING), operations(Does.SAVES_RESULT)
 _SCALING = operations(Does.SAVES_FACTORS)
 
 
 def choose_boundaries(tape: Tape, kept: int = SAVED_BYTES) -> list[int]:
-    """The calls before which a new piece begins, so that little is kept at once.
+    """The calls before which a new segment begins, so that few bytes are saved for the backward pass at once.
 
     None where one piece keeps no more than ``kept`` bytes. Of pieces, the values that cross the cuts are
     kept, and the results of one piece. The last piece need not run twice: the fewest pieces that keep no more
@@ -45,7 +45,7 @@ def choose_boundaries(tape: Tape, kept: int = SAVED_BYTES) -> list[int]:
 
 
 def saved_bytes(tape: Tape) -> list[int]:
-    """About how many bytes of the results of each call are kept for their gradients."""
+    """Estimated bytes of the results of each call that autograd saves for the backward pass."""
     wanted: set[int] = set()
     for call in tape.calls:
         read = {tape.values[number].root for number in call.refs}
@@ -61,7 +61,7 @@ def saved_bytes(tape: Tape) -> list[int]:
 
 
 def lifetimes(tape: Tape) -> dict[int, tuple[int, int]]:
-    """The calls that make an input or a result (-1: none) and that use it last (outputs: the end)."""
+    """For each input and result the call that makes it (-1: none) and its last reader (outputs: the end)."""
     lives = dict.fromkeys(tape.inputs, (-1, -1))
     for position, call in enumerate(tape.calls):
         for number in call.outputs:
@@ -77,27 +77,27 @@ def lifetimes(tape: Tape) -> dict[int, tuple[int, int]]:
 
 
 def writes_parameters(tape: Tape) -> bool:
-    """Whether the network writes into its own weights as it runs."""
+    """Whether the forward pass writes into parameters."""
     return any(tape.values[root].kind == "parameter" for call in tape.calls for root in _written(tape, call))
 
 
 @dataclass(frozen=True)
 class _Boundaries:
-    """Where cuts may be, in order; the memory that is alive before each call; when each piece of it is."""
+    """Possible boundaries in order, live bytes before each call, and (born, last use, bytes) per storage."""
 
     allowed: list[int]
     alive: IntArray
     owners: list[tuple[int, int, int]]
 
     def crossing(self, found: Sequence[int]) -> int:
-        """Bytes that are alive at one of the cuts at least."""
+        """Bytes that are live across at least one of the boundaries."""
         return sum(
             size for born, last, size in self.owners if bisect_right(found, born) < bisect_right(found, last)
         )
 
 
 def _possible_boundaries(tape: Tape) -> _Boundaries:
-    """A piece may begin where no memory that is alive is written to later: it begins twice."""
+    """Boundaries at which no live storage is written to later, as each segment runs twice from its start."""
     end = len(tape.calls)
     lives: dict[int, tuple[int, int]] = {}
     for number, (born, last) in lifetimes(tape).items():
@@ -108,7 +108,7 @@ def _possible_boundaries(tape: Tape) -> _Boundaries:
     for position, call in enumerate(tape.calls):
         for root in _written(tape, call):
             born, last = lives.get(root, (-1, end))
-            # A parameter or constant that is written to comes afresh for each piece.
+            # Parameters and constants are read anew for each segment, so no boundary may precede a write.
             made = tape.values[root].kind == "result"
             blocked[born + 1 if made else 0] += 1
             blocked[(position if made else max(last, position)) + 1] -= 1
@@ -122,13 +122,13 @@ def _possible_boundaries(tape: Tape) -> _Boundaries:
 
 
 def _spread(before: Sequence[int], places: _Boundaries, target: float) -> list[int]:
-    """Cuts so that pieces, counted from the last, keep ``target`` bytes or down to half of them."""
+    """Boundaries so that segments, counted from the end, save ``target`` bytes or down to half of it."""
     found: list[int] = []
     end = len(before) - 1
     while before[end] > target:
         low = bisect_left(places.allowed, bisect_left(before, before[end] - target))
         high = bisect_right(places.allowed, bisect_right(before, before[end] - target / 2) - 1)
-        # Where no cut is allowed there, the piece has to be longer.
+        # Without a possible boundary in the window the segment gets longer.
         window = places.allowed[low:high] or places.allowed[max(low - 1, 0) : low]
         if not window:
             break
@@ -138,7 +138,7 @@ def _spread(before: Sequence[int], places: _Boundaries, target: float) -> list[i
 
 
 def _written(tape: Tape, call: Call) -> set[int]:
-    """The owners of the memory that a call writes to."""
+    """The storages that a call writes to, by the value that owns them."""
     if not mutates(call.op):
         return set()
     owners = {tape.values[number].root for number in call.refs}
@@ -147,6 +147,6 @@ def _written(tape: Tape, call: Call) -> set[int]:
 
 
 def _bytes(tape: Tape, number: int) -> int:
-    """What a value takes in float64."""
+    """Bytes of a value in float64."""
     value = tape.values[number]
     return prod(value.shape) * (8 if value.dtype.is_floating_point else value.dtype.itemsize)

@@ -1,7 +1,7 @@
-"""Runs a tape again, in float64, with other parameters, and with removed channels masked to zero.
+"""Replay a tape in float64 with given parameters, and with removed channels masked to zero.
 
-Masks are applied to the result of every operation, so that activations with f(0) ≠ 0 are covered. Where an
-operation takes statistics over the channels themselves (layer norm, softmax, mean), it runs on the kept
+The mask is applied after every operation, because activations with f(0) ≠ 0 turn zeros into other numbers.
+Operations that take statistics over the channels themselves (layer norm, softmax, mean) run on the kept
 channels alone.
 """
 
@@ -24,7 +24,7 @@ _VIEWS, _PASSING, _LIFT = (operations(that) for that in (Does.RESHAPE, Does.ZERO
 
 
 class Values(dict[int, Tensor]):
-    """Values of a run by number; parameters, buffers and constants come when they are first asked for."""
+    """Values of a run by number; parameters, buffers and constants are loaded on first access."""
 
     def __init__(
         self,
@@ -46,18 +46,18 @@ class Values(dict[int, Tensor]):
             return held
         held = self._state[value.name]
         if self._masks is not None and value.kind == "buffer":
-            # A table that a layer reads (coordinates) is no result of an operation that would mask it.
+            # Buffers read directly (tables of coordinates) are no results, so the mask is applied here.
             held = self._masks.apply(number, held)
         elif isinstance(self._state, Perturbed):
             memory = held.untyped_storage()
             self._names[memory._cdata] = value.name
-            # While it is watched, its place is not given to another one.
+            # A weak reference keeps the address from being given to another storage.
             self._watched.append(StorageWeakRef(memory))  # type: ignore[no-untyped-call]
         self[number] = held
         return held
 
     def _constant(self, number: int) -> Tensor:
-        """A constant; single numbers are those of the pruned run, as they may say how wide something is."""
+        """A constant; scalars come from the pruned run, as they may depend on widths (1/sqrt(d))."""
         own = self._tape.constants[number]
         if self._masks is None or own.ndim:
             return own
@@ -72,7 +72,7 @@ class Values(dict[int, Tensor]):
         return own
 
     def building_again(self) -> AbstractContextManager[object]:
-        """Perturbed weights are not kept for the backward pass inside, but built again there."""
+        """Inside, autograd saves names of perturbed weights, which are built again in the backward pass."""
         if not isinstance(self._state, Perturbed):
             return nullcontext()
         return torch.autograd.graph.saved_tensors_hooks(self._packed, self._unpacked)
@@ -113,7 +113,7 @@ def run_calls(
     span: tuple[int, int],
     watch: Callable[[int, Call, list[Any]], None] | None = None,
 ) -> None:
-    """Run some of the tape's operations; what no later one asks for is forgotten."""
+    """Run the operations of ``span``; values are dropped after their last use on the tape."""
     last = _last_uses(tape)
     for position in range(*span):
         call, twin = tape.calls[position], None
@@ -131,7 +131,7 @@ def run_calls(
 
 
 def _same_layout(result: Tensor) -> Callable[[Tensor | None], Tensor | None]:
-    """Gives gradients the memory layout of their tensor.
+    """A hook that gives gradients the memory layout of their tensor.
 
     torch 2.13 on CPUs returns wrong float64 gradients where a contiguous image meets channels-last gradients.
     """
@@ -159,7 +159,7 @@ def _run(
 ) -> list[Any]:
     if call.name == "aten::as_strided_" or (call.name == "aten::copy_" and _onto_itself(call, values)):
         return [values[call.refs[0]]]
-    # A value that was masked may lie in memory differently, so that a view must be allowed to copy.
+    # Masking may change strides, and a view of other strides may need a copy.
     op: Callable[..., Any] = torch.ops.aten.reshape if call.name in _VIEWS else call.op
     if call.name == "aten::convolution":
         op = _convolution
@@ -186,7 +186,7 @@ def _run(
 
 
 def _onto_itself(call: Call, values: Mapping[int, Tensor]) -> bool:
-    """Whether a copy writes a tensor over itself, as ``x[1:] += y`` does at its end: gradients take long."""
+    """Whether a copy writes a tensor onto itself, as ``x[1:] += y`` ends; its gradient would be slow."""
     target, *sources = (values[number] for number in call.refs)
     return all(
         source.data_ptr() == target.data_ptr()
@@ -219,7 +219,7 @@ def _filled(thing: Any, values: Mapping[int, Tensor]) -> Any:
 
 
 def _with_floats(mine: Any, other: Any) -> Any:
-    """My arguments, with floating-point constants of the other call (they may depend on widths)."""
+    """The arguments ``mine`` with the floating-point constants of ``other``, which may depend on widths."""
     if isinstance(mine, float) and isinstance(other, float):
         return other
     if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)) and len(mine) == len(other):
@@ -228,7 +228,7 @@ def _with_floats(mine: Any, other: Any) -> Any:
 
 
 def _with_refs(other: Any, mine: Any) -> Any:
-    """The other call's arguments, with my tensors."""
+    """The arguments ``other`` with the tensors of ``mine``."""
     if isinstance(mine, Ref):
         return mine
     if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)) and len(mine) == len(other):

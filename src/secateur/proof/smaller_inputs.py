@@ -1,4 +1,4 @@
-"""The same network on smaller inputs: a proof is about channels, whatever the size of images and videos."""
+"""Verify on smaller images and videos where the network runs the same operations on them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,18 +15,17 @@ from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Tape
 from secateur.models import device_of
 
-# Of videos; networks that pool over time at their end need the second.
+# Frames of videos; networks that pool over time at their end need 8.
 FRAMES = (4, 8)
-# Shorter sides of images, and the steps of the longer ones: patches of 14 pixels do not divide the first.
+# Shorter sides, and the steps of longer sides; patches of 14 pixels divide 112, not 96.
 SIDES = ((96, 32), (112, 28))
 
 
 def on_smaller_inputs(graph: DependencyGraph) -> DependencyGraph:
     """The graph on images whose shorter side is 96 (or 112) and videos of 4 (or 8) frames, where that works.
 
-    The same operations in the same modules on the same values are asked for, but for the reading of tables;
-    networks that refuse other sizes, or compute otherwise at them, keep their own. The model must still be as
-    it was traced.
+    The tape must have the same operations in the same modules on the same values, except for the reading of
+    tables. Otherwise the graph is returned as it is. The model must not have changed since it was traced.
     """
     if graph.learned.shrunk is None:
         graph.learned.shrunk = _search(graph)
@@ -50,12 +49,12 @@ def _search(graph: DependencyGraph) -> DependencyGraph:
 
 
 def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph | None:
-    """The graph on other inputs, ``None`` if the network does not do the same with them."""
+    """The graph on other inputs; ``None`` if the network runs other operations on them."""
     inputs = inputs_to_device(random_inputs(specs, torch.Generator().manual_seed(0)), device_of(graph.model))
     try:
         tape, _ = record(graph.model, inputs, logits=graph.logits)
     except Exception:
-        # The network is made for inputs of one size.
+        # The network accepts only inputs of its own size.
         return None
     if _steps(tape) != _steps(graph.tape):
         return None
@@ -88,9 +87,9 @@ def _numbers(item: InputSpec, *dimensions: int) -> bool:
 
 
 def _steps(tape: Tape) -> list[tuple[object, ...]]:
-    """What is done with the inputs: the operations, where, and on which of their results and which leaves.
+    """The calls that depend on the inputs: operation, module, and operands by origin.
 
-    Reading tables is left aside: a smaller image may see only a part of them.
+    Calls that only read tables are left out: a smaller image may read a part of them.
     """
     place = {number: (-1, position) for position, number in enumerate(tape.inputs)}
     steps: list[tuple[object, ...]] = []
@@ -106,7 +105,7 @@ def _steps(tape: Tape) -> list[tuple[object, ...]]:
 
 
 def _joins_no_more(atoms: Atoms, others: Atoms) -> bool:
-    """Whether what is joined in one set of atoms is joined in the other, of the same axes, as well."""
+    """Whether all atoms joined in ``atoms`` are joined in ``others``; both are of the same axes."""
     (_, mine), (_, theirs) = atoms.components(), others.components()
     found = np.zeros(mine.size, dtype=np.int64)
     found[mine] = theirs

@@ -1,8 +1,7 @@
-"""The proof: the pruned network computes what the dense one computes with the removed channels masked.
+"""Verify that the pruned network computes what the dense one computes with the removed channels masked.
 
-Both run in float64 on fresh random inputs and on randomly perturbed parameters, so that ones, zeros and
-symmetries of the real weights cannot hide a wrong index; outputs and the gradients of the inputs must agree
-to 1e-10.
+Both run in float64 on random inputs and randomly perturbed parameters, because ones, zeros and symmetries of
+real weights can hide a wrong index. Outputs and input gradients must agree to 1e-10.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,13 +33,13 @@ from secateur.surgery.plan import Plan, kept_atoms
 from secateur.text import first_line
 
 TOLERANCE = 1e-10
-# A network that happens to be dead (all gradients zero) proves nothing: draw again.
+# A draw on which all gradients are zero proves nothing and is repeated.
 _DRAWS = 4
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the verification saw. ``error`` and ``gradient_error`` are relative to the largest value compared.
+    """The result of a verification; both errors are relative to the largest value compared.
 
     ``gradient_error`` is ``None`` where inputs are integers or the network has no gradient. On failure
     ``reason`` says what went wrong where, and ``guilty`` names the groups involved.
@@ -56,12 +55,12 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        """Whether the pruned network is the masked dense one."""
+        """Whether the pruned network computes what the masked dense one computes."""
         return not self.reason
 
 
 def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
-    """Try the plan on perturbed float64 weights, compare with the masked dense network, put all back.
+    """Apply the plan to perturbed float64 weights, compare with the masked dense network, restore the model.
 
     Large images and long videos are made smaller where the network does the same with smaller ones.
     """
@@ -94,7 +93,7 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
         return _refused(place, "gives another shape than expected", plan, graph, pruned)
     leaves = [to_float64(item) for item in input_tensors(inputs)]
     again = with_gradient(pruned, smaller, leaves, boundaries=choose_boundaries(pruned, kept))
-    # They can be cut again; the dense network needs the memory more.
+    # They can be cut again from the dense ones; the dense replay needs the memory.
     smaller.clear()
     return _compare((outputs, *again), plan, graph, masks, dense=dense, inputs=leaves, boundaries=boundaries)
 
@@ -115,7 +114,7 @@ def _compare(
     inputs: list[Tensor],
     boundaries: Sequence[int],
 ) -> Proof:
-    """Hold the masked dense network against what the pruned one gave: outputs, twice, and the gradient."""
+    """Compare the pruned network's outputs (run and replay) and gradient with the masked dense ones."""
     outputs, again, found = seen
     reference, wanted = with_gradient(graph.tape, dense, inputs, masks, boundaries=boundaries)
     error = max(
@@ -139,7 +138,7 @@ def _compare(
 def _depends(
     graph: DependencyGraph, dense: Mapping[str, Tensor], masks: ChannelMasks, reference: list[Tensor]
 ) -> bool:
-    """Whether the masked network computes something else for other (integer) inputs."""
+    """Whether the masked network has other outputs for other (integer) inputs."""
     others = input_tensors(random_inputs(graph.inputs, torch.Generator().manual_seed(1)))
     with torch.no_grad():
         outputs = replay(graph.tape, dense, [to_float64(item) for item in others], masks)
@@ -147,7 +146,11 @@ def _depends(
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """Largest absolute difference relative to the largest wanted value; infinite if shapes or NaN differ."""
+    """Largest absolute difference over the largest ``wanted`` value; infinite for NaN or other shapes.
+
+    >>> relative_error(torch.tensor([1.0, 2.5]), torch.tensor([1.0, 2.0]))
+    0.25
+    """
     if found.shape != wanted.shape:
         return float("inf")
     if wanted.numel() == 0:
@@ -160,7 +163,7 @@ def relative_error(found: Tensor, wanted: Tensor) -> float:
 
 
 def _first_difference(graph: DependencyGraph, masks: ChannelMasks, odd: int | None) -> int | None:
-    """The first call whose result does not have the expected shape, or that is missing (``odd``)."""
+    """The first call whose result has an unexpected shape, else the missing call ``odd``."""
     for place, twin in masks.matches.items():
         outputs = zip(graph.tape.calls[place].outputs, masks.pruned.calls[twin].outputs, strict=False)
         for mine, theirs in outputs:
@@ -178,7 +181,7 @@ def _first_wrong(
     inputs: list[Tensor],
     masks: ChannelMasks,
 ) -> int | None:
-    """The first call whose results have another sum of squares than the masked dense network's."""
+    """The first call whose results differ from the masked dense network's in their sum of squares."""
     sums: dict[int, list[float]] = {}
 
     def note(place: int, call: Call, results: list[Any]) -> None:
@@ -234,7 +237,7 @@ def _refused(
 
 
 def groups_reaching(plan: Plan, graph: DependencyGraph, call: Call | None) -> frozenset[str]:
-    """The planned groups whose channels reach a call; all of them if that says nothing."""
+    """The planned groups whose channels reach a call; all planned groups if none does."""
     planned = {cut.group for cut in plan.cuts}
     if call is None:
         return frozenset(planned)
@@ -246,7 +249,7 @@ def groups_reaching(plan: Plan, graph: DependencyGraph, call: Call | None) -> fr
 
 
 def groups_of(graph: DependencyGraph, factors: Iterable[Factor]) -> set[str]:
-    """Names of the groups that own channels of some factors."""
+    """Names of the groups that own channels of ``factors``."""
     owner = group_of_atom(graph)
     found: set[str] = set()
     for factor in factors:
@@ -256,7 +259,7 @@ def groups_of(graph: DependencyGraph, factors: Iterable[Factor]) -> set[str]:
 
 
 def group_of_atom(graph: DependencyGraph) -> "np.typing.NDArray[np.int64]":
-    """The number of the group of each atom, -1 where it is frozen."""
+    """The index of the group of each atom, -1 for frozen atoms."""
     starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     owner = np.full(graph.atoms.size, -1, dtype=np.int64)
     for number, group in enumerate(graph.groups):

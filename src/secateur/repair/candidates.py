@@ -1,4 +1,4 @@
-"""What could be behind a pruned model that stops: sizes in attributes, and counts that must match."""
+"""Candidate repairs for a pruned model that fails: widths in attributes, and counts that must be equal."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _WIDTH = re.compile("dim|chan|chs|width|size|feature|plane|hidden|inner|embed")
 def candidates(
     model: nn.Module, graph: DependencyGraph, masks: ChannelMasks, place: int
 ) -> Iterator[list[Literal | Match]]:
-    """What could be behind a failure: single findings, and all literals of one module together."""
+    """Candidates, most likely first: single findings, and all literals of one module together."""
     for match in _matches(graph, masks, place):
         yield [match]
     literals = list(_literals(model, graph, masks, place, _sizes_at_stake(graph, masks, place)))
@@ -34,7 +34,7 @@ def candidates(
 
 
 def states_a_width(graph: DependencyGraph, literal: Literal) -> bool:
-    """Whether an attribute is the size at its spot, by value and by name: it should follow unasked."""
+    """Whether an attribute is the size at its spot by value and by name, and should follow it in any case."""
     return _is_exact(graph, literal) and _WIDTH.search(literal.attribute) is not None
 
 
@@ -86,10 +86,10 @@ def _literals(
     place: int,
     stake: list[tuple[Spot, int, int]],
 ) -> Iterator[Literal]:
-    """Attributes of the module that ran, and of its owners, that hold a size at stake or a multiple of it."""
+    """Attributes of the running module and its owners that equal or scale with a size at stake."""
     modules = dict(model.named_modules())
     owners = _owners(graph.tape.calls[place].module)
-    # A helper whose methods are called directly (rotary embeddings) never shows up as the module that runs.
+    # Modules whose methods are called directly (rotary embeddings) are never the module that runs.
     children = (f"{owners[0]}.{name}".lstrip(".") for name, _ in modules[owners[0]].named_children())
     owners += [name for name in children if name in modules]
     for exact in (True, False):

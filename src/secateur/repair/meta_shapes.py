@@ -1,6 +1,7 @@
 """Shapes of common operations by arithmetic, for runs on the meta device.
 
-torch's own functions for them load its symbolic mathematics and its compiler, and take longer than a run.
+torch's own meta functions import its compiler and sympy at their first call. Measured on the first ``plan``
+of a process (``resnet20``, CPU time, medians of fresh processes): 0.17 s with this file, 2.8 s without it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,21 +25,21 @@ _PAIRED = ("add", "sub", "mul", "div")
 
 
 class ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
-    """Records a run on the meta device, without source lines."""
+    """Records a run on the meta device, without source lines, by the shapes of this file."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model, sources=False)
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Empty tensors of the result's shape and layout."""
+        """Empty tensors of the result's shape, dtype and layout."""
         return empty_result(func, args, kwargs)
 
 
 class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Compares a run on the meta device with a tape, operation by operation, and writes nothing down.
+    """Compares a run on the meta device with a tape, call by call, and records nothing.
 
-    ``fits(number, shape)`` says whether a value of the tape may have that shape now. The run is stopped where
-    it does something else; ``arrived`` tells whether it did all of the tape, and nothing else.
+    ``fits(number, shape)`` decides whether a value of the tape may have that shape. The run is stopped at the
+    first difference; ``arrived`` is whether it ran exactly the calls of the tape.
     """
 
     def __init__(self, tape: Tape, fits: Callable[[int, tuple[int, ...]], bool]) -> None:
@@ -50,13 +51,13 @@ class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def arrived(self) -> bool:
-        """Whether the run was the tape's, from the first operation to the last."""
+        """Whether the run matched the tape from the first call to the last."""
         return self._place == len(self._calls) and not self._astray
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = empty_result(func, args, kwargs or {})
         if not self._as_before(func, result if isinstance(result, (list, tuple)) else (result,)):
-            # The model may catch what is raised here, and go on.
+            # The model may catch this exception and go on.
             self._astray = True
             raise _Astray
         self._place += 1
@@ -72,12 +73,12 @@ class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # As for the recorder: asking for it would load torch's compiler.
+        # The method of the base class would import torch's compiler.
         return False
 
 
 class _Astray(Exception):
-    """The run left the tape."""
+    """The run differs from the tape."""
 
 
 def empty_result(func: Any, args: Any, kwargs: Any) -> Any:

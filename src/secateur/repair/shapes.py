@@ -1,9 +1,8 @@
-"""Makes a selection fit the model's own code: runs the shapes, and learns literal sizes and matching counts.
+"""Fit a plan to the model's own code: run the pruned shapes, and learn width attributes and equal counts.
 
-The pruned model runs on the meta device. Where it stops, or gives another shape than the labels say, the
-operation says which sizes are at stake. Evidence decides: an attribute of the module that holds such a
-size, or two counts that were one number in the dense model, is believed only if the run gets further with
-it.
+The pruned model runs on the meta device. Where it fails, or a shape differs from the labels, the operation
+shows which sizes are at stake. A candidate (an attribute that holds such a size, or two counts that were one
+number in the dense model) is accepted only if the run gets further with it.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +37,7 @@ _ROUNDS = 400
 
 @dataclass(frozen=True)
 class ShapeRun:
-    """How far the pruned shapes went: steps that agreed, and where it stopped (``None``: nowhere)."""
+    """How far the pruned model ran: calls that agreed, and the failing call (``None``: all agreed)."""
 
     progress: int
     place: int | None
@@ -46,10 +45,10 @@ class ShapeRun:
 
 
 def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
-    """The plan that ``draft`` makes once everything the model's code asks for is known.
+    """The plan of ``draft`` once it runs through the model's own code.
 
-    ``draft`` is called again whenever something was learned. Groups for which nothing helps are blocked,
-    with the reason in ``graph.learned.blocked``.
+    ``draft`` is called again whenever something was learned. Groups without a repair are left whole, with the
+    reason in ``graph.learned.blocked``.
     """
     plan = draft()
     if not plan.cuts:
@@ -75,7 +74,7 @@ def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
 
 
 def _to_block(plan: Plan, graph: DependencyGraph, call: Call) -> frozenset[str]:
-    """The groups to leave whole because of a call: those it sees, or whose sizes its module was told."""
+    """The groups to leave whole because of a failing call: those whose widths its module states or reads."""
     told = [literal.spot for literal in graph.learned.literals if literal.module == call.module]
     factors = (factor_at(graph.tape, graph.marks, spot) for spot in told)
     planned = {cut.group for cut in plan.cuts}
@@ -85,13 +84,13 @@ def _to_block(plan: Plan, graph: DependencyGraph, call: Call) -> frozenset[str]:
 
 
 def describe(call: Call, why: str) -> str:
-    """Where and why, in words."""
+    """The call and the reason, in words."""
     place = f"{call.name.removeprefix('aten::')} in {call.module or 'the model'} ({call.source})"
     return f"{place} {why}"
 
 
 def needs_shapes(graph: DependencyGraph, masks: ChannelMasks) -> bool:
-    """Whether sizes in the code can matter: a call with listed sizes gives cut channels."""
+    """Whether sizes in the code can matter: a call with a list of sizes returns cut channels."""
     for call in graph.tape.calls:
         sized = any(isinstance(item, (list, tuple)) and _ints(item) for item in call.args[1:])
         if sized and any(number is not None and masks.loses_channels(number) for number in call.outputs):
@@ -104,7 +103,7 @@ def _ints(items: Any) -> bool:
 
 
 def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) -> tuple[Repair, ...]:
-    """The attributes to set under a selection, from what was learned."""
+    """The attributes to set for the kept channels of ``masks``, from what was learned."""
     modules = dict(model.named_modules())
     values: dict[tuple[str, str], tuple[Any, Any]] = {}
     for literal in graph.learned.literals:
@@ -124,9 +123,9 @@ def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) ->
 
 
 def runs_as_recorded(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: ChannelMasks) -> bool:
-    """Whether the pruned model, run for its shapes, does what the tape says, with the shapes expected.
+    """Whether the pruned model on the meta device runs the calls of the tape with the expected shapes.
 
-    ``False`` says nothing: devices and layouts change which operations run, and ``shape_run`` finds out.
+    ``False`` is no verdict: devices and layouts change which operations run, and ``shape_run`` decides.
     """
     follower, inputs = TapeFollower(graph.tape, masks.fits), meta_inputs(graph.inputs)
     try:
@@ -139,16 +138,16 @@ def runs_as_recorded(model: nn.Module, plan: Plan, graph: DependencyGraph, masks
         ):
             call_model(model, inputs)
     except Exception:
-        # Whatever the user's code raises on the smaller shapes is found again, and understood, step by step.
+        # The model's code may raise anything on smaller shapes; ``shape_run`` finds out where and why.
         return False
     return follower.arrived
 
 
 def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> ShapeRun:
-    """Run the pruned model for its shapes: on the meta device if the model runs there at all."""
+    """Run the pruned model for its shapes, on the meta device if the model runs there."""
     if graph.learned.meta is not False:
         outcome = _run(model, plan, graph, meta=True)
-        # Memory layouts on the meta device are not always the real ones, and change which operations run.
+        # Memory layouts may differ on the meta device, and change which operations run.
         sure = (
             graph.learned.meta
             and outcome.why.startswith("fails after surgery")
@@ -163,7 +162,7 @@ def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> ShapeRun:
 
 
 def _off_meta(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: ShapeRun) -> ShapeRun | None:
-    """How far the shapes go off the meta device, if that is not where they went on it."""
+    """The run on the real device, if it ends elsewhere than the run on the meta device."""
     if not graph.learned.meta:
         return None
     real = _run(model, plan, graph, meta=False)
@@ -176,7 +175,7 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
     inputs = inputs_to_device(inputs, torch.device("meta") if meta else device)
     dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
-    # Only shapes are looked at; but a model that writes to its weights must not write to the dense ones.
+    # Slices of the dense weights have the right shapes, unless the model writes into its weights.
     cut = cut_tensors if writes_parameters(graph.tape) else _sized
     recorder: Recorder | None = None
     why = ""
@@ -185,15 +184,15 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
             record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
-        # Whatever the user's code raises on the smaller shapes is the finding.
+        # The model's code may raise anything on smaller shapes; that is the finding.
         why = f"fails after surgery: {type(error).__name__}: {first_line(error)}"
     return _outcome(graph, plan, recorder.tape if recorder else Tape(), why)
 
 
 def _sized(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """The tensors in the sizes that the plan leaves, from their first numbers: for runs that look at shapes.
+    """The first elements of the tensors in the shapes after surgery, for runs that only look at shapes.
 
-    Where a tensor is contiguous this copies nothing.
+    Contiguous tensors are not copied.
     """
     shapes = plan.shapes_after()
     return {
@@ -224,7 +223,7 @@ def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> ShapeR
 def _learn(
     model: nn.Module, graph: DependencyGraph, draft: Draft, plan: Plan, outcome: ShapeRun
 ) -> tuple[Plan, ShapeRun] | None:
-    """Try what could be behind a failure, most likely first; keep what the first that gets further needs."""
+    """Try candidates, most likely first; keep what the first one that gets further needs."""
     assert outcome.place is not None
     known = graph.learned
     before = list(known.literals), list(known.matches)
@@ -234,7 +233,7 @@ def _learn(
         better = _trial(model, graph, draft, candidate, outcome.progress + 1)
         if better is None:
             continue
-        # A count of groups may happen to be a width or to divide one; it stays where nothing asks for it.
+        # A count (heads, groups) may equal or divide a width by chance; drop it if the run needs no repair.
         sizes = [item for item in candidate if isinstance(item, Literal)]
         for item in [item for item in sizes if not states_a_width(graph, item)]:
             fewer = [other for other in candidate if other is not item]
@@ -251,7 +250,7 @@ def _learn(
 def _trial(
     model: nn.Module, graph: DependencyGraph, draft: Draft, items: list[Literal | Match], least: int
 ) -> tuple[Plan, ShapeRun] | None:
-    """The plan with these findings, for whole classes if possible; nothing is learned if it gets less far."""
+    """The plan with these findings, for the whole class if possible; ``None`` if it gets less far."""
     known = graph.learned
     before = known.literals, known.matches
     for more in ([found for item in items for found in _with_siblings(model, graph, item)], items):
@@ -278,7 +277,7 @@ def _adopt(graph: DependencyGraph, found: list[Literal | Match]) -> None:
 
 
 def _with_siblings(model: nn.Module, graph: DependencyGraph, found: Literal | Match) -> list[Literal | Match]:
-    """The finding and what it means for the other modules of its class."""
+    """The finding and its counterparts in the other modules of the class."""
     modules = dict(model.named_modules())
     result: list[Literal | Match] = [found]
     if isinstance(found, Match):
