@@ -33,7 +33,7 @@ def test_a_depthwise_convolution_is_torchs(spatial, stride, padding, dilation, t
     b = torch.randn(10 * times, generator=generator, dtype=torch.float64)
     settings = [[value] * spatial for value in (stride, padding, dilation)]
     args = (x, w, b, *settings, False, [0] * spatial, 10)
-    assert applies(args)
+    assert applies(args) == (spatial < 3), "larger kernels are faster in torch"
     wanted, found = torch.ops.aten.convolution.default(*args), convolve(args)
     assert torch.allclose(wanted, found, rtol=0, atol=1e-12)
     grads = [torch.autograd.grad(y.square().sum(), (x, w)) for y in (wanted, found)]

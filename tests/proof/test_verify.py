@@ -1,5 +1,7 @@
 """The proof catches every wrong surgery, and agrees with masks put on by hand."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,12 @@ from secateur.errors import UserError
 from secateur.graph.labels import Factor, Marks
 from secateur.graph.rules import RULES
 from secateur.graph.trace.named_tensors import named_tensors
-from secateur.proof import verify as verification
 from secateur.proof.verify import verify
 from secateur.surgery import cut
 from secateur.surgery.perturbed import perturbed
+
+# The function of the same name hides the module in its package.
+VERIFY = importlib.import_module("secateur.proof.verify")
 
 
 def planned(net, sparsity=0.5):
@@ -171,7 +175,7 @@ def test_weights_cut_before_they_are_perturbed_are_those_cut_afterwards():
 def test_swapped_indices_are_caught_where_weights_are_built_when_asked_for(monkeypatch):
     net = build(["residual"], "batch", "sigmoid", "linear")
     graph, plan = planned(net)
-    monkeypatch.setattr(verification, "perturbed", lambda *given: perturbed(*given, whole=0))
+    monkeypatch.setattr(VERIFY, "perturbed", lambda *given: perturbed(*given, whole=0))
     assert verify(net, plan, graph).ok
     broken(
         monkeypatch, lambda name, tensor, dense: tensor.roll(1, 0) if name == "body.0.0.weight" else tensor

@@ -1,4 +1,11 @@
-"""Depthwise convolution as a sum of shifted products: torch's own float64 runs channel by channel."""
+"""Depthwise convolution of small images as a sum of shifted products.
+
+In float64 torch runs channel by channel, with a cost for each that small images do not repay.
+
+Measured on a forward pass with the input gradient, 3x3 kernels, batch 2: 1.55 x for 128 channels of 12x12,
+2.4 x for 256 and 2.6 x for 384 of 6x6, 5.0 x for 640 of 3x3; 1.15 x for the whole ``verify`` of a MobileNetV2 on
+96x96 images. On larger images and kernels torch is faster: 0.74 x for 48x48, 0.62 to 0.84 x for 7x7 kernels.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -9,11 +16,13 @@ from torch import Tensor
 
 from secateur import cpu
 
-_FEW = 8
+_FEW, _SMALL, _KERNEL = 8, 24 * 24, 9
 
 
 def applies(args: tuple[Any, ...]) -> bool:
-    """Whether the arguments of ``aten.convolution`` are a depthwise convolution of more than 8 channels.
+    """Whether the arguments of ``aten.convolution`` are a depthwise convolution that is faster here.
+
+    That is one of more than 8 channels, images of at most 576 pixels, and kernels of at most 9 weights.
 
     >>> x, weight = torch.rand(1, 9, 5, 5), torch.rand(9, 1, 3, 3)
     >>> args = (x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 9)
@@ -22,7 +31,9 @@ def applies(args: tuple[Any, ...]) -> bool:
     """
     if not cpu.enabled() or len(args) != 9 or args[6] or args[8] <= _FEW or not isinstance(args[1], Tensor):
         return False
-    return bool(args[1].shape[1] == 1 and args[8] == args[0].shape[1] and args[0].device.type == "cpu")
+    image, weight = args[:2]
+    small = image[0, :1].numel() <= _SMALL and weight[0].numel() <= _KERNEL
+    return bool(small and weight.shape[1] == 1 and args[8] == image.shape[1] and image.device.type == "cpu")
 
 
 def convolve(args: tuple[Any, ...]) -> Tensor:

@@ -1,8 +1,8 @@
 """Outputs of a replay and their input gradient, by gradient checkpointing where memory is short.
 
 Chen et al. 2016, "Training deep nets with sublinear memory cost": a run without gradients keeps only the
-values that cross segment boundaries; then each segment, from the last to the first, runs again with gradients.
-This costs one more forward pass.
+values that cross segment boundaries; then each segment, from the last to the first, runs again with
+gradients. This costs one more forward pass.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Carrying plans out with proof: surgery that verifies itself, rolls back, and reports."""
+"""Apply a plan to a model: verify it, leave groups whole that fail, cut the rest, and report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,11 +26,18 @@ _FEW = 3
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What surgery did: counts before and after; MACs are those of one pass of the example inputs.
+    """The result of ``apply`` and ``prune``: counts before and after, and the proof's errors.
 
-    ``max_error`` and ``gradient_error`` are the proof's (``None`` if it was not asked for);
-    ``changed_by_design`` lists operations (norms over channels, softmax, means) that now take their
-    statistics over the kept channels; ``notes`` say what could not be done as asked, and why.
+    MACs are those of one forward pass of the example inputs. ``max_error`` and ``gradient_error`` are
+    relative, and ``None`` without verification. ``changed_by_design`` lists operations (norms over channels,
+    softmax, means) that now take their statistics over the kept channels. ``notes`` say what differs from the
+    request, and why.
+
+    >>> import secateur
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    >>> report = secateur.prune(model, torch.rand(1, 3), sparsity=0.5)
+    >>> report.channels_before, report.channels, report.verified
+    (4, 2, True)
     """
 
     parameters_before: int
@@ -50,7 +57,7 @@ class PruneReport:
     plan: Plan
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the plan itself, of which only the fingerprint."""
+        """All fields as plain data for JSON; of the plan only its fingerprint."""
         data = {key: value for key, value in vars(self).items() if key != "plan"}
         data |= {"changed_by_design": list(self.changed_by_design), "notes": list(self.notes)}
         return {"schema_version": 1, **data, "plan": self.plan.fingerprint}
@@ -73,22 +80,30 @@ def apply(
     optimizer: torch.optim.Optimizer | None = None,
     copies: Sequence[nn.Module] = (),
 ) -> PruneReport:
-    """Remove what the plan says, in place, and prove the result.
+    """Remove the channels of the plan from ``model``, in place, and verify the result.
 
-    The pruned network must compute what the dense one does with the removed channels masked after every
-    operation (float64, fresh inputs, 1e-10, input gradients too). A group that fails is left whole, and the
-    report says why.
+    The pruned network must compute what the dense one computes with the removed channels masked after every
+    operation: outputs and input gradients in float64, on random inputs, to 1e-10. A group that fails is left
+    whole, and the report says why.
 
     Args:
         model: of the architecture the plan was made for, unpruned.
         plan: from ``plan`` or ``Plan.from_json``.
         example_inputs: needed only if the plan does not know its inputs.
-        verify: whether to prove the result before it is kept.
+        verify: whether to verify the result before the model is changed.
         optimizer: of this model; its state (momentum, moments) is cut with the parameters.
-        copies: modules of the same architecture (moving averages, teachers to follow) that are cut alike.
+        copies: modules of the same architecture (moving averages, teachers) that are cut in the same way.
 
     Raises:
-        UserError: the plan does not fit this model or a copy, or nothing of it can be carried out.
+        UserError: the plan does not fit this model or a copy, or no part of it passes.
+
+    >>> import secateur
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    >>> plan = secateur.plan(secateur.trace(model, torch.rand(1, 3)), sparsity=0.5)
+    >>> secateur.apply(model, plan).parameters_after
+    14
+    >>> model[2]
+    Linear(in_features=2, out_features=2, bias=True)
     """
     for module in (model, *copies):
         check_fits(module, plan)
@@ -119,13 +134,19 @@ def prune(
     Args:
         model: pruned in place.
         example_inputs: what ``trace`` takes.
-        verify: whether to prove the result before it is kept, see ``apply``.
+        verify: whether to verify the result before the model is changed, see ``apply``.
         heads: ``width`` or ``whole``, see ``trace``.
         logits: which of several outputs counts, see ``trace``.
         options: ``criterion``, ``sparsity``, a budget instead of it, and the others: see ``plan``.
 
     Raises:
-        UserError: what ``trace``, ``plan`` and ``apply`` refuse.
+        UserError: as ``trace``, ``plan`` and ``apply``.
+
+    >>> import secateur
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    >>> report = secateur.prune(model, torch.rand(1, 3), sparsity=0.5)
+    >>> report.parameters_before, report.parameters_after
+    (26, 14)
     """
     graph = trace(model, example_inputs, heads=heads, logits=logits)
     return apply(model, make_plan(graph, **options), verify=verify)
@@ -142,7 +163,7 @@ def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyG
 
 
 def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, Proof]:
-    """The largest part of the plan that passes the proof, and the proof.
+    """The plan without the groups that fail verification, and its proof.
 
     Raises:
         UserError: no part of it passes.
@@ -162,19 +183,19 @@ def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, 
 
 
 def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof) -> tuple[Plan, Proof]:
-    """The plan without the guilty groups: without a single one of a few, if that is enough."""
-    guilty = sorted(proof.suspects)
-    for name in guilty if 1 < len(guilty) <= _FEW else ():
+    """The plan without the suspect groups; without a single one of a few, if that is enough."""
+    suspects = sorted(proof.suspects)
+    for name in suspects if 1 < len(suspects) <= _FEW else ():
         candidate = _less(plan, {name}, f"not pruned: {name}: {proof.reason}", graph)
         if candidate.cuts and (again := verify(model, candidate, graph)).ok:
             return candidate, again
-    few = ", ".join(guilty[:_FEW])
-    candidate = _less(plan, set(guilty), f"not pruned: {few}: {proof.reason}", graph)
+    few = ", ".join(suspects[:_FEW])
+    candidate = _less(plan, set(suspects), f"not pruned: {few}: {proof.reason}", graph)
     return candidate, verify(model, candidate, graph)
 
 
 def _less(plan: Plan, groups: set[str], note: str, graph: DependencyGraph) -> Plan:
-    """The plan without some groups, its attributes set for what is left."""
+    """The plan without some groups, with the repairs for the channels that are left."""
     left = plan.without(groups, note)
     return replace(left, repairs=repairs_of(graph.model, graph, masks_of(graph, left)))
 

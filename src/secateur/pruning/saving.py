@@ -1,4 +1,4 @@
-"""Pruned networks as plan + weights, rebuilt from the original class, and verified when they come back."""
+"""Save a pruned network as plans and weights; load rebuilds it from the original class and verifies it."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ _TOLERANCE = 1e-3
 
 
 class _CarriedOut:
-    """A plan that was carried out; JSON text once it is copied or pickled, so that those stay plain."""
+    """An applied plan; copies and pickles hold its JSON text, so that they need no class of this package."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = replace(plan, graph=None)
@@ -36,12 +36,19 @@ class _CarriedOut:
 
 
 def remember(model: nn.Module, plan: Plan) -> None:
-    """Note on the model that a plan was carried out."""
+    """Append a plan to the history of the model."""
     object.__setattr__(model, _PLANS, (*model.__dict__.get(_PLANS, ()), _CarriedOut(plan)))
 
 
 def history(model: nn.Module) -> tuple[Plan, ...]:
-    """The plans carried out on this model, oldest first."""
+    """The plans applied to this model, oldest first.
+
+    >>> import secateur
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    >>> report = secateur.prune(model, torch.rand(1, 3), sparsity=0.5)
+    >>> [plan.sparsity for plan in history(model)]
+    [0.5]
+    """
     noted = model.__dict__.get(_PLANS, ())
     return tuple(
         item.plan if isinstance(item, _CarriedOut) else Plan.from_json(json.loads(item)) for item in noted
@@ -59,15 +66,25 @@ def save(
     """Write ``plan.json``, ``weights.safetensors`` and a card, from which ``load`` rebuilds the model.
 
     Args:
-        model: a model pruned with ``apply`` or ``prune`` (or untouched: its history is then empty).
+        model: a model pruned with ``apply`` or ``prune``, or not pruned; its history is then empty.
         folder: created if missing.
         card: text to put into the card, in Markdown.
-        origin: what the command line called the network (``model``, ``classes``, ``input``), so that it needs
-            not be told again; JSON.
+        origin: how the command line named the network (``model``, ``classes``, ``input``), for later
+            commands; JSON.
         overwrite: whether files of the same names may be replaced.
 
     Raises:
-        UserError: the folder cannot be written, or holds a network already.
+        UserError: the folder cannot be written, or already holds a network.
+
+    >>> import secateur, tempfile
+    >>> build = lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    >>> model = build()
+    >>> report = secateur.prune(model, torch.rand(1, 3), sparsity=0.5)
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     folder = save(model, f"{parent}/pruned", origin={"classes": 2})
+    ...     again, named = load(folder, build), origin(folder)
+    >>> again[0], named
+    (Linear(in_features=3, out_features=2, bias=True), {'classes': 2})
     """
     plans = history(model)
     target = Path(folder)
@@ -100,19 +117,29 @@ def save(
 
 
 def origin(folder: str | Path) -> dict[str, Any]:
-    """What a saved network says it was called; empty if it says nothing.
+    """The ``origin`` given to ``save``; empty if there was none.
 
     Raises:
-        UserError: there is none, or its plan is damaged or changed.
+        UserError: there is no saved network, or its plan is damaged or changed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     origin(save(nn.Linear(2, 2), f"{parent}/dense", origin={"model": "mine"}))
+    {'model': 'mine'}
     """
     return dict(_read_document(Path(folder) / _PLAN_FILE).get("origin", {}))
 
 
 def saved_statistics(folder: str | Path) -> Statistics | None:
-    """The mean and deviation in front of a saved network; None where it was saved without a normalisation.
+    """Mean and standard deviation of a saved network's normalisation; None if it has none.
 
     Raises:
         UserError: there is no saved network, or it is damaged.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     saved_statistics(save(nn.Linear(2, 2), f"{parent}/dense")) is None
+    True
     """
     tensors = _read_tensors(Path(folder) / _WEIGHTS_FILE)
     mean, std = tensors.get("mean"), tensors.get("std")
@@ -130,8 +157,12 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
 
     Raises:
         UserError: a file is missing, truncated or changed, the class is another one, or the rebuilt network
-        does
-            not compute what the saved one did.
+            has other outputs than the saved one.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     load(save(nn.Linear(2, 2), f"{parent}/dense"), lambda: nn.Linear(2, 2))
+    Linear(in_features=2, out_features=2, bias=True)
     """
     source = Path(folder)
     document = _read_document(source / _PLAN_FILE)
@@ -159,7 +190,7 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], source: Path, *, made: set[str]) -> None:
-    """Give the model its tensors; those that the class ``made`` stay where they are of another size."""
+    """Give the model its tensors; buffers in ``made`` that have another size keep their own contents."""
     own = named_tensors(model)
     if odd := sorted((set(own) ^ set(tensors)) - made):
         raise UserError(

@@ -57,6 +57,12 @@ class Plan:
     ``shapes`` are those of the parameters and buffers it expects, ``cuts`` the channels each group loses.
     ``notes`` say in words what differs from the request. ``heads`` and ``logits`` are the settings of
     ``trace``.
+
+    >>> import secateur, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval()
+    >>> plan = secateur.plan(secateur.trace(model, torch.rand(1, 3)), sparsity=0.5)
+    >>> plan.shapes_after()["0.weight"], Plan.from_json(plan.to_json()) == plan
+    ((2, 3), True)
     """
 
     criterion: str
