@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from secateur import cpu
+from secateur.cpu import enabled
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -35,7 +35,7 @@ def fold_candidates(model: nn.Module, x: Tensor) -> list[tuple[str, str]]:
     >>> [type(layer).__name__ for layer in model]
     ['Conv2d', 'Identity', 'ReLU']
     """
-    if not cpu.enabled():
+    if not enabled():
         return []
     plain = {name: module for name, module in model.named_modules() if _plain(module)}
     if not any(type(module) in NORMS for module in plain.values()):

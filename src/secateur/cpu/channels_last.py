@@ -7,7 +7,7 @@ and 0.82 x for ``vgg16-bn`` at batch 8.
 
 from torch import nn
 
-from secateur import cpu
+from secateur.cpu import enabled
 
 NARROW = 64
 """Largest number of output channels at which channels-last was the faster format, see below."""
@@ -20,4 +20,4 @@ def prefers_channels_last(model: nn.Module) -> bool:
     (True, False)
     """
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    return cpu.enabled() and all(layer.groups == 1 and layer.out_channels <= NARROW for layer in layers)
+    return enabled() and all(layer.groups == 1 and layer.out_channels <= NARROW for layer in layers)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur import cpu
+from secateur.cpu import enabled
 
 _FEW, _SMALL, _KERNEL = 8, 24 * 24, 9
 
@@ -30,7 +30,7 @@ def applies(args: tuple[Any, ...]) -> bool:
     >>> applies(args), tuple(convolve(args).shape)
     (True, (1, 9, 3, 3))
     """
-    if not cpu.enabled() or len(args) != 9 or args[6] or args[8] <= _FEW or not isinstance(args[1], Tensor):
+    if not enabled() or len(args) != 9 or args[6] or args[8] <= _FEW or not isinstance(args[1], Tensor):
         return False
     image, weight = args[:2]
     small = image[0, :1].numel() <= _SMALL and weight[0].numel() <= _KERNEL

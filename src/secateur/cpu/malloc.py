@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from secateur import cpu
+from secateur.cpu import enabled
 
 # Names and numbers of malloc.h of the GNU C library.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
@@ -43,7 +43,7 @@ def kept_heap() -> Iterator[None]:
     3
     """
     global _users
-    glibc = _glibc() if cpu.enabled() else None
+    glibc = _glibc() if enabled() else None
     if glibc is None:
         yield
         return

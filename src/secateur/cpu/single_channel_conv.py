@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secateur import cpu
+from secateur.cpu import enabled
 from secateur.cpu.batchnorm_folding import is_plain
 
 
@@ -58,7 +58,7 @@ class _FoldedGradient(torch.autograd.Function):
 
 def is_single_channel(layer: nn.Module) -> bool:
     """Whether a layer is a plain ``Conv2d`` of one channel with zero padding; never with the switch off."""
-    if not cpu.enabled() or type(layer) is not nn.Conv2d or layer.in_channels > 1 or not is_plain(layer):
+    if not enabled() or type(layer) is not nn.Conv2d or layer.in_channels > 1 or not is_plain(layer):
         return False
     return not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
 
