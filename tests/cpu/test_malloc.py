@@ -15,7 +15,6 @@ BLOCK = 12_000_000
 faulty = pytest.mark.skipif(malloc._glibc() is None, reason="another C library decides for itself")
 
 
-@functools.cache
 def measured(code):
     """The numbers that ``code`` prints in a process of its own, whose heap nobody has used before."""
     started = [
@@ -60,38 +59,49 @@ print(inside - before, size() - before)
     assert after < BLOCK
 
 
-TRAINED = """
+@functools.cache
+def faults_of_training():
+    """Page faults of three steps in young processes: without an attack, after one, with frozen thresholds."""
+    return measured("""
+import os
 from torch import nn
+from secateur.cpu import malloc
 torch.set_num_threads(1)
 net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.Flatten())
 x = torch.rand(64, 3, 32, 32)
 def step():
     net.zero_grad()
     net(x).square().mean().backward()
-def faults():
-    for _ in range(2):
+def attack():
+    with kept_heap():
         step()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(3):
+def freeze():
+    malloc._LARGEST_MMAP = 128 * 1024
+    attack()
+for before in (lambda: None, attack, freeze):
+    if not os.fork():
+        before()
         step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+        step()
+        first = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(3):
+            step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - first, flush=True)
+        os._exit(0)
+    os.wait()
+""")
 
 
 @faulty
-def test_a_training_after_an_attack_faults_no_more_pages_in_than_one_without():
-    (without,) = measured(TRAINED + "faults()")
-    # The process is young: the thresholds that glibc adapts are small, and setting any freezes the others.
-    (after,) = measured(TRAINED + "with kept_heap():\n    step()\nfaults()")
+def test_a_training_after_an_attack_faults_in_no_more_pages_than_one_without():
+    without, after, _ = faults_of_training()
     assert after <= 1.1 * without
 
 
 @faulty
 def test_thresholds_frozen_where_they_are_would_be_noticed():
-    frozen = "malloc._LARGEST_MMAP = 128 * 1024\nwith kept_heap():\n    step()\nfaults()"
-    (without,) = measured(TRAINED + "faults()")
-    (after,) = measured("from secateur.cpu import malloc\n" + TRAINED + frozen)
-    assert after > 1.2 * without
+    without, _, frozen = faults_of_training()
+    assert frozen > 1.2 * without
 
 
 def test_without_the_gnu_c_library_nothing_happens(monkeypatch):
