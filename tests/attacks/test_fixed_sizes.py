@@ -114,7 +114,7 @@ def test_progress_over_several_sizes_rises_to_the_total(net, images):
         ([0.1, math.nan], "lists nan"),
         ([0.1, INF], "lists inf"),
         ([0.1, 0.1], "lists 0.1 twice"),
-        ([0], "no size but 0"),
+        ([0], "eps lists only 0"),
         ([0.1, "8/255"], "lists '8/255'"),
         ([0.1, True], "lists True"),
         ([[0.1], [0.2]], "lists"),

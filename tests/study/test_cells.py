@@ -356,7 +356,7 @@ def test_an_attack_at_several_sizes_costs_as_much_as_one_at_each():
         ("{attack: pgd, norm: inf, eps: []}", "eps is"),
         ("{attack: pgd, norm: inf, eps: [0.1, -0.1]}", "eps lists -0.1"),
         ("{attack: pgd, norm: inf, eps: [0.1, 0.1]}", "twice"),
-        ("{attack: pgd, norm: inf, eps: [0]}", "no size but 0"),
+        ("{attack: pgd, norm: inf, eps: [0]}", "eps lists only 0"),
         ("{attack: pgd, norm: inf, eps: [0.1, big]}", "eps lists 'big'"),
         ("{attack: fmn, norm: inf, eps: [0.1, 0.2]}", "epsilons"),
     ],

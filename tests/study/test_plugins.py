@@ -170,7 +170,7 @@ def test_a_worker_needs_the_same_file(mine, tmp_path, monkeypatch):
     assert caught.value.hint == "add --plugin mine.py"
     mine.write_text(FILE + "# changed\n")
     load_plugin(mine)
-    with pytest.raises(UserError, match="its content has changed") as caught:
+    with pytest.raises(UserError, match="has changed since the run was planned") as caught:
         join(tmp_path / "new", execute=EXECUTE, check_files=False)
     assert caught.value.code == ExitCode.FOREIGN_FOLDER
     forget(monkeypatch)
