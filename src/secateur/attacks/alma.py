@@ -52,14 +52,14 @@ def alma(
 
     Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
 
-    Deviations from the paper:
+    Deviations from the paper and the authors' code, whose tolerance of 1e-4 on c (line 3) is kept:
 
     * The last iterate is evaluated too.
-    * The constraint is missed by less than a tolerance of 1e-4, without which the iterate stays on the
-      boundary, where it is not adversarial.
-    * η decays from each image's own first success; it stays while there is none.
+    * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too.
+    * Line 4 checks at iterations 0, M, 2M, …, the authors' code one iteration earlier.
     * A random unit vector, the same for the whole batch, replaces the first gradient where it is zero: there
-      no step length would reach ε.
+      no step would reach the length ε. Where the box is too small for ε, η moves as far as the box allows.
     * Lengths are relative to the width of the box, so that the bounds change nothing.
 
     Args:

@@ -41,6 +41,8 @@ def apgd(
     * The loss is lowered, not raised. The first step is in the loop, without momentum (α = 1 in line 8).
     * The clean image is queried first: it decides who is wrong from the start. The last iterate is
       evaluated too.
+    * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too.
     * At a checkpoint that halves η the gradient of x_max is reused, and x^(k-1) becomes x_max: the search
       resumes there without a further query and without momentum.
     * The random start is the same direction for every image, so that batching changes nothing.

@@ -32,6 +32,8 @@ def fgsm(
     * L is the logit difference, not cross-entropy: its gradient does not vanish where the softmax saturates.
     * The step is the steepest one inside the box as well: a pixel that is clipped gives its share to others
       in L0 and L1.
+    * An image is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too.
     * Norms 0, 1 and 2 have their own steepest steps (``steepest``).
 
     Args:

@@ -54,7 +54,10 @@ def pdpgd(
     Deviations from the paper:
 
     * The last iterate is evaluated too.
+    * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too.
     * The proximal step is exact in Adam's own metric; other implementations iterate towards it.
+    * The loss keeps its gradient where x + δ is adversarial; other implementations cut it off there.
     * L0 uses the sum of the square roots of the entries in place of their count, whose proximal step cannot
       move an entry that it keeps.
     * An image without an example after three quarters of the steps is attacked without the norm until it has

@@ -38,6 +38,8 @@ def pgd(
 
     * The clean image is queried first: it decides who is wrong from the start. The last iterate is
       evaluated too.
+    * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too.
     * The random start is the same direction for every image, so that batching changes nothing.
     * The projection is the exact one onto the ball and the box together. Clipping after projecting lands
       strictly inside the ball and away from the nearest point.

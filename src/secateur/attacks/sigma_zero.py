@@ -47,11 +47,13 @@ def sigma_zero(
 
     Deviations from Algorithm 1:
 
-    * Line 5 is a step of Adam, as in the authors' code.
+    * As in the authors' code, line 5 is a step of Adam, η approaches a tenth of η₀ (``eta_final``), and τ
+      stays in [0, 1].
     * The first query is the clean image, which decides who is wrong from the start, so lines 8 and 9 come
-      before line 6 in an iteration.
-    * τ stays in [0, 1].
-    * η approaches ``eta_final``, a tenth of η₀ by default, not zero: the last steps still move.
+      before line 6 in an iteration. The last iterate is evaluated too.
+    * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too.
+    * Targeted attacks are allowed: the loss is that of the target.
     * Lengths are relative to the width of the box, so that the bounds change nothing.
 
     Args:

@@ -37,6 +37,8 @@ def square(
     Deviations from Algorithms 1 and 2:
 
     * The clean image is queried first: it decides who is wrong from the start.
+    * An image is adversarial if its logit difference is below zero by more than 64 rounding errors of the
+      largest logit, so that it fools on other machines too.
     * Squares are the same for every image of a batch, so that batching changes nothing.
     * A square is set to x ± ε. The paper adds ±2ε to x̂ and projects, to the same effect.
     * The loop runs to the end; an image that is fooled keeps its example.

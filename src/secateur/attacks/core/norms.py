@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from secateur.errors import UserError
+from secateur.registry.settings import NORMS as NORMS
 
 INF = float("inf")
-NORMS = (0.0, 1.0, 2.0, INF)
 
 
 def check_norm(p: float, allowed: Sequence[float] = NORMS) -> float:
