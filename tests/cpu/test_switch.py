@@ -57,7 +57,7 @@ def test_the_switch_is_as_before_after_an_error():
 
 def test_an_attack_finds_the_same_with_the_switch_off():
     net, x = network(), torch.rand(12, 1, 4, 4)
-    images = Dataset(x=x, y=net(x).argmax(1), name="drawn", classes=("a", "b", "c"))
+    images = Dataset(x=x, y=net(x).argmax(1), levels=None, name="drawn", classes=("a", "b", "c"))
     fast = run(net, images, "ddn", steps=30)
     with cpu.switched(False):
         plain = run(net, images, "ddn", steps=30)
