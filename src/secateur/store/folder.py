@@ -243,6 +243,7 @@ class Store:
         return ""
 
     def _write(self, folder: Path, record: Record, artefacts: Mapping[str, bytes | Path]) -> None:
+        # Artefacts first, the record last: a folder with a record is complete.
         reach("commit.started")
         hashes = {}
         for name, content in sorted(artefacts.items()):
@@ -257,6 +258,7 @@ class Store:
         folder = self._cell_folder(cell_id)
         folder.parent.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent.parent)
+        # A rename replaces no folder that holds files, so a failed or damaged predecessor goes first.
         self._clear(cell_id)
         reach("commit.cleared")
         try:

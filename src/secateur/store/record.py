@@ -161,6 +161,7 @@ def read_record(folder: Path, cell_id: str) -> Record | None:
     except (ValueError, RecursionError):
         # Also text that is no Unicode, and lists nested too deeply to be read.
         raise Damaged("its record is not JSON (truncated?)") from None
+    # An edited number is noticed here, whatever its shape.
     if seal != data.get("self_hash"):
         raise Damaged("its record was edited after it was committed")
     try:

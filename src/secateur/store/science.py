@@ -222,6 +222,7 @@ class AttackScience(Fields):
         """``levels`` and ``bounds`` of the images, as far as the record has them."""
         return {name: getattr(self, name) for name in ("levels", "bounds") if self.says(name)}
 
+    # Reports index these lists together: one of another length would shift every image after a gap.
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
         n = len(self.outcome)
