@@ -175,7 +175,7 @@ class Store:
         return self.commit(record.model_copy(update=cell.to_json()), artefacts)
 
     def note(self, sentence: str, **facts: Any) -> None:
-        """Append a remark about this folder, for people, to ``notes.jsonl``."""
+        """Append a remark about this folder to ``notes.jsonl``."""
         with machine_errors(self.root):
             append_line(self.root / "notes.jsonl", {"note": sentence, **facts})
 
@@ -243,7 +243,6 @@ class Store:
         return ""
 
     def _write(self, folder: Path, record: Record, artefacts: Mapping[str, bytes | Path]) -> None:
-        # Artefacts first, the record last: a folder with a record is complete.
         reach("commit.started")
         hashes = {}
         for name, content in sorted(artefacts.items()):
@@ -258,7 +257,6 @@ class Store:
         folder = self._cell_folder(cell_id)
         folder.parent.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent.parent)
-        # A rename replaces no folder that holds files, so a failed or damaged predecessor goes first.
         self._clear(cell_id)
         reach("commit.cleared")
         try:
