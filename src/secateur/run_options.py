@@ -37,14 +37,15 @@ class RunOptions:
     """
 
     early_stop: Annotated[
-        bool, Setting("an image leaves once it has converged: fewer passes, larger distances")
+        bool, Setting("stop converged images early: fewer passes, slightly larger distances")
     ] = False
     search_precision: Annotated[
-        Precision, Setting("of the search: float32, tf32 or bfloat16; examples must fool in float32")
+        Precision,
+        Setting("precision of the search: float32, tf32 or bfloat16; examples are verified in float32"),
     ] = "float32"
-    compile: Annotated[bool, Setting("search by way of torch.compile")] = False
+    compile: Annotated[bool, Setting("run the search with torch.compile")] = False
     restarts: Annotated[
-        int, Setting("runs with other random numbers or the next starting points; the nearest counts", ge=1)
+        int, Setting("restarts with new random numbers or the next starting point; the nearest counts", ge=1)
     ] = 1
     fold: bool = True
     grey: bool = True

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from secateur.cli.output import note
+from secateur.recipes import setting_of
 from secateur.registry import load_plugin
-from secateur.run_options import RunOptions
+from secateur.run_options import NAMES, RunOptions
 
 
 class Progress(StrEnum):
@@ -75,8 +76,8 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     shown = signature(command)
     own = [each for each in shown.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
     for part in fields(RunOptions):
-        if part.metadata:
-            text = part.metadata["description"]
+        if part.name in NAMES:
+            text = setting_of(part).help
             # Named, so that a switch has no --no- form; a word is checked by RunOptions itself.
             option = typer.Option(f"--{part.name.replace('_', '-')}", help=f"{text[0].upper()}{text[1:]}.")
             kind: Any = Annotated[type(part.default), option]
