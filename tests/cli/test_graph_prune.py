@@ -200,7 +200,7 @@ def test_one_of_several_outputs_counts_where_it_is_named(secateur, tmp_path):
     common = ("-m", f"{tmp_path / 'mine.py'}:net", "--input", "1x1x8x8")
     refused = secateur("prune", *common, "-o", tmp_path / "none")
     assert refused.code == 2
-    assert "name the one that counts" in refused.err
+    assert "name the logits" in refused.err
     said = secateur("prune", *common, "--logits", "logits", "-o", tmp_path / "out", "--json")
     assert said.code == 0, said.err
     assert said.json["channels"] == 8
