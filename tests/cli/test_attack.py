@@ -131,7 +131,7 @@ def test_ways_to_search_are_options(secateur, weights):
         (("--set", "alpha=[1, 2]"), 2, "alpha"),
         (("--set", "alpha={"), 2, "alpha={"),
         (("--set", "x=1"), 2, "no setting 'x'"),
-        (("--set", "model=1"), 2, "no setting 'model'"),
+        (("--set", "model=1"), 2, "'model' is no setting"),
         (("-a", "pgd", "--set", "eps=-1"), 2, "eps is -1"),
         (("-a", "pgd", "--set", "eps=inf"), 2, "eps is inf"),
         (("-a", "pgd", "--set", "eps=big"), 2, "eps"),

@@ -165,7 +165,8 @@ def _refuse_arguments(settings: dict[str, Any], attack: Callable[..., Any]) -> N
     if taken := settings.keys() & {*signature(attack).parameters, *NAMES}:
         name = min(taken)
         raise UserError(
-            f"invalid --set {name}: '{name}' unknown setting of an attack", hint="see secateur attack --help"
+            f"invalid --set {name}: '{name}' is no setting of an attack",
+            hint="see secateur attack --help",
         )
 
 
