@@ -112,7 +112,7 @@ def test_the_record_names_what_was_attacked_by_what_and_when(secateur, weights, 
     [
         (("-a", "pgd", "--eps", "0.1,-0.1"), "eps lists -0.1"),
         (("-a", "pgd", "--eps", "1/0"), "invalid --eps 1/0: expected a list of numbers"),
-        (("-a", "pgd", "--eps", "nan"), "--eps nan is not"),
+        (("-a", "pgd", "--eps", "nan"), "invalid --eps nan"),
         (("-a", "pgd", "--eps", ""), "--eps"),
         (("-a", "pgd", "--eps", "0.1,1/10"), "twice"),
         (("-a", "pgd", "--eps", "0"), "eps is 0"),

@@ -56,8 +56,8 @@ def test_a_missing_extra_is_exit_code_5_with_the_command_to_install_it(
     ("words", "code", "said"),
     [
         (["nowhere", "-o", "net.pt2"], 2, "no saved network"),
-        (["-o", "net.pt2"], 2, "which network"),
-        (["FOLDER", "-w", "x.pt", "-o", "net.pt2"], 2, "its weights already"),
+        (["-o", "net.pt2"], 2, "no network is named"),
+        (["FOLDER", "-w", "x.pt", "-o", "net.pt2"], 2, "already contains weights"),
         (["FOLDER", "-o", "net.pth"], 2, "has no known suffix"),
         (["FOLDER", "-o", "net.pt2", "--device", "abacus"], 5, "no device abacus"),
     ],

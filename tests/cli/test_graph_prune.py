@@ -81,7 +81,7 @@ BAD = [
     (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-s", "1.5", "-o", "OUT"], 2, "1.5"),
     (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-s", "nan", "-o", "OUT"], 2, "sparsity"),
     (["prune", "-m", "resnet-tiny", "--input", "8by8", "-o", "OUT"], 2, "8by8"),
-    (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-c", "l3", "-o", "OUT"], 2, "l1"),
+    (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-c", "l3", "-o", "OUT"], 2, "did you mean 'l2'?"),
     (["prune", "-m", "nowhere.py:net", "--input", "1x1x8x8", "-o", "OUT"], 2, "nowhere.py"),
     (["attack", "-m", "resnet-tiny", "-w", "missing.pt", "-d", "digits"], 2, "missing.pt"),
     (["attack", "-m", "resnet-tiny", "-d", "idx:missing"], 2, "missing"),

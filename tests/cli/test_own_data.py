@@ -29,7 +29,7 @@ def test_beside_train_the_validation_images_are_attacked(secateur, tmp_path):
     said = secateur("attack", "-m", "resnet-tiny", "-d", f"folder:{tmp_path}", *QUICK)
     assert said.code == 0, said.err
     assert (said.json["n"], said.json["part"]) == (6, "validation")
-    assert "has train, validation images; attacked are the validation images" in said.err
+    assert "has the splits train, validation; the attack uses validation" in said.err
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_pictures_of_different_sizes_need_resize(secateur, tmp_path):
     assert secateur(*words, "--resize", "8x16").json["resize"] == [8, 16]
     for wrong in ("0", "big", "8x8x8", "-3"):
         refused = secateur(*words, "--resize", wrong)
-        assert (refused.code, "is no size" in refused.err) == (2, True)
+        assert (refused.code, f"invalid --resize {wrong}" in refused.err) == (2, True)
 
 
 NETS = """
@@ -203,10 +203,10 @@ def test_a_normalised_network_is_pruned_attacked_and_exported(secateur, trained,
     [
         (("--mean", "0.5"), "--mean and --std must be given together"),
         (("--std", "0.5"), "--mean and --std must be given together"),
-        (("--mean", "a", "--std", "1"), "not lists of numbers"),
-        (("--mean", "0.1,0.2,0.3", "--std", "1,1,1"), "have 3 values, the images 1 channel"),
+        (("--mean", "a", "--std", "1"), "expected lists of numbers"),
+        (("--mean", "0.1,0.2,0.3", "--std", "1,1,1"), "have 3 values, but the images have 1 channel"),
         (("--mean", "0.1,0.2", "--std", "1,1,1"), "mean has 2 values and std 3"),
-        (("--mean", "0.1", "--std", "0"), "std is 0"),
+        (("--mean", "0.1", "--std", "0"), "std must be positive"),
     ],
 )
 def test_a_mistake_in_a_normalisation_is_one_sentence(secateur, options, said):

@@ -32,7 +32,7 @@ def test_every_criterion_has_an_answer_on_the_command_line(secateur, tmp_path, c
     result = secateur(*PRUNE, "-o", tmp_path / "pruned", "-c", criterion, "-d", "digits", "--json")
     if CRITERIA.entry(criterion).facts.get("kind") == "weights":
         assert (result.code, "Traceback" in result.err) == (2, False)
-        assert "masks single weights" in result.err
+        assert "scores single weights" in result.err
         return
     assert result.code == 0, result.err
     assert result.json["max_error"] <= 1e-10

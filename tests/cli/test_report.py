@@ -69,7 +69,7 @@ def test_an_interrupted_measurement_says_how_it_goes_on(secateur, folder, monkey
 
     monkeypatch.setattr(latency, "time_calls", interrupted)
     said = secateur("report", folder, "--latency")
-    assert (said.code, "goes on" in said.err) == (130, True)
+    assert (said.code, "same command without --again continues" in said.err) == (130, True)
     monkeypatch.setattr(latency, "time_calls", real)
     assert "measured 1 and kept 1" in secateur("report", folder, "--latency").err
 
@@ -119,7 +119,7 @@ def test_a_folder_without_a_study_and_a_device_that_is_not_here_are_said(secateu
 def test_options_of_a_measurement_without_one_are_refused(secateur, folder, options):
     said = secateur("report", folder, *options)
     assert said.code == 2
-    assert "about --latency" in said.err
+    assert "need --latency" in said.err
 
 
 def test_a_damaged_file_of_latencies_is_measured_afresh_only_on_request(secateur, folder):

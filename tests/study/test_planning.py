@@ -37,7 +37,7 @@ def test_a_limit_cuts_the_attacked_images_and_nothing_else():
     kept = {cell.id for cell in whole.cells if cell.stage != "attack"}
     assert kept == {cell.id for cell in whole.cells} & {cell.id for cell in limited.cells}
     assert plan(parse_study(SMALL), facts=FACTS, limit=500).study.images == 20
-    with pytest.raises(UserError, match="at least one image"):
+    with pytest.raises(UserError, match="must be at least 1"):
         plan(parse_study(SMALL), facts=FACTS, limit=0)
 
 

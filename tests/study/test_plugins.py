@@ -229,7 +229,7 @@ def test_an_installed_package_s_attack_is_chosen_by_name_and_its_version_is_part
     def ids(version):
         registry = Registry("attack")
         monkeypatch.setattr(registry, "_entries", dict(OURS["attack"]))
-        config = ("study", "values", "contradictions", "sections")
+        config = ("study", "values", "sections")
         for room in ("registry.attacks", "study.cells", *(f"config.{file}" for file in config)):
             monkeypatch.setattr(f"secateur.{room}.ATTACKS", registry)
         site = tmp_path / version

@@ -36,8 +36,8 @@ def plant(monkeypatch):
     monkeypatch.setattr(ATTACKS, "_entries", dict(ATTACKS._entries))
     monkeypatch.setattr(ATTACKS, "_objects", dict(ATTACKS._objects))
 
-    def planted(function):
-        ATTACKS.register(function.__name__, function, norms=(2.0,), kind="minimum-norm")
+    def planted(function, **facts):
+        ATTACKS.register(function.__name__, function, norms=(2.0,), kind="minimum-norm", **facts)
         return function.__name__
 
     return planted
@@ -218,8 +218,11 @@ def test_a_rival_that_cannot_run_is_named_and_the_others_count(net, images, plan
     def broken(model, x, y, *, norm=2.0, steps=1):
         raise RuntimeError("no luck")
 
-    plant(broken)
-    monkeypatch.setitem(trust.audit.RIVALS, 2.0, ("ddn", "broken"))
+    plant(broken, audits=(2.0,))
+    few_attacks = {
+        name: entry for name, entry in ATTACKS._entries.items() if name in ("fmn", "ddn", "broken")
+    }
+    monkeypatch.setattr(ATTACKS, "_entries", few_attacks)
     few = images.take(range(40))
     evaluated = attack(net, few, "fmn", norm=2.0, steps=100, audit=True)
     record = evaluated.summary()["joint"]

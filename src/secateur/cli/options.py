@@ -15,21 +15,12 @@ from secateur.registry import load_plugin
 from secateur.run_options import NAMES, RunOptions
 
 
-class Progress(StrEnum):
-    """How progress is shown."""
-
-    AUTO = "auto"
-    RICH = "rich"
-    PLAIN = "plain"
-    JSON = "json"
-    NONE = "none"
+# How progress is shown.
+Progress = StrEnum("Progress", "AUTO RICH PLAIN JSON NONE")
 
 
-class EngineName(StrEnum):
-    """Where cells run."""
-
-    LOCAL = "local"
-    RAY = "ray"
+# Where cells run.
+EngineName = StrEnum("EngineName", "LOCAL RAY")
 
 
 Config = Annotated[Path, typer.Argument(help="A study file (YAML).", show_default=False)]
@@ -87,11 +78,8 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-class Heads(StrEnum):
-    """What is removed of attention."""
-
-    WIDTH = "width"
-    WHOLE = "whole"
+# What is removed of attention.
+Heads = StrEnum("Heads", "WIDTH WHOLE")
 
 
 HeadsOption = Annotated[

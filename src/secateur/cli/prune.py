@@ -31,28 +31,16 @@ if TYPE_CHECKING:
     from secateur.pruning import PruneReport
 
 
-class Scope(StrEnum):
-    """Whether channels of different groups compete."""
-
-    LOCAL = "local"
-    GLOBAL = "global"
+# Whether channels of different groups compete.
+Scope = StrEnum("Scope", "LOCAL GLOBAL")
 
 
-class Selection(StrEnum):
-    """Whether scores take channels removed so far into account."""
-
-    INDEPENDENT = "independent"
-    GREEDY = "greedy"
+# Whether scores take channels removed so far into account.
+Selection = StrEnum("Selection", "INDEPENDENT GREEDY")
 
 
-class Reduction(StrEnum):
-    """How the scores of coupled layers are combined."""
-
-    MEAN = "mean"
-    SUM = "sum"
-    MAX = "max"
-    FIRST = "first"
-    SHORTCUT = "shortcut"
+# How the scores of coupled layers are combined.
+Reduction = StrEnum("Reduction", "MEAN SUM MAX FIRST SHORTCUT")
 
 
 Sparsity = Annotated[

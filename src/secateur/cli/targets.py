@@ -169,15 +169,18 @@ def _saved_statistics(folder: Path, given: "Statistics | None") -> "Statistics |
 
 def size_of(text: str | None) -> tuple[int, ...] | None:
     """Height and width from ``--resize``. Raises UserError."""
-    from secateur.data import image_size as checked
+    from secateur.data import image_size
 
     if text is None:
         return None
     try:
         sides = [int(part) for part in text.lower().split("x")]
-    except ValueError:
-        sides = []
-    return checked(sides * 2 if len(sides) == 1 else sides)
+        return image_size(sides * 2 if len(sides) == 1 else sides)
+    except (ValueError, UserError):
+        raise UserError(
+            f"invalid --resize {text}: expected one side, as in 64, or height x width, as in 48x64",
+            hint="sides may be from 1 to 4096",
+        ) from None
 
 
 def fitted(spec: str | None, resize: str | None) -> "Dataset | None":

@@ -1,54 +1,27 @@
 """The model zoo: networks from images in [0, 1] to logits, their weights, and what any network needs."""
 
-from secateur.models.checkpoint import Loaded, load_weights
-from secateur.models.factory import build, resolve
-from secateur.models.normalisation import (
-    Normalised,
-    Statistics,
-    check_statistics,
-    describe_normalisation,
-    normalised,
-    statistics,
-)
-from secateur.models.published import accuracy_mismatch, data_mismatch, load_published
-from secateur.models.timing import Latency, time_calls
-from secateur.models.weights import (
-    NotFinite,
-    accuracy,
-    check_accepts,
-    device_of,
-    eval_mode,
-    initialise,
-    logits,
-    predict,
-    to_device,
-    weights_hash,
-)
-
-__all__ = [
-    "Latency",
-    "Loaded",
-    "Normalised",
-    "NotFinite",
-    "Statistics",
-    "accuracy",
-    "accuracy_mismatch",
-    "build",
-    "check_accepts",
-    "check_statistics",
-    "data_mismatch",
-    "describe_normalisation",
-    "device_of",
-    "eval_mode",
-    "initialise",
-    "load_published",
-    "load_weights",
-    "logits",
-    "normalised",
-    "predict",
-    "resolve",
-    "statistics",
-    "time_calls",
-    "to_device",
-    "weights_hash",
-]
+from secateur.models.checkpoint import Loaded as Loaded
+from secateur.models.checkpoint import load_weights as load_weights
+from secateur.models.factory import build as build
+from secateur.models.factory import resolve as resolve
+from secateur.models.normalisation import Normalised as Normalised
+from secateur.models.normalisation import Statistics as Statistics
+from secateur.models.normalisation import check_statistics as check_statistics
+from secateur.models.normalisation import describe_normalisation as describe_normalisation
+from secateur.models.normalisation import normalised as normalised
+from secateur.models.normalisation import statistics as statistics
+from secateur.models.published import accuracy_mismatch as accuracy_mismatch
+from secateur.models.published import data_mismatch as data_mismatch
+from secateur.models.published import load_published as load_published
+from secateur.models.timing import Latency as Latency
+from secateur.models.timing import time_calls as time_calls
+from secateur.models.weights import NotFinite as NotFinite
+from secateur.models.weights import accuracy as accuracy
+from secateur.models.weights import check_accepts as check_accepts
+from secateur.models.weights import device_of as device_of
+from secateur.models.weights import eval_mode as eval_mode
+from secateur.models.weights import initialise as initialise
+from secateur.models.weights import logits as logits
+from secateur.models.weights import predict as predict
+from secateur.models.weights import to_device as to_device
+from secateur.models.weights import weights_hash as weights_hash

@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from types import ModuleType
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Found, check_batch, check_logits, conclude
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits, conclude
 from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance
 from secateur.attacks.runner.batching import out_of_memory
@@ -78,7 +79,9 @@ def adapt(name: str) -> Callable[..., Found]:
         # Peers draw from the global generator, and some print.
         with torch.random.fork_rng(), redirect_stdout(sys.stderr):
             torch.manual_seed(0 if generator is None else generator.initial_seed())
-            return _found(name, call, peer, model, x, y, check_norm(norm), targets, bounds, settings)
+            return _found(
+                name, call, peer, model, check_batch(x, y, targets, bounds), check_norm(norm), settings
+            )
 
     shown = [p for p in inspect.signature(adapted).parameters.values() if p.name != "settings"]
     known = {p.name for p in shown}
@@ -97,20 +100,16 @@ def _found(
     call: Maker,
     peer: Callable[..., Any],
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    problem: Batch,
     norm: float,
-    targets: Tensor | None,
-    bounds: tuple[float, float],
     settings: dict[str, Any],
 ) -> Found:
-    problem = check_batch(x, y, targets, bounds)
     with torch.no_grad():
         clean = model(problem.x)
     check_logits(clean, problem)
     try:
         with torch.enable_grad():
-            adv = call(peer, model, problem.x.clone(), problem.y, targets, problem.bounds, settings)
+            adv = call(peer, model, replace(problem, x=problem.x.clone()), settings)
     except UserError:
         raise
     except Exception as error:
@@ -127,39 +126,36 @@ def _found(
     return conclude(problem, adv, reached, reaches_goal(problem, clean))
 
 
-def _unit_box(library: str, bounds: tuple[float, float]) -> None:
-    if bounds != (0.0, 1.0):
+def _unit_box(library: str, batch: Batch) -> None:
+    if batch.bounds != (0.0, 1.0):
         raise UserError(f"{library} attacks images in [0, 1] only", hint="scale images and model to [0, 1]")
 
 
 def _adv_lib(
     peer: Maker,
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    targets: Tensor | None,
-    bounds: tuple[float, float],
+    batch: Batch,
     settings: dict[str, Any],
 ) -> Tensor:
-    _unit_box("adv-lib", bounds)
-    labels, targeted = (y, False) if targets is None else (targets, True)
-    return peer(model, x, labels, targeted=targeted, **settings)
+    _unit_box("adv-lib", batch)
+    labels, targeted = (batch.y, False) if batch.targets is None else (batch.targets, True)
+    return peer(model, batch.x, labels, targeted=targeted, **settings)
 
 
 def _foolbox(
     peer: Callable[..., Any],
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    targets: Tensor | None,
-    bounds: tuple[float, float],
+    batch: Batch,
     settings: dict[str, Any],
 ) -> Tensor:
     foolbox = import_module("foolbox")
     eps = settings.pop("eps", None)
-    goal = foolbox.Misclassification(y) if targets is None else foolbox.TargetedMisclassification(targets)
-    wrapped = foolbox.PyTorchModel(model, bounds=bounds, device=x.device)
-    _, clipped, _ = peer(**settings)(wrapped, x, goal, epsilons=eps)
+    untargeted = batch.targets is None
+    goal = (
+        foolbox.Misclassification(batch.y) if untargeted else foolbox.TargetedMisclassification(batch.targets)
+    )
+    wrapped = foolbox.PyTorchModel(model, bounds=batch.bounds, device=batch.x.device)
+    _, clipped, _ = peer(**settings)(wrapped, batch.x, goal, epsilons=eps)
     adv: Tensor = clipped
     return adv
 
@@ -173,18 +169,15 @@ def _of_fixed_size(home: ModuleType, peer: object) -> bool:
 def _torchattacks(
     peer: Callable[..., Any],
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    targets: Tensor | None,
-    bounds: tuple[float, float],
+    batch: Batch,
     settings: dict[str, Any],
 ) -> Tensor:
-    _unit_box("torchattacks", bounds)
-    if targets is not None:
+    _unit_box("torchattacks", batch)
+    if batch.targets is not None:
         raise UserError("torchattacks is adapted for untargeted attacks only", hint="leave out the targets")
     if "norm" in settings:
         settings["norm"] = _spelled("torchattacks", settings["norm"])
-    adv: Tensor = peer(model, **settings)(x, y)
+    adv: Tensor = peer(model, **settings)(batch.x, batch.y)
     return adv
 
 
@@ -225,16 +218,13 @@ def _version(home: ModuleType, version: str) -> Callable[..., Tensor] | None:
 def _autoattack(
     peer: Callable[..., Tensor],
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    targets: Tensor | None,
-    bounds: tuple[float, float],
+    batch: Batch,
     settings: dict[str, Any],
 ) -> Tensor:
-    _unit_box("AutoAttack", bounds)
-    if targets is not None:
+    _unit_box("AutoAttack", batch)
+    if batch.targets is not None:
         raise UserError("AutoAttack is untargeted", hint="leave out the targets")
-    return peer(model, x, y, **settings)
+    return peer(model, batch.x, batch.y, **settings)
 
 
 _INSTALL = {"autoattack": "git+https://github.com/fra31/auto-attack"}

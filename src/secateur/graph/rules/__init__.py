@@ -15,29 +15,16 @@ freeze as well, but must not lose a label silently: what a result no longer show
 ``tests/graph/test_rule_law.py`` holds each family to the law on random tensors.
 """
 
-from secateur.graph.rules import (
-    concat_index,
-    contract,
-    normalization,
-    pointwise,
-    reduce,
-    shape_ops,
-    spatial,
-)
-from secateur.graph.rules.context import RULES, Result, Rule, RuleContext, find, rule
-
-__all__ = [
-    "RULES",
-    "Result",
-    "Rule",
-    "RuleContext",
-    "concat_index",
-    "contract",
-    "find",
-    "normalization",
-    "pointwise",
-    "reduce",
-    "rule",
-    "shape_ops",
-    "spatial",
-]
+from secateur.graph.rules import concat_index as concat_index
+from secateur.graph.rules import contract as contract
+from secateur.graph.rules import normalization as normalization
+from secateur.graph.rules import pointwise as pointwise
+from secateur.graph.rules import reduce as reduce
+from secateur.graph.rules import shape_ops as shape_ops
+from secateur.graph.rules import spatial as spatial
+from secateur.graph.rules.context import RULES as RULES
+from secateur.graph.rules.context import Result as Result
+from secateur.graph.rules.context import Rule as Rule
+from secateur.graph.rules.context import RuleContext as RuleContext
+from secateur.graph.rules.context import find as find
+from secateur.graph.rules.context import rule as rule
