@@ -4,6 +4,7 @@ import doctest
 import inspect
 import pkgutil
 import sys
+from dataclasses import is_dataclass
 from importlib import import_module
 
 import pytest
@@ -32,7 +33,9 @@ def public():
             home = getattr(value, "__module__", "") or ""
             if name.startswith("_") or not home.startswith("secateur") or not callable(value):
                 continue
-            if hasattr(package, "__path__") or home == package.__name__:
+            # A record explains itself by its fields; functions and other classes are shown in use.
+            record = is_dataclass(value) or hasattr(value, "model_fields")
+            if (hasattr(package, "__path__") or home == package.__name__) and not record:
                 found[f"{home}.{value.__qualname__}"] = value
     return found
 

@@ -162,7 +162,12 @@ def transfer(
 
 
 def network_label(cell: Cell) -> str:
-    """Model and seed of a network, then criterion, sparsity and fine-tuning, if any."""
+    """Model and seed of a network, then criterion, sparsity and fine-tuning, if any.
+
+    >>> axes = {"model": "plain", "seed": 0, "criterion": "l1", "sparsity": 0.5, "arm": "none"}
+    >>> network_label(Cell("0" * 32, "prune", "1" * 32, axes, "untuned", {}))
+    'plain/0, l1 0.5'
+    """
     axes = cell.axes
     words = [f"{axes['model']}/{axes['seed']}"]
     words += [f"{axes['criterion']} {axes['sparsity']:g}"] if axes["criterion"] else []

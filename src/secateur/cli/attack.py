@@ -93,12 +93,15 @@ def attack(
     from secateur import models
 
     plug_in(plugin)
+    # The attack may take hours: an output that cannot be written is refused before it.
     _check_outputs(out, examples, pictures)
     settings = attack_settings(norm, steps, set_ or [], eps=eps)
     _refuse_arguments(settings, secateur.attack)
+    # Images the network was trained on would flatter it, so a held-out split is attacked.
     part, whole = held_out(data, resize)
     drawn, numbers = limited(whole, limit, seed)
     dataset, places, targets = targets_of(drawn, target)
+    # Both the limit and the target leave images out; the record keeps indices of the whole data set.
     index = [numbers[place] for place in places]
     attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
     if has_weights(model) and (sentence := models.data_mismatch(model, data)):
@@ -128,6 +131,7 @@ def attack(
         **result.summary(),
         "kind": result.result.kind,
         "seconds": time.perf_counter() - begun,
+        # A result on fewer images is marked, so that it is not quoted as the full one.
         "partial": limit is not None and limit < whole.n,
         "model": model,
         "data": data,

@@ -44,6 +44,7 @@ def print_attack(summary: Mapping[str, Any]) -> None:
         typer.echo(f"  {reason}")
     from secateur.trust import joint_lines
 
+    # Only an audit runs other attacks; without one there are no lines.
     for line in joint_lines(summary["joint"]):
         typer.echo(line)
 

@@ -40,6 +40,7 @@ def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[i
         return dataset, everything, None
     if target == "next":
         return dataset, everything, (dataset.y + 1) % dataset.num_classes
+    # A class may be given by name or by number; names of digits are numbers.
     names = [str(number) for number in range(dataset.num_classes)]
     if target not in dataset.classes and target not in names:
         known = ", ".join(dataset.classes[:12])
@@ -86,6 +87,7 @@ def budgets_of(text: str | None, option: str = "--budgets") -> list[float] | Non
     if text is None:
         return None
     try:
+        # Fraction reads 8/255 exactly, and refuses what float would accept as nan or inf.
         return [float(Fraction(part.strip())) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise UserError(
@@ -105,6 +107,7 @@ def attack_settings(
         if not equals or not key.isidentifier():
             raise UserError(f"invalid --set {pair}: expected name=value", hint="for example --set gamma=0.05")
         try:
+            # The same spelling as in a study file: numbers, words and lists.
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f"invalid --set {pair}: cannot read the value") from None

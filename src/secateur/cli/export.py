@@ -109,6 +109,7 @@ def _networks(
     if model is None and ".py:" in named:
         raise UserError(f"{saved} was pruned from {named}, whose code would run", hint=f"add --model {named}")
     pruned = network(named, saved or weights, size, count, mean=mean, std=std)
+    # Without a pruning history there is no dense network to compare with.
     if not history(pruned):
         return pruned, None, example(size)
     dense = models.resolve(

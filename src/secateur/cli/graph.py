@@ -27,6 +27,7 @@ def graph(
     plug_in(plugin)
     size = shape(model, input)
     traced = secateur.trace(
+        # Without normalisation in front: its layers would only clutter the graph.
         network(model, weights, size, classes, raw=True),
         example(size),
         heads=heads.value,

@@ -19,6 +19,7 @@ def init(
 
     text = preset_text(preset).replace("THIS", str(path))
     try:
+        # Mode x never overwrites a file that somebody has edited.
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:

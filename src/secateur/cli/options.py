@@ -14,7 +14,6 @@ from secateur.recipes import setting_of
 from secateur.registry import load_plugin
 from secateur.run_options import NAMES, RunOptions
 
-
 # How progress is shown.
 Progress = StrEnum("Progress", "AUTO RICH PLAIN JSON NONE")
 

@@ -30,6 +30,7 @@ def note(text: str) -> None:
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print one JSON document on one line of stdout."""
+    # allow_nan=False: NaN is not JSON, and absent numbers are null with an outcome.
     sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
 
 

@@ -44,6 +44,7 @@ def plan(
 
     plug_in(plugin)
     study = load_study(config, overrides=overrides or ())
+    # A study can be priced before its data are downloaded, from the sizes of the official data set.
     facts, missing = facts_to_price(study)
     folder = None if missing else out or Path("runs") / study.name
     laid = lay_out(study, out=folder, limit=limit, facts=facts, probe=True)
@@ -91,6 +92,7 @@ def _remark(laid: "StudyPlan") -> None:
     official = "images" in DATASETS.entry(study.data.spec.partition(":")[0]).facts
     archs = [model.arch for model in study.models.values()]
     known = not any(arch.startswith(("timm:", "torchvision:")) or comes_with_weights(arch) for arch in archs)
+    # Official data and networks of the zoo need no remark, and no import of torch.
     if official and known:
         return
     # What is left needs torch.

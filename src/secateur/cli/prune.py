@@ -117,6 +117,7 @@ def prune(
     import secateur
 
     plug_in(plugin)
+    # Pruning never overwrites: weights in an old folder may be the only copy.
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder", hint="choose another --out")
     images = fitted(data, resize)
@@ -145,6 +146,7 @@ def prune(
         seed=seed,
         batch=evidence(criterion, data, images, pruned, seed),
     )
+    # The origin lets attack and export rebuild the network without repeating the options.
     secateur.save(pruned, out, origin={"model": model, "classes": classes, "input": list(size)})
     _tell(model, report, out, as_json=as_json)
 

@@ -56,6 +56,7 @@ def report(
     plug_in(plugin)
     if latency:
         measure(folder, again=again, batch=batch or 1, threads=threads, device=device or "cpu", quiet=as_json)
+    # A forgotten --latency would otherwise be a silent no-op.
     elif again or batch or threads or device:
         raise UserError(
             "--again, --batch, --threads and --device need --latency",

@@ -72,6 +72,7 @@ def run(
         ray = RayEngine(folder, threads=study.threads, gpus=gpus, address=address, trusted=trusted)
     with show(mode.value, stream=stream) as listener:
         outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
+    # An interrupted run (128 and above) must end at once; its report can be written later.
     if outcome.exit_code < 128:
         paths = write_report(folder)
         if as_json:

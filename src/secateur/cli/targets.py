@@ -123,8 +123,10 @@ def network(
         if not has_weights(model):
             note(f"no --weights given: {model} has the weights of its constructor")
         return build().eval()
+    # A pruned folder replays its plan on the dense network before the weights are loaded.
     if weights.is_dir():
         return load(weights, build).eval()
+    # Weight files of other projects carry prefixes and wrappers; what was changed is said.
     network = build()
     for sentence in models.load_weights(network, weights).notes:
         note(sentence)

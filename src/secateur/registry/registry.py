@@ -135,6 +135,7 @@ class Registry:
         if self._discovered:
             return
         self._discovered = True
+        # Entry points are looked up late: it reads the metadata of every installed package.
         for point in entry_points(group=f"secateur.{self.kind}"):
             package = point.dist.name if point.dist else "an installed package"
             if point.name in self._entries:

@@ -129,6 +129,13 @@ def write_latencies(root: Path, measured: Latencies) -> None:
 
     Raises:
         UserError: the disk is full, read-only or failing.
+
+    >>> import tempfile
+    >>> conditions = Conditions(batch=1, threads=2, device="cpu", processor="", torch="2.9")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_latencies(Path(folder), Latencies(conditions, {}))
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['latency.json']
     """
     rows = {
         cell: {k: v for k, v in asdict(row).items() if k != "cell"} for cell, row in measured.rows.items()

@@ -18,8 +18,16 @@ Count = Annotated[int, Field(ge=0)]
 Distances = dict[str, list[float | None]]
 
 
+# Not a UserError: the store turns it into a damaged cell, which is computed again.
 class Damaged(Exception):
-    """A record or artefact is not what was committed; the message says how, and names the key."""
+    """A record or artefact is not what was committed; the message says how, and names the key.
+
+    >>> try:
+    ...     Accuracy.from_json({"test": "high"})
+    ... except Damaged as error:
+    ...     "test" in str(error)
+    True
+    """
 
 
 class Fields(BaseModel):
