@@ -68,3 +68,26 @@ def test_published_weights_are_listed_with_their_tags_and_accuracies(secateur):
     assert rows["L2/Wang2023Better_WRN-28-10"]["robust"] == "yes"
     wanted = ("clean_accuracy", "robust_accuracy", "arch")
     assert [rows["Linf/Sehwag2021Proxy_R18"][key] for key in wanted] == ["84.59", "55.54", "resnet18"]
+
+
+# What a reader of the list of attacks can use; anything else that a row carries is for the program.
+LISTED = {
+    "name",
+    "summary",
+    "cost",
+    "kind",
+    "norms",
+    "random",
+    "study",
+    "targeted",
+    "label",
+    "paper",
+    "bibtex",
+}
+
+
+def test_a_list_shows_no_fact_that_is_for_the_program(secateur):
+    for kind, rows in secateur("ls", "--json").json.items():
+        for row in rows:
+            assert not any(" at 0x" in value or "Rule(" in value for value in row.values()), row
+            assert kind != "attacks" or set(row) <= LISTED

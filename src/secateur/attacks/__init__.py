@@ -18,3 +18,4 @@ from secateur.attacks.runner.starting_points import another_class as another_cla
 from secateur.attacks.sigma_zero import sigma_zero as sigma_zero
 from secateur.attacks.square_attack import square as square
 from secateur.attacks.steep.attack import steep as steep
+from secateur.run_options import RunOptions as RunOptions

@@ -18,7 +18,8 @@ _KINDS = {
     "rates": RATES,
 }
 # Facts for the program, not for people: they are not listed.
-_UNSHOWN = ("science", "renamed", "installed", "steps", "settled", "built_in", "files", "needs_layers")
+_UNSHOWN = {"science", "renamed", "installed", "steps", "built_in", "files", "needs_layers"}
+_UNSHOWN |= {"settings", "audits", "converges_from"}
 # Facts shown in the JSON only: the summary already says them, or the table has no room.
 _ONLY_JSON = {
     "label",
