@@ -60,7 +60,7 @@ def test_the_defaults_of_an_attack_are_allowed(attack):
 def test_an_attack_refuses_what_the_table_refuses_and_nothing_else(attack, name):
     for value in BAD:
         if name == "eps" and is_list(value):
-            continue  # a list of sizes, which the runner takes apart: tests/attacks/test_sizes.py
+            continue  # a list of sizes, which the runner takes apart: tests/attacks/test_fixed_sizes.py
         told = bool(problems(attack, {name: value}))
         assert refuses(attack, {name: value}) == told, value
 

@@ -1,7 +1,7 @@
 """Shapes of common operations by arithmetic, for runs on the meta device.
 
 torch's own meta functions import its compiler and sympy at their first call. Measured on the first ``plan``
-of a process (``resnet20``, CPU time, medians of fresh processes): 0.17 s with this file, 2.8 s without it.
+of a process (``resnet20``, CPU time, medians of fresh processes): 0.07 s with this file, 2.5 s without it.
 """
 
 from collections.abc import Callable, Sequence

@@ -145,7 +145,7 @@ def _attack_all(
     expected = len(left) * steps
     for number, bound in enumerate(runs):
         # An image that fell at a smaller size need not be attacked at a larger one.
-        todo = left[~job.result.adv_success[left]]
+        todo = left[~job.result.adv_success[left]] if number else left
         progress = Progress(tick_of_run(tick, number, len(runs), expected), len(todo), steps)
         work = partial(_attack_batch, replace(job, bound=bound), fast, progress)
         batch_size, more = in_batches(todo, batch_size, work)

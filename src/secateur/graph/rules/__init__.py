@@ -12,7 +12,7 @@ smaller arguments have the shape that the labels say, and depend on no channel t
 
 An operation without a rule freezes every label that reaches it, which always satisfies the law. A rule may
 freeze as well, but must not lose a label silently: what a result no longer shows could be removed unseen.
-``tests/graph/test_rule_law.py`` holds each family to the law on random tensors.
+``tests/graph/rules/test_law.py`` holds each family to the law on random tensors.
 """
 
 from secateur.graph.rules import concat_index as concat_index
