@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import secateur
 from graph.attention import Recurrent
 from graph.networks import Body, images, pruned
+from secateur.graph.rules import RULES
 
 
 class Relative(nn.Module):
@@ -140,3 +141,76 @@ def test_projected_states_are_pruned_apart_from_hidden_ones():
     assert not report.plan.repairs
     assert net.head.in_features == 3
     assert net.train()(images()).shape == (2, 5)
+
+
+class Masked(nn.Module):
+    """Three ways to use a mask as an index, all of several dimensions."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.a, self.b, self.f, self.form = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3), nn.Linear(12, 4), form
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.b(self.a(x).relu())
+        if self.form == "pick":
+            h = h * h[h > 0].mean()
+        elif self.form == "pick channels":
+            h = h[h.mean((2, 3)) > -1e9].view(h.shape)
+        elif self.form == "write":
+            h = h.clone()
+            h[h < 0] = 0
+        else:
+            h = h.clone()
+            h[:, :, torch.ones(h.shape[2:], dtype=torch.bool)] = h.flatten(2).exp()
+        return self.f(h.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(("form", "widths"), [("pick", (4, 12)), ("pick channels", (4, 12)), ("write", (4, 6))])
+def test_what_a_mask_picks_stays_and_what_it_overwrites_does_not(form, widths):
+    model = Masked(form).eval()
+    report = secateur.prune(model, torch.rand(2, 3, 8, 8), sparsity=0.5)
+    assert report.verified
+    assert (model.a.out_channels, model.b.out_channels) == widths
+
+
+def test_a_mask_inside_writes_rows_by_position():
+    model = Masked("inside").eval()
+    secateur.prune(model, torch.rand(2, 3, 8, 8), sparsity=0.5)
+    assert (model.a.out_channels, model.b.out_channels) == (4, 6)
+
+
+def test_an_error_inside_a_rule_freezes_what_reaches_it_and_is_named(monkeypatch):
+    def broken(context, call):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setitem(RULES, "aten::softmax", broken)
+    monkeypatch.setitem(RULES, "aten::_softmax", broken)
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 6), nn.Softmax(1), nn.Linear(6, 2)).eval()
+    report = secateur.prune(model, torch.rand(2, 3), sparsity=0.5)
+    assert (model[0].out_features, model[2].out_features) == (4, 6)
+    (note,) = report.notes
+    assert "rule failed (IndexError: list index out of range)" in note
+    assert "_softmax, in 3" in note
+
+
+class Written(nn.Module):
+    """Values written through a view, and read from the tensor that owns the memory."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.a, self.b, self.f, self.form = nn.Linear(5, 8), nn.Linear(8, 6), nn.Linear(6, 3), form
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        memory = torch.zeros_like(h)
+        view = {"alias": memory[:], "detach": memory.detach(), "view": memory.view(h.shape)}[self.form]
+        view.copy_(h)
+        return self.f(self.b(memory).relu())
+
+
+@pytest.mark.parametrize("form", ["alias", "detach", "view"])
+def test_what_is_written_through_a_view_is_seen_by_its_owner(form):
+    model = Written(form).eval()
+    report = secateur.prune(model, torch.rand(2, 5), sparsity=0.5)
+    assert (report.verified, report.notes) == (True, ())
+    assert (model.b.in_features, model.b.out_features) == (4, 3)

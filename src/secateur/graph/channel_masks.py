@@ -73,9 +73,13 @@ class ChannelMasks:
         expected = self.expected_shape(number)
         if shape == expected:
             return True
-        free = self.marks[number].free
+        marks = self.marks[number]
+        open_ = marks.free
+        if marks.elastic:
+            known = {factor.column for factor in marks.factors}
+            open_ = tuple(dim not in known for dim in range(len(marks.shape)))
         return len(shape) == len(expected) and all(
-            a == b or anything for a, b, anything in zip(shape, expected, free, strict=True)
+            a == b or anything for a, b, anything in zip(shape, expected, open_, strict=True)
         )
 
     def apply(self, number: int, tensor: Tensor) -> Tensor:

@@ -45,13 +45,15 @@ class Marks:
     """The labels of a tensor: its factors, and the dimensions that may take any size.
 
     ``free`` dimensions hold the same content at every position (fills, broadcasts). ``weight`` is true for
-    parameters, and for views and element-wise functions of parameters alone.
+    parameters, and for views and element-wise functions of parameters alone. ``elastic`` tensors have a size
+    that depends on the data (what a mask picks): only dimensions with labels have a known size after surgery.
     """
 
     shape: Shape
     factors: tuple[Factor, ...] = ()
     free: tuple[bool, ...] = ()
     weight: bool = False
+    elastic: bool = False
 
     def __post_init__(self) -> None:
         if len(self.free) != len(self.shape):

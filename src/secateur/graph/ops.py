@@ -62,7 +62,7 @@ _TABLE: dict[str, Does] = {
     "alias": _COPIED | Does.PART,
     "clone": _COPIED | Does.SAVES_NOTHING,
     "contiguous": _COPIED,
-    "detach": _COPIED,
+    "detach": _COPIED | Does.PART,
     "_to_copy": _COPIED | Does.SAVES_NOTHING,
     "lift": Does.VIEW,
     "lift_fresh": _COPIED | Does.LITERAL,

@@ -3,7 +3,7 @@
 Channels that reach an output, an unknown operation, or part of another tensor's memory are frozen.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -15,8 +15,10 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.rules import Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
+from secateur.text import first_line
 
-_QUIET, _PARTS = operations(Does.QUIET), operations(Does.PART)
+FAILED = "reaches an operation whose rule failed"
+_QUIET, _PARTS, _RESHAPES = (operations(that) for that in (Does.QUIET, Does.PART, Does.RESHAPE))
 
 
 @dataclass
@@ -49,6 +51,10 @@ class Tracer:
     def shape(self, number: int | None) -> Shape:
         """Shape of a value of the dense run."""
         return self.tape.values[number].shape if number is not None else ()
+
+    def is_mask(self, ref: Ref) -> bool:
+        """Whether an argument holds true and false, and as an index picks from all of its dimensions."""
+        return self.tape.values[ref.id].dtype in {torch.bool, torch.uint8}
 
     def statistic(self, call: Call) -> None:
         """The values of this call depend on which channels exist, not only on those it computes."""
@@ -142,9 +148,14 @@ def step(tracer: Tracer, call: Call) -> None:
         rule = pointwise.elementwise
     results: Result = None
     if rule is not None and numbers:
-        results = rule(tracer, call)
+        try:
+            results = rule(tracer, call)
+        except Exception as error:
+            # What cannot be said about a call is not guessed, whatever went wrong.
+            tracer.freeze_all(call, f"{FAILED} ({type(error).__name__}: {first_line(error)})")
     elif call.name not in _QUIET or numbers:
         tracer.freeze_all(call, "passes through an operation that no rule knows")
+    elastic = _elastic(tracer, call)
     listed = list(results) if isinstance(results, (tuple, list)) else [results]
     listed += [None] * (len(call.outputs) - len(listed))
     for number, marks in zip(call.outputs, listed, strict=False):
@@ -154,8 +165,21 @@ def step(tracer: Tracer, call: Call) -> None:
             # A rule that misjudges a shape must not be trusted with its labels either.
             if marks is not None and marks.shape != shape:
                 tracer.freeze_all(call, "has labels that do not fit its result")
+            if elastic:
+                tracer.marks[number] = replace(tracer.marks[number], elastic=True)
     if mutates(call.op):
         _mutation(tracer, call)
+
+
+def _elastic(tracer: Tracer, call: Call) -> bool:
+    """Whether sizes of the results depend on the data: what a mask picks, and what is computed from it."""
+    if torch.Tag.dynamic_output_shape in call.op.tags and call.name != "aten::index":
+        return True
+    if call.name == "aten::index" and any(
+        ref is not None and tracer.is_mask(ref) for ref in call.tensors("indices")
+    ):
+        return True
+    return any(tracer.marks[number].elastic for number in call.refs)
 
 
 def _mutation(tracer: Tracer, call: Call) -> None:
@@ -174,7 +198,7 @@ def _mutation(tracer: Tracer, call: Call) -> None:
             same = owner.shape == written.shape
             free = tuple(a and b for a, b in zip(owner.free, written.free, strict=True)) if same else ()
             tracer.marks[root] = Marks(owner.shape, owner.factors, free, owner.weight)
-        elif owner.shape != written.shape:
+        elif target != root:
             if _is_slice(tracer.tape, target, root) and _spans(written, owner.shape):
                 tracer.marks[root] = Marks(owner.shape, written.factors, (), written.weight)
                 continue
@@ -189,7 +213,10 @@ def _is_slice(tape: Tape, number: int, root: int) -> bool:
     # A reshape in between would move the labels to other dimensions than the owner's.
     while number != root:
         call = makers.get(number)
-        if call is None or call.name not in _PARTS:
+        if call is None:
+            return False
+        same = tape.values[number].shape == tape.values[call.refs[0]].shape
+        if call.name not in _PARTS and not (call.name in _RESHAPES and same):
             return False
         number = call.refs[0]
     return True

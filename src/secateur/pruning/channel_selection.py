@@ -9,6 +9,7 @@ from torch import nn
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
+from secateur.graph.propagation import FAILED
 from secateur.graph.trace.named_tensors import shapes_of
 from secateur.models.normalisation import INNER, Normalised
 from secateur.pruning.keep_counts import Request, global_target
@@ -118,7 +119,9 @@ def ties_by_part(ties: Sequence[Tie]) -> dict[int, set[int]]:
 
 def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> tuple[str, ...]:
     """Notes on the plan: groups that are not pruned, and why, and what a global scope could not remove."""
-    notes = []
+    # A rule that failed is a fault of ours: it costs channels, and must not go unseen.
+    failed = (str(reason) for _, reason in graph.atoms.frozen if reason.why.startswith(FAILED))
+    notes = [f"not pruned: what {reason}" for reason in dict.fromkeys(failed)]
     cut = {item.group for item in cuts}
     for number, group in enumerate(graph.groups):
         if number in request.protected:

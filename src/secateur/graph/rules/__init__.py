@@ -20,6 +20,7 @@ from secateur.graph.rules import contract as contract
 from secateur.graph.rules import normalization as normalization
 from secateur.graph.rules import pointwise as pointwise
 from secateur.graph.rules import reduce as reduce
+from secateur.graph.rules import scattering as scattering
 from secateur.graph.rules import shape_ops as shape_ops
 from secateur.graph.rules import spatial as spatial
 from secateur.graph.rules.context import RULES as RULES

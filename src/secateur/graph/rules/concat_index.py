@@ -8,6 +8,7 @@ import numpy as np
 from secateur.graph.labels import Factor, IntArray, Marks, align, move_dims
 from secateur.graph.rules.broadcasting import OVERLAPS, PICKS, channels_only, freeze_along, join, stretched
 from secateur.graph.rules.context import RuleContext, rule
+from secateur.graph.rules.indexing import indexed_dims, places_after
 from secateur.graph.trace.tape import Call
 
 
@@ -171,10 +172,11 @@ def gather(context: RuleContext, call: Call) -> Marks:
     """Each position takes a value from elsewhere along ``dim``; other dimensions are those of the index."""
     source = context.of(call.tensor("self"))
     dim = call.integer("dim") % len(source.shape)
-    source = freeze_along(context.atoms, source, {dim}, PICKS)
-    shape = context.shape(call.outputs[0])
-    picked = Marks(shape, source.factors, (), source.weight)
-    return join(context.atoms, [picked, context.of(call.tensor("index"))], shape)
+    shape, index = context.shape(call.outputs[0]), context.of(call.tensor("index"))
+    # An index that is shorter than the source along another dimension reaches its first positions only.
+    picked = {dim, *(own for own, size in enumerate(source.shape) if size != shape[own])}
+    source, index = (freeze_along(context.atoms, marks, picked, PICKS) for marks in (source, index))
+    return join(context.atoms, [Marks(shape, source.factors, (), source.weight), index], shape)
 
 
 @rule("index_select")
@@ -189,17 +191,12 @@ def index_select(context: RuleContext, call: Call) -> Marks:
 def index(context: RuleContext, call: Call) -> Marks:
     """Pick by index tensors along some dimensions at once."""
     source = context.of(call.tensor("self"))
-    picked = [dim for dim, ref in enumerate(call.tensors("indices")) if ref is not None]
+    picked = indexed_dims(context, call.tensors("indices"))
     source = freeze_along(context.atoms, source, set(picked), PICKS)
     for positions in context.operands(call, "indices"):
         freeze_along(context.atoms, positions, set(range(len(positions.shape))), PICKS)
     shape = context.shape(call.outputs[0])
-    # Dimensions of adjacent indices stand where the first one stood, those of others in front.
-    adjacent = picked == list(range(picked[0], picked[-1] + 1))
-    width = len(shape) - (len(source.shape) - len(picked))
-    at = picked[0] if adjacent else 0
-    rest = [dim for dim in range(len(source.shape)) if dim not in picked]
-    moved_to = {dim: number + (width if number >= at else 0) for number, dim in enumerate(rest)}
+    moved_to = places_after(picked, len(source.shape), len(shape) - (len(source.shape) - len(picked)))
     factors = []
     for factor in source.factors:
         sizes = [1] * len(shape)

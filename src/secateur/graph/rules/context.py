@@ -24,6 +24,9 @@ class RuleContext(Protocol):
     def shape(self, number: int | None) -> Shape:
         """Shape of a value in the dense run."""
 
+    def is_mask(self, ref: Ref) -> bool:
+        """Whether an argument holds true and false, and as an index picks from all of its dimensions."""
+
     def reshaped(self, marks: Marks, shape: Shape) -> Marks:
         """Labels after a row-major reshape."""
 

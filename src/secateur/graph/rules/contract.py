@@ -95,6 +95,12 @@ def dot(context: RuleContext, call: Call) -> Marks:
     return _product(context, call, "", self="k", tensor="k")
 
 
+@rule("vdot")
+def vdot(context: RuleContext, call: Call) -> Marks:
+    """``v[k] @ w[k]``, the former conjugated."""
+    return _product(context, call, "", self="k", other="k")
+
+
 @rule("_trilinear")
 def trilinear(context: RuleContext, call: Call) -> Marks:
     """The product of three tensors with new dimensions inserted, summed over some: ``nn.Bilinear``."""
