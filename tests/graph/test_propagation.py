@@ -165,7 +165,9 @@ class Masked(nn.Module):
         return self.f(h.relu().mean((2, 3)))
 
 
-@pytest.mark.parametrize(("form", "widths"), [("pick", (4, 12)), ("pick channels", (4, 12)), ("write", (4, 6))])
+@pytest.mark.parametrize(
+    ("form", "widths"), [("pick", (4, 12)), ("pick channels", (4, 12)), ("write", (4, 6))]
+)
 def test_what_a_mask_picks_stays_and_what_it_overwrites_does_not(form, widths):
     model = Masked(form).eval()
     report = secateur.prune(model, torch.rand(2, 3, 8, 8), sparsity=0.5)

@@ -1,9 +1,10 @@
 """Networks on graphs, whose nodes exchange messages by scatter operations, are pruned like any other."""
 
 import pytest
-import secateur
 import torch
 from torch import nn
+
+import secateur
 
 NODES, EDGES = 12, 40
 
