@@ -14,8 +14,15 @@ from secateur.recipes import setting_of
 from secateur.registry import load_plugin
 from secateur.run_options import NAMES, RunOptions
 
-# How progress is shown.
-Progress = StrEnum("Progress", "AUTO RICH PLAIN JSON NONE")
+
+class Progress(StrEnum):
+    """How progress is shown."""
+
+    AUTO = "auto"
+    RICH = "rich"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
 
 
 # Where cells run.

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,7 +53,7 @@ def run(
 ) -> None:
     """Run a study, or the rest of it, and write its report. Can be interrupted and repeated."""
     from secateur.config import load_study
-    from secateur.progress import Mode, show
+    from secateur.progress import show
     from secateur.report import report as write_report
     from secateur.study import plan as lay_out
     from secateur.study import run_plan
@@ -70,7 +70,7 @@ def run(
         # Ray hides all GPUs from a task that does not ask for one.
         gpus = 0 if study.device == "cpu" else 1
         ray = RayEngine(folder, threads=study.threads, gpus=gpus, address=address, trusted=trusted)
-    with show(cast(Mode, mode.value), stream=stream) as listener:
+    with show(mode.value, stream=stream) as listener:
         outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
     # An interrupted run (128 and above) must end at once; its report can be written later.
     if outcome.exit_code < 128:
@@ -119,11 +119,11 @@ def worker(
 
     Start any number of workers, on any machine that sees the folder; each cell is done by one of them.
     """
-    from secateur.progress import Mode, show
+    from secateur.progress import show
     from secateur.study import join
 
     plug_in(plugin)
-    with show(cast(Mode, progress.value)) as listener:
+    with show(progress.value) as listener:
         outcome = join(folder, jobs=jobs, on_event=listener, retry_failed=retry_failed)
     if outcome.failed:
         note(f"{len(outcome.failed)} cells failed; see secateur status {folder}")

@@ -6,6 +6,7 @@ from secateur.data.arrays import svhn as svhn
 from secateur.data.cifar import cifar10 as cifar10
 from secateur.data.cifar import cifar100 as cifar100
 from secateur.data.dataset import Dataset as Dataset
+from secateur.data.handed_over import of as of
 from secateur.data.idx_files import fashion_mnist as fashion_mnist
 from secateur.data.idx_files import idx as idx
 from secateur.data.image_folder import folder as folder

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from secateur.data.dataset import Dataset
+from secateur.data.dataset import MAX_CLASSES, Dataset
 from secateur.data.idx_files import MAX_BYTES
 from secateur.data.images import from_pixels
 from secateur.data.loading import SplitReaders, directory, open_dataset
@@ -24,8 +24,6 @@ KEYS = {
 }
 """The arrays of each split."""
 ALSO_CALLED = {"valid": "val", "validation": "val"}
-MAX_CLASSES = 100_000
-"""More classes than any image data set has: one wrong label would otherwise create millions of names."""
 _HINT = "name the arrays x and y, or x_train, y_train, x_val, y_val, x_test, y_test"
 # Exceptions observed when zipfile, NumPy and SciPy read damaged bytes.
 DAMAGED = (
@@ -45,7 +43,8 @@ def npz(argument: str) -> SplitReaders:
     """``npz:FILE``: arrays ``x`` and ``y``, or ``x_train`` and ``y_train``, likewise ``_val`` and ``_test``.
 
     One split is enough; ``valid`` and ``validation`` are read as ``val``. Images are [N, H, W], [N, H, W, C]
-    or [N, C, H, W] with 1 or 3 channels: uint8, uint16 or floating point in [0, 1] (no grey levels). An array
+    or [N, C, H, W] with 1 or 3 channels: uint8, uint16 or floating point in [0, 1] (no grey levels). Tables
+    [N, F] and volumes [N, C, D, H, W] keep their shape. An array
     ``classes`` may name the classes; otherwise the largest label of any split determines their number.
 
     >>> import tempfile
@@ -183,10 +182,11 @@ def _channels_first(images: np.ndarray, path: Path, key: str) -> np.ndarray:
         return images[:, None]
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return images.transpose(0, 3, 1, 2)
-    if images.ndim == 4 and images.shape[1] in (1, 3):
+    if images.ndim in (2, 5) or (images.ndim == 4 and images.shape[1] in (1, 3)):
         return images
     raise UserError(
-        f"'{path}': '{key}' of shape {list(images.shape)} is not a batch of images with 1 or 3 channels"
+        f"'{path}': '{key}' of shape {list(images.shape)} is not a batch of images with 1 or 3 channels, "
+        "a table [N, F] or a volume [N, C, D, H, W]"
     )
 
 

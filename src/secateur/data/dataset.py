@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,14 +13,21 @@ from torch import Tensor
 from secateur.errors import UserError
 from secateur.hashing import sha256_hex
 
+MAX_CLASSES = 100_000
+"""More classes than any data set has: one wrong label would otherwise create millions of names."""
+ROUNDING = 1e-5
+"""How far outside the bounds, relative to their width, a value may lie to be called a rounding error."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images.
+    """Labelled images, or tables [N, F], signals [N, C, L] and volumes [N, C, D, H, W].
 
-    ``x`` is float32 [N, C, H, W] within ``bounds``; ``y`` is int64 [N] with values in [0, number of classes).
-    ``levels`` is the number of grey levels of the source (17 for the digits, 256 for 8-bit and 65 536 for
-    16-bit images, None for continuous values); level k of L has the value k / (L - 1).
+    ``x`` is float32 [N, C, H, W] (or another [N, ...]) within ``bounds``; ``y`` is int64 [N] with values in
+    [0, number of classes); other integer types are converted. ``classes`` are their names, by default the
+    numbers up to the largest label. ``levels`` is the number of grey levels of the source (17 for the digits,
+    256 for 8-bit and 65 536 for 16-bit images, None for continuous values); level k of L has the value
+    k / (L - 1). ``of`` makes a data set of arrays, loaders and the data sets of other libraries.
 
     Raises:
         UserError: empty, wrong shape or dtype, a pixel outside the bounds, or a label without a class.
@@ -33,11 +42,16 @@ class Dataset:
     name: str
     x: Tensor
     y: Tensor
-    classes: tuple[str, ...]
-    levels: int | None
+    classes: tuple[str, ...] = ()
+    levels: int | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
+        _check_types(self)
+        # Every integer type holds the same labels; narrow ones overflow when they are compared with sizes.
+        object.__setattr__(self, "y", self.y.to(torch.int64))
+        if not self.classes and self.y.numel():
+            object.__setattr__(self, "classes", numbered(int(self.y.max()) + 1))
         _check_shapes(self)
         _check_values(self)
 
@@ -52,10 +66,9 @@ class Dataset:
         return len(self.classes)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        channels, height, width = self.x.shape[1:]
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of one image; the shape of one row of other data."""
+        return tuple(self.x.shape[1:])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -97,22 +110,68 @@ def _grey_bytes(dataset: Dataset, where: slice) -> bytes:
     return grey.round().to(torch.uint8).contiguous().numpy().tobytes()
 
 
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for ``count`` classes that have none; at least two, and no more than a data set can have.
+
+    Raises:
+        UserError: more than ``MAX_CLASSES``.
+    """
+    if count > MAX_CLASSES:
+        raise UserError(
+            f"the largest label is {count - 1}; labels must be below {MAX_CLASSES}",
+            hint="number the classes from 0",
+        )
+    return tuple(map(str, range(max(count, 2))))
+
+
+def _check_types(dataset: Dataset) -> None:
+    x: Any
+    y: Any
+    x, y, name = dataset.x, dataset.y, dataset.name
+    for what, value in (("images", x), ("labels", y)):
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"the {what} of dataset '{name}' are {_named(value)}, not a tensor",
+                hint="secateur.data.of((x, y)) takes arrays, loaders and the data sets of other libraries",
+            )
+    if x.dtype != torch.float32:
+        whole = not (x.is_floating_point() or x.is_complex())
+        how = "divide 8-bit images by 255 and convert them" if whole else "convert them by x.float()"
+        raise UserError(f"dataset '{name}' has {_bare(x.dtype)} images, not float32 ones", hint=how)
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise UserError(
+            f"dataset '{name}' has {_bare(y.dtype)} labels, not whole numbers",
+            hint="convert them by y.long()",
+        )
+    if isinstance(dataset.classes, str) or not isinstance(dataset.classes, Sequence):
+        raise UserError(
+            f"the classes of dataset '{name}' are {dataset.classes!r}, not a list of names",
+            hint="leave them out to call them by their numbers, or secateur.data.of((x, y), classes=10)",
+        )
+
+
+def _named(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _bare(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _check_shapes(dataset: Dataset) -> None:
     x, y, name = dataset.x, dataset.y, dataset.name
-    if x.ndim != 4 or y.ndim != 1 or x.shape[0] != y.shape[0]:
+    if x.ndim < 2 or y.ndim != 1 or x.shape[0] != y.shape[0]:
+        one_hot = y.ndim == 2 and x.ndim >= 2 and len(y) == len(x)
         raise UserError(
-            f"dataset '{name}' needs images [N, C, H, W] and labels [N], "
-            f"not {list(x.shape)} and {list(y.shape)}"
+            f"dataset '{name}' needs images [N, C, H, W], or other rows [N, ...], and labels [N], "
+            f"not {list(x.shape)} and {list(y.shape)}",
+            hint="one-hot labels become class numbers by y.argmax(1)" if one_hot else "",
         )
     if x.shape[0] == 0:
         raise UserError(f"dataset '{name}' has no images")
     if x.numel() == 0:
         raise UserError(f"the images of dataset '{name}' have no pixels: {list(x.shape)}")
-    if x.dtype != torch.float32 or y.dtype != torch.int64:
-        raise UserError(
-            f"dataset '{name}' needs float32 images and int64 labels, not {x.dtype} and {y.dtype}",
-            hint="divide 8-bit images by 255 and convert them to float32",
-        )
     if dataset.levels is not None and not 2 <= dataset.levels <= 65_536:
         raise UserError(f"dataset '{name}' has {dataset.levels} grey levels; expected 2 to 65536, or None")
 
@@ -126,13 +185,41 @@ def _check_values(dataset: Dataset) -> None:
         index = int(outside.flatten(1).any(1).nonzero()[0])
         value = float(x[index][outside[index]][0])
         raise UserError(
-            f"dataset '{name}': image {index} has a pixel of value {value:g}, outside [{low:g}, {high:g}]",
-            hint="images are expected in [0, 1]: divide 8-bit values by 255" if value > 1.5 else "",
+            f"dataset '{name}': image {index} has a pixel of value {_digits(value, low, high)}, "
+            f"outside [{low:g}, {high:g}]{_range(x)}",
+            hint=_way_in(x, low, high),
         )
     wrong = (y < 0) | (y >= len(dataset.classes))
     if bool(wrong.any()):
-        index = int(wrong.nonzero()[0])
+        index, count = int(wrong.nonzero()[0]), len(dataset.classes)
+        from_one = int(y.min()) == 1 and int(y.max()) == count
         raise UserError(
             f"dataset '{name}': image {index} has label {int(y[index])}, "
-            f"but there are {len(dataset.classes)} classes (0 to {len(dataset.classes) - 1})"
+            f"but there are {count} classes (0 to {count - 1})",
+            hint="the labels seem to count from 1: subtract 1" if from_one else "",
         )
+
+
+def _digits(value: float, low: float, high: float) -> str:
+    """Enough digits that a value outside the bounds does not look like one of them."""
+    return next((text for p in (6, 8, 12) if float(text := f"{value:.{p}g}") not in (low, high)), repr(value))
+
+
+def _range(x: Tensor) -> str:
+    least, most = float(x.amin()), float(x.amax())
+    return f"; the values go from {least:.4g} to {most:.4g}" if isfinite(most - least) else ""
+
+
+def _way_in(x: Tensor, low: float, high: float) -> str:
+    """What to do about values outside the bounds, by how far outside they are."""
+    least, most = float(x.amin()), float(x.amax())
+    if not isfinite(most - least):
+        return "replace what is not a finite number"
+    if max(low - least, most - high) <= ROUNDING * (high - low):
+        return f"that is rounding: clip them by x.clamp({low:g}, {high:g})"
+    if least >= 0 and most <= 255 and (low, high) == (0.0, 1.0) and torch.equal(x, x.round()):
+        return "images are expected in [0, 1]: divide 8-bit values by 255"
+    return (
+        "normalised images? keep pixels in [0, 1] and let the network normalise: "
+        "secateur.normalised(model, mean, std); data of another range: bounds=(lowest, highest)"
+    )

@@ -59,7 +59,7 @@ def read_image(path: Path, size: Size | None = None) -> np.ndarray:
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ValueError(f"it has {image.width}x{image.height} pixels")
-                pixels = _pixels(image)
+                pixels = pixels_of(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"'{path}' is not a readable image: {error}", hint="remove or repair it") from error
     return pixels if size is None else resize_image(pixels, size)
@@ -80,7 +80,16 @@ def resize_image(pixels: np.ndarray, size: Size) -> np.ndarray:
 
 
 def resize_dataset(dataset: Dataset, size: Size) -> Dataset:
-    """The same images scaled as by :func:`resize_image`, rounded to the same grey levels."""
+    """The same images scaled as by :func:`resize_image`, rounded to the same grey levels.
+
+    Raises:
+        UserError: data that are no images [N, C, H, W].
+    """
+    if dataset.x.ndim != 4:
+        raise UserError(
+            f"rows of shape {list(dataset.shape)} of '{dataset.name}' cannot be resized",
+            hint="only images [N, C, H, W] can",
+        )
     low, high = dataset.bounds
     white = 1 if dataset.levels is None else dataset.levels - 1
     grey = (dataset.x.permute(0, 2, 3, 1) - low) / (high - low) * white
@@ -124,7 +133,12 @@ def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tupl
     return Dataset(name, x, torch.from_numpy(labels.astype(np.int64)), classes, levels=levels)
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """The pixels of an open picture, as ``read_image`` gives them.
+
+    Raises:
+        ValueError: pixels of unknown range.
+    """
     if image.mode.startswith("I;16"):
         return _sixteen_bits(image)
     if image.mode == "I":

@@ -108,7 +108,7 @@ def better_normalised(model: nn.Module, dataset: Dataset, result: AttackResult, 
     88 pruned networks before fine-tuning, 2 did not pass. ``passes`` counts the forward passes of single
     images.
     """
-    if result.accuracy >= GOOD or result.n < LEAST or dataset.bounds != (0.0, 1.0):
+    if result.accuracy >= GOOD or result.n < LEAST or dataset.bounds != (0.0, 1.0) or dataset.x.ndim != 4:
         return ""
     rows = torch.linspace(0, result.n - 1, min(SAMPLE, result.n)).round().long()
     x, y, before = dataset.x[rows], dataset.y[rows].cpu(), result.correct.cpu()[rows]

@@ -1,0 +1,136 @@
+"""Make a data set of what people have: arrays, loaders, and the data sets of other libraries."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from secateur.data.dataset import Dataset, numbered
+from secateur.data.labels import class_numbers, names_of
+from secateur.data.pictures import as_pixels
+from secateur.data.rows import Keys, columns_of, gathered, rows_of
+from secateur.errors import UserError
+
+MOST = 2**32
+"""Bytes of float32 images that are read without a limit."""
+
+
+def of(
+    source: Any,
+    *,
+    name: str = "data",
+    classes: int | Sequence[str] | None = None,
+    keys: Keys | None = None,
+    limit: int | None = None,
+    levels: int | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    channels_last: bool | None = None,
+) -> Dataset:
+    """Make a data set of ``(x, y)``, a loader, or a data set of another library; everything is read once.
+
+    ``source`` is one of
+
+    * a pair of arrays ``(x, y)``: tensors, NumPy arrays, or what NumPy can read,
+    * a ``TensorDataset``, or any object with ``__len__`` and ``__getitem__``, such as those of torchvision,
+    * a ``DataLoader``, or any other iterable of batches or of single rows,
+    * rows or columns by name, such as a Hugging Face data set,
+    * a ``Dataset``, which is returned as it is.
+
+    Images may be pictures of Pillow, whole numbers (uint8, uint16: divided by their white, which sets
+    ``levels``), or floating point within ``bounds``. Pictures and arrays [N, H, W, C] of 1 or 3 channels get
+    their channels first, whole-number arrays [N, H, W] get one channel; other arrays keep their shape: tables
+    [N, F], signals [N, C, L], volumes [N, C, D, H, W]. Labels are whole numbers of any type, one-hot rows,
+    or the names in ``classes``.
+
+    Args:
+        source: see above.
+        name: of the data set, in sentences and records.
+        classes: their number, or their names in the order of the network's outputs; by default those that
+            the source states, else the numbers up to the largest label.
+        keys: names, or places, of image and label in a row; found by the usual names where it is left out.
+        limit: read this many images only: evenly spread where rows can be chosen, else the first ones.
+        levels: grey levels of floating-point images, for example 256 for ToTensor's.
+        bounds: lowest and highest value of the images that the network takes.
+        channels_last: whether arrays of four dimensions are [N, H, W, C], where their shape does not tell.
+
+    Raises:
+        UserError: nothing that holds images and labels, rows of different shapes, values outside the bounds,
+            labels that are no classes, or more than 4 GiB of images without a ``limit``.
+
+    >>> import numpy as np
+    >>> images = of((np.zeros((2, 8, 8), np.uint8), np.array([0, 1], np.int16)), classes=("cat", "dog"))
+    >>> images.shape, images.levels, images.y
+    ((1, 8, 8), 256, tensor([0, 1]))
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise UserError(f"the limit is {limit!r}", hint="give a whole number of images, at least 1")
+    if isinstance(source, Dataset):
+        return source if limit is None or limit >= source.n else source.take(spread(source.n, limit))
+    images, labels, label_key = _read(source, keys, limit)
+    x, white = as_pixels(images, bounds=bounds, channels_last=channels_last, name=name)
+    if not len(x):
+        raise UserError(f"the data {name!r} have no images")
+    listed = names_of(classes, source, label_key)
+    y = class_numbers(labels, len(x), listed, name=name)
+    named = listed or numbered(classes if isinstance(classes, int) else int(y.max()) + 1)
+    return Dataset(name, x, y, named, levels if white is None else white + 1, bounds)
+
+
+def spread(n: int, count: int) -> list[int]:
+    """``count`` of ``n`` indices, evenly spread from the first to the last."""
+    return [round(float(at)) for at in torch.linspace(0, n - 1, min(count, n), dtype=torch.float64)]
+
+
+def _read(source: Any, keys: Keys | None, limit: int | None) -> tuple[Any, Any, object]:
+    """Images, labels, and the key of the labels where rows have names."""
+    if isinstance(source, str | bytes) or source is None or isinstance(source, Tensor | np.ndarray):
+        raise _unknown(source)
+    if isinstance(source, TensorDataset) and (keys is not None or len(source.tensors) == 2):
+        source = dict(enumerate(source.tensors))
+        keys = keys or (0, 1)
+    if isinstance(source, tuple) and keys is not None and all(hasattr(each, "shape") for each in source):
+        source = dict(enumerate(source))
+    if _is_pair(source):
+        return *_limited(gathered(source[0]), source[1], limit), None
+    if isinstance(source, Mapping):
+        x, y, label = columns_of(source, keys)
+        return *_limited(x, y, limit), label
+    indexed = hasattr(source, "__len__") and hasattr(source, "__getitem__")
+    if not indexed and not isinstance(source, Iterable):
+        raise _unknown(source)
+    choose = indexed and limit is not None and not isinstance(source, list | tuple)
+    chosen = spread(len(source), limit) if choose and limit is not None else None
+    return rows_of(source, keys, limit=limit, chosen=chosen, most=MOST)
+
+
+def _is_pair(source: Any) -> bool:
+    """Whether ``source`` is (x, y): a sequence of two, of which neither is a row."""
+    if not isinstance(source, tuple | list) or len(source) != 2:
+        return False
+    first, second = source
+    row = isinstance(first, tuple | Mapping) or isinstance(second, tuple | Mapping)
+    listed = isinstance(source, list) and isinstance(first, list) and isinstance(second, list)
+    return not row and not listed and all(hasattr(each, "__len__") for each in source)
+
+
+def _limited(x: Any, y: Any, limit: int | None) -> tuple[Any, Any]:
+    y = y if isinstance(y, Tensor | list | tuple) else np.asarray(y)
+    if limit is None or limit >= len(x) or len(x) != len(y):
+        return x, y
+    chosen = spread(len(x), limit)
+    return x[chosen], [y[at] for at in chosen] if isinstance(y, list | tuple) else y[chosen]
+
+
+def _unknown(source: object) -> UserError:
+    if isinstance(source, str):
+        return UserError(
+            f"the data are the text {source!r}", hint=f"secateur.data.load({source!r}) reads data by name"
+        )
+    alone = isinstance(source, Tensor | np.ndarray)
+    kind = "images without labels" if alone else f"a {type(source).__name__}"
+    return UserError(
+        f"the data are {kind}", hint="give (x, y), a loader, or a data set whose rows are image and label"
+    )

@@ -1,0 +1,174 @@
+"""Read images and labels row by row, or batch by batch, from anything that can be iterated."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from secateur.data.images import pixels_of
+from secateur.errors import UserError
+from secateur.text import counted
+
+Keys = tuple[str | int, str | int]
+"""Names, or places, of the image and of the label in a row."""
+IMAGES = ("image", "images", "img", "pixel_values", "x", "input", "inputs", "data", "features")
+LABELS = ("label", "labels", "y", "target", "targets", "class", "fine_label")
+"""Usual names; of several in one row the first counts."""
+SPLITS = ("train", "training", "val", "validation", "valid", "test", "testing")
+
+
+def columns_of(source: Mapping[Any, Any], keys: Keys | None) -> tuple[Any, Any, object]:
+    """Images and labels of a dictionary of columns, and the key of the labels."""
+    image, label = keys or _usual(source)
+    for key in (image, label):
+        if key not in source:
+            raise _no_key(key, source)
+    return gathered(source[image]), source[label], label
+
+
+def gathered(images: Any) -> Any:
+    """A list of images as one array; an array as it is.
+
+    Raises:
+        UserError: images of different shapes, or no array of numbers.
+    """
+    if isinstance(images, list | tuple) and len(images):
+        return _stacked([_array(each) for each in images])
+    return images if isinstance(images, Tensor | np.ndarray) else _array(images)
+
+
+def rows_of(
+    source: Any, keys: Keys | None, *, limit: int | None, chosen: list[int] | None, most: int
+) -> tuple[Any, Any, object]:
+    """All images and labels of ``source``, or those of the indices ``chosen``, and the key of the labels.
+
+    Raises:
+        UserError: rows that are not an image and a label, images of different shapes, no rows at all, or more
+            than ``most`` bytes of them as float32.
+    """
+    images: list[Any] = []
+    labels: list[Any] = []
+    held, label_key = 0, None
+    batches = _batches(source, chosen)
+    for row in _each(source, chosen):
+        image, label, label_key = _parts(row, keys)
+        x = _array(image)
+        many = _is_batch(x, label) if batches is None else batches
+        images += list(x) if many else [x]
+        labels += list(label) if many else [label]
+        held += 4 * x.size if isinstance(x, np.ndarray) else 4 * x.numel()
+        if limit is not None and len(images) >= limit:
+            break
+        if held > most:
+            raise UserError(
+                f"the data hold more than {counted(len(images), 'image')}, {most // 2**30} GiB",
+                hint=f"give a limit, as in secateur.data.of(loader, limit={min(len(images), 10_000)})",
+            )
+    if not images:
+        raise UserError("the data have no rows", hint="is the loader or generator used up already?")
+    return _stacked(images[:limit]), _stacked_labels(labels[:limit]), label_key
+
+
+def _each(source: Any, chosen: list[int] | None) -> Iterator[Any]:
+    if chosen is not None:
+        return (source[at] for at in chosen)
+    if isinstance(source, Iterable):
+        return iter(source)
+    # An object that can be indexed need not say where it ends but by its length.
+    return (source[at] for at in range(len(source)))
+
+
+def _parts(row: Any, keys: Keys | None) -> tuple[Any, Any, object]:
+    if isinstance(row, Mapping):
+        image, label = keys or _usual(row)
+        for key in (image, label):
+            if key not in row:
+                raise _no_key(key, row)
+        return row[image], row[label], label
+    if isinstance(row, tuple | list) and keys is not None:
+        for key in keys:
+            if not isinstance(key, int) or not -len(row) <= key < len(row):
+                raise _no_key(key, dict(enumerate(row)))
+        image, label = keys
+        return row[image], row[label], None  # type: ignore[index]
+    if isinstance(row, tuple | list) and len(row) == 2:
+        return row[0], row[1], None
+    parts = f"{len(row)} parts" if isinstance(row, tuple | list) else f"a {type(row).__name__}"
+    raise UserError(
+        f"a row of the data is {parts}, not an image and a label",
+        hint="say which they are, as in secateur.data.of(source, keys=(0, 1))",
+    )
+
+
+def _usual(row: Mapping[Any, Any]) -> Keys:
+    found = [next((key for key in usual if key in row), None) for usual in (IMAGES, LABELS)]
+    if found[0] is None or found[1] is None:
+        if splits := [key for key in row if str(key).lower() in SPLITS]:
+            raise UserError(
+                f"the data are the splits {', '.join(map(str, row))}",
+                hint=f"choose one, as in secateur.data.of(data[{splits[-1]!r}])",
+            )
+        raise UserError(
+            f"a row of the data has {', '.join(map(str, row)) or 'nothing'}, "
+            f"and it is not clear which is the {'image' if found[0] is None else 'label'}",
+            hint="name both, as in secateur.data.of(source, keys=('image', 'label'))",
+        )
+    return found[0], found[1]
+
+
+def _no_key(key: object, row: Mapping[Any, Any]) -> UserError:
+    return UserError(f"a row of the data has no {key!r}", hint=f"it has {', '.join(map(str, row))}")
+
+
+def _batches(source: Any, chosen: list[int] | None) -> bool | None:
+    """Whether ``source`` gives batches; None where only what it gives can tell."""
+    if isinstance(source, DataLoader):
+        return source.batch_sampler is not None
+    indexed = hasattr(source, "__len__") and hasattr(source, "__getitem__")
+    return False if chosen is not None or (indexed and not isinstance(source, list | tuple)) else None
+
+
+def _is_batch(x: Any, label: Any) -> bool:
+    """Whether a row is a batch: as many labels as images."""
+    listed = isinstance(label, list | tuple) or getattr(label, "ndim", 0) > 0
+    return bool(listed and x.ndim >= 2 and len(label) == len(x))
+
+
+def _array(image: Any) -> Any:
+    if isinstance(image, Image.Image):
+        try:
+            found = pixels_of(image)
+        except ValueError as error:
+            raise UserError(f"a picture of the data cannot be read: {error}") from None
+        return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
+    if isinstance(image, Tensor):
+        return image.detach().cpu()
+    if isinstance(image, list | tuple) and len(image) and isinstance(image[0], Image.Image | Tensor):
+        return _stacked([_array(each) for each in image])
+    try:
+        return np.asarray(image)
+    except ValueError as error:
+        raise UserError(f"an image of the data is no array: {error}") from None
+
+
+def _stacked(images: list[Any]) -> Any:
+    first = tuple(images[0].shape)
+    for at, image in enumerate(images):
+        if tuple(image.shape) != first:
+            raise UserError(
+                f"image {at} of the data has the shape {list(image.shape)}, image 0 {list(first)}",
+                hint="give all images the same size and channels, for example with a transform",
+            )
+    if isinstance(images[0], Tensor):
+        return torch.stack(images)
+    return np.stack(images)
+
+
+def _stacked_labels(labels: list[Any]) -> Any:
+    if isinstance(labels[0], Tensor):
+        return torch.stack([each.detach().cpu() for each in labels])
+    return np.asarray(labels)
