@@ -1,6 +1,5 @@
 """Size and speed of networks: parameters, multiply-adds, latency, peak memory."""
 
-from collections.abc import Mapping
 from typing import Any
 from weakref import finalize
 
@@ -10,9 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from secateur.graph.trace.input_tree import as_call, tensors_in
 from secateur.models import eval_mode, time_calls
-
-Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
 def parameters(model: nn.Module) -> int:
@@ -24,7 +22,7 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def macs(model: nn.Module, example_inputs: Example) -> int:
+def macs(model: nn.Module, example_inputs: Any) -> int:
     """Multiply-adds of convolutions and matrix products per image: half of FlopCounterMode's count.
 
     Other operations (normalisation, activations, pooling) count nothing. The batch size is the length of the
@@ -33,34 +31,34 @@ def macs(model: nn.Module, example_inputs: Example) -> int:
     >>> macs(nn.Linear(3, 2), torch.rand(5, 3))
     6
     """
-    arguments, keywords = _call(example_inputs)
-    first = next(value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor))
+    arguments, keywords = as_call(example_inputs)
+    first = tensors_in([arguments, keywords])[0]
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(*arguments, **keywords)
     return int(counter.get_total_flops()) // (2 * len(first))
 
 
 def latency(
-    model: nn.Module, example_inputs: Example, *, seconds: float = 1.0, threads: int | None = None
+    model: nn.Module, example_inputs: Any, *, seconds: float = 1.0, threads: int | None = None
 ) -> dict[str, Any]:
     """Seconds per pass in evaluation mode: ``median``, ``quartiles``, ``iqr``, ``runs`` and ``threads``.
 
     Args:
         model: measured on the device of its parameters; left unchanged.
-        example_inputs: a tensor, positional arguments, or keyword arguments.
+        example_inputs: a tensor, positional arguments, or keyword arguments, as for ``trace``.
         seconds: time to measure, at least.
         threads: of torch on the CPU; torch's current number by default.
 
     >>> sorted(latency(nn.Linear(3, 2), torch.rand(5, 3), seconds=0.01))
     ['iqr', 'median', 'quartiles', 'runs', 'threads']
     """
-    arguments, keywords = _call(example_inputs)
+    arguments, keywords = as_call(example_inputs)
     with eval_mode(model), torch.no_grad():
         (found,) = time_calls([lambda: model(*arguments, **keywords)], seconds=seconds, threads=threads)
     return found.to_json()
 
 
-def peak_memory(model: nn.Module, example_inputs: Example) -> int:
+def peak_memory(model: nn.Module, example_inputs: Any) -> int:
     """Peak bytes of a forward pass: parameters, buffers, inputs, and all results alive at the same time.
 
     Counted from the storages that torch operations return, so it is the same on every run and device; memory
@@ -69,8 +67,8 @@ def peak_memory(model: nn.Module, example_inputs: Example) -> int:
     >>> peak_memory(nn.Linear(3, 2), torch.rand(5, 3))  # 8 weights, 15 inputs and 10 outputs of 4 bytes
     132
     """
-    arguments, keywords = _call(example_inputs)
-    known = [*model.parameters(), *model.buffers(), *arguments, *keywords.values()]
+    arguments, keywords = as_call(example_inputs)
+    known = [*model.parameters(), *model.buffers(), *tensors_in([arguments, keywords])]
     with eval_mode(model), torch.no_grad(), _Meter() as meter:
         for thing in known:
             meter.see(thing)
@@ -111,11 +109,3 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self.see, result)
         return result
-
-
-def _call(example_inputs: Example) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    if isinstance(example_inputs, Tensor):
-        return (example_inputs,), {}
-    if isinstance(example_inputs, Mapping):
-        return (), example_inputs
-    return tuple(example_inputs), {}

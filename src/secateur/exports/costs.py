@@ -11,8 +11,8 @@ from torch import nn
 from secateur import measure
 from secateur.errors import UserError
 from secateur.exports.inputs import random_batch
-from secateur.graph.trace.example_inputs import InputSpec, inputs_to_device
-from secateur.graph.trace.isolated_forward import call_model
+from secateur.graph.trace.example_inputs import Inputs, inputs_to_device
+from secateur.graph.trace.input_tree import call_model
 from secateur.models import Latency, device_of, eval_mode, time_calls
 
 
@@ -42,7 +42,7 @@ class Cost:
 
 def measure_costs(
     networks: Mapping[str, nn.Module],
-    inputs: tuple[InputSpec, ...],
+    inputs: Inputs,
     *,
     batch_sizes: Sequence[int] = (1, 32),
     seconds: float = 1.0,

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from secateur.errors import ExitCode, UserError
 from secateur.exports.inputs import named_inputs
-from secateur.graph.trace.isolated_forward import call_model, tensors_in
+from secateur.graph.trace.input_tree import call_model, tensors_in
 from secateur.text import listed
 
 Run = Callable[[Any], list[Tensor]]

@@ -19,8 +19,8 @@ from secateur.exports.costs import measure_costs, to_model_device
 from secateur.exports.formats import Format, Run, format_of, quiet
 from secateur.exports.inputs import batch_input_specs, dynamic_shapes, has_batch_dim, random_batch
 from secateur.exports.record import Exported, Input
-from secateur.graph.trace.example_inputs import InputSpec
-from secateur.graph.trace.isolated_forward import call_model, tensors_in
+from secateur.graph.trace.example_inputs import Inputs
+from secateur.graph.trace.input_tree import as_call, call_model, tensors_in
 from secateur.hashing import file_sha256
 from secateur.models import device_of
 from secateur.pruning import history
@@ -138,7 +138,7 @@ def _write(
     model: nn.Module,
     kind: Format,
     draft: Path,
-    inputs: tuple[InputSpec, ...],
+    inputs: Inputs,
     *,
     sizes: Sequence[int],
     tolerance: float,
@@ -161,16 +161,18 @@ def _write(
             f"tolerance {tolerance:g}; the file was not kept",
             hint="models that draw random numbers in evaluation mode cannot be exported",
         )
-    return error, program.graph_signature.user_inputs
+    # Flags and numbers among the inputs are constants of the file.
+    names = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    return error, names
 
 
-def _described(inputs: tuple[InputSpec, ...], names: Sequence[str], *, dynamic: bool) -> Iterator[Input]:
+def _described(inputs: Inputs, names: Sequence[str], *, dynamic: bool) -> Iterator[Input]:
     for item, name in zip(inputs, names, strict=True):
         free = dynamic and has_batch_dim(item, inputs)
         yield Input(name, ("batch", *item.shape[1:]) if free else item.shape, item.dtype)
 
 
-def _facts(model: nn.Module, inputs: tuple[InputSpec, ...]) -> dict[str, int]:
+def _facts(model: nn.Module, inputs: Inputs) -> dict[str, int]:
     example = to_model_device(model, random_batch(inputs, inputs[0].shape[0], seed=0))
     tensors = [*model.parameters(), *model.buffers()]
     return {
@@ -180,7 +182,7 @@ def _facts(model: nn.Module, inputs: tuple[InputSpec, ...]) -> dict[str, int]:
     }
 
 
-def export_program(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any) -> ExportedProgram:
+def export_program(model: nn.Module, inputs: Inputs, shapes: Any) -> ExportedProgram:
     """The model as a ``torch.export`` program, with the batch sizes that ``shapes`` allows.
 
     Raises:
@@ -189,9 +191,7 @@ def export_program(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any)
     # torch.export would specialise a batch of 1 into a constant.
     size = inputs[0].shape[0] if shapes is None else max(2, inputs[0].shape[0])
     example = random_batch(inputs, size, seed=0)
-    arguments, keywords = ((), example) if isinstance(example, dict) else (example, {})
-    if isinstance(arguments, torch.Tensor):
-        arguments = (arguments,)
+    arguments, keywords = as_call(example)
     try:
         with quiet():
             return torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
@@ -205,7 +205,7 @@ def export_program(model: nn.Module, inputs: tuple[InputSpec, ...], shapes: Any)
 
 
 def reference_outputs(
-    model: nn.Module, inputs: tuple[InputSpec, ...], sizes: Sequence[int], seed: int
+    model: nn.Module, inputs: Inputs, sizes: Sequence[int], seed: int
 ) -> list[tuple[Any, list[Tensor]]]:
     """Random batches of these sizes with the model's outputs."""
     batches = [random_batch(inputs, size, seed) for size in sizes]

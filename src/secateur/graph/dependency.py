@@ -11,7 +11,7 @@ from secateur.graph.labels import IntArray, Marks
 from secateur.graph.show import explain as _explain
 from secateur.graph.show import thesis_matrices as _thesis
 from secateur.graph.show.draw import draw as _draw
-from secateur.graph.trace.example_inputs import InputSpec
+from secateur.graph.trace.example_inputs import Inputs
 from secateur.graph.trace.tape import Tape
 from secateur.graph.width_attributes import Learned
 
@@ -22,7 +22,7 @@ class DependencyGraph:
 
     Attributes:
         model: the traced model.
-        inputs: shapes, types and ranges of the example inputs.
+        inputs: shapes, types and ranges of the tensors among the example inputs, and where they are.
         groups: channels that can be pruned.
         ties: counts that must stay equal (heads, groups of a normalisation, halves of a gate).
         frozen: channels that must stay, each with the operation and source line that is the reason.
@@ -44,7 +44,7 @@ class DependencyGraph:
     """
 
     model: nn.Module = field(repr=False)
-    inputs: tuple[InputSpec, ...]
+    inputs: Inputs
     groups: tuple[Group, ...]
     ties: tuple[Tie, ...] = field(repr=False)
     frozen: tuple[Frozen, ...] = field(repr=False)

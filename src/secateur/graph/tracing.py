@@ -1,5 +1,6 @@
 """``trace``: from a model that runs to its dependency graph."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,7 +28,11 @@ def trace(
 
     Args:
         model: any module that runs.
-        example_inputs: a tensor, a tuple of positional or a dict of keyword arguments.
+        example_inputs: a tensor, a tuple (or list) of positional or a dict (any mapping) of keyword
+            arguments. Anything else is one argument: a named tuple, a dataclass, a packed sequence, an
+            object that holds tensors; ``({...},)`` is one dict, ``([...],)`` one list. Flags, numbers,
+            strings and None keep their places. Proofs draw floating-point tensors anew; integers, flags
+            and masks (two values of which one is zero, or minus infinity) stay as given.
         heads: what to prune in attention: ``width``, equally many channels of every head, or ``whole``
             heads.
         logits: which of several outputs proofs compare (a key, a field, an index); it keeps its shape, and
@@ -55,7 +60,7 @@ def trace(
     except Exception as error:
         raise UserError(
             f"the model fails on the example inputs: {type(error).__name__}: {first_line(error)}",
-            hint="pass inputs of the shape and type the model expects",
+            hint=_how_to_pass(example_inputs),
         ) from error
     refuse_randomness(tape)
     tracer = Tracer(tape)
@@ -81,6 +86,17 @@ def trace(
         whole=tracer.whole,
         logits=logits,
     )
+
+
+def _how_to_pass(example_inputs: Any) -> str:
+    """What to try after the model failed on its inputs."""
+    hint = "pass inputs of the shape and type the model expects"
+    if isinstance(example_inputs, (list, Mapping)):
+        form = "([...],) for one argument that is a list"
+        if isinstance(example_inputs, Mapping):
+            form = "({...},) for one argument that is a dict"
+        hint += f"; write {form}"
+    return hint
 
 
 def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> set[str]:

@@ -1,5 +1,6 @@
 """Match the calls of the dense run of a model to those of its pruned run."""
 
+from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 
 from secateur.graph.ops import Does, operations
@@ -34,3 +35,24 @@ def match_calls(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:
             found[mine[common + block.a + number]] = theirs[common + block.b + number]
             last = common + block.a + number + 1
     return found, mine[last] if last < len(mine) else None
+
+
+def matched_results(
+    dense: Tape, pruned: Tape, matches: Mapping[int, int]
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Each matched call of ``dense``, with the numbers of its results in both tapes, in order.
+
+    Results that nothing reads are left out: side results of kernels (the bags of an embedding bag) have other
+    shapes in other precisions.
+    """
+    read = {number for call in dense.calls for number in call.refs} | set(dense.outputs)
+    for place, twin in matches.items():
+        pairs = zip(dense.calls[place].outputs, pruned.calls[twin].outputs, strict=False)
+        yield (
+            place,
+            [
+                (mine, theirs)
+                for number, (mine, theirs) in enumerate(pairs)
+                if mine is not None and theirs is not None and (number == 0 or mine in read)
+            ],
+        )

@@ -10,7 +10,7 @@ import torch
 from secateur.graph.atoms import Atoms
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.propagation import Tracer, propagate
-from secateur.graph.trace.example_inputs import InputSpec, inputs_to_device, random_inputs
+from secateur.graph.trace.example_inputs import Inputs, InputSpec, random_inputs
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Tape
 from secateur.models import device_of
@@ -37,20 +37,20 @@ def _search(graph: DependencyGraph) -> DependencyGraph:
     smaller: list[Callable[[InputSpec], InputSpec]] = [partial(_smaller, *side) for side in SIDES]
     fewer: list[Callable[[InputSpec], InputSpec]] = [partial(_fewer_frames, frames) for frames in FRAMES]
     both = [lambda item, way=way, less=less: less(way(item)) for less in fewer for way in smaller]
-    tried = {graph.inputs}
+    tried = {graph.inputs.specs}
     for way in (*both, *fewer, *smaller):
-        specs = tuple(way(item) for item in graph.inputs)
+        specs = tuple(item if item.given else way(item) for item in graph.inputs)
         if specs in tried:
             continue
         tried.add(specs)
-        if (found := _on(graph, specs)) is not None:
+        if (found := _on(graph, replace(graph.inputs, specs=specs))) is not None:
             return found
     return graph
 
 
-def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph | None:
+def _on(graph: DependencyGraph, smaller: Inputs) -> DependencyGraph | None:
     """The graph on other inputs; ``None`` if the network runs other operations on them."""
-    inputs = inputs_to_device(random_inputs(specs, torch.Generator().manual_seed(0)), device_of(graph.model))
+    inputs = random_inputs(smaller, torch.Generator().manual_seed(0), device_of(graph.model))
     try:
         tape, _ = record(graph.model, inputs, logits=graph.logits)
     except Exception:
@@ -63,7 +63,7 @@ def _on(graph: DependencyGraph, specs: tuple[InputSpec, ...]) -> DependencyGraph
     if tracer.atoms.axes != graph.atoms.axes or not _joins_no_more(tracer.atoms, graph.atoms):
         return None
     statistics = frozenset(tracer.statistics)
-    return replace(graph, inputs=specs, tape=tape, marks=tracer.marks, statistics=statistics)
+    return replace(graph, inputs=smaller, tape=tape, marks=tracer.marks, statistics=statistics)
 
 
 def _smaller(least: int, step: int, item: InputSpec) -> InputSpec:

@@ -17,14 +17,16 @@ from secateur.cpu.malloc import kept_heap
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.labels import Factor
-from secateur.graph.trace.example_inputs import input_tensors, random_inputs
+from secateur.graph.trace.example_inputs import random_inputs
+from secateur.graph.trace.input_tree import mapped, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Call, Tape
+from secateur.models import device_of
 from secateur.proof.checkpointing import with_gradient
 from secateur.proof.float64 import Float64Recorder, to_float64
 from secateur.proof.lifetimes import SAVED_BYTES, choose_boundaries
-from secateur.proof.matching import match_calls
+from secateur.proof.matching import match_calls, matched_results
 from secateur.proof.replay import replay
 from secateur.proof.smaller_inputs import on_smaller_inputs
 from secateur.surgery.cut import cut_tensors, temporarily_cut
@@ -76,7 +78,7 @@ def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 
 def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator) -> Proof:
     dense = perturbed(named_tensors(model), generator)
-    inputs = random_inputs(graph.inputs, generator)
+    inputs = random_inputs(graph.inputs, generator, device_of(model))
     kept = SAVED_BYTES + sum(tensor.nbytes for tensor in named_tensors(model).values())
     boundaries = choose_boundaries(graph.tape, kept)
     recorder: Float64Recorder | None = None
@@ -91,7 +93,7 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
     masks = ChannelMasks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned, matched)
     if (place := _first_difference(graph, masks, odd)) is not None:
         return _refused(place, "gives another shape than expected", plan, graph, pruned)
-    leaves = [to_float64(item) for item in input_tensors(inputs)]
+    leaves = [to_float64(item) for item in tensors_in(inputs)]
     again = with_gradient(pruned, smaller, leaves, boundaries=choose_boundaries(pruned, kept))
     # They can be cut again from the dense ones; the dense replay needs the memory.
     smaller.clear()
@@ -99,9 +101,7 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
 
 
 def _wide(inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return {key: to_float64(value) for key, value in inputs.items()}
-    return to_float64(inputs)
+    return mapped(lambda _, tensor: to_float64(tensor), inputs)
 
 
 def _compare(
@@ -138,11 +138,38 @@ def _compare(
 def _depends(
     graph: DependencyGraph, dense: Mapping[str, Tensor], masks: ChannelMasks, reference: list[Tensor]
 ) -> bool:
-    """Whether the masked network has other outputs for other (integer) inputs."""
-    others = input_tensors(random_inputs(graph.inputs, torch.Generator().manual_seed(1)))
+    """Whether the masked network has other outputs for other inputs.
+
+    Integers stay as given; the first numbers found with them (embeddings) are changed in their place.
+    """
+    generator = torch.Generator().manual_seed(1)
+    others = tensors_in(random_inputs(graph.inputs, generator))
+    found = _found_with_integers(graph.tape)
+
+    def change(place: int, call: Call, results: list[Any]) -> None:
+        for item in results if place in found else ():
+            if isinstance(item, Tensor) and item.is_floating_point():
+                noise = torch.rand(item.shape, generator=generator, dtype=torch.float64).to(item.device)
+                item.mul_(0.5 + noise)
+
     with torch.no_grad():
-        outputs = replay(graph.tape, dense, [to_float64(item) for item in others], masks)
+        outputs = replay(graph.tape, dense, [to_float64(item) for item in others], masks, change)
     return any(not torch.equal(a, b) for a, b in zip(outputs, reference, strict=True))
+
+
+def _found_with_integers(tape: Tape) -> set[int]:
+    """The calls that find numbers with integers or flags among the inputs, or computed from those alone."""
+    whole = {number for number in tape.inputs if not tape.values[number].dtype.is_floating_point}
+    places = set[int]()
+    for place, call in enumerate(tape.calls):
+        if whole.isdisjoint(call.refs):
+            continue
+        results = [number for number in call.outputs if number is not None]
+        if any(tape.values[number].dtype.is_floating_point for number in results):
+            places.add(place)
+        else:
+            whole.update(results)
+    return places
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -164,13 +191,9 @@ def relative_error(found: Tensor, wanted: Tensor) -> float:
 
 def _first_difference(graph: DependencyGraph, masks: ChannelMasks, odd: int | None) -> int | None:
     """The first call whose result has an unexpected shape, else the missing call ``odd``."""
-    for place, twin in masks.matches.items():
-        outputs = zip(graph.tape.calls[place].outputs, masks.pruned.calls[twin].outputs, strict=False)
-        for mine, theirs in outputs:
-            if mine is None or theirs is None:
-                continue
-            if not masks.fits(mine, masks.pruned.values[theirs].shape):
-                return place
+    for place, results in matched_results(graph.tape, masks.pruned, masks.matches):
+        if not all(masks.fits(mine, masks.pruned.values[theirs].shape) for mine, theirs in results):
+            return place
     return odd
 
 

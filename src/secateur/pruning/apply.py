@@ -13,12 +13,14 @@ from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as tape_macs
 from secateur.graph.trace.example_inputs import random_inputs
 from secateur.graph.tracing import trace
+from secateur.models import device_of
 from secateur.proof.verify import Proof, verify
 from secateur.pruning.planning import PlanOptions
 from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.saving import remember
 from secateur.repair.shapes import repairs_of
 from secateur.surgery.cut import check_fits, cut_channels_, cut_optimizer_state
+from secateur.surgery.input_json import check_stored
 from secateur.surgery.plan import Plan, masks_of
 
 _FEW = 3
@@ -158,7 +160,8 @@ def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyG
     if example_inputs is None:
         if not plan.inputs:
             raise UserError("the plan does not know its inputs", hint="pass example_inputs")
-        example_inputs = random_inputs(plan.inputs, torch.Generator().manual_seed(0))
+        check_stored(plan.inputs)
+        example_inputs = random_inputs(plan.inputs, torch.Generator().manual_seed(0), device_of(model))
     return trace(model, example_inputs, heads=plan.heads, logits=plan.logits)
 
 

@@ -12,8 +12,8 @@ import torch
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as macs_of
-from secateur.graph.trace.example_inputs import inputs_to_device, random_inputs
-from secateur.graph.trace.isolated_forward import call_model
+from secateur.graph.trace.example_inputs import random_inputs
+from secateur.graph.trace.input_tree import call_model
 from secateur.models import Latency, device_of, eval_mode, time_calls
 from secateur.surgery.cut import cut_channels_
 from secateur.surgery.plan import Plan, masks_of
@@ -188,7 +188,7 @@ def measure_latency(graph: DependencyGraph, plan: Plan, *, seconds: float) -> tu
     """Latency of the dense model and of a pruned copy, for the traced batch, on the model's device."""
     dense, pruned = graph.model, copy.deepcopy(graph.model)
     cut_channels_(pruned, plan)
-    inputs = inputs_to_device(random_inputs(graph.inputs, torch.Generator().manual_seed(0)), device_of(dense))
+    inputs = random_inputs(graph.inputs, torch.Generator().manual_seed(0), device_of(dense))
     with eval_mode(dense), eval_mode(pruned), torch.no_grad():
         before, after = time_calls(
             [lambda: call_model(dense, inputs), lambda: call_model(pruned, inputs)], seconds=seconds

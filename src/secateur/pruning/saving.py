@@ -11,13 +11,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from secateur.errors import UserError
-from secateur.graph.trace.example_inputs import inputs_to_device, random_inputs
-from secateur.graph.trace.isolated_forward import call_model, isolated_forward, tensors_in
+from secateur.graph.trace.example_inputs import random_inputs
+from secateur.graph.trace.input_tree import call_model, tensors_in
+from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buffers
 from secateur.hashing import json_sha256, tensors_sha256
 from secateur.models import device_of
 from secateur.models.normalisation import INNER, Statistics
 from secateur.surgery.cut import check_fits, cut_channels_
+from secateur.surgery.input_json import missing_class
 from secateur.surgery.plan import Plan
 
 _PLANS = "_secateur_plans"
@@ -184,7 +186,7 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
         remember(model, plan)
     cut = {name for plan in plans for name, _ in plan.removed()}
     _fill(model, tensors, source, made=non_persistent_buffers(model) - cut)
-    if plans:
+    if plans and document["fingerprint"] is not None:
         _check_fingerprint(model, tuple(plans), document["fingerprint"], source)
     return model
 
@@ -247,16 +249,18 @@ def _document_hash(document: dict[str, Any]) -> str:
     return json_sha256(body)
 
 
-def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float]:
-    """The first logits on inputs that the plan describes."""
-    inputs = random_inputs(plans[-1].inputs, torch.Generator().manual_seed(0))
+def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float] | None:
+    """The first logits on inputs that the plan describes; None where a file cannot hold these inputs."""
+    if missing_class(plans[-1].inputs) is not None:
+        return None
+    inputs = random_inputs(plans[-1].inputs, torch.Generator().manual_seed(0), device_of(model))
     with isolated_forward(model), torch.no_grad():
-        outputs = tensors_in(call_model(model, inputs_to_device(inputs, device_of(model))))
+        outputs = tensors_in(call_model(model, inputs))
     return [float(value) for value in outputs[0].flatten()[:16]]
 
 
 def _check_fingerprint(model: nn.Module, plans: tuple[Plan, ...], wanted: list[float], source: Path) -> None:
-    found = _fingerprint(model, plans)
+    found = _fingerprint(model, plans) or []
     scale = max((abs(value) for value in wanted), default=1.0) or 1.0
     if len(found) != len(wanted) or any(
         not abs(a - b) <= _TOLERANCE * scale for a, b in zip(found, wanted, strict=False)

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.trace.example_inputs import inputs_to_device, meta_inputs, random_inputs
-from secateur.graph.trace.isolated_forward import call_model, isolated_forward
+from secateur.graph.trace.example_inputs import meta_inputs, random_inputs
+from secateur.graph.trace.input_tree import call_model
+from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import Recorder, record
 from secateur.graph.trace.tape import Call, Tape
 from secateur.graph.width_attributes import Literal, Match, factor_at, literal_value, siblings, slots
 from secateur.proof.lifetimes import writes_parameters
-from secateur.proof.matching import computing_calls, match_calls
+from secateur.proof.matching import computing_calls, match_calls, matched_results
 from secateur.proof.verify import groups_of, groups_reaching
 from secateur.repair.candidates import candidates, states_a_width
 from secateur.repair.meta_shapes import ShapeRecorder, TapeFollower
@@ -171,9 +172,9 @@ def _off_meta(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: Sha
 
 
 def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) -> ShapeRun:
-    inputs = random_inputs(graph.inputs, torch.Generator().manual_seed(0))
     device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
-    inputs = inputs_to_device(inputs, torch.device("meta") if meta else device)
+    start = torch.Generator().manual_seed(0)
+    inputs = meta_inputs(graph.inputs) if meta else random_inputs(graph.inputs, start, device)
     dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
     # Slices of the dense weights have the right shapes, unless the model writes into its weights.
     cut = cut_tensors if writes_parameters(graph.tape) else _sized
@@ -207,13 +208,9 @@ def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> ShapeR
     masks = masks_of(graph, plan)
     matched, odd = match_calls(graph.tape, tape)
     progress = 0
-    for place, twin in matched.items():
-        outputs = zip(graph.tape.calls[place].outputs, tape.calls[twin].outputs, strict=False)
-        for mine, theirs in outputs:
-            if mine is None or theirs is None:
-                continue
-            if not masks.fits(mine, tape.values[theirs].shape):
-                return ShapeRun(progress, place, "gives another shape than expected")
+    for place, results in matched_results(graph.tape, tape, matched):
+        if not all(masks.fits(mine, tape.values[theirs].shape) for mine, theirs in results):
+            return ShapeRun(progress, place, "gives another shape than expected")
         progress += 1
     if why and odd is None:
         odd = computing_calls(graph.tape)[-1]

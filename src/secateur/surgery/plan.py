@@ -12,9 +12,10 @@ from secateur.errors import UserError
 from secateur.graph.channel_masks import ChannelMasks, Keep
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.labels import IntArray
-from secateur.graph.trace.example_inputs import InputSpec
+from secateur.graph.trace.example_inputs import Inputs
 from secateur.graph.trace.tape import Tape
 from secateur.hashing import json_sha256
+from secateur.surgery.input_json import inputs_from_json, inputs_to_json
 
 SCHEMA_VERSION = 1
 Shapes = dict[str, tuple[int, ...]]
@@ -70,7 +71,7 @@ class Plan:
     scope: str
     seed: int
     shapes: Shapes
-    inputs: tuple[InputSpec, ...]
+    inputs: Inputs
     cuts: tuple[Cut, ...]
     repairs: tuple[Repair, ...] = ()
     notes: tuple[str, ...] = ()
@@ -136,7 +137,7 @@ class Plan:
             "scope": self.scope,
             "seed": self.seed,
             "shapes": {name: list(shape) for name, shape in sorted(self.shapes.items())},
-            "inputs": [vars(item) | {"shape": list(item.shape)} for item in self.inputs],
+            **inputs_to_json(self.inputs),
             "cuts": [
                 {
                     "group": cut.group,
@@ -230,10 +231,6 @@ def _parse(data: Mapping[str, Any]) -> Plan:
         )
         for cut in data["cuts"]
     )
-    inputs = tuple(
-        InputSpec(item["path"], tuple(item["shape"]), item["dtype"], float(item["low"]), float(item["high"]))
-        for item in data["inputs"]
-    )
     repairs = tuple(
         Repair(r["module"], r["attribute"], _restored(r["before"]), _restored(r["after"]))
         for r in data["repairs"]
@@ -244,7 +241,7 @@ def _parse(data: Mapping[str, Any]) -> Plan:
         str(data["scope"]),
         int(data["seed"]),
         {str(name): tuple(int(size) for size in shape) for name, shape in data["shapes"].items()},
-        inputs,
+        inputs_from_json(data),
         cuts,
         repairs,
         tuple(str(note) for note in data["notes"]),

@@ -1,16 +1,14 @@
 """Run a model and leave it as it was: modes, attributes, buffers, caches and backend switches."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from secateur.errors import UserError
 from secateur.graph.trace.named_tensors import parameters_and_buffers
 
 _INTERNAL = frozenset(nn.Module().__dict__)
@@ -84,48 +82,3 @@ def _restore(module: nn.Module, contents: tuple[dict[str, Any], list[tuple[Any, 
             value.update(copy)
         else:
             value[:] = copy
-
-
-def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Run the model on a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return model(*inputs)
-    return model(inputs)
-
-
-def tensors_in(result: Any) -> list[Tensor]:
-    """Every tensor in a model's output, in order: nested tuples, lists, dicts and dataclasses."""
-    if isinstance(result, Tensor):
-        return [result]
-    return [item for value in _named_parts(result).values() for item in tensors_in(value)]
-
-
-def named_output(result: Any, name: str | int | None) -> Any:
-    """The output of that name or index; the whole result where no name is given.
-
-    Raises:
-        UserError: the model has no such output.
-
-    >>> named_output({"logits": 1, "features": 2}, "logits")
-    1
-    """
-    if name is None:
-        return result
-    parts = _named_parts(result)
-    if isinstance(name, bool) or not isinstance(name, (str, int)) or name not in parts:
-        known = ", ".join(map(str, parts)) or "a single tensor"
-        raise UserError(f"the model has no output {name!r}", hint=f"its outputs are: {known}")
-    return parts[name]
-
-
-def _named_parts(result: Any) -> dict[Any, Any]:
-    """The parts of an output by name, or by index where they have none."""
-    if isinstance(result, Mapping):
-        return dict(result)
-    if is_dataclass(result):
-        return {item.name: getattr(result, item.name) for item in fields(result)}
-    if isinstance(result, tuple) and hasattr(result, "_fields"):
-        return dict(zip(result._fields, result, strict=True))
-    return dict(enumerate(result)) if isinstance(result, (list, tuple)) else {}

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.errors import UserError
-from secateur.graph.trace.isolated_forward import call_model, isolated_forward, named_output, tensors_in
+from secateur.graph.trace.input_tree import call_model, mapped, named_output, tensors_in
+from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import parameters_and_buffers
 from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, name_of
 
@@ -174,18 +174,14 @@ def record(
     [('t', '0'), ('addmm', '0'), ('relu', '1')]
     """
     recorder = recorder or Recorder(model)
-    leaves, spec = tree_flatten(inputs)
-    # Copies, because the model may write into its inputs.
-    fresh = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    numbers = []
-    for position, leaf in enumerate(fresh):
-        if isinstance(leaf, Tensor):
-            number = recorder.add(leaf, "input", str(position))
-            recorder._leaves[id(leaf)] = number
-            numbers.append(number)
+    # Copies, because the model may write into its inputs and their containers.
+    fresh = mapped(lambda _, tensor: _plain_copy(tensor), inputs)
+    leaves = tensors_in(fresh)
+    numbers = [recorder.add(leaf, "input", str(position)) for position, leaf in enumerate(leaves)]
+    recorder._leaves.update((id(leaf), number) for leaf, number in zip(leaves, numbers, strict=True))
     mode = isolated_forward(model, training=training)
     with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
-        result = call_model(model, tree_unflatten(fresh, spec))
+        result = call_model(model, fresh)
     found = [item for item in tensors_in(named_output(result, logits)) if item.is_floating_point()]
     if not found:
         raise UserError(
@@ -194,3 +190,8 @@ def record(
     recorder.tape.inputs = tuple(numbers)
     recorder.tape.outputs = tuple(recorder.number(item) for item in found)
     return recorder.tape, found
+
+
+def _plain_copy(tensor: Tensor) -> Tensor:
+    """A copy without the class of its own: operations would pass that on and lose track of their results."""
+    return tensor.detach().as_subclass(Tensor).clone()

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from secateur.errors import UserError
-from secateur.graph.trace.example_inputs import input_tensors
+from secateur.graph.trace.input_tree import tensors_in
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.tape import Tape
 
@@ -31,17 +32,39 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_inputs(example_inputs: Any) -> None:
-    """Refuse example inputs that are empty, NaN or infinite: proofs draw random inputs in their range."""
-    for leaf in input_tensors(example_inputs):
-        if not leaf.numel():
+    """Refuse example inputs that are empty, NaN or infinite, or in a layout that shows no numbers.
+
+    Minus infinity is accepted: it is what masks hold.
+    """
+    leaves = tensors_in(example_inputs)
+    for leaf in leaves:
+        if leaf.layout != torch.strided or leaf.is_nested or is_traceable_wrapper_subclass(leaf):
+            kind = "nested" if leaf.is_nested else str(leaf.layout).removeprefix("torch.")
+            raise UserError(
+                f"an example input is a {kind} tensor ({type(leaf).__name__}), which cannot be traced",
+                hint="pass plain tensors, for example to_dense(), or indices and values by themselves",
+            )
+        numbers = leaf.is_floating_point() or leaf.is_complex()
+        # Lists of indices may be empty, a batch of images not.
+        if not leaf.numel() and (numbers or not any(other.numel() for other in leaves)):
             raise UserError(
                 f"an example input of shape {tuple(leaf.shape)} holds no numbers",
                 hint="pass one sample at least",
             )
-        if leaf.is_floating_point() and not (leaf.is_meta or bool(leaf.isfinite().all())):
+        if (
+            numbers
+            and not leaf.is_meta
+            and bool((leaf.isnan() | leaf.isinf() & ~torch.isneginf(leaf.real)).any())
+        ):
             raise UserError(
                 "an example input holds NaN or infinity", hint="pass inputs as the model will see them"
             )
+
+
+def _usable(leaf: torch.Tensor) -> bool:
+    """Whether all numbers are finite, or minus infinity."""
+    usable = leaf.isfinite()
+    return bool((usable if leaf.is_complex() else usable | torch.isneginf(leaf)).all())
 
 
 def refuse_randomness(tape: Tape) -> None:
