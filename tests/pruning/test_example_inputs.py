@@ -97,7 +97,8 @@ def test_the_inputs_and_their_containers_are_left_alone():
     x, e = tensors()
     before, batch = x.clone(), {"x": x, "e": e}
     secateur.prune(Popping().eval(), (batch,), sparsity=0.5)
-    assert list(batch) == ["x", "e"] and torch.equal(x, before)
+    assert list(batch) == ["x", "e"]
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("form", ["a list", "one dict", "None between", "a number", "a string"])
@@ -107,7 +108,8 @@ def test_a_plan_file_holds_the_form(form):
     graph = secateur.trace(model, FORMS[form](*tensors()))
     plan = secateur.plan(graph, sparsity=0.5)
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
-    assert again == plan and again.inputs.form == plan.inputs.form
+    assert again == plan
+    assert again.inputs.form == plan.inputs.form
     assert secateur.apply(model, again).channels == 14
 
 
@@ -117,7 +119,9 @@ def test_a_plan_file_says_which_class_it_cannot_hold(tmp_path):
     inputs = Frozen(*tensors())
     plan = secateur.plan(secateur.trace(model, inputs), sparsity=0.5)
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
-    with pytest.raises(UserError, match=r"inputs of class .*Frozen, which a file cannot hold \(pass example_i"):
+    with pytest.raises(
+        UserError, match=r"inputs of class .*Frozen, which a file cannot hold \(pass example_i"
+    ):
         secateur.apply(model, again)
     assert secateur.apply(model, again, example_inputs=inputs).channels == 14
     loaded = secateur.load(secateur.save(model, tmp_path / "pruned"), Sum)
@@ -160,7 +164,8 @@ def test_a_packed_sequence_is_one_argument(tmp_path):
     x = pack_sequence([torch.rand(4, 6), torch.rand(5, 6)], enforce_sorted=False)
     model = Reader().eval()
     report = secateur.prune(model, x, sparsity=0.5)
-    assert report.verified and report.channels * 2 == report.channels_before
+    assert report.verified
+    assert report.channels * 2 == report.channels_before
     assert secateur.load(secateur.save(model, tmp_path / "pruned"), Reader).g.hidden_size == 5
 
 
