@@ -9,7 +9,7 @@ SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
     {"errors", "text", "hashing", "durable", "cpu"},
-    {"stats", "budgets"},
+    {"stats", "budgets", "untrusted"},
     {"registry", "recipes", "run_options", "config"},
     {"data", "models", "graph"},
     {"surgery"},
@@ -29,6 +29,7 @@ NO_TORCH = {
     "hashing",
     "durable",
     "stats",
+    "untrusted",
     "budgets",
     "registry",
     "recipes",

@@ -3,9 +3,26 @@
 Names are imported on first use, so that ``import secateur`` and the command line's help stay fast.
 """
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+
+
+def _leave_working_directory() -> None:
+    """Under ``python -m secateur``, import nothing from the working directory, as the command itself does.
+
+    It may be a folder of somebody else's, or hold a file called like a module of Python.
+    """
+    asked = sys.orig_argv[-len(sys.argv)].removeprefix("-m") if sys.argv[:1] == ["-m"] else ""
+    first = sys.path[0] if sys.path and not sys.flags.safe_path else None
+    if asked.partition(".")[0] == "secateur" and first in ("", os.path.realpath(os.curdir)):
+        del sys.path[0]
+
+
+_leave_working_directory()
+
+from importlib import import_module  # noqa: E402
+from importlib.metadata import version  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from secateur.attacks.ddn import ddn as ddn

@@ -1,6 +1,5 @@
 """What a run shows while it goes on: a live bar, plain lines, JSON lines, or nothing."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from secateur.engine import Event
-from secateur.text import duration
+from secateur.text import duration, json_line, shown, shown_in_line
 
 Mode = Literal["auto", "rich", "plain", "json", "none"]
 Listener = Callable[[Event], None]
@@ -42,14 +41,15 @@ def show(mode: Mode = "auto", *, stream: TextIO | None = None) -> Iterator[Liste
 
 
 def sentence(event: Event) -> str:
-    """One line about an event."""
+    """One line about an event, safe to print."""
+    said = shown(event.sentence)
     if event.cell is None:
-        return event.sentence
+        return said
+    label = shown_in_line(event.cell.label)
     if event.kind == "tick":
-        return f"{event.cell.label}: {100 * event.done // max(event.total, 1)} %"
+        return f"{label}: {100 * event.done // max(event.total, 1)} %"
     took = f" in {duration(event.seconds)}" if event.seconds is not None and event.kind == "ok" else ""
-    why = f": {event.sentence}" if event.sentence else ""
-    return f"{event.kind} {event.cell.label}{took}{why}"
+    return f"{event.kind} {label}{took}{f': {said}' if said else ''}"
 
 
 def _silent(event: Event) -> None:
@@ -64,7 +64,7 @@ def _json(stream: TextIO) -> Listener:
             if time.monotonic() < due.get(event.cell.id, 0.0):
                 return
             due[event.cell.id] = time.monotonic() + JSON_SECONDS
-        stream.write(json.dumps(event.to_json(), allow_nan=False, ensure_ascii=False) + "\n")
+        stream.write(json_line(event.to_json()) + "\n")
         stream.flush()
 
     return listener
@@ -100,7 +100,9 @@ class _Count(ProgressColumn):
 @contextmanager
 def _bars(stream: TextIO) -> Iterator[Listener]:
     console = Console(file=stream, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), _Count(), TextColumn("{task.fields[eta]}"))
+    # A label is no markup: square brackets in it are its own.
+    texts = [TextColumn(what, markup=False) for what in ("{task.description}", "{task.fields[eta]}")]
+    columns = (texts[0], BarColumn(), _Count(), texts[1])
     with Progress(*columns, console=console, transient=False) as progress:
         yield _live(progress)
 
@@ -113,7 +115,8 @@ def _live(progress: Progress) -> Listener:
         if event.kind in TOLD:
             progress.console.print(sentence(event), markup=False, soft_wrap=True)
         if event.cell is not None and event.kind == "start":
-            inner[event.cell.id] = progress.add_task(f"  {event.cell.label}", total=None, cells=False, eta="")
+            label = shown_in_line(event.cell.label)
+            inner[event.cell.id] = progress.add_task(f"  {label}", total=None, cells=False, eta="")
         elif event.cell is not None and event.kind == "tick" and event.cell.id in inner:
             progress.update(inner[event.cell.id], completed=event.done, total=event.total)
         elif event.cell is not None and (task := inner.pop(event.cell.id, None)) is not None:

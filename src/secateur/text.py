@@ -1,10 +1,19 @@
-"""Small phrases that messages and reports share: lists, counts, durations, and near misses."""
+"""Small phrases that messages and reports share: lists, counts, durations, near misses, and safe spelling."""
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 CUTOFF = 0.5
 """How alike two words must be, from 0 to 1, to suggest the one for the other."""
+
+# What could move the cursor, clear the screen, reverse the reading order, or not be printed at all.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
+)
+_LINES = {ord("\n"): "\\n", ord("\t"): "\\t"}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -78,3 +87,31 @@ def first_line(error: BaseException, otherwise: str = "no message") -> str:
     'too large'
     """
     return (str(error).strip().splitlines() or [otherwise])[0]
+
+
+def shown(text: str) -> str:
+    r"""Text of a file as it may be printed: control characters are spelled out; line ends and tabs stay.
+
+    >>> shown("demo\x1b[2J")
+    'demo\\x1b[2J'
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shown_in_line(text: str) -> str:
+    r"""Like :func:`shown`, with line ends and tabs spelled out too, so that a name cannot look like a line.
+
+    >>> shown_in_line("demo\ndone")
+    'demo\\ndone'
+    """
+    return shown(text).translate(_LINES)
+
+
+def json_line(value: Any) -> str:
+    r"""``value`` as JSON on one line that may be printed. Raises ValueError for NaN, which is not JSON.
+
+    >>> json_line({"name": "é\x9b"})
+    '{"name": "é\\u009b"}'
+    """
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,8 +1,10 @@
+import os
 import time
 
 import pytest
 
 from secateur.engine.local import LocalEngine
+from secateur.errors import UserError
 from secateur.store import Store
 from toy.study import EXECUTE, small_plan
 
@@ -133,3 +135,35 @@ def test_closing_leaves_no_process_and_no_empty_log(store, start, monkeypatch):
     engine.close()
     assert all(process.poll() is not None for process in processes)
     assert not list((store.root / "logs").iterdir())
+
+
+def test_workers_import_nothing_from_the_working_directory(store, start, tmp_path, monkeypatch):
+    """It may be a folder of somebody else's, or hold one's own file called like a module of Python."""
+    place = tmp_path / "here"
+    place.mkdir()
+    for name in ("queue", "toy", "numpy", "secateur"):
+        (place / f"{name}.py").write_text("open('ran', 'a').close(); raise ImportError('not this one')\n")
+    monkeypatch.chdir(place)
+    # As in an interactive session, where the working directory can be imported from.
+    monkeypatch.syspath_prepend("")
+    engine = start()
+    engine.submit(DENSE.id)
+    assert listen(engine, "ok")[-1].kind == "ok"
+    assert not (place / "ran").exists()
+
+
+def test_a_log_is_not_written_through_a_link(store, start, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (store.root / "logs").mkdir()
+    for number in range(1, 4):
+        (store.root / "logs" / f"worker-{os.getpid()}-{number}.log").symlink_to(tmp_path / "mine")
+    engine = start()
+    engine.submit(DENSE.id)
+    assert listen(engine, "ok")[-1].kind == "ok"
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_folder_of_logs_that_is_a_link_is_refused(store, start, tmp_path):
+    (store.root / "logs").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="is a link"):
+        start().submit(DENSE.id)

@@ -22,10 +22,74 @@ def test_an_open_head_on_a_network_is_refused(monkeypatch):
             refuse_open_head(address, trusted=False)
         assert caught.value.code == ExitCode.ENVIRONMENT
         refuse_open_head(address, trusted=True)
-    for address in (None, "auto", "127.0.0.1:6379", "localhost:6379", "[::1]:6379"):
+    for address in ("10.0.0.3", "ray://head.cluster", "head.cluster", "[2001:db8::1]:6379", "2001:db8::1"):
+        with pytest.raises(UserError, match="everybody in its network"):
+            refuse_open_head(address, trusted=False)
+    for address in (None, "local", "127.0.0.1:6379", "localhost:6379", "[::1]:6379", "::1", "ray://127.0.0.1"):
         refuse_open_head(address, trusted=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     refuse_open_head("10.0.0.3:6379", trusted=False)
+
+
+class PretendedRay:
+    """As much of Ray as an engine needs to connect; ``found`` is the head on this machine."""
+
+    def __init__(self, found="10.0.0.3:6379"):
+        self.gcs_address, self.connected = found, []
+
+    def is_initialized(self):
+        return bool(self.connected)
+
+    def init(self, address, **_):
+        self.connected.append(address)
+
+    def get_runtime_context(self):
+        return self
+
+    def shutdown(self):
+        self.connected.clear()
+
+    def remote(self, function):
+        return self
+
+    def options(self, **_):
+        return self
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = PretendedRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    return ray
+
+
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_an_open_head_of_the_environment_is_refused_before_connecting(pretended, monkeypatch, tmp_path, address):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.3:6379")
+    with pytest.raises(UserError, match=r"on the Ray head 10\.0\.0\.3:6379"):
+        RayEngine(tmp_path, address=address)
+    assert pretended.connected == []
+    RayEngine(tmp_path, address=address, trusted=True)
+    assert pretended.connected == ["10.0.0.3:6379"]
+
+
+def test_an_open_head_that_ray_finds_is_left_at_once(pretended, tmp_path):
+    with pytest.raises(UserError, match=r"on the Ray head 10\.0\.0\.3:6379"):
+        RayEngine(tmp_path, address="auto")
+    assert not pretended.is_initialized()
+    RayEngine(tmp_path, address="auto", trusted=True)
+    assert pretended.is_initialized()
+
+
+def test_a_head_that_only_this_machine_reaches_is_used(pretended, monkeypatch, tmp_path):
+    pretended.gcs_address = "127.0.0.1:6379"
+    RayEngine(tmp_path, address="auto")
+    pretended.shutdown()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.3:6379")
+    RayEngine(tmp_path, address="local")  # the user's own words count, not the environment
+    assert pretended.connected == ["local"]
 
 
 def test_without_ray_the_extra_is_named(monkeypatch, tmp_path):

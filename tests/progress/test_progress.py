@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -109,3 +110,20 @@ def test_events_become_sentences():
         sentence(Event("retry", CELL, sentence="its worker died")) == "retry train plain/0: its worker died"
     )
     assert sentence(Event("note", sentence="hello")) == "hello"
+
+
+ODD = dataclasses.replace(CELL, axes={**CELL.axes, "model": "[red]a\x1b[2J\nok b[/]"})
+
+
+@pytest.mark.parametrize("mode", ["plain", "json", "rich"])
+def test_names_and_messages_from_files_do_nothing_to_a_terminal(mode):
+    stream = Terminal() if mode == "rich" else io.StringIO()
+    with show(mode, stream=stream) as listener:
+        listener(Event("start", ODD, total=2))
+        listener(Event("tick", ODD, done=1, total=4))
+        listener(Event("failed", ODD, done=1, total=2, sentence="it\x1b]0;owned\x07broke"))
+    said = stream.getvalue()
+    assert "\x1b[2J" not in said
+    assert "\x07" not in said
+    assert "it\\x1b]0;owned\\x07broke" in said or "it\\u001b]0;owned\\u0007broke" in said
+    assert "[red]a" in said

@@ -234,3 +234,12 @@ def test_a_model_without_the_arm_of_a_figure_has_no_row_and_no_line(tmp_path):
             assert "robust (robust)" in labels
         assert ("plain from" in drawn[f"robust-ddn-{arm}"].alt) == (models == 2)
     assert "plain from no result" not in drawn["cost"].alt
+
+
+def test_a_figure_is_not_written_through_a_link(tmp_path, grid, change):
+    (tmp_path / "mine").write_text("mine")
+    for suffix in ("png", "pdf"):
+        (tmp_path / f"a.{suffix}").symlink_to(tmp_path / "mine")
+    theme.save(next(iter(draw(grid, change))).figure, tmp_path, "a")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "a.png").is_symlink()

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import typer
-
-from secateur.cli.output import print_table
+from secateur.cli.output import print_table, say
 
 NORM_SYMBOLS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L∞"}
 ENOUGH = 30
@@ -23,7 +21,7 @@ def print_attack(summary: Mapping[str, Any]) -> None:
         [_row(few, *row) for row in _shares(summary)],
     )
     if "targeted" in summary:
-        typer.echo(f"{summary['targeted']}\n")
+        say(f"{summary['targeted']}\n")
     fixed = summary.get("kind") == "fixed-eps"
     print_table(
         f"{'sizes' if fixed else 'distances'} of the {summary['found']} examples found"
@@ -34,19 +32,19 @@ def print_attack(summary: Mapping[str, Any]) -> None:
             for norm in ("l0", "l1", "l2", "linf")
         ],
     )
-    typer.echo(
+    say(
         f"found {summary['found']} of {summary['attacked']} attacked images; "
         f"{summary['forwards']:.0f} forwards and {summary['backwards']:.0f} backwards per image; "
         f"{summary['seconds']:.1f} s"
     )
-    typer.echo(f"grade {summary['grade']}: {summary['meaning']}")
+    say(f"grade {summary['grade']}: {summary['meaning']}")
     for reason in summary["reasons"]:
-        typer.echo(f"  {reason}")
+        say(f"  {reason}")
     from secateur.trust import joint_lines
 
     # Only an audit runs other attacks; without one there are no lines.
     for line in joint_lines(summary["joint"]):
-        typer.echo(line)
+        say(line)
 
 
 DISTANCES = ("median_correct", "median_all", "mean_found")

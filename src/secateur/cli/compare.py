@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.options import Json
-from secateur.cli.output import note, print_json, print_table
+from secateur.cli.output import note, print_json, print_table, say
 from secateur.errors import ExitCode
 
 
@@ -42,7 +42,7 @@ def compare(
         shown = comparison.overview
         print_table(shown.title, shown.columns, shown.rows)
         for sentence in broken:
-            typer.echo(f"limit broken: {sentence}")
+            say(f"limit broken: {sentence}")
     # The exit code is the gate for CI; it comes last so that the table is always printed.
     if broken:
         raise typer.Exit(ExitCode.LIMIT_BROKEN)

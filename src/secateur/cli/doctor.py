@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import typer
 
-from secateur.cli.output import print_table
+from secateur.cli.output import print_table, say
 from secateur.errors import ExitCode, UserError
 
 _NEEDED = (
@@ -49,7 +49,7 @@ def doctor() -> None:
         raise UserError(
             f"missing: {', '.join(missing)}", hint="pip install secateur", code=ExitCode.ENVIRONMENT
         )
-    typer.echo(_self_test())
+    say(_self_test())
 
 
 COMMANDS = (doctor,)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secateur.cli.options import PlugIns, plug_in
-from secateur.cli.output import note, print_json, print_table
+from secateur.cli.output import note, print_json, print_table, say
 from secateur.cli.targets import Input, Json, Mean, Std, Weights, example, move, network, shape
 from secateur.errors import UserError
 
@@ -75,7 +75,7 @@ def export(
     left = "left" if dense is not None else ""
     print_table(exported.summary(), ("", *exported.networks, left), exported.rows())
     if exported.costs:
-        typer.echo(exported.conditions())
+        say(exported.conditions())
     note(f"wrote {out}, its record {out}.json and its card {out}.md")
 
 

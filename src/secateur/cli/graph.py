@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.options import Heads, HeadsOption, Logits, PlugIns, output_of, plug_in
-from secateur.cli.output import note, print_json
+from secateur.cli.output import note, print_json, say
 from secateur.cli.targets import Classes, Input, Json, Model, Weights, example, network, shape
 
 
@@ -39,7 +39,7 @@ def graph(
     if as_json:
         print_json(traced.to_json())
     else:
-        typer.echo(traced.explain())
+        say(traced.explain())
 
 
 COMMANDS = (graph,)

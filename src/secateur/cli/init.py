@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.options import PlugIns, plug_in
-from secateur.cli.output import print_json
+from secateur.cli.output import print_json, say
 from secateur.errors import UserError
 
 
@@ -26,8 +26,8 @@ def init(
         raise UserError(f"{path} exists already", hint="name another file") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"{path}: {text.splitlines()[0].removeprefix('# ')}")
-    typer.echo(f"next: secateur plan {path}")
+    say(f"{path}: {text.splitlines()[0].removeprefix('# ')}")
+    say(f"next: secateur plan {path}")
 
 
 def schema(plugin: PlugIns = None) -> None:

@@ -1,11 +1,11 @@
 """Printing: results to stdout, everything else to stderr."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -13,25 +13,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from secateur.errors import UserError
+from secateur.text import json_line, shown, shown_in_line
 
 
 def complain(error: UserError) -> None:
     """Print an error and its hint on stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"error: {error.message}", style="bold red", markup=False)
+    console.print(f"error: {shown(error.message)}", style="bold red", markup=False)
     if error.hint:
-        console.print(f"  hint: {error.hint}", markup=False)
+        console.print(f"  hint: {shown(error.hint)}", markup=False)
 
 
 def note(text: str) -> None:
     """Print a note on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(shown(text), style="dim", markup=False)
+
+
+def say(text: str) -> None:
+    """Print a part of the result on stdout."""
+    typer.echo(shown(text))
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print one JSON document on one line of stdout."""
-    # allow_nan=False: NaN is not JSON, and absent numbers are null with an outcome.
-    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_line(value) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -43,14 +48,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         "header_style": "bold",
     }
     console = Console(highlight=False)
-    console.print(escape(title), style="bold")
+    console.print(escape(shown_in_line(title)), style="bold")
     table = Table(**look)
     for index, column in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows if row[index])
         justify: Literal["left", "right"] = "right" if numeric and index else "left"
-        table.add_column(escape(column), justify=justify, overflow="fold", no_wrap=index == 0)
+        table.add_column(escape(shown_in_line(column)), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(shown_in_line(cell)) for cell in row))
     console.print(table)
 
 

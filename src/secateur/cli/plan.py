@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from secateur.cli.options import Config, Jobs, Json, Limit, Out, Overrides, PlugIns, plug_in
-from secateur.cli.output import note, print_json, print_table
+from secateur.cli.output import note, print_json, print_table, say
 from secateur.text import counted, duration
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None
 
     plug_in(plugin)
     laid = check(load_study(config, overrides=overrides or ()))
-    typer.echo(f"{config} is a valid study of {len(laid.cells)} cells: {_counted(laid)}")
+    say(f"{config} is a valid study of {len(laid.cells)} cells: {_counted(laid)}")
     _remark(laid)
 
 
@@ -75,7 +75,7 @@ def plan(
         for stage, count in laid.counts.items()
     ]
     print_table(f"{study.name}: {len(laid.cells)} cells", ("stage", "cells", "done", "to run"), rows)
-    typer.echo(
+    say(
         f"{laid.forwards:,} forward and {laid.backwards:,} backward passes of one image at most; "
         f"about {duration(seconds)} with {counted(jobs, 'job')} on this machine"
     )

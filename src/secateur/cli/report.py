@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secateur.cli.options import Folder, Json, PlugIns, plug_in
-from secateur.cli.output import bar, note, print_json, print_table
+from secateur.cli.output import bar, note, print_json, print_table, say
 from secateur.errors import UserError
 from secateur.text import counted, duration, first_few
 
@@ -88,13 +88,13 @@ def print_report(folder: Path, paths: "ReportPaths") -> None:
     else:
         note(f"no network in {folder} has been attacked yet: there is nothing to tabulate")
     for model, sentence in paths.warnings:
-        typer.echo(f"{model} {sentence}")
+        say(f"{model} {sentence}")
     for model, sentence in paths.latency:
-        typer.echo(f"latency: {model}, {sentence}")
-    typer.echo(f"report:  {paths.index}")
-    typer.echo(f"figures: {paths.index.parent / 'figures'} ({len(paths.figures)} files, PNG and PDF)")
-    typer.echo(f"tables:  {paths.index.parent / 'tables'}")
-    typer.echo(f"records: {folder / 'cells'}")
+        say(f"latency: {model}, {sentence}")
+    say(f"report:  {paths.index}")
+    say(f"figures: {paths.index.parent / 'figures'} ({len(paths.figures)} files, PNG and PDF)")
+    say(f"tables:  {paths.index.parent / 'tables'}")
+    say(f"records: {folder / 'cells'}")
 
 
 def measure(folder: Path, *, again: bool, batch: int, threads: int | None, device: str, quiet: bool) -> None:

@@ -24,7 +24,7 @@ from secateur.cli.options import (
     Trusted,
     plug_in,
 )
-from secateur.cli.output import note, print_json, print_table
+from secateur.cli.output import note, print_json, print_table, say
 from secateur.cli.report import print_report
 from secateur.text import duration
 
@@ -103,7 +103,7 @@ def status(folder: Folder, as_json: Json = False) -> None:
     ]
     print_table(f"{told.name} in {folder}", ("stage", *STATES.values()), rows)
     for line in _remarks(told):
-        typer.echo(line)
+        say(line)
 
 
 def worker(

@@ -7,7 +7,7 @@ import typer
 
 from secateur.cli.attack_settings import attack_settings
 from secateur.cli.options import Folder, Json, Limit, PlugIns, plug_in
-from secateur.cli.output import bar, note, print_json, print_table
+from secateur.cli.output import bar, note, print_json, print_table, say
 
 SHOWN = 12
 
@@ -57,7 +57,7 @@ def transfer(
     others = [row for row in table.rows if row[0] != row[1]]
     print_table(table.title, table.columns, others[:SHOWN])
     if len(others) > SHOWN:
-        typer.echo(f"{len(others) - SHOWN} more pairs in the files")
+        say(f"{len(others) - SHOWN} more pairs in the files")
 
 
 COMMANDS = (transfer,)

@@ -1,5 +1,7 @@
 """Images in array files: NumPy's .npz, and the .mat files of SVHN."""
 
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -36,7 +38,11 @@ DAMAGED = (
     EOFError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
 )
+# Pictures of one colour are packed a thousand times smaller; so many of them are no data set.
+MAX_RATIO = 100
+LARGE = 2**30
 
 
 def npz(argument: str) -> SplitReaders:
@@ -61,8 +67,10 @@ def npz(argument: str) -> SplitReaders:
             sizes = {member.filename.removesuffix(".npy"): member.file_size for member in archive.infolist()}
     except DAMAGED as error:
         raise UserError(f"'{path}' is not a readable .npz file: {error}") from error
-    if sum(sizes.values()) > 4 * MAX_BYTES:
+    if (total := sum(sizes.values())) > 4 * MAX_BYTES:
         raise UserError(f"'{path}' unpacks to more than {4 * MAX_BYTES // 2**30} GiB and is refused")
+    if total > max(LARGE, MAX_RATIO * path.stat().st_size):
+        raise UserError(f"'{path}' unpacks to more than {MAX_RATIO} times its size and is refused")
     pairs = _pairs(path, list(sizes))
     # The number of classes must be the same in every split, so each reader sees the labels of all.
     every = [labels for _, labels in pairs.values()]
@@ -150,6 +158,7 @@ def _pairs(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
 def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
     """The split with the arrays ``x`` and ``y``; ``every`` names the label arrays of all splits."""
     try:
+        _refuse_false_claims(path, {x, y, *every, "classes"})
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[x], arrays[y]
             names = arrays.get("classes")
@@ -168,13 +177,36 @@ def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
             f"'{path}': the largest label is {largest}; labels must be below {MAX_CLASSES}",
             hint="number the classes from 0",
         )
-    if names is not None and names.ndim != 1:
-        raise UserError(f"'{path}': 'classes' must be one-dimensional, not of shape {list(names.shape)}")
+    if names is not None and (names.ndim != 1 or names.size > MAX_CLASSES):
+        raise UserError(
+            f"'{path}': 'classes' must be one-dimensional, with at most {MAX_CLASSES} names, "
+            f"not of shape {list(names.shape)}"
+        )
     classes = tuple(map(str, names if names is not None else range(largest + 1)))
     pixels = _channels_first(images, path, x)
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
         raise UserError(f"'{path}': '{x}' is {images.dtype}; expected uint8, uint16 or floating point")
     return from_pixels(path.stem, pixels, labels, classes)
+
+
+def _refuse_false_claims(path: Path, names: set[str]) -> None:
+    """Raise ValueError where the header of an array names other numbers of bytes than there are.
+
+    NumPy would make room for what the header says before it reads.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name not in names:
+                continue
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                old = version == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(stream)
+                claimed, has = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
+            if claimed != has and not dtype.hasobject:
+                raise ValueError(f"the header of '{name}' promises {claimed:,} bytes, it has {has:,}")
 
 
 def _channels_first(images: np.ndarray, path: Path, key: str) -> np.ndarray:

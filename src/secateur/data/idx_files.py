@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -108,31 +109,29 @@ def _read_idx(images: Path, labels: Path) -> Dataset:
 
 
 def _idx_array(path: Path, ndim: int) -> np.ndarray:
-    content = _unpacked(path)
-    if content[:4] != bytes([0, 0, 8, ndim]) or len(content) < 4 + 4 * ndim:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            return _read_array(stream, ndim, path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"'{path}' cannot be read: {error}", hint="download it again") from error
+
+
+def _read_array(stream: IO[bytes], ndim: int, path: Path) -> np.ndarray:
+    header = stream.read(4 + 4 * ndim)
+    if header[:4] != bytes([0, 0, 8, ndim]) or len(header) < 4 + 4 * ndim:
         raise UserError(
             f"'{path}' is not an IDX file of {ndim}-dimensional bytes", hint="is it the right file?"
         )
-    shape = np.frombuffer(content, ">u4", count=ndim, offset=4).tolist()
-    body, promised = len(content) - 4 - 4 * ndim, math.prod(shape)
-    if body != promised:
+    shape = np.frombuffer(header, ">u4", offset=4).tolist()
+    promised = math.prod(shape)
+    # Never more than the header promises, and one byte to see that there is more: it may unpack without end.
+    body = stream.read(min(promised, MAX_BYTES) + 1)
+    if len(body) > MAX_BYTES:
+        raise UserError(f"'{path}' unpacks to more than {MAX_BYTES // 2**20} MiB and is refused")
+    if len(body) != promised:
+        has = "more" if len(body) > promised else f"{len(body)}"
         raise UserError(
-            f"'{path}' is damaged: its header promises {promised} bytes, it has {body}",
+            f"'{path}' is damaged: its header promises {promised} bytes, it has {has}",
             hint="download it again",
         )
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        if path.suffix != ".gz":
-            content = path.read_bytes()
-        else:
-            with gzip.open(path) as stream:
-                # One byte more than allowed tells a full file from a decompression bomb.
-                content = stream.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"'{path}' cannot be read: {error}", hint="download it again") from error
-    if len(content) > MAX_BYTES:
-        raise UserError(f"'{path}' unpacks to more than {MAX_BYTES // 2**20} MiB and is refused")
-    return content
+    return np.frombuffer(body, np.uint8).reshape(shape)

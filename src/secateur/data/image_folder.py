@@ -20,6 +20,8 @@ NAMES = {
 }
 """Accepted folder names of each split, in upper or lower case."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+MAX_DECODED = 2**33
+"""Bytes of all images of a split: small files may hold pixels without end."""
 # Left behind by archives that were made on macOS.
 _IGNORED = {"__MACOSX"}
 _PART_OF = {name: part for part, names in NAMES.items() for name in names}
@@ -109,6 +111,7 @@ def _folders(root: Path) -> list[str]:
 def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool) -> Dataset:
     pictures: list[np.ndarray] = []
     labels: list[int] = []
+    total = 0
     first: tuple[Path, tuple[int, ...]] | None = None
     for label, name in enumerate(classes):
         images = []
@@ -118,6 +121,12 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
             if image.shape[:2] != first[1]:
                 raise _differ(first, (path, image.shape[:2]), root)
             images.append(image)
+            total += image.nbytes
+            if total > MAX_DECODED:
+                raise UserError(
+                    f"the images in '{root}' take more than {MAX_DECODED // 2**30} GiB",
+                    hint="use fewer, or scale them: --resize 32, or resize: 32 under data in a study",
+                )
         # By content, so that the order does not depend on file names.
         pictures += sorted(images, key=lambda image: sha256_hex(image.tobytes()))
         labels += [label] * len(images)

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from secateur.data.dataset import Dataset
 from secateur.errors import UserError
+from secateur.text import first_line, listed
+from secateur.untrusted import refuse_irregular
 
 Size = tuple[int, int]
 """Height and width."""
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+"""What a file may contain, whatever its name says; Pillow opens others with programs outside this process."""
 MAX_PIXELS = 2**24
 MAX_SIDE = 4096
+MAX_BYTES = 2**30
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}
 # Formats for which Pillow's 32-bit mode holds 16-bit pixels.
 _SIXTEEN_BITS = {"PNG", "PPM"}
@@ -50,18 +55,25 @@ def read_image(path: Path, size: Size | None = None) -> np.ndarray:
     Colour, palette and CMYK images become 8-bit RGB. An alpha channel is dropped.
 
     Raises:
-        UserError: not a readable image, too large, or pixels of unknown range.
+        UserError: not a readable image of a format in ``FORMATS``, too large, or pixels of unknown range.
     """
     try:
         with warnings.catch_warnings():
             # Pillow warns about odd metadata, and about large images, which are refused below.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            refuse_irregular(path, MAX_BYTES)
+            with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"it has {image.width}x{image.height} pixels")
+                    raise ValueError(f"it has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
                 pixels = pixels_of(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"'{path}' is not a readable image: {error}", hint="remove or repair it") from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"'{path}' is not a readable image: its content is not {listed(FORMATS, last='or')}",
+            hint="remove or convert it",
+        ) from error
+    except Exception as error:  # decoders raise anything on damaged bytes, a lack of memory among them
+        reason = getattr(error, "strerror", None) or first_line(error, type(error).__name__)
+        raise UserError(f"'{path}' is not a readable image: {reason}", hint="remove or repair it") from error
     return pixels if size is None else resize_image(pixels, size)
 
 

@@ -1,5 +1,6 @@
 """Cells on this machine, in a few long-lived worker processes that are replaced when they die."""
 
+import itertools
 import json
 import os
 import queue
@@ -10,13 +11,15 @@ from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 from secateur.engine import EXECUTE, Message
 from secateur.errors import ExitCode, UserError
 from secateur.registry import PlugIn, loaded, version_of
+from secateur.untrusted import own_folder
 
 LAST_LINE = 400
+TAIL = 65_536
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -93,24 +96,22 @@ class LocalEngine:
             _send(idle, idle.cell)
 
     def _start(self) -> _Worker:
-        logs = self.folder / "logs"
-        logs.mkdir(exist_ok=True)
         self._started += 1
-        log = logs / f"worker-{os.getpid()}-{self._started}.log"
         # Threads are limited by the environment, which OpenMP reads before torch is imported. The path
-        # is passed on, because a plug-in or a test may have extended it.
+        # is passed on, because a plug-in or a test may have extended it; but never the working directory as
+        # such, which may be a folder of somebody else's, or hold a file called like a module of Python.
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             **dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
         }
         for plugin in self.plugins:
             refuse_changed(plugin)
         arguments = [str(self.folder), self.execute, *(str(plugin.path) for plugin in self.plugins)]
         # A file, not a pipe: nobody reads it during the run, and a full pipe would block the worker.
-        with log.open("w") as errors:
+        with _new_log(own_folder(self.folder, "logs"), self._started) as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "secateur.engine.worker", *arguments],
+                [sys.executable, "-P", "-m", "secateur.engine.worker", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -118,7 +119,7 @@ class LocalEngine:
                 encoding="utf-8",
                 env=environment,
             )
-        worker = _Worker(self._started, process, log)
+        worker = _Worker(self._started, process, Path(errors.name))
         self._workers[worker.number] = worker
         threading.Thread(target=self._read, args=(worker,), daemon=True).start()
         return worker
@@ -210,8 +211,19 @@ def _cause(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"exit code {status}"
 
 
+def _new_log(folder: Path, number: int) -> TextIO:
+    """A new file for what a worker prints; the name of one that is there, or of a link, is passed over."""
+    for free in itertools.count(number):
+        with suppress(FileExistsError):
+            return (folder / f"worker-{os.getpid()}-{free}.log").open("x", encoding="utf-8")
+    raise AssertionError
+
+
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        tail = file.read(TAIL).decode(errors="replace")
+    lines = [line for line in tail.splitlines() if line.strip()]
     return lines[-1][-LAST_LINE:] if lines else ""
 
 

@@ -25,6 +25,8 @@ from secateur.text import first_line
 
 # Called once per process with the study and the store, before its first cell.
 PREPARE = "secateur.study.dataset_facts:refuse_other_files"
+# Words that Ray takes for an address: the cluster that it finds on this machine, and one that it starts.
+AUTO, LOCAL = "auto", "local"
 MAX_DEATHS = 3
 SLOTS_SECONDS = 5.0
 
@@ -64,19 +66,30 @@ class RayEngine:
         Raises:
             UserError: Ray is not installed, the cluster cannot be reached, or its head is open to a network.
         """
-        refuse_open_head(self.address, trusted=self.trusted)
+        address = head_address(self.address)
+        refuse_open_head(address, trusted=self.trusted)
         self._ray = _import_ray()
         if not self._ray.is_initialized():
             self._started_cluster = True
             try:
-                self._ray.init(address=self.address, include_dashboard=False, log_to_driver=False)
+                self._ray.init(address=address, include_dashboard=False, log_to_driver=False)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise UserError(f"cannot reach Ray: {first_line(error)}", code=ExitCode.ENVIRONMENT) from None
+            if address == AUTO:
+                self._refuse_found_head()
         variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         # max_retries=0: Ray would retry silently, while deaths are counted and reported here.
         self._task = self._ray.remote(_compute).options(
             num_cpus=self.threads, num_gpus=self.gpus, max_retries=0, runtime_env={"env_vars": variables}
         )
+
+    def _refuse_found_head(self) -> None:
+        """Leave the head that Ray found on this machine, unless it may be used; nothing was sent to it yet."""
+        try:
+            refuse_open_head(self._ray.get_runtime_context().gcs_address, trusted=self.trusted)
+        except UserError:
+            self._ray.shutdown()
+            raise
 
     @property
     def slots(self) -> int:
@@ -151,25 +164,42 @@ class RayEngine:
         return Message("retry", cell, sentence=reason)
 
 
+def head_address(address: str | None) -> str | None:
+    """The address that Ray will use: ``RAY_ADDRESS`` of the environment stands for none, and for ``auto``."""
+    return os.environ.get("RAY_ADDRESS") or address if address in (None, AUTO) else address
+
+
 def refuse_open_head(address: str | None, *, trusted: bool) -> None:
     """Refuse a cluster on which everybody in its network can run code, unless it is trusted.
+
+    ``auto`` passes: Ray finds the head on this machine, and its address is known only then.
 
     Raises:
         UserError: ``address`` is on another machine and Ray's token authentication is off.
     """
-    host = (address or "").removeprefix("ray://").rpartition(":")[0]
-    if not host or host == "localhost" or trusted or os.environ.get("RAY_AUTH_MODE") == "token":
+    own = address in (None, "", AUTO, LOCAL)
+    if own or trusted or os.environ.get("RAY_AUTH_MODE") == "token" or _is_loopback(str(address)):
         return
-    try:
-        if ip_address(host.strip("[]")).is_loopback:
-            return
-    except ValueError:
-        pass  # a name, which may be any machine
     raise UserError(
         f"everybody in its network can run code on the Ray head {address}",
         hint="set RAY_AUTH_MODE=token on all machines, or say that the network is trusted",
         code=ExitCode.ENVIRONMENT,
     )
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether ``[scheme://]host[:port]`` is this machine under an address that no other one reaches."""
+    host = address.partition("://")[2] or address
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may be any machine
 
 
 def _import_ray() -> Any:

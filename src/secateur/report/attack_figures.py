@@ -18,6 +18,7 @@ from secateur.report.formatting import NORM_LABELS, attack_label, number
 from secateur.report.plots import Drawing
 from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
 from secateur.stats import ENOUGH_IMAGES, wilson
+from secateur.untrusted import cleared
 
 Images = npt.NDArray[np.floating[Any]]
 COLUMNS = 8
@@ -63,7 +64,7 @@ def save_attack(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
     with themed():
         for drawing in drawings:
             for kind, facts in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                written.append(folder / f"{drawing.stem}.{kind}")
+                written.append(cleared(folder / f"{drawing.stem}.{kind}"))
                 drawing.figure.savefig(written[-1], metadata=facts)
     return written
 

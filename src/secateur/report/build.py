@@ -24,6 +24,7 @@ from secateur.report.load import load
 from secateur.report.paired_changes import Change, changes
 from secateur.report.paired_tests import criteria_table
 from secateur.report.summary import summary
+from secateur.untrusted import own_folder, refuse_link, write_new
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,17 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
     folder = Path(folder)
     target = Path(out) if out is not None else folder / "report"
     grid = aggregate(load(folder))
+    if out is None:
+        refuse_link(target)
     # Compared once, used by every table, figure, page and card.
     change = changes(grid)
     with _writing(target):
-        for name in ("figures", "tables", "cards"):
-            (target / name).mkdir(exist_ok=True)
-        written = _write_tables(grid, change, target / "tables")
-        page, figures = _write_figures(grid, change, target / "figures", run_folder=folder.name)
-        citations = target / "CITATION.bib"
-        citations.write_text(bibliography(grid), encoding="utf-8", newline="\n")
-        written_cards = []
-        for name, card in cards(grid, change):
-            written_cards.append(target / "cards" / name)
-            written_cards[-1].write_text(card, encoding="utf-8", newline="\n")
-        index = target / "index.html"
-        index.write_text(page, encoding="utf-8", newline="\n")
+        places = {name: own_folder(target, name) for name in ("figures", "tables", "cards")}
+        written = _write_tables(grid, change, places["tables"])
+        page, figures = _write_figures(grid, change, places["figures"], run_folder=folder.name)
+        citations = write_new(target / "CITATION.bib", bibliography(grid))
+        written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
+        index = write_new(target / "index.html", page)
     return ReportPaths(
         index=index,
         figures=tuple(figures),
@@ -131,7 +128,7 @@ def write_comparison(comparison: Comparison, folder: Path | str) -> tuple[Path, 
     }
     with _writing(Path(folder)) as target:
         for name, text in texts.items():
-            (target / name).write_text(text, encoding="utf-8", newline="\n")
+            write_new(target / name, text)
     return tuple(Path(folder) / name for name in texts)
 
 
@@ -167,11 +164,7 @@ def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> 
         tables.holes(grid),
     ):
         texts[f"{table.name}.csv"] = to_csv(table)
-    paths = []
-    for name, text in texts.items():
-        paths.append(folder / name)
-        paths[-1].write_text(text, encoding="utf-8", newline="\n")
-    return paths
+    return [write_new(folder / name, text) for name, text in texts.items()]
 
 
 def _write_figures(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from secateur.registry import ATTACKS
+from secateur.text import shown
 
 PERCENT = "\N{NO-BREAK SPACE}%"
 NORM_LABELS = {"l0": "L₀", "l1": "L₁", "l2": "L₂", "linf": "L∞"}
@@ -213,7 +214,7 @@ def _csv_value(value: Value) -> str:
         return ""
     if isinstance(value, str):
         # A spreadsheet would execute a text that begins like a formula.
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        return f"'{shown(value)}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else shown(value)
     return repr(value)
 
 
@@ -227,7 +228,7 @@ def to_markdown(table: Table) -> str:
 def markdown_text(text: str) -> str:
     """A user's text escaped for Markdown, on one line."""
     # Markdown passes HTML on to the browser.
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = shown(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
 
 
@@ -248,4 +249,4 @@ def to_latex(table: Table) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+    return "".join(_LATEX.get(c, c) for c in shown(" ".join(text.split())))

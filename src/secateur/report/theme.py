@@ -13,6 +13,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from secateur.untrusted import cleared
+
 PANEL_HEIGHT = 1.45
 LEGEND_ROW = 0.17
 WIDTH = 6.75  # inches: two columns of a conference paper
@@ -85,7 +87,7 @@ def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
     # The layout is now solved. ``savefig`` would solve it again, and draw twice, for each file.
     figure.set_layout_engine("none")
     figure.dpi = rcParams["savefig.dpi"]
-    png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
+    png, pdf = (cleared(folder / f"{stem}.{kind}") for kind in ("png", "pdf"))
     dates = {"CreationDate": None, "Producer": None, "Creator": None}
     FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # type: ignore[no-untyped-call]
     FigureCanvasPdf(figure).print_pdf(pdf, metadata=dates)  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from secateur.report.formatting import Column, Table, named_columns, to_csv
 from secateur.report.plots import Drawing
 from secateur.report.theme import INK, PAPER, SOFT, WIDTH, label, save, themed
+from secateur.untrusted import write_new
 
 SQUARE = 0.24  # inches
 # With more networks the numbers inside the squares would be too small to read.
@@ -27,7 +28,7 @@ def write_transfer(record: Mapping[str, Any], folder: Path | str) -> tuple[Path,
         ".csv": to_csv(transfer_table(record)),
     }
     for suffix, text in texts.items():
-        stem.with_suffix(suffix).write_text(text, encoding="utf-8", newline="\n")
+        write_new(stem.with_suffix(suffix), text)
     with themed():
         figures = save(draw_transfer(record).figure, folder, stem.name)
     return (*(stem.with_suffix(suffix) for suffix in texts), *figures)
