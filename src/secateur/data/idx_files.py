@@ -116,7 +116,7 @@ def _idx_array(path: Path, ndim: int) -> np.ndarray:
         raise UserError(f"'{path}' cannot be read: {error}", hint="download it again") from error
 
 
-def _read_array(stream: IO[bytes], ndim: int, path: Path) -> np.ndarray:
+def _read_array(stream: gzip.GzipFile | IO[bytes], ndim: int, path: Path) -> np.ndarray:
     header = stream.read(4 + 4 * ndim)
     if header[:4] != bytes([0, 0, 8, ndim]) or len(header) < 4 + 4 * ndim:
         raise UserError(
