@@ -19,7 +19,12 @@ def test_files_called_like_modules_are_passed_over(tmp_path, start):
     arguments = ["-m", "secateur", "ls", "data"] if start == "-m" else ["-c", script]
     environment = {**os.environ, "PYTHONPATH": str(Path(secateur.__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "digits" in done.stdout
@@ -31,6 +36,11 @@ def test_another_program_keeps_its_path(tmp_path):
     (tmp_path / "beside.py").touch()
     environment = {**os.environ, "PYTHONPATH": str(Path(secateur.__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-m", "program"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "program"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "beside\n"

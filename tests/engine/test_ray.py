@@ -25,7 +25,15 @@ def test_an_open_head_on_a_network_is_refused(monkeypatch):
     for address in ("10.0.0.3", "ray://head.cluster", "head.cluster", "[2001:db8::1]:6379", "2001:db8::1"):
         with pytest.raises(UserError, match="everybody in its network"):
             refuse_open_head(address, trusted=False)
-    for address in (None, "local", "127.0.0.1:6379", "localhost:6379", "[::1]:6379", "::1", "ray://127.0.0.1"):
+    for address in (
+        None,
+        "local",
+        "127.0.0.1:6379",
+        "localhost:6379",
+        "[::1]:6379",
+        "::1",
+        "ray://127.0.0.1",
+    ):
         refuse_open_head(address, trusted=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     refuse_open_head("10.0.0.3:6379", trusted=False)
@@ -66,7 +74,9 @@ def pretended(monkeypatch):
 
 
 @pytest.mark.parametrize("address", [None, "auto"])
-def test_an_open_head_of_the_environment_is_refused_before_connecting(pretended, monkeypatch, tmp_path, address):
+def test_an_open_head_of_the_environment_is_refused_before_connecting(
+    pretended, monkeypatch, tmp_path, address
+):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.3:6379")
     with pytest.raises(UserError, match=r"on the Ray head 10\.0\.0\.3:6379"):
         RayEngine(tmp_path, address=address)

@@ -10,7 +10,6 @@ from secateur.errors import UserError
 from secateur.report import report
 
 
-
 @pytest.fixture
 def folder(tmp_path, undrawn):
     return write(tmp_path / "run", Grid(**SMALL))

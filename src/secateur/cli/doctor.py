@@ -5,8 +5,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-import typer
-
 from secateur.cli.output import print_table, say
 from secateur.errors import ExitCode, UserError
 

@@ -4,8 +4,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from secateur.cli.options import Config, Jobs, Json, Limit, Out, Overrides, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table, say
 from secateur.text import counted, duration

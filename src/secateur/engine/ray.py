@@ -84,7 +84,7 @@ class RayEngine:
         )
 
     def _refuse_found_head(self) -> None:
-        """Leave the head that Ray found on this machine, unless it may be used; nothing was sent to it yet."""
+        """Leave the head that Ray found here, unless it may be used; nothing was sent to it yet."""
         try:
             refuse_open_head(self._ray.get_runtime_context().gcs_address, trusted=self.trusted)
         except UserError:
