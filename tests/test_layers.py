@@ -20,6 +20,7 @@ LAYERS = [
     {"store", "stages", "evaluate"},
     {"study", "engine", "transfer"},
     {"report", "exports"},
+    {"decision"},
     {"progress", "cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

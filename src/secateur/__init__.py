@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 if TYPE_CHECKING:
     from secateur.attacks.ddn import ddn as ddn
     from secateur.attacks.fmn import fmn as fmn
+    from secateur.decision import check as check
     from secateur.errors import UserError as UserError
     from secateur.evaluate import attack as attack
     from secateur.exports import export as export
@@ -43,6 +44,7 @@ _HOMES = {
     "UserError": "secateur.errors",
     "apply": "secateur.pruning",
     "attack": "secateur.evaluate",
+    "check": "secateur.decision",
     "ddn": "secateur.attacks.ddn",
     "export": "secateur.exports",
     "fmn": "secateur.attacks.fmn",
@@ -57,6 +59,7 @@ _HOMES = {
 _ROOMS = (
     "attacks",
     "data",
+    "decision",
     "exports",
     "graph",
     "measure",

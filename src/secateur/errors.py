@@ -30,7 +30,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.CELLS_FAILED: "the study is finished, some cells failed; the report shows them",
     ExitCode.FOREIGN_FOLDER: "the run folder belongs to another study, or to another version",
     ExitCode.ENVIRONMENT: "environment: missing package, no such device, disk, memory, unreachable cluster",
-    ExitCode.LIMIT_BROKEN: "a limit of `compare --fail-if` is broken",
+    ExitCode.LIMIT_BROKEN: "a limit of `check` or of `compare --fail-if` is broken",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); the same command continues",
     ExitCode.READER_GONE: "whatever read the output has closed it, as `head` does",
     ExitCode.TERMINATED: "terminated (SIGTERM); the same command continues",

@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import attack, compare, doctor, export, graph, init, ls, plan, prune, report, run, transfer
+from secateur.cli import (
+    attack,
+    check,
+    compare,
+    doctor,
+    export,
+    graph,
+    init,
+    ls,
+    plan,
+    prune,
+    report,
+    run,
+    transfer,
+)
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
 
@@ -32,6 +46,7 @@ for panel, home in (
     ("Studies", compare),
     ("Studies", transfer),
     ("Studies", init),
+    ("Single networks", check),
     ("Single networks", graph),
     ("Single networks", prune),
     ("Single networks", attack),

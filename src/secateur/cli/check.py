@@ -1,0 +1,193 @@
+"""The command check: from a trained network and its images to a decision."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from secateur.cli.attack_settings import budgets_of
+from secateur.cli.options import Json, PlugIns, plug_in
+from secateur.cli.output import note, part_bar, print_json
+from secateur.cli.prune import Criterion, Keep, LatencyOption, Macs, Parameters, budget_of, latency_of
+from secateur.cli.targets import Classes, Mean, Model, Resize, Seed, Std, Weights, evidence, network, size_of
+from secateur.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from secateur.data import Splits
+    from secateur.recipes import Recipe
+
+
+def check(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Images to fine-tune and test on: folder:DIR, npz:FILE; see `secateur ls data`.",
+        ),
+    ],
+    weights: Weights = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option("--sparsity", "-s", help="Fraction of each group's channels to remove; 0.5."),
+    ] = None,
+    macs: Macs = None,
+    parameters: Parameters = None,
+    latency: LatencyOption = None,
+    criterion: Criterion = "l1",
+    keep: Keep = None,
+    min_accuracy: Annotated[
+        str | None, typer.Option(help="Limit: least accuracy on the test images, as 0.9 or 90%.")
+    ] = None,
+    max_drop: Annotated[
+        str | None, typer.Option(help="Limit: largest fall of accuracy, as 1% or 0.01.")
+    ] = None,
+    min_robust: Annotated[
+        list[str] | None,
+        typer.Option(help="Limit: least robust accuracy, as 0.4@linf:8/255. May be repeated."),
+    ] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="Limit: largest median time of one image on this machine, as 5ms.")
+    ] = None,
+    find: Annotated[
+        bool, typer.Option("--find", help="Search the highest sparsity that keeps the limits.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Networks that --find tries.")] = 5,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Of fine-tuning; by default about 200,000 images pass.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of fine-tuning; 0.01 by default.")] = None,
+    adversarial: Annotated[
+        str | None,
+        typer.Option(help="Fine-tune adversarially with this L∞ budget, as 4/255, for robust networks."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--attack", "-a", help="A minimum-norm attack; see `secateur ls attacks`.")
+    ] = "steep",
+    steps: Annotated[int | None, typer.Option(min=1, help="Iterations of the attack.")] = None,
+    budgets: Annotated[
+        list[str] | None,
+        typer.Option(help="Budgets of a norm, as linf:2/255,8/255 or l2:0.5. May be repeated."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Test images to attack, a stratified sample.")] = 200,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the results; checks/MODEL by default. Resumes."),
+    ] = None,
+    plugin: PlugIns = None,
+    as_json: Json = False,
+) -> None:
+    """Prune, fine-tune and attack a trained network, and say what is lost and whether limits are kept."""
+    from secateur.decision import check as decide
+
+    plug_in(plugin)
+    splits = _splits(data, resize, seed)
+    test = splits.test
+    count = classes or test.num_classes
+    dense = network(model, weights, (1, *test.shape), count, mean=mean, std=std)
+    target = out or Path("checks") / _stem(model)
+    amount = {
+        "sparsity": sparsity,
+        "macs": budget_of("macs", macs),
+        "parameters": budget_of("parameters", parameters),
+        "latency": latency_of(latency),
+    }
+    given: dict[str, Any] = {key: value for key, value in amount.items() if value is not None}
+    with part_bar(quiet=as_json) as tick:
+        verdict = decide(
+            dense,
+            splits.train,
+            test,
+            validation=splits.validation,
+            min_accuracy=min_accuracy,
+            max_drop=max_drop,
+            min_robust=min_robust or (),
+            max_latency=max_latency,
+            find=find,
+            rounds=rounds,
+            recipe=_recipe(splits, epochs, learning_rate, adversarial),
+            attack=name,
+            steps=steps,
+            budgets=_budgets(budgets),
+            images=images,
+            name=model,
+            out=target,
+            origin={"model": model, "classes": count, "input": [1, *test.shape]},
+            on_progress=tick,
+            seed=seed,
+            criterion=criterion,
+            keep=tuple(keep or ()),
+            batch=evidence(criterion, data, splits.train, dense, seed),
+            **given,
+        )
+    if as_json:
+        print_json({**verdict.to_json(), "folder": str(target)})
+    else:
+        typer.echo(str(verdict))
+        for remark in verdict.notes:
+            note(remark)
+        note(f"the page is {target / 'check.html'}, the network {target / 'network'}")
+    if not verdict.kept:
+        raise typer.Exit(ExitCode.LIMIT_BROKEN)
+
+
+COMMANDS = (check,)
+
+
+def _splits(data: str, resize: str | None, seed: int) -> "Splits":
+    """Train, validation and test images; those that the source does not have are drawn."""
+    import torch
+
+    from secateur.data import load_splits
+
+    found = load_splits(data, resize=size_of(resize), generator=torch.Generator().manual_seed(seed))
+    if found.note:
+        note(found.note)
+    return found
+
+
+def _budgets(texts: list[str] | None) -> dict[str, list[float]] | None:
+    """Budgets by norm from ``linf:2/255,8/255``. Raises UserError."""
+    found: dict[str, list[float]] = {}
+    for text in texts or ():
+        norm, colon, sizes = text.partition(":")
+        if not colon:
+            raise UserError(
+                f"invalid --budgets {text}: expected NORM:SIZES", hint="for example linf:2/255,8/255"
+            )
+        found[norm.lower()] = budgets_of(sizes) or []
+    return found or None
+
+
+def _recipe(
+    splits: "Splits", epochs: int | None, learning_rate: float | None, adversarial: str | None
+) -> "Recipe":
+    """The usual fine-tuning, with what the options change."""
+    from dataclasses import replace
+
+    from secateur.decision import usual_recipe
+    from secateur.recipes import problems
+
+    size = None if adversarial is None else (budgets_of(adversarial, "--adversarial") or [0.0])[0]
+    usual = usual_recipe(splits.train.n, adversarial=size)
+    recipe = replace(
+        usual,
+        epochs=usual.epochs if epochs is None else epochs,
+        learning_rate=usual.learning_rate if learning_rate is None else learning_rate,
+    )
+    if found := problems(recipe):
+        raise UserError(f"the fine-tuning is impossible: {found[0]}")
+    return recipe
+
+
+def _stem(model: str) -> str:
+    """A folder name for a model: ``net.py:build`` becomes ``net-build``."""
+    from secateur.report.formatting import slug
+
+    return slug(model.replace(".py:", "-").replace(":", "-").replace("/", "-"))

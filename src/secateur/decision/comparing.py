@@ -1,0 +1,96 @@
+"""The lines of a trial: what the dense and the pruned network do on the same images, and what they cost."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from secateur import measure
+from secateur.data import Dataset
+from secateur.decision.job import Job
+from secateur.decision.lines import Line, cost_line, distance_line, robust, robust_line, share_line
+from secateur.decision.network import Measured
+from secateur.exports import measure_costs
+from secateur.exports.inputs import batch_input_specs
+from secateur.stats import wilson
+from secateur.text import listed
+
+BATCHES = (1, 32)
+SECONDS = 0.5
+"""Measurement time per network and batch size."""
+# A dense network that keeps this share of its accuracy at an L∞ budget was trained to resist it.
+_RESISTS, _BUDGET = 0.3, 3.9 / 255
+
+
+def measured_costs(dense: nn.Module, pruned: nn.Module, images: Dataset) -> dict[str, Any]:
+    """Parameters, multiply-adds, latency and memory of both networks, measured in turns."""
+    example = images.x[:1]
+    found = measure_costs(
+        {"dense": dense, "pruned": pruned},
+        batch_input_specs(example),
+        batch_sizes=BATCHES,
+        seconds=SECONDS,
+    )
+    return {
+        name: {
+            "parameters": measure.parameters(network),
+            "macs": measure.macs(network, example),
+            "times": {str(cost.batch): cost.latency.to_json() for cost in found if cost.network == name},
+            "bytes": {str(cost.batch): cost.peak_bytes for cost in found if cost.network == name},
+        }
+        for name, network in (("dense", dense), ("pruned", pruned))
+    }
+
+
+def lines_of(job: Job, dense: Measured, pruned: Measured, costs: Mapping[str, Any]) -> tuple[Line, ...]:
+    """Accuracy, robust accuracy at every budget, distances, and costs."""
+    labels = job.splits.test.y
+    right = [(each.predicted == labels).numpy().astype(np.float64) for each in (dense, pruned)]
+    lines = [share_line("accuracy", "accuracy", *right)]
+    fallen = collapsed(pruned, job.splits.test)
+    for norm, budgets in job.attacks.budgets.items():
+        pair = dense.attacks[norm], pruned.attacks[norm]
+        lines += [robust_line(*pair, eps) for eps in budgets]
+    for norm in job.attacks.budgets:
+        lines.append(distance_line(dense.attacks[norm], pruned.attacks[norm], collapsed=fallen))
+    both = costs["dense"], costs["pruned"]
+    lines.append(cost_line("parameters", "parameters", "count", *(each["parameters"] for each in both)))
+    lines.append(cost_line("macs", "multiply-adds", "count", *(each["macs"] for each in both)))
+    for size in BATCHES:
+        images = "1 image" if size == 1 else f"{size} images"
+        times = [each["times"][str(size)]["median"] for each in both]
+        lines.append(cost_line(f"latency {size}", f"latency of {images}", "seconds", *times))
+    memory = [each["bytes"]["1"] for each in both]
+    return (*lines, cost_line("memory", "peak memory of 1 image", "bytes", *memory))
+
+
+def collapsed(network: Measured, test: Dataset) -> bool:
+    """Whether the 95 % interval of the accuracy reaches down to chance."""
+    right = int((network.predicted == test.y).sum())
+    return wilson(right, test.n)[0] <= 1 / test.num_classes
+
+
+def remarks(job: Job, dense: Measured, pruned: Measured, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader has to know beside the numbers."""
+    said = [job.splits.note] if job.splits.note else []
+    for name, network in (("dense", dense), ("pruned", pruned)):
+        for norm, record in network.attacks.items():
+            reasons = [each["sentence"] for each in record["checks"] if not each["passed"]]
+            if record["grade"] != "A" and reasons:
+                said.append(f"attack on the {name} network, {norm}, grade {record['grade']}: {reasons[0]}")
+    if facts["collapsed_epochs"]:
+        said.append(
+            "the adversarial fine-tuning lost its robustness (catastrophic overfitting) in epoch "
+            f"{listed([str(epoch) for epoch in facts['collapsed_epochs']])}; those epochs were not kept"
+        )
+    against = dense.attacks.get("linf")
+    natural = job.sample.levels == 256 and job.sample.shape[0] == 3
+    if against is not None and natural and job.recipe.adversary is None:
+        kept = float(robust(against, _BUDGET).mean())
+        if kept >= _RESISTS * against["accuracy"] > 0:
+            said.append(
+                f"the dense network is robust ({100 * kept:.0f} % at L∞ 4/255), but the fine-tuning was not "
+                "adversarial: try --adversarial 4/255"
+            )
+    return (*said, *facts["pruning"]["notes"])

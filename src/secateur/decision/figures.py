@@ -1,0 +1,108 @@
+"""Figures of a check: security curves of both networks, and the front of a search."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from secateur.budgets import written
+from secateur.decision.lines import robust
+from secateur.report.axes import percent_axis
+from secateur.report.formatting import NORM_LABELS
+from secateur.report.plots import Drawing
+from secateur.report.theme import PALETTE, SOFT, WIDTH, themed
+from secateur.stats import wilson
+
+POINTS = 121
+
+
+def curves(dense: Mapping[str, Mapping[str, Any]], pruned: Mapping[str, Mapping[str, Any]]) -> Drawing:
+    """Robust accuracy against the budget, a panel per norm, with 95 % Wilson bands.
+
+    Args:
+        dense: by norm the record of the attack on the dense network.
+        pruned: the same of the pruned one.
+    """
+    with themed():
+        figure = Figure(figsize=(WIDTH, 2.6))
+        panels = figure.subplots(1, len(dense), squeeze=False)[0]
+        for axes, norm in zip(panels, dense, strict=True):
+            record = dense[norm]
+            grid = np.linspace(0.0, _top([record, pruned[norm]]), POINTS)
+            for name, each, colour, dash in (
+                ("dense", record, PALETTE[0], "-"),
+                ("pruned", pruned[norm], PALETTE[1], "--"),
+            ):
+                n = len(each["outcome"])
+                share = np.array([robust(each, eps).mean() for eps in grid])
+                band = np.array([wilson(round(value * n), n) for value in share])
+                unsure = " (unreliable)" if each["grade"] in "CX" else ""
+                axes.plot(grid, share, color=colour, ls=dash, lw=1.4, label=f"{name}{unsure}")
+                axes.fill_between(grid, band[:, 0], band[:, 1], color=colour, alpha=0.15, lw=0)
+            axes.set_xlim(0, grid[-1])
+            axes.set_ylim(-0.02, 1.02)
+            percent_axis(axes.yaxis)
+            axes.xaxis.set_major_formatter(FuncFormatter(partial(_written, record)))
+            axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[norm]})")
+        panels[0].set_ylabel("robust accuracy")
+        panels[0].legend()
+        figure.draw_without_rendering()
+    n = len(next(iter(dense.values()))["outcome"])
+    return Drawing(
+        "curves",
+        "Robust accuracy by budget",
+        f"Share of {n} images that stay correct within ε; bands are 95 % Wilson intervals.",
+        "Security curves of the dense and the pruned network.",
+        figure,
+    )
+
+
+def front(points: Sequence[Mapping[str, Any]], robust_key: str | None) -> Drawing:
+    """Accuracy, and robust accuracy at one budget, against the multiply-adds that are left."""
+    with themed():
+        figure = Figure(figsize=(0.6 * WIDTH, 2.6))
+        axes = figure.subplots()
+        left = [point["macs_share"] for point in points]
+        for key, colour, marker in (("accuracy", PALETTE[0], "o"), (robust_key, PALETTE[1], "s")):
+            if key is None:
+                continue
+            order = np.argsort(left)
+            values = [points[i][key] for i in order]
+            axes.plot([left[i] for i in order], values, color=colour, lw=1, zorder=1)
+            for i in order:
+                inside = colour if points[i]["kept"] else "none"
+                axes.scatter(left[i], points[i][key], color=colour, facecolor=inside, marker=marker, zorder=2)
+            axes.plot([], [], color=colour, marker=marker, lw=1, label=key)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlim(0, 1)
+        percent_axis(axes.xaxis)
+        percent_axis(axes.yaxis)
+        axes.set_xlabel("multiply-adds left")
+        axes.set_ylabel("share of images", color=SOFT)
+        axes.legend()
+        figure.draw_without_rendering()
+    return Drawing(
+        "front",
+        "Accuracy, robustness and cost",
+        "Every network that the search tried; filled signs keep all limits.",
+        f"{len(points)} networks by multiply-adds left.",
+        figure,
+    )
+
+
+def _written(record: Mapping[str, Any], value: float, _: int | None) -> str:
+    return written(value, record["norm"], levels=record["levels"], bounds=tuple(record["bounds"]))
+
+
+def _top(records: Sequence[Mapping[str, Any]]) -> float:
+    """The largest budget of a panel: nearly all distances lie below it."""
+    found = [
+        value
+        for record in records
+        for value, outcome in zip(record["distances"][record["norm"]], record["outcome"], strict=True)
+        if outcome == "found"
+    ]
+    return 1.05 * float(np.quantile(found, 0.97)) if found else 1.0

@@ -1,0 +1,171 @@
+"""A check that is set up: its images, its attack, its fine-tuning, and the refusal of what cannot work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur import budgets as usual
+from secateur import models
+from secateur.data import Dataset, Splits, hold_out, subset
+from secateur.decision.folder import claim
+from secateur.decision.limits import Limits
+from secateur.decision.network import NORMS, Attacks
+from secateur.decision.progress import Meter, Tell
+from secateur.decision.pruned import usual_recipe
+from secateur.errors import UserError
+from secateur.hashing import json_sha256, stream
+from secateur.recipes import Recipe
+from secateur.registry import ATTACKS
+from secateur.text import listed
+from secateur.trust import misfit
+
+# Passes of one image: a training step costs a forward and two for its backward, and a forward of the teacher.
+_TRAINED, _ATTACKED = 4, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A check that is set up: the dense network, its images, and everything that is asked."""
+
+    dense: nn.Module
+    name: str
+    splits: Splits
+    sample: Dataset
+    recipe: Recipe
+    attacks: Attacks
+    limits: Limits
+    work: Path
+    meter: Meter
+
+
+def splits_of(train: Dataset, validation: Dataset | None, test: Dataset, *, seed: int) -> Splits:
+    """The images of a check; validation is a tenth of ``train`` unless it is given."""
+    if validation is not None:
+        return Splits(train, validation, test)
+    return hold_out(train, test, generator=stream(seed, "validation split"))
+
+
+def attacks_of(
+    name: str,
+    *,
+    steps: int | None,
+    budgets: Mapping[str, Sequence[float]] | None,
+    limits: Limits,
+    bounds: tuple[float, float],
+    seed: int,
+) -> Attacks:
+    """The attack of a check, with the budgets that are stated and those that the limits name.
+
+    Raises:
+        UserError: an attack of fixed size, an unknown norm, or budgets that are no rising list.
+    """
+    facts = ATTACKS.entry(name).facts
+    if facts["kind"] != "minimum-norm":
+        raise UserError(
+            f"'{name}' attacks at fixed sizes", hint="choose a minimum-norm attack, such as steep"
+        )
+    chosen = {norm: [*values] for norm, values in (budgets or {}).items()}
+    if budgets is None:
+        chosen = {
+            norm: [*usual.scaled(usual.HEADLINE[norm], norm, bounds)]
+            for norm in ("linf", "l2")
+            if NORMS[norm] in facts["norms"]
+        }
+    for limit in limits.min_robust:
+        chosen.setdefault(limit.norm, []).append(limit.eps)
+    for norm, values in chosen.items():
+        if norm not in NORMS or NORMS[norm] not in facts["norms"]:
+            known = [key for key, value in NORMS.items() if value in facts["norms"]]
+            raise UserError(f"'{name}' does not attack in norm {norm}", hint=f"it has {listed(known)}")
+        chosen[norm] = sorted(set(usual.numbers(values, f"budgets of {norm}")))
+        usual.check_scale("a budget", chosen[norm], norm, bounds)
+    return Attacks(name, chosen, {} if steps is None else {"steps": steps}, seed)
+
+
+def set_up(
+    model: nn.Module,
+    name: str,
+    splits: Splits,
+    attacks: Attacks,
+    limits: Limits,
+    *,
+    recipe: Recipe | None,
+    adversarial: float | None,
+    images: int,
+    options: Mapping[str, Any],
+    folder: Path,
+    rounds: int,
+    tell: Tell | None,
+) -> Job:
+    """Check that network and images fit, claim the folder, and add up what the check will cost.
+
+    Raises:
+        UserError: as for ``check``.
+    """
+    test = splits.test
+    models.check_accepts(model, test.x, data=test.name)
+    if images < 1:
+        raise UserError(f"{images} images cannot be attacked", hint="give at least 100")
+    if recipe is not None and adversarial is not None:
+        raise UserError("a recipe says itself how it trains", hint="leave out adversarial")
+    recipe = recipe or usual_recipe(splits.train.n, adversarial=adversarial)
+    sample = subset(test, min(images, test.n), generator=stream(attacks.seed, "attacked images"))
+    key = {
+        "network": models.weights_hash(model),
+        "training images": splits.train.fingerprint,
+        "validation images": splits.validation.fingerprint,
+        "test images": test.fingerprint,
+        "attacked images": sample.fingerprint,
+        "recipe": asdict(recipe),
+        "attack": attacks.name,
+        "steps": dict(attacks.settings),
+        "pruning options": _plain(options),
+        "seed": attacks.seed,
+    }
+    work = claim(folder, key)
+    # A network that recognises nothing has no robustness to lose, and the reason is nearly always the data.
+    predicted = models.predict(model, sample.x, batch_size=128)
+    if sentence := misfit(predicted, sample.y, sample.classes):
+        raise UserError(f"the dense network does not fit these images: {sentence}", hint="see docs/data.md")
+    return Job(
+        model,
+        name,
+        splits,
+        sample,
+        recipe,
+        attacks,
+        limits,
+        work,
+        Meter(_costs(splits, sample, recipe, attacks, rounds), tell),
+    )
+
+
+def _costs(splits: Splits, sample: Dataset, recipe: Recipe, attacks: Attacks, rounds: int) -> dict[str, int]:
+    """What each part costs, in passes of one image."""
+    one = sample.n * int(attacks.settings.get("steps", 100)) * _ATTACKED
+    steps = 1 if recipe.adversary is None else 1 + recipe.adversary.steps
+    parts = {f"dense {norm}": one for norm in attacks.budgets}
+    for number in range(1, rounds + 1):
+        label = f"pruned {number}" if rounds > 1 else "pruned"
+        parts[f"{label} fine-tuning"] = recipe.epochs * splits.train.n * _TRAINED * steps
+        parts |= {f"{label} {norm}": one for norm in attacks.budgets}
+    return parts
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON: a function by its name, calibration images by their hash."""
+    plain: dict[str, Any] = {}
+    for name, value in options.items():
+        if callable(value):
+            plain[name] = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
+        elif name == "batch" and value is not None:
+            plain[name] = json_sha256(
+                [tensor.tolist() for tensor in value if isinstance(tensor, torch.Tensor)]
+            )
+        else:
+            plain[name] = value
+    return plain

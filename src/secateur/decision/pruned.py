@@ -1,0 +1,125 @@
+"""The pruned network of a check: pruned with proof, fine-tuned, and kept for a later call."""
+
+import copy
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur import pruning
+from secateur.data import Splits
+from secateur.decision.folder import remembered
+from secateur.decision.network import Tick
+from secateur.errors import UserError
+from secateur.recipes import Adversary, Distillation, Recipe
+from secateur.train import Checkpoints, collapsed
+from secateur.train import train as fit
+
+# About as many images pass through a fine-tuning, whatever the data set.
+IMAGES = 200_000
+FEWEST, MOST = 1, 30
+
+
+def usual_recipe(n: int, *, adversarial: float | None = None) -> Recipe:
+    """A short fine-tuning for ``n`` training images: cosine schedule, distillation from the dense network.
+
+    Args:
+        n: number of training images.
+        adversarial: L∞ budget ε of adversarial training, for dense networks that are robust; one step of
+            1.25 ε from a random start (Wong et al. 2020).
+
+    >>> usual_recipe(50_000).epochs, usual_recipe(1_000).epochs
+    (4, 30)
+    """
+    return Recipe(
+        epochs=min(MOST, max(FEWEST, round(IMAGES / n))),
+        batch_size=128 if n >= 1280 else max(16, n // 10),
+        learning_rate=0.01,
+        recalibrate=True,
+        distillation=Distillation(),
+        checkpoint_every=1,
+        adversary=Adversary(adversarial, 1.25 * adversarial, steps=1) if adversarial else None,
+        select="robust" if adversarial else "clean",
+    )
+
+
+def pruned_network(
+    dense: nn.Module,
+    splits: Splits,
+    recipe: Recipe,
+    options: Mapping[str, Any],
+    *,
+    seed: int,
+    folder: Path,
+    tick: Tick,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Prune a copy of ``dense``, fine-tune it, and return it with what is known about it, as JSON.
+
+    Args:
+        dense: left unchanged; it is the teacher.
+        splits: the fine-tuning fits ``train`` and chooses its epoch on ``validation``.
+        recipe: of the fine-tuning.
+        options: of ``secateur.plan``: the amount, the criterion and others.
+        seed: of the random choices of both.
+        folder: where the finished network is kept, with checkpoints before.
+        tick: called with the part, what is done and what is expected.
+
+    Raises:
+        UserError: the plan removes nothing, or cannot be proved; a diverged fine-tuning.
+    """
+    final = folder / "network"
+
+    def fresh() -> nn.Module:
+        return copy.deepcopy(dense)
+
+    def make() -> dict[str, Any]:
+        model = fresh()
+        report = pruning.prune(model, splits.train.x[:1].to(_device(model)), seed=seed, **options)
+        if report.channels == report.channels_before:
+            why = f": {report.notes[0]}" if report.notes else ""
+            raise UserError(f"no channel can be removed{why}", hint="see secateur graph")
+        model.eval()
+        history = fit(
+            model,
+            splits.train,
+            splits.validation,
+            recipe,
+            seed=seed,
+            checkpoints=Checkpoints(folder / "checkpoints"),
+            teacher=dense,
+            on_progress=lambda done, total: tick("fine-tuning", done, total),
+        )
+        if history.outcome == "diverged":
+            raise UserError(
+                f"the fine-tuning diverged: {history.sentence}", hint="choose a smaller --learning-rate"
+            )
+        pruning.save(model.eval(), final, overwrite=True)
+        Checkpoints(folder / "checkpoints").clear()
+        plan = report.to_json()
+        lost = collapsed(history.epochs)
+        return {"pruning": plan, "tuning": history.sentence, "collapsed_epochs": list(lost)}
+
+    if not (final / "plan.json").is_file():
+        (folder / "made.json").unlink(missing_ok=True)
+    facts = remembered(folder / "made.json", make)
+    tick("fine-tuning", 1, 1)
+    return pruning.load(final, fresh).eval(), facts
+
+
+def _device(model: nn.Module) -> Any:
+    return next(model.parameters()).device
+
+
+def amount_text(options: Mapping[str, Any]) -> str:
+    """How much is removed, in words.
+
+    >>> amount_text({"macs": 0.5}), amount_text({"sparsity": 0.25})
+    ('at most 50 % of the multiply-adds', 'sparsity 0.25')
+    """
+    for name, noun in (("macs", "multiply-adds"), ("parameters", "parameters"), ("latency", "latency")):
+        if (value := options.get(name)) is not None:
+            share = isinstance(value, float) and math.isfinite(value) and value <= 1
+            return f"at most {100 * value:g} % of the {noun}" if share else f"{noun} at most {value}"
+    return f"sparsity {options.get('sparsity', 0.5):g}"

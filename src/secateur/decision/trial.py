@@ -1,0 +1,91 @@
+"""One trial: a pruned network, made and measured, beside the dense one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from secateur.decision import network
+from secateur.decision.comparing import collapsed, lines_of, measured_costs, remarks
+from secateur.decision.folder import remembered
+from secateur.decision.job import Job
+from secateur.decision.lines import robust
+from secateur.decision.network import Measured
+from secateur.decision.pruned import amount_text, pruned_network
+from secateur.decision.verdict import Verdict, judge, sentences
+from secateur.hashing import json_sha256
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One pruned network beside the dense one, with the verdict on it."""
+
+    model: nn.Module
+    dense: Measured
+    pruned: Measured
+    verdict: Verdict
+
+
+def measure_dense(job: Job) -> Measured:
+    """Predictions and attacks of the dense network."""
+    return network.measure(
+        job.dense,
+        job.splits.test,
+        job.sample,
+        job.attacks,
+        folder=job.work / "dense",
+        tick=job.meter.of("dense"),
+    )
+
+
+def attempt(job: Job, dense: Measured, options: Mapping[str, Any], *, part: str = "pruned") -> Trial:
+    """Prune as the ``options`` of a plan say, fine-tune, attack, and compare with the dense network.
+
+    Args:
+        job: what is asked.
+        dense: what is known of the dense network.
+        options: of the plan.
+        part: the name of this trial in the progress.
+    """
+    plain = {
+        name: value
+        for name, value in options.items()
+        if name in ("sparsity", "macs", "parameters", "latency")
+    }
+    folder = job.work / f"pruned-{json_sha256(plain)[:8]}"
+    model, facts = pruned_network(
+        job.dense,
+        job.splits,
+        job.recipe,
+        options,
+        seed=job.attacks.seed,
+        folder=folder,
+        tick=job.meter.of(part),
+    )
+    pruned = network.measure(
+        model, job.splits.test, job.sample, job.attacks, folder=folder, tick=job.meter.of(part)
+    )
+    costs = remembered(folder / "costs.json", lambda: measured_costs(job.dense, model, job.splits.test))
+    lines = lines_of(job, dense, pruned, costs)
+    time = costs["pruned"]["times"]["1"]
+    withstand = {
+        (limit.norm, limit.eps): (int(robust(pruned.attacks[limit.norm], limit.eps).sum()), job.sample.n)
+        for limit in job.limits.min_robust
+    }
+    limits = judge(job.limits, lines, robust_of=withstand, seconds=(time["median"], *time["quartiles"]))
+    criterion = options.get("criterion", "l1")
+    named = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "own criterion")
+    verdict = Verdict(
+        title=f"{job.name}, pruned by {named}, {amount_text(options)}; {facts['tuning']}",
+        lines=lines,
+        limits=limits,
+        sentences=sentences(lines, limits, collapsed=collapsed(pruned, job.splits.test)),
+        notes=remarks(job, dense, pruned, facts),
+        grades={
+            norm: max(dense.attacks[norm]["grade"], record["grade"])
+            for norm, record in pruned.attacks.items()
+        },
+        model=model,
+    )
+    return Trial(model, dense, pruned, verdict)

@@ -1,0 +1,185 @@
+"""From a dense network to a verdict: what is measured, what is left in the folder, and how it resumes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from secateur import evaluate, models, pruning
+from secateur.decision import check, usual_recipe
+from secateur.errors import ExitCode, UserError
+from secateur.recipes import Distillation, Recipe
+
+RECIPE = Recipe(
+    epochs=2, learning_rate=0.01, recalibrate=True, distillation=Distillation(), checkpoint_every=1
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, digits):
+    """A finished check with its folder."""
+    folder = tmp_path_factory.mktemp("check") / "out"
+    dense = models.resolve("shipped:digits-plain")
+    verdict = check(
+        dense,
+        *digits,
+        sparsity=0.4,
+        recipe=RECIPE,
+        images=40,
+        steps=20,
+        budgets={"linf": [0.05]},
+        min_accuracy=0.5,
+        max_drop="60%",
+        min_robust="0.0@linf:0.07",
+        max_latency="10s",
+        out=folder,
+    )
+    return verdict, folder
+
+
+def test_the_lines_are_those_of_the_two_networks(finished, digits, dense):
+    verdict, _ = finished
+    test = digits[1]
+    line = verdict.line("accuracy")
+    assert line.dense == models.accuracy(dense, test.x, test.y)
+    assert line.pruned == models.accuracy(verdict.model, test.x, test.y)
+    parameters = verdict.line("parameters")
+    assert parameters.pruned == sum(each.numel() for each in verdict.model.parameters()) < parameters.dense
+    # The budget of a limit is stated as well.
+    assert verdict.line("robust linf 0.05").n == verdict.line("robust linf 0.07").n == 40
+
+
+def test_every_limit_is_judged_and_the_dense_network_is_left_alone(finished, dense):
+    verdict, _ = finished
+    assert [each.state for each in verdict.limits] == ["kept"] * 4
+    assert verdict.kept
+    assert verdict.sentences[0].startswith("All 4 limits are kept")
+    assert "near chance" not in str(verdict)
+    fresh = models.resolve("shipped:digits-plain")
+    assert models.weights_hash(dense) == models.weights_hash(fresh)
+
+
+def test_the_folder_holds_network_page_and_numbers(finished):
+    verdict, folder = finished
+    loaded = pruning.load(folder / "network", lambda: models.resolve("shipped:digits-plain"))
+    assert models.weights_hash(loaded) == models.weights_hash(verdict.model)
+    stored = json.loads((folder / "verdict.json").read_text())
+    assert stored == json.loads(json.dumps(verdict.to_json()))
+    page = (folder / "check.html").read_text()
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert all(sentence in page.replace("&#39;", "'") for sentence in verdict.sentences)
+
+
+def test_a_second_call_computes_nothing_and_other_limits_need_nothing_new(
+    finished, digits, dense, monkeypatch, quick
+):
+    verdict, folder = finished
+
+    def forbidden(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(evaluate, "attack", forbidden)
+    monkeypatch.setattr("secateur.decision.pruned.fit", forbidden)
+    again = quick(sparsity=0.4, out=folder, min_accuracy=0.999, budgets={"linf": [0.05, 0.06]})
+    assert again.line("accuracy") == verdict.line("accuracy")
+    assert again.line("robust linf 0.06").pruned <= again.line("robust linf 0.05").pruned
+    assert again.limits[0].state == ("kept" if again.line("accuracy").pruned >= 0.999 else "broken")
+
+
+def test_another_check_is_not_mixed_into_the_folder(finished, quick, tmp_path):
+    _, folder = finished
+    with pytest.raises(UserError, match="holds a check with another pruning options") as error:
+        quick(sparsity=0.3, out=folder)
+    assert error.value.code == ExitCode.FOREIGN_FOLDER
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="holds no check"):
+        quick(sparsity=0.3, out=tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_interrupted_check_goes_on_in_the_epoch_where_it_was(tmp_path, quick):
+    class Stopped(Exception):
+        pass
+
+    seen = []
+
+    def stop(part, done, total):
+        seen.append(part)
+        # 400 images, less the tenth for validation, are 3 batches of at most 128: in the second epoch.
+        if seen.count("pruned fine-tuning") == 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        quick(sparsity=0.4, out=tmp_path / "a", on_progress=stop)
+    epochs = sorted(path.name for path in (tmp_path / "a" / "work").glob("pruned-*/checkpoints/epoch-*"))
+    assert epochs == ["epoch-000001"]
+    resumed = quick(sparsity=0.4, out=tmp_path / "a")
+    assert models.weights_hash(resumed.model) == models.weights_hash(quick(sparsity=0.4).model)
+
+
+def test_a_broken_limit_is_the_first_sentence(quick):
+    verdict = quick(sparsity=0.4, min_robust="100%@linf:0.5")
+    assert not verdict.kept
+    assert verdict.sentences[0] == "Do not ship: 1 of 1 limits broken."
+
+
+def test_a_collapsed_network_is_not_to_be_shipped(quick):
+    verdict = quick(sparsity=0.9, recipe=replace(RECIPE, epochs=0, recalibrate=False), min_accuracy=0)
+    assert verdict.sentences[0] == "The pruned network is near chance: do not ship it."
+    assert verdict.line("distance linf").change is None
+
+
+def test_a_network_that_recognises_nothing_is_refused_with_the_usual_causes(quick, dense):
+    class Inverted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = dense
+
+        def forward(self, x):
+            return self.inner(1 - x).flip(1)
+
+    with pytest.raises(UserError, match=r"does not fit these images: .*normalis"):
+        quick(model=Inverted().eval(), images=120)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"attack": "pgd"}, "fixed sizes"),
+        ({"attack": "ddn", "budgets": {"linf": [0.1]}}, "does not attack in norm linf"),
+        ({"budgets": {"l7": [0.1]}}, "norm l7"),
+        ({"find": True}, "needs at least one limit"),
+        ({"find": True, "max_drop": 0.1, "sparsity": 0.5}, "chooses the sparsity itself"),
+        ({"sparsity": 0.5, "macs": 0.5}, "exclude each other"),
+        ({"images": 0}, "0 images"),
+        ({"adversarial": 0.1}, "leave out adversarial"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(quick, options, words):
+    with pytest.raises(UserError, match=words):
+        quick(**options)
+
+
+def test_a_search_returns_the_smallest_network_that_keeps_the_limits(tmp_path, quick):
+    verdict = quick(find=True, rounds=2, min_accuracy=0.3, out=tmp_path / "found")
+    assert [point["sparsity"] for point in verdict.points] in ([0.275, 0.5], [0.5, 0.725])
+    kept = [point["sparsity"] for point in verdict.points if point["kept"]]
+    assert f"sparsity {max(kept):g}" in verdict.title
+    assert "The networks that were tried" in (tmp_path / "found" / "check.html").read_text()
+
+
+def test_the_usual_fine_tuning_passes_about_as_many_images_whatever_the_data_set():
+    assert [usual_recipe(n).epochs for n in (1_000, 50_000, 1_300_000)] == [30, 4, 1]
+    assert usual_recipe(1_000).adversary is None
+    robust = usual_recipe(50_000, adversarial=4 / 255)
+    assert robust.select == "robust"
+    assert robust.adversary.epsilon == pytest.approx(4 / 255)
+
+
+def test_the_attacked_images_are_a_stratified_sample(quick, digits):
+    verdict = quick(sparsity=0.2, images=20)
+    assert verdict.line("robust linf 0.05").n == 20
+    assert torch.bincount(digits[1].y).min() > 0
