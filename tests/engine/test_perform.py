@@ -2,6 +2,7 @@ import errno
 import os
 
 import pytest
+from safetensors import SafetensorError
 
 from secateur.config import study_from_json
 from secateur.engine.perform import Stopped, commit_failure, load_execute, open_run, perform
@@ -74,6 +75,46 @@ def test_trouble_of_the_machine_leaves_no_record(store, error):
         carry_out(store, execute)
     assert caught.value.code == ExitCode.ENVIRONMENT
     assert store.record(CELL.id) is None
+
+
+def hidden(text):
+    raise SafetensorError(text)
+
+
+def wrapped(error):
+    try:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "weights.safetensors")
+    except OSError as cause:
+        raise error from cause
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda: wrapped(UserError("cannot write to 'network'", hint="choose another folder")),
+        lambda: wrapped(RuntimeError("nothing was saved")),
+        # As safetensors says it, without a number that a program could read.
+        lambda: hidden("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_trouble_of_the_disk_is_seen_through_the_errors_that_hide_it(store, fail):
+    def execute(*args, on_progress):
+        fail()
+
+    with pytest.raises(UserError) as caught:
+        carry_out(store, execute)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert store.record(CELL.id) is None
+
+
+def test_a_run_folder_that_is_taken_away_is_no_failure_of_the_cell(store):
+    def execute(*args, on_progress):
+        store.root.rename(store.root.with_name("elsewhere"))
+        raise FileNotFoundError(errno.ENOENT, "gone", "weights.safetensors")
+
+    with pytest.raises(UserError, match="is gone") as caught:
+        carry_out(store, execute)
+    assert caught.value.code == ExitCode.ENVIRONMENT
 
 
 def test_a_missing_file_is_the_cells_own_failure(store):

@@ -10,7 +10,8 @@ import pytest
 
 from secateur.durable import write_durably
 from secateur.errors import ExitCode, UserError
-from secateur.store import Store, faults, files
+from secateur.hashing import digest
+from secateur.store import Leases, Store, faults, files
 from secateur.store.files import append_line, read_lines, readable_json, writer_mark
 from secateur.store.record import sealed
 from toy.numbers import numbers_of, record_of
@@ -180,13 +181,33 @@ def test_a_damaged_artefact_is_never_handed_out(store):
         Store.open(store.root).artefact(CELL.id, "a.bin")
 
 
-def test_a_record_of_a_newer_version_is_refused_and_left_alone(store):
+def test_a_record_of_a_newer_version_is_left_alone_and_locks_nothing(store):
     store.commit(record())
-    newer = {**json.loads(place(store).read_text()), "schema_version": 99}
+    newer = seal_again({**json.loads(place(store).read_text()), "schema_version": 99})
     place(store).write_text(json.dumps(newer))
-    with pytest.raises(UserError, match="newer secateur"):
-        store.repair()
-    assert place(store).exists()
+    fresh = Store.open(store.root)
+    assert "newer secateur (schema 99, this one knows 1): update secateur" in fresh.newer(CELL.id)
+    assert fresh.record(CELL.id) is None
+    assert fresh.repair() == []
+    assert not fresh.commit(record())
+    assert json.loads(place(store).read_text()) == newer
+
+
+def test_a_flipped_bit_in_the_version_is_damage_and_no_newer_record(store):
+    store.commit(record())
+    text = place(store).read_text()
+    assert '"schema_version": 1' in text
+    place(store).write_text(text.replace('"schema_version": 1', '"schema_version": 9'))
+    fresh = Store.open(store.root)
+    assert fresh.newer(CELL.id) == ""
+    assert "edited" in fresh.repair()[0]
+    assert fresh.commit(record())
+
+
+def seal_again(data):
+    """The seal of a version that seals as this one does, and knows more."""
+    body = {key: value for key, value in data.items() if key != "self_hash"}
+    return {**body, "self_hash": digest(body)}
 
 
 def test_nan_is_refused_and_leaves_nothing(store):
@@ -208,7 +229,11 @@ def test_cell_ids_stay_inside_the_folder(store):
             store.scratch(cell_id)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES])
+TROUBLE = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN", "EREMOTEIO")
+NUMBERS = [getattr(errno, name) for name in (*TROUBLE, "EACCES") if hasattr(errno, name)]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
 def test_trouble_with_the_disk_pauses_and_leaves_nothing_behind(store, monkeypatch, number):
     def fail(handle):
         raise OSError(number, os.strerror(number))
@@ -246,6 +271,100 @@ def test_scratch_survives_until_the_commit(store):
     assert (Store.open(store.root).scratch(CELL.id) / "epoch-5").read_text() == "half"
     store.commit(record())
     assert not (store.root / "scratch" / CELL.id).exists()
+
+
+def test_a_failed_cell_keeps_its_checkpoints(store):
+    (store.scratch(CELL.id) / "epoch-5").write_text("half")
+    store.commit(record(status="failed", science=None, error={"sentence": "out of memory", "traceback": ""}))
+    store.gc()
+    assert (store.scratch(CELL.id) / "epoch-5").exists()
+    store.commit(record())
+    assert not (store.root / "scratch" / CELL.id).exists()
+
+
+STRAY = (".DS_Store", ".nfs000000000123", "Thumbs.db", "desktop.ini", "notes.txt~", ".record.json.swp")
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_stray_files_are_ignored_everywhere(tmp_path, store, name):
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / name).touch()
+    Store.create(new, STUDY)
+    store.commit(record(), {"a.bin": b"1"})
+    for folder in (
+        "",
+        "tmp",
+        "scratch",
+        "leases",
+        "cells",
+        f"cells/{CELL.id[:2]}",
+        f"cells/{CELL.id[:2]}/{CELL.id}",
+    ):
+        (store.root / folder).mkdir(exist_ok=True)
+        (store.root / folder / name).touch()
+    again = Store.create(store.root, STUDY)
+    assert again.gc() == []
+    assert again.repair() == []
+    assert Leases(store.root).holders() == {}
+    assert again.artefact(CELL.id, "a.bin").read_bytes() == b"1"
+
+
+def test_a_reader_beside_a_rename_never_sees_damage(store):
+    """A failed record gives way to another one; meanwhile others look at the cell."""
+    ended, seen = threading.Event(), set()
+
+    def look():
+        while not ended.is_set():
+            seen.add(Store.open(store.root).damage(CELL.id))
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(40):
+        failed = record(status="failed", science=None, error={"sentence": f"{number}", "traceback": ""})
+        store.commit(failed, {"a.bin": b"%d" % number})
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert seen == {""}
+
+
+def test_a_cell_that_was_repaired_meanwhile_is_not_moved_away(store, monkeypatch):
+    """Between the look at a damaged cell and its removal, another runner puts a sound one there."""
+    store.commit(record(1))
+    place(store).write_text("{")
+    look = Store.damage
+
+    def meanwhile(self, cell_id):
+        why = look(self, cell_id)
+        if why and self is store:
+            other = Store.open(store.root)
+            other._quarantine(cell_id, why)
+            other.commit(record(2))
+        return why
+
+    monkeypatch.setattr(Store, "damage", meanwhile)
+    assert store.repair() == []
+    monkeypatch.undo()
+    assert Store.open(store.root).record(CELL.id).science.value == 2
+    assert len(list((store.root / "quarantine").iterdir())) == 1
+
+
+def test_a_cell_that_was_finished_meanwhile_is_not_replaced_by_a_failure(store, monkeypatch):
+    failed = record(status="failed", science=None, error={"sentence": "broken", "traceback": ""})
+    store.commit(failed)
+    read = Store._read
+
+    def meanwhile(self, cell_id):
+        monkeypatch.undo()
+        seen = read(self, cell_id)
+        Store.open(store.root).commit(record(2))
+        return seen
+
+    monkeypatch.setattr(Store, "_read", meanwhile)
+    assert not store.commit(failed)
+    assert Store.open(store.root).record(CELL.id).science.value == 2
 
 
 def test_gc_removes_what_the_dead_left_and_nothing_else(store, monkeypatch):

@@ -1,12 +1,16 @@
+import errno
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from secateur.errors import ExitCode, UserError
-from secateur.store import Store, study_file
+from secateur.store import Store, claim
 from secateur.store.study_file import differences, sealed_study
 from secateur.study import cells as cells_module
+from toy.numbers import record_of
 from toy.study import SMALL, small_plan
 
 
@@ -135,14 +139,14 @@ def test_an_edited_study_file_is_refused(tmp_path):
     path = tmp_path / "run" / "study.json"
     path.write_text(path.read_text().replace('"toy"', '"toys"'))
     with pytest.raises(UserError, match="was edited after the study began") as caught:
-        Store.create(tmp_path / "run", study())
+        Store.open(tmp_path / "run")
     assert caught.value.code == ExitCode.FOREIGN_FOLDER
 
 
 def test_a_newer_study_is_refused(tmp_path):
     Store.create(tmp_path / "run", study())
     path = tmp_path / "run" / "study.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    path.write_text(json.dumps(sealed_study({**json.loads(path.read_text()), "schema_version": 2})))
     with pytest.raises(UserError, match="newer secateur"):
         Store.open(tmp_path / "run")
 
@@ -154,25 +158,100 @@ def test_a_relative_folder_works(tmp_path, monkeypatch):
 
 def test_a_runner_that_comes_a_moment_later_joins_the_study(tmp_path, monkeypatch):
     """Between the first look and the second, another runner of the same study makes the folder its own."""
-    refuse = study_file._refuse_foreign_files
+    refuse = claim._refuse_foreign_files
 
     def meanwhile(root):
-        monkeypatch.setattr(study_file, "_refuse_foreign_files", refuse)
+        monkeypatch.setattr(claim, "_refuse_foreign_files", refuse)
         Store.create(root, study())
         refuse(root)
 
-    monkeypatch.setattr(study_file, "_refuse_foreign_files", meanwhile)
+    monkeypatch.setattr(claim, "_refuse_foreign_files", meanwhile)
     assert Store.create(tmp_path / "run", study()).study == Store.open(tmp_path / "run").study
 
 
 def test_a_runner_of_another_study_that_comes_a_moment_later_is_refused(tmp_path, monkeypatch):
-    refuse = study_file._refuse_foreign_files
+    refuse = claim._refuse_foreign_files
 
     def meanwhile(root):
-        monkeypatch.setattr(study_file, "_refuse_foreign_files", refuse)
+        monkeypatch.setattr(claim, "_refuse_foreign_files", refuse)
         Store.create(root, study())
         refuse(root)
 
-    monkeypatch.setattr(study_file, "_refuse_foreign_files", meanwhile)
+    monkeypatch.setattr(claim, "_refuse_foreign_files", meanwhile)
     with pytest.raises(UserError, match="in the folder"):
         Store.create(tmp_path / "run", study(fingerprint="e" * 64))
+
+
+def test_of_two_studies_that_start_at_once_exactly_one_gets_the_folder(tmp_path, monkeypatch):
+    """Both have looked for a study.json before either writes one."""
+    both, write = threading.Barrier(2), claim._create
+
+    def together(path, content):
+        both.wait()
+        return write(path, content)
+
+    monkeypatch.setattr(claim, "_create", together)
+    got = {}
+
+    def start(name):
+        try:
+            got[name] = Store.create(tmp_path / "run", study(f"name={name}", f"images={10 + len(name)}"))
+        except UserError as error:
+            got[name] = error
+
+    threads = [threading.Thread(target=start, args=(name,)) for name in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stores = [name for name, each in got.items() if isinstance(each, Store)]
+    refused = [each for each in got.values() if isinstance(each, UserError)]
+    assert [error.code for error in refused] == [ExitCode.FOREIGN_FOLDER]
+    assert stores == [Store.open(tmp_path / "run").study["name"]]
+
+
+def test_a_file_system_without_links_is_claimed_all_the_same(tmp_path, monkeypatch):
+    def no_links(source, target):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(claim.os, "link", no_links)
+    Store.create(tmp_path / "run", study())
+    assert not claim._create(tmp_path / "run" / "study.json", {})
+    assert Store.open(tmp_path / "run").study["name"] == "toy"
+
+
+@pytest.mark.parametrize("text", ["", '{"name": "to', "[]", '{"schema_version": 9}'])
+def test_the_same_study_writes_a_damaged_study_file_anew_and_keeps_its_cells(tmp_path, text):
+    store = Store.create(tmp_path / "run", study())
+    store.commit(record_of(store.cells[0]))
+    (store.root / "latency.json").write_text("{}")
+    path = store.root / "study.json"
+    whole = path.read_bytes()
+    path.write_text(text)
+    assert Store.matching(store.root, study()).committed(store.cells[0].id)
+    assert path.read_text() == text
+    again = Store.create(store.root, study())
+    assert path.read_bytes() == whole
+    assert again.committed(store.cells[0].id)
+    assert [each.read_text() for each in (store.root / "quarantine").iterdir()] == [text]
+    assert "written anew" in again.notes()[0]["note"]
+
+
+def test_another_study_does_not_take_over_a_folder_whose_study_file_is_damaged(tmp_path):
+    store = Store.create(tmp_path / "run", study())
+    store.commit(record_of(store.cells[0]))
+    (store.root / "study.json").write_text("{")
+    other = study(fingerprint="e" * 64)
+    for claim_it in (Store.create, Store.matching):
+        with pytest.raises(UserError, match="1 of the cells in it are not of the study 'toy'"):
+            claim_it(store.root, other)
+    assert (store.root / "study.json").read_text() == "{"
+
+
+def test_what_is_said_of_a_damaged_study_file_never_tells_to_throw_results_away(tmp_path):
+    Store.create(tmp_path / "run", study())
+    (tmp_path / "run" / "study.json").write_text("{")
+    with pytest.raises(UserError) as caught:
+        Store.open(tmp_path / "run")
+    assert "finished cells are kept" in caught.value.hint
+    assert "new folder" not in str(caught.value)

@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from secateur.config import Cell, Study, study_of
+from secateur.durable import DISK, disk_trouble
 from secateur.errors import ExitCode, UserError
 from secateur.store import Failure, Parts, Record, Store
-from secateur.store.files import DISK, machine_errors
+from secateur.store.files import machine_errors
 
 Tick = Callable[[int, int], None]
 Execute = Callable[..., Parts]
@@ -45,21 +46,32 @@ def perform(
         UserError: the machine has a problem (code ENVIRONMENT); no record is written, the study should pause.
         Stopped: ``on_progress`` ended the cell early; no record is written.
     """
-    if store.committed(cell.id):
-        return "ok"
-    started = time.perf_counter()
-    try:
-        # A full disk is no result of this cell: it pauses the study and leaves no record.
-        with machine_errors(store.root, which=DISK):
+    # A full or failing disk is no result of this cell: it pauses the study and leaves no record.
+    with machine_errors(store.root, which=DISK):
+        if store.committed(cell.id):
+            return "ok"
+        started = time.perf_counter()
+        try:
             parts = execute(study, cell, store, on_progress=on_progress)
-        store.commit(_record(store, cell, started, parts), parts.artefacts)
-    except UserError as error:
-        if error.code is ExitCode.ENVIRONMENT:
-            raise
-        return _failed(store, cell, started, str(error))
-    except Exception as error:  # a stage may raise anything, and the study goes on without this cell
-        return _failed(store, cell, started, f"{type(error).__name__}: {error}")
-    return "ok"
+            store.commit(_record(store, cell, started, parts), parts.artefacts)
+        except Exception as error:  # a stage may raise anything, and the study goes on without this cell
+            if _of_the_machine(store, error):
+                raise
+            said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            return _failed(store, cell, started, said)
+        return "ok"
+
+
+def _of_the_machine(store: Store, error: Exception) -> bool:
+    if isinstance(error, UserError) and error.code is ExitCode.ENVIRONMENT:
+        return True
+    if not store.present():
+        raise UserError(
+            f"{store.root} is gone, or its disk is no longer there",
+            hint="bring it back, then run the same command again",
+            code=ExitCode.ENVIRONMENT,
+        ) from error
+    return disk_trouble(error) is not None
 
 
 def commit_failure(store: Store, cell: Cell, sentence: str, *, seconds: float = 0.0, trace: str = "") -> None:

@@ -21,6 +21,7 @@ from secateur.engine.perform import load_execute, open_run, perform
 from secateur.errors import ExitCode, UserError
 from secateur.registry import load_plugin, loaded
 from secateur.store import Store
+from secateur.store.files import machine_errors
 from secateur.text import first_line
 
 # Called once per process with the study and the store, before its first cell.
@@ -226,11 +227,12 @@ def _compute(
     try:
         if sys.version_info[:2] != python:
             raise UserError("this machine has another version of Python")
-        store, study, cells = _opened(folder, prepare, plugins)
-        kind = perform(store, study, cells[cell_id], load_execute(execute))
+        with machine_errors(Path(folder)):
+            store, study, cells = _opened(folder, prepare, plugins)
+            kind = perform(store, study, cells[cell_id], load_execute(execute))
+            record = store.record(cell_id)
     except UserError as error:
         return "paused", 0.0, f"on {platform.node()}: {error}"
-    record = store.record(cell_id)
     return kind, time.perf_counter() - started, record.reason if record else ""
 
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from secateur.engine.perform import Stopped, load_execute, open_run, perform
 from secateur.errors import UserError
 from secateur.registry import load_plugin
+from secateur.store.files import machine_errors
 
 TICK_SECONDS = 0.1
 
@@ -31,7 +32,14 @@ def main(folder: str, execute_target: str, *plugins: str) -> None:
     for path in plugins:
         load_plugin(Path(path))
     execute = load_execute(execute_target)
-    store, study, cells = open_run(folder)
+    try:
+        with machine_errors(Path(folder)):
+            store, study, cells = open_run(folder)
+    except UserError as error:  # the folder was sound a moment ago, when the parent opened it
+        cell_id = inbox.get()
+        if not stop.is_set():
+            _report(output, cell_id, "paused", sentence=str(error))
+        return
     _report(output, "", "ready")
     while True:
         cell_id = inbox.get()
@@ -43,9 +51,10 @@ def main(folder: str, execute_target: str, *plugins: str) -> None:
         started = time.perf_counter()
         try:
             status = perform(store, study, cell, execute, on_progress=tick)
-            _report(
-                output, cell.id, status, seconds=time.perf_counter() - started, sentence=_why(store, cell.id)
-            )
+            seconds = time.perf_counter() - started
+            with machine_errors(store.root):
+                why = _why(store, cell.id)
+            _report(output, cell.id, status, seconds=seconds, sentence=why)
         except UserError as error:
             _report(output, cell.id, "paused", sentence=str(error))
         except Stopped:

@@ -11,13 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from secateur.durable import sync_folder, write_durably
+from secateur.durable import DISK, disk_trouble, is_stray, sync_folder, write_durably
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import canonical, canonical_json, sha256_hex
 from secateur.store.faults import reach
 
 # Errors of the machine, not of a cell: the study pauses, and the same command resumes it.
-DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 MACHINE = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE}
 
 
@@ -123,14 +122,20 @@ def _is_zombie(pid: int) -> bool:
 
 @contextmanager
 def machine_errors(folder: Path, *, which: frozenset[int] = MACHINE) -> Iterator[None]:
-    """Turn a full or failing disk into a UserError, which pauses the study instead of failing the cell."""
+    """Turn a full or failing disk into a UserError, which pauses the study instead of failing the cell.
+
+    A disk that fails counts however it is said: some libraries and stages wrap its error in one of their own.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in which:
+    except Exception as error:
+        trouble = disk_trouble(error)
+        if trouble is None and isinstance(error, OSError) and error.errno in which:
+            trouble = error
+        if trouble is None or (isinstance(error, UserError) and error.code is ExitCode.ENVIRONMENT):
             raise
         raise UserError(
-            f"cannot write to {folder}: {error.strerror}",
+            f"cannot use {trouble.filename or folder}: {trouble.strerror}",
             hint="nothing is lost; run the same command again when this is solved",
             code=ExitCode.ENVIRONMENT,
         ) from error
@@ -146,6 +151,6 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 
 def children(folder: Path) -> Iterator[Path]:
-    """The entries of a folder by name; none where there is no folder."""
-    with suppress(FileNotFoundError):
-        yield from sorted(folder.iterdir())
+    """The entries of a folder by name, without stray files; none where there is no folder."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        yield from sorted(path for path in folder.iterdir() if not is_stray(path.name))

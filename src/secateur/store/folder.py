@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,20 +12,20 @@ from secateur.config import Cell
 from secateur.durable import sync_folder, write_durably
 from secateur.errors import UserError
 from secateur.hashing import file_sha256
+from secateur.store.claim import claim_folder, study_of_folder
 from secateur.store.faults import reach
 from secateur.store.files import (
     append_line,
-    children,
     machine_errors,
     read_lines,
     readable_json,
     stamp,
-    writer_is_gone,
     writer_mark,
 )
-from secateur.store.record import ARTEFACT, CELL_ID, RECORD, Record, read_record, sealed
+from secateur.store.leftovers import discard_failure, set_aside, sweep
+from secateur.store.record import ARTEFACT, CELL_ID, RECORD, Newer, Record, checked, read_record, sealed
 from secateur.store.science import Damaged, NetworkScience
-from secateur.store.study_file import claim_folder, match_study, read_study
+from secateur.store.study_file import STUDY, read_study
 
 
 class Store:
@@ -72,7 +71,7 @@ class Store:
     def matching(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
         """Open ``folder`` if it is the run folder of this study, changing nothing; else as :meth:`create`."""
         root = Path(folder)
-        return cls(root, match_study(root, study))
+        return cls(root, study_of_folder(root, study))
 
     @classmethod
     def open(cls, folder: str | Path) -> "Store":
@@ -137,8 +136,8 @@ class Store:
         return record.science
 
     def scratch(self, cell_id: str) -> Path:
-        """A folder for the checkpoints of an unfinished cell; it is deleted when the cell is committed."""
-        folder = self.root / "scratch" / _checked(CELL_ID, cell_id)
+        """A folder for the checkpoints of an unfinished cell; it is deleted when the cell has its numbers."""
+        folder = self.root / "scratch" / checked(CELL_ID, cell_id)
         with machine_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -155,11 +154,11 @@ class Store:
         with machine_errors(self.root):
             parent = self.root / "tmp"
             parent.mkdir(exist_ok=True)
-            temporary = parent / f"{_checked(CELL_ID, record.id)}.{writer_mark()}"
+            temporary = parent / f"{checked(CELL_ID, record.id)}.{writer_mark()}"
             temporary.mkdir()
             try:
                 self._write(temporary, record, artefacts or {})
-                return self._publish(temporary, record.id)
+                return self._publish(temporary, record)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -185,40 +184,46 @@ class Store:
 
     def damage(self, cell_id: str, *, artefacts: bool = True) -> str:
         """What is wrong with a cell's record or its artefacts; empty when it is absent or sound."""
+        folder = self._cell_folder(cell_id)
+        while True:
+            before = stamp(folder / RECORD)
+            try:
+                record = self._read(cell_id)
+            except Damaged as damaged:
+                return str(damaged)
+            hashes = record.artefacts if record and artefacts else {}
+            found = ((name, self._artefact_damage(folder / name, hashes[name])) for name in hashes)
+            why = next((f"{name}: {why}" for name, why in found if why), "")
+            # Another runner may have put a new cell in the place of an old one between the two looks.
+            if not why or stamp(folder / RECORD) == before:
+                return why
+
+    def newer(self, cell_id: str) -> str:
+        """Says so if a newer version of the software wrote the cell's record, which is then left alone."""
         try:
-            record = self._read(cell_id)
-        except Damaged as damaged:
-            return str(damaged)
-        hashes = record.artefacts if record and artefacts else {}
-        for name, sha256 in hashes.items():
-            if why := self._artefact_damage(self._cell_folder(cell_id) / name, sha256):
-                return f"{name}: {why}"
+            self._read(cell_id)
+        except Damaged as told:
+            return str(told) if isinstance(told, Newer) else ""
         return ""
+
+    def present(self) -> bool:
+        """Whether the folder is still there; a disk may have been taken away."""
+        return (self.root / STUDY).exists()
 
     def repair(self) -> list[str]:
         """Move every damaged cell of this study to the quarantine; sentences that say which and why."""
-        told = []
-        for cell in self.cells:
-            if why := self.damage(cell.id):
-                self._quarantine(cell.id, why)
-                told.append(f"{cell.label} is computed afresh: {why}")
-        return told
+        return [
+            f"{cell.label} is computed afresh: {why}"
+            for cell in self.cells
+            if (why := self.damage(cell.id)) and not self.newer(cell.id) and self._quarantine(cell.id, why)
+        ]
 
     def gc(self) -> list[Path]:
         """Delete what dead processes left half-written, and the scratch of finished cells; what went."""
-        gone = [path for path in children(self.root / "tmp") if writer_is_gone(path.name)]
-        gone += [path for path in children(self.root / "scratch") if self.committed(path.name)]
-        gone += [path for path in children(self.root / "leases") if self.committed(path.name.split(".")[0])]
-        gone += [path for path in children(self.root) if path.suffix == ".tmp" and writer_is_gone(path.stem)]
-        for path in gone:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        return gone
+        return sweep(self.root, self.committed)
 
     def _cell_folder(self, cell_id: str) -> Path:
-        return self.root / "cells" / cell_id[:2] / _checked(CELL_ID, cell_id)
+        return self.root / "cells" / cell_id[:2] / checked(CELL_ID, cell_id)
 
     def _read(self, cell_id: str) -> Record | None:
         folder = self._cell_folder(cell_id)
@@ -237,8 +242,11 @@ class Store:
             return "it is missing"
         # A large file is hashed once, not at every look.
         if self._verified.get(path) != now:
-            if file_sha256(path) != sha256:
-                return "its bytes have changed"
+            try:
+                if file_sha256(path) != sha256:
+                    return "its bytes have changed"
+            except FileNotFoundError:
+                return "it is missing"
             self._verified[path] = now
         return ""
 
@@ -246,14 +254,15 @@ class Store:
         reach("commit.started")
         hashes = {}
         for name, content in sorted(artefacts.items()):
-            hashes[name] = write_durably(folder / _checked(ARTEFACT, name), content)
+            hashes[name] = write_durably(folder / checked(ARTEFACT, name), content)
             reach("commit.artefact")
         full = sealed({**record.to_json(), "artefacts": hashes})
         write_durably(folder / RECORD, readable_json(full).encode())
         sync_folder(folder)
         reach("commit.record")
 
-    def _publish(self, temporary: Path, cell_id: str) -> bool:
+    def _publish(self, temporary: Path, record: Record) -> bool:
+        cell_id = record.id
         folder = self._cell_folder(cell_id)
         folder.parent.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent.parent)
@@ -268,33 +277,24 @@ class Store:
         reach("commit.renamed")
         sync_folder(folder.parent)
         reach("commit.synced")
-        shutil.rmtree(self.root / "scratch" / cell_id, ignore_errors=True)
+        # A cell that failed or was lost is tried again, from its last checkpoint.
+        if record.ok:
+            shutil.rmtree(self.root / "scratch" / cell_id, ignore_errors=True)
         return True
 
     def _clear(self, cell_id: str) -> None:
         """Move a failed or damaged predecessor out of the way."""
         try:
             record = self._read(cell_id)
+        except Newer:
+            return
         except Damaged as damaged:
             self._quarantine(cell_id, str(damaged))
             return
         if record is not None and not record.ok:
-            old = self.root / "tmp" / f"{cell_id}.{writer_mark()}"
-            with suppress(FileNotFoundError):
-                self._cell_folder(cell_id).rename(old)
-            shutil.rmtree(old, ignore_errors=True)
+            discard_failure(self.root, self._cell_folder(cell_id))
 
-    def _quarantine(self, cell_id: str, why: str) -> None:
-        target = self.root / "quarantine" / f"{cell_id}.{writer_mark()}"
-        with machine_errors(self.root):
-            target.parent.mkdir(exist_ok=True)
-            with suppress(FileNotFoundError):
-                self._cell_folder(cell_id).rename(target)
-            reach("quarantine.moved")
-        self.note(f"cell {cell_id} was moved to {target.relative_to(self.root)}: {why}", cell=cell_id)
-
-
-def _checked(pattern: re.Pattern[str], name: str) -> str:
-    if not pattern.fullmatch(name) or name == RECORD:
-        raise ValueError(f"{name!r} is no name for a cell or an artefact")
-    return name
+    def _quarantine(self, cell_id: str, why: str) -> bool:
+        if target := set_aside(self.root, self._cell_folder(cell_id)):
+            self.note(f"cell {cell_id} was moved to {target.relative_to(self.root)}: {why}", cell=cell_id)
+        return target is not None

@@ -9,9 +9,8 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from secateur.config import Cell, Role, Stage
-from secateur.errors import ExitCode, UserError
-from secateur.hashing import digest
-from secateur.store.files import strict_json
+from secateur.hashing import digest, file_sha256
+from secateur.store.files import stamp, strict_json
 from secateur.store.science import SCIENCE, Damaged, Fields, Science
 
 SCHEMA_VERSION = 1
@@ -138,25 +137,31 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, "self_hash": digest(body)}
 
 
+def checked(pattern: re.Pattern[str], name: str) -> str:
+    """``name``, if it is one for a cell or an artefact. Raises ValueError otherwise."""
+    if not pattern.fullmatch(name) or name == RECORD:
+        raise ValueError(f"{name!r} is no name for a cell or an artefact")
+    return name
+
+
+class Newer(Damaged):
+    """A sound record of a newer version of the software, which this one cannot read and leaves alone."""
+
+
 def read_record(folder: Path, cell_id: str) -> Record | None:
     """The record in a cell's folder; None when there is no such folder.
 
     Raises:
         Damaged: it is truncated, edited, of another cell, or not shaped as a record.
-        UserError: a newer version of the software wrote it.
+        Newer: it is sound, and a newer version of the software wrote it.
     """
-    raw = _bytes(folder / RECORD)
-    if raw is None and not folder.is_dir():
-        return None
-    # Another runner may have committed the cell since the first look; a folder appears with its record.
-    raw = raw or _bytes(folder / RECORD)
+    raw = _content(folder)
     if raw is None:
-        raise Damaged("its record is missing")
+        return None
     try:
         data = strict_json(raw)
         if not isinstance(data, dict):
             raise Damaged("its record is no object")
-        refuse_newer(data.get("schema_version"), folder / RECORD)
         seal = digest({key: value for key, value in data.items() if key != "self_hash"})
     except (ValueError, RecursionError):
         # Also text that is no Unicode, and lists nested too deeply to be read.
@@ -164,6 +169,9 @@ def read_record(folder: Path, cell_id: str) -> Record | None:
     # An edited number is noticed here, whatever its shape.
     if seal != data.get("self_hash"):
         raise Damaged("its record was edited after it was committed")
+    # Only now: one flipped bit makes a version of any other.
+    if told := newer(data.get("schema_version")):
+        raise Newer(f"its record {told}")
     try:
         record = Record.from_json(data)
     except Damaged as damaged:
@@ -175,6 +183,49 @@ def read_record(folder: Path, cell_id: str) -> Record | None:
     return record
 
 
+def damage_of(folder: Path, cell_id: str) -> str:
+    """What is wrong with a cell's folder, wherever it lies: its record, or the bytes of an artefact."""
+    try:
+        record = read_record(folder, cell_id)
+    except Newer:
+        return ""
+    except Damaged as damaged:
+        return str(damaged)
+    if record is None:
+        return "it is missing"
+    for name, sha256 in record.artefacts.items():
+        try:
+            if file_sha256(folder / name) != sha256:
+                return f"{name}: its bytes have changed"
+        except (FileNotFoundError, IsADirectoryError):
+            return f"{name}: it is missing"
+    return ""
+
+
+def is_done(folder: Path, cell_id: str) -> bool:
+    """Whether a folder, wherever it lies, holds the record of this cell with its numbers, or a newer one."""
+    try:
+        record = read_record(folder, cell_id)
+    except Newer:
+        return True
+    except Damaged:
+        return False
+    return record is not None and record.ok
+
+
+def _content(folder: Path) -> bytes | None:
+    """The bytes of a cell's record; None when there is no such folder."""
+    while True:
+        before = stamp(folder)[:1]
+        raw = _bytes(folder / RECORD)
+        if raw is not None or not before:
+            return raw
+        # A folder appears with its record, so one without is damaged; unless another runner has moved it away
+        # or replaced it between the two looks.
+        if stamp(folder)[:1] == before:
+            raise Damaged("its record is missing")
+
+
 def _bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
@@ -184,11 +235,9 @@ def _bytes(path: Path) -> bytes | None:
         raise Damaged(f"{path} is not a file in a folder of its own") from None
 
 
-def refuse_newer(version: Any, path: Path) -> None:
-    """Raise a UserError when ``path`` has a schema version that this software does not know."""
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UserError(
-            f"{path} was written by a newer secateur (schema {version}, this one knows {SCHEMA_VERSION})",
-            hint="update secateur",
-            code=ExitCode.FOREIGN_FOLDER,
-        )
+def newer(version: Any) -> str:
+    """Says so if a schema version is one that this software does not know; empty otherwise."""
+    if not isinstance(version, int) or version <= SCHEMA_VERSION:
+        return ""
+    known = f"schema {version}, this one knows {SCHEMA_VERSION}"
+    return f"was written by a newer secateur ({known}): update secateur"

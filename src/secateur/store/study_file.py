@@ -9,14 +9,16 @@ from pydantic import Field
 from secateur.config import Role, Stage
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import canonical, digest
-from secateur.store.files import replace_json, strict_json
-from secateur.store.record import CELL_ID, SCHEMA_VERSION, refuse_newer
+from secateur.store.files import strict_json
+from secateur.store.record import CELL_ID, newer
 from secateur.store.science import Damaged, Fields
 
 STUDY = "study.json"
 SHOWN = 12
-# What secateur itself writes into a run folder.
-OWN = {"cells", "tmp", "scratch", "quarantine", "leases", "notes.jsonl", "logs", "report"}
+
+
+class DamagedStudy(UserError):
+    """``study.json`` is not what was written; the same study can write it anew."""
 
 
 class _Axes(Fields):
@@ -47,27 +49,6 @@ class _StudyFile(Fields):
     cells: list[_Cell]
 
 
-def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
-    """Make ``root`` the run folder of ``study`` unless it already is; returns the content of its study.json.
-
-    Raises:
-        UserError: it belongs to another study, holds foreign files, or is not suitable for results.
-    """
-    _refuse_unsafe(root)
-    wanted = {**canonical(study), "schema_version": SCHEMA_VERSION}
-    if not (root / STUDY).exists():
-        _refuse_foreign_files(root)
-        (root / "cells").mkdir(parents=True, exist_ok=True)
-    # Looked up again: another runner of the same study may have been faster.
-    if (root / STUDY).exists():
-        present = match_study(root, wanted)
-        if present == sealed_study(wanted):
-            return present
-    sealed = sealed_study(wanted)
-    replace_json(root / STUDY, sealed)
-    return sealed
-
-
 def match_study(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     """The content of the study.json of ``root``. Raises UserError if it is not that of ``study``."""
     present = read_study(root)
@@ -76,40 +57,45 @@ def match_study(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     return present
 
 
-def read_study(root: Path) -> dict[str, Any]:
+def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:
     """The content of ``study.json``.
 
     Raises:
         UserError: there is none, it is damaged, or a newer version of the software wrote it.
     """
-    path = root / STUDY
+    path = root / name
     try:
         study = strict_json(path.read_bytes())
+        sealed = isinstance(study, dict) and sealed_study(study)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{root} is not a run folder: it has no {STUDY}") from None
     except (ValueError, RecursionError):
-        raise _damaged(path, "it is not JSON") from None
+        raise _damaged(path, "it is not JSON (truncated?)") from None
     if not isinstance(study, dict):
         raise _damaged(path, "it is not an object")
-    refuse_newer(study.get("schema_version"), path)
+    # The seal first: one flipped bit makes a version, or a name, of any other.
+    if sealed != study:
+        try:
+            _StudyFile.from_json(study)
+        except Damaged as damaged:
+            raise _damaged(path, str(damaged)) from None
+        raise _damaged(path, "it was edited after the study began", code=ExitCode.FOREIGN_FOLDER)
+    if told := newer(study.get("schema_version")):
+        raise UserError(f"{path} {told}", code=ExitCode.FOREIGN_FOLDER)
     try:
         _StudyFile.from_json(study)
-        sealed = sealed_study(study)
     except Damaged as damaged:
         raise _damaged(path, str(damaged)) from None
-    except (ValueError, RecursionError):
-        raise _damaged(path, "it is not JSON") from None
-    if sealed != study:
-        raise UserError(
-            f"{path} was edited after the study began",
-            hint="put the changes into the study file and use a new folder",
-            code=ExitCode.FOREIGN_FOLDER,
-        )
     return study
 
 
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is damaged: {why}", hint="restore it, or use a new folder")
+def _damaged(path: Path, why: str, *, code: ExitCode = ExitCode.BAD_INPUT) -> DamagedStudy:
+    return DamagedStudy(
+        f"{path} is damaged: {why}",
+        hint=f"run the study file that it was made with, with --out {path.parent}: "
+        "it is written anew, and finished cells are kept",
+        code=code,
+    )
 
 
 def sealed_study(study: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,28 +134,3 @@ def _foreign(root: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]) 
         hint=f"choose another folder with --out; --reuse {root} takes over the cells they share",
         code=ExitCode.FOREIGN_FOLDER,
     )
-
-
-def _refuse_unsafe(root: Path) -> None:
-    resolved = root.resolve()
-    if resolved in (Path(resolved.anchor), Path.home().resolve()):
-        raise UserError(f"{resolved} is not suitable for results", hint="name a folder, such as runs/demo")
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file, not a folder")
-
-
-def _refuse_foreign_files(root: Path) -> None:
-    if not root.is_dir():
-        return
-    strange = sorted(path.name for path in root.iterdir() if not _ours(path.name))
-    if strange:
-        raise UserError(
-            f"{root} holds other files ({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''})",
-            hint="results go into a folder of their own",
-        )
-
-
-def _ours(name: str) -> bool:
-    # A run that died before study.json had its name leaves a temporary file, and must be able to start again.
-    # study.json itself appears here when another runner is faster; it is compared afterwards.
-    return name in OWN or name == STUDY or (name.startswith(STUDY) and name.endswith(".tmp"))

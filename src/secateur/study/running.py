@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secateur.durable import DISK
 from secateur.engine import EXECUTE, Engine, Event
 from secateur.engine.local import LocalEngine
 from secateur.engine.perform import commit_failure
 from secateur.errors import ExitCode, UserError
 from secateur.store import Leases, Store
+from secateur.store.files import machine_errors
 from secateur.study.cost import Clock
 from secateur.study.dataset_facts import refuse_other_files
 from secateur.study.loop import Listener, Run, Stop, stop_signals, work_through
@@ -81,27 +83,30 @@ def run_plan(
 
     >>> result = run_plan(plan(load_study("study.yaml")), "runs/small", jobs=4)  # doctest: +SKIP
     """
-    started = time.perf_counter()
-    _refuse_small_disk(plan, Path(out))
-    # Before anything is deleted: create refuses the folder of another study.
-    store = Store.create(out, plan.to_json())
-    store.gc()
-    notes = [*store.repair(), *_adopt(store, reuse)]
-    run = _prepare(plan, store, on_event or _ignore, jobs)
-    with stop_signals() as stop:
-        hands = engine or LocalEngine(store.root, slots=jobs, threads=plan.study.threads, execute=execute)
-        try:
-            done = len(plan.cells) - len(run.board.open)
-            run.tell("begin", sentence=f"{done} of {len(plan.cells)} cells are done")
-            for note in notes:
-                run.tell("note", sentence=note)
-            if not retry_failed:
-                _keep_failures(run)
-            work_through(run, hands, stop)
-        finally:
-            hands.close()
-            run.leases.close()
-        return _end(run, stop, time.perf_counter() - started)
+    # Also where this process itself reads and writes the folder: a disk that fails is no defect.
+    with machine_errors(Path(out), which=DISK):
+        started = time.perf_counter()
+        _refuse_small_disk(plan, Path(out))
+        # Before anything is deleted: create refuses the folder of another study.
+        store = Store.create(out, plan.to_json())
+        store.gc()
+        notes = [*store.repair(), *_adopt(store, reuse)]
+        run = _prepare(plan, store, on_event or _ignore, jobs)
+        _leave_newer(run)
+        with stop_signals() as stop:
+            hands = engine or LocalEngine(store.root, slots=jobs, threads=plan.study.threads, execute=execute)
+            try:
+                done = len(plan.cells) - len(run.board.open)
+                run.tell("begin", sentence=f"{done} of {len(plan.cells)} cells are done")
+                for note in notes:
+                    run.tell("note", sentence=note)
+                if not retry_failed:
+                    _keep_failures(run)
+                work_through(run, hands, stop)
+            finally:
+                hands.close()
+                run.leases.close()
+            return _end(run, stop, time.perf_counter() - started)
 
 
 def join(
@@ -161,6 +166,15 @@ def _adopt(store: Store, folders: Sequence[str | Path]) -> list[str]:
         taken = [cell for cell in store.cells if not store.committed(cell.id) and store.adopt(other, cell)]
         notes.append(f"{len(taken)} cells are copied from {folder}")
     return notes
+
+
+def _leave_newer(run: Run) -> None:
+    """Leave alone what a newer version has recorded; its open descendants wait for that version, too."""
+    board = run.board
+    for cell in [board.cells[cell_id] for cell_id in board.open]:
+        if cell.id in board.open and (sentence := run.store.newer(cell.id)):
+            board.fail(cell.id, f"left as it is: {sentence}")
+    board.ready = [entry for entry in board.ready if entry[2] in board.open]
 
 
 def _keep_failures(run: Run) -> None:

@@ -72,6 +72,9 @@ def status(store: Store) -> Status:
         record, damage = store.record(cell.id), store.damage(cell.id, artefacts=False)
         state = "damaged" if damage else "running" if cell.id in held else "open"
         state = record.status if record else state
+        if newer := store.newer(cell.id):
+            state, damage = "failed", ""
+            failed.append((cell.label, newer))
         stages.setdefault(cell.stage, Counter())[state] += 1
         if damage:
             damaged.append((cell.label, damage))
