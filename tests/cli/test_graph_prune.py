@@ -76,6 +76,31 @@ def net(num_classes):
     assert said.json["parameters_after"] < said.json["parameters_before"]
 
 
+@pytest.mark.parametrize("form", ["json", "words"])
+def test_a_proof_that_compared_nothing_is_called_none(secateur, tmp_path, form):
+    code = """
+from torch import nn
+
+class Found(nn.Sequential):
+    def forward(self, x):
+        y = super().forward(x)
+        return y.masked_select(y.isinf())
+
+def net(num_classes):
+    return Found(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
+"""
+    (tmp_path / "mine.py").write_text(code)
+    asked = ("prune", "-m", f"{tmp_path / 'mine.py'}:net", "--input", "1x1x8x8", "-o", tmp_path / "out")
+    said = secateur(*asked, *(["--json"] if form == "json" else []))
+    assert said.code == 0, said.err
+    assert "is empty on inputs like the example" in " ".join(f"{said.out} {said.err}".split())
+    if form == "json":
+        assert (said.json["verified"], said.json["max_error"]) == (False, None)
+    else:
+        assert "not verified" in said.out
+        assert "equals the masked network" not in said.out
+
+
 BAD = [
     (["prune", "-m", "resnet-tny", "-o", "OUT"], 2, "resnet-tiny"),
     (["prune", "-m", "resnet-tiny", "--input", "1x1x8x8", "-s", "1.5", "-o", "OUT"], 2, "1.5"),

@@ -212,7 +212,9 @@ def _tell(model: str, report: "PruneReport", out: Path, *, as_json: bool) -> Non
         print_json({**report.to_json(), "folder": str(out)})
         return
     plan = report.plan
-    equals = f"equals the masked network to {report.max_error:.1e}"
+    equals = "not verified, see the note below"
+    if report.max_error is not None:
+        equals = f"equals the masked network to {report.max_error:.1e}"
     print_table(
         f"{model}, {plan.criterion} at sparsity {plan.sparsity:.3g}: {equals}",
         ("", "before", "after", "left"),

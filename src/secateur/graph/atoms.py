@@ -76,6 +76,7 @@ class Atoms:
         self._joined: list[tuple[IntArray, IntArray]] = []
         self._produced: list[IntArray] = []
         self._consumed: list[IntArray] = []
+        self._found: tuple[tuple[int, int], tuple[int, IntArray]] | None = None
 
     def axis(self, tensor: str, dim: int, size: int) -> IntArray:
         """The atoms of a dimension of a parameter; a shared parameter has one set of them."""
@@ -148,7 +149,13 @@ class Atoms:
         return marked[:-1]
 
     def components(self) -> tuple[int, IntArray]:
-        """How many components there are, and the component of each atom."""
+        """How many components there are, and the component of each atom; do not write into it."""
+        state = (self.size, len(self._joined))
+        if self._found is None or self._found[0] != state:
+            self._found = state, self._connected()
+        return self._found[1]
+
+    def _connected(self) -> tuple[int, IntArray]:
         if not self._joined:
             return self.size, np.arange(self.size, dtype=np.int64)
         left = np.concatenate([one.ravel() for one, _ in self._joined])

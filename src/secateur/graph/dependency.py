@@ -30,6 +30,7 @@ class DependencyGraph:
         marks: the labels of each of its values.
         statistics: positions of the calls that depend on which channels there are.
         logits: the output that proofs compare, all if None.
+        idle: modules and parameters that did not run on the example inputs.
         learned: widths that the model's code reads, found when plans were made.
 
     >>> import torch
@@ -55,6 +56,7 @@ class DependencyGraph:
     learned: Learned = field(repr=False, default_factory=Learned)
     whole: IntArray | None = field(repr=False, default=None)
     logits: str | int | None = None
+    idle: tuple[str, ...] = ()
 
     @property
     def heads(self) -> str:

@@ -4,6 +4,7 @@ Channels that reach an output, an unknown operation, or part of another tensor's
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -55,6 +56,14 @@ class Tracer:
     def is_mask(self, ref: Ref) -> bool:
         """Whether an argument holds true and false, and as an index picks from all of its dimensions."""
         return self.tape.values[ref.id].dtype in {torch.bool, torch.uint8}
+
+    def is_read(self, number: int | None) -> bool:
+        """Whether a later operation, or the caller of the model, reads this result."""
+        return number in self._read
+
+    @cached_property
+    def _read(self) -> set[int]:
+        return self.tape.read()
 
     def statistic(self, call: Call) -> None:
         """The values of this call depend on which channels exist, not only on those it computes."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,6 +13,14 @@ from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import build_groups, lone_channels
 from secateur.graph.heads import attention_heads, check_heads
 from secateur.graph.propagation import Tracer, propagate
+from secateur.graph.reading import (
+    BoolArray,
+    atoms_read,
+    freeze_buffers_alone,
+    freeze_numbers,
+    freeze_unread,
+    idle_parts,
+)
 from secateur.graph.trace.example_inputs import input_specs
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
@@ -69,9 +78,15 @@ def trace(
         # Heads are where the channels of attention end up, so labels are carried along twice.
         tracer = Tracer(tape, whole=attention_heads(tape, tracer.marks, tracer.atoms.size))
         propagate(tracer, model)
+    read = atoms_read(tracer)
     if not {value.name for value in tape.values if value.kind == "parameter"} <= used:
-        used |= _couple_training(model, example_inputs, tracer)
+        in_training, read_there = _couple_training(model, example_inputs, tracer)
+        used |= in_training
+        read = read | read_there
     _freeze_unused(tracer, used)
+    used |= freeze_numbers(tape, tracer.atoms)
+    freeze_unread(tracer.atoms, read)
+    freeze_buffers_alone(tape, tracer.atoms)
     groups, ties, frozen = build_groups(tracer.atoms)
     return DependencyGraph(
         model=model,
@@ -85,6 +100,7 @@ def trace(
         atoms=tracer.atoms,
         whole=tracer.whole,
         logits=logits,
+        idle=idle_parts(model, used),
     )
 
 
@@ -99,18 +115,20 @@ def _how_to_pass(example_inputs: Any) -> str:
     return hint
 
 
-def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> set[str]:
+def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> tuple[set[str], BoolArray]:
     """Couple the parts that only run in training (auxiliary heads); the effects of that pass are undone.
 
-    Returns the names of the parameters that it used; none if the model cannot run in train mode like this.
+    Returns the names of the parameters that it used, and the atoms that it read; none if the model cannot
+    run in train mode like this.
     """
     try:
         with torch.random.fork_rng():
             tape, _ = record(model, example_inputs, training=True)
     except Exception:
         # A model that cannot run like this in training has nothing to add; its unused parts stay frozen.
-        return set()
-    return propagate(Tracer(tape, tracer.atoms, whole=tracer.whole), model)
+        return set(), np.zeros(tracer.atoms.size, dtype=bool)
+    second = Tracer(tape, tracer.atoms, whole=tracer.whole)
+    return propagate(second, model), atoms_read(second)
 
 
 def _freeze_unused(tracer: Tracer, used: set[str]) -> None:

@@ -28,9 +28,9 @@ def with_gradient(
     *,
     boundaries: Sequence[int] = (),
 ) -> tuple[list[Tensor], Tensor | None]:
-    """Outputs, and the gradient of a fixed combination of the first with respect to the first float input.
+    """Outputs, and the gradient of a fixed combination of the first float one by the first float input.
 
-    The gradient is ``None`` where there is no such input, the first output does not depend on it, or an
+    The gradient is ``None`` where there is no such output or input, the output does not depend on it, or an
     operation has no derivative. A new segment begins before each of the calls ``boundaries``, see
     ``choose_boundaries``.
     """
@@ -70,7 +70,9 @@ def _outputs_and_gradient(
                 run_calls(tape, values, masks, span=span)
                 if not outputs:
                     outputs = [values[number].detach() for number in tape.outputs]
-                    gradients[tape.outputs[0]] = _weights(outputs[0])
+                    first = _first_float(outputs)
+                    if first is not None:
+                        gradients[tape.outputs[first]] = _weights(outputs[first])
                 _backward(values, leaves, gradients)
         if len(spans) > 1:
             release_memory()
@@ -117,6 +119,12 @@ def _backward(values: Values, leaves: Mapping[int, Tensor], gradients: dict[int,
     for number, gradient in zip(into, found, strict=True):
         if gradient is not None:
             gradients[number] = gradients[number] + gradient if number in gradients else gradient
+
+
+def _first_float(outputs: Sequence[Tensor]) -> int | None:
+    """The first output that has a gradient; of those without any number only if there is no other."""
+    floats = [place for place, item in enumerate(outputs) if item.is_floating_point()]
+    return next((place for place in floats if outputs[place].numel()), floats[0] if floats else None)
 
 
 def _weights(output: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ real weights can hide a wrong index. Outputs and input gradients must agree to 1
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Call, Tape
 from secateur.models import device_of
 from secateur.proof.checkpointing import with_gradient
+from secateur.proof.first_wrong import first_wrong
 from secateur.proof.float64 import Float64Recorder, to_float64
 from secateur.proof.lifetimes import SAVED_BYTES, choose_boundaries
 from secateur.proof.matching import match_calls, matched_results
@@ -44,7 +45,9 @@ class Proof:
     """The result of a verification; both errors are relative to the largest value compared.
 
     ``gradient_error`` is ``None`` where inputs are integers or the network has no gradient. On failure
-    ``reason`` says what went wrong where, and ``guilty`` names the groups involved.
+    ``reason`` says what went wrong where, and ``suspects`` names the groups involved. ``nothing`` says why
+    nothing was compared; then the network may be pruned, but is not proved. ``alive`` is whether the output
+    depends on the input, and ``outputs`` are those of the masked dense network.
     """
 
     error: float
@@ -54,6 +57,8 @@ class Proof:
     suspects: frozenset[str] = frozenset()
     changed_by_design: tuple[str, ...] = ()
     alive: bool = True
+    nothing: str = ""
+    outputs: tuple[Tensor, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -66,14 +71,35 @@ def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 
     Large images and long videos are made smaller where the network does the same with smaller ones.
     """
-    graph = on_smaller_inputs(graph)
+    smaller = on_smaller_inputs(graph)
+    proof = _drawn(model, plan, smaller)
+    if proof.nothing and smaller is not graph:
+        # A small image may show nothing that a detector finds.
+        proof = _drawn(model, plan, graph)
+    return proof
+
+
+def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
+    """The first draw that proves something, or the last one, with what the draws have in common."""
+    dead: list[Proof] = []
     for attempt in range(_DRAWS):
         proof = _attempt(
             model, plan, graph, torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
         )
         if proof.alive or proof.reason:
-            break
-    return proof
+            return replace(proof, outputs=())
+        dead.append(proof)
+    return replace(dead[-1], outputs=(), nothing=_why_nothing([proof.outputs for proof in dead]))
+
+
+def _why_nothing(draws: Sequence[Sequence[Tensor]]) -> str:
+    """Why outputs of several draws of weights and inputs compare nothing; empty where they do."""
+    if not any(item.numel() for item in draws[0]):
+        return "the model's output is empty on inputs like the example, so that nothing was compared"
+    first, *others = draws
+    if all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True)):
+        return "the model's output is constant, whatever the weights and inputs, so that nothing was compared"
+    return ""
 
 
 def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator) -> Proof:
@@ -129,8 +155,14 @@ def _compare(
     )
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
         alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
-        return Proof(error, gradient_error, masks.pruned, changed_by_design=changed_by_design, alive=alive)
-    place = _first_wrong(graph, dense, cut_tensors(dense, plan), inputs, masks)
+        # Labels hide small differences, and an empty output all of them: the values before are compared.
+        hidden = not alive or not any(item.is_floating_point() for item in reference)
+        place = first_wrong(graph, dense, cut_tensors(dense, plan), inputs, masks) if hidden else None
+        if place is not None:
+            return _refused(place, "differs from the masked dense network", plan, graph, masks.pruned)
+        kept = () if alive else tuple(reference)
+        return Proof(error, gradient_error, masks.pruned, "", frozenset(), changed_by_design, alive, "", kept)
+    place = first_wrong(graph, dense, cut_tensors(dense, plan), inputs, masks)
     why = f"differs from the masked dense network by {max(error, gradient_error or 0.0):.1e}"
     return _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
 
@@ -175,6 +207,8 @@ def _found_with_integers(tape: Tape) -> set[int]:
 def relative_error(found: Tensor, wanted: Tensor) -> float:
     """Largest absolute difference over the largest ``wanted`` value; infinite for NaN or other shapes.
 
+    Of integers and flags, the fraction that differs.
+
     >>> relative_error(torch.tensor([1.0, 2.5]), torch.tensor([1.0, 2.0]))
     0.25
     """
@@ -182,8 +216,12 @@ def relative_error(found: Tensor, wanted: Tensor) -> float:
         return float("inf")
     if wanted.numel() == 0:
         return 0.0
+    if not (wanted.is_floating_point() or wanted.is_complex()):
+        # A label that is off by one is as wrong as one that is off by ten.
+        return float((found != wanted).double().mean())
+    wide = torch.complex128 if wanted.is_complex() else torch.float64
     scale = float(wanted.abs().max())
-    gap = float((found.double() - wanted.double()).abs().max())
+    gap = float((found.to(wide) - wanted.to(wide)).abs().max())
     if not np.isfinite(scale) or not np.isfinite(gap):
         return float("inf")
     return gap / scale if scale > 0 else gap
@@ -195,43 +233,6 @@ def _first_difference(graph: DependencyGraph, masks: ChannelMasks, odd: int | No
         if not all(masks.fits(mine, masks.pruned.values[theirs].shape) for mine, theirs in results):
             return place
     return odd
-
-
-def _first_wrong(
-    graph: DependencyGraph,
-    dense: Mapping[str, Tensor],
-    smaller: Mapping[str, Tensor],
-    inputs: list[Tensor],
-    masks: ChannelMasks,
-) -> int | None:
-    """The first call whose results differ from the masked dense network's in their sum of squares."""
-    sums: dict[int, list[float]] = {}
-
-    def note(place: int, call: Call, results: list[Any]) -> None:
-        sums[place] = [_square_sum(item) for item in results]
-
-    wrong: list[int] = []
-
-    def check(place: int, call: Call, results: list[Any]) -> None:
-        twin = masks.matches.get(place)
-        if twin is None:
-            return
-        for mine, theirs in zip((_square_sum(item) for item in results), sums[twin], strict=False):
-            if not wrong and abs(mine - theirs) > 1e-9 * max(abs(mine), abs(theirs)):
-                wrong.append(place)
-
-    with torch.no_grad():
-        replay(masks.pruned, smaller, inputs, None, note)
-        replay(graph.tape, dense, inputs, masks, check)
-    return wrong[0] if wrong else None
-
-
-def _square_sum(item: Any) -> float:
-    return (
-        float(item.detach().double().square().sum())
-        if isinstance(item, Tensor) and item.is_floating_point()
-        else 0.0
-    )
 
 
 def _crashed(partial: Tape, error: Exception, plan: Plan, graph: DependencyGraph) -> Proof:

@@ -31,9 +31,10 @@ class PruneReport:
     """The result of ``apply`` and ``prune``: counts before and after, and the proof's errors.
 
     MACs are those of one forward pass of the example inputs. ``max_error`` and ``gradient_error`` are
-    relative, and ``None`` without verification. ``changed_by_design`` lists operations (norms over channels,
-    softmax, means) that now take their statistics over the kept channels. ``notes`` say what differs from the
-    request, and why.
+    relative, and ``None`` without verification. ``verified`` is false where none was asked for, and where
+    outputs are empty or constant, so that nothing could be compared; a note says so then.
+    ``changed_by_design`` lists operations (norms over channels, softmax, means) that now take their
+    statistics over the kept channels. ``notes`` say what differs from the request, and why.
 
     >>> import secateur
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
@@ -208,6 +209,9 @@ def _report(
 ) -> PruneReport:
     channels = sum(group.size for group in graph.groups)
     removed = sum(cut.channels - cut.kept for cut in plan.cuts)
+    unproved = f"not verified: {proof.nothing}" if proof is not None and proof.nothing else ""
+    if unproved:
+        proof = None
     return PruneReport(
         parameters_before=before,
         parameters_after=sum(prod(parameter.shape) for parameter in model.parameters()),
@@ -222,6 +226,6 @@ def _report(
         max_error=proof.error if proof is not None else None,
         gradient_error=proof.gradient_error if proof is not None else None,
         changed_by_design=proof.changed_by_design if proof is not None else (),
-        notes=plan.notes,
+        notes=(*plan.notes, unproved) if unproved else plan.notes,
         plan=replace(plan, graph=None),
     )

@@ -14,7 +14,7 @@ from secateur.graph.trace.named_tensors import shapes_of
 from secateur.models.normalisation import INNER, Normalised
 from secateur.pruning.keep_counts import Request, global_target
 from secateur.surgery.plan import Cut, Slice
-from secateur.text import did_you_mean
+from secateur.text import did_you_mean, first_few
 
 
 def traced_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:
@@ -134,6 +134,11 @@ def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> t
             notes.append(f"not pruned: {group.name}: floors or equal counts keep its {group.size} channels")
     if request.scope == "global" and (short := _missed(graph, request, cuts)):
         notes.append(f"{short} fewer channels than requested are removed: floors, rounding or equal counts")
+    if graph.idle and cut:
+        notes.append(
+            f"{first_few(graph.idle)} did not run on the example inputs and may no longer fit: pass inputs "
+            "that use them, or keep the layers before and after"
+        )
     return tuple(notes)
 
 

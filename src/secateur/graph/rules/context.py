@@ -30,6 +30,9 @@ class RuleContext(Protocol):
     def reshaped(self, marks: Marks, shape: Shape) -> Marks:
         """Labels after a row-major reshape."""
 
+    def is_read(self, number: int | None) -> bool:
+        """Whether a later operation, or the caller of the model, reads this result."""
+
     def statistic(self, call: Call) -> None:
         """Note that this call computes statistics over channels (see the law in ``rules``)."""
 

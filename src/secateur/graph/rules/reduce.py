@@ -2,12 +2,14 @@
 
 from secateur.graph.labels import Factor, Marks, squash
 from secateur.graph.ops import Does, operations
-from secateur.graph.rules.broadcasting import MIXES, freeze_along, reduce_dims
+from secateur.graph.rules.broadcasting import COUNTS, MIXES, freeze_along, reduce_dims
 from secateur.graph.rules.context import RuleContext, each_result, rule
 from secateur.graph.rules.pointwise import elementwise
 from secateur.graph.trace.tape import Call
 
 _SUMS = operations(Does.SUM)
+_POSITIONS = {"aten::argmax", "aten::argmin"}
+_FOUND_AT = {f"aten::{name}" for name in ("max", "min", "median", "nanmedian", "mode", "kthvalue")}
 
 
 def _dims(call: Call, ndim: int) -> set[int]:
@@ -39,13 +41,30 @@ def reduction(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     marks = context.of(call.tensor("self"))
     ndim = len(marks.shape)
     dims = _dims(call, ndim)
+    counted = _names_positions(context, call)
+    if counted:
+        _freeze_counted(context, marks, dims)
     factors, over = reduce_dims(context.atoms, marks, dims)
     # Zeros in place of removed channels change a mean or a maximum, but not a sum.
-    if over and call.name not in _SUMS:
+    if over and not counted and call.name not in _SUMS:
         context.statistic(call)
     return each_result(
         context, call, drop_dims(factors, dims, ndim, keep=call.flag("keepdim")), weight=marks.weight
     )
+
+
+def _names_positions(context: RuleContext, call: Call) -> bool:
+    """Whether a result that is read says where a value was found, not what it is."""
+    # Maxima come with their positions, which most networks drop.
+    where = call.outputs if call.name in _POSITIONS else call.outputs[1:] if call.name in _FOUND_AT else ()
+    return any(context.is_read(number) for number in where)
+
+
+def _freeze_counted(context: RuleContext, marks: Marks, dims: set[int]) -> None:
+    """Freeze channels that are counted: after pruning, position 5 would be another channel."""
+    for factor in marks.factors:
+        if factor.column in dims:
+            context.atoms.freeze(factor.atoms, COUNTS)
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax")

@@ -42,7 +42,7 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
     if recurrent:
         torch._C._set_mkldnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), _uncompiled():
+        with sdpa_kernel(SDPBackend.MATH), _uncompiled(), _visible_lists():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
@@ -59,6 +59,24 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
 def _uncompiled() -> AbstractContextManager[object]:
     """Run the plain code of compiled modules; there are none while torch's compiler is not loaded."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _visible_lists() -> Iterator[None]:
+    """Let ``tolist`` read a detached copy, as numpy does: by itself it leaves no trace on a tape."""
+    known = Tensor.__dict__.get("tolist")
+
+    def tolist(self: Tensor) -> Any:
+        return torch._C.TensorBase.tolist(self.detach())
+
+    Tensor.tolist = tolist  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if known is None:
+            del Tensor.tolist
+        else:
+            Tensor.tolist = known  # type: ignore[method-assign]
 
 
 def _contents(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:

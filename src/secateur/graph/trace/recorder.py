@@ -182,13 +182,12 @@ def record(
     mode = isolated_forward(model, training=training)
     with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
         result = call_model(model, fresh)
-    found = [item for item in tensors_in(named_output(result, logits)) if item.is_floating_point()]
+    found = tensors_in(named_output(result, logits))
     if not found:
-        raise UserError(
-            "the model returns no tensor of numbers", hint="return logits, a tuple or a dict of them"
-        )
+        raise UserError("the model returns no tensor", hint="return logits, a tuple or a dict of them")
     recorder.tape.inputs = tuple(numbers)
     recorder.tape.outputs = tuple(recorder.number(item) for item in found)
+    recorder.tape.returned = tuple(recorder.number(item) for item in tensors_in(result))
     return recorder.tape, found
 
 

@@ -112,13 +112,22 @@ class Call:
 
 @dataclass
 class Tape:
-    """The operations and values of one forward pass; ``inputs`` and ``outputs`` are numbers of values."""
+    """The operations and values of one forward pass; ``inputs`` and ``outputs`` are numbers of values.
+
+    ``outputs`` are what proofs compare, the model's output of the name that was asked for; ``returned`` are
+    all tensors that the model returns.
+    """
 
     calls: list[Call] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
     constants: dict[int, Tensor] = field(default_factory=dict)
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
+    returned: tuple[int, ...] = ()
+
+    def read(self) -> set[int]:
+        """The values that a later operation or the caller of the model reads."""
+        return {number for call in self.calls for number in call.refs} | {*self.outputs, *self.returned}
 
 
 @cache

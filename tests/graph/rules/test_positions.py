@@ -1,0 +1,132 @@
+"""What an index counts stays as it is: after pruning, position 5 would be another channel."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import secateur
+
+WIDTH, CLASSES = 16, 10
+
+
+class Counting(nn.Module):
+    """A classifier whose last line is given."""
+
+    def __init__(self, last) -> None:
+        super().__init__()
+        self.first, self.head, self.last = nn.Linear(8, WIDTH), nn.Linear(WIDTH, CLASSES), last
+
+    def forward(self, x: Tensor):
+        return self.last(self.head(self.first(x).relu()))
+
+
+def halved(net, x=None):
+    """The report of pruning half, which must be proved."""
+    report = secateur.prune(net.eval(), torch.rand(4, 8) if x is None else x, sparsity=0.5)
+    assert report.verified
+    assert report.max_error <= 1e-10
+    return report
+
+
+LAST = {
+    "argmax": lambda y: y.argmax(1),
+    "argmin": lambda y: (y.exp(), y.argmin(-1, keepdim=True)),
+    "max": lambda y: dict(zip(("confidence", "label"), y.softmax(1).max(1), strict=True)),
+    "min": lambda y: y.min(1),
+    "median": lambda y: y.median(1).indices,
+    "mode": lambda y: y.mode(1),
+    "kthvalue": lambda y: y.kthvalue(2, 1),
+    "sort": lambda y: y.argsort(1),
+    "topk": lambda y: y.topk(3, 1).indices,
+    "of everything": lambda y: y.argmax(),
+    "where": lambda y: [*torch.where(y.abs() >= 0), y.sign().long()],
+    "unique": lambda y: y.unique(return_inverse=True)[1],
+    "bucketize": lambda y: torch.bucketize(y, torch.tensor([0.0, 1.0])),
+    "searchsorted": lambda y: torch.searchsorted(y[0].sort()[0], y[1]),
+    "one hot": lambda y: F.one_hot(y.argmax(1), CLASSES),
+    "flags": lambda y: y > 0,
+    "rounded": lambda y: (y * 100).round().long(),
+}
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_labels_that_a_network_returns_name_the_classes_of_before(last):
+    torch.manual_seed(0)
+    net = Counting(LAST[last])
+    halved(net)
+    assert (net.first.out_features, net.head.out_features) == (WIDTH // 2, CLASSES)
+
+
+@pytest.mark.parametrize("last", ["max", "min", "median", "mode", "kthvalue"])
+def test_values_without_their_positions_count_nothing(last):
+    torch.manual_seed(0)
+    place = (2,) if last == "kthvalue" else ()
+    net = Counting(lambda y: getattr(y, last)(*place, 1).values)
+    halved(net)
+    assert net.head.out_features == CLASSES // 2
+
+
+def test_a_label_keeps_its_meaning_where_another_output_is_named():
+    torch.manual_seed(0)
+    net = Counting(lambda y: {"features": y * 2, "score": y.logsumexp(1), "label": y.argmax(1)})
+    report = secateur.prune(net.eval(), torch.rand(4, 8), sparsity=0.5, logits="score")
+    assert report.verified
+    assert net.head.out_features == CLASSES
+
+
+class Experts(nn.Module):
+    """The best one or two of four experts, chosen by a router."""
+
+    def __init__(self, best: int) -> None:
+        super().__init__()
+        self.gate, self.best, self.head = nn.Linear(8, 4), best, nn.Linear(8, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 8)) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = self.gate(x).softmax(1)
+        if self.best == 1:
+            share, which = share.max(1, keepdim=True)
+        else:
+            share, which = share.topk(self.best, 1)
+        mixed = [expert(x) * (share * (which == k)).sum(1, keepdim=True) for k, expert in enumerate(self.experts)]
+        return self.head(sum(mixed))
+
+
+@pytest.mark.parametrize("best", [1, 2])
+def test_a_router_keeps_one_gate_for_each_expert(best):
+    torch.manual_seed(0)
+    net = Experts(best)
+    halved(net)
+    assert net.gate.out_features == 4
+    assert [expert[0].out_features for expert in net.experts] == [6] * 4
+    assert net.head.in_features == 4
+
+
+class Codebook(nn.Module):
+    """Features are replaced by the nearest of 16 codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.codes, self.outside = nn.Linear(8, 12), nn.Embedding(16, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor):
+        h = self.inside(x)
+        apart = (h[:, None] - self.codes.weight).square().sum(-1)
+        code = apart.argmin(1)
+        return self.outside(self.codes(code)), code
+
+
+def test_codes_keep_their_numbers_and_lose_width():
+    torch.manual_seed(0)
+    net = Codebook()
+    halved(net)
+    assert net.codes.weight.shape == (16, 6)
+    assert (net.inside.out_features, net.outside.in_features) == (6, 6)
+
+
+def test_the_best_of_several_and_a_gather_along_them_stay_right():
+    torch.manual_seed(0)
+    net = Counting(lambda y: y.gather(1, y.topk(4, 1).indices).sum(1, keepdim=True))
+    halved(net)
+    assert (net.first.out_features, net.head.out_features) == (WIDTH // 2, CLASSES)

@@ -1,0 +1,184 @@
+"""What the run did not read, or read as plain numbers, stays as it is."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import secateur
+
+
+def halved(net, x, **options):
+    """The report of pruning half, which must be proved."""
+    torch.manual_seed(0)
+    report = secateur.prune(net.eval(), x, sparsity=0.5, **options)
+    assert report.verified
+    assert report.max_error <= 1e-10
+    return report
+
+
+class Tokens(nn.Module):
+    """Tokens with a table of positions, of which the network reads as many as there are tokens."""
+
+    def __init__(self, read, rows: int = 64, *, fixed: bool = False) -> None:
+        super().__init__()
+        self.embed, self.read = nn.Embedding(50, 24), read
+        table = torch.randn(rows, 24)
+        if fixed:
+            self.register_buffer("places", table)
+        else:
+            self.places = nn.Parameter(table)
+        self.body, self.head = nn.Sequential(nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 24)), nn.Linear(24, 5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.embed(ids) + self.read(self.places, ids.shape[1])
+        return self.head((h + self.body(h)).mean(1))
+
+
+READINGS = {
+    "slice": lambda table, count: table[:count],
+    "slice of a copy": lambda table, count: table.unsqueeze(0).clone()[:, :count],
+    "from the third": lambda table, count: table[2 : 2 + count],
+    "from the end": lambda table, count: table[-count:],
+    "narrow": lambda table, count: table.t().narrow(1, 0, count).t(),
+    "split": lambda table, count: table.split([count, len(table) - count])[0],
+    "positions": lambda table, count: table[torch.arange(count)],
+    "embedding": lambda table, count: nn.functional.embedding(torch.arange(count), table),
+}
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_table_of_positions_keeps_its_rows_and_loses_width(reading, fixed):
+    torch.manual_seed(0)
+    net = Tokens(READINGS[reading], fixed=fixed)
+    before = net.places.detach().clone()
+    report = halved(net, torch.randint(0, 50, (2, 10)))
+    gone = report.plan.removed()["places", 1]
+    assert net.places.shape == (64, 12)
+    assert torch.equal(net.places, before[:, [i for i in range(24) if i not in gone]])
+    assert net(torch.randint(0, 50, (2, 60))).shape == (2, 5)
+
+
+def test_rows_that_were_not_read_are_explained():
+    graph = secateur.trace(Tokens(READINGS["slice"]), torch.zeros(1, 10, dtype=torch.long))
+    found = [item for item in graph.frozen if item.axes == ("places[0]",)]
+    assert sorted(item.size for item in found) == [10, 54]
+    assert "54 in places[0]: is not read in this run" in graph.explain()
+
+
+class Numbers(nn.Module):
+    """A scale of each channel, of which the code reads a number too."""
+
+    def __init__(self, read, *, fixed: bool = False) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 16), nn.Linear(16, 24), nn.Linear(24, 5)
+        self.read = read
+        if fixed:
+            self.register_buffer("scale", torch.rand(16))
+        else:
+            self.scale = nn.Parameter(torch.rand(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu() * self.scale
+        return self.head(self.second(h * float(self.read(self.scale))).relu())
+
+
+AS_NUMBERS = {
+    "tolist": lambda scale: max(scale.tolist()),
+    "numpy": lambda scale: scale.detach().numpy().max(),
+    "data": lambda scale: np.flatnonzero(scale.data.cpu().numpy() > 0.5)[0],
+    "array": lambda scale: np.asarray(scale.detach())[3],
+    "item": lambda scale: scale.max().item(),
+    "float": lambda scale: float(scale[0]),
+    "int": lambda scale: 1 + int(scale.argmax()),
+    "bool": lambda scale: 2 if (scale > 0).all() else 1,
+    "loop": lambda scale: sum(float(value) for value in scale),
+    "list of a view": lambda scale: scale.view(4, 4).tolist()[1][2],
+}
+
+
+@pytest.mark.parametrize("reading", AS_NUMBERS)
+def test_a_parameter_that_is_read_as_numbers_stays_and_holds_up_nothing_else(reading):
+    torch.manual_seed(0)
+    net = Numbers(AS_NUMBERS[reading])
+    report = halved(net, torch.rand(2, 6))
+    assert net.scale.shape == (16,)
+    assert (net.first.out_features, net.second.out_features) == (16, 12)
+    assert not report.notes
+
+
+@pytest.mark.parametrize("reading", ["tolist", "numpy", "item"])
+def test_a_buffer_that_is_read_as_numbers_stays(reading):
+    torch.manual_seed(0)
+    net = Numbers(AS_NUMBERS[reading], fixed=True)
+    halved(net, torch.rand(2, 6))
+    assert net.scale.shape == (16,)
+
+
+def test_numbers_read_from_activations_hold_up_nothing():
+    torch.manual_seed(0)
+    net = Numbers(lambda scale: 1.0)
+    net.register_forward_pre_hook(lambda module, inputs: (inputs[0] * inputs[0].mean().item(),))
+    halved(net, torch.rand(2, 6))
+    assert (net.first.out_features, net.second.out_features) == (8, 12)
+
+
+def test_lists_are_read_as_before_after_a_trace():
+    halved(Numbers(AS_NUMBERS["tolist"]), torch.rand(2, 6))
+    assert "tolist" not in vars(Tensor)
+    assert torch.arange(2).tolist() == [0, 1]
+
+
+class FixedFront(nn.Module):
+    """Two constant matrices in front of what is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("there", torch.randn(16, 4))
+        self.register_buffer("back", torch.randn(6, 16))
+        self.body, self.head = nn.Linear(6, 24), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body((x @ self.there.t()).abs() @ self.back.t()).relu())
+
+
+def test_channels_between_buffers_stay():
+    torch.manual_seed(0)
+    net = FixedFront()
+    halved(net, torch.rand(2, 4))
+    assert net.there.shape == (16, 4)
+    assert (net.back.shape[1], net.body.out_features) == (16, 12)
+
+
+class Sizes(nn.Module):
+    """One branch for small images, another for large ones, and parameters for neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(24, 5)
+        self.small, self.large = nn.Conv2d(16, 24, 3), nn.Sequential(nn.Conv2d(16, 24, 5), nn.ReLU())
+        self.token = nn.Parameter(torch.zeros(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x).relu()
+        h = self.large(h) if x.shape[-1] > 16 else self.small(h)
+        return self.head(h.relu().mean((2, 3)))
+
+
+def test_what_did_not_run_is_named():
+    torch.manual_seed(0)
+    report = halved(Sizes(), torch.rand(1, 3, 8, 8))
+    (note,) = report.notes
+    assert note.startswith("token, large did not run on the example inputs and may no longer fit")
+
+
+def test_what_ran_in_training_alone_is_no_such_case():
+    class Auxiliary(Sizes):
+        def forward(self, x: Tensor):
+            h = self.stem(x).relu()
+            found = self.head(self.small(h).mean((2, 3)))
+            return (found, self.large(h + self.token[:, None, None])) if self.training else found
+
+    torch.manual_seed(0)
+    assert not halved(Auxiliary(), torch.rand(1, 3, 8, 8)).notes
