@@ -134,12 +134,21 @@ def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> t
             notes.append(f"not pruned: {group.name}: floors or equal counts keep its {group.size} channels")
     if request.scope == "global" and (short := _missed(graph, request, cuts)):
         notes.append(f"{short} fewer channels than requested are removed: floors, rounding or equal counts")
-    if graph.idle and cut:
+    if idle := _left_behind(graph, cuts):
         notes.append(
-            f"{first_few(graph.idle)} did not run on the example inputs and may no longer fit: pass inputs "
+            f"{first_few(idle)} did not run on the example inputs and may no longer fit: pass inputs "
             "that use them, or keep the layers before and after"
         )
     return tuple(notes)
+
+
+def _left_behind(graph: DependencyGraph, cuts: Sequence[Cut]) -> list[str]:
+    """What did not run and has a dimension that a removed channel may have run along, by its size."""
+    shapes = traced_shapes(graph)
+    cut = {shapes[part.tensor][part.dim] for item in cuts for part in item.slices}
+    # Flattened images and packed projections have multiples of the width that they read.
+    fits = {name for name, shape in shapes.items() for size in shape if any(size % width == 0 for width in cut)}
+    return [part for part in graph.idle if any(f"{name}.".startswith(f"{part}.") for name in fits)]
 
 
 def _missed(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> int:

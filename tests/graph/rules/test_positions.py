@@ -81,7 +81,8 @@ class Experts(nn.Module):
     def __init__(self, best: int) -> None:
         super().__init__()
         self.gate, self.best, self.head = nn.Linear(8, 4), best, nn.Linear(8, 3)
-        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 8)) for _ in range(4))
+        experts = (nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 8)) for _ in range(4))
+        self.experts = nn.ModuleList(experts)
 
     def forward(self, x: Tensor) -> Tensor:
         share = self.gate(x).softmax(1)
@@ -89,8 +90,8 @@ class Experts(nn.Module):
             share, which = share.max(1, keepdim=True)
         else:
             share, which = share.topk(self.best, 1)
-        mixed = [expert(x) * (share * (which == k)).sum(1, keepdim=True) for k, expert in enumerate(self.experts)]
-        return self.head(sum(mixed))
+        shares = [(share * (which == k)).sum(1, keepdim=True) for k in range(len(self.experts))]
+        return self.head(sum(expert(x) * own for expert, own in zip(self.experts, shares, strict=True)))
 
 
 @pytest.mark.parametrize("best", [1, 2])
