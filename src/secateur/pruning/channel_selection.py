@@ -147,7 +147,9 @@ def _left_behind(graph: DependencyGraph, cuts: Sequence[Cut]) -> list[str]:
     shapes = traced_shapes(graph)
     cut = {shapes[part.tensor][part.dim] for item in cuts for part in item.slices}
     # Flattened images and packed projections have multiples of the width that they read.
-    fits = {name for name, shape in shapes.items() for size in shape if any(size % width == 0 for width in cut)}
+    fits = [
+        name for name, shape in shapes.items() if any(size % width == 0 for size in shape for width in cut)
+    ]
     return [part for part in graph.idle if any(f"{name}.".startswith(f"{part}.") for name in fits)]
 
 

@@ -64,12 +64,12 @@ def _uncompiled() -> AbstractContextManager[object]:
 @contextmanager
 def _visible_lists() -> Iterator[None]:
     """Let ``tolist`` read a detached copy, as numpy does: by itself it leaves no trace on a tape."""
-    known = Tensor.__dict__.get("tolist")
+    known = vars(Tensor).get("tolist")
 
     def tolist(self: Tensor) -> Any:
         return torch._C.TensorBase.tolist(self.detach())
 
-    Tensor.tolist = tolist  # type: ignore[method-assign]
+    Tensor.tolist = tolist  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
