@@ -165,7 +165,7 @@ def test_weights_cut_before_they_are_perturbed_are_those_cut_afterwards():
     _graph, plan = planned(net)
     tensors = named_tensors(net)
     whole, lazy = (
-        cut.cut_tensors(perturbed(tensors, torch.Generator().manual_seed(1), whole=size), plan)
+        cut.cut_tensors(perturbed(tensors, torch.Generator().manual_seed(1), whole=size), plan, net)
         for size in (10**9, 0)
     )
     assert all(torch.equal(whole[name], lazy[name]) for name in tensors)

@@ -3,6 +3,7 @@
 The connected components of the unions are the channels of the network.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -77,6 +78,7 @@ class Atoms:
         self._produced: list[IntArray] = []
         self._consumed: list[IntArray] = []
         self._found: tuple[tuple[int, int], tuple[int, IntArray]] | None = None
+        self._one_role: list[tuple[str, ...]] = []
 
     def axis(self, tensor: str, dim: int, size: int) -> IntArray:
         """The atoms of a dimension of a parameter; a shared parameter has one set of them."""
@@ -137,9 +139,25 @@ class Atoms:
         """These atoms index the inputs that a layer sums over."""
         self._consumed.append(atoms)
 
+    def one_role(self, tensors: tuple[str, ...]) -> None:
+        """These tensors make up one weight: along each axis the one with the most dimensions has the role."""
+        self._one_role.append(tensors)
+
     def roles(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Boolean arrays over atoms: produced by a layer, consumed by a layer."""
-        return self._marked(self._produced), self._marked(self._consumed)
+        produced, consumed = self._marked(self._produced), self._marked(self._consumed)
+        for tensors in self._one_role:
+            own = [axis for axis in self.axes if axis.tensor in tensors]
+            axes = Counter(axis.tensor for axis in own)
+            alike: dict[tuple[int, int], list[Axis]] = {}
+            for axis in sorted(own, key=lambda a: (-axes[a.tensor], tensors.index(a.tensor))):
+                alike.setdefault((axis.dim, axis.size), []).append(axis)
+            for first, *others in alike.values():
+                for role in (produced, consumed):
+                    for other in others:
+                        role[first.start : first.stop] |= role[other.start : other.stop]
+                        role[other.start : other.stop] = False
+        return produced, consumed
 
     def _marked(self, found: list[IntArray]) -> npt.NDArray[np.bool_]:
         # One more entry, for the positions that no channel owns (-1).

@@ -15,6 +15,7 @@ from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chu
 from secateur.graph.ops import Does, operations
 from secateur.graph.rules import Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
+from secateur.graph.trace.computed_weights import computed_weights
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.text import first_line
 
@@ -119,16 +120,22 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.modules.conv._ConvNd)
     }
+    computed = computed_weights(model).values()
+    # Masks and vectors of a norm are parts of a weight: they stay whole where weights do.
+    parts = {source for one in computed for source in one.sources}
     used = {number for call in tape.calls for number in call.refs}
     for number, value in enumerate(tape.values):
         if value.kind in {"parameter", "buffer"}:
-            tracer.marks[number] = _fresh_labels(tracer, number, value.name in kernels)
+            marks = _fresh_labels(tracer, number, value.name in kernels)
+            tracer.marks[number] = replace(marks, weight=True) if value.name in parts else marks
         elif value.kind in {"input", "constant"}:
             tracer.marks[number] = Marks(value.shape)
     for position, call in enumerate(tape.calls):
         tracer.position = position
         tracer.atoms.here = Reason.at(call)
         step(tracer, call)
+    for one in computed:
+        tracer.atoms.one_role(one.sources)
     makers = {number: call for call in tape.calls for number in call.outputs}
     for number in tape.outputs:
         tracer.atoms.here = Reason.at(makers[number]) if number in makers else Reason("")

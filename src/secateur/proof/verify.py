@@ -109,7 +109,7 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
     boundaries = choose_boundaries(graph.tape, kept)
     recorder: Float64Recorder | None = None
     try:
-        smaller = cut_tensors(dense, plan)
+        smaller = cut_tensors(dense, plan, model)
         with temporarily_cut(model, plan, smaller), kept_heap() if boundaries else nullcontext():
             recorder = Float64Recorder(model)
             pruned, outputs = record(model, _wide(inputs), recorder, logits=graph.logits)
@@ -157,12 +157,16 @@ def _compare(
         alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
         # Labels hide small differences, and an empty output all of them: the values before are compared.
         hidden = not alive or not any(item.is_floating_point() for item in reference)
-        place = first_wrong(graph, dense, cut_tensors(dense, plan), inputs, masks) if hidden else None
+        place = (
+            first_wrong(graph, dense, cut_tensors(dense, plan, graph.model), inputs, masks)
+            if hidden
+            else None
+        )
         if place is not None:
             return _refused(place, "differs from the masked dense network", plan, graph, masks.pruned)
         kept = () if alive else tuple(reference)
         return Proof(error, gradient_error, masks.pruned, "", frozenset(), changed_by_design, alive, "", kept)
-    place = first_wrong(graph, dense, cut_tensors(dense, plan), inputs, masks)
+    place = first_wrong(graph, dense, cut_tensors(dense, plan, graph.model), inputs, masks)
     why = f"differs from the masked dense network by {max(error, gradient_error or 0.0):.1e}"
     return _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
 

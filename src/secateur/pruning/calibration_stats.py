@@ -1,6 +1,7 @@
 """Gradients and activations on a calibration batch, computed once per plan and on first use."""
 
 from functools import cached_property
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,15 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from secateur.errors import UserError
+from secateur.graph import Group
+from secateur.graph.groups import Member
+from secateur.graph.propagation import Tracer
+from secateur.graph.trace.computed_weights import watched
 from secateur.models import device_of, eval_mode
+from secateur.pruning.listening import labelled, mean_activations, places_of
 
-CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
+CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
+CHANNELS_SECOND = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)
 
 
 class CalibrationStats:
@@ -47,7 +54,7 @@ class CalibrationStats:
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
-        """Gradients of the mean cross-entropy, by parameter name."""
+        """Gradients of the mean cross-entropy, by name of parameter, and of weight where one is computed."""
         parts = [
             self._gradient(x, y)
             for x, y in zip(
@@ -69,7 +76,10 @@ class CalibrationStats:
 
     @cached_property
     def activations(self) -> dict[str, Tensor]:
-        """Mean absolute output per channel, float64 [channels], by name of layer with parameters."""
+        """Mean absolute output per channel, float64 [channels], by name of layer.
+
+        Layers are torch's own whose channels lie in a known dimension; ``activation_of`` knows others.
+        """
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
 
@@ -85,7 +95,7 @@ class CalibrationStats:
         handles = [
             module.register_forward_hook(lambda module, _, output, name=name: watch(name, module, output))
             for name, module in self.model.named_modules()
-            if next(module.parameters(recurse=False), None) is not None
+            if isinstance(module, (*CHANNELS_LAST, *CHANNELS_SECOND))
         ]
         try:
             with eval_mode(self.model), torch.no_grad():
@@ -96,17 +106,44 @@ class CalibrationStats:
                 handle.remove()
         return {name: found / counts[name] for name, found in sums.items()}
 
+    def activation_of(self, group: Group, member: Member) -> Tensor:
+        """Mean absolute value of what a member's weight makes of activations; float64 [C].
+
+        Raises:
+            UserError: that cannot be read.
+        """
+        places = places_of(self.model, self._labelled, group, member)
+        if not places:
+            raise UserError(
+                f"the criterion activation finds no value that {member.tensor} makes of activations",
+                hint="exclude it with keep, or use another criterion",
+            )
+        tape = self._labelled.tape
+        return mean_activations(self.model, tape, places, self._alike, size=group.size)
+
+    @cached_property
+    def _alike(self) -> tuple[Tensor, ...]:
+        """The images in parts of nearly equal size: a last part of one would run other operations."""
+        return torch.tensor_split(self.x, ceil(len(self.x) / self.batch_size))
+
+    @cached_property
+    def _labelled(self) -> Tracer:
+        return labelled(self.model, self._alike[0])
+
     def _gradient(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Gradients of the summed cross-entropy, by parameter name."""
+        """Gradients of the summed cross-entropy, by name of parameter and of computed weight."""
         # Copies, because a frozen parameter has no gradient and the caller's .grad must not change.
         copies = {
             name: parameter.detach().clone().requires_grad_()
             for name, parameter in self.model.named_parameters()
         }
-        with eval_mode(self.model), torch.enable_grad():
+        with eval_mode(self.model), torch.enable_grad(), watched(self.model) as computed:
             loss = F.cross_entropy(functional_call(self.model, copies, (x,)), y, reduction="sum")
-            found = torch.autograd.grad(loss, list(copies.values()), allow_unused=True)
-        return {
-            name: torch.zeros_like(copy) if gradient is None else gradient
-            for (name, copy), gradient in zip(copies.items(), found, strict=True)
-        }
+            sought = [*copies.items(), *((name, one) for name, all_ in computed.items() for one in all_)]
+            found = torch.autograd.grad(loss, [tensor for _, tensor in sought], allow_unused=True)
+        gradients: dict[str, Tensor] = {}
+        for (name, tensor), gradient in zip(sought, found, strict=True):
+            own = torch.zeros_like(tensor) if gradient is None else gradient
+            # A weight is computed once for every call of its layer.
+            gradients[name] = gradients[name] + own if name in gradients else own
+        return gradients

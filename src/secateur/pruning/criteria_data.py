@@ -8,7 +8,14 @@ from secateur.errors import UserError
 from secateur.graph import Group
 from secateur.pruning.calibration_stats import CalibrationStats
 from secateur.pruning.criteria_weights import combine
-from secateur.pruning.filter_matrix import module_of, producers, scatter_to_channels, sum_per_channel
+from secateur.pruning.filter_matrix import (
+    judged_members,
+    module_of,
+    producers,
+    scatter_to_channels,
+    sum_per_channel,
+    weight_of,
+)
 
 
 def taylor(
@@ -32,7 +39,7 @@ def taylor(
         [
             sum_per_channel(
                 member,
-                model.get_parameter(member.tensor).detach().double() * gradients[member.tensor],
+                weight_of(model, member.tensor).double() * gradients[member.tensor],
                 group.size,
             ).square()
             for member in producers(group, model)
@@ -62,7 +69,7 @@ def hessian(
         [
             sum_per_channel(
                 member,
-                model.get_parameter(member.tensor).detach().double().square() * fisher[member.tensor] / 2,
+                weight_of(model, member.tensor).double().square() * fisher[member.tensor] / 2,
                 group.size,
             )
             for member in producers(group, model)
@@ -82,21 +89,26 @@ def activation(
     """Mean absolute activation of each channel over images and positions; float64 [C].
 
     Read after the batch normalisation of the group; without one, after the layers that produce the channels
-    (in the spirit of Hu et al. 2016).
+    (in the spirit of Hu et al. 2016). Of a recurrent layer it is the state, of other parameters that a
+    module uses itself (attention, bare ones) their product with the bias.
 
     Raises:
         UserError: no calibration batch.
     """
-    activations = _required(calibration, "activation").activations
+    known = _required(calibration, "activation")
     normalised = [
         member
-        for member in group.members
+        for member in judged_members(group, model)
         if isinstance(module_of(member, model), _BatchNorm) and member.tensor.endswith("weight")
     ]
     scores = []
     for member in normalised or producers(group, model):
-        found = activations[member.tensor.rpartition(".")[0]].cpu()
-        scores.append(scatter_to_channels(member, found[torch.from_numpy(member.indices)], group.size))
+        found = known.activations.get(member.tensor.rpartition(".")[0])
+        if found is None:
+            scores.append(known.activation_of(group, member))
+        else:
+            own = found.cpu()[torch.from_numpy(member.indices)]
+            scores.append(scatter_to_channels(member, own, group.size))
     return combine(scores, reduction)
 
 

@@ -10,12 +10,13 @@ from secateur.graph import Group
 from secateur.graph.groups import Member
 from secateur.pruning.filter_matrix import (
     filter_rows,
-    is_parameter,
+    judged_members,
     module_of,
     producers,
     scatter_to_channels,
     squared_norms,
     sum_per_channel,
+    weight_of,
 )
 
 REDUCTIONS = ("mean", "sum", "max", "first")
@@ -77,9 +78,7 @@ def group_norm(
 
     The importance of Fang et al. 2023 (Eq. 5). The norm combines all layers, so ``reduction`` has no effect.
     """
-    # Running statistics are members too, but no weights.
-    owned = [member for member in group.members if is_parameter(model, member.tensor)]
-    parts = [squared_norms(member, model, group.size) for member in owned]
+    parts = [squared_norms(member, model, group.size) for member in judged_members(group, model)]
     return torch.stack(parts).sum(0).sqrt()
 
 
@@ -92,8 +91,8 @@ def bn_scale(
         UserError: the group contains no batch normalisation with scales.
     """
     found = [
-        sum_per_channel(member, model.get_parameter(member.tensor).detach().abs(), group.size)
-        for member in group.members
+        sum_per_channel(member, weight_of(model, member.tensor).abs(), group.size)
+        for member in judged_members(group, model)
         if isinstance(module_of(member, model), _BatchNorm) and member.tensor.endswith("weight")
     ]
     if not found:
@@ -156,7 +155,7 @@ def _shares(found: Tensor) -> Tensor:
 
 
 def _sums(member: Member, model: nn.Module, size: int) -> Tensor:
-    weight = model.get_parameter(member.tensor).detach()
+    weight = weight_of(model, member.tensor)
     filters = weight.movedim(member.dim, 0).flatten(1) if weight.ndim > 1 else weight[:, None]
     found = _row_sums(filters).cpu().numpy()[member.indices]
     return torch.from_numpy(np.bincount(member.channels, weights=found, minlength=size))

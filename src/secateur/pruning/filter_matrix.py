@@ -1,11 +1,14 @@
 """The weights of a group by channel, whatever kind of layer produces its channels."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from secateur.graph import Group
 from secateur.graph.groups import Member
+from secateur.graph.trace.computed_weights import computed_as, computed_from, computed_weight
 from secateur.graph.trace.named_tensors import find_parameter
 
 
@@ -35,19 +38,65 @@ def filters(group: Group, model: nn.Module) -> Tensor:
     return torch.cat([_stacked(member, model, group.size) for member in producers(group, model)], dim=1)
 
 
+def judged_members(group: Group, model: nn.Module) -> list[Member]:
+    """The members of a group that are weights as the layers use them; running statistics are none.
+
+    Members from which a module computes a weight (norms of weights, masks) are replaced by one, with the name
+    and the size of that weight.
+    """
+    found: dict[tuple[str, int], Member] = {}
+    for member in group.members:
+        parameter = find_parameter(model, member.tensor)
+        computed = computed_from(model, member.tensor)
+        if computed is None:
+            if parameter is not None:
+                found[member.tensor, member.dim] = member
+            continue
+        name = computed.name
+        shape = weight_of(model, name).shape
+        # Vectors of a spectral norm and gains have other dimensions than the weight.
+        if (
+            parameter is None
+            or parameter.ndim != len(shape)
+            or parameter.shape[member.dim] != shape[member.dim]
+        ):
+            continue
+        before = found.get((name, member.dim))
+        role = "out" if before is not None and before.role == "out" else member.role
+        if before is not None and "in" in {before.role, role} and role != "out":
+            role = "in"
+        found[name, member.dim] = replace(member, tensor=name, role=role)
+    return list(found.values())
+
+
 def producers(group: Group, model: nn.Module) -> list[Member]:
     """The members whose filters produce the channels; if there are none, all that do not read them."""
-    owned = [(member, find_parameter(model, member.tensor)) for member in group.members]
-    found = [(member, parameter.ndim) for member, parameter in owned if parameter is not None]
-    made = [(member, ndim) for member, ndim in found if member.role == "out"]
+    found = judged_members(group, model)
+    made = [member for member in found if member.role == "out"]
     if made:
-        return [member for member, ndim in made if ndim > 1] or [member for member, _ in made]
-    return [member for member, _ in found if member.role != "in"] or [member for member, _ in found]
+        return [member for member in made if weight_of(model, member.tensor).ndim > 1] or made
+    return [member for member in found if member.role != "in"] or found
 
 
-def is_parameter(model: nn.Module, name: str) -> bool:
-    """Whether the model has a parameter of this name (a buffer does not count)."""
-    return find_parameter(model, name) is not None
+def weight_of(model: nn.Module, name: str) -> Tensor:
+    """A parameter, or a weight that its module computes, by name; detached.
+
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    >>> torch.equal(weight_of(layer, "weight"), layer.weight)
+    True
+    """
+    parameter = find_parameter(model, name)
+    if parameter is not None:
+        return parameter.detach()
+    computed = computed_as(model, name)
+    assert computed is not None, name
+    weight = computed_weight(model, computed)
+    for source in computed.sources:
+        made_from = find_parameter(model, source)
+        if made_from is not None and made_from.shape == weight.shape:
+            # Directions of zeros, as of filters that are gone already, have no length.
+            weight = weight.masked_fill(weight.isnan() & (made_from == 0), 0.0)
+    return weight
 
 
 def module_of(member: Member, model: nn.Module) -> nn.Module:
@@ -56,15 +105,15 @@ def module_of(member: Member, model: nn.Module) -> nn.Module:
 
 
 def filter_rows(member: Member, model: nn.Module) -> Tensor:
-    """The slices of a member's parameter at each of its indices, [I, K], detached, in its own dtype."""
-    weight = model.get_parameter(member.tensor).detach().movedim(member.dim, 0)
+    """The slices of a member's weight at each of its indices, [I, K], detached, in its own dtype."""
+    weight = weight_of(model, member.tensor).movedim(member.dim, 0)
     flat = weight.flatten(1) if weight.ndim > 1 else weight[:, None]
     return flat[torch.from_numpy(member.indices).to(flat.device)]
 
 
 def squared_norms(member: Member, model: nn.Module, size: int) -> Tensor:
     """Squared norm of each channel's weights in one parameter, float64 [C]."""
-    return sum_per_channel(member, model.get_parameter(member.tensor).detach().double().square(), size)
+    return sum_per_channel(member, weight_of(model, member.tensor).double().square(), size)
 
 
 def sum_per_channel(member: Member, values: Tensor, size: int) -> Tensor:

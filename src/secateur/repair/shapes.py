@@ -181,7 +181,11 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     recorder: Recorder | None = None
     why = ""
     try:
-        with temporarily_on_meta(model, plan) if meta else temporarily_cut(model, plan, cut(dense, plan)):
+        with (
+            temporarily_on_meta(model, plan)
+            if meta
+            else temporarily_cut(model, plan, cut(dense, plan, model))
+        ):
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
             record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
@@ -190,7 +194,7 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
     return _outcome(graph, plan, recorder.tape if recorder else Tape(), why)
 
 
-def _sized(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+def _sized(tensors: Mapping[str, Tensor], plan: Plan, model: nn.Module) -> dict[str, Tensor]:
     """The first elements of the tensors in the shapes after surgery, for runs that only look at shapes.
 
     Contiguous tensors are not copied.

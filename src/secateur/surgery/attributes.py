@@ -41,32 +41,40 @@ def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
             out, wide = _kernel(module).shape
             _set(undo, module, out_features=out, in_features=wide)
         elif isinstance(module, nn.Bilinear):
-            out, left, right = module.weight.shape
+            out, left, right = _kernel(module).shape
             _set(undo, module, out_features=out, in1_features=left, in2_features=right)
         elif isinstance(module, nn.modules.batchnorm._NormBase):
-            vector = module.weight if module.weight is not None else module.running_mean
+            vector = module.running_mean if module.weight is None else _kernel(module)
             if vector is not None:
                 _set(undo, module, num_features=vector.shape[0])
         elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
-            _set(undo, module, normalized_shape=tuple(module.weight.shape))
+            _set(undo, module, normalized_shape=tuple(_kernel(module).shape))
         elif isinstance(module, nn.GroupNorm) and module.weight is not None:
-            _set(undo, module, num_channels=module.weight.shape[0])
+            _set(undo, module, num_channels=_kernel(module).shape[0])
         elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-            _set(undo, module, embedding_dim=module.weight.shape[1])
+            _set(undo, module, embedding_dim=_kernel(module).shape[1])
         elif isinstance(module, nn.PReLU):
-            _set(undo, module, num_parameters=module.weight.shape[0])
+            _set(undo, module, num_parameters=_kernel(module).shape[0])
         elif isinstance(module, nn.RNNBase):
             _sync_recurrent(module, undo)
         elif isinstance(module, nn.RNNCellBase):
-            _set(undo, module, input_size=module.weight_ih.shape[1], hidden_size=module.weight_hh.shape[1])
+            _set(
+                undo,
+                module,
+                input_size=_kernel(module, "weight_ih").shape[1],
+                hidden_size=_kernel(module, "weight_hh").shape[1],
+            )
         elif isinstance(module, nn.MultiheadAttention):
             _sync_attention(module, undo)
 
 
-def _kernel(module: nn.Module) -> Tensor:
-    """The weight; under weight_norm the ``weight_v`` it is computed from, as ``weight`` itself is stale."""
-    made_from = module._parameters.get("weight_v")
-    return cast(Tensor, module.weight if made_from is None else made_from)
+def _kernel(module: nn.Module, name: str = "weight") -> Tensor:
+    """A weight; where hooks compute it, the parameter it is computed from, as the weight itself is stale."""
+    for ending in ("_v", "_orig", "_v_orig"):
+        made_from = module._parameters.get(name + ending)
+        if made_from is not None:
+            return made_from
+    return cast(Tensor, getattr(module, name))
 
 
 def _set(undo: Undo, module: nn.Module, **values: Any) -> None:
@@ -88,10 +96,10 @@ def _sync_conv(module: nn.modules.conv._ConvNd, undo: Undo) -> None:
 
 
 def _sync_recurrent(module: nn.RNNBase, undo: Undo) -> None:
-    own = dict(module.named_parameters(recurse=False))
-    hidden = own["weight_hh_l0"].shape[0] // _GATES.get(module.mode, 1)
-    projected = own["weight_hr_l0"].shape[0] if module.proj_size else 0
-    _set(undo, module, input_size=own["weight_ih_l0"].shape[1], hidden_size=hidden, proj_size=projected)
+    hidden = _kernel(module, "weight_hh_l0").shape[0] // _GATES.get(module.mode, 1)
+    projected = _kernel(module, "weight_hr_l0").shape[0] if module.proj_size else 0
+    wide = _kernel(module, "weight_ih_l0").shape[1]
+    _set(undo, module, input_size=wide, hidden_size=hidden, proj_size=projected)
 
 
 def _sync_attention(module: nn.MultiheadAttention, undo: Undo) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
+from secateur.graph.trace.computed_weights import refresh_computed
 from secateur.graph.trace.named_tensors import (
     named_tensors,
     non_persistent_buffers,
@@ -18,6 +19,7 @@ from secateur.graph.trace.named_tensors import (
 from secateur.surgery.attributes import Undo, sync_attributes
 from secateur.surgery.perturbed import Perturbed, scaled
 from secateur.surgery.plan import Plan
+from secateur.surgery.spectral import keep_spectral_norms
 
 Removed = Mapping[tuple[str, int], tuple[int, ...]]
 
@@ -76,8 +78,11 @@ def without_indices(tensors: Mapping[str, Tensor], removed: Removed) -> dict[str
     return result
 
 
-def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """The tensors after surgery. Each is read once; a cut tensor is never built in float64 at full size."""
+def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan, model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of ``model`` after surgery.
+
+    Each is read once; a cut tensor is never built in float64 at full size.
+    """
     spots: dict[str, dict[tuple[str, int], tuple[int, ...]]] = {}
     for spot, indices in plan.removed().items():
         spots.setdefault(spot[0], {})[spot] = indices
@@ -95,7 +100,7 @@ def cut_tensors(tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
             for dim, scale in enumerate(scales)
         ]
         result[name] = scaled(without_indices({name: whole}, cut)[name], left)
-    return result
+    return result | keep_spectral_norms(model, tensors, result)
 
 
 def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
@@ -221,7 +226,11 @@ def cut_channels_(model: nn.Module, plan: Plan) -> None:
     leaves = {name: tensor for name, tensor in named.items() if tensor.is_leaf}
     grads = {name: tensor.grad for name, tensor in leaves.items() if tensor.grad is not None}
     cut_grads = without_indices(grads, {key: indices for key, indices in removed.items() if key[0] in grads})
-    assign(named, without_indices({name: tensor.data for name, tensor in named.items()}, removed))
+    dense = {name: tensor.data for name, tensor in named.items()}
+    smaller = without_indices(dense, removed)
+    assign(named, smaller | keep_spectral_norms(model, dense, smaller))
+    for module in model.modules():
+        refresh_computed(module)
     sync_attributes(model, plan, Undo())
     for name, grad in cut_grads.items():
         named[name].grad = grad
