@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from secateur import evaluate, models, pruning
 from secateur.decision import check, usual_recipe
@@ -183,3 +184,19 @@ def test_the_attacked_images_are_a_stratified_sample(quick, digits):
     verdict = quick(sparsity=0.2, images=20)
     assert verdict.line("robust linf 0.05").n == 20
     assert torch.bincount(digits[1].y).min() > 0
+
+
+def test_loaders_and_arrays_are_read_as_they_are_handed_over(quick, digits):
+    train, test = digits
+    loader = DataLoader(TensorDataset(train.x, train.y), batch_size=64)
+    ours = quick(sparsity=0.4)
+    theirs = quick(images_of=(loader, (test.x.numpy(), test.y.numpy().astype("int16"))), sparsity=0.4)
+    assert theirs.line("accuracy") == ours.line("accuracy")
+    assert theirs.line("parameters") == ours.line("parameters")
+
+
+def test_test_images_without_the_last_classes_still_fit_the_network(quick, digits):
+    train, test = digits
+    few = test.take((test.y < 6).nonzero().flatten())
+    verdict = quick(images_of=((train.x, train.y), (few.x, few.y)), sparsity=0.2)
+    assert verdict.line("accuracy").n == few.n

@@ -9,7 +9,6 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from secateur.data import Dataset
 from secateur.decision.job import attacks_of, set_up, splits_of
 from secateur.decision.limits import limits_of
 from secateur.decision.page import write_results
@@ -28,10 +27,10 @@ IMAGES = 200
 
 def check(
     model: nn.Module,
-    train: Dataset,
-    test: Dataset,
+    train: Any,
+    test: Any,
     *,
-    validation: Dataset | None = None,
+    validation: Any | None = None,
     min_accuracy: float | str | None = None,
     max_drop: float | str | None = None,
     min_robust: str | Sequence[str] = (),
@@ -63,7 +62,8 @@ def check(
 
     Args:
         model: from images to logits; left unchanged.
-        train: images to fine-tune on.
+        train: images to fine-tune on: a ``Dataset``, or whatever ``secateur.data.of`` reads, such as a
+            DataLoader or a pair (x, y).
         test: images that no training has seen.
         validation: chooses the best epoch; a tenth of ``train`` is held out if there is none.
         min_accuracy: a limit, as ``0.9`` or ``"90%"``: the least accuracy on the test images.
@@ -114,14 +114,17 @@ def check(
             "a search needs at least one limit and chooses the sparsity itself",
             hint="for example max_drop='1%', without sparsity or a budget",
         )
-    attacks = attacks_of(attack, steps=steps, budgets=budgets, limits=limits, bounds=test.bounds, seed=seed)
+    splits = splits_of(model, train, validation, test, seed=seed)
+    attacks = attacks_of(
+        attack, steps=steps, budgets=budgets, limits=limits, bounds=splits.test.bounds, seed=seed
+    )
     with ExitStack() as stack:
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(eval_mode(model))
         job = set_up(
             model,
             name or type(model).__name__,
-            splits_of(train, validation, test, seed=seed),
+            splits,
             attacks,
             limits,
             recipe=recipe,

@@ -1,7 +1,7 @@
 """A check that is set up: its images, its attack, its fine-tuning, and the refusal of what cannot work."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from torch import nn
 
 from secateur import budgets as usual
 from secateur import models
-from secateur.data import Dataset, Splits, hold_out, subset
+from secateur.data import Dataset, Splits, hold_out, of, subset
+from secateur.data.dataset import numbered
+from secateur.data.splits import given_splits
 from secateur.decision.folder import claim
 from secateur.decision.limits import Limits
 from secateur.decision.network import NORMS, Attacks
@@ -42,11 +44,33 @@ class Job:
     meter: Meter
 
 
-def splits_of(train: Dataset, validation: Dataset | None, test: Dataset, *, seed: int) -> Splits:
-    """The images of a check; validation is a tenth of ``train`` unless it is given."""
-    if validation is not None:
-        return Splits(train, validation, test)
-    return hold_out(train, test, generator=stream(seed, "validation split"))
+def splits_of(model: nn.Module, train: Any, validation: Any | None, test: Any, *, seed: int) -> Splits:
+    """The images of a check; validation is a tenth of ``train`` unless it is given.
+
+    Data that are not ours have the classes of the network's outputs, with the names that the test images
+    state.
+
+    Raises:
+        UserError: what ``data.of`` refuses, images that the network does not accept, or data with different
+            shapes.
+    """
+    known = of(test, name="test")
+    models.check_accepts(model, known.x, data=known.name)
+    outputs = models.logits(model, known.x[:1]).shape[1]
+    names = known.classes if len(known.classes) == outputs or test is known else numbered(outputs)
+    whole, fitted, held = (
+        each if each is given or each is None else replace(each, classes=names)
+        for given, each in (
+            (test, known),
+            (train, of(train, name="train")),
+            (validation, None if validation is None else of(validation, name="validation")),
+        )
+    )
+    assert whole is not None  # for the types: only validation may be missing
+    assert fitted is not None
+    if held is not None:
+        return given_splits(fitted, held, whole)
+    return hold_out(fitted, whole, generator=stream(seed, "validation split"))
 
 
 def attacks_of(
