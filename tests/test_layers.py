@@ -8,7 +8,7 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
-    {"errors", "text", "hashing", "durable", "cpu"},
+    {"errors", "text", "hashing", "durable", "cpu", "undisturbed"},
     {"stats", "budgets", "untrusted"},
     {"registry", "recipes", "run_options", "config"},
     {"data", "models", "graph"},

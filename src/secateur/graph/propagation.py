@@ -16,6 +16,7 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.rules import Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
 from secateur.graph.trace.computed_weights import computed_weights
+from secateur.graph.trace.named_tensors import scripted_modules
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.text import first_line
 
@@ -130,6 +131,7 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
             tracer.marks[number] = replace(marks, weight=True) if value.name in parts else marks
         elif value.kind in {"input", "constant"}:
             tracer.marks[number] = Marks(value.shape)
+    _freeze_scripted(tracer, model)
     for position, call in enumerate(tape.calls):
         tracer.position = position
         tracer.atoms.here = Reason.at(call)
@@ -142,6 +144,16 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         for factor in tracer.marks[number].factors:
             tracer.atoms.freeze(factor.atoms, "is an output of the model")
     return {tape.values[number].name for number in used if tape.values[number].name}
+
+
+def _freeze_scripted(tracer: Tracer, model: nn.Module) -> None:
+    """Keep the parameters of TorchScript modules whole: their code and settings cannot be changed."""
+    inside = tuple(f"{name}." for name in scripted_modules(model))
+    tracer.atoms.here = Reason("")
+    for number, value in enumerate(tracer.tape.values):
+        if inside and value.kind in {"parameter", "buffer"} and value.name.startswith(inside):
+            for factor in tracer.marks[number].factors:
+                tracer.atoms.freeze(factor.atoms, "belongs to a TorchScript module")
 
 
 def _fresh_labels(tracer: Tracer, number: int, kernel: bool) -> Marks:

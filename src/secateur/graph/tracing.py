@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from secateur.errors import UserError
@@ -122,8 +121,7 @@ def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> t
     run in train mode like this.
     """
     try:
-        with torch.random.fork_rng():
-            tape, _ = record(model, example_inputs, training=True)
+        tape, _ = record(model, example_inputs, training=True)
     except Exception:
         # A model that cannot run like this in training has nothing to add; its unused parts stay frozen.
         return set(), np.zeros(tracer.atoms.size, dtype=bool)

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import tensors_sha256
 from secateur.text import first_line
+from secateur.undisturbed import undisturbed
 
 Normalisation = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
 
@@ -108,13 +109,9 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     >>> inside, model.training
     (False, True)
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with undisturbed(model, "modes"):
+        model.eval()
         yield model
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:

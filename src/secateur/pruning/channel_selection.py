@@ -10,7 +10,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.propagation import FAILED
-from secateur.graph.trace.named_tensors import shapes_of
+from secateur.graph.trace.named_tensors import scripted_modules, shapes_of
 from secateur.models.normalisation import INNER, Normalised
 from secateur.pruning.keep_counts import Request, global_target
 from secateur.surgery.plan import Cut, Slice
@@ -122,6 +122,7 @@ def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> t
     # A rule that failed is a fault of ours: it costs channels, and must not go unseen.
     failed = (str(reason) for _, reason in graph.atoms.frozen if reason.why.startswith(FAILED))
     notes = [f"not pruned: what {reason}" for reason in dict.fromkeys(failed)]
+    notes += [f"not pruned: {name}: compiled to TorchScript" for name in scripted_modules(graph.model)]
     cut = {item.group for item in cuts}
     for number, group in enumerate(graph.groups):
         if number in request.protected:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.runner.result import AttackResult, Outcome
-from secateur.attacks.runner.run import undisturbed
+from secateur.attacks.runner.run import held_still
 from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
 from secateur.trust.audit_context import AuditContext
@@ -79,7 +79,7 @@ def grade(
     wider = {**ALWAYS_WIDE, **(MINIMUM_WIDE if minimum else FIXED_WIDE)}
     jobs += [(many, id, check) for id, check in wider.items()]
     joint = None
-    with undisturbed(model):
+    with held_still(model):
         done = [clean_accuracy(result, expected_accuracy), enough_attacked(result)]
         done += [guarded(id, partial(check, context)) for context, id, check in jobs]
         done.append(guarded("F24", partial(knows_the_images, model, dataset, result, many.passes)))

@@ -40,8 +40,8 @@ from secateur.attacks.runner.verification import reverify, verify
 from secateur.cpu.malloc import kept_heap
 from secateur.data import Dataset
 from secateur.errors import UserError
-from secateur.models import eval_mode
 from secateur.run_options import RunOptions, split
+from secateur.undisturbed import undisturbed
 
 
 def run(
@@ -102,7 +102,7 @@ def run(
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
     whole = replace(check_batch(dataset.x, dataset.y, targets, dataset.bounds), start=points)
     job = _Job(bound, model, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
-    with undisturbed(model), tf32_matmul("float32"), kept_heap():
+    with held_still(model), tf32_matmul("float32"), kept_heap():
         everything = torch.arange(len(whole.x))
         batch_size, short = in_batches(everything, min(batch_size, len(everything)), job.classify)
         left = (~job.result.ori_success).nonzero().squeeze(1)
@@ -235,21 +235,13 @@ def _gradient_expected() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside; modes, flags and buffers as they were afterwards."""
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        for parameter, _ in flags:
+def held_still(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and frozen parameters inside; modes, flags and numbers are as they were afterwards."""
+    with undisturbed(model, "numbers"):
+        model.eval()
+        for parameter in model.parameters():
             parameter.requires_grad_(False)
-        with eval_mode(model):
-            yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        with torch.no_grad():
-            for buffer, saved in buffers:
-                buffer.copy_(saved)
+        yield
 
 
 def _check_seed(seed: int) -> int:

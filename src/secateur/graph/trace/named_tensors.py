@@ -1,5 +1,6 @@
 """A model's parameters and buffers, by name."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -40,9 +41,24 @@ def non_persistent_buffers(model: nn.Module) -> set[str]:
     }
 
 
+def scripted_modules(model: nn.Module) -> tuple[str, ...]:
+    """Names of the outermost modules that are compiled to TorchScript.
+
+    >>> scripted_modules(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)))
+    ()
+    """
+    found: list[str] = []
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, torch.jit.ScriptModule) and not inside:
+            found.append(name)
+    return tuple(found)
+
+
 def find_parameter(model: nn.Module, name: str) -> nn.Parameter | None:
     """The parameter of this name, ``None`` where it is a buffer."""
     *path, attribute = name.split(".")
     for part in path:
         model = model._modules[part]  # type: ignore[assignment]
-    return model._parameters.get(attribute)
+    # TorchScript holds them in a class of its own, which has no get.
+    return dict(model._parameters).get(attribute)

@@ -19,7 +19,7 @@ from secateur.errors import UserError
 from secateur.graph.trace.input_tree import call_model, mapped, named_output, tensors_in
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import parameters_and_buffers
-from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, name_of
+from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, mutates, name_of
 
 _CALLER = call_model.__code__.co_filename
 _TORCH = str(Path(torch.__file__).resolve().parent)
@@ -38,6 +38,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._leaves: dict[int, int] = {}
         self._storages: dict[int, int] = {}
         self._alive: list[Tensor] = []
+        # Parameters that the model writes to, with their numbers before.
+        self.written: dict[int, tuple[Tensor, Tensor]] = {}
         for kind, named in zip(("parameter", "buffer"), parameters_and_buffers(model), strict=True):
             for name, tensor in named.items():
                 self._leaves[id(tensor)] = self.add(tensor, kind, name)
@@ -76,6 +78,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         roots: dict[int, int] | None = {} if may_share(func) else None
         listed = self._referenced(args, refs, roots)
         named = {key: self._referenced(value, refs, roots) for key, value in kwargs.items()}
+        if refs and mutates(func):
+            self._keep(self.tape.values[refs[0]].root)
         result = self.compute(func, args, kwargs)
         flat = result if isinstance(result, (list, tuple)) else (result,)
         outputs = tuple([self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat])
@@ -84,6 +88,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             Call(func, name_of(func), listed, named, tuple(refs), outputs, self.stack[-1], source)
         )
         return result
+
+    def _keep(self, root: int) -> None:
+        """Copy a parameter before it is written to for the first time."""
+        value = self.tape.values[root]
+        if value.kind == "parameter" and root not in self.written:
+            tensor = next(item for item in self._alive if self._leaves.get(id(item)) == root)
+            self.written[root] = tensor, tensor.detach().clone()
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of one operation."""
@@ -180,8 +191,12 @@ def record(
     numbers = [recorder.add(leaf, "input", str(position)) for position, leaf in enumerate(leaves)]
     recorder._leaves.update((id(leaf), number) for leaf, number in zip(leaves, numbers, strict=True))
     mode = isolated_forward(model, training=training)
-    with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
-        result = call_model(model, fresh)
+    try:
+        with mode, torch.inference_mode(False), torch.no_grad(), recorder.following_modules(), recorder:
+            result = call_model(model, fresh)
+    finally:
+        for tensor, before in recorder.written.values():
+            tensor.data.copy_(before)
     found = tensors_in(named_output(result, logits))
     if not found:
         raise UserError("the model returns no tensor", hint="return logits, a tuple or a dict of them")

@@ -1,0 +1,158 @@
+"""Whatever runs inside, a model is afterwards as it was.
+
+A forward pass may count its calls, cache tables, fill observers, register hooks, or switch modes. None of
+that may remain when it was not the user who ran it.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_CONTAINERS = (dict, list)
+# Attributes of every module: hooks, parameters, buffers, modules.
+_INTERNAL = frozenset(nn.Module().__dict__)
+
+
+@contextmanager
+def undisturbed(model: nn.Module, what: Literal["all", "numbers", "modes"] = "all") -> Iterator[None]:
+    """Put back the modes of a model, the numbers it holds, and its attributes, whatever ran inside.
+
+    Args:
+        model: may be changed at will inside, but for the numbers of its parameters.
+        what: ``modes``: training or evaluation, cheap enough for every batch; ``numbers``: also
+            ``requires_grad``, hooks, buffers, and tensors held in attributes; ``all``: also all other
+            attributes, which may be the user's own counts.
+
+    >>> model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
+    >>> with undisturbed(model):
+    ...     model.eval()[0].running_mean.data += 1
+    >>> model.training, model[0].running_mean
+    (True, tensor([0., 0.]))
+    """
+    modules = list(model.modules())
+    modes = [(module, getattr(module, "training", None)) for module in modules]
+    held, numbers, flags = [], [], []
+    if what != "modes":
+        held = [(module, _contents(module, what == "all")) for module in modules if not _scripted(module)]
+        numbers = [(tensor, _copy(tensor)) for tensor in _tensors(modules)]
+        owned = (parameter for module in modules for _, parameter in module._parameters.items())
+        flags = [(parameter, parameter.requires_grad) for parameter in owned if parameter is not None]
+    try:
+        yield
+    finally:
+        for module, contents in held:
+            _restore(module, *contents)
+        for module, mode in modes:
+            # Frozen TorchScript has no mode.
+            if mode is not None and module.training != mode:
+                module.training = mode
+        for parameter, flag in flags:
+            if parameter.requires_grad != flag:
+                parameter.requires_grad_(flag)
+        with torch.no_grad():
+            for tensor, (version, before) in numbers:
+                _write_back(tensor, version, before)
+
+
+@contextmanager
+def same_randomness() -> Iterator[None]:
+    """The global random numbers go on afterwards as if nothing had been drawn inside.
+
+    >>> before = torch.get_rng_state()
+    >>> with same_randomness():
+    ...     drawn = torch.rand(3)
+    >>> torch.equal(before, torch.get_rng_state())
+    True
+    """
+    # Only devices that are in use: asking for the state of another would start it.
+    used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.get_rng_state_all() if used else []
+    state, plain, arrays = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        random.setstate(plain)
+        np.random.set_state(arrays)  # noqa: NPY002
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
+
+
+def _scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def _contents(module: nn.Module, whole: bool) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
+    """A module's attributes, all or those of every module, and copies of the dicts and lists among them."""
+    attributes = module.__dict__
+    kept = attributes.copy() if whole else {name: attributes[name] for name in _INTERNAL & attributes.keys()}
+    # Most are empty dicts of hooks, for which no copy is made.
+    plain = [value for value in kept.values() if isinstance(value, _CONTAINERS)]
+    return kept if whole else {}, [(value, value.copy() if value else None) for value in plain]
+
+
+def _restore(module: nn.Module, attributes: dict[str, Any], containers: list[tuple[Any, Any]]) -> None:
+    if attributes:
+        for name in module.__dict__.keys() - attributes.keys():
+            del module.__dict__[name]
+        module.__dict__.update(attributes)
+    for value, copy in containers:
+        # In place, because others may refer to the same container.
+        if copy is None:
+            value.clear()
+        elif isinstance(value, list):
+            value[:] = copy
+        else:
+            value.clear()
+            value.update(copy)
+
+
+def _tensors(modules: list[nn.Module]) -> list[Tensor]:
+    """Buffers, and tensors in attributes and in their dicts, lists and tuples; each once."""
+    found: dict[int, Tensor] = {}
+    for module in modules:
+        if _scripted(module):
+            held: list[Any] = [[*module.buffers(recurse=False)]]
+        else:
+            own = module.__dict__.items()
+            held = [value for name, value in own if name == "_buffers" or name not in _INTERNAL]
+        for value in held:
+            if isinstance(value, Tensor):
+                found[id(value)] = value
+            elif value and isinstance(value, (dict, list, tuple)):
+                for item in value.values() if isinstance(value, dict) else value:
+                    if isinstance(item, Tensor):
+                        found[id(item)] = item
+    # Inference tensors cannot be written to outside of inference mode; others show no numbers to compare.
+    return [
+        item
+        for item in found.values()
+        if not (isinstance(item, nn.Parameter) or item.is_inference() or item.is_meta or item.is_nested)
+        and item.layout == torch.strided
+    ]
+
+
+def _copy(tensor: Tensor) -> tuple[int, Tensor]:
+    return tensor._version, tensor.detach().clone()
+
+
+def _write_back(tensor: Tensor, version: int, before: Tensor) -> None:
+    if tensor.shape != before.shape or tensor.dtype != before.dtype:
+        # Observers resize their buffers.
+        tensor.data = before
+    # Writing raises the version of buffers that autograd may have saved: only where needed.
+    elif tensor._version != version or not _equal(tensor.detach(), before):
+        tensor.copy_(before)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; writing through ``.data`` leaves the version as it is."""
+    if torch.equal(one, other):
+        return True
+    nan = one.isnan()
+    return bool(nan.any()) and torch.equal(nan, other.isnan()) and torch.equal(one[~nan], other[~nan])
