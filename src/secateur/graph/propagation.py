@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from secateur.graph.atoms import Atoms, Reason
+from secateur.graph.consumers import channel_dim, readers
 from secateur.graph.heads import are_heads, as_wholes
 from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chunks, columns_last, reshape
 from secateur.graph.ops import Does, operations
@@ -66,6 +67,14 @@ class Tracer:
     @cached_property
     def _read(self) -> set[int]:
         return self.tape.read()
+
+    def channel_dim(self, number: int | None) -> int | None:
+        """The dimension of a result that the operations behind it take as channels, if any does."""
+        return None if number is None else channel_dim(self.tape, self._read_by, number)
+
+    @cached_property
+    def _read_by(self) -> dict[int, list[int]]:
+        return readers(self.tape)
 
     def statistic(self, call: Call) -> None:
         """The values of this call depend on which channels exist, not only on those it computes."""

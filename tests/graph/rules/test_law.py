@@ -24,6 +24,7 @@ from secateur.graph.trace.tape import Ref, Tape
 HEADS = 2
 GRID = torch.rand(2, 3, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * 2 - 1
 IMAGE = (2, 4, 6, 6)
+IMAGES = (5, 4, 1, 1)
 TARGETS = torch.tensor([1, 0, 2, 2, 1])
 ROWS = TARGETS[:, None]
 FIRST = torch.tensor([[1], [0]])
@@ -98,6 +99,14 @@ CASES = [
     case("weight norm", lambda v, g: torch._weight_norm_interface(v, g, 0)[0], (4, 5), (4, 1)),
     case("reshape", lambda x: x.reshape(x.shape[0], -1), (3, 4, 5)),
     case("heads", heads, (3, 8)),
+    case(
+        "features to an image", lambda x, w: F.conv2d(x.view(-1, x.shape[1] // 4, 2, 2), w), (3, 16), IMAGES
+    ),
+    case(
+        "features to an image, channels last",
+        lambda x, w: F.conv2d(x.view(-1, 2, 2, x.shape[1] // 4).permute(0, 3, 1, 2), w),
+        *((3, 16), IMAGES),
+    ),
     case("attention", lambda q, k, v: (heads(q) @ heads(k).mT).softmax(-1) @ heads(v), *((2, 8),) * 3),
     case("permute", lambda x: x.permute(2, 0, 1).transpose(0, 1), (3, 4, 5)),
     case("t", lambda x: x.t(), (3, 4)),

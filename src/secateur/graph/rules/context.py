@@ -27,6 +27,9 @@ class RuleContext(Protocol):
     def is_mask(self, ref: Ref) -> bool:
         """Whether an argument holds true and false, and as an index picks from all of its dimensions."""
 
+    def channel_dim(self, number: int | None) -> int | None:
+        """The dimension of a result that the operations behind it take as channels, if any does."""
+
     def reshaped(self, marks: Marks, shape: Shape) -> Marks:
         """Labels after a row-major reshape."""
 

@@ -1,10 +1,11 @@
 """Operations that move data: the same operation moves the labels."""
 
 from collections.abc import Iterable
+from math import prod
 
 import numpy as np
 
-from secateur.graph.labels import Factor, IntArray, Marks, align, squash
+from secateur.graph.labels import Factor, IntArray, Marks, align, chunks, squash
 from secateur.graph.rules.broadcasting import MIXES, PICKS, freeze_along, join, stretched
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.trace.tape import Call
@@ -21,8 +22,29 @@ def _kept(factors: Iterable[Factor | None]) -> tuple[Factor, ...]:
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten")
 def view(context: RuleContext, call: Call) -> Marks:
-    """Row-major reshape."""
-    return context.reshaped(context.of(call.tensor("self")), context.shape(call.outputs[0]))
+    """Row-major reshape; features that become an image are channels as a whole."""
+    marks, shape = context.of(call.tensor("self")), context.shape(call.outputs[0])
+    for before, after in chunks(marks.shape, shape) if marks.factors else ():
+        if len(before) != 1 or len(after) < 2 or not marks.along(before[0]):
+            continue
+        channels = context.channel_dim(call.outputs[0])
+        if channels is not None and channels in after:
+            positions = prod(shape[channels + 1 : after.stop])
+            marks = _in_runs(context, marks, before[0], positions)
+    return context.reshaped(marks, shape)
+
+
+def _in_runs(context: RuleContext, marks: Marks, dim: int, length: int) -> Marks:
+    """Join runs of this many neighbours along a dimension: the positions of one channel."""
+    factors = []
+    for factor in marks.factors:
+        if factor.column == dim and length > 1:
+            moved = np.moveaxis(factor.atoms, dim, -1)
+            runs = moved.reshape(*moved.shape[:-1], moved.shape[-1] // length, length)
+            joined = np.repeat(context.atoms.merge(runs, [runs.ndim - 1])[..., 0], length, axis=-1)
+            factor = Factor(np.moveaxis(joined, -1, dim), dim)
+        factors.append(factor)
+    return marks.with_factors(tuple(factors))
 
 
 @rule("permute", "transpose", "t")

@@ -26,9 +26,13 @@ _TRAILING = {"1d": 1, "2d": 2, "3d": 3}
 def spatial(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     """Pooling, resizing and padding work on every channel alone."""
     marks = context.operands(call)[0]
-    trailing = next(count for tag, count in _TRAILING.items() if tag in call.name)
-    image = channels_only(context.atoms, marks, tuple(range(len(marks.shape) - trailing)), VARIES)
+    image = channels_only(context.atoms, marks, tuple(range(len(marks.shape) - trailing(call))), VARIES)
     return each_result(context, call, image.factors, weight=marks.weight)
+
+
+def trailing(call: Call) -> int:
+    """How many dimensions of positions an operation of ``spatial`` has, all behind the channels."""
+    return next(count for tag, count in _TRAILING.items() if tag in call.name)
 
 
 @rule("grid_sampler_2d", "grid_sampler_3d")
