@@ -142,7 +142,8 @@ def judged(
         "" if sure else f"; too few images to be sure ({unit * ends[0]:.1f} to {unit * ends[1]:.1f}{suffix})"
     )
     state: State = "kept" if kept else "broken"
-    return Judged(state, sure, f"{state}: {what} {unit * value:.1f}{suffix}, {asked}{doubt}")
+    sentence = f"{state}: {what} {unit * value:.1f}{suffix}, {asked}{doubt}"
+    return Judged(state, sure, sentence.replace(" -", " −"))
 
 
 def _share(name: str, given: float | str | None) -> float | None:
