@@ -9,7 +9,7 @@ SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
     {"errors", "text", "hashing", "durable", "cpu", "undisturbed"},
-    {"stats", "budgets", "untrusted"},
+    {"stats", "budgets", "display", "untrusted"},
     {"registry", "recipes", "run_options", "config"},
     {"data", "models", "graph"},
     {"surgery"},
@@ -27,6 +27,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 NO_TORCH = {
     "errors",
     "text",
+    "display",
     "hashing",
     "durable",
     "stats",

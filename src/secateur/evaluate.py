@@ -17,6 +17,7 @@ from secateur.attacks.runner.bind import bind
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
 from secateur.data import Dataset
+from secateur.display import Shown
 from secateur.errors import UserError
 from secateur.models import weights_hash
 from secateur.run_options import split
@@ -27,8 +28,8 @@ TARGETED = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluated:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluated(Shown):
     """The result of an attack per image, its grade, and the budgets of its headline and security curve.
 
     ``budgets`` are those at which robust accuracy is stated, ``eps`` those of the security curve; for an
@@ -48,6 +49,31 @@ class Evaluated:
     budgets: tuple[float, ...]
     eps: tuple[float, ...]
     facts: dict[str, Any]
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        result, share = self.result, "target not reached" if self.result.targeted else "robust accuracy"
+        levels, bounds = self.facts["levels"], tuple(self.facts["bounds"])
+        stated = _stated(result, self.budgets, levels=levels, bounds=bounds)
+        rows = [("clean accuracy", f"{result.accuracy:.1%}")]
+        rows += [
+            (
+                f"{share} at {each['written']}",
+                f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})",
+            )
+            for each in stated
+        ]
+        title = f"{result.attack} ({result.norm_key}) on {result.n} images, grade {self.grade.letter}"
+        return title, [*rows, *(("reason", reason) for reason in self.grade.reasons)]
+
+    def to_pandas(self) -> Any:
+        """One row per image, as ``AttackResult.to_pandas``, with its label.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        table = self.result.to_pandas()
+        table.insert(0, "label", self.facts["labels"])
+        return table
 
     def summary(self, *, timings: bool = True) -> dict[str, Any]:
         """The numbers of the result as plain data; an infinite or empty statistic is null.

@@ -25,6 +25,7 @@ _EXTRAS = {
     "data": ("gdown",),
     "timm": ("timm",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "pandas": ("pandas",),
 }
 
 

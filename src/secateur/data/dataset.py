@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur.display import Shown
 from secateur.errors import UserError
 from secateur.hashing import sha256_hex
 
@@ -19,8 +20,8 @@ ROUNDING = 1e-5
 """How far outside the bounds, relative to their width, a value may lie to be called a rounding error."""
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset(Shown):
     """Labelled images, or tables [N, F], signals [N, C, L] and volumes [N, C, D, H, W].
 
     ``x`` is float32 [N, C, H, W] (or another [N, ...]) within ``bounds``; ``y`` is int64 [N] with values in
@@ -87,6 +88,17 @@ class Dataset:
             size = len(content) // min(4096, self.n - start)
             found += [sha256_hex(content[i : i + size]) for i in range(0, len(content), size)]
         return found
+
+    def __len__(self) -> int:
+        return self.n
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        grey = "continuous values" if self.levels is None else f"{self.levels} grey levels"
+        low, high = self.bounds
+        size = "×".join(map(str, self.x.shape[1:]))
+        title = f"Dataset {self.name}: {self.n:,} images of {size}, {grey} in [{low:g}, {high:g}]"
+        counts = torch.bincount(self.y.cpu(), minlength=len(self.classes)).tolist()
+        return title, [(name, f"{count:,} images") for name, count in zip(self.classes, counts, strict=True)]
 
     def take(self, indices: Tensor | Sequence[int]) -> "Dataset":
         """The images at ``indices``, in that order."""

@@ -6,11 +6,12 @@ import torch
 from torch import Generator, Tensor
 
 from secateur.data.dataset import Dataset
+from secateur.display import Shown
 from secateur.errors import UserError
 
 
-@dataclass(frozen=True, eq=False)
-class Splits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Splits(Shown):
     """Disjoint images: ``train`` to fit weights, ``validation`` to choose them, ``test`` to report on.
 
     ``note`` states how they were made, if not in the usual way.
@@ -25,6 +26,10 @@ class Splits:
     validation: Dataset
     test: Dataset
     note: str = ""
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        parts = [(name, f"{getattr(self, name).n:,} images") for name in ("train", "validation", "test")]
+        return f"Splits of {self.test.name}", [*parts, *([("note", self.note)] if self.note else [])]
 
 
 def subset(dataset: Dataset, n: int, *, generator: Generator) -> Dataset:

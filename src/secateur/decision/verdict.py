@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from secateur.decision.limits import Judged, Limits, judged
 from secateur.decision.lines import Line, points
+from secateur.display import frame
 from secateur.report.formatting import NORM_LABELS
 from secateur.stats import wilson
 from secateur.text import listed
@@ -74,6 +76,23 @@ class Verdict:
         return "\n".join([self.title, "", *rows, "", *limits, *self.sentences])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{word}</th>" for word in ("", "dense", "pruned", "change"))
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line.cells())}</tr>" for line in self.lines
+        )
+        words = "".join(f"<li>{escape(said)}</li>" for said in self.sentences)
+        return f"<p><b>{escape(self.title)}</b></p><ul>{words}</ul><table><tr>{head}</tr>{body}</table>"
+
+    def to_pandas(self) -> Any:
+        """One row per line: numbers, change, interval and finding. Needs pandas.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        rows = [line.to_json() for line in self.lines]
+        return frame({key: [row[key] for row in rows] for key in rows[0]})
 
 
 def judge(

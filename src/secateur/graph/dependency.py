@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from secateur.display import Shown
 from secateur.graph.atoms import Atoms
 from secateur.graph.groups import Frozen, Group, Tie
 from secateur.graph.labels import IntArray, Marks
@@ -16,8 +17,8 @@ from secateur.graph.trace.tape import Tape
 from secateur.graph.width_attributes import Learned
 
 
-@dataclass(frozen=True, eq=False)
-class DependencyGraph:
+@dataclass(frozen=True, eq=False, repr=False)
+class DependencyGraph(Shown):
     """Which channels of a model can only be removed together, and why.
 
     Attributes:
@@ -62,6 +63,13 @@ class DependencyGraph:
     def heads(self) -> str:
         """How attention is pruned: by ``width`` or by ``whole`` heads."""
         return "width" if self.whole is None else "whole"
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        channels = sum(group.size for group in self.groups)
+        name, groups = type(self.model).__name__, len(self.groups)
+        title = f"DependencyGraph of {name}: {channels:,} channels in {groups} groups"
+        stay = f"{title}, {len(self.frozen)} dimensions stay whole" if self.frozen else title
+        return stay, [(group.name, f"{group.size} channels") for group in self.groups]
 
     def __getitem__(self, name: str) -> Group:
         return next(group for group in self.groups if group.name == name)

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
+from secateur.display import Shown
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as tape_macs
@@ -26,8 +27,8 @@ from secateur.surgery.plan import Plan, masks_of
 _FEW = 3
 
 
-@dataclass(frozen=True)
-class PruneReport:
+@dataclass(frozen=True, repr=False)
+class PruneReport(Shown):
     """The result of ``apply`` and ``prune``: counts before and after, and the proof's errors.
 
     MACs are those of one forward pass of the example inputs. ``max_error`` and ``gradient_error`` are
@@ -64,6 +65,10 @@ class PruneReport:
         data = {key: value for key, value in vars(self).items() if key != "plan"}
         data |= {"changed_by_design": list(self.changed_by_design), "notes": list(self.notes)}
         return {"schema_version": 1, **data, "plan": self.plan.fingerprint}
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        rows = [("channels", f"{self.channels_before:,} → {self.channels:,}")]
+        return f"PruneReport: {self}", [*rows, *(("note", note) for note in self.notes)]
 
     def __str__(self) -> str:
         share = self.parameters_after / max(self.parameters_before, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from secateur.display import Shown
 from secateur.errors import UserError
 from secateur.graph.channel_masks import ChannelMasks, Keep
 from secateur.graph.dependency import DependencyGraph
@@ -51,8 +52,8 @@ class Repair:
     after: Any
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """Everything needed to prune a module of the architecture it was made for.
 
     ``shapes`` are those of the parameters and buffers it expects, ``cuts`` the channels each group loses.
@@ -78,6 +79,13 @@ class Plan:
     heads: str = "width"
     logits: str | int | None = None
     graph: DependencyGraph | None = field(default=None, compare=False, repr=False)
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        lost = sum(cut.channels - cut.kept for cut in self.cuts)
+        amount = f"sparsity {self.sparsity:.3g}: {lost:,} channels of {len(self.cuts)} groups"
+        title = f"Plan by {self.criterion} at {amount}"
+        rows = [(cut.group, f"{cut.channels} → {cut.kept}") for cut in self.cuts]
+        return title, [*(("note", note) for note in self.notes[:3]), *rows]
 
     def removed(self) -> Mapping[tuple[str, int], tuple[int, ...]]:
         """All removed indices, sorted, for each dimension of each tensor."""

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from secateur.attacks.runner.batching import out_of_memory
+from secateur.display import Shown
 from secateur.text import first_line
 from secateur.trust.joint import Joint
 
@@ -40,8 +41,8 @@ MEANINGS = {
 """The meaning of each grade."""
 
 
-@dataclass(frozen=True)
-class Grade:
+@dataclass(frozen=True, repr=False)
+class Grade(Shown):
     """A: all checks passed. B: warnings. C: the evaluation is unreliable. X: nothing could be evaluated.
 
     ``cost`` is the number of passes of the checks, as a share of the attack's own forward and backward passes
@@ -55,6 +56,11 @@ class Grade:
     checks: list[Check]
     cost: float = 0.0
     joint: Joint | None = None
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        return f"Grade {self.letter}: {self.meaning}", [
+            (c.id, c.sentence) for c in self.checks if not c.passed
+        ]
 
     @property
     def meaning(self) -> str:

@@ -1,6 +1,7 @@
 """The result of one attack, image by image, and its JSON: AttackBench's fields plus the outcome."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha512
@@ -16,6 +17,7 @@ from secateur.attacks.runner.bind import BoundAttack
 from secateur.attacks.runner.query_counter import QueryCounter
 from secateur.attacks.runner.verification import largest_distance
 from secateur.budgets import NORM_KEYS
+from secateur.display import Shown, frame
 
 
 class Outcome(StrEnum):
@@ -30,8 +32,8 @@ class Outcome(StrEnum):
     NOT_FOUND = "not_found"
 
 
-@dataclass(frozen=True, eq=False)
-class AttackResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class AttackResult(Shown):
     """One attack on one dataset, image by image, as verified on the original model.
 
     ``distances`` and ``best_optim_distances`` hold float64 [N] per norm (``l0``, ``l1``, ``l2``, ``linf``):
@@ -154,6 +156,33 @@ class AttackResult:
     def asked(self) -> dict[str, Any]:
         """The settings with all sizes as a list if there are several; ``settings`` hold the largest."""
         return {**self.settings, "eps": list(self.sizes)} if len(self.sizes) > 1 else self.settings
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        counts = Counter(map(str, self.outcome))
+        title = f"AttackResult of {self.attack} ({self.norm_key}) on {self.n} images"
+        rows = [(name.replace("_", " "), f"{count} images") for name, count in sorted(counts.items())]
+        found = self.distance[self.where(Outcome.FOUND)]
+        if len(found):
+            rows.append(("median distance", f"{found.median().item():.3g}, of the examples found"))
+        return title, rows
+
+    def to_pandas(self) -> Any:
+        """One row per image: outcome, distances, passes, hash. Needs pandas.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return frame(
+            {
+                "outcome": [str(outcome) for outcome in self.outcome],
+                "correct": self.correct.tolist(),
+                "class": self.classes.tolist(),
+                **{f"distance_{key}": values.tolist() for key, values in self.distances.items()},
+                "forwards": self.forwards.tolist(),
+                "backwards": self.backwards.tolist(),
+                "hash": self.hashes,
+            }
+        )
 
     def found_at(self, eps: float) -> Tensor:
         """The images that fell at the size ``eps`` or a smaller one, of an attack of fixed size, [N] bool."""
