@@ -60,7 +60,9 @@ def frame(columns: Mapping[str, Sequence[Any]]) -> Any:
     try:
         import pandas
     except ImportError:
-        raise UserError("this needs pandas", hint="pip install secateur[pandas]", code=ExitCode.ENVIRONMENT) from None
+        raise UserError(
+            "this needs pandas", hint="pip install secateur[pandas]", code=ExitCode.ENVIRONMENT
+        ) from None
     return pandas.DataFrame(dict(columns))
 
 
