@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits, conclude
 from secateur.attacks.core.best import query_active
 from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
-from secateur.attacks.core.norms import INF, check_norm, distance, keep_top, per_sample
+from secateur.attacks.core.norms import INF, check_norm, distance, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
+from secateur.attacks.core.steepest import steepest
 from secateur.errors import UserError
 from secateur.registry.settings import check
 
@@ -112,31 +113,6 @@ def noise(
         adv = torch.where(per_sample(fooled, adv), query, adv)
         reached = torch.where(fooled, distance(query - batch.x, p), reached)
     return conclude(batch, adv, reached, reaches_goal(batch, logits))
-
-
-def steepest(gradient: Tensor, batch: Batch, eps: Tensor, *, p: float) -> Tensor:
-    """The perturbation [N, ...] inside the p-ball of radius ``eps`` [N] and the box that lowers g·δ most.
-
-    Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
-    """
-    room = batch.distance_to_bounds(gradient)
-    if p == INF:
-        size = torch.minimum(room, per_sample(eps, room))
-    elif p == 2:
-        length = distance(gradient, 2.0).clamp_min(torch.finfo(gradient.dtype).tiny)
-        size = torch.minimum(room, gradient.abs() * per_sample(eps / length, room))
-    else:
-        size = keep_top(room, room * gradient.abs(), eps) if p == 0 else _spend(room, gradient.abs(), eps)
-    return -gradient.sign() * size
-
-
-def _spend(room: Tensor, gain: Tensor, eps: Tensor) -> Tensor:
-    """A budget of ``eps`` [N] spent on the entries of highest ``gain`` first, each up to its ``room``."""
-    order = gain.flatten(1).argsort(dim=1, descending=True, stable=True)
-    ordered = room.flatten(1).gather(1, order)
-    left = eps.unsqueeze(1) - (ordered.cumsum(1) - ordered)
-    spent = torch.minimum(left.clamp_min(0.0), ordered)
-    return torch.zeros_like(spent).scatter_(1, order, spent).view(room.shape)
 
 
 def random_perturbation(batch: Batch, eps: Tensor, *, p: float, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,8 @@
 """Fast minimum-norm attack (Pintor et al. 2021, arXiv:2102.12827, Algorithm 1) for L0, L1, L2 and Linf."""
 
+import math
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +11,7 @@ from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.losses import input_gradient, is_adversarial, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, dual, per_sample, project
 from secateur.attacks.core.pixel_units import in_pixels
+from secateur.attacks.core.steepest import reaching
 from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
 from secateur.cpu.malloc import kept_heap
 from secateur.errors import UserError
@@ -17,6 +21,9 @@ SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""
 ESCAPE_RATE = 0.2
 """How fast the number of pixels grows before the first success, with ``escape``."""
+LOST, WHOLE = 0.25, 0.5
+"""Shares of the steps: an image without a success by the first is lost, and its ball is the whole box by the
+second."""
 
 
 @in_pixels("alpha", "alpha_final")
@@ -54,6 +61,11 @@ def fmn(
     * ``escape``: before the first success ε grows by at least 1 + γ a step (1.2 for L0), not by the linear
       estimate alone. Where the box is active or the model is linear, the estimate approaches the boundary
       for ever from inside and finds nothing.
+    * ``escape``: an image without a success after a quarter of the steps is lost. Its ε then grows so fast that
+      it reaches the whole box by half of the steps; until then every second step, the last one included, is
+      as long as the ball is wide, and against the gradient in the ball's own norm. From the first success on
+      γ anneals anew. Where few pixels have most of the gradient, and the box stops those, neither the
+      estimate nor a step of fixed length gets anywhere.
     * ε never exceeds the largest perturbation that the box allows.
     * α and γ are evaluated at steps 0 to K - 1 of their cosines, so ``alpha_final`` and ``gamma_final`` are
       approached and not quite reached.
@@ -107,6 +119,7 @@ def fmn(
         already_wrong, δ = search_start(model, batch, start, p=p)
         ε = torch.maximum(ε, distance(δ, p))
     best = BestAdversarial(model, batch, p, already_wrong=already_wrong)
+    lost, late, whole = None, max(1, math.ceil(LOST * steps)), math.ceil(WHOLE * steps)
 
     for k in range(steps + 1):  # line 2
         query = batch.clip(x + δ)  # lines 16 and 17
@@ -118,31 +131,84 @@ def fmn(
 
         g = input_gradient(logits, query, best.margin_grad)  # line 3
         γ = cosine(gamma, gamma_final, k, steps)  # line 4
-        if p == 0:
-            ε = _next_count(ε, γ, adversarial, best_norm=best_norm, escape=escape)
-        else:
-            to_boundary = best.delta_norm + best.margin.abs() / distance(g, dual(p)).clamp_min(1e-12)
-            if escape:
-                to_boundary = torch.maximum(to_boundary, ε * (1 + γ))
-            missed = torch.where(best_norm.isfinite(), ε * (1 + γ), to_boundary)  # line 6
-            ε = torch.where(adversarial, torch.minimum(ε * (1 - γ), best_norm), missed)  # lines 5, 7, 11
-        ε = torch.minimum(ε, ε_max)
+        if k == late and escape:
+            lost = _Lost.of(best)
+        ε_next = _next_radius(ε, γ, best, g, p, escape=escape)  # lines 5 to 12
+        if lost is not None:
+            lost = lost.looked(k, adversarial)
+            missing = lost.images & best_norm.isinf()
+            anew = _next_radius(ε, lost.annealed(gamma, gamma_final, k, steps), best, g, p, escape=escape)
+            ε_next = torch.where(lost.images, anew, ε_next)
+            ε_next = torch.where(missing, _grown(ε_next, ε, ε_max, whole - k, p), ε_next)
+        ε = torch.minimum(ε_next, ε_max)
         α = cosine(alpha, alpha_final, k, steps)  # line 13
         noise = unit_noise(x, generator)
-        δ = δ - α * descent_direction(  # line 14
-            g, batch, query.detach(), noise=noise, is_adversarial=adversarial
-        )
-        δ = project(δ, ε, p)  # line 15
+        d = descent_direction(g, batch, query.detach(), noise=noise, is_adversarial=adversarial)
+        z = δ - α * d  # line 14
+        if lost is not None and k < whole and (whole - k) % 2:
+            whole_step = batch.clip(x + (δ + reaching(d, batch, ε, p=p))) - x
+            z = torch.where(per_sample(missing, x), whole_step, z)
+        δ = project(z, ε, p)  # line 15
 
     return best.found()  # line 19
 
 
-def _next_count(ε: Tensor, γ: float, adversarial: Tensor, *, best_norm: Tensor, escape: bool) -> Tensor:
+def _next_radius(
+    ε: Tensor, γ: float | Tensor, best: BestAdversarial, g: Tensor, p: float, *, escape: bool
+) -> Tensor:
+    """Lines 5 to 12, but for the box: ε shrinks after a success and grows without one."""
+    adversarial, best_norm = best.is_adversarial, best.distance
+    if p == 0:
+        return _next_count(ε, γ, adversarial, best_norm=best_norm, escape=escape)
+    to_boundary = best.delta_norm + best.margin.abs() / distance(g, dual(p)).clamp_min(1e-12)
+    if escape:
+        to_boundary = torch.maximum(to_boundary, ε * (1 + γ))
+    missed = torch.where(best_norm.isfinite(), ε * (1 + γ), to_boundary)  # line 6
+    return torch.where(adversarial, torch.minimum(ε * (1 - γ), best_norm), missed)  # lines 5, 7, 11
+
+
+def _next_count(
+    ε: Tensor, γ: float | Tensor, adversarial: Tensor, *, best_norm: Tensor, escape: bool
+) -> Tensor:
     """Lines 5 to 12 for L0, where ε counts pixels and changes by at least one."""
-    rate = torch.where(best_norm.isinf(), max(γ, ESCAPE_RATE) if escape else γ, γ)
+    least = ESCAPE_RATE if escape else 0.0
+    first = γ.clamp_min(least) if isinstance(γ, Tensor) else max(γ, least)
+    rate = torch.where(best_norm.isinf(), first, γ)
     grown = torch.maximum(ε + 1, (ε * (1 + rate)).floor())
     shrunk = torch.minimum(torch.minimum(ε - 1, (ε * (1 - γ)).floor()), best_norm)
     return torch.where(adversarial, shrunk, grown).clamp_min(0.0)
+
+
+def _grown(ε_next: Tensor, ε: Tensor, ε_max: Tensor, left: int, p: float) -> Tensor:
+    """``ε_next`` [N], or more: the next of the geometric series from ``ε`` to ``ε_max`` in ``left`` steps."""
+    # An infinite gradient estimates a radius of zero, from which nothing grows.
+    ε = torch.maximum(ε, ε_max * torch.finfo(ε.dtype).eps).clamp_min(torch.finfo(ε.dtype).tiny)
+    series = ε * (ε_max / ε) ** (1 / max(left, 1))
+    return torch.maximum(ε_next, series.ceil() if p == 0 else series)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """The images [N] without a success after a quarter of the steps, and when each had its first one since."""
+
+    images: Tensor
+    success: Tensor
+
+    @classmethod
+    def of(cls, best: BestAdversarial) -> "_Lost | None":
+        """Those of ``best``; None where there are none."""
+        images = best.distance.isinf() & ~best.already_wrong
+        return cls(images, best.distance.clone()) if bool(images.any()) else None
+
+    def looked(self, k: int, adversarial: Tensor) -> "_Lost":
+        """The same after query ``k``, which is ``adversarial`` [N] for some."""
+        return replace(self, success=torch.where(adversarial, self.success.clamp_max(k), self.success))
+
+    def annealed(self, first: float, last: float, k: int, steps: int) -> Tensor:
+        """γ [N], annealed from the first success on; ``first`` before that."""
+        begun = self.success.clamp_max(k)
+        share = (k - begun) / (steps - begun)
+        return last + 0.5 * (first - last) * (1.0 + torch.cos(math.pi * share))
 
 
 @torch.no_grad()

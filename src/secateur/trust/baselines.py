@@ -9,7 +9,8 @@ from torch import Tensor
 from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance
 from secateur.attacks.core.pixel_units import quantise
-from secateur.attacks.fgsm import random_perturbation, steepest
+from secateur.attacks.core.steepest import steepest
+from secateur.attacks.fgsm import random_perturbation
 from secateur.stats import CONFIDENCE_LEVEL, exceeds
 from secateur.trust.audit_context import AuditContext
 from secateur.trust.check import Check
