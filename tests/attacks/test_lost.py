@@ -18,7 +18,7 @@ NORMS = (0.0, 1.0, 2.0, INF)
 
 @pytest.fixture(scope="module")
 def spiky():
-    """A network whose gradient is a thousand times as large at black pixels, images half black, and labels."""
+    """A network whose gradient is a thousand times as large at black pixels, images, and labels."""
     g = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(64, 10, generator=g) / 8, torch.randn(10, generator=g) / 8
     x = torch.rand(20, 1, 8, 8, generator=g)

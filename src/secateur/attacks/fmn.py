@@ -61,10 +61,10 @@ def fmn(
     * ``escape``: before the first success ε grows by at least 1 + γ a step (1.2 for L0), not by the linear
       estimate alone. Where the box is active or the model is linear, the estimate approaches the boundary
       for ever from inside and finds nothing.
-    * ``escape``: an image without a success after a quarter of the steps is lost. Its ε then grows so fast that
-      it reaches the whole box by half of the steps; until then every second step, the last one included, is
-      as long as the ball is wide, and against the gradient in the ball's own norm. From the first success on
-      γ anneals anew. Where few pixels have most of the gradient, and the box stops those, neither the
+    * ``escape``: an image without a success after a quarter of the steps is lost. Its ε then grows so
+      fast that it reaches the whole box by half of the steps; until then every second step, the last one
+      included, is as long as the ball is wide, and against the gradient in the ball's own norm. From the
+      first success on γ anneals anew. Where few pixels have most of the gradient, and the box stops those, neither the
       estimate nor a step of fixed length gets anywhere.
     * ε never exceeds the largest perturbation that the box allows.
     * α and γ are evaluated at steps 0 to K - 1 of their cosines, so ``alpha_final`` and ``gamma_final`` are
@@ -189,7 +189,7 @@ def _grown(ε_next: Tensor, ε: Tensor, ε_max: Tensor, left: int, p: float) -> 
 
 @dataclass(frozen=True)
 class _Lost:
-    """The images [N] without a success after a quarter of the steps, and when each had its first one since."""
+    """The images [N] without a success after a quarter of the steps, and when each had one first."""
 
     images: Tensor
     success: Tensor
