@@ -64,8 +64,8 @@ def fmn(
     * ``escape``: an image without a success after a quarter of the steps is lost. Its ε then grows so
       fast that it reaches the whole box by half of the steps; until then every second step, the last one
       included, is as long as the ball is wide, and against the gradient in the ball's own norm. From the
-      first success on γ anneals anew. Where few pixels have most of the gradient, and the box stops those, neither the
-      estimate nor a step of fixed length gets anywhere.
+      first success on γ anneals anew. Where few pixels have most of the gradient, and the box stops those,
+      neither the estimate nor a step of fixed length gets anywhere.
     * ε never exceeds the largest perturbation that the box allows.
     * α and γ are evaluated at steps 0 to K - 1 of their cosines, so ``alpha_final`` and ``gamma_final`` are
       approached and not quite reached.
