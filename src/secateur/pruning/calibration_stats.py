@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,10 @@ from secateur.graph import Group
 from secateur.graph.groups import Member
 from secateur.graph.propagation import Tracer
 from secateur.graph.trace.computed_weights import watched
+from secateur.graph.trace.example_inputs import inputs_to_device
+from secateur.graph.trace.input_tree import as_call, call_model
 from secateur.models import device_of, eval_mode
+from secateur.pruning.calibration_batches import check_batch, in_parts, only_logits, rows_of
 from secateur.pruning.listening import labelled, mean_activations, places_of
 
 CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
@@ -28,9 +32,10 @@ class CalibrationStats:
 
     Args:
         model: the network to be pruned.
-        x: images [N, C, H, W].
-        y: labels, int64 [N].
+        x: images [N, C, H, W], or inputs of any form that ``trace`` takes, with N rows.
+        y: labels, int64 [N], or what cross-entropy takes for the logits, such as [N, H, W].
         batch_size: images per forward pass; the results do not depend on it beyond rounding.
+        logits: which of several outputs the loss is computed from, see ``trace``.
 
     Raises:
         UserError: no images, or a different number of labels.
@@ -42,35 +47,31 @@ class CalibrationStats:
     (torch.Size([16, 1, 3, 3]), torch.Size([16]))
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 128) -> None:
-        if len(x) == 0 or len(x) != len(y):
-            raise UserError(
-                f"the calibration batch has {len(x)} images and {len(y)} labels",
-                hint="pass batch=(images, labels) with one label per image",
-            )
+    def __init__(
+        self, model: nn.Module, x: Any, y: Tensor, *, batch_size: int = 128, logits: str | int | None = None
+    ) -> None:
+        check_batch(x, y)
         self.model = model
-        self.x, self.y = x.to(device_of(model)), y.to(device_of(model))
+        self.x, self.y = inputs_to_device(x, device_of(model)), y.to(device_of(model))
         self.batch_size = batch_size
+        self.logits = logits
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
         """Gradients of the mean cross-entropy, by name of parameter, and of weight where one is computed."""
-        parts = [
-            self._gradient(x, y)
-            for x, y in zip(
-                torch.split(self.x, self.batch_size), torch.split(self.y, self.batch_size), strict=True
-            )
-        ]
-        return {name: torch.stack([part[name] for part in parts]).sum(0) / len(self.x) for name in parts[0]}
+        labels = torch.split(self.y, self.batch_size)
+        parts = [self._gradient(x, y) for x, y in zip(self._split, labels, strict=True)]
+        return {name: torch.stack([part[name] for part in parts]).sum(0) / len(self.y) for name in parts[0]}
 
     @cached_property
     def fisher(self) -> dict[str, Tensor]:
         """Mean squared per-image gradients by parameter name: the diagonal of the empirical Fisher matrix."""
         total: dict[str, Tensor] = {}
         # One image at a time: the square of a sum is not the sum of squares.
-        for index in range(len(self.x)):
-            for name, gradient in self._gradient(self.x[index, None], self.y[index, None]).items():
-                square = gradient.square() / len(self.x)
+        for index in range(len(self.y)):
+            one = rows_of(self.x, len(self.y), slice(index, index + 1))
+            for name, gradient in self._gradient(one, self.y[index, None]).items():
+                square = gradient.square() / len(self.y)
                 total[name] = total[name] + square if name in total else square
         return total
 
@@ -99,8 +100,8 @@ class CalibrationStats:
         ]
         try:
             with eval_mode(self.model), torch.no_grad():
-                for x in torch.split(self.x, self.batch_size):
-                    self.model(x)
+                for x in self._split:
+                    call_model(self.model, x)
         finally:
             for handle in handles:
                 handle.remove()
@@ -122,15 +123,24 @@ class CalibrationStats:
         return mean_activations(self.model, tape, places, self._alike, size=group.size)
 
     @cached_property
-    def _alike(self) -> tuple[Tensor, ...]:
-        """The images in parts of nearly equal size: a last part of one would run other operations."""
-        return torch.tensor_split(self.x, ceil(len(self.x) / self.batch_size))
+    def _split(self) -> list[Any]:
+        """The inputs in parts of ``batch_size``."""
+        count = len(self.y)
+        return in_parts(self.x, count, [*range(0, count, self.batch_size), count])
+
+    @cached_property
+    def _alike(self) -> list[Any]:
+        """The inputs in parts of nearly equal size: a last part of one would run other operations."""
+        count, pieces = len(self.y), ceil(len(self.y) / self.batch_size)
+        size, rest = divmod(count, pieces)
+        bounds = [size * number + min(number, rest) for number in range(pieces + 1)]
+        return in_parts(self.x, count, bounds)
 
     @cached_property
     def _labelled(self) -> Tracer:
         return labelled(self.model, self._alike[0])
 
-    def _gradient(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _gradient(self, x: Any, y: Tensor) -> dict[str, Tensor]:
         """Gradients of the summed cross-entropy, by name of parameter and of computed weight."""
         # Copies, because a frozen parameter has no gradient and the caller's .grad must not change.
         copies = {
@@ -138,7 +148,8 @@ class CalibrationStats:
             for name, parameter in self.model.named_parameters()
         }
         with eval_mode(self.model), torch.enable_grad(), watched(self.model) as computed:
-            loss = F.cross_entropy(functional_call(self.model, copies, (x,)), y, reduction="sum")
+            result = functional_call(self.model, copies, *as_call(x))
+            loss = F.cross_entropy(only_logits(result, self.logits), y, reduction="sum")
             sought = [*copies.items(), *((name, one) for name, all_ in computed.items() for one in all_)]
             found = torch.autograd.grad(loss, [tensor for _, tensor in sought], allow_unused=True)
         gradients: dict[str, Tensor] = {}

@@ -10,11 +10,14 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.propagation import FAILED
-from secateur.graph.trace.named_tensors import scripted_modules, shapes_of
+from secateur.graph.trace.named_tensors import named_tensors, scripted_modules, shapes_of
 from secateur.models.normalisation import INNER, Normalised
 from secateur.pruning.keep_counts import Request, global_target
 from secateur.surgery.plan import Cut, Slice
 from secateur.text import did_you_mean, first_few
+
+# A layer as users name it.
+Named = str | nn.Module | torch.Tensor
 
 
 def traced_shapes(graph: DependencyGraph) -> dict[str, tuple[int, ...]]:
@@ -52,19 +55,21 @@ def _touching(graph: DependencyGraph, name: str) -> set[int]:
     }
 
 
-def protected_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
-    """Indices of the groups that contain anything named in ``keep``.
+def protected_groups(graph: DependencyGraph, keep: Sequence[Named]) -> set[int]:
+    """Indices of the groups that contain anything in ``keep``: modules and parameters, or their names.
 
     Raises:
-        UserError: a name that matches nothing.
+        UserError: a name that matches nothing, or a module of another model.
     """
-    if isinstance(keep, str):
-        raise UserError(f"keep must be a list of names, got {keep!r}", hint=f"for example keep=['{keep}']")
+    if isinstance(keep, (str, nn.Module, torch.Tensor)):
+        form = f"['{keep}']" if isinstance(keep, str) else "[model.head]"
+        what = repr(keep) if isinstance(keep, str) else type(keep).__name__
+        raise UserError(f"keep must be a list of names or modules, got {what}", hint=f"for example keep={form}")
     if not keep:
         return set()
     protected: set[int] = set()
     known = {name for name, _ in graph.model.named_modules()} | set(shapes_of(graph.model))
-    for name in keep:
+    for name in [_name_of(graph.model, item) for item in keep]:
         hit = _touching(graph, name)
         if not hit and isinstance(graph.model, Normalised):
             # Users name the layers of their own network, without the prefix of the normalisation in front.
@@ -77,6 +82,20 @@ def protected_groups(graph: DependencyGraph, keep: Sequence[str]) -> set[int]:
             )
         protected |= hit
     return protected
+
+
+def _name_of(model: nn.Module, item: Named) -> str:
+    """The name of a module or parameter of the model; names as they are."""
+    if isinstance(item, str):
+        return item
+    held = model.named_modules() if isinstance(item, nn.Module) else named_tensors(model).items()
+    name = next((name for name, other in held if other is item), None)
+    if name is None:
+        raise UserError(
+            f"a {type(item).__name__} named in keep or rates is not part of this model",
+            hint="pass a module or parameter of the model that is pruned, or its name",
+        )
+    return name
 
 
 def cut_group(

@@ -22,6 +22,7 @@ from secateur.graph.labels import IntArray
 from secateur.graph.ops import Does, operations
 from secateur.graph.propagation import Tracer, propagate
 from secateur.graph.trace.computed_weights import computed_as
+from secateur.graph.trace.input_tree import call_model
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Tape, name_of
@@ -41,7 +42,7 @@ class Place:
     channels: IntArray
 
 
-def labelled(model: nn.Module, x: Tensor) -> Tracer:
+def labelled(model: nn.Module, x: Any) -> Tracer:
     """The operations of one run, and the labels of their values."""
     tape, _ = record(model, x)
     tracer = Tracer(tape)
@@ -130,7 +131,7 @@ def _states(tracer: Tracer, owned: IntArray, owner: str) -> list[Place]:
 
 
 def mean_activations(
-    model: nn.Module, tape: Tape, places: Sequence[Place], batches: Iterable[Tensor], *, size: int
+    model: nn.Module, tape: Tape, places: Sequence[Place], batches: Iterable[Any], *, size: int
 ) -> Tensor:
     """The mean absolute value of each of ``size`` channels over places, images and positions; float64 [C].
 
@@ -141,7 +142,7 @@ def mean_activations(
     with isolated_forward(model), torch.inference_mode(False), torch.no_grad():
         for x in batches:
             with listener.one_run():
-                model(x)
+                call_model(model, x)
     return listener.sums / listener.counts.clamp_min(1)
 
 

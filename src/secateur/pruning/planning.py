@@ -5,7 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from inspect import Parameter, signature
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from secateur.hashing import sha256_hex
 from secateur.pruning.budget import budget_of, smallest_within
 from secateur.pruning.calibration_stats import CalibrationStats
 from secateur.pruning.channel_selection import (
+    Named,
     checked_scores,
     cut_group,
     notes_of,
@@ -51,18 +52,18 @@ class SelectionOptions(TypedDict, total=False):
     scope: str
     selection: str
     reduction: str
-    keep: Sequence[str]
+    keep: Sequence[Named]
     min_channels: int
     max_sparsity: float | None
     round_to: int
-    batch: tuple[torch.Tensor, torch.Tensor] | None
+    batch: tuple[Any, torch.Tensor] | None
 
 
 class PlanOptions(SelectionOptions, total=False):
     """All keyword arguments of ``plan``."""
 
     sparsity: float
-    rates: str | Mapping[str, float] | None
+    rates: str | Mapping[Any, float] | None
     parameters: float | int | None
     macs: float | int | None
     latency: float | str | None
@@ -78,15 +79,15 @@ def plan(
     scope: str = "local",
     selection: str = "independent",
     reduction: str = "mean",
-    keep: Sequence[str] = (),
-    rates: str | Mapping[str, float] | None = None,
+    keep: Sequence[Named] = (),
+    rates: str | Mapping[Any, float] | None = None,
     parameters: float | int | None = None,
     macs: float | int | None = None,
     latency: float | str | None = None,
     min_channels: int = 1,
     max_sparsity: float | None = None,
     round_to: int = 1,
-    batch: tuple[torch.Tensor, torch.Tensor] | None = None,
+    batch: tuple[Any, torch.Tensor] | None = None,
     seed: int = 0,
     dense_sizes: Mapping[str, int] | None = None,
 ) -> Plan:
@@ -106,7 +107,8 @@ def plan(
             channels that are already removed (thesis Fig. 3.4).
         reduction: how the scores of the layers of a group are combined: mean, sum, max, first, or shortcut
             (the projection shortcut decides for the layers it is added to).
-        keep: names of modules, parameters or groups that keep all channels, inputs and outputs.
+        keep: modules and parameters, themselves or by name, and names of groups, that keep all channels,
+            inputs and outputs.
         rates: sparsity of single layers, by the name of a module, parameter or group; 0 prunes nothing there.
             Or the name of published rates, such as ``li2017:resnet56-a``.
         parameters: instead of a sparsity, an upper limit on parameters (a count, or a fraction of the dense).
@@ -116,8 +118,8 @@ def plan(
         min_channels: the fewest channels any part keeps.
         max_sparsity: the largest fraction any part loses.
         round_to: widths of parts are rounded up to a multiple of this.
-        batch: images [N, C, H, W] and labels [N] for the criteria that need data (taylor, hessian,
-            activation).
+        batch: images [N, C, H, W], or inputs of any form with N rows, and labels [N] for the criteria that
+            need data (taylor, hessian, activation).
         seed: for the random criterion; the same seed gives the same plan.
         dense_sizes: channels of each group before earlier rounds, by name; sparsity counts from these.
 
@@ -141,7 +143,7 @@ def plan(
         fraction,
         protected_groups(graph, keep),
         dense_sizes or {},
-        _scores(graph, scorer(criterion, graph.model, batch), seed, reduction),
+        _scores(graph, scorer(criterion, graph.model, batch, graph.logits), seed, reduction),
         scope,
         _rates(graph, rates or {}),
         check_limits(min_channels, max_sparsity, round_to),
@@ -184,10 +186,10 @@ def _check_names(scope: str, selection: str) -> None:
         raise UserError(f"unknown selection '{selection}'", hint=f"known: {', '.join(SELECTIONS)}")
 
 
-def _rates(graph: DependencyGraph, rates: str | Mapping[str, float]) -> dict[int, Fraction]:
+def _rates(graph: DependencyGraph, rates: str | Mapping[Any, float]) -> dict[int, Fraction]:
     """The sparsity of each named group; later names override earlier ones."""
     found: dict[int, Fraction] = {}
-    chosen: Mapping[str, float] = RATES.get(rates)() if isinstance(rates, str) else rates
+    chosen: Mapping[Any, float] = RATES.get(rates)() if isinstance(rates, str) else rates
     for name, value in chosen.items():
         for number in protected_groups(graph, [name]):
             found[number] = check_sparsity(value)
@@ -223,7 +225,8 @@ def _scores(graph: DependencyGraph, score: Callable[..., torch.Tensor], seed: in
 def scorer(
     criterion: str | Callable[..., torch.Tensor],
     model: nn.Module,
-    batch: tuple[torch.Tensor, torch.Tensor] | None,
+    batch: tuple[Any, torch.Tensor] | None,
+    logits: str | int | None = None,
 ) -> Callable[..., torch.Tensor]:
     """The scoring function, with the calibration batch or its statistics bound if it takes them."""
     if isinstance(criterion, str) and CRITERIA.entry(criterion).facts.get("kind") == "weights":
@@ -245,7 +248,7 @@ def scorer(
             hint="rename it; it receives a CalibrationStats",
         )
     if batch is not None and "calibration" in known:
-        score = partial(score, calibration=CalibrationStats(model, *batch))
+        score = partial(score, calibration=CalibrationStats(model, *batch, logits=logits))
     if batch is not None and "batch" in known:
         score = partial(score, batch=batch)
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
