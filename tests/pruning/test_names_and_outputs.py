@@ -1,4 +1,4 @@
-"""Layers may be named or handed over; the loss is that of the output that counts; tensors may have a class."""
+"""Layers may be named or handed over; the loss is that of the named output; tensors may have a class."""
 
 import pytest
 import torch
@@ -70,7 +70,7 @@ def test_the_loss_is_that_of_the_output_that_counts(criterion):
     graph = secateur.trace(model, X, logits="logits")
     assert secateur.plan(graph, criterion=criterion, sparsity=0.5, batch=(X, Y)).cuts == of_one.cuts
     with pytest.raises(
-        UserError, match="needs logits, and the model returns dict.*its outputs are: logits, loss, feat"
+        UserError, match=r"needs logits, and the model returns dict.*its outputs are: logits, loss, feat"
     ):
         secateur.plan(secateur.trace(model, X), criterion=criterion, sparsity=0.5, batch=(X, Y))
 

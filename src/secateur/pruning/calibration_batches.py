@@ -1,6 +1,7 @@
 """A calibration batch of any form, in parts: single images, or the inputs of any network as a tree."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -47,9 +48,7 @@ def in_parts(x: Any, count: int, bounds: Sequence[int]) -> list[Any]:
     >>> [len(part) for part in in_parts(torch.zeros(5, 2), 5, [0, 2, 5])]
     [2, 3]
     """
-    return [
-        rows_of(x, count, slice(start, end)) for start, end in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [rows_of(x, count, slice(start, end)) for start, end in pairwise(bounds)]
 
 
 def only_logits(result: Any, name: str | int | None) -> Tensor:

@@ -64,7 +64,9 @@ def protected_groups(graph: DependencyGraph, keep: Sequence[Named]) -> set[int]:
     if isinstance(keep, (str, nn.Module, torch.Tensor)):
         form = f"['{keep}']" if isinstance(keep, str) else "[model.head]"
         what = repr(keep) if isinstance(keep, str) else type(keep).__name__
-        raise UserError(f"keep must be a list of names or modules, got {what}", hint=f"for example keep={form}")
+        raise UserError(
+            f"keep must be a list of names or modules, got {what}", hint=f"for example keep={form}"
+        )
     if not keep:
         return set()
     protected: set[int] = set()
