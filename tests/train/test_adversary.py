@@ -67,7 +67,7 @@ def test_the_model_is_left_as_it_was():
 @pytest.mark.parametrize("adversary", [LINF, L2])
 def test_random_starts_fill_the_ball(adversary):
     x = torch.zeros(500, 1, 2, 2)
-    points = room._start(x, adversary, seeded()).flatten(1)
+    points = room.starting_points(x, adversary, seeded()).flatten(1)
     norms = points.norm(p=adversary.norm, dim=1)
     assert norms.max() <= adversary.epsilon * (1 + 1e-6)
     assert norms.max() > 0.98 * adversary.epsilon

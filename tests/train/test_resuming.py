@@ -3,6 +3,7 @@ from functools import cache
 
 import pytest
 import torch
+from torch import nn
 
 from secateur.errors import UserError
 from secateur.models import weights_hash
@@ -129,3 +130,101 @@ def test_checkpoints_of_another_training_are_refused(few, tmp_path, change):
     model, recipe = network(change.get("model", 0)), change.get("recipe", QUICK)
     with pytest.raises(UserError, match="belong to another training"):
         train(model, *few, recipe, seed=change.get("seed", 3), checkpoints=Checkpoints(tmp_path))
+
+
+SELDOM = {"checkpoint_every": 100}
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, *SLOW, 13])
+@pytest.mark.parametrize(("make", "recipe"), [(network, FULL), (dropping, QUICK)])
+def test_a_stopped_training_goes_on_at_the_step_where_it_was(
+    few, uninterrupted, tmp_path, make, recipe, killed_at
+):
+    """Between two checkpoints, within an epoch: nothing that was done is done again, and no bit differs."""
+    expected, weights = uninterrupted(make, recipe)
+    seldom, steps = replace(recipe, **SELDOM), []
+    with pytest.raises(Killed):
+        train(make(), *few, seldom, seed=3, checkpoints=Checkpoints(tmp_path), on_progress=killer(killed_at))
+    resumed = make()
+    again = train(
+        resumed,
+        *few,
+        recipe,  # how often a training is saved makes no other training of it
+        seed=3,
+        checkpoints=Checkpoints(tmp_path),
+        on_progress=lambda done, total: steps.append(done),
+    )
+    assert (again, weights_hash(resumed)) == (expected, weights)
+    assert steps == list(range(killed_at + 1, 21))
+
+
+@pytest.mark.parametrize("killed_at", [7, 10])
+def test_a_stopped_training_with_everything_on_goes_on_at_its_step(few, uninterrupted, tmp_path, killed_at):
+    teacher, seldom = network(9), replace(EVERYTHING, **SELDOM)
+    expected, weights = uninterrupted(network, EVERYTHING, network)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(Killed):
+        train(
+            network(),
+            *few,
+            seldom,
+            seed=3,
+            teacher=teacher,
+            checkpoints=checkpoints,
+            on_progress=killer(killed_at),
+        )
+    resumed = network()
+    assert train(resumed, *few, seldom, seed=3, teacher=teacher, checkpoints=checkpoints) == expected
+    assert weights_hash(resumed) == weights
+
+
+class Failing(nn.Module):
+    """A network whose forward pass in training fails, after it has changed its buffers and drawn numbers."""
+
+    def __init__(self, inner, at):
+        super().__init__()
+        self.inner, self.at, self.calls = inner, at, 0
+
+    def forward(self, x):
+        out = self.inner(x)
+        self.calls += self.training
+        if self.training and self.calls == self.at:
+            torch.rand(7)
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return out
+
+
+@pytest.mark.parametrize("at", [1, 8])
+def test_a_training_that_fails_in_a_step_goes_on_at_that_step(few, tmp_path, at):
+    recipe, steps = replace(QUICK, **SELDOM), []
+    expected = Failing(network(), at=0)
+    history = train(expected, *few, recipe, seed=3)
+    with pytest.raises(RuntimeError, match="illegal"):
+        train(Failing(network(), at=at), *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path))
+    resumed = Failing(network(), at=0)
+    note = lambda done, total: steps.append(done)  # noqa: E731
+    assert (
+        train(resumed, *few, recipe, seed=3, checkpoints=Checkpoints(tmp_path), on_progress=note) == history
+    )
+    assert weights_hash(resumed) == weights_hash(expected)
+    assert steps[0] == at
+
+
+def test_a_checkpoint_within_an_epoch_without_its_streams_would_be_noticed(
+    few, uninterrupted, tmp_path, monkeypatch
+):
+    real = loop.Streams.restore
+    monkeypatch.setattr(loop.Streams, "restore", lambda self, states: None)
+    with pytest.raises(AssertionError):
+        test_a_stopped_training_goes_on_at_the_step_where_it_was(
+            few, uninterrupted, tmp_path, dropping, QUICK, 3
+        )
+    monkeypatch.setattr(loop.Streams, "restore", real)
+
+
+def test_checkpoints_of_a_former_start_are_replaced_where_the_folder_says_so(few, tmp_path):
+    train(network(1), *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path))
+    fresh, again = network(), network()
+    expected = train(fresh, *few, QUICK, seed=3)
+    assert train(again, *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path, restart=True)) == expected
+    assert weights_hash(again) == weights_hash(fresh)

@@ -99,6 +99,7 @@ def _record(store: Store, cell: Cell, started: float, result: Parts | Failure) -
         timing={**(parts.timing if parts else {}), "seconds": round(time.perf_counter() - started, 6)},
         provenance={
             **_environment(),
+            **(parts.provenance if parts else {}),
             "device": store.study.get("config", {}).get("device", "cpu"),
             "limited": store.study.get("limited"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

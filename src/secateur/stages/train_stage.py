@@ -42,7 +42,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         _refuse_other_weights(cell, model)
     elif not published:
         models.initialise(model, generator(derive_seed(cell.seed, "initialise")))
-    trained, artefacts, timing = _fit(study, cell, store, model, splits, tick)
+    trained, artefacts, timing, how = _fit(study, cell, store, model, splits, tick)
     notes = data.split_warnings(splits)
     notes += [told] if (told := models.describe_normalisation(model)) else []
     if published and (sentence := models.data_mismatch(chosen.arch, study.data.spec)):
@@ -55,7 +55,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
         accuracy = trained.accuracy.test
         notes += [note] if (note := models.accuracy_mismatch(chosen.arch, accuracy, n=splits.test.n)) else []
     science = TrainScience(**trained.to_json(), robust=study.robust(label), notes=notes)
-    return Parts(science, artefacts, timing)
+    return Parts(science, artefacts, timing, how)
 
 
 def _misfits(model: nn.Module, test: Dataset, device: str) -> list[str]:
@@ -93,8 +93,8 @@ def _fit(
     tick: Tick | None,
     *,
     teacher: nn.Module | None = None,
-) -> tuple[TuneScience, dict[str, bytes | Path], dict[str, float]]:
-    """Train or fine-tune from the cell's last checkpoint; the numbers, files and seconds."""
+) -> tuple[TuneScience, dict[str, bytes | Path], dict[str, float], dict[str, str]]:
+    """Train or fine-tune from the cell's last checkpoint; the numbers, files, seconds, and how it went."""
     start = time.perf_counter()
     models.to_device(model, study.device)
     with pruning.reapply_masks(model) if cell.masked else nullcontext():
@@ -104,7 +104,8 @@ def _fit(
             splits.validation,
             recipe_from(cell.settings["recipe"]),
             seed=cell.seed,
-            checkpoints=Checkpoints(store.scratch(cell.id) / "checkpoints"),
+            # The folder is this cell's: what does not fit is of a parent that was computed anew meanwhile.
+            checkpoints=Checkpoints(store.scratch(cell.id) / "checkpoints", restart=True),
             teacher=teacher,
             on_progress=tick,
         )
@@ -116,7 +117,15 @@ def _fit(
         best_epoch=plain["best_epoch"],
         history=plain["epochs"],
     )
-    return science, saved(model, store, cell), {"seconds": time.perf_counter() - start}
+    seconds = {"seconds": time.perf_counter() - start}
+    return science, saved(model, store, cell), seconds, _shortage(history)
+
+
+def _shortage(history: History) -> dict[str, str]:
+    if history.parts == 1:
+        return {}
+    said = f"memory ran short: batches in up to {history.parts} parts, their gradients summed"
+    return {"training": f"{said}; equal up to rounding"}
 
 
 def _refuse_divergence(history: History) -> None:

@@ -21,7 +21,7 @@ CELL_ID = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True)
 class Parts:
-    """What a stage returns: numbers that must be reproducible, files, and how long things took.
+    """What a stage returns: numbers that must be reproducible, files, how long it took, and how it went.
 
     >>> from secateur.store import TuneScience
     >>> measured = TuneScience(
@@ -34,6 +34,7 @@ class Parts:
     science: Science
     artefacts: Mapping[str, bytes | Path] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Failure(Fields):

@@ -19,7 +19,8 @@ from secateur.study.scheduler import Board
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 1.0
-GRACE_SECONDS = 5.0
+# Long enough for a step and a checkpoint of it; Slurm and Kubernetes grant 30 seconds and more.
+GRACE_SECONDS = 20.0
 ETA_SECONDS = 0.5
 Listener = Callable[[Event], None]
 

@@ -24,13 +24,15 @@ def perturb(
     adversary: Adversary,
     generator: Generator,
     bounds: tuple[float, float] = (0.0, 1.0),
+    start: Tensor | None = None,
 ) -> Tensor:
     """Images within ``adversary.epsilon`` of ``x`` [N, C, H, W] and within ``bounds`` that raise the loss.
 
     Steps of size ``adversary.step_size`` follow the gradient (its sign for norm inf, its direction for norm
     2) of the cross-entropy with ``y``, or for TRADES of the divergence from the clean prediction. They start
     at a random point of the ball, for TRADES close to ``x``, and without ``random_start`` at ``x``. The model
-    is in evaluation mode, so that adversarial images do not change its running statistics.
+    is in evaluation mode, so that adversarial images do not change its running statistics. ``start``
+    [N, C, H, W], relative to ``x``, replaces the point that ``generator`` would draw.
 
     >>> x, y = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -56,10 +58,11 @@ def perturb(
         def clip(delta: Tensor) -> Tensor:
             return (x + delta).clamp(*bounds) - x
 
-        delta = _start(x, adversary, generator) if adversary.random_start else torch.zeros_like(x)
+        if start is None:
+            start = starting_points(x, adversary, generator)
         delta = descend(
             direction,
-            clip(delta),
+            clip(start),
             steps=adversary.steps,
             step=adversary.step_size,
             project=lambda delta: clip(_project(delta, adversary)),
@@ -88,8 +91,15 @@ def _project(delta: Tensor, adversary: Adversary) -> Tensor:
     return project(delta, radius, adversary.norm)
 
 
-def _start(x: Tensor, adversary: Adversary, generator: Generator) -> Tensor:
-    """Where the steps start, relative to ``x``; drawn on the CPU, so the same on any device."""
+def starting_points(x: Tensor, adversary: Adversary, generator: Generator) -> Tensor:
+    """Where the steps start, relative to ``x`` [N, C, H, W]; drawn on the CPU, so the same on any device.
+
+    >>> x, generator = torch.zeros(2, 1, 4, 4), torch.Generator().manual_seed(0)
+    >>> starting_points(x, Adversary(epsilon=0.1, step_size=0.05, steps=4), generator).abs().max() <= 0.1
+    tensor(True)
+    """
+    if not adversary.random_start:
+        return torch.zeros_like(x)
     if adversary.method == "trades":
         drawn = torch.randn(x.shape, generator=generator).mul_(START)
         return _project(drawn.to(x), adversary)

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import math
+import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from secateur.data import Dataset
-from secateur.durable import sync_folder, write_durably
+from secateur.durable import disk_trouble, sync_folder, write_durably
 from secateur.errors import UserError
 from secateur.hashing import json_sha256, sha256_hex
 from secateur.models import weights_hash
@@ -21,15 +23,17 @@ from secateur.recipes import Recipe
 from secateur.train.averaging import weights_of
 from secateur.train.history import Epoch
 from secateur.train.job import Job, State
+from secateur.train.moment import Moment
 
 TENSORS = "state.safetensors"
 META = "meta.json"
 PREFIX = "epoch-"
+NAME = re.compile(r"epoch-(\d{6,})(?:-step-(\d{6,}))?")
 
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """One checkpoint. ``skipped`` names newer ones that are damaged.
+    """One checkpoint, after ``epoch`` epochs and ``step`` steps; ``skipped`` names newer ones, all damaged.
 
     >>> Saved(epoch=5, tensors={}, meta={"best_epoch": 3}).skipped
     ()
@@ -39,13 +43,16 @@ class Saved:
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
     skipped: tuple[str, ...] = ()
+    step: int = 0
 
 
 class Checkpoints:
     """A folder that keeps the newest ``keep`` checkpoints of a training.
 
     A checkpoint is written to a temporary folder, synced and renamed, and read only if its hashes agree:
-    killing the process or damaging a file costs at most the epochs since the checkpoint before.
+    killing the process or damaging a file costs at most the epochs since the checkpoint before. Checkpoints
+    of another training are refused, or with ``restart`` removed: a folder that belongs to one training alone
+    may hold those of its former starting weights.
 
     >>> import tempfile, torch
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -56,30 +63,45 @@ class Checkpoints:
     (5, {'weight': tensor([1., 1.])}, {'best_epoch': 3})
     """
 
-    def __init__(self, folder: Path | str, *, keep: int = 2) -> None:
+    def __init__(self, folder: Path | str, *, keep: int = 2, restart: bool = False) -> None:
         self.folder = Path(folder)
         self.keep = keep
+        self.restart = restart
 
-    def save(self, epoch: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Write the checkpoint of ``epoch`` and remove the oldest beyond ``keep``; ``meta`` must be JSON."""
+    def save(self, epoch: int, tensors: dict[str, Tensor], meta: dict[str, Any], *, step: int = 0) -> None:
+        """Write a checkpoint and remove the oldest beyond ``keep``.
+
+        Args:
+            epoch: the number of finished epochs.
+            tensors: the state.
+            meta: must be JSON.
+            step: the number of finished steps of the epoch after ``epoch``.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        body = {"epoch": epoch, "sha256": sha256_hex(content), "meta": meta}
+        body = {
+            "epoch": epoch,
+            "sha256": sha256_hex(content),
+            "meta": meta,
+            **({"step": step} if step else {}),
+        }
         text = json.dumps(body | {"self_hash": json_sha256(body)}, allow_nan=False, sort_keys=True)
         temporary = self.folder / f".tmp-{uuid4().hex}"
         temporary.mkdir()
-        write_durably(temporary / TENSORS, content)
-        write_durably(temporary / META, text.encode())
-        sync_folder(temporary)
-        final = self.folder / f"{PREFIX}{epoch:06d}"
-        shutil.rmtree(final, ignore_errors=True)
         try:
+            write_durably(temporary / TENSORS, content)
+            write_durably(temporary / META, text.encode())
+            sync_folder(temporary)
+            final = self.folder / f"{PREFIX}{epoch:06d}{f'-step-{step:06d}' if step else ''}"
+            shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
         except OSError as error:
-            shutil.rmtree(temporary)
             # Another process of the same training has just written the same checkpoint.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+        finally:
+            # Half a checkpoint on a full disk would take the room that the next attempt needs.
+            shutil.rmtree(temporary, ignore_errors=True)
         sync_folder(self.folder)
         for old in self._generations()[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
@@ -93,10 +115,13 @@ class Checkpoints:
                 body = json.loads((path / META).read_text())
                 intact = body.pop("self_hash") == json_sha256(body) and body["sha256"] == sha256_hex(content)
                 tensors = load(content) if intact else {}
-            except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError):
+            except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError) as error:
+                # A disk that does not answer says nothing about the checkpoint.
+                if disk_trouble(error):
+                    raise
                 intact = False
             if intact:
-                return Saved(body["epoch"], tensors, body["meta"], tuple(skipped))
+                return Saved(body["epoch"], tensors, body["meta"], tuple(skipped), body.get("step", 0))
             skipped.append(path.name)
         return None
 
@@ -110,7 +135,10 @@ class Checkpoints:
     def _generations(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted((path for path in self.folder.iterdir() if path.name.startswith(PREFIX)), reverse=True)
+        # What other programs leave there has other names.
+        named = [(NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
+        found = [((int(name[1]), int(name[2] or 0)), path) for name, path in named if name]
+        return [path for _, path in sorted(found, reverse=True)]
 
 
 def identify(
@@ -123,7 +151,9 @@ def identify(
     teacher: nn.Module | None,
 ) -> str:
     """A hash of everything that determines a training; checkpoints with another one are refused."""
-    parts = [weights_hash(model), train.fingerprint, validation.fingerprint, seed, repr(asdict(recipe))]
+    # How often it is saved determines nothing.
+    said = asdict(replace(recipe, checkpoint_every=Recipe().checkpoint_every))
+    parts = [weights_hash(model), train.fingerprint, validation.fingerprint, seed, repr(said)]
     parts.append(weights_hash(teacher) if teacher is not None else None)
     return json_sha256(parts)
 
@@ -131,7 +161,7 @@ def identify(
 def generation(identity: str, job: Job, state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Everything that the next epoch depends on, as tensors and JSON.
 
-    No generator state is among it: every epoch derives its own random streams from the seed.
+    Between epochs no generator state is among it: every epoch derives its own random streams from the seed.
     """
     tensors = {f"model/{name}": tensor for name, tensor in weights_of(job.model).items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
@@ -145,10 +175,25 @@ def generation(identity: str, job: Job, state: State) -> tuple[dict[str, Tensor]
     meta = {
         "identity": identity,
         "best_epoch": state.best_epoch,
-        "best_score": state.best_score,
+        # Before the first epoch no score is the best, and infinity is not JSON.
+        "best_score": state.best_score if math.isfinite(state.best_score) else None,
         "epochs": [asdict(epoch) for epoch in state.epochs],
+        "parts": state.parts,
     }
+    if state.moment is not None and state.moment.step:
+        tensors |= {f"moment/{name}": tensor for name, tensor in state.moment.tensors().items()}
+        # Versions that know whole epochs only must not take it for one.
+        meta |= {"identity": _within(identity), "step": state.moment.step}
     return tensors, meta
+
+
+def _within(identity: str) -> str:
+    return f"{identity}/step"
+
+
+def fits(saved: Saved, identity: str) -> bool:
+    """Whether a checkpoint is of the training with this identity."""
+    return bool(saved.meta.get("identity") == (_within(identity) if saved.step else identity))
 
 
 def restored(saved: Saved, identity: str, job: Job) -> State:
@@ -157,7 +202,7 @@ def restored(saved: Saved, identity: str, job: Job) -> State:
     Raises:
         UserError: the checkpoint is of another training.
     """
-    if saved.meta["identity"] != identity:
+    if not fits(saved, identity):
         raise UserError(
             "the checkpoints belong to another training (other weights, data, recipe, teacher or seed)",
             hint="use another folder, or delete them",
@@ -172,11 +217,17 @@ def restored(saved: Saved, identity: str, job: Job) -> State:
         job.average.tensors = _under("average/", tensors)
     if job.penaliser is not None:
         job.penaliser.restore(_under("penalty/", tensors))
+    moment = None
+    if saved.step:
+        moment = Moment.from_tensors(saved.epoch + 1, saved.step, _under("moment/", tensors))
     return State(
         best=_under("best/", tensors),
         best_epoch=saved.meta["best_epoch"],
-        best_score=saved.meta["best_score"],
+        best_score=-math.inf if saved.meta["best_score"] is None else saved.meta["best_score"],
         epochs=[Epoch(**entry) for entry in saved.meta["epochs"]],
+        moment=moment,
+        parts=saved.meta.get("parts", 1),
+        saved=(saved.epoch, saved.step),
     )
 
 

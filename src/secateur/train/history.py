@@ -53,7 +53,8 @@ class History:
 
     ``outcome`` is "diverged" if a loss was not finite: the training stopped there, ``epochs`` holds the
     finished epochs, and the model has the weights of the best of them. Epochs named by ``collapsed`` are
-    never the best.
+    never the best. ``parts`` is above 1 if memory ran short: batches then went through the network in so many
+    parts, whose gradients were summed, which changes numbers by no more than rounding.
 
     >>> History((), best_epoch=0, outcome="diverged").sentence
     'the loss was not finite in epoch 1; nothing was learned'
@@ -62,6 +63,7 @@ class History:
     epochs: tuple[Epoch, ...]
     best_epoch: int
     outcome: Literal["completed", "diverged"] = "completed"
+    parts: int = 1
 
     @property
     def sentence(self) -> str:

@@ -16,6 +16,7 @@ from secateur.text import first_line
 from secateur.train.averaging import Average
 from secateur.train.history import Epoch
 from secateur.train.losses import Penaliser
+from secateur.train.moment import Moment
 
 Tick = Callable[[int, int], None]
 
@@ -47,12 +48,25 @@ class Job:
 
 @dataclass
 class State:
-    """What changes from epoch to epoch, beside the model, the optimiser, the average and the penalty."""
+    """What changes from epoch to epoch, beside the model, the optimiser, the average and the penalty.
+
+    Attributes:
+        best: the weights of the best epoch.
+        best_epoch: its number.
+        best_score: its accuracy.
+        epochs: the finished epochs.
+        moment: where the epoch under way is; None between epochs, and while a step changes weights.
+        parts: into how many parts a batch was split at most, because memory ran short.
+        saved: finished epochs, and steps of the next, at the last checkpoint.
+    """
 
     best: dict[str, Tensor]
     best_epoch: int = 0
     best_score: float = -math.inf
     epochs: list[Epoch] = field(default_factory=list)
+    moment: Moment | None = None
+    parts: int = 1
+    saved: tuple[int, int] = (0, 0)
 
 
 def check(model: nn.Module, train: Dataset, recipe: Recipe, *, seed: int, teacher: nn.Module | None) -> None:

@@ -28,13 +28,14 @@ def objective(
     generator: Generator,
     bounds: tuple[float, float],
     teacher: nn.Module | None = None,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The mean loss of images ``x`` [N, C, H, W] with labels ``y`` [N], and their logits [N, K].
 
     Without an adversary the loss is the cross-entropy on ``x``; with one, the cross-entropy on adversarial
     images (Madry et al. 2018), or that on ``x`` plus beta times the divergence between the predictions on
     both (TRADES, Zhang et al. 2019, Eq. 5). Distillation mixes in the divergence from the teacher's
-    predictions (Hinton et al. 2015).
+    predictions (Hinton et al. 2015). ``start`` is that of :func:`perturb`.
 
     >>> import torch
     >>> x, y = torch.zeros(2, 1, 1, 4), torch.tensor([0, 1])
@@ -47,7 +48,9 @@ def objective(
     """
     shown = x
     if recipe.adversary is not None:
-        shown = perturb(model, x, y, adversary=recipe.adversary, generator=generator, bounds=bounds)
+        shown = perturb(
+            model, x, y, adversary=recipe.adversary, generator=generator, bounds=bounds, start=start
+        )
     scores = model(shown)
     if recipe.adversary is not None and recipe.adversary.method == "trades":
         clean = model(x)
