@@ -19,6 +19,7 @@ from secateur.proof.verify import Proof, verify
 from secateur.pruning.planning import PlanOptions
 from secateur.pruning.planning import plan as make_plan
 from secateur.pruning.saving import remember
+from secateur.repair.alive import keep_alive
 from secateur.repair.shapes import repairs_of
 from secateur.surgery.cut import check_fits, cut_channels_, cut_optimizer_state
 from secateur.surgery.input_json import check_stored
@@ -206,7 +207,12 @@ def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof)
 def _less(plan: Plan, groups: set[str], note: str, graph: DependencyGraph) -> Plan:
     """The plan without some groups, with the repairs for the channels that are left."""
     left = plan.without(groups, note)
-    return replace(left, repairs=repairs_of(graph.model, graph, masks_of(graph, left)))
+    left = replace(left, repairs=repairs_of(graph.model, graph, masks_of(graph, left)))
+    left, blocked = keep_alive(graph, left)
+    if blocked:
+        few = ", ".join(list(blocked)[:_FEW])
+        return _less(left, set(blocked), f"not pruned: {few}: {next(iter(blocked.values()))}", graph)
+    return left
 
 
 def _report(

@@ -37,6 +37,7 @@ from secateur.pruning.keep_counts import (
     scored_by_shortcut,
 )
 from secateur.registry import CRITERIA, RATES
+from secateur.repair.alive import keep_alive
 from secateur.repair.shapes import fit_plan, repairs_of
 from secateur.surgery.cut import temporarily_zeroed
 from secateur.surgery.plan import Cut, Plan, masks_of
@@ -162,7 +163,12 @@ def plan(
         return fit_plan(graph.model, graph, lambda: draft_plan(graph, blank, asked))
 
     budget = budget_of(graph, parameters=parameters, macs=macs, latency=latency)
-    chosen = smallest_within(graph, budget, at) if budget else at(fraction)
+    while True:
+        chosen = smallest_within(graph, budget, at) if budget else at(fraction)
+        chosen, blocked = keep_alive(graph, chosen)
+        if not blocked:
+            break
+        graph.learned.blocked.update(blocked)
     # Budgets and later rounds may need nothing removed; a sparsity alone must remove something.
     asked = fraction > 0 or any(request.rates.values())
     if asked and not (chosen.cuts or budget or dense_sizes):

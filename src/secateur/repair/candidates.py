@@ -88,13 +88,13 @@ def _literals(
 ) -> Iterator[Literal]:
     """Attributes of the running module and its owners that equal or scale with a size at stake."""
     modules = dict(model.named_modules())
-    owners = _owners(graph.tape.calls[place].module)
+    around = owners(graph.tape.calls[place].module)
     # Modules whose methods are called directly (rotary embeddings) are never the module that runs.
-    children = (f"{owners[0]}.{name}".lstrip(".") for name, _ in modules[owners[0]].named_children())
-    owners += [name for name in children if name in modules]
+    children = (f"{around[0]}.{name}".lstrip(".") for name, _ in modules[around[0]].named_children())
+    around += [name for name in children if name in modules]
     for exact in (True, False):
-        for owner in owners:
-            for attribute, at, value in _numbers(modules[owner]):
+        for owner in around:
+            for attribute, at, value in numbers_in(modules[owner]):
                 for spot, dense, after in stake:
                     fits = value == dense if exact else value != dense and _scales(value, dense, after)
                     if fits:
@@ -103,12 +103,14 @@ def _literals(
                             break
 
 
-def _owners(module: str) -> list[str]:
+def owners(module: str) -> list[str]:
+    """The names of a module and of the modules around it, innermost first."""
     parts = module.split(".") if module else []
     return [".".join(parts[:length]) for length in range(len(parts), -1, -1)]
 
 
-def _numbers(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
+def numbers_in(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
+    """The integers above 1 among a module's attributes: name, position in a tuple or list, number."""
     for name, value in module.__dict__.items():
         if isinstance(value, int) and not isinstance(value, bool) and value > 1:
             yield name, None, value
