@@ -125,6 +125,73 @@ def test_numbers_read_from_activations_hold_up_nothing():
     assert (net.first.out_features, net.second.out_features) == (8, 12)
 
 
+class Exit(nn.Module):
+    """Returns early where it is sure, or else computes more."""
+
+    def __init__(self, sure) -> None:
+        super().__init__()
+        self.first, self.more, self.sure = nn.Linear(6, 16), nn.Linear(16, 24), sure
+        self.early, self.late = nn.Linear(16, 4), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        found = self.early(h)
+        return found if self.sure(found) else self.late(self.more(h).relu())
+
+
+SURE = {
+    "maximum": lambda y: y.softmax(1).max() > 0.9,
+    "all images": lambda y: (y.softmax(1).max(1).values > 0.9).all(),
+    "any class": lambda y: (y.softmax(1) > 0.9).any(),
+    "entropy": lambda y: float(-(y.softmax(1) * y.log_softmax(1)).sum(1).mean()) < 0.1,
+    "count": lambda y: int((y.softmax(1).amax(1) > 0.9).sum()) == len(y),
+}
+
+
+@pytest.mark.parametrize("sure", SURE)
+def test_what_decides_whether_to_stop_keeps_its_channels(sure):
+    torch.manual_seed(0)
+    net = Exit(SURE[sure])
+    halved(net, torch.rand(3, 6))
+    assert net.early.out_features == net.late.out_features == 4
+    assert (net.first.out_features, net.more.out_features) == (8, 12)
+
+
+@pytest.mark.parametrize("check", ["isnan", "isinf", "isfinite"])
+def test_a_check_for_nan_holds_up_nothing(check):
+    torch.manual_seed(0)
+    net = Exit(lambda y: False)
+    net.first.register_forward_hook(
+        lambda module, inputs, h: h if (getattr(torch, check)(h).all() or True) else None
+    )
+    net.early = nn.Linear(16, 4)
+    halved(net, torch.rand(3, 6))
+    assert (net.first.out_features, net.more.out_features) == (8, 12)
+
+
+class Searched(nn.Module):
+    """The best of some layers, by parameters that are close to each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.head = nn.ModuleList(nn.Linear(6, 16) for _ in range(4)), nn.Linear(16, 4)
+        self.scores = nn.Parameter(torch.tensor([0.98, 1.0, 0.99, 0.97]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layers[int(self.scores.argmax())](x).relu())
+
+
+def test_a_proof_takes_the_way_that_read_numbers_name():
+    torch.manual_seed(0)
+    net = Searched()
+    graph = secateur.trace(net, torch.rand(2, 6))
+    assert graph.numbers == {"scores"}
+    for seed in range(4):
+        again = Searched()
+        report = secateur.prune(again, torch.rand(2, 6), sparsity=0.5, criterion="random", seed=seed)
+        assert (report.verified, again.layers[1].out_features) == (True, 8)
+
+
 def test_lists_are_read_as_before_after_a_trace():
     halved(Numbers(AS_NUMBERS["tolist"]), torch.rand(2, 6))
     assert "tolist" not in vars(Tensor)

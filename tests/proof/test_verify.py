@@ -175,7 +175,7 @@ def test_weights_cut_before_they_are_perturbed_are_those_cut_afterwards():
 def test_swapped_indices_are_caught_where_weights_are_built_when_asked_for(monkeypatch):
     net = build(["residual"], "batch", "sigmoid", "linear")
     graph, plan = planned(net)
-    monkeypatch.setattr(VERIFY, "perturbed", lambda *given: perturbed(*given, whole=0))
+    monkeypatch.setattr(VERIFY, "perturbed", lambda *given, **named: perturbed(*given, whole=0, **named))
     assert verify(net, plan, graph).ok
     broken(
         monkeypatch, lambda name, tensor, dense: tensor.roll(1, 0) if name == "body.0.0.weight" else tensor

@@ -32,6 +32,7 @@ class DependencyGraph(Shown):
         statistics: positions of the calls that depend on which channels there are.
         logits: the output that proofs compare, all if None.
         idle: modules and parameters that did not run on the example inputs.
+        numbers: parameters and buffers that the code reads as plain numbers.
         learned: widths that the model's code reads, found when plans were made.
 
     >>> import torch
@@ -58,6 +59,7 @@ class DependencyGraph(Shown):
     whole: IntArray | None = field(repr=False, default=None)
     logits: str | int | None = None
     idle: tuple[str, ...] = ()
+    numbers: frozenset[str] = frozenset()
 
     @property
     def heads(self) -> str:

@@ -30,8 +30,12 @@ class Does(Flag):
     """Multiplies the matrices that are its last two positional arguments."""
     BATCHED = auto()
     """A matrix product for each position of a leading dimension: attention, where both are activations."""
+    DISTANCE = auto()
+    """Sums over what differs between its arguments, which a zero in only one of them does not stop."""
     QUIET = auto()
     """Reads sizes or checks values and returns no tensor."""
+    READ = auto()
+    """Gives the code a plain number, by which it may decide what it does."""
     SAVES_NOTHING = auto()
     """The gradient with respect to activations needs neither arguments nor result."""
     SAVES_RESULT = auto()
@@ -98,10 +102,12 @@ _TABLE: dict[str, Does] = {
     "addmm": Does.MATMUL | Does.SAVES_NOTHING,
     "bmm": Does.MATMUL | Does.BATCHED,
     "baddbmm": Does.MATMUL | Does.BATCHED,
+    "_euclidean_dist": Does.DISTANCE,
+    "_cdist_forward": Does.DISTANCE,
     "_assert_async": Does.QUIET,
     "_assert_scalar": Does.QUIET,
     "sym_size": Does.QUIET,
-    "_local_scalar_dense": Does.QUIET,
+    "_local_scalar_dense": Does.QUIET | Does.READ,
 }
 
 

@@ -1,6 +1,7 @@
 """What a run read of the parameters and buffers; of the rest nothing is known, so it stays."""
 
 from collections.abc import Iterable
+from math import isinf
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,11 @@ from secateur.graph.trace.tape import Call, Tape
 BoolArray = npt.NDArray[np.bool_]
 # Copying writes its source elsewhere, where somebody may read it.
 _MOVES = operations(Does.MOVE) - {"aten::copy_"}
-_NUMBER = "aten::_local_scalar_dense"
+_NUMBERS = operations(Does.READ)
 _OWN = {"parameter", "buffer"}
+_NAN = {f"aten::{name}" for name in ("isnan", "isinf", "isfinite", "isposinf", "isneginf")}
+_INDICES = ("argmax", "argmin", "sort", "topk", "nonzero", "bucketize", "searchsorted")
+_ENDS = operations(Does.MATMUL) | {"aten::convolution", *(f"aten::{name}" for name in _INDICES)}
 
 
 def atoms_read(tracer: Tracer) -> BoolArray:
@@ -55,21 +59,63 @@ def freeze_buffers_alone(tape: Tape, atoms: Atoms) -> None:
     atoms.freeze(np.flatnonzero(~known[component]), "belongs to buffers alone")
 
 
-def freeze_numbers(tape: Tape, atoms: Atoms) -> set[str]:
-    """Freeze parameters and buffers whose contents the code read as plain numbers; returns their names.
+def freeze_numbers(tracer: Tracer) -> frozenset[str]:
+    """Freeze what the code read as plain numbers; returns the parameters and buffers read like that.
 
-    What follows from such a number (a branch, a list of positions) is not on the tape.
+    What follows from such a number (a branch, a list of positions, an early exit) is not on the tape.
     """
+    tape, atoms = tracer.tape, tracer.atoms
     made = {number: call for call in tape.calls for number in call.outputs if number is not None}
+    checks = _checks(tape)
     names: set[str] = set()
     for call in _readings(tape):
-        found = _sources(tape, made, call.refs)
         atoms.here = Reason.at(call)
+        found = _sources(tape, made, call.refs)
         for axis in atoms.axes:
             if axis.tensor in found:
                 atoms.freeze(np.arange(axis.start, axis.stop), "is read as plain numbers")
+        if not found and call.name in _NUMBERS:
+            _freeze_deciding(tracer, made, call, checks)
         names |= found
-    return names
+    return frozenset(names)
+
+
+def _freeze_deciding(tracer: Tracer, made: dict[int, Call], reading: Call, checks: set[int]) -> None:
+    """Freeze the channels that a number is taken over, back to the layers that computed them.
+
+    A check for NaN decides nothing that a user of the network wants.
+    """
+    waiting, seen = list(reading.refs), checks.copy()
+    while waiting:
+        number = waiting.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        for factor in tracer.marks[number].factors:
+            tracer.atoms.freeze(factor.atoms, "is read as a plain number, which decides what the code does")
+        call = made.get(number)
+        # What positions count is frozen by its rule.
+        if call is None or call.name in _ENDS:
+            continue
+        if not any(tracer.marks[ref].weight and tracer.marks[ref].factors for ref in call.refs):
+            waiting += call.refs
+
+
+def _checks(tape: Tape) -> set[int]:
+    """Values that say whether there is a NaN or infinity, and what is made of such values alone."""
+    found: set[int] = set()
+    for call in tape.calls:
+        if _looks_for_nan(call) or (call.refs and found.issuperset(call.refs)):
+            found |= {number for number in call.outputs if number is not None}
+    return found
+
+
+def _looks_for_nan(call: Call) -> bool:
+    if call.name not in {"aten::eq", "aten::ne"}:
+        return call.name in _NAN
+    other = call.args[1]
+    # NaN differs from itself.
+    return call.args[0] == other or (isinstance(other, float) and isinf(other))
 
 
 def _readings(tape: Tape) -> Iterable[Call]:
@@ -77,7 +123,7 @@ def _readings(tape: Tape) -> Iterable[Call]:
     read = tape.read()
     for call in tape.calls:
         copied = call.name == "aten::detach" and not read & set(call.outputs)
-        if call.name == _NUMBER or copied:
+        if call.name in _NUMBERS or copied:
             yield call
 
 

@@ -83,7 +83,7 @@ def trace(
         used |= in_training
         read = read | read_there
     _freeze_unused(tracer, used)
-    used |= freeze_numbers(tape, tracer.atoms)
+    numbers = freeze_numbers(tracer)
     freeze_unread(tracer.atoms, read)
     freeze_buffers_alone(tape, tracer.atoms)
     groups, ties, frozen = build_groups(tracer.atoms)
@@ -99,7 +99,8 @@ def trace(
         atoms=tracer.atoms,
         whole=tracer.whole,
         logits=logits,
-        idle=idle_parts(model, used),
+        idle=idle_parts(model, used | numbers),
+        numbers=numbers,
     )
 
 

@@ -37,6 +37,12 @@ def match_calls(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:
     return found, mine[last] if last < len(mine) else None
 
 
+def departs(dense: Tape, pruned: Tape) -> bool:
+    """Whether the pruned run does something else than the dense one, rather than stopping early."""
+    mine, theirs = ([_key(tape.calls[place]) for place in computing_calls(tape)] for tape in (dense, pruned))
+    return theirs != mine[: len(theirs)]
+
+
 def matched_results(
     dense: Tape, pruned: Tape, matches: Mapping[int, int]
 ) -> Iterator[tuple[int, list[tuple[int, int]]]]:

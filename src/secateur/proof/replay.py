@@ -2,7 +2,7 @@
 
 The mask is applied after every operation, because activations with f(0) ≠ 0 turn zeros into other numbers.
 Operations that take statistics over the channels themselves (layer norm, softmax, mean) run on the kept
-channels alone.
+channels alone, and so do those of weights alone, which are not masked.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,12 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from secateur.cpu import depthwise
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.ops import Does, operations
-from secateur.graph.trace.tape import Call, Ref, Tape
+from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.proof.float64 import to_float64
 from secateur.surgery.perturbed import Perturbed
 
 _VIEWS, _PASSING, _LIFT = (operations(that) for that in (Does.RESHAPE, Does.ZERO, Does.LITERAL))
+_MOVES, _DISTANCES = operations(Does.MOVE), operations(Does.DISTANCE)
 
 
 class Values(dict[int, Tensor]):
@@ -165,7 +166,8 @@ def _run(
         op = _convolution
     if masks is None or twin is None:
         return _flat(op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
-    if position in masks.statistics and any(masks.loses_channels(number) for number in call.refs):
+    alone = position in masks.statistics or _takes_weights(call, masks)
+    if alone and any(masks.loses_channels(number) for number in call.refs):
         compacted = {number: masks.compact(number, values[number]) for number in call.refs}
         arguments = _with_refs(twin.args, call.args)
         named = {key: _with_refs(value, call.kwargs.get(key)) for key, value in twin.kwargs.items()}
@@ -183,6 +185,14 @@ def _run(
         masks.apply(number, result) if number is not None and isinstance(result, Tensor) else result
         for number, result in zip(call.outputs, results, strict=True)
     ]
+
+
+def _takes_weights(call: Call, masks: ChannelMasks) -> bool:
+    """Whether weights enter a result that their removed channels would change: they are not masked."""
+    if call.name in _DISTANCES:
+        return True
+    plain = call.name not in _MOVES and not mutates(call.op) and bool(call.refs)
+    return plain and all(masks.marks[number].weight for number in call.refs)
 
 
 def _onto_itself(call: Call, values: Mapping[int, Tensor]) -> bool:

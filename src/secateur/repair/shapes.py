@@ -24,7 +24,7 @@ from secateur.graph.trace.tape import Call, Tape
 from secateur.graph.width_attributes import Literal, Match, factor_at, literal_value, siblings, slots
 from secateur.proof.lifetimes import writes_parameters
 from secateur.proof.matching import computing_calls, match_calls, matched_results
-from secateur.proof.verify import groups_of, groups_reaching
+from secateur.proof.suspects import groups_of, groups_reaching
 from secateur.repair.candidates import candidates, states_a_width
 from secateur.repair.meta_shapes import ShapeRecorder, TapeFollower
 from secateur.surgery.cut import cut_tensors, temporarily_cut, temporarily_on_meta

@@ -4,7 +4,7 @@ The copies of large networks are built one at a time, on access: together they w
 the model.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,17 +16,22 @@ WHOLE = 256 * 2**20
 class Perturbed(Mapping[str, Tensor]):
     """Float64 copies, scaled at random per index of the first two dimensions; constant tensors get noise.
 
-    Tensors without negative numbers (variances) keep none, unless they are all zero. Every access builds the
-    same tensor.
+    Tensors without negative numbers (variances) keep none, unless they are all zero. Those named in ``fixed``
+    are not perturbed. Every access builds the same tensor.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], generator: torch.Generator) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], generator: torch.Generator, *, fixed: Collection[str] = ()
+    ) -> None:
         # Detached: surgery replaces the contents of the model's own tensors while this is in use.
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         self._scales: dict[str, list[Tensor]] = {}
         self._noisy: dict[str, Tensor] = {}
         for name, tensor in self._tensors.items():
             if not tensor.is_floating_point():
+                continue
+            if name in fixed:
+                self._noisy[name] = tensor.double()
                 continue
             if tensor.numel() == 0 or _constant(tensor):
                 # Mostly biases and norms, which are small enough to keep.
@@ -66,10 +71,14 @@ def scaled(tensor: Tensor, scales: Sequence[Tensor]) -> Tensor:
 
 
 def perturbed(
-    tensors: Mapping[str, Tensor], generator: torch.Generator, *, whole: int = WHOLE
+    tensors: Mapping[str, Tensor],
+    generator: torch.Generator,
+    *,
+    whole: int = WHOLE,
+    fixed: Collection[str] = (),
 ) -> Mapping[str, Tensor]:
     """``Perturbed`` tensors, in a plain dictionary where all of them take no more than ``whole`` bytes."""
-    lazy = Perturbed(tensors, generator)
+    lazy = Perturbed(tensors, generator, fixed=fixed)
     size = sum(8 * tensor.numel() for tensor in tensors.values())
     return dict(lazy) if size <= whole else lazy
 

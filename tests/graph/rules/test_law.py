@@ -84,6 +84,8 @@ CASES = [
     case("addmv", torch.addmv, (3,), (3, 4), (4,)),
     case("dot", torch.dot, (4,), (4,)),
     case("vdot", torch.vdot, (4,), (4,)),
+    case("distances", torch.cdist, (3, 4), (5, 4)),
+    case("distances in another norm", lambda x, y: torch.cdist(x, y, 1.0), (2, 3, 4), (2, 5, 4)),
     case("bilinear", F.bilinear, (3, 4), (3, 5), (2, 4, 5), (2,)),
     case("convolution", lambda x, w, b: F.conv2d(x, w, b, padding=1), IMAGE, (6, 4, 3, 3), (6,)),
     case("grouped convolution", lambda x, w: F.conv2d(x, w, groups=2), IMAGE, (6, 2, 3, 3)),

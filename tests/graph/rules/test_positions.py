@@ -104,23 +104,54 @@ def test_a_router_keeps_one_gate_for_each_expert(best):
     assert net.head.in_features == 4
 
 
+class Sent(Experts):
+    """Each expert sees only what is sent to it, and some see nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        share, which = self.gate(x).softmax(1).topk(2, 1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows, slot = torch.where(which == number)
+            out = out.index_add(0, rows, expert(x[rows]) * share[rows, slot, None])
+        return self.head(out)
+
+
+def test_experts_that_nothing_was_sent_to_are_pruned_like_the_others():
+    torch.manual_seed(0)
+    net = Sent(2)
+    x = torch.rand(6, 8)
+    assert len(set(net.gate(x).topk(2, 1).indices.flatten().tolist())) < 4
+    halved(net, x)
+    assert net.gate.out_features == 4
+    assert [expert[0].out_features for expert in net.experts] == [6] * 4
+
+
 class Codebook(nn.Module):
     """Features are replaced by the nearest of 16 codes."""
 
-    def __init__(self) -> None:
+    def __init__(self, distance) -> None:
         super().__init__()
+        self.distance = distance
         self.inside, self.codes, self.outside = nn.Linear(8, 12), nn.Embedding(16, 12), nn.Linear(12, 5)
 
     def forward(self, x: Tensor):
         h = self.inside(x)
-        apart = (h[:, None] - self.codes.weight).square().sum(-1)
-        code = apart.argmin(1)
+        code = self.distance(h, self.codes.weight).argmin(1)
         return self.outside(self.codes(code)), code
 
 
-def test_codes_keep_their_numbers_and_lose_width():
+DISTANCES = {
+    "by hand": lambda h, codes: (h[:, None] - codes).square().sum(-1),
+    "expanded": lambda h, codes: codes.square().sum(1) - 2 * h @ codes.t(),
+    "cdist": torch.cdist,
+    "cityblock": lambda h, codes: torch.cdist(h[None], codes[None], 1.0)[0],
+}
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_codes_keep_their_numbers_and_lose_width(distance):
     torch.manual_seed(0)
-    net = Codebook()
+    net = Codebook(DISTANCES[distance])
     halved(net)
     assert net.codes.weight.shape == (16, 6)
     assert (net.inside.out_features, net.outside.in_features) == (6, 6)

@@ -7,7 +7,14 @@ the same letter are joined, and the labels of letters that are summed over end t
 from collections.abc import Sequence
 
 from secateur.graph.labels import Factor, Marks, Shape, move_dims, reshape
-from secateur.graph.rules.broadcasting import MEETS, channels_only, freeze_along, join, reduce_dims
+from secateur.graph.rules.broadcasting import (
+    MEETS,
+    broadcast_shape,
+    channels_only,
+    freeze_along,
+    join,
+    reduce_dims,
+)
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.rules.normalization import on_dim
 from secateur.graph.rules.reduce import drop_dims
@@ -29,7 +36,8 @@ def contract(context: RuleContext, operands: Sequence[tuple[Marks, str]], out: s
     """Labels of ``einsum``: letters that are not in ``out`` are summed over."""
     space = out + "".join(sorted({letter for _, letters in operands for letter in letters} - set(out)))
     lifted = [lift(marks, letters, space) for marks, letters in operands]
-    sizes = [max(marks.shape[dim] for marks in lifted) for dim in range(len(space))]
+    # Also where nothing is left of a dimension: tokens of an expert that none was sent to.
+    sizes = broadcast_shape([marks.shape for marks in lifted])
     summed = set(range(len(out), len(space)))
     for marks in lifted:
         if marks.weight:
@@ -37,10 +45,10 @@ def contract(context: RuleContext, operands: Sequence[tuple[Marks, str]], out: s
                 # Only weights make a layer produce or consume channels: names and roles of members follow.
                 role = context.atoms.consumes if factor.column in summed else context.atoms.produces
                 role(factor.atoms)
-    joined = join(context.atoms, lifted, tuple(sizes))
+    joined = join(context.atoms, lifted, sizes)
     factors, _ = reduce_dims(context.atoms, joined, summed)
     kept = drop_dims(factors, summed, len(space), keep=False)
-    shape = tuple(sizes[: len(out)])
+    shape = sizes[: len(out)]
     return Marks(shape, kept, joined.free[: len(out)], joined.weight)
 
 
@@ -99,6 +107,14 @@ def dot(context: RuleContext, call: Call) -> Marks:
 def vdot(context: RuleContext, call: Call) -> Marks:
     """``v[k] @ w[k]``, the former conjugated."""
     return _product(context, call, "", self="k", other="k")
+
+
+@rule("_euclidean_dist", "_cdist_forward")
+def distances(context: RuleContext, call: Call) -> Marks:
+    """Distances between the rows of two tensors: what is zero in both adds nothing."""
+    batch = "abcdefgh"[: len(context.shape(call.outputs[0])) - 2]
+    own = {f"x{number}": batch + row + "k" for number, row in ((1, "n"), (2, "m"))}
+    return _product(context, call, batch + "nm", **own)
 
 
 @rule("_trilinear")

@@ -1,0 +1,79 @@
+"""Networks that decide by numbers what they compute: a proof follows the way of the example."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import secateur
+from secateur.errors import UserError
+
+
+class Deep(nn.Module):
+    """A layer that is used as often as the input wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.depth, self.head = nn.Linear(6, 16), nn.Linear(16, 1), nn.Linear(16, 4)
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        for step in range(1 + int(self.depth(h).sigmoid().mean() * 8)):
+            h = h + self.layers[step % 2](h).relu()
+        return self.head(h)
+
+
+@pytest.mark.parametrize("seed", [9, 17, 29])
+def test_draws_that_take_another_way_are_left_out(seed):
+    torch.manual_seed(seed)
+    net = Deep()
+    report = secateur.prune(net, torch.randn(3, 6), sparsity=0.5)
+    assert report.verified
+    assert not report.notes
+    assert (net.first.out_features, net.layers[1].in_features) == (8, 8)
+
+
+class Weights(nn.Module):
+    """Weights that are computed from weights over channels that are pruned."""
+
+    def __init__(self, make) -> None:
+        super().__init__()
+        self.first, self.head, self.make = nn.Linear(6, 16), nn.Linear(24, 4), make
+        self.weight, self.left = nn.Parameter(torch.randn(24, 16)), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.first(x).relu() @ self.make(self).t()).relu())
+
+
+MADE = {
+    "normed": lambda net: net.weight / net.weight.norm(dim=1, keepdim=True),
+    "product": lambda net: net.left(net.weight.t()).t(),
+    "shared": lambda net: net.weight * net.head.weight.sum(0)[:, None],
+}
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_weights_made_of_weights_take_what_is_left_alone(make):
+    torch.manual_seed(0)
+    net = Weights(MADE[make])
+    if make != "product":
+        del net.left
+    report = secateur.prune(net, torch.randn(3, 6), sparsity=0.5)
+    assert report.verified
+    assert report.max_error <= 1e-10
+    assert not report.notes
+    assert net.weight.shape == (12, 8)
+
+
+class Rare(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.abs() if float(x[0, 0]) > 1e5 else x)
+
+
+def test_a_way_that_no_draw_takes_is_named():
+    net = Rare(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+    x = torch.rand(3, 6)
+    # Draws lie between the least and the largest number, rarely near the largest.
+    x[0, 0], x[0, 1] = 1.0001e5, -1e8
+    with pytest.raises(UserError, match="took another way than on the example"):
+        secateur.prune(net, x, sparsity=0.5)
