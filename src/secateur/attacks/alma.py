@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch, Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import attack_loss
 from secateur.attacks.core.norms import distance, halvings, per_sample
 from secateur.attacks.core.steps import unit_noise
@@ -116,7 +117,7 @@ def alma(
             c_last = c
         if i:  # line 5
             μ = (alpha * μ + (1 - alpha) * penalty_grad(c, ρ, μ)).clamp(MU_MIN, MU_MAX)
-        g = width * torch.autograd.grad(constraint.sum(), query)[0]
+        g = width * input_gradient(constraint, query)
         g = g * per_sample(penalty_grad(c, ρ, μ), x)
         length = distance(δ, 2.0).clamp_min(torch.finfo(x.dtype).tiny)
         g = g + δ / per_sample(length, x)  # line 6

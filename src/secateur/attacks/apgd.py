@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import Loss, attack_loss
 from secateur.attacks.core.norms import INF, check_norm, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
@@ -50,7 +51,7 @@ def apgd(
       strictly inside the ball and away from the nearest point.
     * DLR of a targeted attack has the same denominator as that of an untargeted one. With two classes DLR
       has no gradient, and the logit difference replaces it.
-    * A random unit vector replaces the gradient where it is zero, not finite, or where a step would leave
+    * A random unit vector replaces the gradient where it is zero, or where a step would leave
       the box in every pixel.
 
     Args:
@@ -98,7 +99,7 @@ def apgd(
         if k == steps:
             break
         value = attack_loss(batch, logits, loss)
-        slope = torch.autograd.grad(value.sum(), query)[0]
+        slope = input_gradient(value, query)
         f = value.detach()
         successes = successes + (f < f_last)
         f_last = f

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
-from secateur.attacks.core.losses import input_gradient, log_odds_grad
+from secateur.attacks.core.gradients import input_gradient
+from secateur.attacks.core.losses import log_odds_grad
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.core.pixel_units import in_pixels, quantise
 from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
@@ -53,8 +54,7 @@ def ddn(
       is nearer.
     * The gradient is that of log(p / (1 - p)), which is parallel to cross-entropy's and keeps its digits
       where the softmax saturates.
-    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero or not
-      finite, and, while the iterate is not adversarial, where a step would leave the box in every pixel.
+    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero, and, while the iterate is not adversarial, where a step would leave the box in every pixel.
     * Queries are rounded only with ``levels``, and the rounding does not enter δ, so that small steps on a
       coarse grid are not lost. The authors' code rounds to 256 levels by default, and δ with it.
 
@@ -110,7 +110,7 @@ def ddn(
             break
 
         grad = log_odds_grad(batch, logits.detach()) if loss == "cross_entropy" else best.margin_grad
-        g = input_gradient(logits, query, grad)  # lines 2 and 4; of a loss to lower
+        g = input_gradient(logits * grad, query)  # lines 2 and 4; of a loss to lower
         α = alpha if schedule == "constant" else cosine(alpha, alpha_final, k, steps)
         noise = unit_noise(x, generator)
         g = α * descent_direction(  # line 5

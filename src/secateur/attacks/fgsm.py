@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits, conclude
 from secateur.attacks.core.best import query_active
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
@@ -62,7 +63,7 @@ def fgsm(
     query = batch.x.clone().requires_grad_(True)
     logits = model(query)
     check_logits(logits, batch, gradient=True)
-    gradient = torch.autograd.grad(logit_difference(batch, logits).sum(), query)[0]
+    gradient = input_gradient(logit_difference(batch, logits), query)
     radius = torch.full_like(batch.x.flatten(1)[:, 0], eps)
     adv = batch.clip(batch.x + steepest(gradient, batch, radius, p=p))
     with torch.no_grad():

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits
 from secateur.attacks.core.best import BestAdversarial
-from secateur.attacks.core.losses import input_gradient, is_adversarial, reaches_goal
+from secateur.attacks.core.gradients import input_gradient
+from secateur.attacks.core.losses import is_adversarial, reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance, dual, per_sample, project
 from secateur.attacks.core.pixel_units import in_pixels
 from secateur.attacks.core.steepest import reaching
@@ -72,8 +73,7 @@ def fmn(
     * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
       largest logit, so that it fools on other machines too. An iterate as near as the best one does not
       replace it.
-    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero or not
-      finite, and, while the iterate is not adversarial, where a step would leave the box in every pixel. In
+    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero, and, while the iterate is not adversarial, where a step would leave the box in every pixel. In
       the linear estimate the norm of the gradient is at least 1e-12. Both avoid a division by zero.
     * A starting point that is not adversarial is not used: the attack starts at the clean image.
 
@@ -129,7 +129,7 @@ def fmn(
         if k == steps:
             break
 
-        g = input_gradient(logits, query, best.margin_grad)  # line 3
+        g = input_gradient(logits * best.margin_grad, query)  # line 3
         γ = cosine(gamma, gamma_final, k, steps)  # line 4
         if k == late and escape:
             lost = _Lost.of(best)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.core.prox import shrink
@@ -109,7 +110,7 @@ def pdpgd(
         if k == steps:
             break
         loss = F.softplus(logit_difference(batch, logits))
-        g = width * torch.autograd.grad(loss.sum(), query)[0]  # line 3
+        g = width * input_gradient(loss, query)  # line 3
         m = BETA_1 * m + (1 - BETA_1) * g  # line 4
         v = BETA_2 * v + (1 - BETA_2) * g.square()
         H = (v / (1 - BETA_2 ** (k + 1))).sqrt() + 1e-8

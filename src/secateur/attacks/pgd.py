@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import Loss, attack_loss
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.core.pixel_units import in_pixels
@@ -44,7 +45,7 @@ def pgd(
     * The projection is the exact one onto the ball and the box together. Clipping after projecting lands
       strictly inside the ball and away from the nearest point.
     * With ``loss="ce"`` the gradient is that of log(p / (1 - p)), parallel to cross-entropy's.
-    * A random unit vector replaces the gradient where it is zero, not finite, or where a step would leave
+    * A random unit vector replaces the gradient where it is zero, or where a step would leave
       the box in every pixel.
 
     Args:
@@ -84,7 +85,7 @@ def pgd(
 
     def direction(δ: Tensor) -> Tensor:
         query, logits = best.query(batch.clip(batch.x + δ), gradient=True)
-        gradient = torch.autograd.grad(attack_loss(batch, logits, loss).sum(), query)[0]
+        gradient = input_gradient(attack_loss(batch, logits, loss), query)
         noise = unit_noise(batch.x, generator)
         return descent_direction(gradient, batch, query.detach(), noise=noise, p=p)
 

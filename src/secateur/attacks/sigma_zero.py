@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import INF, distance, per_sample
 from secateur.attacks.core.steps import cosine
@@ -92,7 +93,7 @@ def sigma_zero(
             break
 
         loss = logit_difference(batch, logits).clamp_min(0.0)
-        g = width * torch.autograd.grad(loss.sum(), query)[0]
+        g = width * input_gradient(loss, query)
         count_grad = 2 * δ * sigma / (δ.square() + sigma).square() / x[0].numel()
         g = g + count_grad  # line 3
         g = g / per_sample(distance(g, INF).clamp_min(1e-12), x)  # line 4

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from secateur.attacks.core.gradients import mended
 from secateur.attacks.core.norms import distance, per_sample, project
 from secateur.attacks.core.steps import descend, steepest_direction
 from secateur.models import eval_mode
@@ -53,7 +54,7 @@ def perturb(
             loss = F.cross_entropy(scores, y, reduction="sum") if clean is None else divergence(clean, scores)
             (gradient,) = torch.autograd.grad(loss, delta)
             # The loop of the attacks lowers a loss; training raises it.
-            return -steepest_direction(gradient, adversary.norm)
+            return -steepest_direction(mended(gradient), adversary.norm)
 
         def clip(delta: Tensor) -> Tensor:
             return (x + delta).clamp(*bounds) - x

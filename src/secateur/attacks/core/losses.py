@@ -86,12 +86,5 @@ def attack_loss(batch: Batch, logits: Tensor, loss: Loss) -> Tensor:
     return logit_difference(batch, logits) / (top[:, 0] - top[:, -1]).clamp_min(1e-12)
 
 
-def input_gradient(logits: Tensor, x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient by ``x`` [N, ...] of a loss whose derivative by the ``logits`` [N, K] is ``grad``."""
-    # Handing it over as grad_outputs makes torch import its symbolic mathematics first.
-    gradient: Tensor = torch.autograd.grad((logits * grad).sum(), x)[0]
-    return gradient
-
-
 def _without(logits: Tensor, column: Tensor) -> Tensor:
     return logits.scatter(1, column.unsqueeze(1), -torch.inf)

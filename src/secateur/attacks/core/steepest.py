@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from secateur.attacks.core.batch import Batch
+from secateur.attacks.core.gradients import mended
 from secateur.attacks.core.norms import INF, distance, halvings, keep_top, per_sample
 
 LARGEST_POWER = 126
@@ -14,7 +15,9 @@ def steepest(gradient: Tensor, batch: Batch, eps: Tensor, *, p: float) -> Tensor
     """The perturbation [N, ...] inside the p-ball of radius ``eps`` [N] and the box that lowers g·δ most.
 
     Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
+    Entries of ``gradient`` that are not finite are mended.
     """
+    gradient = mended(gradient)
     room = batch.distance_to_bounds(gradient)
     if p == INF:
         size = torch.minimum(room, per_sample(eps, room))

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from secateur.attacks.core.batch import Batch, Found
 from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import is_adversarial, logit_difference
 from secateur.attacks.core.norms import distance, dual, per_sample, project_boxed
 from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
@@ -122,7 +123,7 @@ def advance(
     p, x, ε = ground.p, path.goal.x, path.eps
     α, γ = rates
     loss = logit_difference(path.goal, logits)
-    g = torch.autograd.grad(loss.sum(), query, retain_graph=keep_graph)[0]  # line 10
+    g = input_gradient(loss, query, keep_graph=keep_graph)  # line 10
     δ = query.detach() - x
     δ_norm, adversarial = distance(δ, p), is_adversarial(path.goal, logits.detach())
     reached = torch.where(adversarial, torch.minimum(path.reached, δ_norm), path.reached)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from secateur.attacks.core.batch import Found
 from secateur.attacks.core.best import BestAdversarial
+from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance, keep_top, per_sample
 
@@ -59,7 +60,7 @@ def tabu_search(best: BestAdversarial, steps: int) -> None:
         query, logits = best.query(batch.clip((x + delta).view_as(batch.x)), gradient=k < steps)
         if k == steps:
             break
-        gradient = torch.autograd.grad(logit_difference(batch, logits).sum(), query)[0].flatten(1)
+        gradient = input_gradient(logit_difference(batch, logits), query).flatten(1)
         gain = -gradient * delta
         good = best.is_adversarial & (best.delta_norm <= fewest)
         kept, kept_gain = _where(good, delta, kept), _where(good, gain, kept_gain)
