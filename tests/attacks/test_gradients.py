@@ -32,7 +32,9 @@ def test_a_finite_gradient_is_returned_as_it_is(dtype):
 
 def test_infinity_counts_as_the_steepest_slope_of_its_image_and_nan_as_none():
     inf, nan = INF, torch.nan
-    gradient = torch.tensor([[inf, -3.0, nan], [-inf, 0.5, 0.0], [nan, nan, nan], [1e-30, inf, nan], [7.0, 0, 1]])
+    gradient = torch.tensor(
+        [[inf, -3.0, nan], [-inf, 0.5, 0.0], [nan, nan, nan], [1e-30, inf, nan], [7.0, 0, 1]]
+    )
     wanted = torch.tensor([[3.0, -3, 0], [-0.5, 0.5, 0], [0, 0, 0], [1e-30, 1e-30, 0], [7, 0, 1]])
     assert torch.equal(mended(gradient), wanted)
 

@@ -54,7 +54,8 @@ def ddn(
       is nearer.
     * The gradient is that of log(p / (1 - p)), which is parallel to cross-entropy's and keeps its digits
       where the softmax saturates.
-    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero, and, while the iterate is not adversarial, where a step would leave the box in every pixel.
+    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero, and, while
+      the iterate is not adversarial, where a step would leave the box in every pixel.
     * Queries are rounded only with ``levels``, and the rounding does not enter δ, so that small steps on a
       coarse grid are not lost. The authors' code rounds to 256 levels by default, and δ with it.
 

@@ -73,7 +73,8 @@ def fmn(
     * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
       largest logit, so that it fools on other machines too. An iterate as near as the best one does not
       replace it.
-    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero, and, while the iterate is not adversarial, where a step would leave the box in every pixel. In
+    * A random unit vector, the same for the whole batch, replaces the gradient where it is zero, and, while
+      the iterate is not adversarial, where a step would leave the box in every pixel. In
       the linear estimate the norm of the gradient is at least 1e-12. Both avoid a division by zero.
     * A starting point that is not adversarial is not used: the attack starts at the clean image.
 

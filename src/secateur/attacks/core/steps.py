@@ -66,8 +66,8 @@ def descent_direction(
     """``gradient`` [N, ...] at ``query`` scaled to L2 norm 1, or for p = inf its sign.
 
     ``noise`` [1, ...], a unit vector, replaces it where a step against it would not move: where it is zero,
-    too long for its norm, or leads out of the box in every pixel. The last does not apply where ``is_adversarial`` [N]:
-    there the radius shrinks, and the example returns into the box the way it came.
+    too long for its norm, or leads out of the box in every pixel. The last does not apply where
+    ``is_adversarial`` [N]: there the radius shrinks, and the example returns into the box the way it came.
     """
     norms = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)))
     direction = gradient / per_sample(norms, gradient)
