@@ -7,7 +7,7 @@ import typer
 
 from secateur.cli.attack_settings import budgets_of
 from secateur.cli.options import Json, PlugIns, plug_in
-from secateur.cli.output import note, part_bar, print_json
+from secateur.cli.output import note, part_bar, print_json, say
 from secateur.cli.prune import Criterion, Keep, LatencyOption, Macs, Parameters, budget_of, latency_of
 from secateur.cli.targets import Classes, Mean, Model, Resize, Seed, Std, Weights, evidence, network, size_of
 from secateur.errors import ExitCode, UserError
@@ -87,7 +87,7 @@ def check(
     from secateur.decision import check as decide
 
     plug_in(plugin)
-    splits = _splits(data, resize, seed)
+    splits = splits_of(data, resize, seed)
     test = splits.test
     count = classes or test.num_classes
     dense = network(model, weights, (1, *test.shape), count, mean=mean, std=std)
@@ -111,7 +111,7 @@ def check(
             max_latency=max_latency,
             find=find,
             rounds=rounds,
-            recipe=_recipe(splits, epochs, learning_rate, adversarial),
+            recipe=fine_tuning(splits, epochs, learning_rate, adversarial),
             attack=name,
             steps=steps,
             budgets=_budgets(budgets),
@@ -129,7 +129,7 @@ def check(
     if as_json:
         print_json({**verdict.to_json(), "folder": str(target)})
     else:
-        typer.echo(str(verdict))
+        say(str(verdict))
         for remark in verdict.notes:
             note(remark)
         note(f"the page is {target / 'check.html'}, the network {target / 'network'}")
@@ -140,7 +140,7 @@ def check(
 COMMANDS = (check,)
 
 
-def _splits(data: str, resize: str | None, seed: int) -> "Splits":
+def splits_of(data: str, resize: str | None, seed: int) -> "Splits":
     """Train, validation and test images; those that the source does not have are drawn."""
     import torch
 
@@ -165,7 +165,7 @@ def _budgets(texts: list[str] | None) -> dict[str, list[float]] | None:
     return found or None
 
 
-def _recipe(
+def fine_tuning(
     splits: "Splits", epochs: int | None, learning_rate: float | None, adversarial: str | None
 ) -> "Recipe":
     """The usual fine-tuning, with what the options change."""

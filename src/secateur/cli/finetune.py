@@ -1,0 +1,91 @@
+"""The command finetune: train a network further, and save it where other commands read it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from secateur.cli.check import fine_tuning, splits_of
+from secateur.cli.options import PlugIns, plug_in
+from secateur.cli.output import bar, note, print_json, say
+from secateur.cli.targets import Classes, Json, Mean, Model, Resize, Seed, Std, Weights, move, network
+from secateur.errors import UserError
+
+
+def finetune(
+    model: Model,
+    data: Annotated[str, typer.Option("--data", "-d", help="Images to train on; see `secateur ls data`.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the network; an interrupted call resumes.")
+    ],
+    weights: Weights = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of the dense network to learn from; by default --model's own, if it has any."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes; by default about 200,000 images pass.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of the first epoch; 0.01 by default.")] = None,
+    adversarial: Annotated[
+        str | None, typer.Option(help="Train adversarially with this L∞ budget, as 4/255.")
+    ] = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
+    device: Annotated[str, typer.Option(help="Device of the network, such as cuda.")] = "cpu",
+    seed: Seed = 0,
+    plugin: PlugIns = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a network, pruned or not: cosine schedule, batch norm estimated anew, distillation."""
+    from dataclasses import replace
+
+    from secateur import models, pruning
+    from secateur.registry import has_weights
+    from secateur.train import Checkpoints, train
+
+    plug_in(plugin)
+    if (out / "plan.json").exists() or (out.exists() and not out.is_dir()):
+        raise UserError(f"{out} exists and holds something else", hint="choose another --out")
+    splits = splits_of(data, resize, seed)
+    size, count = (1, *splits.test.shape), classes or splits.test.num_classes
+    student = network(model, weights, size, count, mean=mean, std=std)
+    recipe = fine_tuning(splits, epochs, learning_rate, adversarial)
+    dense = None
+    if teacher is not None or has_weights(model):
+        dense = network(model, teacher, size, count, mean=mean, std=std)
+    else:
+        recipe = replace(recipe, distillation=None)
+        note("no --teacher given: the fine-tuning has no distillation")
+    move(device, student, dense)
+    before = models.accuracy(student, splits.test.x.to(device), splits.test.y.to(device))
+    kept = Checkpoints(out / "checkpoints")
+    with bar(f"{recipe.epochs} epochs on {splits.train.n:,} images", quiet=as_json) as tick:
+        history = train(
+            student,
+            splits.train,
+            splits.validation,
+            recipe,
+            seed=seed,
+            checkpoints=kept,
+            teacher=dense,
+            on_progress=tick,
+        )
+    after = models.accuracy(student.eval(), splits.test.x.to(device), splits.test.y.to(device))
+    student.cpu()
+    pruning.save(student, out, origin={"model": model, "classes": count, "input": list(size)})
+    kept.clear()
+    if as_json:
+        document = {"before": before, "after": after, "n": splits.test.n, "history": history.to_json()}
+        print_json({"schema_version": 1, **document, "folder": str(out)})
+        return
+    say(f"accuracy on {splits.test.n:,} test images {before:.1%} before, {after:.1%} after")
+    note(history.sentence)
+    note(f"saved {out}; attack it with: secateur attack --model {model} --weights {out} --data {data}")
+
+
+COMMANDS = (finetune,)

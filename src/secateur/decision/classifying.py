@@ -1,0 +1,186 @@
+"""How a network classifies images: accuracy per class, confidence and calibration."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from secateur import models
+from secateur.attacks.runner.result import hash_images
+from secateur.data import of
+from secateur.display import Shown, frame
+from secateur.stats import wilson
+from secateur.trust import misfit
+
+BINS = 15
+"""Bins of the expected calibration error (Guo et al. 2017)."""
+
+
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """One class: its images, how many are right, and the wrong class that is predicted most often.
+
+    >>> ClassAccuracy("cat", n=4, right=3, mistaken_for="dog").share
+    0.75
+    """
+
+    name: str
+    n: int
+    right: int
+    mistaken_for: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """The accuracy; None without images."""
+        return self.right / self.n if self.n else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Classified(Shown):
+    """A network on labelled images.
+
+    Attributes:
+        data: name of the images.
+        correct: which images are right, bool [N].
+        hashes: of the images, to pair them with those of another network.
+        classes: accuracy per class.
+        confidence: mean probability of the predicted class.
+        calibration_error: expected difference of confidence and accuracy, over 15 bins of confidence.
+        loss: mean cross-entropy.
+        warning: evidence that network and images do not fit; empty if there is none.
+    """
+
+    data: str
+    correct: Tensor
+    hashes: tuple[str, ...]
+    classes: tuple[ClassAccuracy, ...]
+    confidence: float
+    calibration_error: float
+    loss: float
+    warning: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.correct)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images that are right."""
+        return int(self.correct.sum()) / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the accuracy."""
+        return wilson(int(self.correct.sum()), self.n)
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        low, high = self.interval
+        title = f"accuracy {self.accuracy:.1%} ({low:.1%} to {high:.1%}) on {self.n:,} images of {self.data}"
+        rows = [("warning", self.warning)] if self.warning else []
+        rows.append(("confidence", f"{self.confidence:.1%}, calibration error {self.calibration_error:.1%}"))
+        return title, [*rows, *((each.name, _said(each)) for each in self.classes)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with what ``compare`` needs of every image."""
+        low, high = self.interval
+        return {
+            "schema_version": 1,
+            "kind": "evaluation",
+            "data": self.data,
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "low": low,
+            "high": high,
+            "confidence": self.confidence,
+            "calibration_error": self.calibration_error,
+            "loss": self.loss,
+            "warning": self.warning,
+            "classes": [vars(each) for each in self.classes],
+            "correct": self.correct.tolist(),
+            "hashes": list(self.hashes),
+        }
+
+    def to_pandas(self) -> Any:
+        """One row per class. Needs pandas.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        columns = ("name", "n", "right", "share", "mistaken_for")
+        return frame({key: [getattr(each, key) for each in self.classes] for key in columns})
+
+
+def evaluate(model: nn.Module, images: Any, *, batch_size: int = 128) -> Classified:
+    """Classify images, and count by class.
+
+    Args:
+        model: from images to logits; left unchanged.
+        images: a ``Dataset``, or what ``secateur.data.of`` reads.
+        batch_size: images per pass; changes results by rounding only.
+
+    Raises:
+        UserError: images that the network does not accept, or NaN among its outputs.
+
+    >>> import secateur
+    >>> model = secateur.models.resolve("shipped:digits-plain")
+    >>> evaluate(model, secateur.data.load("digits:split")).accuracy > 0.98
+    True
+    """
+    known = of(images)
+    models.check_accepts(model, known.x, data=known.name)
+    found = [
+        models.logits(model, known.x[start : start + batch_size].to(models.device_of(model))).double().cpu()
+        for start in range(0, known.n, batch_size)
+    ]
+    scores, labels = torch.cat(found), known.y.cpu()
+    sure, predicted = scores.softmax(1).max(1)
+    correct = predicted == labels
+    return Classified(
+        data=known.name,
+        correct=correct,
+        hashes=tuple(hash_images(known.x)),
+        classes=tuple(_by_class(predicted, labels, known.classes)),
+        confidence=sure.mean().item(),
+        calibration_error=calibration_error(sure, correct),
+        loss=cross_entropy(scores, labels).item(),
+        warning=misfit(predicted, labels, known.classes),
+    )
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = BINS) -> float:
+    """The expected calibration error (Guo et al. 2017): over bins, the mean of |accuracy - confidence|.
+
+    Args:
+        confidence: probability of the predicted class, [N] in [0, 1].
+        correct: whether it is right, bool [N].
+        bins: of equal width.
+
+    >>> calibration_error(torch.tensor([0.9, 0.9, 0.9, 0.9]), torch.tensor([True, True, True, False]))
+    0.15
+    """
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    gaps = torch.zeros(bins, dtype=torch.float64)
+    gaps.index_add_(0, place, correct.double() - confidence.double())
+    return round(float(gaps.abs().sum() / len(correct)), 12)
+
+
+def _by_class(predicted: Tensor, labels: Tensor, names: tuple[str, ...]) -> list[ClassAccuracy]:
+    found = []
+    for number, name in enumerate(names):
+        theirs = predicted[labels == number]
+        wrong = theirs[theirs != number]
+        most = int(wrong.mode().values) if len(wrong) else None
+        other = "" if most is None else names[most] if most < len(names) else str(most)
+        found.append(ClassAccuracy(name, len(theirs), len(theirs) - len(wrong), other))
+    return found
+
+
+def _said(each: ClassAccuracy) -> str:
+    if not each.n:
+        return "no images"
+    low, high = wilson(each.right, each.n)
+    confused = f", most often taken for {each.mistaken_for}" if each.mistaken_for else ""
+    return f"{each.right / each.n:.1%} ({low:.1%} to {high:.1%}) of {each.n}{confused}"

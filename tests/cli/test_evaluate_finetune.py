@@ -1,0 +1,43 @@
+"""`secateur evaluate`, `finetune`, and `compare` of two of their files."""
+
+from secateur.errors import ExitCode
+
+NETWORK = ("--model", "shipped:digits-plain")
+DATA = ("--data", "digits:split")
+
+
+def test_a_pruned_network_is_fine_tuned_evaluated_and_compared(secateur, tmp_path):
+    assert secateur("prune", *NETWORK, "--sparsity", 0.6, "--out", tmp_path / "pruned").code == 0
+    tuned = tmp_path / "tuned"
+    options = ("--weights", tmp_path / "pruned", "--epochs", 2, "--out", tuned, "--json")
+    said = secateur("finetune", *NETWORK, *DATA, *options)
+    assert said.code == 0
+    assert said.json["after"] > said.json["before"]
+    assert {path.name for path in tuned.iterdir()} >= {"plan.json", "weights.safetensors"}
+
+    dense = secateur("evaluate", *NETWORK, *DATA, "--out", tmp_path / "dense.json")
+    assert dense.code == 0
+    assert "taken for" in dense.out
+    again = secateur(
+        "evaluate", *NETWORK, *DATA, "--weights", tuned, "--out", tmp_path / "tuned.json", "--json"
+    )
+    assert again.json["accuracy"] == said.json["after"]
+    assert "correct" not in again.json
+    compared = secateur("compare", tmp_path / "dense.json", tmp_path / "tuned.json")
+    assert compared.code == 0
+    assert "540 images of both" in compared.out
+    # A finished network is not trained over.
+    repeated = secateur("finetune", *NETWORK, *DATA, *options)
+    assert repeated.code == ExitCode.BAD_INPUT
+    assert "holds something else" in repeated.err
+
+
+def test_files_that_are_no_results_are_one_sentence(secateur, tmp_path):
+    (tmp_path / "a.json").write_text("[1, 2]")
+    (tmp_path / "b.json").write_text('{"schema_version": 1}')
+    said = secateur("compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert said.code == ExitCode.BAD_INPUT
+    assert "is not a JSON of attack or evaluate" in said.err
+    said = secateur("compare", tmp_path / "b.json", tmp_path / "b.json")
+    assert said.code == ExitCode.BAD_INPUT
+    assert "names no images" in said.err
