@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 EXACT_INTEGERS = 2**53
+MAX_DEPTH = 64
 
 
 def sha256_hex(content: bytes | str) -> str:
@@ -53,23 +54,25 @@ def json_sha256(value: Any) -> str:
     return sha256_hex(json.dumps(value, sort_keys=True))
 
 
-def canonical(value: Any) -> Any:
+def canonical(value: Any, depth: int = 0) -> Any:
     """``value`` as plain JSON data in one spelling.
 
     Keys become strings, tuples become lists, a float with an integer value becomes that integer (so ``1`` and
     ``1.0`` are the same setting), and infinity becomes ``"inf"`` or ``"-inf"``.
 
     Raises:
-        ValueError: a NaN, or an object that is not plain data.
+        ValueError: a NaN, an object that is not plain data, or more than 64 lists and mappings in each other.
     """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, bool) or value is None or isinstance(value, str | int):
         return value
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, Mapping):
-        return {str(key): canonical(item) for key, item in value.items()}
+        return {str(key): canonical(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
+        return [canonical(item, depth + 1) for item in value]
     raise ValueError(f"{type(value).__name__} is not plain data")
 
 

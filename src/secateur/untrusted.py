@@ -3,11 +3,15 @@
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from secateur.errors import UserError
 
 MIB = 2**20
+# Of the errors below, those that say what a file is, not what the disk has.
+UNFIT = frozenset({errno.EISDIR, errno.EINVAL, errno.EFBIG})
 # Neither waits for the other end of a pipe nor makes a terminal ours.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
@@ -46,6 +50,29 @@ def refuse_irregular(path: Path, limit: int) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     if status.st_size > limit:
         raise _too_large(path, limit)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a regular file to write at its end; other names of the file keep what they have.
+
+    Raises:
+        UserError: ``path`` is a link, a folder, a pipe or a device.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     with open_to_append(Path(root) / "notes.jsonl") as file:
+    ...         file.write(b"{}")
+    2
+    """
+    refuse_link(path)
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"'{path}' is not a regular file", hint="remove it")
+        if status.st_nlink > 1:
+            content = path.read_bytes()
+            cleared(path).write_bytes(content)
+    return path.open("ab")
 
 
 def own_folder(parent: Path, *names: str) -> Path:

@@ -16,6 +16,7 @@ from secateur.store.latencies import LATENCIES
 from secateur.store.leftovers import QUARANTINE
 from secateur.store.record import CELL_ID, SCHEMA_VERSION
 from secateur.store.study_file import STUDY, DamagedStudy, match_study, read_study, sealed_study
+from secateur.untrusted import own_folder
 
 # What secateur itself writes into a run folder.
 OWN = {"cells", "tmp", "scratch", QUARANTINE, "leases", "notes.jsonl", "logs", "report", LATENCIES}
@@ -36,7 +37,8 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
         if not (root / STUDY).exists():
             if not healing:
                 _refuse_foreign_files(root)
-            (root / "cells").mkdir(parents=True, exist_ok=True)
+            root.mkdir(parents=True, exist_ok=True)
+            own_folder(root, "cells")
             if _create(root / STUDY, sealed):
                 return sealed
         # Of this study or of another one: a runner may have been faster a moment ago.
@@ -118,7 +120,7 @@ def _cells_in(root: Path) -> Iterator[str]:
 
 def _set_aside(root: Path, damaged: DamagedStudy) -> None:
     path, target = root / STUDY, root / QUARANTINE / f"{STUDY}.{writer_mark()}"
-    target.parent.mkdir(exist_ok=True)
+    own_folder(root, QUARANTINE)
     with suppress(FileNotFoundError):
         path.rename(target)
         # Another runner may have written it anew since the damage was seen.

@@ -15,7 +15,9 @@ from secateur.durable import DISK, disk_trouble, is_stray, sync_folder, write_du
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import canonical, canonical_json, sha256_hex
 from secateur.store.faults import reach
+from secateur.untrusted import UNFIT, open_to_append, read_bounded
 
+MAX_LINES = 2**24
 # Errors of the machine, not of a cell: the study pauses, and the same command resumes it.
 MACHINE = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE}
 
@@ -59,23 +61,39 @@ def _word(value: Any) -> str:
 
 def append_line(path: Path, data: Any) -> None:
     """Append one JSON line; a line cut short by a crash is ignored by :func:`read_lines`."""
-    with path.open("ab") as file:
+    with open_to_append(path) as file:
         file.write((canonical_json(data) + "\n").encode())
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The JSON objects of a file, one per line, without lines that are no object; none without a file."""
+    """The JSON objects of a file, one per line, without lines that are no object.
+
+    None where there is no file, or something else, such as a pipe, or more than was ever appended.
+    """
     found = []
-    with suppress(FileNotFoundError):
-        for line in path.read_bytes().split(b"\n"):
-            with suppress(ValueError):
-                found.append(strict_json(line))
+    try:
+        raw = read_bounded(path, MAX_LINES)
+    except OSError as error:
+        if error.errno not in (*UNFIT, errno.ENOENT):
+            raise
+        return []
+    for line in raw.split(b"\n"):
+        with suppress(ValueError, RecursionError):
+            found.append(strict_json(line))
     return [line for line in found if isinstance(line, dict)]
 
 
 def strict_json(raw: bytes) -> Any:
-    """Parse JSON by the standard: ``NaN`` and ``Infinity``, which Python would accept, raise ValueError."""
-    return json.loads(raw, parse_constant=_no_number)
+    """Parse JSON by the standard, more strictly than Python.
+
+    Raises:
+        ValueError: it is not JSON: ``NaN``, ``Infinity``, or text that is not Unicode (half of a surrogate pair).
+        RecursionError: it is nested too deeply.
+    """
+    value = json.loads(raw.decode(), parse_constant=_no_number)
+    if b"\\ud" in raw or b"\\uD" in raw:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _no_number(word: str) -> Any:

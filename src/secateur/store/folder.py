@@ -11,7 +11,6 @@ from typing import Any
 from secateur.config import Cell
 from secateur.durable import sync_folder, write_durably
 from secateur.errors import UserError
-from secateur.hashing import file_sha256
 from secateur.store.claim import claim_folder, study_of_folder
 from secateur.store.faults import reach
 from secateur.store.files import (
@@ -23,9 +22,10 @@ from secateur.store.files import (
     writer_mark,
 )
 from secateur.store.leftovers import discard_failure, set_aside, sweep
-from secateur.store.record import ARTEFACT, CELL_ID, RECORD, Newer, Record, checked, read_record, sealed
+from secateur.store.record import ARTEFACT, CELL_ID, RECORD, Newer, Record, checked, read_record, sealed, artefact_damage
 from secateur.store.science import Damaged, NetworkScience
 from secateur.store.study_file import STUDY, read_study
+from secateur.untrusted import own_folder
 
 
 class Store:
@@ -48,6 +48,7 @@ class Store:
         self.root = root
         self.study = study
         self.cells = tuple(Cell.from_json(cell) for cell in study["cells"])
+        self._stages = {cell.id: cell.stage for cell in self.cells}
         self._records: dict[str, tuple[tuple[int, ...], Record]] = {}
         self._verified: dict[Path, tuple[int, ...]] = {}
 
@@ -137,10 +138,8 @@ class Store:
 
     def scratch(self, cell_id: str) -> Path:
         """A folder for the checkpoints of an unfinished cell; it is deleted when the cell has its numbers."""
-        folder = self.root / "scratch" / checked(CELL_ID, cell_id)
         with machine_errors(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+            return own_folder(self.root, "scratch", checked(CELL_ID, cell_id))
 
     def commit(self, record: Record, artefacts: Mapping[str, bytes | Path] | None = None) -> bool:
         """Make a cell durable in one step; False when another writer had already done so.
@@ -152,8 +151,7 @@ class Store:
             ValueError: the record holds a NaN or something that is not plain data.
         """
         with machine_errors(self.root):
-            parent = self.root / "tmp"
-            parent.mkdir(exist_ok=True)
+            parent = own_folder(self.root, "tmp")
             temporary = parent / f"{checked(CELL_ID, record.id)}.{writer_mark()}"
             temporary.mkdir()
             try:
@@ -180,7 +178,7 @@ class Store:
 
     def notes(self) -> list[dict[str, Any]]:
         """The remarks so far."""
-        return read_lines(self.root / "notes.jsonl")
+        return [line for line in read_lines(self.root / "notes.jsonl") if isinstance(line.get("note"), str)]
 
     def damage(self, cell_id: str, *, artefacts: bool = True) -> str:
         """What is wrong with a cell's record or its artefacts; empty when it is absent or sound."""
@@ -231,7 +229,7 @@ class Store:
         known = self._records.get(cell_id)
         if known and now and known[0] == now:
             return known[1]
-        record = read_record(folder, cell_id)
+        record = read_record(folder, cell_id, self._stages.get(cell_id))
         if record is not None and now:
             self._records[cell_id] = (now, record)
         return record
@@ -242,11 +240,8 @@ class Store:
             return "it is missing"
         # A large file is hashed once, not at every look.
         if self._verified.get(path) != now:
-            try:
-                if file_sha256(path) != sha256:
-                    return "its bytes have changed"
-            except FileNotFoundError:
-                return "it is missing"
+            if why := artefact_damage(path, sha256):
+                return why
             self._verified[path] = now
         return ""
 
@@ -264,7 +259,7 @@ class Store:
     def _publish(self, temporary: Path, record: Record) -> bool:
         cell_id = record.id
         folder = self._cell_folder(cell_id)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(self.root, "cells", folder.parent.name)
         sync_folder(folder.parent.parent)
         self._clear(cell_id)
         reach("commit.cleared")
@@ -295,6 +290,6 @@ class Store:
             discard_failure(self.root, self._cell_folder(cell_id))
 
     def _quarantine(self, cell_id: str, why: str) -> bool:
-        if target := set_aside(self.root, self._cell_folder(cell_id)):
+        if target := set_aside(self.root, self._cell_folder(cell_id), self._stages.get(cell_id)):
             self.note(f"cell {cell_id} was moved to {target.relative_to(self.root)}: {why}", cell=cell_id)
         return target is not None

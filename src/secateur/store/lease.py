@@ -17,8 +17,10 @@ from pathlib import Path
 
 from secateur.store.faults import reach
 from secateur.store.files import machine_errors, writer_is_gone, writer_mark
+from secateur.untrusted import own_folder, read_bounded
 
 BEAT_SECONDS = 5.0
+MAX_BYTES = 65_536
 STALE_BEATS = 6
 
 
@@ -50,7 +52,7 @@ class Leases:
         """Take the lease of a cell; False while another living runner holds it."""
         path = self._path(cell_id)
         with machine_errors(self.root):
-            path.parent.mkdir(exist_ok=True)
+            own_folder(self.root, "leases")
             if self._is_stale(cell_id, path):
                 self._steal(path)
             nonce = secrets.token_hex(8)
@@ -151,13 +153,13 @@ def _overwrite(path: Path, content: str) -> None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace")
+        return read_bounded(path, MAX_BYTES).decode(errors="replace")
     except OSError:
         return None
 
 
 def _field(content: str | None, name: str) -> str:
-    with suppress(ValueError, TypeError, KeyError):
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
         return str(json.loads(content or "")[name])
     return ""
 

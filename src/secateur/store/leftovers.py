@@ -8,6 +8,7 @@ from pathlib import Path
 from secateur.store.faults import reach
 from secateur.store.files import children, machine_errors, writer_is_gone, writer_mark
 from secateur.store.record import CELL_ID, damage_of, is_done
+from secateur.untrusted import own_folder
 
 QUARANTINE = "quarantine"
 
@@ -22,27 +23,32 @@ def sweep(root: Path, committed: Callable[[str], bool]) -> list[Path]:
         cell_id = path.name.partition(".")[0]
         return CELL_ID.fullmatch(cell_id) is not None and committed(cell_id)
 
-    gone = [path for path in children(root / "tmp") if writer_is_gone(path.name)]
-    gone += [path for path in children(root / "scratch") if done(path)]
-    gone += [path for path in children(root / "leases") if done(path)]
+    gone = [path for path in _inside(root, "tmp") if writer_is_gone(path.name)]
+    gone += [path for path in _inside(root, "scratch") if done(path)]
+    gone += [path for path in _inside(root, "leases") if done(path)]
     gone += [path for path in children(root) if path.suffix == ".tmp" and writer_is_gone(path.stem)]
     for path in gone:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return gone
 
 
-def set_aside(root: Path, cell: Path) -> Path | None:
+def _inside(root: Path, name: str) -> list[Path]:
+    """The entries of a folder; none of one that is a link, behind which nothing is ours to delete."""
+    return [] if (root / name).is_symlink() else list(children(root / name))
+
+
+def set_aside(root: Path, cell: Path, stage: str | None = None) -> Path | None:
     """Move the folder of a damaged cell to the quarantine; its place there, or None if it was not damaged.
 
     Another runner may have put a sound cell there since the damage was seen.
     """
     target = root / QUARANTINE / f"{cell.name}.{writer_mark()}"
     with machine_errors(root):
-        target.parent.mkdir(exist_ok=True)
-        moved = _moved(cell, target, unless=lambda folder: not damage_of(folder, cell.name))
+        own_folder(root, QUARANTINE)
+        moved = _moved(cell, target, unless=lambda folder: not damage_of(folder, cell.name, stage))
         if moved:
             reach("quarantine.moved")
     return target if moved else None

@@ -4,19 +4,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from secateur.config import Cell, Role, Stage
 from secateur.hashing import digest, file_sha256
 from secateur.store.files import stamp, strict_json
-from secateur.store.science import SCIENCE, Damaged, Fields, Science
+from secateur.store.science import SCIENCE, Damaged, Fields, Real, Science
+from secateur.untrusted import UNFIT, read_bounded, refuse_irregular
 
 SCHEMA_VERSION = 1
 RECORD = "record.json"
+# An attack on a hundred thousand images writes less.
+MAX_BYTES = 2**26
+MAX_ARTEFACT = 2**36
 ARTEFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 CELL_ID = re.compile(r"[0-9a-f]{8,64}")
+Id = Annotated[str, Field(pattern=rf"^{CELL_ID.pattern}$")]
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ class Timing(Fields):
     True
     """
 
-    seconds: float
-    times: list[float] | None = None
+    seconds: Real
+    times: list[Real] | None = None
 
 
 class Record(Fields):
@@ -78,9 +83,9 @@ class Record(Fields):
     """
 
     schema_version: int = SCHEMA_VERSION
-    id: str
+    id: Id
     stage: Stage
-    parent: str | None
+    parent: Id | None
     axes: dict[str, Any]
     role: Role
     settings: dict[str, Any]
@@ -149,8 +154,8 @@ class Newer(Damaged):
     """A sound record of a newer version of the software, which this one cannot read and leaves alone."""
 
 
-def read_record(folder: Path, cell_id: str) -> Record | None:
-    """The record in a cell's folder; None when there is no such folder.
+def read_record(folder: Path, cell_id: str, stage: str | None = None) -> Record | None:
+    """The record in a cell's folder; None when there is no such folder. ``stage`` is that of the cell, if known.
 
     Raises:
         Damaged: it is truncated, edited, of another cell, or not shaped as a record.
@@ -181,13 +186,15 @@ def read_record(folder: Path, cell_id: str) -> Record | None:
         raise Damaged("it names a file outside its folder")
     if record.id != cell_id:
         raise Damaged(f"its record belongs to cell {record.id}")
+    if stage not in (None, record.stage):
+        raise Damaged(f"its record is that of a {record.stage} cell")
     return record
 
 
-def damage_of(folder: Path, cell_id: str) -> str:
+def damage_of(folder: Path, cell_id: str, stage: str | None = None) -> str:
     """What is wrong with a cell's folder, wherever it lies: its record, or the bytes of an artefact."""
     try:
-        record = read_record(folder, cell_id)
+        record = read_record(folder, cell_id, stage)
     except Newer:
         return ""
     except Damaged as damaged:
@@ -195,12 +202,22 @@ def damage_of(folder: Path, cell_id: str) -> str:
     if record is None:
         return "it is missing"
     for name, sha256 in record.artefacts.items():
-        try:
-            if file_sha256(folder / name) != sha256:
-                return f"{name}: its bytes have changed"
-        except (FileNotFoundError, IsADirectoryError):
-            return f"{name}: it is missing"
+        if why := artefact_damage(folder / name, sha256):
+            return f"{name}: {why}"
     return ""
+
+
+def artefact_damage(path: Path, sha256: str) -> str:
+    """What is wrong with an artefact whose bytes had this hash; empty when it is sound."""
+    try:
+        refuse_irregular(path, MAX_ARTEFACT)
+        return "" if file_sha256(path) == sha256 else "its bytes have changed"
+    except (FileNotFoundError, NotADirectoryError):
+        return "it is missing"
+    except OSError as error:
+        if error.errno not in UNFIT:
+            raise
+        return str(error.strerror)
 
 
 def is_done(folder: Path, cell_id: str) -> bool:
@@ -216,6 +233,9 @@ def is_done(folder: Path, cell_id: str) -> bool:
 
 def _content(folder: Path) -> bytes | None:
     """The bytes of a cell's record; None when there is no such folder."""
+    # What happens to a folder would happen elsewhere.
+    if folder.is_symlink():
+        raise Damaged("its folder is a link")
     while True:
         before = stamp(folder)[:1]
         raw = _bytes(folder / RECORD)
@@ -229,11 +249,15 @@ def _content(folder: Path) -> bytes | None:
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_bounded(path, MAX_BYTES)
     except FileNotFoundError:
         return None
-    except (IsADirectoryError, NotADirectoryError):
+    except NotADirectoryError:
         raise Damaged(f"{path} is not a file in a folder of its own") from None
+    except OSError as error:
+        if error.errno not in UNFIT:
+            raise
+        raise Damaged(f"its {RECORD} cannot be used: {error.strerror}") from None
 
 
 def newer(version: Any) -> str:

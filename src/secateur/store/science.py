@@ -14,8 +14,10 @@ from secateur.config import Stage
 
 NormKey = Literal["l0", "l1", "l2", "linf"]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Distances = dict[str, list[float | None]]
+# Of a size with which sums and squares can be computed.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Real = Annotated[float, Field(ge=-1e30, le=1e30)]
+Distances = dict[str, list[Real | None]]
 
 
 # Not a UserError: the store turns it into a damaged cell, which is computed again.
@@ -128,8 +130,8 @@ class Proof(Fields):
     []
     """
 
-    max_error: float | None
-    gradient_error: float | None = None
+    max_error: Real | None
+    gradient_error: Real | None = None
     changed_by_design: list[str] = []
 
 
@@ -164,7 +166,7 @@ class Size(Fields):
     {'eps': 0.5, 'found': [True, False]}
     """
 
-    eps: float
+    eps: Real
     found: list[bool]
 
 
@@ -201,8 +203,8 @@ class AttackScience(Fields):
     ori_success: list[bool]
     adv_success: list[bool]
     ASR: Share
-    num_forwards: list[float]
-    num_backwards: list[float]
+    num_forwards: list[Real]
+    num_backwards: list[Real]
     attack: str | None = None
     kind: str | None = None
     settings: dict[str, Any] = {}
@@ -218,8 +220,8 @@ class AttackScience(Fields):
     start: list[list[str]] | None = None
     search: dict[str, Any] = {}
     labels: list[int] | None = None
-    bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    levels: int | None = None
+    bounds: Annotated[list[Real], Field(min_length=2, max_length=2)] | None = None
+    levels: Annotated[int, Field(ge=2, le=65_536)] | None = None
     fingerprint: str | None = None
     weights_hash: str | None = None
     summary: dict[str, Any] = {}

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from secateur.config import Role, Stage
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import canonical, digest
 from secateur.store.files import strict_json
-from secateur.store.record import CELL_ID, newer
-from secateur.store.science import Damaged, Fields
+from secateur.store.record import newer
+from secateur.store.science import Damaged
+from secateur.store.study_shape import StudyShape
+from secateur.untrusted import UNFIT, read_bounded
 
 STUDY = "study.json"
+MAX_BYTES = 2**28
 SHOWN = 12
 
 
@@ -21,32 +21,6 @@ class DamagedStudy(UserError):
     """``study.json`` is not what was written; the same study can write it anew."""
 
 
-class _Axes(Fields):
-    model: str
-    seed: int
-    criterion: str | None
-    sparsity: float | None
-    arm: str | None
-    attack: str | None
-
-
-class _Cell(Fields):
-    id: Annotated[str, Field(pattern=rf"^{CELL_ID.pattern}$")]
-    stage: Stage
-    parent: str | None
-    axes: _Axes
-    role: Role
-    settings: dict[str, Any]
-
-
-class _StudyFile(Fields):
-    name: str
-    study_hash: str
-    config: dict[str, Any]
-    facts: dict[str, Any]
-    science: dict[str, Any]
-    limited: int | None
-    cells: list[_Cell]
 
 
 def match_study(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,10 +39,14 @@ def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:
     """
     path = root / name
     try:
-        study = strict_json(path.read_bytes())
+        study = strict_json(read_bounded(path, MAX_BYTES))
         sealed = isinstance(study, dict) and sealed_study(study)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{root} is not a run folder: it has no {STUDY}") from None
+    except OSError as error:
+        if error.errno not in UNFIT:
+            raise
+        raise _damaged(path, error.strerror) from None
     except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON (truncated?)") from None
     if not isinstance(study, dict):
@@ -76,14 +54,14 @@ def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:
     # The seal first: one flipped bit makes a version, or a name, of any other.
     if sealed != study:
         try:
-            _StudyFile.from_json(study)
+            StudyShape.from_json(study)
         except Damaged as damaged:
             raise _damaged(path, str(damaged)) from None
         raise _damaged(path, "it was edited after the study began", code=ExitCode.FOREIGN_FOLDER)
     if told := newer(study.get("schema_version")):
         raise UserError(f"{path} {told}", code=ExitCode.FOREIGN_FOLDER)
     try:
-        _StudyFile.from_json(study)
+        StudyShape.from_json(study)
     except Damaged as damaged:
         raise _damaged(path, str(damaged)) from None
     return study

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from secateur.config import Cell, Role, Stage, Study, recipe_from
+from secateur.errors import UserError
 from secateur.hashing import canonical, digest
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, takes_steps
@@ -59,9 +60,12 @@ class Facts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Facts":
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`. Raises UserError when something is missing or unknown."""
         tuples = {key: tuple(data[key]) for key in ("shape", "bounds") if key in data}
-        return cls(**{**data, **tuples})
+        try:
+            return cls(**{**data, **tuples})
+        except TypeError as error:
+            raise UserError(f"the facts of the data cannot be used: {str(error).partition(' ')[2]}") from None
 
 
 def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:

@@ -45,22 +45,23 @@ class Speed:
 def cost_of(cell: Cell, facts: Facts) -> Cost:
     """The work of ``cell``; for attacks the most it can be, since wrong and converged images leave early."""
     # A masked network is no faster: it multiplies by its zeros.
-    share = 1.0 if cell.masked else OVERHEAD + (1 - OVERHEAD) * (1 - cell.axes["sparsity"]) ** 2
+    share = 1.0 if cell.masked else OVERHEAD + (1 - OVERHEAD) * (1 - (cell.axes["sparsity"] or 0.0)) ** 2
     if cell.stage == "prune":
         # The proof needs few images; the accuracy is that of the test set.
         return Cost(facts.test, 0, 1.0)
     if cell.stage == "attack":
-        images = cell.settings["images"] or facts.test
+        images = cell.settings.get("images") or facts.test
         # At most: an image that fell at a smaller size is not attacked again, and size 0 needs no attack.
         eps = cell.settings.get("eps")
-        sizes = sum(size > 0 for size in eps) if isinstance(eps, list | tuple) else 1
+        sizes = sum(isinstance(size, int | float) and size > 0 for size in eps) if isinstance(eps, list | tuple) else 1
         passes = images * cell.settings.get("steps", 1) * sizes
         return Cost(passes + 2 * images, passes, share)
     # Every step of the adversary needs a gradient, as the step of the optimiser does.
-    recipe = cell.settings["recipe"]
-    seen = recipe["epochs"] * facts.train
-    steps = (recipe["adversary"] or {"steps": 0})["steps"]
-    evaluated = recipe["epochs"] * facts.validation + facts.train + facts.validation + facts.test
+    recipe = cell.settings.get("recipe", {})
+    epochs = recipe.get("epochs", 0)
+    seen = epochs * facts.train
+    steps = (recipe.get("adversary") or {"steps": 0})["steps"]
+    evaluated = epochs * facts.validation + facts.train + facts.validation + facts.test
     return Cost(seen * (1 + steps) + evaluated, seen * (1 + steps), share)
 
 
