@@ -100,6 +100,10 @@ class Raw:
     id: str
     plain: dict
 
+    @property
+    def ok(self):
+        return self.plain["status"] == "ok"
+
     def to_json(self):
         return self.plain
 

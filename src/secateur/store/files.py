@@ -87,7 +87,7 @@ def strict_json(raw: bytes) -> Any:
     """Parse JSON by the standard, more strictly than Python.
 
     Raises:
-        ValueError: it is not JSON: ``NaN``, ``Infinity``, or text that is not Unicode (half of a surrogate pair).
+        ValueError: it is not JSON: ``NaN``, ``Infinity``, or text that is not Unicode, as half a surrogate.
         RecursionError: it is nested too deeply.
     """
     value = json.loads(raw.decode(), parse_constant=_no_number)

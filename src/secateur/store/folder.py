@@ -22,7 +22,17 @@ from secateur.store.files import (
     writer_mark,
 )
 from secateur.store.leftovers import discard_failure, set_aside, sweep
-from secateur.store.record import ARTEFACT, CELL_ID, RECORD, Newer, Record, checked, read_record, sealed, artefact_damage
+from secateur.store.record import (
+    ARTEFACT,
+    CELL_ID,
+    RECORD,
+    Newer,
+    Record,
+    artefact_damage,
+    checked,
+    read_record,
+    sealed,
+)
 from secateur.store.science import Damaged, NetworkScience
 from secateur.store.study_file import STUDY, read_study
 from secateur.untrusted import own_folder

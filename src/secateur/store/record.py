@@ -155,7 +155,7 @@ class Newer(Damaged):
 
 
 def read_record(folder: Path, cell_id: str, stage: str | None = None) -> Record | None:
-    """The record in a cell's folder; None when there is no such folder. ``stage`` is that of the cell, if known.
+    """The record in the folder of a cell, of which ``stage`` may be known; None when there is no such folder.
 
     Raises:
         Damaged: it is truncated, edited, of another cell, or not shaped as a record.

@@ -21,8 +21,6 @@ class DamagedStudy(UserError):
     """``study.json`` is not what was written; the same study can write it anew."""
 
 
-
-
 def match_study(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     """The content of the study.json of ``root``. Raises UserError if it is not that of ``study``."""
     present = read_study(root)

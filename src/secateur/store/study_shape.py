@@ -1,4 +1,4 @@
-"""The shape of ``study.json``: all of it is checked before any of it is used, because others may have made it."""
+"""The shape of ``study.json``: all is checked before anything is used, because others may have made it."""
 
 from typing import Annotated, Any, Self
 
@@ -61,7 +61,11 @@ class TrainSettings(Fields):
     recipe: RecipeSettings = RecipeSettings()
 
 
-SETTINGS: dict[Stage, type[Fields]] = {"train": TrainSettings, "tune": TrainSettings, "attack": AttackSettings}
+SETTINGS: dict[Stage, type[Fields]] = {
+    "train": TrainSettings,
+    "tune": TrainSettings,
+    "attack": AttackSettings,
+}
 
 
 class CellShape(Fields):
@@ -94,28 +98,30 @@ class FactsShape(Fields):
     train: Count = 0
     validation: Count = 0
     test: Count = 0
-    shape: Annotated[list[Count], Field(max_length=8)] = []
+    shape: Annotated[list[Count], Field(max_length=8)] = Field(default_factory=list)
     classes: Count = 0
-    weights: dict[str, str] = {}
-    bounds: Annotated[list[Real], Field(min_length=2, max_length=2)] = [0.0, 1.0]
+    weights: dict[str, str] = Field(default_factory=dict)
+    bounds: Annotated[list[Real], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [0.0, 1.0]
+    )
     levels: Annotated[int, Field(ge=2, le=65_536)] | None = None
 
 
 class ConfigShape(Fields):
     """The sections of the settings that are read without being checked as a study of this version."""
 
-    data: dict[str, Any] = {}
-    models: dict[str, Any] = {}
-    attacks: dict[str, Any] = {}
-    finetune: dict[str, Any] = {}
-    pruning: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default_factory=dict)
+    models: dict[str, Any] = Field(default_factory=dict)
+    attacks: dict[str, Any] = Field(default_factory=dict)
+    finetune: dict[str, Any] = Field(default_factory=dict)
+    pruning: dict[str, Any] = Field(default_factory=dict)
     epsilons: list[Budget] | dict[str, list[Budget]] | None = None
 
 
 class Labels(Fields):
     """Which models the study calls adversarially trained."""
 
-    robust: dict[str, bool] = {}
+    robust: dict[str, bool] = Field(default_factory=dict)
 
 
 class PlugInShape(Fields):
@@ -136,13 +142,13 @@ class StudyShape(Fields):
     science: dict[str, Any]
     limited: Count | None
     labels: Labels = Labels()
-    plugins: list[PlugInShape] = []
+    plugins: list[PlugInShape] = Field(default_factory=list)
     cells: list[CellShape]
 
     # Programs walk from a cell to its ancestors: each must be there, and no walk may go round in a circle.
     @model_validator(mode="after")
     def _a_tree(self) -> Self:
-        known: dict[str, CellShape] = {}
+        known: dict[str, CellShape] = Field(default_factory=dict)
         for cell in self.cells:
             if cell.id in known:
                 raise ValueError(f"the cell {cell.id} is there twice")

@@ -53,7 +53,11 @@ def cost_of(cell: Cell, facts: Facts) -> Cost:
         images = cell.settings.get("images") or facts.test
         # At most: an image that fell at a smaller size is not attacked again, and size 0 needs no attack.
         eps = cell.settings.get("eps")
-        sizes = sum(isinstance(size, int | float) and size > 0 for size in eps) if isinstance(eps, list | tuple) else 1
+        sizes = (
+            sum(isinstance(size, int | float) and size > 0 for size in eps)
+            if isinstance(eps, list | tuple)
+            else 1
+        )
         passes = images * cell.settings.get("steps", 1) * sizes
         return Cost(passes + 2 * images, passes, share)
     # Every step of the adversary needs a gradient, as the step of the optimiser does.
