@@ -44,7 +44,7 @@ def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:
     except OSError as error:
         if error.errno not in UNFIT:
             raise
-        raise _damaged(path, error.strerror) from None
+        raise _damaged(path, str(error.strerror)) from None
     except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON (truncated?)") from None
     if not isinstance(study, dict):

@@ -148,7 +148,7 @@ class StudyShape(Fields):
     # Programs walk from a cell to its ancestors: each must be there, and no walk may go round in a circle.
     @model_validator(mode="after")
     def _a_tree(self) -> Self:
-        known: dict[str, CellShape] = Field(default_factory=dict)
+        known: dict[str, CellShape] = {}
         for cell in self.cells:
             if cell.id in known:
                 raise ValueError(f"the cell {cell.id} is there twice")
