@@ -219,10 +219,14 @@ def test_a_network_in_double_precision_is_attacked_in_it(images, targets):
     assert not any("could not run" in reason for reason in seen["reasons"])
 
 
-def test_a_network_in_half_precision_is_refused_for_that_and_nothing_else(images):
-    with pytest.raises(UserError, match="computes in bfloat16") as caught:
-        attack(Linear(torch.bfloat16), images, "ddn", steps=2)
-    assert "model.float()" in caught.value.hint
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_is_attacked_in_float32_and_says_so(images, dtype):
+    seen = attack(Linear(dtype), images, "ddn", steps=200)
+    assert seen.summary()["clean_accuracy"] == pytest.approx(0.8)
+    # The network rounds images and logits to its precision, and so moves the boundary.
+    assert seen.summary()["median_correct"]["l2"] == pytest.approx(0.5, rel=4 * torch.finfo(dtype).eps)
+    assert seen.result.adv.dtype == torch.float32
+    assert "images are rounded to it" in seen.result.search["network"][0]
 
 
 @pytest.mark.parametrize(

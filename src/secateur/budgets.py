@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
+from typing import Any
 
 from secateur.errors import UserError
 
@@ -46,6 +47,35 @@ def written(eps: float, norm: str, *, levels: int | None, bounds: tuple[float, f
     if norm != "linf" or levels != 256 or tuple(bounds) != (0.0, 1.0):
         return f"{eps:.4g}"
     return f"{255 * eps:.4g}/255"
+
+
+def norm_of(value: Any) -> Any:
+    """A norm in words as its number: ``"Linf"``, ``"l2"``, ``"L∞"``, ``"1"``; anything else as it is.
+
+    Raises:
+        UserError: another word.
+
+    >>> norm_of("Linf"), norm_of("l2"), norm_of(1)
+    (inf, 2.0, 1)
+    """
+    if not isinstance(value, str):
+        return value
+    word = value.strip().lower().removeprefix("l").lstrip("_ ")
+    known = {"0": 0.0, "1": 1.0, "2": 2.0, "inf": math.inf, "infinity": math.inf, "∞": math.inf}
+    if word not in known:
+        raise UserError(f"there is no norm '{value}' here", hint="choose L0, L1, L2 or Linf")
+    return known[word]
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy, or a tensor or array of one number without dimensions, as Python's own number.
+
+    >>> import numpy as np
+    >>> plain(np.int64(5)), plain("dlr")
+    (5, 'dlr')
+    """
+    # NumPy's scalars say themselves that they have no dimension; torch is not imported here.
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def is_list(eps: object) -> bool:
@@ -108,6 +138,8 @@ def numbers(values: object, name: str) -> list[float]:
     [1.0, 0.5]
     """
     listed = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(listed, list | tuple):
+        listed = [plain(value) for value in listed]
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
         raise UserError(f"{name} is {listed!r}", hint=f"give a list of numbers, as in {name}=[0.1, 0.2]")
     for value in listed:

@@ -12,11 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateur import budgets as usual
-from secateur import models, stats, trust
+from secateur import stats, trust
 from secateur.attacks.runner.bind import bind
+from secateur.attacks.runner.classifier import classifier, gradients_allowed
+from secateur.attacks.runner.goals import one_target
+from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
-from secateur.data import Dataset
+from secateur.data import of
 from secateur.display import Shown
 from secateur.errors import UserError
 from secateur.models import weights_hash
@@ -154,36 +157,41 @@ class Evaluated(Shown):
         }
 
 
+@gradients_allowed()
 def attack(
-    model: nn.Module,
-    dataset: Dataset,
+    model: Callable[..., Any],
+    dataset: Any,
     name: str = "ddn",
     *,
     batch_size: int = 256,
     seed: int = 0,
-    targets: Tensor | None = None,
+    targets: Tensor | Sequence[int] | int | None = None,
     start: Tensor | None = None,
     budgets: Sequence[float] | None = None,
     expected_accuracy: float | None = None,
     audit: bool = False,
+    logits: Logits = None,
     on_progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Evaluated:
     """Run a registered attack against ``model`` on ``dataset``, and grade how far the result can be trusted.
 
     Args:
-        model: from images in the dataset's bounds to logits; left unchanged.
-        dataset: images and labels.
+        model: from images in the dataset's bounds to logits: a network, or a function; left unchanged.
+        dataset: images and labels: a ``Dataset``, or whatever ``secateur.data.of`` reads, such as ``(x, y)``,
+            a ``DataLoader``, or a data set of torchvision.
         name: a registered attack.
         batch_size: images per batch at most, halved when memory runs out; affects results by rounding only.
         seed: for attacks and checks that draw random numbers.
-        targets: target classes [N] of a targeted attack.
+        targets: target classes [N] of a targeted attack, or one class for all: images of that class are left
+            out, and ``facts["index"]`` has the places of the others.
         start: starting points, [N, ...], or several per image, [R, N, ...]; see ``attacks.run``.
         budgets: increasing ε in the attack's norm at which robust accuracy is stated and the security curve
             is drawn, for minimum-norm attacks; by default ``budgets.HEADLINE`` and ``budgets.CURVE``, scaled
             to the bounds.
         expected_accuracy: a clean accuracy recorded elsewhere, to compare with.
         audit: add the expensive checks: other attacks, other seeds, planted examples, on a sample.
+        logits: which part of the model's answer counts; see ``attacks.run``.
         on_progress: called with (queries of one image done, queries expected).
         settings: of the attack, as its signature names them, and how it is run, as ``RunOptions`` names it
             (``restarts=5``, ``early_stop=True``, ``search_precision="bfloat16"``, ``compile=True``). ``eps``
@@ -198,6 +206,9 @@ def attack(
     >>> attack(model, images, "ddn", steps=10, budgets=[0.0, 9.0]).summary()["robust_accuracy"][1]["value"]
     0.0
     """
+    dataset = of(dataset)
+    dataset, targets, index = one_target(dataset, targets)
+    network = classifier(model, dataset.x, logits=logits, batch_size=batch_size, data=dataset.name)
     if budgets is not None:
         budgets = usual.numbers(budgets, "budgets")
         stats.check_budgets(budgets)
@@ -208,16 +219,16 @@ def attack(
                 hint="give the sizes to attack at: eps=[...], or --eps",
             )
         usual.check_scale("a budget", budgets, usual.NORM_KEYS[bound.norm], dataset.bounds)
-    models.check_accepts(model, dataset.x, data=dataset.name)
     facts = {
         "labels": dataset.y.tolist(),
         "bounds": list(dataset.bounds),
         "levels": dataset.levels,
         "fingerprint": dataset.fingerprint,
-        "weights_hash": weights_hash(model),
+        "weights_hash": weights_hash(model if isinstance(model, nn.Module) else network),
+        **({} if index is None else {"index": index}),
     }
     result = run(
-        model,
+        network,
         dataset,
         name,
         batch_size=batch_size,
@@ -227,7 +238,9 @@ def attack(
         on_progress=on_progress,
         **settings,
     )
-    graded = trust.grade(model, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
+    graded = trust.grade(
+        network, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed
+    )
     key, given = result.norm_key, tuple(budgets or ()) or result.sizes
     headline, curve = (
         usual.scaled(table[key], key, dataset.bounds) for table in (usual.HEADLINE, usual.CURVE)

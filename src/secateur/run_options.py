@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from secateur.budgets import plain
 from secateur.errors import UserError
 from secateur.recipes import Setting
 
@@ -83,6 +84,6 @@ def split(
     >>> split({"steps": 40, "restarts": 5})[1]
     {'steps': 40}
     """
-    given = {name: value for name, value in settings.items() if name in NAMES}
+    given = {name: plain(value) for name, value in settings.items() if name in NAMES}
     own = {name: value for name, value in settings.items() if name not in NAMES}
     return replace(options or RunOptions(), **given), own

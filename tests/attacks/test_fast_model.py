@@ -255,13 +255,29 @@ def test_one_image_that_does_not_fit_is_the_environment_s_fault(images):
     assert error.value.code == ExitCode.ENVIRONMENT
 
 
-def test_other_errors_of_a_model_are_its_own(images):
-    class Broken(nn.Module):
-        def forward(self, x):
-            raise RuntimeError("shapes do not match")
+class Broken(nn.Module):
+    """Raises from the given call on."""
 
+    def __init__(self, call):
+        super().__init__()
+        self.left = call
+
+    def forward(self, x):
+        self.left -= 1
+        if self.left <= 0:
+            raise RuntimeError("shapes do not match")
+        return x.flatten(1)
+
+
+def test_a_model_that_fails_from_the_start_does_not_fit_the_images(images):
+    said = r"fails on the images of tiny, which are 1x4x4 \(.*\): RuntimeError: shapes do not match"
+    with pytest.raises(UserError, match=said):
+        run(Broken(1), images, "ddn", steps=2)
+
+
+def test_later_errors_of_a_model_are_its_own(images):
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        run(Broken(), images, "ddn", steps=2)
+        run(Broken(5), images, "ddn", steps=2)
 
 
 def test_a_model_that_cannot_be_compiled_is_one_sentence(net, images, monkeypatch):

@@ -7,6 +7,7 @@ from torch import nn
 from secateur import trust
 from secateur.attacks import run
 from secateur.data import Dataset
+from secateur.errors import UserError
 from secateur.evaluate import attack
 from secateur.trust import audit, checks
 from secateur.trust.check import guarded
@@ -50,6 +51,19 @@ def fixed(net, x):
     return net(x).reshape(40, 4)
 
 
+def breaking():
+    """Answers at first, and then no more."""
+    left = [4]
+
+    def answer(net, x):
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("broken")
+        return net(x)
+
+    return answer
+
+
 def by_hand(net, x):
     """In doubled precision from the middle on."""
     features = torch.tanh(net.first(x.flatten(1) - 0.5)).double()
@@ -82,9 +96,15 @@ def test_doubled_precision_at_the_end_is_as_good_as_any(net, images):
 
 def test_where_most_checks_cannot_run_the_grade_is_c(net, images):
     result = run(net, images, "fmn", norm=2.0, steps=10)
-    graded = trust.grade(Wrapped(net, fixed), images, result)
+    graded = trust.grade(Wrapped(net, breaking()), images, result)
     assert graded.letter == "C"
     assert "F01: this check could not run: RuntimeError" in graded.reasons[0]
+
+
+def test_a_network_of_a_fixed_batch_size_is_graded_like_any_other(net, images):
+    result = run(net, images, "fmn", norm=2.0, steps=60)
+    graded = trust.grade(Wrapped(net, fixed), images, result)
+    assert graded.reasons == trust.grade(net, images, result).reasons
 
 
 TABLES = (checks.ALWAYS, checks.ALWAYS_WIDE, checks.MINIMUM, checks.MINIMUM_WIDE)
@@ -188,13 +208,22 @@ def test_models_without_usable_gradients_end_in_a_sentence(net, images, answer, 
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [lambda net, x: (net(x),), lambda net, x: {"logits": net(x)}, lambda net, x: net(x)[:, 0]],
+    ("answer", "logits"),
+    [
+        (lambda net, x: (net(x),), None),
+        (lambda net, x: {"logits": net(x)}, None),
+        (lambda net, x: [net(x), -net(x)], 0),
+        (lambda net, x: net(x).T, lambda answer: answer.T),
+    ],
 )
-def test_other_answers_than_logits_are_named(net, images, answer):
-    graded = trust.grade(Wrapped(net, answer), images, run(net, images, "ddn", steps=5))
-    assert graded.letter == "C"
-    assert any("the model returned" in reason for reason in graded.reasons)
+def test_logits_inside_another_answer_are_graded(net, images, honest, answer, logits):
+    graded = trust.grade(Wrapped(net, answer), images, honest, logits=logits)
+    assert graded.reasons == trust.grade(net, images, honest).reasons
+
+
+def test_an_answer_without_logits_cannot_be_graded(net, images, honest):
+    with pytest.raises(UserError, match="the classes themselves"):
+        trust.grade(Wrapped(net, lambda net, x: net(x).argmax(1)), images, honest)
 
 
 def test_logits_that_are_not_finite_end_in_a_grade(net, images):

@@ -28,6 +28,9 @@ class SingleChannelConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The output of the convolution for images [N, 1, H, W]."""
+        # Under autocast the output has another precision than the weights, and so has its gradient.
+        if torch.is_autocast_enabled(x.device.type):
+            return self.convolution(x)  # type: ignore[no-any-return]
         output: Tensor = _FoldedGradient.apply(x, self.convolution)  # type: ignore[no-untyped-call]
         return output
 

@@ -22,6 +22,7 @@ from secateur.models.weights import device_of as device_of
 from secateur.models.weights import eval_mode as eval_mode
 from secateur.models.weights import initialise as initialise
 from secateur.models.weights import logits as logits
+from secateur.models.weights import place_of as place_of
 from secateur.models.weights import predict as predict
 from secateur.models.weights import to_device as to_device
 from secateur.models.weights import weights_hash as weights_hash

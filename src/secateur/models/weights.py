@@ -136,6 +136,49 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
     return torch.cat(parts)
 
 
+class Placed(nn.Module):
+    """A network that says itself on which device and in which precision it takes images.
+
+    >>> place_of(Placed(torch.device("cpu"), torch.float64), torch.zeros(1, 2))[1]
+    torch.float64
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.device, self.dtype = device, dtype
+
+
+def place_of(model: nn.Module, x: Tensor) -> tuple[torch.device, torch.dtype]:
+    """The device and the precision in which a network takes images like ``x``.
+
+    Those that it states, else those of its first parameter; those of ``x`` where it has none, or its first
+    one holds whole numbers.
+
+    >>> place_of(nn.Linear(2, 2).double(), torch.zeros(1, 2))
+    (device(type='cpu'), torch.float64)
+    """
+    if isinstance(model, Placed):
+        return model.device, model.dtype
+    first = next(model.parameters(), None)
+    if first is None:
+        return x.device, x.dtype
+    return first.device, first.dtype if first.is_floating_point() else x.dtype
+
+
+def fails_on(x: Tensor, data: str, error: Exception | None) -> UserError:
+    """The sentence about a network that raised ``error`` on images like ``x`` [N, ...], called ``data``.
+
+    >>> print(fails_on(torch.zeros(1, 3, 4, 4), "digits", ValueError("no")).message)
+    the network fails on the images of digits, which are 3x4x4 (channels x height x width): ValueError: no
+    """
+    what = " (channels x height x width)" if x.ndim == 4 else ""
+    return UserError(
+        f"the network fails on the images of {data}, which are {_shape(x)}{what}: "
+        f"{type(error).__name__}: {first_line(error, '') if error else ''}",
+        hint="does it expect other channels or sizes? --resize, or resize: in a study, scales images",
+    )
+
+
 def check_accepts(model: nn.Module, x: Tensor, *, data: str) -> None:
     """Raise UserError if the network fails on images like ``x`` [N, C, H, W], called ``data`` in the error.
 
@@ -150,19 +193,12 @@ def check_accepts(model: nn.Module, x: Tensor, *, data: str) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"the network fails on the images of {data}, which are {_shape(image)} "
-            f"(channels x height x width): {type(error).__name__}: {first_line(error, '')}",
-            hint="does it expect other channels or sizes? --resize, or resize: in a study, scales images",
-        ) from error
+        raise fails_on(image, data, error) from error
 
 
 def _as_parameters(images: Tensor, model: nn.Module) -> Tensor:
-    """The images on the device and in the precision of the model's first parameter, as in attacks."""
-    first = next(model.parameters(), None)
-    if first is None:
-        return images
-    return images.to(first.device, first.dtype if first.is_floating_point() else images.dtype)
+    """The images on the device and in the precision of the model, as in attacks."""
+    return images.to(*place_of(model, images))
 
 
 def _shape(images: Tensor) -> str:

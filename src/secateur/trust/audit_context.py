@@ -14,6 +14,7 @@ from secateur.attacks.core.norms import distance
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.data import Dataset
 from secateur.errors import UserError
+from secateur.models import place_of
 
 LogitValue = Callable[[Batch, Tensor], Tensor]
 """A function from logits [n, K] to one number per image [n], such as ``logit_difference``."""
@@ -36,11 +37,10 @@ class AuditContext:
     @cached_property
     def batch(self) -> Batch:
         """The sampled images and goals, on the model's device."""
-        first = next(self.model.parameters(), None)
-        like = self.dataset.x if first is None else first
+        device, dtype = place_of(self.model, self.dataset.x)
         result, index = self.result, self.index
-        targets = None if result.targets is None else result.targets[index].to(like.device)
-        x, y = self.dataset.x[index].to(like), self.dataset.y[index].to(like.device)
+        targets = None if result.targets is None else result.targets[index].to(device)
+        x, y = self.dataset.x[index].to(device, dtype), self.dataset.y[index].to(device)
         return Batch(x, y, targets, self.dataset.bounds)
 
     @cached_property

@@ -1,12 +1,16 @@
 """Grade a result: run its checks at a fraction of the attack's own cost, and turn them into a letter."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from secateur.attacks.runner.classifier import classifier, gradients_allowed
+from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import held_still
 from secateur.data import Dataset
@@ -35,14 +39,16 @@ PASSES, WIDE_PASSES = 24, 5
 """Passes per image of all checks on the small sample, and on the large one."""
 
 
+@gradients_allowed()
 def grade(
-    model: nn.Module,
+    model: Callable[..., Any],
     dataset: Dataset,
     result: AttackResult,
     *,
     expected_accuracy: float | None = None,
     audit: bool = False,
     seed: int = 0,
+    logits: Logits = None,
 ) -> Grade:
     """Check ``result`` of an attack on ``model`` and ``dataset`` and grade it.
 
@@ -51,7 +57,8 @@ def grade(
     actual cost. ``audit`` adds the costly checks, on ``SAMPLE`` images: other attacks, other seeds, planted
     examples; together a few times the attack's cost on those. ``expected_accuracy`` is the clean accuracy
     recorded elsewhere. A check that raises becomes a warning, so that the grade is not A; if more than a
-    third raise, it is C. The model is left as it was.
+    third raise, it is C. The model is left as it was; ``logits`` says which part of its answer counts, as in
+    ``attacks.run``.
 
     >>> import torch
     >>> from secateur.attacks import run
@@ -62,6 +69,8 @@ def grade(
     >>> grade(model, images, run(model, images, "fgsm", eps=0.1)).letter  # fewer than 30 images
     'C'
     """
+    fitted = int(result.search.get("batch_size", result.n))
+    model = classifier(model, dataset.x, logits=logits, batch_size=fitted, data=dataset.name)
     attacked = (~result.where(Outcome.ALREADY_WRONG)).nonzero().squeeze(1)
     if not len(attacked):
         sentence = f"none of the {result.n} images was classified correctly: nothing was attacked"

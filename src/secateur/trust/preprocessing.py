@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from secateur.attacks.runner.classifier import Classifier
 from secateur.attacks.runner.result import AttackResult
 from secateur.data import Dataset
-from secateur.models import Statistics, predict, statistics
+from secateur.models import Statistics, place_of, predict, statistics
 from secateur.models.normalisation import unwrapped
 from secateur.stats import near_chance, sign_test, wilson
 from secateur.trust.check import Check
@@ -133,9 +134,11 @@ def better_normalised(model: nn.Module, dataset: Dataset, result: AttackResult, 
 
 def _trials(model: nn.Module, x: Tensor) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """A description, a network and its images, for each normalisation that is tried."""
-    network, own = unwrapped(model), statistics(model)
-    like = next((each for each in model.parameters() if each.is_floating_point()), x)
-    x = x.to(like.dtype)
+    inner = model.network if isinstance(model, Classifier) else model
+    own, network = statistics(inner), unwrapped(inner)
+    if isinstance(model, Classifier):
+        network = model.around(network)
+    x = x.to(place_of(model, x)[1])
     if own is not None:
         yield "without the normalisation of the input", network, x
     for mean, std in USUAL.get(x.shape[1], ()):

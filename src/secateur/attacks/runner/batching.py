@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch, select
 from secateur.errors import ExitCode, UserError
+from secateur.models import place_of
 
 Tick = Callable[[int, int], None]
 
@@ -32,14 +33,19 @@ def in_batches(indices: Tensor, size: int, work: Callable[[Tensor], None]) -> tu
             left = left[size:]
             continue
         if len(part) == 1:
-            raise UserError(
-                "there is not enough memory for a batch of one image",
-                hint="free memory, or choose a smaller model or image",
-                code=ExitCode.ENVIRONMENT,
-            )
+            raise no_room()
         shortages += 1
         size = (len(part) + 1) // 2
     return size, shortages
+
+
+def no_room() -> UserError:
+    """The sentence about a single image that does not fit into memory."""
+    return UserError(
+        "there is not enough memory for a batch of one image",
+        hint="free memory, or choose a smaller model or image",
+        code=ExitCode.ENVIRONMENT,
+    )
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -65,19 +71,8 @@ def _fits(part: Tensor, work: Callable[[Tensor], None]) -> bool:
 
 
 def batch_of(whole: Batch, part: Tensor, model: nn.Module) -> Batch:
-    """The images ``part`` on the model's device and in its precision.
-
-    Raises:
-        UserError: the model computes in another precision than float32 or float64.
-    """
-    first = next(model.parameters(), None)
-    device = whole.x.device if first is None else first.device
-    dtype = whole.x.dtype if first is None else first.dtype
-    if dtype not in (torch.float32, torch.float64):
-        raise UserError(
-            f"the model computes in {str(dtype).removeprefix('torch.')}",
-            hint="attacks run in float32 or float64: model.float()",
-        )
+    """The images ``part`` on the model's device and in its precision."""
+    device, dtype = place_of(model, whole.x)
     rows = select(whole, part.to(whole.x.device))
     return Batch(
         rows.x.to(device, dtype),

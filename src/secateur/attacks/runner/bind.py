@@ -128,7 +128,9 @@ def bind(
     still = random and settings.get("random_start") is False
     attempts = _attempts(name, points, restarts, starts="start" in accepts, random=random, still=still)
     # ``norm=None`` means that nothing was chosen, as in a study.
-    settings = {key: value for key, value in settings.items() if not (key == "norm" and value is None)}
+    settings = {
+        key: budgets.plain(value) for key, value in settings.items() if key != "norm" or value is not None
+    }
     norm = _norm(name, settings, parameters, facts.get("norms", ()))
     if "norm" in accepts:
         settings["norm"] = norm
@@ -247,7 +249,7 @@ def _norm(
         raise UserError(
             f"attack '{name}' does not say which norm it minimises", hint="give norm=0, 1, 2 or inf"
         )
-    norm = check_norm(value)
+    norm = check_norm(budgets.norm_of(value))
     if known and norm not in known:
         raise UserError(
             f"attack '{name}' has no norm {norm:g}", hint=f"it has {', '.join(f'{n:g}' for n in known)}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch
 from secateur.attacks.core.losses import logit_difference
+from secateur.attacks.runner.batching import out_of_memory
 from secateur.cpu.batchnorm_folding import fold, fold_candidates
 from secateur.cpu.channels_last import prefers_channels_last
 from secateur.cpu.single_channel_conv import is_single_channel, replace_single_channel_convs
@@ -47,8 +48,9 @@ class _Converted(nn.Module):
 def accelerated(model: nn.Module, batch: Batch, options: RunOptions) -> tuple[nn.Module, dict[str, Any]]:
     """An accelerated copy of ``model``, compared with it on the first images of ``batch``, and its facts.
 
-    The given model is not changed. Where it cannot be copied, or the copy gives other logits or gradients,
-    the search uses the model itself, and the facts say so: ``{"folded": 0, "channels_last": False, ...}``.
+    The given model is not changed. Where it cannot be copied, or the copy fails or gives other logits or
+    gradients, the search uses the model itself, and the facts say so: ``{"folded": 0, "channels_last": False,
+    ...}``.
 
     Raises:
         UserError: the model cannot be compiled.
@@ -62,9 +64,8 @@ def accelerated(model: nn.Module, batch: Batch, options: RunOptions) -> tuple[nn
              "precision": options.search_precision, "early_stop": options.early_stop}  # fmt: skip
     fast: nn.Module = model
     if pairs or grey or last:
-        fast = _faster(model, pairs, grey=grey, channels_last=last) or model
-        if fast is not model and not _alike(model, fast, batch, x):
-            fast = model
+        copied = _faster(model, pairs, grey=grey, channels_last=last)
+        fast = copied if copied is not None and _alike(model, copied, batch, x) else model
         if fast is model:
             facts |= {"folded": 0, "grey": False, "channels_last": False}
     if not exact:
@@ -111,9 +112,10 @@ def _faster(
 ) -> nn.Module | None:
     try:
         fast = copy.deepcopy(model)
-    except (RuntimeError, TypeError, ValueError, AttributeError):
-        return None  # the model holds something that cannot be copied
-    fold(fast, pairs)
+        fold(fast, pairs)
+    except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError):
+        # It holds something that cannot be copied, or sets its own layers to training mode.
+        return None
     if grey:
         replace_single_channel_convs(fast)
     if channels_last:
@@ -131,11 +133,17 @@ def _alike(model: nn.Module, fast: nn.Module, batch: Batch, x: Tensor) -> bool:
     answers = []
     for network in (model, fast):
         query = x.clone().requires_grad_(True)
-        logits = network(query)
-        # The original raises the right error in the attack itself.
-        if not logits.requires_grad:
+        try:
+            logits = network(query)
+            # The original raises the right error in the attack itself.
+            if not logits.requires_grad:
+                return False
+            (gradient,) = torch.autograd.grad(logit_difference(part, logits).sum(), query, allow_unused=True)
+        except Exception as error:
+            # A network may rest on what the copy has not: its classes of layers, their places in memory.
+            if network is model or out_of_memory(error):
+                raise
             return False
-        (gradient,) = torch.autograd.grad(logit_difference(part, logits).sum(), query, allow_unused=True)
         if gradient is None:
             return False
         answers.append((logits.detach(), gradient))

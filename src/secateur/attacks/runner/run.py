@@ -11,7 +11,7 @@
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,28 +32,34 @@ from secateur.attacks.core.batch import (
 )
 from secateur.attacks.runner.batching import Progress, Tick, batch_of, in_batches, tick_of_run
 from secateur.attacks.runner.bind import BoundAttack, bind
+from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
 from secateur.attacks.runner.fast_model import accelerated, tf32_matmul
+from secateur.attacks.runner.goals import as_targets
+from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.query_counter import QueryCounter
 from secateur.attacks.runner.result import AttackResult, enter_clean, enter_found
 from secateur.attacks.runner.starting_points import points_of
 from secateur.attacks.runner.verification import reverify, verify
+from secateur.budgets import plain
 from secateur.cpu.malloc import kept_heap
-from secateur.data import Dataset
+from secateur.data import of
 from secateur.errors import UserError
 from secateur.run_options import RunOptions, split
 from secateur.undisturbed import undisturbed
 
 
+@gradients_allowed()
 def run(
-    model: nn.Module,
-    dataset: Dataset,
+    model: Callable[..., Any],
+    dataset: Any,
     name: str,
     *,
     batch_size: int = 256,
     seed: int = 0,
-    targets: Tensor | None = None,
+    targets: Tensor | Sequence[int] | int | None = None,
     start: Tensor | None = None,
     options: RunOptions | None = None,
+    logits: Logits = None,
     on_progress: Tick | None = None,
     **settings: Any,
 ) -> AttackResult:
@@ -65,17 +71,20 @@ def run(
     are left as they were.
 
     Args:
-        model: images to logits.
-        dataset: images, labels, bounds and grey levels; an attack that quantises uses the dataset's levels
-            unless told otherwise (``levels=None`` switches it off).
+        model: images to logits: a network, or a function; see ``logits``.
+        dataset: images, labels, bounds and grey levels, or what ``secateur.data.of`` reads. An attack that
+            quantises uses the dataset's levels unless told otherwise (``levels=None`` switches it off).
         name: a registered attack, see ``secateur ls attacks``.
         batch_size: images per batch at most, halved when memory runs out.
         seed: for attacks that draw random numbers; every batch starts from it.
-        targets: wanted classes [N] of a targeted attack.
+        targets: wanted classes [N] of a targeted attack, or one for all images.
         start: starting points, [N, ...] or several for each image, [R, N, ...], in the images' bounds, such
             as ``secateur.attacks.another_class`` gives, or adversarial examples of another network; for
             attacks with a parameter ``start``. Each costs a whole attack; the nearest example counts.
         options: how the attack is run; single options may stand among the settings, as in ``restarts=5``.
+        logits: which part of the model's answer counts: a key, a field, an index, or a function of it. By
+            default the answer, its part "logits" or its only part of shape [N, K]; a single number z for
+            each image is taken as the logits [0, z]. ``search["network"]`` of the result says what was taken.
         on_progress: called with (queries of one image done, queries expected).
         settings: of the attack itself, as its signature names them. ``eps`` of an attack of fixed size may be
             a list: the attack is run at each size, the smallest first, on the images that have not fallen,
@@ -94,25 +103,31 @@ def run(
     >>> result.attempts, result.n
     (2, 3)
     """
-    options, settings = split(settings, options)
-    points = points_of(start, dataset)
-    count = 0 if points is None else len(points)
-    bound = bind(name, dataset, settings, targeted=targets is not None, points=count, options=options)
+    batch_size, seed = plain(batch_size), plain(seed)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
-    whole = replace(check_batch(dataset.x, dataset.y, targets, dataset.bounds), start=points)
-    job = _Job(bound, model, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
-    with held_still(model), tf32_matmul("float32"), kept_heap():
+    options, settings = split(settings, options)
+    dataset = of(dataset)
+    goals = as_targets(targets, dataset)
+    network = classifier(model, dataset.x, logits=logits, batch_size=batch_size, data=dataset.name)
+    points = points_of(start, dataset)
+    count = 0 if points is None else len(points)
+    bound = bind(name, dataset, settings, targeted=goals is not None, points=count, options=options)
+    whole = replace(check_batch(dataset.x, dataset.y, goals, dataset.bounds), start=points)
+    job = _Job(bound, network, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
+    with held_still(network), tf32_matmul("float32"), kept_heap():
         everything = torch.arange(len(whole.x))
         batch_size, short = in_batches(everything, min(batch_size, len(everything)), job.classify)
         left = (~job.result.ori_success).nonzero().squeeze(1)
         facts: dict[str, Any] = {}
         if len(left):
-            fast, facts = accelerated(model, batch_of(whole, left[:8], model), options)
+            fast, facts = accelerated(network, batch_of(whole, left[:8], network), options)
             batch_size, more = _attack_all(job, fast, left, batch_size, on_progress)
             short += more
     # The last key of the record, after the facts of the search.
     mended = job.result.search.pop("mended", 0)
+    if isinstance(network, Classifier):
+        job.result.search["network"] = list(network.said)
     job.result.search.update(facts, batch_size=batch_size, out_of_memory=short, mended=mended)
     return job.result
 
