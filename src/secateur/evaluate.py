@@ -1,24 +1,22 @@
 """Run one attack against one model: verified, measured and graded. The public ``secateur.attack``."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateur import budgets as usual
 from secateur import stats, trust
 from secateur.attacks.runner.bind import bind
 from secateur.attacks.runner.classifier import classifier, gradients_allowed
-from secateur.attacks.runner.goals import one_target
+from secateur.attacks.runner.goals import one_target, with_outputs
 from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.run import run
+from secateur.attacks.runner.starting_points import write_examples
 from secateur.data import of
 from secateur.display import Shown
 from secateur.errors import UserError
@@ -86,10 +84,8 @@ class Evaluated(Shown):
         Passes are means per attacked image.
 
         ``robust_accuracy`` lists ``eps``, ``written``, ``value``, ``low``, ``high`` and ``n`` for each stated
-        budget: the fraction of all ``n`` images that withstand it, with its 95 % Wilson interval. For a
-            targeted
-        attack the list is called ``target_not_reached``, here and in the curve, and ``targeted`` explains
-        why.
+        budget: the fraction of all ``n`` images that withstand it, with its 95 % Wilson interval. Of a
+        targeted attack it is called ``target_not_reached``, also in the curve; ``targeted`` explains why.
         """
         result = self.result
         share = "target_not_reached" if result.targeted else "robust_accuracy"
@@ -146,12 +142,7 @@ class Evaluated(Shown):
             "joint": None if self.grade.joint is None else self.grade.joint.to_json(),
             "checks_cost": self.grade.cost,
             "checks": [
-                {
-                    "id": check.id,
-                    "passed": check.passed,
-                    "severity": check.severity,
-                    "sentence": check.sentence,
-                }
+                {key: getattr(check, key) for key in ("id", "passed", "severity", "sentence")}
                 for check in self.grade.checks
             ],
         }
@@ -206,9 +197,10 @@ def attack(
     >>> attack(model, images, "ddn", steps=10, budgets=[0.0, 9.0]).summary()["robust_accuracy"][1]["value"]
     0.0
     """
-    dataset = of(dataset)
-    dataset, targets, index = one_target(dataset, targets)
-    network = classifier(model, dataset.x, logits=logits, batch_size=batch_size, data=dataset.name)
+    images = of(dataset)
+    network = classifier(model, images.x, logits=logits, batch_size=batch_size, data=images.name)
+    images = images if images is dataset else with_outputs(images, network)
+    dataset, targets, index = one_target(images, targets)
     if budgets is not None:
         budgets = usual.numbers(budgets, "budgets")
         stats.check_budgets(budgets)
@@ -258,19 +250,10 @@ def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | No
     Args:
         evaluated: what ``attack`` returned.
         path: the file to write; replaced if it exists.
-        index: dataset indices of the attacked images [N]; 0 to N - 1 by default.
+        index: dataset indices of the attacked images [N]; 0 to N - 1, or those of ``facts``, by default.
     """
-    result = evaluated.result
-    numbers = torch.arange(result.n) if index is None else torch.as_tensor(index, dtype=torch.int64)
-    found, codes = result.where(Outcome.FOUND), list(Outcome)
-    tensors = {
-        "adv": result.adv[found].float().contiguous(),
-        "index": numbers[found].contiguous(),
-        "outcome": torch.tensor([codes.index(outcome) for outcome in result.outcome], dtype=torch.uint8),
-    }
-    plain = result.to_json()
-    facts = {key: plain[key] for key in ("attack", "norm", "settings", "seed", "targeted")}
-    save_file(tensors, path, {"secateur": json.dumps({**facts, "grade": evaluated.grade.letter})})
+    numbers = evaluated.facts.get("index") if index is None else index
+    write_examples(evaluated.result, path, index=numbers, grade=evaluated.grade.letter)
 
 
 def _robust_counts(result: AttackResult, eps: Sequence[float]) -> list[int]:

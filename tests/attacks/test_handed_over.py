@@ -1,4 +1,4 @@
-"""What people hand over as a network: each is attacked like the plain network inside it, or refused in words."""
+"""What people hand over as a network is attacked like the plain network inside it, or refused in words."""
 
 import copy
 import functools
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from secateur import attack, trust
-from secateur.attacks import Outcome, run
+from secateur.attacks import Outcome, another_class, run
 from secateur.attacks.runner.classifier import Classifier, classifier
 from secateur.attacks.runner.modules import networks_of
 from secateur.data import Dataset
@@ -138,7 +138,7 @@ def test_one_number_per_image_is_a_logit_or_the_end_of_a_sigmoid(single, wrap):
 def test_one_number_from_0_to_1_without_a_sigmoid_is_ambiguous_and_can_be_named(single):
     net, images, right = single
     hidden = Answers(net, lambda net, x: 1 / (1 + (-net(x)).exp()))
-    with pytest.raises(UserError, match="logits or probabilities.*logits=torch.logit"):
+    with pytest.raises(UserError, match=r"logits or probabilities.*logits=torch\.logit"):
         run(hidden, images, "fmn")
     reached = run(hidden, images, "fmn", norm=2.0, steps=300, logits=torch.logit).distance.sort().values
     torch.testing.assert_close(reached, right.double(), rtol=2e-3, atol=1e-4)
@@ -366,6 +366,20 @@ def test_images_of_any_container_are_attacked(net, images):
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images.x, images.y), 7)
     for data in ((images.x, images.y), (images.x.numpy(), images.y.numpy().astype(np.uint8)), loader):
         assert torch.equal(attack(net, data, "fmn", norm=2.0, steps=10).result.adv, expected.adv)
+
+
+def test_the_network_says_how_many_classes_there_are(net, images):
+    few = images.take((images.y < 2).nonzero().squeeze(1))
+    seen = attack(net, (few.x, few.y), "fmn", norm=2.0, steps=3, targets=2)
+    assert seen.result.n == few.n
+    with pytest.raises(UserError, match="label 5 is beyond the model's 3 classes"):
+        attack(net, (few.x, torch.full((few.n,), 5)), "fmn")
+
+
+def test_starting_points_come_from_what_is_handed_over(net, images):
+    expected = another_class(net, images, count=2)
+    model = Answers(net, lambda net, x: {"hidden": x, "logits": net(x)})
+    assert torch.equal(another_class(model, (images.x, images.y), count=2), expected)
 
 
 @pytest.mark.parametrize(

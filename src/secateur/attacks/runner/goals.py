@@ -1,14 +1,17 @@
 """What a targeted attack is to reach: one class per image, or one for all."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from secateur.budgets import plain
 from secateur.data import Dataset
+from secateur.data.dataset import numbered
 from secateur.errors import UserError
+from secateur.models import logits
 
 
 def as_targets(targets: Any, dataset: Dataset) -> Tensor | None:
@@ -35,6 +38,16 @@ def as_targets(targets: Any, dataset: Dataset) -> Tensor | None:
         kind = str(found.dtype).removeprefix("torch.")
         raise UserError(f"targets are {kind}, not whole numbers", hint="a target is the number of a class")
     return found.to(torch.int64)
+
+
+def with_outputs(dataset: Dataset, network: nn.Module) -> Dataset:
+    """The data set with as many classes as the network has outputs, called by their numbers if it has fewer.
+
+    >>> with_outputs(Dataset("toy", torch.zeros(2, 3), torch.tensor([0, 1])), nn.Identity()).classes
+    ('0', '1', '2')
+    """
+    outputs = logits(network, dataset.x[:1]).shape[1]
+    return dataset if outputs <= dataset.num_classes else replace(dataset, classes=numbered(outputs))
 
 
 def one_target(

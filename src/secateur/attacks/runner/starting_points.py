@@ -1,15 +1,22 @@
 """Starting points of attacks: images of another class, or adversarial examples of an earlier attack."""
 
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from secateur.attacks.core.batch import check_batch
 from secateur.attacks.runner.batching import Tick
-from secateur.data import Dataset
+from secateur.attacks.runner.classifier import classifier
+from secateur.attacks.runner.goals import as_targets
+from secateur.attacks.runner.outputs import Logits
+from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.data import Dataset, of
 from secateur.errors import UserError
 from secateur.models import predict
 
@@ -42,11 +49,12 @@ def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
 
 
 def another_class(
-    model: nn.Module,
-    dataset: Dataset,
+    model: Callable[..., Any],
+    dataset: Any,
     *,
-    targets: Tensor | None = None,
+    targets: Tensor | Sequence[int] | int | None = None,
     count: int = 1,
+    logits: Logits = None,
     on_progress: Tick | None = None,
 ) -> Tensor:
     """For every image, the nearest images of the dataset that the model assigns to another class.
@@ -56,9 +64,10 @@ def another_class(
 
     Args:
         model: images to logits; left as it was.
-        dataset: images [N, ...] and labels.
-        targets: wanted classes [N] of a targeted attack.
+        dataset: images [N, ...] and labels, or what ``secateur.data.of`` reads.
+        targets: wanted classes [N] of a targeted attack, or one for all.
         count: the number of starting points per image, R.
+        logits: which part of the model's answer counts; see ``attacks.run``.
         on_progress: called with (images done, images to do), each image counted twice.
 
     Returns:
@@ -68,11 +77,14 @@ def another_class(
         UserError: ``count`` is not between 1 and the number of images, or as ``predict``.
 
     >>> from secateur.data import Dataset
-    >>> model = nn.Flatten()  # the larger pixel is the class
+    >>> model = torch.nn.Flatten()  # the larger pixel is the class
     >>> x = torch.tensor([[[[0.9, 0.1]]], [[[0.4, 0.6]]], [[[0.0, 1.0]]]])
     >>> another_class(model, Dataset("toy", x, torch.tensor([0, 1, 1]), ("a", "b"), None))[0, 0].flatten()
     tensor([0.4000, 0.6000])
     """
+    dataset = of(dataset)
+    goals = as_targets(targets, dataset)
+    model = classifier(model, dataset.x, logits=logits, data=dataset.name)
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= dataset.n:
         raise UserError(
             f"{count!r} starting points for each of {dataset.n} images",
@@ -91,11 +103,26 @@ def another_class(
     chosen = []
     for rows in torch.split(everything, AT_ONCE):
         gap = torch.cdist(flat[rows], flat)
-        wanted = classes != dataset.y[rows, None] if targets is None else classes == targets[rows, None]
+        wanted = classes != dataset.y[rows, None] if goals is None else classes == goals[rows, None]
         nearest = gap.masked_fill(~wanted, torch.inf).topk(count, dim=1, largest=False)
         chosen.append(torch.where(nearest.values.isfinite(), nearest.indices, rows.unsqueeze(1)))
         told(dataset.n + int(rows[-1]) + 1)
-    return dataset.x[torch.cat(chosen).T]
+    points: Tensor = dataset.x[torch.cat(chosen).T]
+    return points
+
+
+def write_examples(result: AttackResult, path: Path, *, index: Sequence[int] | None, grade: str) -> None:
+    """Write the examples of a result as safetensors; see ``secateur.evaluate.save_examples``."""
+    numbers = torch.arange(result.n) if index is None else torch.as_tensor(index, dtype=torch.int64)
+    found, codes = result.where(Outcome.FOUND), list(Outcome)
+    tensors = {
+        "adv": result.adv[found].float().contiguous(),
+        "index": numbers[found].contiguous(),
+        "outcome": torch.tensor([codes.index(outcome) for outcome in result.outcome], dtype=torch.uint8),
+    }
+    plain = result.to_json()
+    facts = {key: plain[key] for key in ("attack", "norm", "settings", "seed", "targeted")}
+    save_file(tensors, path, {"secateur": json.dumps({**facts, "grade": grade})})
 
 
 def found_before(path: Path, dataset: Dataset, index: list[int]) -> Tensor:
