@@ -11,7 +11,14 @@ def made(x=None, y=None, **changes):
     return Dataset(**{"name": "toy", "x": x, "y": y, "classes": ("a", "b"), "levels": 17} | changes)
 
 
-def test_the_digits_are_what_scikit_learn_says():
+def test_the_digits_are_those_of_scikit_learn():
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    digits = load("digits")
+    assert torch.equal(digits.x[:, 0] * 16, torch.from_numpy(theirs.images).float())
+    assert torch.equal(digits.y, torch.from_numpy(theirs.target))
+
+
+def test_the_digits_are_small_grey_images():
     digits = load("digits")
     assert (digits.n, digits.shape, digits.num_classes, digits.levels) == (1797, (1, 8, 8), 10, 17)
     assert digits.x.dtype == torch.float32

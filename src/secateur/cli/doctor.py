@@ -12,7 +12,6 @@ _NEEDED = (
     "torch",
     "numpy",
     "scipy",
-    "scikit-learn",
     "safetensors",
     "pydantic",
     "PyYAML",

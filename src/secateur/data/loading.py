@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.resources import files
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Generator
 
@@ -164,7 +166,7 @@ def _read_resized(read: Callable[[], Dataset], size: tuple[int, int]) -> Dataset
 
 
 def digits(argument: str) -> SplitReaders:
-    """1 797 handwritten digits of 8x8 pixels and 17 grey levels, from scikit-learn.
+    """1 797 handwritten digits of 8x8 pixels and 17 grey levels (Alpaydin and Kaynak 1998).
 
     ``digits`` is one split. ``digits:split`` has a train split of 1 257 images, on which the networks
     ``shipped:NAME`` were trained, and a test split of the other 540: stratified and always the same.
@@ -184,11 +186,9 @@ def digits(argument: str) -> SplitReaders:
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x = torch.from_numpy(bunch.images).to(torch.float32).div(16).unsqueeze(1)
-    y = torch.from_numpy(bunch.target).to(torch.int64)
+    with files("secateur.data").joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
+        x = torch.from_numpy(stored["x"]).to(torch.float32).div(16).unsqueeze(1)
+        y = torch.from_numpy(stored["y"]).to(torch.int64)
     return Dataset("digits", x, y, tuple(str(digit) for digit in range(10)), levels=17)
 
 
