@@ -1,17 +1,28 @@
 """The command export: write a pruned folder, or any network, as ONNX or torch.export."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.cli.inputs import Input, asked_inputs, texts_of
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table, say
-from secateur.cli.targets import Input, Json, Mean, Std, Weights, example, move, network, shape
+from secateur.cli.targets import (
+    Json,
+    Mean,
+    Std,
+    Weights,
+    channels_of,
+    check_statistics,
+    inputs_for,
+    move,
+    network_and_inputs,
+)
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _BATCHES = (1, 32)
 
@@ -55,12 +66,12 @@ def export(
     import secateur
 
     plug_in(plugin)
-    pruned, dense, images = _networks(folder, model, weights, input, classes, mean=mean, std=std)
+    pruned, dense, inputs = _networks(folder, model, weights, input, classes, mean=mean, std=std)
     move(device, pruned, dense)
     exported = secateur.export(
         pruned,
         out,
-        images,
+        inputs,
         before=dense,
         batch_sizes=(batch or _BATCHES) if measure else (),
         seconds=seconds,
@@ -86,13 +97,13 @@ def _networks(
     folder: Path | None,
     model: str | None,
     weights: Path | None,
-    input: str | None,
+    input: list[str] | None,
     classes: int | None,
     *,
     mean: str | None,
     std: str | None,
-) -> "tuple[nn.Module, nn.Module | None, Tensor]":
-    """The network, the dense network it was pruned from (or None), and example images."""
+) -> "tuple[nn.Module, nn.Module | None, Any]":
+    """The network, the dense network it was pruned from (or None), and example inputs."""
     from secateur import models
     from secateur.pruning import history, origin
 
@@ -104,20 +115,22 @@ def _networks(
     if named is None:
         raise UserError("no network is named", hint="give a folder written by `prune`, or --model")
     # The folder may come from a stranger: code that it names runs only if the user names it too.
-    size = shape(named, input or "x".join(map(str, told.get("input", ()))) or None)
+    asked = asked_inputs(named, input or texts_of(told.get("input", ())))
     count = classes or told.get("classes")
     if model is None and ".py:" in named:
         raise UserError(f"{saved} was pruned from {named}, whose code would run", hint=f"add --model {named}")
-    pruned = network(named, saved or weights, size, count, mean=mean, std=std)
+    channels, statistics = channels_of(asked), check_statistics(mean, std)
+    pruned, given = network_and_inputs(named, saved or weights, channels, count, normalise=statistics)
+    inputs = inputs_for(named, asked, given)
     # Without a pruning history there is no dense network to compare with.
     if not history(pruned):
-        return pruned, None, example(size)
+        return pruned, None, inputs
     dense = models.resolve(
         named,
         num_classes=count,
-        in_channels=size[1],
+        in_channels=channels,
         normalise=models.statistics(pruned),
         raw=True,
         pretrained=False,
     )
-    return pruned, dense.eval(), example(size)
+    return pruned, dense.eval(), inputs

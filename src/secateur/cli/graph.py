@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.inputs import Input, asked_inputs
 from secateur.cli.options import Heads, HeadsOption, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, print_json, say
-from secateur.cli.targets import Classes, Input, Json, Model, Weights, example, network, shape
+from secateur.cli.targets import Classes, Json, Model, Weights, channels_of, inputs_for, network_and_inputs
 
 
 def graph(
@@ -25,11 +26,12 @@ def graph(
     import secateur
 
     plug_in(plugin)
-    size = shape(model, input)
+    asked = asked_inputs(model, input)
+    # Without normalisation in front: its layers would only clutter the graph.
+    built, given = network_and_inputs(model, weights, channels_of(asked), classes, raw=True)
     traced = secateur.trace(
-        # Without normalisation in front: its layers would only clutter the graph.
-        network(model, weights, size, classes, raw=True),
-        example(size),
+        built,
+        inputs_for(model, asked, given),
         heads=heads.value,
         logits=output_of(logits),
     )

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secateur.cli.inputs import Input, asked_inputs, told
 from secateur.cli.options import Heads, HeadsOption, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, print_json, print_table
 from secateur.cli.targets import (
     Classes,
     Data,
-    Input,
     Json,
     Mean,
     Model,
@@ -19,11 +19,12 @@ from secateur.cli.targets import (
     Seed,
     Std,
     Weights,
+    channels_of,
+    check_statistics,
     evidence,
-    example,
     fitted,
-    network,
-    shape,
+    inputs_for,
+    network_and_inputs,
 )
 from secateur.errors import UserError
 
@@ -121,13 +122,15 @@ def prune(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder", hint="choose another --out")
     images = fitted(data, resize)
-    size = shape(model, input, images)
+    asked = asked_inputs(model, input, images)
     if classes is None and images is not None:
         classes = images.num_classes
-    pruned = network(model, weights, size, classes, mean=mean, std=std)
+    pruned, given = network_and_inputs(
+        model, weights, channels_of(asked), classes, normalise=check_statistics(mean, std)
+    )
     report = secateur.prune(
         pruned,
-        example(size),
+        inputs_for(model, asked, given),
         heads=heads.value,
         logits=output_of(logits),
         criterion=criterion,
@@ -147,7 +150,7 @@ def prune(
         batch=evidence(criterion, data, images, pruned, seed),
     )
     # The origin lets attack and export rebuild the network without repeating the options.
-    secateur.save(pruned, out, origin={"model": model, "classes": classes, "input": list(size)})
+    secateur.save(pruned, out, origin={"model": model, "classes": classes, "input": told(asked)})
     _tell(model, report, out, as_json=as_json)
 
 

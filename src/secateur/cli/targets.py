@@ -1,14 +1,16 @@
 """From the options --model, --weights, --input and --data to networks and images."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.cli.inputs import Asked, example, unknown
 from secateur.cli.output import note
 from secateur.errors import UserError
-from secateur.registry import MODELS, checkpoint, has_weights
+from secateur.registry import has_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,7 +48,6 @@ Resize = Annotated[
     typer.Option(help="Resize the images: the side of a square as in 64, or height x width as in 48x64."),
 ]
 Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that need data.")]
-Input = Annotated[str | None, typer.Option("--input", help="Shape of the input, as in 1x3x32x32.")]
 Classes = Annotated[
     int | None,
     typer.Option(
@@ -55,33 +56,6 @@ Classes = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random choices.", min=0)]
-
-
-def shape(model: str, text: str | None, images: "Dataset | None" = None) -> tuple[int, ...]:
-    """The shape given by --input, or the model's own, or that of the images, with a batch of one."""
-    if text is None:
-        if has_weights(model) or (":" not in model and not model.endswith(".py")):
-            name = checkpoint(model).facts["arch"] if has_weights(model) else model
-            known = MODELS.entry(name).facts.get("input")
-            if known is not None:
-                return (1, *known)
-        if images is not None:
-            return (1, *images.shape)
-        raise UserError(f"the input shape of {model} is unknown", hint="add --input, as in --input 1x3x32x32")
-    try:
-        shape = tuple(int(part) for part in text.lower().split("x"))
-    except ValueError:
-        shape = ()
-    if len(shape) < 2 or min(shape) < 1:
-        raise UserError(f"invalid --input {text}: expected a shape such as 1x3x224x224")
-    return shape
-
-
-def example(shape: tuple[int, ...]) -> "Tensor":
-    """Random images to trace with, the same in every run."""
-    import torch
-
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 def network(
@@ -94,7 +68,22 @@ def network(
     std: str | None = None,
     raw: bool = False,
 ) -> "nn.Module":
-    """The network named by ``--model`` and ``--weights``, in evaluation mode.
+    """The network named by ``--model`` and ``--weights``, in evaluation mode; see ``network_and_inputs``."""
+    return network_and_inputs(
+        model, weights, shape[1], classes, normalise=check_statistics(mean, std), raw=raw
+    )[0]
+
+
+def network_and_inputs(
+    model: str,
+    weights: Path | None,
+    channels: int | None,
+    classes: int | None,
+    *,
+    normalise: "Statistics | None" = None,
+    raw: bool = False,
+) -> "tuple[nn.Module, Any]":
+    """The network in evaluation mode, and its example inputs where FILE.py:FUNCTION returns them, else None.
 
     A folder written by ``prune`` states the normalisation of its network. With ``raw``, networks of
     torchvision and timm get no normalisation in front of them.
@@ -102,35 +91,57 @@ def network(
     from secateur import models
     from secateur.pruning import load
 
-    given = check_statistics(mean, std)
+    given, found = normalise, []
     saved = weights is not None and weights.is_dir()
     chosen = _saved_statistics(weights, given) if saved and weights is not None else given
 
     def build() -> "nn.Module":
-        built = models.resolve(
+        built, inputs = models.resolve_with_inputs(
             model,
             num_classes=classes,
-            in_channels=shape[1],
+            in_channels=channels,
             normalise=chosen,
             raw=raw or saved,
             pretrained=weights is None,
         )
         if not raw and given is None and (said := models.describe_normalisation(built)):
             note(f"{model}: {said}" + ("" if saved else "; turn it off with --mean 0 --std 1"))
+        found.append(inputs)
         return built
 
     if weights is None:
         if not has_weights(model):
             note(f"no --weights given: {model} has the weights of its constructor")
-        return build().eval()
+        return build().eval(), found[-1]
     # A pruned folder replays its plan on the dense network before the weights are loaded.
     if weights.is_dir():
-        return load(weights, build).eval()
+        return load(weights, build).eval(), found[-1]
     # Weight files of other projects carry prefixes and wrappers; what was changed is said.
     network = build()
     for sentence in models.load_weights(network, weights).notes:
         note(sentence)
-    return network.eval()
+    return network.eval(), found[-1]
+
+
+def inputs_for(model: str, asked: Sequence[Asked], given: Any) -> Any:
+    """The example inputs: those of --input, or those that came with the network.
+
+    Raises:
+        UserError: there are neither.
+    """
+    if asked:
+        return example(asked)
+    if given is None:
+        raise UserError(
+            unknown(model),
+            hint="add --input, as in --input 1x3x32x32, or let the function return (model, inputs)",
+        )
+    return given
+
+
+def channels_of(asked: Sequence[Asked]) -> int | None:
+    """The channels of the first input, as networks of images count them."""
+    return asked[0].shape[1] if asked and len(asked[0].shape) > 1 else None
 
 
 def check_statistics(mean: str | None, std: str | None) -> "Statistics | None":

@@ -4,6 +4,7 @@ from secateur.models.checkpoint import Loaded as Loaded
 from secateur.models.checkpoint import load_weights as load_weights
 from secateur.models.factory import build as build
 from secateur.models.factory import resolve as resolve
+from secateur.models.factory import resolve_with_inputs as resolve_with_inputs
 from secateur.models.normalisation import Normalised as Normalised
 from secateur.models.normalisation import Statistics as Statistics
 from secateur.models.normalisation import check_statistics as check_statistics

@@ -46,7 +46,7 @@ def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, *
     known = inspect.signature(factory).parameters
     if unknown := [argument for argument in arguments if argument not in known]:
         raise UserError(f"model '{name}' has no setting '{unknown[0]}'", hint=f"it has: {', '.join(known)}")
-    return _built(name, factory, arguments)
+    return _built(name, factory, arguments)[0]
 
 
 def resolve(
@@ -86,20 +86,51 @@ def resolve(
     >>> parameters(resolve("shipped:digits-plain"))
     56250
     """
+    return resolve_with_inputs(
+        spec,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        settings=settings,
+        normalise=normalise,
+        raw=raw,
+        allow_code=allow_code,
+        pretrained=pretrained,
+    )[0]
+
+
+def resolve_with_inputs(
+    spec: str,
+    *,
+    num_classes: int | None = 10,
+    in_channels: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    normalise: Statistics | None = None,
+    raw: bool = False,
+    allow_code: bool = True,
+    pretrained: bool = True,
+) -> tuple[nn.Module, Any]:
+    """``resolve``, and example inputs where the function of a file returns ``(model, inputs)``, else None.
+
+    Raises:
+        UserError: as ``resolve``.
+
+    >>> resolve_with_inputs("resnet-tiny")[1] is None
+    True
+    """
     settings = dict(settings or {})
     # The caller's statistics replace the network's own; both in a row would normalise twice.
     if normalise is not None:
         check_channels(normalise, in_channels)
         settings |= _without_normalisation(spec)
-    model = _resolved(
+    model, inputs = _resolved(
         spec, num_classes, in_channels, settings=settings, allow_code=allow_code, pretrained=pretrained
     )
     if normalise is not None:
-        return model if is_identity(normalise) else wrap(model, normalise)
+        return (model if is_identity(normalise) else wrap(model, normalise)), inputs
     if raw or spec.partition(":")[0] not in ("timm", "torchvision"):
-        return model
+        return model, inputs
     own = published_statistics(spec, model, channels=in_channels)
-    return model if own is None else wrap(model, own, source=OWN)
+    return (model if own is None else wrap(model, own, source=OWN)), inputs
 
 
 def _without_normalisation(spec: str) -> dict[str, Any]:
@@ -119,8 +150,8 @@ def _resolved(
     settings: dict[str, Any],
     allow_code: bool,
     pretrained: bool,
-) -> nn.Module:
-    """The network as its constructor or its published file defines it."""
+) -> tuple[nn.Module, Any]:
+    """The network as its constructor or its published file defines it, and inputs if they come with it."""
     source, colon, name = spec.rpartition(":")
     if spec.endswith(".py"):
         raise UserError(
@@ -133,9 +164,9 @@ def _resolved(
         return _from_file(Path(source), name, num_classes, in_channels)
     num_classes = num_classes or 10
     if not colon:
-        return build(spec, num_classes=num_classes, in_channels=in_channels, **settings)
+        return build(spec, num_classes=num_classes, in_channels=in_channels, **settings), None
     if has_weights(spec):
-        return _published(spec, num_classes, in_channels, pretrained)
+        return _published(spec, num_classes, in_channels, pretrained), None
     if source == "torchvision":
         return _torchvision(name, num_classes)
     if source == "timm":
@@ -146,20 +177,24 @@ def _resolved(
     )
 
 
-def _built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> nn.Module:
+def _built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> tuple[nn.Module, Any]:
     # torch constructors draw from the global generator: fork it, so that the caller's state does not change.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = factory(**arguments)
+        made = factory(**arguments)
+    pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)
+    model, inputs = made if pair else (made, None)
     if not isinstance(model, nn.Module):
         raise UserError(
             f"model '{spec}' is a {type(model).__name__}, not a torch.nn.Module",
-            hint="name a function that returns the model",
+            hint="name a function that returns the model, or (model, inputs)",
         )
-    return model
+    return model, inputs
 
 
-def _from_file(path: Path, function: str, num_classes: int | None, in_channels: int | None) -> nn.Module:
+def _from_file(
+    path: Path, function: str, num_classes: int | None, in_channels: int | None
+) -> tuple[nn.Module, Any]:
     if not path.is_file():
         raise UserError(
             f"there is no file '{path}'", hint="FILE.py:FUNCTION names a function that builds a model"
@@ -210,7 +245,7 @@ def _published(spec: str, num_classes: int, in_channels: int | None, pretrained:
     return model
 
 
-def _torchvision(name: str, num_classes: int) -> nn.Module:
+def _torchvision(name: str, num_classes: int) -> tuple[nn.Module, Any]:
     models = _package("torchvision.models", "torchvision", f"torchvision:{name}")
     if not NAME.fullmatch(name) or name not in models.list_models(module=models):
         raise UserError(
@@ -219,7 +254,7 @@ def _torchvision(name: str, num_classes: int) -> nn.Module:
     return _built(name, models.get_model, {"name": name, "weights": None, "num_classes": num_classes})
 
 
-def _timm(name: str, num_classes: int, in_channels: int | None) -> nn.Module:
+def _timm(name: str, num_classes: int, in_channels: int | None) -> tuple[nn.Module, Any]:
     timm = _package("timm", "timm", f"timm:{name}")
     if not NAME.fullmatch(name) or not timm.is_model(name):
         raise UserError(f"timm has no model '{name}'", hint="see timm.list_models()")
