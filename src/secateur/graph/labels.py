@@ -47,6 +47,7 @@ class Marks:
     ``free`` dimensions hold the same content at every position (fills, broadcasts). ``weight`` is true for
     parameters, and for views and element-wise functions of parameters alone. ``elastic`` tensors have a size
     that depends on the data (what a mask picks): only dimensions with labels have a known size after surgery.
+    ``whole`` ones are vectors of a spectral norm, which is that of all channels, removed ones included.
     """
 
     shape: Shape
@@ -54,6 +55,7 @@ class Marks:
     free: tuple[bool, ...] = ()
     weight: bool = False
     elastic: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if len(self.free) != len(self.shape):

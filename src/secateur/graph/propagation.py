@@ -14,9 +14,10 @@ from secateur.graph.consumers import channel_dim, readers
 from secateur.graph.heads import are_heads, as_wholes
 from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chunks, columns_last, reshape
 from secateur.graph.ops import Does, operations
+from secateur.graph.quantised_scales import couple_scales
 from secateur.graph.rules import Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
-from secateur.graph.trace.computed_weights import computed_weights
+from secateur.graph.trace.computed_weights import computed_weights, spectral_vectors
 from secateur.graph.trace.named_tensors import scripted_modules
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.text import first_line
@@ -133,11 +134,15 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
     computed = computed_weights(model).values()
     # Masks and vectors of a norm are parts of a weight: they stay whole where weights do.
     parts = {source for one in computed for source in one.sources}
+    vectors = spectral_vectors(model)
     used = {number for call in tape.calls for number in call.refs}
+    points = {ref.id for call in tape.calls if isinstance(ref := call.argument("zero_point"), Ref)}
     for number, value in enumerate(tape.values):
         if value.kind in {"parameter", "buffer"}:
-            marks = _fresh_labels(tracer, number, value.name in kernels)
-            tracer.marks[number] = replace(marks, weight=True) if value.name in parts else marks
+            marks = _fresh_labels(tracer, number, value.name in kernels, number in points)
+            if value.name in parts:
+                marks = replace(marks, weight=True, whole=value.name in vectors)
+            tracer.marks[number] = marks
         elif value.kind in {"input", "constant"}:
             tracer.marks[number] = Marks(value.shape)
     _freeze_scripted(tracer, model)
@@ -145,6 +150,7 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         tracer.position = position
         tracer.atoms.here = Reason.at(call)
         step(tracer, call)
+    coupled = couple_scales(tape, tracer.atoms, tracer.marks, model)
     for one in computed:
         tracer.atoms.one_role(one.sources)
     makers = {number: call for call in tape.calls for number in call.outputs}
@@ -152,7 +158,7 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         tracer.atoms.here = Reason.at(makers[number]) if number in makers else Reason("")
         for factor in tracer.marks[number].factors:
             tracer.atoms.freeze(factor.atoms, "is an output of the model")
-    return {tape.values[number].name for number in used if tape.values[number].name}
+    return coupled | {tape.values[number].name for number in used if tape.values[number].name}
 
 
 def _freeze_scripted(tracer: Tracer, model: nn.Module) -> None:
@@ -165,13 +171,16 @@ def _freeze_scripted(tracer: Tracer, model: nn.Module) -> None:
                 tracer.atoms.freeze(factor.atoms, "belongs to a TorchScript module")
 
 
-def _fresh_labels(tracer: Tracer, number: int, kernel: bool) -> Marks:
-    """A label for each index of each dimension of a parameter or buffer, but for positions of a kernel."""
+def _fresh_labels(tracer: Tracer, number: int, kernel: bool, point: bool = False) -> Marks:
+    """A label for each index of each dimension of a parameter or buffer, but for positions of a kernel.
+
+    Integers have none, but for the zero points of fake quantisation, which go with its scales.
+    """
     value = tracer.tape.values[number]
     factors = [
         along_dim(tracer.atoms.axis(value.name, dim, size), dim, len(value.shape))
         for dim, size in enumerate(value.shape)
-        if size > 1 and not (kernel and dim > 1) and value.dtype.is_floating_point
+        if size > 1 and not (kernel and dim > 1) and (point or value.dtype.is_floating_point)
     ]
     return Marks(value.shape, tuple(factors), (), value.kind == "parameter")
 
@@ -193,6 +202,7 @@ def step(tracer: Tracer, call: Call) -> None:
     elif call.name not in _QUIET or numbers:
         tracer.freeze_all(call, "passes through an operation that no rule knows")
     elastic = _elastic(tracer, call)
+    whole = any(tracer.marks[number].whole for number in call.refs)
     listed = list(results) if isinstance(results, (tuple, list)) else [results]
     listed += [None] * (len(call.outputs) - len(listed))
     for number, marks in zip(call.outputs, listed, strict=False):
@@ -202,8 +212,8 @@ def step(tracer: Tracer, call: Call) -> None:
             # A rule that misjudges a shape must not be trusted with its labels either.
             if marks is not None and marks.shape != shape:
                 tracer.freeze_all(call, "has labels that do not fit its result")
-            if elastic:
-                tracer.marks[number] = replace(tracer.marks[number], elastic=True)
+            if elastic or (whole and shape):
+                tracer.marks[number] = replace(tracer.marks[number], elastic=elastic, whole=whole)
     if mutates(call.op):
         _mutation(tracer, call)
 

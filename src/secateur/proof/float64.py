@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from secateur.graph.trace.recorder import Recorder
+from secateur.proof.rounding import WIDE
 
 _WIDE = {
     torch.float32: torch.float64,
@@ -39,6 +40,10 @@ class Float64Recorder(Recorder):  # type: ignore[no-untyped-call]
             args = self._widen(args)
         kwargs = {key: to_float64(value) for key, value in (kwargs or {}).items()}
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of one operation, of the same formula where torch's own refuses float64."""
+        return super().compute(WIDE.get(func, func), args, kwargs)
 
     def _widen(self, thing: Any) -> Any:
         if isinstance(thing, Tensor) and thing.dtype in _WIDE:

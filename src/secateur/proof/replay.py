@@ -18,6 +18,7 @@ from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.proof.float64 import to_float64
+from secateur.proof.rounding import WIDE
 from secateur.surgery.perturbed import Perturbed
 
 _VIEWS, _PASSING, _LIFT = (operations(that) for that in (Does.RESHAPE, Does.ZERO, Does.LITERAL))
@@ -161,7 +162,7 @@ def _run(
     if call.name == "aten::as_strided_" or (call.name == "aten::copy_" and _onto_itself(call, values)):
         return [values[call.refs[0]]]
     # Masking may change strides, and a view of other strides may need a copy.
-    op: Callable[..., Any] = torch.ops.aten.reshape if call.name in _VIEWS else call.op
+    op: Callable[..., Any] = torch.ops.aten.reshape if call.name in _VIEWS else WIDE.get(call.op, call.op)
     if call.name == "aten::convolution":
         op = _convolution
     if masks is None or twin is None:
@@ -192,7 +193,11 @@ def _takes_weights(call: Call, masks: ChannelMasks) -> bool:
     if call.name in _DISTANCES:
         return True
     plain = call.name not in _MOVES and not mutates(call.op) and bool(call.refs)
-    return plain and all(masks.marks[number].weight for number in call.refs)
+    # Element by element nothing enters; a fill like a weight has no positions of its own to put back.
+    made = (masks.marks[number] for number in call.outputs if number is not None)
+    if not plain or torch.Tag.pointwise in call.op.tags or any(True in marks.free for marks in made):
+        return False
+    return all(masks.marks[number].weight and not masks.marks[number].whole for number in call.refs)
 
 
 def _onto_itself(call: Call, values: Mapping[int, Tensor]) -> bool:

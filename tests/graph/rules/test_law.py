@@ -53,6 +53,11 @@ def put(x, where, values):
     return x
 
 
+def by_channels(x, scale):
+    scale = scale.abs().float() + 0.1
+    return torch.fake_quantize_per_channel_affine(x, scale, torch.zeros_like(scale).int(), 1, -9, 9)
+
+
 def heads(x):
     return x.reshape(x.shape[0], HEADS, -1).transpose(1, 2)
 
@@ -99,6 +104,8 @@ CASES = [
     case("layer norm", lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b), (3, 4, 5), (5,), (5,)),
     case("group norm", lambda x, w, b: F.group_norm(x, 2, w, b), IMAGE, (4,), (4,)),
     case("weight norm", lambda v, g: torch._weight_norm_interface(v, g, 0)[0], (4, 5), (4, 1)),
+    case("fake quantisation", lambda x: torch.fake_quantize_per_tensor_affine(x, 0.1, 3, -9, 9), (3, 4)),
+    case("fake quantisation by channels", by_channels, (3, 4), (4,)),
     case("reshape", lambda x: x.reshape(x.shape[0], -1), (3, 4, 5)),
     case("heads", heads, (3, 8)),
     case(

@@ -19,6 +19,7 @@ from secateur.graph.rules import concat_index as concat_index
 from secateur.graph.rules import contract as contract
 from secateur.graph.rules import normalization as normalization
 from secateur.graph.rules import pointwise as pointwise
+from secateur.graph.rules import quantised as quantised
 from secateur.graph.rules import reduce as reduce
 from secateur.graph.rules import scattering as scattering
 from secateur.graph.rules import shape_ops as shape_ops

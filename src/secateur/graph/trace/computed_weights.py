@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -79,6 +80,19 @@ def _of_module(name: str, module: nn.Module) -> dict[str, Computed]:
             there = part in module._parameters or part in module._buffers
             sources += chained.sources if chained else [start + part] if there else []
         found[f"{start}{attribute}"] = Computed(name, attribute, tuple(sources))
+    return found
+
+
+def spectral_vectors(model: nn.Module) -> set[str]:
+    """The names of the vectors ``u`` and ``v`` of spectral norms."""
+    found = set()
+    for name, module in model.named_modules():
+        start = f"{name}." if name else ""
+        if isinstance(module, _SpectralNorm):
+            found |= {f"{start}{own}" for own, _ in module.named_buffers(recurse=False)}
+        for hook, attribute in computing_hooks(module):
+            if isinstance(hook, SpectralNorm):
+                found |= {f"{start}{attribute}_u", f"{start}{attribute}_v"}
     return found
 
 

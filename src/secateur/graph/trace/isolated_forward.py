@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from secateur.graph.trace.quantisers import is_quantiser, switch_off
 from secateur.undisturbed import same_randomness, undisturbed
 
 
@@ -17,8 +18,8 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
     """Eval mode and plain kernels inside; the model and the global random numbers are as before on exit.
 
     Fused attention and recurrent kernels and compiled code are off, because they hide the operations that
-    they consist of. With ``training`` modules that have children are in train mode, so that auxiliary heads
-    run; normalisation and dropout stay as in eval.
+    they consist of; fake quantisation is off, because it rounds. With ``training`` modules that have children
+    are in train mode, so that auxiliary heads run; normalisation and dropout stay as in eval.
 
     >>> model = nn.BatchNorm1d(2).train()
     >>> with isolated_forward(model):
@@ -34,6 +35,8 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
         for module in model.modules():
             _set_mode(module, training and bool(module._modules))
             recurrent = recurrent or isinstance(module, nn.RNNBase)
+            if is_quantiser(module):
+                switch_off(module)
         torch.backends.mha.set_fastpath_enabled(False)
         if recurrent:
             torch._C._set_mkldnn_enabled(False)
