@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from secateur import budgets as usual
 from secateur import stats, trust
 from secateur.attacks.runner.bind import bind
-from secateur.attacks.runner.classifier import classifier, gradients_allowed
+from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
 from secateur.attacks.runner.goals import one_target, with_outputs
 from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
@@ -216,7 +216,7 @@ def attack(
         "bounds": list(dataset.bounds),
         "levels": dataset.levels,
         "fingerprint": dataset.fingerprint,
-        "weights_hash": weights_hash(model if isinstance(model, nn.Module) else network),
+        "weights_hash": weights_hash(network.given if isinstance(network, Classifier) else network),
         **({} if index is None else {"index": index}),
     }
     result = run(

@@ -33,10 +33,13 @@ def attack(secateur, tmp_path):
 @pytest.mark.parametrize(
     ("forward", "word"),
     [
-        ("return super().forward(x), x", "answered 60 images with tuple"),
-        ("return super().forward(x)[:, :1]", "answered 60 images with (60, 1)"),
-        ("return super().forward(x)[:, 0]", "answered 60 images with (60,)"),
+        ("return super().forward(x), super().forward(x)", "say which, as in logits=0"),
+        ("return super().forward(x)[:, :1]", "beyond the model's 2 classes"),
+        ("return super().forward(x)[:, 0].sigmoid()", "beyond the model's 2 classes"),
+        ("return super().forward(x).argmax(1)", "the classes themselves"),
         ("return super().forward(x)[:30]", "answered 60 images with (30, 10)"),
+        ("return super().forward(x[:, :, 1:])", "fails on the images of digits, which are 1x8x8"),
+        ("return super().forward(torch.cat((x, x), 1))", "mat1 and mat2"),
         ("return super().forward(x) * float('nan')", "logits are not finite"),
         ("return super().forward(x) / 0", "logits are not finite"),
         ("return super().forward(x)[:, :5]", "beyond the model's 5 classes"),
@@ -50,6 +53,38 @@ def test_a_model_that_breaks_its_contract_is_one_sentence(attack, forward, word)
     assert word in said.err
     assert "Traceback" not in said.err
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("forward", "options", "said"),
+    [
+        ("return {'logits': super().forward(x), 'x': x}", (), "'logits' is attacked"),
+        ("return x, super().forward(x), 2 * super().forward(x)", ("--logits", "1"), ""),
+        ("return super().forward(x.sub_(0.5))", (), "writes into its input"),
+    ],
+)
+def test_logits_inside_another_answer_are_attacked_and_it_is_said(attack, forward, options, said):
+    seen = attack(forward, *options, "--norm", "L2", "-a", "fmn")
+    assert seen.code == 0, seen.err
+    assert seen.json["norm"] == "l2"
+    assert said in seen.err
+
+
+def test_an_exported_network_is_attacked_from_its_file(secateur, tmp_path):
+    path = str(tmp_path / "net.pt2")
+    made = secateur("export", "-m", "shipped:digits-plain", "--out", path, "--no-measure")
+    assert made.code == 0, made.err
+    options = ("-d", "digits:split", "-a", "fmn", "--norm", "2", "--steps", "5", "--limit", "40", "--json")
+    seen = secateur("attack", "-m", path, *options)
+    assert seen.code == 0, seen.err
+    plain = secateur("attack", "-m", "shipped:digits-plain", *options)
+    assert seen.json["median_correct"] == pytest.approx(plain.json["median_correct"], rel=1e-3)
+    (tmp_path / "bad.pt2").write_bytes(b"no archive")
+    for options, word in (((), "cannot be read"), (("-w", path), "holds its own weights")):
+        said = secateur("attack", "-m", str(tmp_path / "bad.pt2"), "-d", "digits", *options)
+        assert said.code == 2
+        assert word in said.err
+        assert "Traceback" not in said.err
 
 
 @pytest.mark.parametrize(
@@ -105,12 +140,12 @@ def test_images_and_labels_out_of_range_are_one_sentence(secateur, tmp_path, cha
     assert "Traceback" not in said.err
 
 
-def test_images_of_one_class_only_are_attacked_like_others(secateur, tmp_path):
+def test_data_with_a_single_class_are_refused(secateur, tmp_path):
     x = np.linspace(0, 1, 4 * 64, dtype=np.float32).reshape(4, 1, 8, 8)
     spec = images(tmp_path / "set.npz", x, np.zeros(4, dtype=np.int64))
     said = secateur("attack", "-m", "resnet-tiny", "-d", spec, "--steps", "2", "--json")
-    # A model for a single class has nothing to confuse it with.
     assert said.code == 2
+    assert "has a single class" in said.err
     assert "Traceback" not in said.err
 
 

@@ -12,9 +12,21 @@ import typer
 
 from secateur.cli.attack_output import print_attack
 from secateur.cli.attack_settings import attack_settings, budgets_of, limited, start_of, targets_of
-from secateur.cli.options import PlugIns, plug_in, with_run_options
+from secateur.cli.options import Logits, PlugIns, output_of, plug_in, with_run_options
 from secateur.cli.output import bar, note, print_json
-from secateur.cli.targets import Json, Mean, Model, Resize, Seed, Std, Weights, held_out, move, network
+from secateur.cli.targets import (
+    Json,
+    Mean,
+    Model,
+    Resize,
+    Seed,
+    Std,
+    Weights,
+    exported_network,
+    held_out,
+    move,
+    network,
+)
 from secateur.errors import UserError
 from secateur.registry import has_weights
 from secateur.run_options import NAMES
@@ -32,7 +44,9 @@ def attack(
     ],
     weights: Weights = None,
     name: Annotated[str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.")] = "ddn",
-    norm: Annotated[str | None, typer.Option(help="0, 1, 2 or inf; the attack's own by default.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="L0, L1, L2 or Linf (or 0, 1, 2, inf); the attack's own by default.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -68,6 +82,7 @@ def attack(
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
+    logits: Logits = None,
     batch_size: Annotated[int, typer.Option(help="Largest batch; halved when memory runs out.")] = 256,
     audit: Annotated[
         bool,
@@ -91,6 +106,7 @@ def attack(
     """Run an attack, verify its adversarial examples, and grade the result."""
     import secateur
     from secateur import models
+    from secateur.attacks.runner.classifier import Classifier, classifier
 
     plug_in(plugin)
     # The attack may take hours: an output that cannot be written is refused before it.
@@ -103,18 +119,24 @@ def attack(
     dataset, places, targets = targets_of(drawn, target)
     # Both the limit and the target leave images out; the record keeps indices of the whole data set.
     index = [numbers[place] for place in places]
-    attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
+    if dataset.num_classes < 2:
+        # A network for a single class has nothing to confuse it with.
+        raise UserError(f"{data} has a single class", hint="name all classes of the network in its data")
+    if model.endswith(".pt2"):
+        attacked = exported_network(model, weights, mean=mean, std=std)
+    else:
+        attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
     if has_weights(model) and (sentence := models.data_mismatch(model, data)):
         note(sentence)
     move(device, attacked)
-    models.check_accepts(attacked, dataset.x, data=data)
-    points = start_of(
-        start, attacked, dataset, index, targets=targets, count=options["restarts"], quiet=as_json
-    )
+    asked = classifier(attacked, dataset.x, logits=output_of(logits), batch_size=batch_size, data=data)
+    for sentence in asked.said if isinstance(asked, Classifier) else ():
+        note(sentence)
+    points = start_of(start, asked, dataset, index, targets=targets, count=options["restarts"], quiet=as_json)
     begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(
-            attacked,
+            asked,
             dataset,
             name,
             batch_size=batch_size,

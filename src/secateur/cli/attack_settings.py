@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from secateur.budgets import norm_of
 from secateur.cli.output import bar
 from secateur.errors import UserError
 
@@ -117,9 +118,10 @@ def attack_settings(
             raise UserError("both --eps and --set eps are given", hint="leave out one of them")
         settings["eps"] = sizes if len(sizes) > 1 else sizes[0]
     if norm is not None:
-        if norm not in ("0", "1", "2", "inf"):
-            raise UserError(f"invalid --norm {norm}: choose 0, 1, 2 or inf")
-        settings["norm"] = float(norm)
+        try:
+            settings["norm"] = norm_of(norm)
+        except UserError:
+            raise UserError(f"invalid --norm {norm}: choose 0, 1, 2 or inf") from None
     if steps is not None:
         settings["steps"] = steps
     return settings

@@ -144,6 +144,20 @@ def channels_of(asked: Sequence[Asked]) -> int | None:
     return asked[0].shape[1] if asked and len(asked[0].shape) > 1 else None
 
 
+def exported_network(
+    path: str, weights: Path | None, *, mean: str | None = None, std: str | None = None
+) -> "nn.Module":
+    """A network that ``secateur export`` wrote as a .pt2 file, which holds its own weights."""
+    from secateur.exports import load_exported
+    from secateur.models import normalised
+
+    given = check_statistics(mean, std)
+    if weights is not None:
+        raise UserError(f"'{path}' holds its own weights", hint="leave out --weights")
+    loaded = load_exported(path)
+    return loaded if given is None else normalised(loaded, *given)
+
+
 def check_statistics(mean: str | None, std: str | None) -> "Statistics | None":
     """The values of ``--mean`` and ``--std``. Raises UserError."""
     from secateur import models

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from secateur.errors import ExitCode, UserError
 from secateur.exports.inputs import named_inputs
 from secateur.graph.trace.input_tree import call_model, tensors_in
-from secateur.text import listed
+from secateur.text import first_line, listed
 
 Run = Callable[[Any], list[Tensor]]
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -60,6 +60,28 @@ def format_of(path: Path) -> Format:
 
 def _write_pt2(program: ExportedProgram, path: Path, shapes: Any) -> None:
     torch.export.save(program, path)
+
+
+def load_exported(path: Path | str) -> nn.Module:
+    """The network in a .pt2 file, to be attacked like any other.
+
+    Raises:
+        UserError: no such file, or none that torch can read.
+
+    >>> load_exported("network.pt2")
+    Traceback (most recent call last):
+    secateur.errors.UserError: there is no file 'network.pt2' (name a file that secateur export wrote)
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no file '{path}'", hint="name a file that secateur export wrote")
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:
+        # What torch raises on damaged archives is not documented.
+        raise UserError(
+            f"'{path}' cannot be read: {type(error).__name__}: {first_line(error, '')}",
+            hint="name a file that secateur export wrote with this version of torch",
+        ) from error
 
 
 def _open_pt2(path: Path, threads: int) -> Run:

@@ -65,6 +65,12 @@ class Classifier(Placed):
             found.append(f"the network takes batches of {ways.rows}: smaller ones are filled up")
         return tuple(found)
 
+    @property
+    def given(self) -> nn.Module:
+        """The network as it was handed over; of a function, the networks that it uses."""
+        first = self.network.held[0] if isinstance(self.network, Held) else self.network
+        return first if isinstance(first, nn.Module) else self.network
+
     def around(self, network: nn.Module) -> "Classifier":
         """Another network, asked and read in the same way."""
         return Classifier(network, self.ways, self.reading)
