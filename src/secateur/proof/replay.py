@@ -193,9 +193,10 @@ def _takes_weights(call: Call, masks: ChannelMasks) -> bool:
     if call.name in _DISTANCES:
         return True
     plain = call.name not in _MOVES and not mutates(call.op) and bool(call.refs)
-    # Element by element nothing enters; a fill like a weight has no positions of its own to put back.
+    # Of a single tensor nothing enters element by element; a fill has no positions of its own to put back.
     made = (masks.marks[number] for number in call.outputs if number is not None)
-    if not plain or torch.Tag.pointwise in call.op.tags or any(True in marks.free for marks in made):
+    single = len(call.refs) == 1 and torch.Tag.pointwise in call.op.tags
+    if not plain or single or any(True in marks.free for marks in made):
         return False
     return all(masks.marks[number].weight and not masks.marks[number].whole for number in call.refs)
 
