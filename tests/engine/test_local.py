@@ -1,8 +1,12 @@
 import os
+import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from secateur.engine import life, local
+from secateur.engine.life import work_of
 from secateur.engine.local import LocalEngine
 from secateur.errors import UserError
 from secateur.store import Store
@@ -40,7 +44,7 @@ def listen(engine, until, seconds=20):
 def test_a_cell_is_started_reports_its_steps_and_is_committed(store, start):
     engine = start()
     engine.submit(DENSE.id)
-    messages = listen(engine, "ok")
+    messages = [message for message in listen(engine, "ok") if message.kind != "alive"]
     kinds = [message.kind for message in messages]
     assert kinds[0] == "start"
     assert kinds[-1] == "ok"
@@ -97,8 +101,82 @@ def test_a_worker_that_dies_twice_on_a_cell_loses_it_and_others_still_run(store,
     engine.submit(pruned)
     engine.submit(tuned)
     messages = listen(engine, "ok")
-    assert [m.kind for m in messages if m.cell == pruned and m.kind != "start"] == ["retry", "lost"]
+    assert [m.kind for m in messages if m.cell == pruned and m.kind not in ("start", "alive")] == [
+        "retry",
+        "lost",
+    ]
     assert messages[-1].cell == tuned
+
+
+def family(engine):
+    return [worker.process.pid for worker in engine._workers.values()]
+
+
+@pytest.mark.skipif(work_of(os.getpid()) is None, reason="the system does not tell")
+def test_a_worker_that_hangs_is_no_longer_alive_and_is_replaced(store, start, monkeypatch):
+    monkeypatch.setattr(local, "LIFE_SECONDS", 1.5)
+    monkeypatch.setattr(local, "HUNG_SECONDS", 3.0)
+    monkeypatch.setenv("TOY_SLEEP", "0.3")
+    engine = start()
+    engine.submit(DENSE.id)
+    listen(engine, "tick")
+    (pid,) = family(engine)
+    os.kill(pid, signal.SIGSTOP)
+    messages = listen(engine, "retry")
+    (retry,) = (message for message in messages if message.kind == "retry")
+    assert "no sign of life" in retry.sentence
+    # In the second half of the three seconds it was no longer said to be alive.
+    assert [message.kind for message in messages[: messages.index(retry)]].count("alive") < 15
+    assert listen(engine, "ok")[-1].kind == "ok"
+
+
+@pytest.mark.skipif(work_of(os.getpid()) is None, reason="the system does not tell")
+def test_a_worker_that_computes_without_a_word_is_alive(store, start, monkeypatch):
+    monkeypatch.setattr(local, "LIFE_SECONDS", 1.5)
+    monkeypatch.setattr(local, "HUNG_SECONDS", 2.0)
+    monkeypatch.setenv("TOY_BUSY", "4")
+    engine = start()
+    engine.submit(DENSE.id)
+    kinds = [message.kind for message in listen(engine, "ok")]
+    assert kinds.count("alive") > 3
+    assert "retry" not in kinds
+
+
+def test_a_cell_that_makes_no_step_for_very_long_is_reported_once(monkeypatch):
+    """Its worker may spin, waiting for a device that never answers; it is not ended for that."""
+    now, process = [10_000.0], SimpleNamespace(pid=os.getpid())
+    monkeypatch.setattr(local.time, "monotonic", lambda: now[0])
+    worker = local._Worker(
+        1, process, None, life.Pulse(process.pid), cell="a", begun=9_000.0, stepped=9_990.0
+    )
+
+    def said(seconds):
+        now[0] += seconds
+        worker.pulse.beat()
+        sign = local._sign_of_life(worker)
+        return sign and sign.kind
+
+    assert [said(3000), said(500), said(200), said(200)] == ["alive", "alive", "silent", None]
+    worker.stepped = now[0]
+    assert said(3000) == "alive"
+    # A cell whose steps took two hours may well take another hour and a half for what comes after them.
+    worker.begun = worker.stepped - 7200
+    assert said(2400) == "alive"
+
+
+def test_a_pause_of_ones_own_says_nothing_about_a_worker(monkeypatch):
+    """Ctrl-Z stops the runner and its workers together; after fg the clock has gone on."""
+    now = [100.0]
+    monkeypatch.setattr(life.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(life, "work_of", lambda pid: life.Work(1.0, 1))
+    pulse = life.Pulse(1, since=100.0)
+    pulse.look()
+    now[0] += 3
+    pulse.look()
+    assert now[0] - pulse.since == 3
+    now[0] += 1000
+    pulse.look()
+    assert now[0] - pulse.since == 0
 
 
 def test_the_last_words_of_a_dead_worker_are_passed_on(store, start, monkeypatch):
@@ -113,7 +191,7 @@ def test_what_a_stage_prints_does_not_disturb_the_messages(store, start, monkeyp
     monkeypatch.setenv("TOY_PRINTS", '{"kind": "lost"}')
     engine = start()
     engine.submit(DENSE.id)
-    assert {message.kind for message in listen(engine, "ok")} == {"start", "tick", "ok"}
+    assert {message.kind for message in listen(engine, "ok")} - {"alive"} == {"start", "tick", "ok"}
 
 
 def test_stopping_ends_a_cell_at_its_next_step_without_a_record(store, start, monkeypatch):

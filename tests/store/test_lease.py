@@ -82,6 +82,16 @@ def test_a_frozen_holder_loses_its_lease_and_does_not_take_it_back(store, runner
     assert not frozen.claim(CELL)
 
 
+def test_a_lease_by_progress_is_lost_when_the_cell_makes_none(runner):
+    """The holder lives and beats, but the worker that computes the cell hangs."""
+    one, two = runner("one", by_progress=True), runner("two")
+    assert one.claim(CELL)
+    for _ in range(3 * STALE_BEATS):
+        one.alive(CELL)
+        assert not claim_within(two, BEAT)
+    assert claim_within(two, 10 * STALE_BEATS * BEAT)
+
+
 def test_a_lease_without_beats_would_be_stolen_from_a_living_holder(runner, monkeypatch):
     """The broken variant: a holder that never beats."""
     monkeypatch.setattr(Leases, "_beat", lambda self: None)

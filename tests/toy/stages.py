@@ -3,8 +3,9 @@
 The behaviour of a cell is chosen by environment variables, so that it reaches worker processes. TOY_FAIL,
 TOY_DIE, TOY_DIE_ONCE and TOY_DISK_FULL hold a text that occurs in a cell's label. TOY_SLEEP: seconds a step.
 TOY_FORGETS: a broken variant that counts a step twice. TOY_FAULT="point:n": die at the n-th time that a
-process reaches this fault point. TOY_TRACE: a file that gets a line per executed cell. TOY_PRINTS: what a
-cell prints. TOY_WORDS: what it says before it dies.
+process reaches this fault point. TOY_BUSY: seconds that it computes before its first step. TOY_TRACE: a
+file that gets a line per executed cell. TOY_PRINTS: what a cell prints. TOY_WORDS: what it says before it
+dies.
 """
 
 import errno
@@ -57,6 +58,9 @@ def execute(study, cell, store, *, on_progress):
         if not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    end = time.monotonic() + float(os.environ.get("TOY_BUSY", 0))
+    while time.monotonic() < end:
+        pass
     above = json.loads(store.artefact(cell.parent, "state.json").read_text()) if cell.parent else 0
     state = _work(cell, store, above, on_progress)
     test = (state % 100) / 100

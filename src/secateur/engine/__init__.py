@@ -65,12 +65,16 @@ class Message:
     ``ok`` and ``failed``: its record is committed. ``retry``: its worker died and the cell is submitted once
     more; ``lost``: its worker died again. ``paused``: the machine has a problem, which ``sentence`` names.
     ``stopped``: it ended early on request, without a record. ``ready``: a worker has started; no cell.
+    ``alive``: its worker computes, reads or writes, although it has nothing to say. ``silent``: it has made
+    no step for very long, though its worker is busy.
 
     >>> Message("failed", "0" * 32, sentence="out of memory").kind
     'failed'
     """
 
-    kind: Literal["ready", "start", "tick", "ok", "failed", "lost", "retry", "paused", "stopped"]
+    kind: Literal[
+        "ready", "start", "tick", "ok", "failed", "lost", "retry", "paused", "stopped", "alive", "silent"
+    ]
     cell: str
     done: int = 0
     total: int = 0

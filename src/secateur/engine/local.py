@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,11 +15,18 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from secateur.engine import EXECUTE, Message
+from secateur.engine.life import Pulse
 from secateur.errors import ExitCode, UserError
 from secateur.registry import PlugIn, loaded, version_of
 from secateur.untrusted import own_folder
 
 LAST_LINE = 400
+LIFE_SECONDS = 5.0
+"""After so long without a sign of life of its worker a cell is no longer reported as alive."""
+HUNG_SECONDS = 120.0
+"""After so long a worker without a sign of life is ended, and counts as dead."""
+STEP_SECONDS = 3600.0
+"""After so long, and longer than its steps before took in all, a cell without another step is reported."""
 TAIL = 65_536
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -28,16 +36,21 @@ class _Worker:
     number: int
     process: subprocess.Popen[str]
     log: Path
+    pulse: Pulse
     cell: str | None = None
     ready: bool = False
+    hung: bool = False
+    begun: float = 0.0
+    stepped: float | None = None
+    told: float = 0.0
 
 
 @dataclass
 class LocalEngine:
     """``slots`` worker processes for one run folder.
 
-    Workers are kept, because importing torch takes longer than a small cell. A worker that dies is replaced
-    and its cell computed once more; a cell on which two workers die is reported as lost.
+    Workers are kept, because importing torch takes longer than a small cell. A worker that dies or hangs is
+    replaced and its cell computed once more; a cell on which two workers die is reported as lost.
     """
 
     folder: Path
@@ -65,7 +78,8 @@ class LocalEngine:
             while True:
                 found += self._receive(*self._queue.get_nowait())
         except queue.Empty:
-            return found
+            signs = [_sign_of_life(worker) for worker in self._workers.values()]
+            return [*found, *(sign for sign in signs if sign is not None)]
 
     def stop(self) -> None:
         """Ask the workers to end their cells at the next step; queued cells are dropped."""
@@ -93,6 +107,8 @@ class LocalEngine:
                 return
             idle = idle or self._start()
             idle.cell = self._waiting.popleft()
+            idle.stepped = None
+            idle.pulse.beat()
             _send(idle, idle.cell)
 
     def _start(self) -> _Worker:
@@ -119,7 +135,7 @@ class LocalEngine:
                 encoding="utf-8",
                 env=environment,
             )
-        worker = _Worker(self._started, process, Path(errors.name))
+        worker = _Worker(self._started, process, Path(errors.name), Pulse(process.pid))
         self._workers[worker.number] = worker
         threading.Thread(target=self._read, args=(worker,), daemon=True).start()
         return worker
@@ -143,6 +159,11 @@ class LocalEngine:
         if not line.endswith("\n"):
             return []  # half a message of a worker that died; the next line reports its death
         message = Message(**json.loads(line))
+        worker.pulse.beat()
+        if message.kind == "start":
+            worker.begun = time.monotonic()
+        if message.kind == "tick":
+            worker.stepped = time.monotonic()
         if message.kind == "ready":
             worker.ready = True
             return []
@@ -166,13 +187,37 @@ class LocalEngine:
         if not worker.ready and status > 0:
             raise RuntimeError(f"worker processes cannot start: {words}")
         self._deaths[cell] += 1
-        sentence = f"its worker process died ({_cause(status)}){': ' + words if words else ''}"
+        cause = (
+            f"gave no sign of life for {HUNG_SECONDS:.0f} s" if worker.hung else f"died ({_cause(status)})"
+        )
+        sentence = f"its worker process {cause}{': ' + words if words else ''}"
         if self._deaths[cell] > 1:
             self._dispatch()
             return [Message("lost", cell, sentence=sentence)]
         self._waiting.appendleft(cell)
         self._dispatch()
         return [Message("retry", cell, sentence=sentence)]
+
+
+def _sign_of_life(worker: _Worker) -> Message | None:
+    """What can be said of a cell whose worker may have nothing to say; a worker that hangs is ended."""
+    if worker.cell is None:
+        return None
+    now = time.monotonic()
+    worker.pulse.look()
+    quiet = now - worker.pulse.since
+    if quiet > HUNG_SECONDS and not worker.hung:
+        worker.hung = True
+        worker.process.kill()  # its reader thread reports the end
+    # It may wait for a device that never answers and be busy with that, or evaluate a network on very many
+    # images: too little to end it, too much to keep its cell from others.
+    stepped = worker.stepped
+    if stepped is not None and now - stepped > max(STEP_SECONDS, stepped - worker.begun):
+        told, worker.told = worker.told, now
+        if told >= stepped:
+            return None
+        return Message("silent", worker.cell, sentence=f"no step for {round((now - stepped) / 60)} minutes")
+    return Message("alive", worker.cell) if quiet < LIFE_SECONDS else None
 
 
 def refuse_changed(plugin: PlugIn) -> None:

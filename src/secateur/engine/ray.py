@@ -123,12 +123,15 @@ class RayEngine:
 
     def poll(self, timeout: float) -> list[Message]:
         """New messages, waiting up to ``timeout`` seconds for a cell to end."""
+        # Ray itself watches its machines; what a worker of a living machine does cannot be seen from here.
         found = [Message("start", cell) for cell in self._started]
+        found += [Message("alive", cell) for cell in self._pending.values()]
+        started = bool(self._started)
         self._started.clear()
         if not self._pending:
-            time.sleep(0 if found else timeout)
+            time.sleep(0 if started else timeout)
             return found
-        done, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=0 if found else timeout)
+        done, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=0 if started else timeout)
         return [*found, *(self._result(reference) for reference in done)]
 
     def stop(self) -> None:

@@ -3,7 +3,8 @@
 A lease is a small file that its holder rewrites every few seconds. It only saves double work: a cell that two
 runners compute has the same numbers twice, and the first commit wins. Clocks of different machines are never
 compared: a lease is stale when its holder is known to be dead, or when the observer's own clock saw it
-unchanged for :data:`STALE_BEATS` beats.
+unchanged for :data:`STALE_BEATS` beats. A holder that computes in other processes renews a lease only while
+it sees them make progress: that it is alive itself says nothing about a worker that hangs.
 """
 
 import json
@@ -41,9 +42,11 @@ class Leases:
 
     root: Path
     beat_seconds: float = BEAT_SECONDS
+    by_progress: bool = False
     _mark: str = field(default_factory=writer_mark)
     _held: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _lively: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -64,6 +67,7 @@ class Leases:
         reach("lease.taken")
         with self._lock:
             self._held[cell_id] = nonce
+            self._lively.add(cell_id)
         self._beat_from_now_on()
         return True
 
@@ -73,6 +77,11 @@ class Leases:
             nonce = self._held.pop(cell_id, None)
         if nonce and _nonce_of(self._path(cell_id)) == nonce:
             self._path(cell_id).unlink(missing_ok=True)
+
+    def alive(self, cell_id: str) -> None:
+        """Note progress of a cell; with ``by_progress``, its lease is renewed once for it."""
+        with self._lock:
+            self._lively.add(cell_id)
 
     def holders(self) -> dict[str, str]:
         """The holder of every leased cell, by id; holders that are known to be dead are left out."""
@@ -123,12 +132,16 @@ class Leases:
             self._thread = threading.Thread(target=self._beat, daemon=True)
             self._thread.start()
 
+    def _progresses(self, cell_id: str) -> bool:
+        return not self.by_progress or cell_id in self._lively
+
     def _beat(self) -> None:
         beat = 0
         while not self._ended.wait(self.beat_seconds):
             beat += 1
             with self._lock:
-                held = dict(self._held)
+                held = {cell: self._held[cell] for cell in self._held if self._progresses(cell)}
+                self._lively.clear()
             for cell_id, nonce in held.items():
                 path = self._path(cell_id)
                 # A lease that was taken over while this process slept is not ours to write.

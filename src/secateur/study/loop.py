@@ -183,12 +183,16 @@ def _settled_elsewhere(run: Run, cell: Cell) -> bool:
 
 def _settle(run: Run, message: Message) -> None:
     cell = run.board.cells[message.cell]
+    if message.kind != "silent":
+        run.leases.alive(cell.id)
     match message.kind:
         case "start":
             run.tell("start", cell)
         case "tick":
             run.shares[cell.id] = message.done / max(message.total, 1)
             run.tell("tick", cell, done=message.done, total=message.total)
+        case "silent":
+            run.tell("note", cell, sentence=f"{cell.label}: {message.sentence}; its device may hang")
         case "retry":
             run.tell("retry", cell, sentence=f"{message.sentence}; trying once more")
         case "paused":

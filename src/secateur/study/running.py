@@ -144,7 +144,7 @@ def _prepare(plan: StudyPlan, store: Store, listener: Listener, jobs: int) -> Ru
     for cell_id in done:
         clock.learn(board.cells[cell_id], records[cell_id].timing.seconds)
     failures = {cell_id: record.self_hash for cell_id, record in records.items() if not record.ok}
-    return Run(store, board, clock, Leases(store.root), listener, jobs, failures)
+    return Run(store, board, clock, Leases(store.root, by_progress=True), listener, jobs, failures)
 
 
 def _refuse_small_disk(plan: StudyPlan, out: Path) -> None:
