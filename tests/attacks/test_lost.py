@@ -6,10 +6,11 @@ import sys
 import pytest
 import torch
 
-from secateur.attacks import fgsm, fmn
+from secateur.attacks import fgsm, fmn, steep
 from secateur.attacks.core.batch import Batch
 from secateur.attacks.core.norms import distance
 from secateur.attacks.core.steepest import reaching
+from secateur.attacks.steep import descent
 
 INF = math.inf
 PAGE = sys.modules["secateur.attacks.fmn"]
@@ -49,7 +50,7 @@ def test_fmn_finds_what_one_step_finds(spiky, p):
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 def test_without_the_rule_for_lost_images_it_finds_few(spiky, p, monkeypatch):
     model, x, y = spiky
-    monkeypatch.setattr(PAGE, "LOST", 2.0)  # no image ever is
+    monkeypatch.setattr(PAGE, "hours", lambda steps: (steps + 1, steps + 1))  # no image ever is
     assert fmn(model, x, y, norm=p, steps=60).mask.float().mean() < 0.3
 
 
@@ -68,11 +69,47 @@ def test_the_whole_box_is_reached_by_half_of_the_steps(p, steps):
 
 
 @pytest.mark.parametrize("p", NORMS)
-def test_an_image_with_an_early_success_is_attacked_as_ever(net, images, p, monkeypatch):
-    found = fmn(net, images.x[:24], images.y[:24], norm=p, steps=120)
-    monkeypatch.setattr(PAGE, "LOST", 2.0)  # no image ever is
-    before = fmn(net, images.x[:24], images.y[:24], norm=p, steps=120)
-    assert torch.equal(found.adv, before.adv)
+@pytest.mark.parametrize("steps", [20, 60])
+def test_steep_finds_what_one_step_finds(spiky, p, steps):
+    model, x, y = spiky
+    found = steep(model, x, y, norm=p, steps=steps)
+    assert found.mask.all()
+    assert (model(found.adv).argmax(1) != y).all()
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, INF])
+def test_steep_without_the_rule_for_lost_images_finds_few(spiky, p, monkeypatch):
+    model, x, y = spiky
+    monkeypatch.setattr(descent, "hours", lambda steps: (steps + 1, steps + 1))
+    assert steep(model, x, y, norm=p, steps=60).mask.float().mean() < 0.3
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, INF])
+@pytest.mark.parametrize("n_surveyed", [1, 5])
+def test_steep_reaches_the_whole_box_by_half_of_its_steps(p, n_surveyed):
+    asked = []
+
+    def model(x):
+        asked.append(x.detach().clone())
+        two = corner(x)
+        return torch.cat([two[:, :1], two[:, 1:] - 0.5 * torch.arange(6), two[:, 1:]], 1)
+
+    x = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)) / 2
+    assert steep(model, x, torch.tensor([0]), norm=p, steps=80, n_surveyed=n_surveyed).mask.all()
+    assert any(bool((image > 0.999).all()) for image in asked[:41])
+
+
+@pytest.mark.parametrize("p", NORMS)
+def test_steep_attacks_an_image_with_an_early_success_as_ever(spiky, p, monkeypatch):
+    weight = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    x = spiky[1][:8]
+
+    def model(x):
+        return x.flatten(1) @ weight
+
+    found = steep(model, x, model(x).argmax(1), norm=p, steps=60)
+    monkeypatch.setattr(descent, "hours", lambda steps: (steps + 1, steps + 1))
+    assert torch.equal(found.adv, steep(model, x, model(x).argmax(1), norm=p, steps=60).adv)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -10,6 +10,7 @@ from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import is_adversarial, reaches_goal
+from secateur.attacks.core.lost import grown, hours, is_long
 from secateur.attacks.core.norms import INF, check_norm, distance, dual, per_sample, project
 from secateur.attacks.core.pixel_units import in_pixels
 from secateur.attacks.core.steepest import reaching
@@ -22,9 +23,6 @@ SEARCH_STEPS = 10
 """Halvings between a starting point and the clean image, as in the paper."""
 ESCAPE_RATE = 0.2
 """How fast the number of pixels grows before the first success, with ``escape``."""
-LOST, WHOLE = 0.25, 0.5
-"""Shares of the steps: an image without a success by the first is lost, and its ball is the whole box by the
-second."""
 
 
 @in_pixels("alpha", "alpha_final")
@@ -120,7 +118,7 @@ def fmn(
         already_wrong, δ = search_start(model, batch, start, p=p)
         ε = torch.maximum(ε, distance(δ, p))
     best = BestAdversarial(model, batch, p, already_wrong=already_wrong)
-    lost, late, whole = None, max(1, math.ceil(LOST * steps)), math.ceil(WHOLE * steps)
+    lost, (late, whole) = None, hours(steps)
 
     for k in range(steps + 1):  # line 2
         query = batch.clip(x + δ)  # lines 16 and 17
@@ -140,13 +138,15 @@ def fmn(
             missing = lost.images & best_norm.isinf()
             anew = _next_radius(ε, lost.annealed(gamma, gamma_final, k, steps), best, g, p, escape=escape)
             ε_next = torch.where(lost.images, anew, ε_next)
-            ε_next = torch.where(missing, _grown(ε_next, ε, ε_max, whole - k, p), ε_next)
+            series = grown(ε, ε_max, whole - k)
+            series = torch.maximum(ε_next, series.ceil() if p == 0 else series)
+            ε_next = torch.where(missing, series, ε_next)
         ε = torch.minimum(ε_next, ε_max)
         α = cosine(alpha, alpha_final, k, steps)  # line 13
         noise = unit_noise(x, generator)
         d = descent_direction(g, batch, query.detach(), noise=noise, is_adversarial=adversarial)
         z = δ - α * d  # line 14
-        if lost is not None and k < whole and (whole - k) % 2:
+        if lost is not None and is_long(k, whole):
             whole_step = batch.clip(x + (δ + reaching(d, batch, ε, p=p))) - x
             z = torch.where(per_sample(missing, x), whole_step, z)
         δ = project(z, ε, p)  # line 15
@@ -178,14 +178,6 @@ def _next_count(
     grown = torch.maximum(ε + 1, (ε * (1 + rate)).floor())
     shrunk = torch.minimum(torch.minimum(ε - 1, (ε * (1 - γ)).floor()), best_norm)
     return torch.where(adversarial, shrunk, grown).clamp_min(0.0)
-
-
-def _grown(ε_next: Tensor, ε: Tensor, ε_max: Tensor, left: int, p: float) -> Tensor:
-    """``ε_next`` [N], or more: the next of the geometric series from ``ε`` to ``ε_max`` in ``left`` steps."""
-    # An infinite gradient estimates a radius of zero, from which nothing grows.
-    ε = torch.maximum(ε, ε_max * torch.finfo(ε.dtype).eps).clamp_min(torch.finfo(ε.dtype).tiny)
-    series = ε * (ε_max / ε) ** (1 / max(left, 1))
-    return torch.maximum(ε_next, series.ceil() if p == 0 else series)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def reaching(direction: Tensor, batch: Batch, eps: Tensor, *, p: float) -> Tenso
         return steepest(direction, batch, eps, p=p)
     size = direction.abs()
     room = torch.where(size > 0, batch.distance_to_bounds(direction), 0.0)
-    size = size / per_sample(distance(size, INF).clamp_min(torch.finfo(size.dtype).tiny), size)
+    width = batch.bounds[1] - batch.bounds[0]
+    size = width * size / per_sample(distance(size, INF).clamp_min(torch.finfo(size.dtype).tiny), size)
     low = torch.full_like(eps, -LARGEST_POWER)
     high = -low
     # More than the resolution takes for an interval of one power of two: this one spans 252.

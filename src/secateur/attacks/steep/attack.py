@@ -48,6 +48,7 @@ from secateur.attacks.pdpgd import pdpgd
 from secateur.attacks.steep.descent import (
     Ground,
     Schedule,
+    Watch,
     advance,
     begin,
     descend,
@@ -107,6 +108,8 @@ def steep(
       the L2 length of ε / b pixels that cross the box: it fits every image.
     * Clipping after projecting lands strictly inside the ball and away from the nearest point; the projection
       onto the ball and the box together does not.
+    * Gradients may promise examples that the box forbids. An image without one after a quarter of the queries
+      gets a radius that grows to the whole box by half of them, and steps across it (``core.lost``).
     * The minima of L1 inside the box are nearly sparse: L0 starts from them.
 
     At most ``steps + 1`` forwards and ``steps`` backwards.
@@ -170,6 +173,12 @@ class Settings:
     step: tuple[float, float]
     gamma: tuple[float, float]
 
+    @property
+    def survey_gamma(self) -> float:
+        """γ of the survey, in which radii change fast."""
+        most = self.gamma[0]
+        return max(most, min(4 * most, 0.5))
+
 
 def _minimise(model: nn.Module, batch: Batch, settings: Settings, *, ground: Ground) -> Found:
     """Lines 1 to 8."""
@@ -196,6 +205,7 @@ def _minimise(model: nn.Module, batch: Batch, settings: Settings, *, ground: Gro
         advance(begin(goal, p), ground, rates, query=query, logits=logits, keep_graph=several)
         for goal in goals
     ]
+    watch = Watch(steps, (settings.survey_gamma, settings.gamma[1]))
     for number, (kept, schedule) in enumerate(stages):
         if number:  # lines 4 and 5
             paths = shortlist(paths, kept, ground)
@@ -203,8 +213,13 @@ def _minimise(model: nn.Module, batch: Batch, settings: Settings, *, ground: Gro
             paths = [replace(paths[0], goal=batch)]
             if from_pdpgd is not None:  # line 6
                 paths = [resume(paths[0], from_pdpgd)]
+            if watch.lost is not None:
+                there = best.found()
+                paths = [resume(paths[0], replace(there, mask=there.mask & watch.lost))]
         begun = 0 if number else 1
-        paths = [descend(best, path, ground, schedule=schedule, begun=begun) for path in paths]  # 3, 4, 7
+        paths = [
+            descend(best, path, ground, schedule=schedule, watch=watch, begun=begun) for path in paths
+        ]  # 3, 4, 7
 
     best.query(batch.clip(x + paths[0].delta), gradient=False)
     return best.found() if from_pdpgd is None else minimum(best.found(), from_pdpgd)  # line 8
@@ -278,7 +293,7 @@ def _stages(classes: int, settings: Settings, *, resumed: bool) -> list[tuple[in
     kept = min(classes, 2 if steps < 150 else 3)
     more = max(1, round(SHORTLIST_SHARE * steps / kept))
     return [
-        (classes, Schedule(each, (first, first / 3), (max(most, min(4 * most, 0.5)), most))),
+        (classes, Schedule(each, (first, first / 3), (settings.survey_gamma, most))),
         (kept, Schedule(more, (first / 3, first / 8), (most, 0.4 * most))),
         (1, Schedule(steps - classes * each - kept * more, *descent)),
     ]

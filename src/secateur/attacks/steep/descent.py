@@ -10,7 +10,9 @@ from secateur.attacks.core.batch import Batch, Found
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import is_adversarial, logit_difference
+from secateur.attacks.core.lost import grown, hours, is_long
 from secateur.attacks.core.norms import distance, dual, per_sample, project_boxed
+from secateur.attacks.core.steepest import reaching
 from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
 
 
@@ -66,6 +68,36 @@ class Ground:
         return project_boxed(delta, eps, self.p, low=self.low, high=self.high)
 
 
+class Watch:
+    """Which images of an attack of N steps are lost (``core.lost``), and how they are found again.
+
+    ``lost`` [N] bool are those without an example after a quarter of the queries; None before, and where
+    there are none. ``radius`` [N] is that of the ball which has to be tried next, 0 once an image has an
+    example; ``long`` says whether the next step crosses it. ``gamma`` is γ of the lost images.
+    """
+
+    def __init__(self, steps: int, gamma: tuple[float, float]) -> None:
+        self.steps, self.rates = steps, gamma
+        self.late, self.whole = hours(steps)
+        self.asked = 0
+        self.lost: Tensor | None = None
+        self.radius = torch.zeros(())
+        self.long, self.gamma = False, gamma[0]
+
+    def look(self, best: BestAdversarial, path: Path, ground: Ground) -> None:
+        """Take note of a query, at the end of ``path``."""
+        self.asked += 1
+        missing = best.distance.isinf() & ~best.already_wrong
+        if self.asked == self.late and bool(missing.any()):
+            self.lost, self.radius = missing, path.eps
+        if self.lost is None:
+            return
+        left = self.whole - self.asked
+        self.radius = torch.where(missing, grown(self.radius, ground.largest, left), 0.0)
+        self.long = is_long(self.asked, self.whole)
+        self.gamma = cosine(*self.rates, max(-left, 0), self.steps - self.whole)
+
+
 def begin(goal: Batch, p: float) -> Path:
     """The path of ``goal`` before its first step, at the clean image."""
     zero = torch.zeros_like(goal.x)
@@ -102,11 +134,14 @@ def shortlist(paths: Sequence[Path], count: int, ground: Ground) -> list[Path]:
     ]
 
 
-def descend(best: BestAdversarial, path: Path, ground: Ground, *, schedule: Schedule, begun: int = 0) -> Path:
+def descend(
+    best: BestAdversarial, path: Path, ground: Ground, *, schedule: Schedule, watch: Watch, begun: int = 0
+) -> Path:
     """Procedure DESCEND: lines 9 to 14, of which ``begun`` iterations are done already."""
     for k in range(begun, schedule.steps):  # line 9
         query, logits = best.query(best.batch.clip(best.batch.x + path.delta), gradient=True)
-        path = advance(path, ground, schedule.at(k), query=query, logits=logits)
+        watch.look(best, path, ground)
+        path = advance(path, ground, schedule.at(k), query=query, logits=logits, watch=watch)
     return path
 
 
@@ -118,8 +153,12 @@ def advance(
     query: Tensor,
     logits: Tensor,
     keep_graph: bool = False,
+    watch: Watch | None = None,
 ) -> Path:
-    """Lines 10 to 14: ``path`` after an iteration at α, γ = ``rates`` whose ``query`` gave ``logits``."""
+    """Lines 10 to 14: ``path`` after an iteration at α, γ = ``rates`` whose ``query`` gave ``logits``.
+
+    ``watch`` knows the images that are lost, and what happens to them in place of lines 11 and 13.
+    """
     p, x, ε = ground.p, path.goal.x, path.eps
     α, γ = rates
     loss = logit_difference(path.goal, logits)
@@ -129,9 +168,15 @@ def advance(
     reached = torch.where(adversarial, torch.minimum(path.reached, δ_norm), path.reached)
     # Logits may have another precision than the images.
     to_boundary = δ_norm + loss.detach().to(δ_norm.dtype).abs() / distance(g, dual(p)).clamp_min(1e-12)
-    farther = torch.maximum(to_boundary, ε * (1 + max(γ, ground.growth)))
-    missed = torch.where(reached.isfinite(), ε * (1 + γ), farther)
-    ε = torch.where(adversarial, torch.minimum(ε * (1 - γ), reached), missed)  # line 11
+
+    def radius(γ: float) -> Tensor:
+        farther = torch.maximum(to_boundary, path.eps * (1 + max(γ, ground.growth)))
+        missed = torch.where(reached.isfinite(), path.eps * (1 + γ), farther)
+        return torch.where(adversarial, torch.minimum(path.eps * (1 - γ), reached), missed)  # line 11
+
+    ε = radius(γ)
+    if watch is not None and watch.lost is not None:
+        ε = torch.where(watch.lost, torch.maximum(radius(watch.gamma), watch.radius), ε)
     ε = torch.minimum(ε, ground.largest)
     noise = unit_noise(x, ground.generator)
     d = descent_direction(  # line 12
@@ -142,6 +187,9 @@ def advance(
     if ground.momentum:  # line 14
         μ = ground.momentum
         z = ground.project(δ + (1 - μ) * (z - δ) + μ * (δ - path.last_delta), ε)
+    if watch is not None and watch.lost is not None and watch.long:
+        whole_step = ground.project(δ + reaching(d, path.goal, ε, p=p), ε)
+        z = torch.where(per_sample(watch.radius > 0, x), whole_step, z)
     return Path(path.goal, z.detach(), δ, ε, reached)
 
 
