@@ -1,6 +1,7 @@
 """The dense networks of a study, for planning: whether they fit, the hash of their weights, their speed."""
 
 from functools import partial
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from secateur.study.cost import Speed
 from secateur.text import nearest
 
 SECONDS = 0.3
-BATCH = 16
+BATCH, FEW = 16, 2
 
 
 def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -178,8 +179,15 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
 
 
 def _seconds_per_unit(network: nn.Module, images: Tensor, threads: int) -> float:
+    few = images[:FEW]
+    _gradient(network, few)  # the first call allocates memory and chooses kernels
+    begun = perf_counter()
+    _gradient(network, few)
+    # A large network needs few images to be measured: a batch of 16 of WRN-28-10 takes many seconds.
+    fit = int(SECONDS / 2 * len(few) / max(perf_counter() - begun, 1e-9))
+    images = images[: max(len(few), fit)]
     gradient = partial(_gradient, network, images)
-    gradient()  # the first call allocates memory and chooses kernels
+    gradient()
     timer = Timer("gradient()", globals={"gradient": gradient}, num_threads=threads)
     # A forward pass is one unit, a gradient two.
     return float(timer.blocked_autorange(min_run_time=SECONDS).median) / (len(images) * 3)
