@@ -30,8 +30,13 @@ def read_bounded(path: Path, limit: int) -> bytes:
     refuse_irregular(path, limit)
     handle = os.open(path, _FLAGS)
     with os.fdopen(handle, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:  # it grows
+        # A read makes room for all it asks for, which must not be the limit.
+        content = file.read(os.fstat(handle).st_size + 1)
+        while more := file.read(MIB):  # it grows, or its size is not known
+            content += more
+            if len(content) > limit:
+                break
+    if len(content) > limit:
         raise _too_large(path, limit)
     return content
 

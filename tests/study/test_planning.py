@@ -5,8 +5,11 @@ import pytest
 
 from secateur.config import parse_study
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import digest
+from secateur.store import Store
 from secateur.study import plan, run_plan
 from secateur.study.cost import Speed
+from secateur.study.planning import plan_of
 from toy.study import EXECUTE, FACTS, SMALL, run_toy, small_plan
 
 
@@ -59,3 +62,27 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     assert run_plan(probed, tmp_path / "a" / "run", execute=EXECUTE).exit_code == 0
+
+
+def test_a_folder_whose_cells_have_other_settings_than_their_ids_is_refused(tmp_path):
+    """Whoever joins a run would compute what the settings say under the id of something else."""
+    laid = small_plan()
+    for change in (
+        lambda cell: cell["settings"]["recipe"].update(epochs=7),
+        lambda cell: cell["settings"].update(recipe={"surprise": 1}),
+        lambda cell: cell["axes"].update(seed=5),
+    ):
+        study = laid.to_json()
+        tuned = next(cell for cell in study["cells"] if cell["stage"] == "tune")
+        change(tuned)
+        store = Store.create(tmp_path / digest(study), study)
+        with pytest.raises(UserError, match="holds other settings than its study"):
+            plan_of(store)
+
+
+def test_settings_that_an_older_version_did_not_have_make_no_difference(tmp_path):
+    study = small_plan().to_json()
+    for cell in study["cells"]:
+        if "recipe" in cell["settings"]:
+            del cell["settings"]["recipe"]["label_smoothing"]
+    plan_of(Store.create(tmp_path / "run", study))

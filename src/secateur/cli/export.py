@@ -93,6 +93,15 @@ def export(
 COMMANDS = (export,)
 
 
+def _told(named: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a saved network says about itself, if it is of the types that `prune` writes."""
+    size, count = named.get("input", []), named.get("classes")
+    known = isinstance(size, list) and all(type(part) in (int, str) for part in size)
+    if not (isinstance(named.get("model", ""), str) and known and (count is None or type(count) is int)):
+        raise UserError(f"{folder} does not say which network it holds", hint="name it with --model")
+    return named
+
+
 def _networks(
     folder: Path | None,
     model: str | None,
@@ -110,7 +119,7 @@ def _networks(
     if folder is not None and weights is not None:
         raise UserError(f"{folder} already contains weights", hint="leave out --weights")
     saved = weights if weights is not None and weights.is_dir() else folder
-    told = origin(saved) if saved is not None else {}
+    told = _told(origin(saved), saved) if saved is not None else {}
     named = model or told.get("model")
     if named is None:
         raise UserError("no network is named", hint="give a folder written by `prune`, or --model")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +29,8 @@ TYPES = (
     *("float32", "float64", "float16", "bfloat16", "complex64"),
     *("int64", "int32", "int16", "int8", "uint8", "bool"),
 )
+MAX_NUMBERS = 2**28
+"""Of one input: more than any network is called with, and what the plan of a stranger could ask for."""
 _SHAPE = re.compile(r"\d+(x\d+)*", re.IGNORECASE)
 _FORM = "write [NAME:][TYPE:]SHAPE[:LOW..HIGH], as in 1x3x224x224 or ids:int64:2x10:0..50"
 
@@ -113,6 +116,8 @@ def read(text: str) -> Asked:
     shape = tuple(int(size) for size in parts[place].lower().split("x"))
     if 0 in shape:
         raise UserError(f"invalid --input {text}: every size must be at least 1", hint=_FORM)
+    if prod(shape) > MAX_NUMBERS:
+        raise UserError(f"invalid --input {text}: more than {MAX_NUMBERS:,} numbers", hint=_FORM)
     before = parts[:place]
     dtype = before.pop() if len(before) == 2 or (before and before[0] in TYPES) else "float32"
     name = before[0] if before else ""

@@ -19,6 +19,7 @@ from secateur.hashing import file_sha256
 
 IDX_PARTS = {"train": "train", "test": "t10k"}
 MAX_BYTES = 2**31
+CHUNK = 2**24
 FASHION = (
     "T-shirt/top",
     "Trouser",
@@ -116,6 +117,14 @@ def _idx_array(path: Path, ndim: int) -> np.ndarray:
         raise UserError(f"'{path}' cannot be read: {error}", hint="download it again") from error
 
 
+def _up_to(size: int, stream: gzip.GzipFile | IO[bytes]) -> bytearray:
+    # A single read would make room for all that is promised.
+    body = bytearray()
+    while len(body) < size and (chunk := stream.read(min(CHUNK, size - len(body)))):
+        body += chunk
+    return body
+
+
 def _read_array(stream: gzip.GzipFile | IO[bytes], ndim: int, path: Path) -> np.ndarray:
     header = stream.read(4 + 4 * ndim)
     if header[:4] != bytes([0, 0, 8, ndim]) or len(header) < 4 + 4 * ndim:
@@ -125,7 +134,7 @@ def _read_array(stream: gzip.GzipFile | IO[bytes], ndim: int, path: Path) -> np.
     shape = np.frombuffer(header, ">u4", offset=4).tolist()
     promised = math.prod(shape)
     # Never more than the header promises, and one byte to see that there is more: it may unpack without end.
-    body = stream.read(min(promised, MAX_BYTES) + 1)
+    body = _up_to(min(promised, MAX_BYTES) + 1, stream)
     if len(body) > MAX_BYTES:
         raise UserError(f"'{path}' unpacks to more than {MAX_BYTES // 2**20} MiB and is refused")
     if len(body) != promised:

@@ -21,10 +21,13 @@ from secateur.models.normalisation import INNER, Statistics
 from secateur.surgery.cut import check_fits, cut_channels_
 from secateur.surgery.input_json import missing_class
 from secateur.surgery.plan import Plan
+from secateur.text import first_line
+from secateur.untrusted import cleared, read_bounded, refuse_irregular, write_new
 
 _PLANS = "_secateur_plans"
 _PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = "plan.json", "weights.safetensors", "README.md"
 _TOLERANCE = 1e-3
+_MAX_BYTES, _MAX_WEIGHTS = 2**28, 2**33
 
 
 class _CarriedOut:
@@ -108,9 +111,9 @@ def save(
     document["hash"] = _document_hash(document)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, target / _WEIGHTS_FILE, metadata={"format": "pt"})
-        (target / _PLAN_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (target / _CARD_FILE).write_text(_card(model, plans, card), encoding="utf-8")
+        save_file(tensors, cleared(target / _WEIGHTS_FILE), metadata={"format": "pt"})
+        write_new(target / _PLAN_FILE, json.dumps(document, indent=1) + "\n")
+        write_new(target / _CARD_FILE, _card(model, plans, card))
     except OSError as error:
         raise UserError(
             f"cannot write to '{folder}': {error.strerror}", hint="choose another folder"
@@ -129,7 +132,11 @@ def origin(folder: str | Path) -> dict[str, Any]:
     ...     origin(save(nn.Linear(2, 2), f"{parent}/dense", origin={"model": "mine"}))
     {'model': 'mine'}
     """
-    return dict(_read_document(Path(folder) / _PLAN_FILE).get("origin", {}))
+    path = Path(folder) / _PLAN_FILE
+    named = _read_document(path).get("origin", {})
+    if not isinstance(named, dict):
+        raise UserError(f"'{path}' is damaged: its origin is no object", hint="copy the folder again")
+    return named
 
 
 def saved_statistics(folder: str | Path) -> Statistics | None:
@@ -179,6 +186,19 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
             f"the factory returned {type(model).__name__}, not a torch.nn.Module",
             hint="pass a function that builds the unpruned class",
         )
+    try:
+        _rebuild(model, document, tensors, source)
+    except UserError:
+        raise
+    except Exception as error:  # a plan of somebody else's may say anything about the network and its inputs
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(
+            f"the plan in '{source}' does not fit the network: {said}", hint="copy the folder again"
+        ) from error
+    return model
+
+
+def _rebuild(model: nn.Module, document: dict[str, Any], tensors: dict[str, Tensor], source: Path) -> None:
     plans = [Plan.from_json(item) for item in document["plans"]]
     for plan in plans:
         check_fits(model, plan)
@@ -188,7 +208,6 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     _fill(model, tensors, source, made=non_persistent_buffers(model) - cut)
     if plans and document["fingerprint"] is not None:
         _check_fingerprint(model, tuple(plans), document["fingerprint"], source)
-    return model
 
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], source: Path, *, made: set[str]) -> None:
@@ -212,14 +231,15 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], source: Path, *, made: s
 
 def _read_document(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_bounded(path, _MAX_BYTES))
+        expected = _document_hash(document) if isinstance(document, dict) else None
     except FileNotFoundError:
         raise UserError(
             f"there is no saved network in '{path.parent}'", hint=f"expected {path.name}"
         ) from None
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror}", hint="check its permissions") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # also lists nested too deeply to be read
         raise UserError(f"'{path}' is damaged: it is not JSON", hint="copy the folder again") from error
     if not isinstance(document, dict) or not isinstance(document.get("plans"), list):
         raise UserError(f"'{path}' is not the plan of a saved network", hint="secateur.save writes one")
@@ -228,13 +248,14 @@ def _read_document(path: Path) -> dict[str, Any]:
             f"'{path}' has schema version {document.get('schema_version')}, this program reads 1",
             hint="install the version of secateur that wrote it",
         )
-    if document.get("hash") != _document_hash(document):
+    if document.get("hash") != expected:
         raise UserError(f"'{path}' was changed after it was saved", hint="copy the folder again")
     return document
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
+        refuse_irregular(path, _MAX_WEIGHTS)
         return load_file(path)
     except FileNotFoundError:
         raise UserError(

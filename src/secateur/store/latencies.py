@@ -10,9 +10,11 @@ from secateur.errors import ExitCode, UserError
 from secateur.store.files import machine_errors, replace_json, strict_json
 from secateur.store.record import CELL_ID
 from secateur.text import counted
+from secateur.untrusted import UNFIT, read_bounded
 
 LATENCIES = "latency.json"
 LATENCY_SCHEMA = 1
+MAX_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Spread:
     high: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.median <= self.high < float("inf"):
+        if not 1e-30 < self.low <= self.median <= self.high < 1e30:
             raise ValueError(f"{self.low}, {self.median}, {self.high} are no quartiles of times")
 
 
@@ -105,7 +107,7 @@ def read_latencies(root: Path) -> Latencies | None:
     """
     path = root / LATENCIES
     try:
-        data = strict_json(path.read_bytes())
+        data = strict_json(read_bounded(path, MAX_BYTES))
         version = data["schema_version"]
         if isinstance(version, int) and version > LATENCY_SCHEMA:
             raise UserError(
@@ -114,10 +116,12 @@ def read_latencies(root: Path) -> Latencies | None:
                 code=ExitCode.FOREIGN_FOLDER,
             )
         rows = {cell: _measured(cell, row) for cell, row in data["rows"].items()}
-        return Latencies(Conditions(**data["conditions"]), rows)
+        return Latencies(_conditions(data["conditions"]), rows)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno not in UNFIT:
+            raise
         raise UserError(
             f"{path} is damaged: {type(problem).__name__}: {problem}",
             hint="`secateur report RUN --latency --again` measures afresh",
@@ -181,4 +185,14 @@ def _measured(cell: str, row: Mapping[str, Any]) -> Measured:
     if not all(CELL_ID.fullmatch(name) for name in (cell, row["dense"])):
         raise ValueError(f"{cell!r} or {row['dense']!r} is not the id of a cell")
     spreads = {name: Spread(**row[name]) for name in ("seconds", "dense_seconds", "share")}
+    for name in ("turns", "peak_bytes", "dense_peak_bytes"):
+        if type(row[name]) is not int or not 0 <= row[name] < 2**63:
+            raise ValueError(f"{name} is {row[name]!r}")
     return Measured(cell=cell, **{**row, **spreads})
+
+
+def _conditions(data: Mapping[str, Any]) -> Conditions:
+    for name, kind in (("batch", int), ("threads", int), ("device", str), ("processor", str), ("torch", str)):
+        if type(data[name]) is not kind:
+            raise ValueError(f"{name} is {data[name]!r}")
+    return Conditions(**data)

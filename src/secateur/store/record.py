@@ -187,7 +187,7 @@ def read_record(folder: Path, cell_id: str, stage: str | None = None) -> Record 
     if record.id != cell_id:
         raise Damaged(f"its record belongs to cell {record.id}")
     if stage not in (None, record.stage):
-        raise Damaged(f"its record is that of a {record.stage} cell")
+        raise Damaged(f"its record is that of another stage, {record.stage}")
     return record
 
 

@@ -217,8 +217,24 @@ def _cell(
     stage: Stage, parent: Cell | None, axes: dict[str, Any], role: Role, settings: dict[str, Any]
 ) -> Cell:
     above = parent.id if parent else None
-    identity = {"stage": stage, "science": SCIENCE[stage], "settings": _science(settings), "parent": above}
-    return Cell(digest(identity)[:ID_DIGITS], stage, above, axes, role, settings)
+    return Cell(_id_of(stage, above, settings), stage, above, axes, role, settings)
+
+
+def _id_of(stage: Stage, parent: str | None, settings: Mapping[str, Any]) -> str:
+    identity = {"stage": stage, "science": SCIENCE[stage], "settings": _science(settings), "parent": parent}
+    return digest(identity)[:ID_DIGITS]
+
+
+def is_as_planned(cell: Cell, planned: Cell) -> bool:
+    """Whether a cell of a run folder is what its id says, and stands where this version would put it.
+
+    Settings that older versions did not have make no difference, as they make none to the id.
+    """
+    try:
+        same = _id_of(cell.stage, cell.parent, cell.settings) == planned.id
+    except (TypeError, ValueError, AttributeError, KeyError):  # a recipe that is none
+        return False
+    return same and all(cell.axes.get(name, value) == value for name, value in planned.axes.items())
 
 
 def _science(settings: Mapping[str, Any]) -> dict[str, Any]:

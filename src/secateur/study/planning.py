@@ -12,7 +12,7 @@ from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
 from secateur.registry import loaded
 from secateur.store import Store
-from secateur.study.cells import SCIENCE, Facts, grid
+from secateur.study.cells import SCIENCE, Facts, grid, is_as_planned
 from secateur.study.cost import Clock, Cost, Speed, cost_of
 from secateur.study.dataset_facts import known_facts, read_facts, unknown_settings
 
@@ -182,10 +182,18 @@ def plan_of(store: Store) -> StudyPlan:
     study = study_of(store.study)
     facts = Facts.from_json(store.study["facts"])
     # Compared as sets: the settings in the folder are sorted by label, its cells are in the file's order.
-    if {cell.id for cell in grid(study, facts)} != {cell.id for cell in store.cells}:
+    planned = {cell.id: cell for cell in grid(study, facts)}
+    if planned.keys() != {cell.id for cell in store.cells}:
         raise UserError(
             f"{store.root} was planned by another version of secateur, whose numbers differ from this one's",
             hint="use the same version everywhere, or a new folder",
+            code=ExitCode.FOREIGN_FOLDER,
+        )
+    # An id is a hash of settings: with others beside it, somebody else has written the file.
+    if odd := [cell for cell in store.cells if not is_as_planned(cell, planned[cell.id])]:
+        raise UserError(
+            f"{store.root} holds other settings than its study for {len(odd)} cells, such as {odd[0].label}",
+            hint="use a new folder",
             code=ExitCode.FOREIGN_FOLDER,
         )
     return StudyPlan(study, facts, store.cells, limited=store.study["limited"])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from secateur.errors import UserError
@@ -11,6 +12,8 @@ from secateur.graph.trace.example_inputs import Inputs, InputSpec
 from secateur.graph.trace.input_tree import Slot, parts
 
 _RARE = ("given", "host")
+MAX_NUMBERS = 2**28
+"""Of one input: more than any network is called with, and what a stranger's plan can make us draw."""
 # What a plan file can hold of a tree, by the name of its kind.
 _KINDS: dict[type, str] = {list: "list", tuple: "tuple", dict: "dict", PackedSequence: "packed"}
 
@@ -53,9 +56,18 @@ def inputs_from_json(data: Mapping[str, Any]) -> Inputs:
         )
         for item in data["inputs"]
     )
+    for item in specs:
+        if not all(type(side) is int and side >= 0 for side in item.shape) or not _is_type(item.dtype):
+            raise ValueError(f"the input '{item.path}' is of shape {item.shape} and type {item.dtype}")
+        if math.prod(item.shape) > MAX_NUMBERS:
+            raise ValueError(f"the input '{item.path}' has more than {MAX_NUMBERS:,} numbers")
     if "form" not in data:
         return Inputs(specs, _by_paths([item.path for item in specs]))
     return Inputs(specs, _read(data["form"]))
+
+
+def _is_type(name: object) -> bool:
+    return isinstance(name, str) and isinstance(getattr(torch, name, None), torch.dtype)
 
 
 def missing_class(inputs: Inputs) -> str | None:

@@ -24,10 +24,22 @@ from secateur.train.averaging import weights_of
 from secateur.train.history import Epoch
 from secateur.train.job import Job, State
 from secateur.train.moment import Moment
+from secateur.untrusted import read_bounded, refuse_link
 
 TENSORS = "state.safetensors"
 META = "meta.json"
 PREFIX = "epoch-"
+MAX_BYTES = 2**35
+# What reading a file raises that is not a checkpoint.
+DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    safetensors.SafetensorError,
+)
 NAME = re.compile(r"epoch-(\d{6,})(?:-step-(\d{6,}))?")
 
 
@@ -77,6 +89,7 @@ class Checkpoints:
             meta: must be JSON.
             step: the number of finished steps of the epoch after ``epoch``.
         """
+        refuse_link(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         body = {
@@ -111,11 +124,12 @@ class Checkpoints:
         skipped: list[str] = []
         for path in self._generations():
             try:
-                content = (path / TENSORS).read_bytes()
-                body = json.loads((path / META).read_text())
+                content = read_bounded(path / TENSORS, MAX_BYTES)
+                body = json.loads(read_bounded(path / META, MAX_BYTES))
                 intact = body.pop("self_hash") == json_sha256(body) and body["sha256"] == sha256_hex(content)
+                intact = intact and isinstance(body["epoch"], int) and isinstance(body["meta"], dict)
                 tensors = load(content) if intact else {}
-            except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError) as error:
+            except DAMAGED as error:
                 # A disk that does not answer says nothing about the checkpoint.
                 if disk_trouble(error):
                     raise

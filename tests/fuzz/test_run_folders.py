@@ -1,0 +1,83 @@
+"""Run folders with a changed study or record, sealed again: every command answers in one sentence or works."""
+
+import json
+import os
+import random
+
+import pytest
+
+from fuzz.mutate import changed, damaged, sealed, written
+from report.synthetic import Grid, write
+from report.test_build import SMALL
+from secateur.errors import UserError
+from secateur.report import compare, figures, report
+from secateur.store import Store
+from secateur.study import status
+from secateur.study.planning import plan_of
+
+ROUNDS = 400 if os.environ.keys() & {"CI", "SLOW"} else 30
+
+
+def looked_at(folder):
+    """What all commands that read a run folder do with it; drawing apart."""
+    for look in (
+        lambda: status(Store.open(folder)).to_json(),
+        lambda: [Store.open(folder).damage(cell.id) for cell in Store.open(folder).cells],
+        lambda: plan_of(Store.open(folder)),
+        lambda: report(folder),
+        lambda: compare(folder, folder),
+    ):
+        try:
+            look()
+        except UserError as refused:
+            assert refused.message
+            assert "\n" not in refused.message
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("fuzz") / "run", Grid(**SMALL))
+
+
+def test_odd_studies_and_records_are_read_or_refused(pristine, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
+    monkeypatch.chdir(tmp_path)
+    files = [pristine / "study.json", *sorted(pristine.glob("cells/*/*/record.json"))]
+    before = {path: path.read_bytes() for path in files}
+    for seed in range(ROUNDS):
+        draw = random.Random(seed)
+        path = draw.choice([files[0], draw.choice(files)])
+        if seed % 5:
+            path.write_bytes(written(sealed(changed(json.loads(before[path]), draw, draw.choice([1, 1, 2])))))
+        else:
+            path.write_bytes(damaged(before[path], draw))
+        try:
+            looked_at(pristine)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}, {path.name}: {type(error).__name__}: {error}") from error
+        finally:
+            path.write_bytes(before[path])
+    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in pristine.parent.iterdir()] == ["run"]
+
+
+NOTES = [
+    b'{"note": 5}',
+    b'{"note": "\\ud800"}',
+    b"[" * 3000,
+    b'{"note": "a\x1b[2J"}',
+    b'{"other": 1}',
+    b"\xff",
+    b"{",
+]
+
+
+def test_odd_notes_are_left_out(pristine):
+    path = pristine / "notes.jsonl"
+    path.write_bytes(b"\n".join(NOTES))
+    try:
+        assert Store.open(pristine).notes() == []
+        path.write_bytes(b"\n".join([*NOTES, b'{"note": "a\\u001b[2J"}']))
+        assert [note["note"] for note in Store.open(pristine).notes()] == ["a\x1b[2J"]
+    finally:
+        path.unlink()
