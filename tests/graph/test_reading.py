@@ -44,6 +44,12 @@ READINGS = {
     "narrow": lambda table, count: table.t().narrow(1, 0, count).t(),
     "split": lambda table, count: table.split([count, len(table) - count])[0],
     "positions": lambda table, count: table[torch.arange(count)],
+    "scaled": lambda table, count: (table * 0.5)[:count],
+    "turned": lambda table, count: (
+        table.flip(0).flip(0)[:count] + nn.functional.normalize(table, dim=-1)[:count]
+    ),
+    "beside another": lambda table, count: torch.cat([table, table])[:count],
+    "joined with itself": lambda table, count: (table + table.roll(0, 0))[:count],
     "embedding": lambda table, count: nn.functional.embedding(torch.arange(count), table),
 }
 

@@ -47,6 +47,7 @@ class Weights(nn.Module):
 
 MADE = {
     "normed": lambda net: net.weight / net.weight.norm(dim=1, keepdim=True),
+    "normalised": lambda net: nn.functional.normalize(net.weight, dim=1),
     "product": lambda net: net.left(net.weight.t()).t(),
     "shared": lambda net: net.weight * net.head.weight.sum(0)[:, None],
 }

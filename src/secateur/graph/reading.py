@@ -1,50 +1,75 @@
 """What a run read of the parameters and buffers; of the rest nothing is known, so it stays."""
 
-from collections.abc import Iterable
-from math import isinf
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
 from secateur.graph.atoms import Atoms, Reason
+from secateur.graph.labels import IntArray
 from secateur.graph.ops import Does, operations
 from secateur.graph.propagation import Tracer
 from secateur.graph.trace.tape import Call, Tape
 
 BoolArray = npt.NDArray[np.bool_]
-# Copying writes its source elsewhere, where somebody may read it.
-_MOVES = operations(Does.MOVE) - {"aten::copy_"}
+_SILENT = operations(Does.MOVE) | operations(Does.QUIET)
 _NUMBERS = operations(Does.READ)
 _OWN = {"parameter", "buffer"}
-_NAN = {f"aten::{name}" for name in ("isnan", "isinf", "isfinite", "isposinf", "isneginf")}
 _INDICES = ("argmax", "argmin", "sort", "topk", "nonzero", "bucketize", "searchsorted")
 _ENDS = operations(Does.MATMUL) | {"aten::convolution", *(f"aten::{name}" for name in _INDICES)}
 
 
-def atoms_read(tracer: Tracer) -> BoolArray:
-    """Whether an operation that computes, or the caller of the model, reads each atom: boolean [atoms].
+def freeze_unread(tracers: Sequence[Tracer]) -> None:
+    """Freeze channels that no run of ``tracers`` read: rows of a table, say, that is longer than the example.
 
-    Views and slices are no readings: of ``table[:n]`` the rows from ``n`` on are not read.
+    All runs share their atoms. A channel is read where it ends: summed over, reduced, or returned. A slice
+    that leaves it out is no reading, wherever it stands: of ``(table * scale)[:n]`` the rows from ``n`` on
+    are not read.
     """
-    numbers = {n for call in tracer.tape.calls if call.name not in _MOVES for n in call.refs}
-    numbers |= {*tracer.tape.outputs, *tracer.tape.returned}
-    # Most values share the labels of others: each array is looked at once.
-    labels = {id(f.atoms): f.atoms for n in numbers if n in tracer.marks for f in tracer.marks[n].factors}
-    # One more entry, for the positions that no channel owns (-1).
-    found = np.zeros(tracer.atoms.size + 1, dtype=bool)
-    for atoms in labels.values():
-        found[atoms] = True
-    return found[:-1]
-
-
-def freeze_unread(atoms: Atoms, read: BoolArray) -> None:
-    """Freeze channels that nothing read: rows of a table, say, that is longer than the example."""
+    atoms = tracers[0].atoms
     count, component = atoms.components()
-    known = np.zeros(count, dtype=bool)
-    known[component[read]] = True
+    read = np.zeros(count, dtype=bool)
+    read[component[atoms.roles()[1]]] = True
+    for tracer in tracers:
+        _mark_ends(tracer, component, read)
     atoms.here = Reason("")
-    atoms.freeze(np.flatnonzero(~known[component]), "is not read in this run (a longer table, another case)")
+    atoms.freeze(np.flatnonzero(~read[component]), "is not read in this run (a longer table, another case)")
+
+
+def _mark_ends(tracer: Tracer, component: IntArray, read: BoolArray) -> None:
+    """Mark the components that end at a call of this run, or that the model returns."""
+    known: dict[int, IntArray] = {}
+
+    def found(number: int) -> dict[int, IntArray]:
+        # Most values share the labels of others: each array is looked up once.
+        labels = (
+            {id(f.atoms): f.atoms for f in tracer.marks[number].factors} if number in tracer.marks else {}
+        )
+        for key, atoms in labels.items():
+            if key not in known:
+                known[key] = component[atoms[atoms >= 0]]
+        return {key: known[key] for key in labels}
+
+    passed = np.zeros(len(read), dtype=bool)
+    for call in tracer.tape.calls:
+        if call.name in _SILENT:
+            continue
+        before = {key: own for number in call.refs for key, own in found(number).items()}
+        after = {
+            key: own for number in call.outputs if number is not None for key, own in found(number).items()
+        }
+        if before.keys() <= after.keys():
+            continue
+        for own in after.values():
+            passed[own] = True
+        for own in before.values():
+            read[own[~passed[own]]] = True
+        for own in after.values():
+            passed[own] = False
+    for number in {*tracer.tape.outputs, *tracer.tape.returned}:
+        for own in found(number).values():
+            read[own] = True
 
 
 def freeze_buffers_alone(tape: Tape, atoms: Atoms) -> None:
@@ -62,11 +87,10 @@ def freeze_buffers_alone(tape: Tape, atoms: Atoms) -> None:
 def freeze_numbers(tracer: Tracer) -> frozenset[str]:
     """Freeze what the code read as plain numbers; returns the parameters and buffers read like that.
 
-    What follows from such a number (a branch, a list of positions, an early exit) is not on the tape.
+    What follows from such a number (a branch, a list of positions) is not on the tape.
     """
     tape, atoms = tracer.tape, tracer.atoms
     made = {number: call for call in tape.calls for number in call.outputs if number is not None}
-    checks = _checks(tape)
     names: set[str] = set()
     for call in _readings(tape):
         atoms.here = Reason.at(call)
@@ -75,47 +99,37 @@ def freeze_numbers(tracer: Tracer) -> frozenset[str]:
             if axis.tensor in found:
                 atoms.freeze(np.arange(axis.start, axis.stop), "is read as plain numbers")
         if not found and call.name in _NUMBERS:
-            _freeze_deciding(tracer, made, call, checks)
+            _freeze_deciding(tracer, made, call)
         names |= found
     return frozenset(names)
 
 
-def _freeze_deciding(tracer: Tracer, made: dict[int, Call], reading: Call, checks: set[int]) -> None:
-    """Freeze the channels that a number is taken over, back to the layers that computed them.
+def _freeze_deciding(tracer: Tracer, made: dict[int, Call], reading: Call) -> None:
+    """Freeze the channels that a number is taken over and no layer reads, as the classes of an early exit.
 
-    A check for NaN decides nothing that a user of the network wants.
+    Where the number decides otherwise they may be the output. Channels that a layer reads, too, only change
+    the number, as they change any statistic.
     """
-    waiting, seen = list(reading.refs), checks.copy()
+    _, component = tracer.atoms.components()
+    _, consumed = tracer.atoms.roles()
+    elsewhere = np.isin(component, component[consumed])
+    waiting, seen = list(reading.refs), set[int]()
     while waiting:
         number = waiting.pop()
         if number in seen:
             continue
         seen.add(number)
         for factor in tracer.marks[number].factors:
-            tracer.atoms.freeze(factor.atoms, "is read as a plain number, which decides what the code does")
+            found = factor.atoms[factor.atoms >= 0]
+            tracer.atoms.freeze(
+                found[~elsewhere[found]], "is read as a number alone, which decides what runs"
+            )
         call = made.get(number)
         # What positions count is frozen by its rule.
         if call is None or call.name in _ENDS:
             continue
         if not any(tracer.marks[ref].weight and tracer.marks[ref].factors for ref in call.refs):
             waiting += call.refs
-
-
-def _checks(tape: Tape) -> set[int]:
-    """Values that say whether there is a NaN or infinity, and what is made of such values alone."""
-    found: set[int] = set()
-    for call in tape.calls:
-        if _looks_for_nan(call) or (call.refs and found.issuperset(call.refs)):
-            found |= {number for number in call.outputs if number is not None}
-    return found
-
-
-def _looks_for_nan(call: Call) -> bool:
-    if call.name not in {"aten::eq", "aten::ne"}:
-        return call.name in _NAN
-    other = call.args[1]
-    # NaN differs from itself.
-    return call.args[0] == other or (isinstance(other, float) and isinf(other))
 
 
 def _readings(tape: Tape) -> Iterable[Call]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import torch
 from torch import nn
 
 from secateur.errors import UserError
@@ -13,8 +13,6 @@ from secateur.graph.groups import build_groups, lone_channels
 from secateur.graph.heads import attention_heads, check_heads
 from secateur.graph.propagation import Tracer, propagate
 from secateur.graph.reading import (
-    BoolArray,
-    atoms_read,
     freeze_buffers_alone,
     freeze_numbers,
     freeze_unread,
@@ -77,14 +75,14 @@ def trace(
         # Heads are where the channels of attention end up, so labels are carried along twice.
         tracer = Tracer(tape, whole=attention_heads(tape, tracer.marks, tracer.atoms.size))
         propagate(tracer, model)
-    read = atoms_read(tracer)
+    tracers = [tracer]
     if not {value.name for value in tape.values if value.kind == "parameter"} <= used:
-        in_training, read_there = _couple_training(model, example_inputs, tracer)
+        second, in_training = _couple_training(model, example_inputs, tracer)
         used |= in_training
-        read = read | read_there
+        tracers += second
     _freeze_unused(tracer, used)
     numbers = freeze_numbers(tracer)
-    freeze_unread(tracer.atoms, read)
+    freeze_unread(tracers)
     freeze_buffers_alone(tape, tracer.atoms)
     groups, ties, frozen = build_groups(tracer.atoms)
     return DependencyGraph(
@@ -115,19 +113,20 @@ def _how_to_pass(example_inputs: Any) -> str:
     return hint
 
 
-def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> tuple[set[str], BoolArray]:
+def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> tuple[list[Tracer], set[str]]:
     """Couple the parts that only run in training (auxiliary heads); the effects of that pass are undone.
 
-    Returns the names of the parameters that it used, and the atoms that it read; none if the model cannot
+    Returns the labels of that pass and the names of the parameters that it used; none if the model cannot
     run in train mode like this.
     """
     try:
-        tape, _ = record(model, example_inputs, training=True)
+        with torch.random.fork_rng():
+            tape, _ = record(model, example_inputs, training=True)
     except Exception:
         # A model that cannot run like this in training has nothing to add; its unused parts stay frozen.
-        return set(), np.zeros(tracer.atoms.size, dtype=bool)
+        return [], set()
     second = Tracer(tape, tracer.atoms, whole=tracer.whole)
-    return propagate(second, model), atoms_read(second)
+    return [second], propagate(second, model)
 
 
 def _freeze_unused(tracer: Tracer, used: set[str]) -> None:

@@ -16,13 +16,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from secateur.cpu import depthwise
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.ops import Does, operations
-from secateur.graph.trace.tape import Call, Ref, Tape, mutates
+from secateur.graph.trace.tape import Call, Ref, Tape
 from secateur.proof.float64 import to_float64
 from secateur.proof.rounding import WIDE
 from secateur.surgery.perturbed import Perturbed
 
 _VIEWS, _PASSING, _LIFT = (operations(that) for that in (Does.RESHAPE, Does.ZERO, Does.LITERAL))
-_MOVES, _DISTANCES = operations(Does.MOVE), operations(Does.DISTANCE)
+_DISTANCES, _SUMMING = operations(Does.DISTANCE), operations(Does.SUM | Does.MATMUL)
 
 
 class Values(dict[int, Tensor]):
@@ -174,7 +174,7 @@ def _run(
         named = {key: _with_refs(value, call.kwargs.get(key)) for key, value in twin.kwargs.items()}
         results = _flat(op(*_filled(arguments, compacted), **_filled(named, compacted)))
         return [
-            masks.scatter(number, result) if number is not None else result
+            _spread(masks, number, result) if number is not None else result
             for number, result in zip(call.outputs, results, strict=True)
         ]
     arguments = _with_floats(call.args, twin.args)
@@ -188,17 +188,22 @@ def _run(
     ]
 
 
+def _spread(masks: ChannelMasks, number: int, result: Tensor) -> Tensor:
+    """A result of the kept channels at their places; weights are one elsewhere, as others divide by them."""
+    spread = masks.scatter(number, result)
+    if not masks.marks[number].weight:
+        return spread
+    return torch.where(masks.scatter(number, torch.ones_like(result)) > 0, spread, torch.ones_like(spread))
+
+
 def _takes_weights(call: Call, masks: ChannelMasks) -> bool:
     """Whether weights enter a result that their removed channels would change: they are not masked."""
-    if call.name in _DISTANCES:
-        return True
-    plain = call.name not in _MOVES and not mutates(call.op) and bool(call.refs)
-    # Of a single tensor nothing enters element by element; a fill has no positions of its own to put back.
-    made = (masks.marks[number] for number in call.outputs if number is not None)
-    single = len(call.refs) == 1 and torch.Tag.pointwise in call.op.tags
-    if not plain or single or any(True in marks.free for marks in made):
+    # Dimensions that may take any size (copies) are not labelled, and would not shrink with the others.
+    if any(True in masks.marks[number].free for number in call.refs):
         return False
-    return all(masks.marks[number].weight and not masks.marks[number].whole for number in call.refs)
+    mine = [masks.marks[number] for number in call.refs]
+    summed = call.name in _SUMMING and all(marks.weight and not marks.whole for marks in mine)
+    return summed or call.name in _DISTANCES
 
 
 def _onto_itself(call: Call, values: Mapping[int, Tensor]) -> bool:
