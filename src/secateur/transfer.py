@@ -15,7 +15,7 @@ from secateur.config import Cell, Study, study_of
 from secateur.data import Dataset, random_stratified_indices
 from secateur.errors import UserError
 from secateur.hashing import canonical, derive_seed
-from secateur.stages import attacked_images, network
+from secateur.stages import attacked_images, network, refuse_other_data
 from secateur.stats import wilson
 from secateur.store import Store
 
@@ -136,6 +136,7 @@ def transfer(
             f"{folder} has {len(cells)} finished networks of that kind; transfer needs at least two",
             hint="select more models, criteria, sparsities, arms or seeds, or finish the run",
         )
+    refuse_other_data(study, store)
     images = _images(study, limit)
     found: list[AttackResult] = []
     for done, cell in enumerate(cells):

@@ -7,11 +7,12 @@ from secateur.stages.attack_stage import attack
 from secateur.stages.attack_stage import attacked_images as attacked_images
 from secateur.stages.networks import Tick
 from secateur.stages.networks import network as network
+from secateur.stages.networks import refuse_other_data as refuse_other_data
 from secateur.stages.prune_stage import prune
 from secateur.stages.train_stage import train, tune
 from secateur.store import Parts, Store
 
-__all__ = ["attacked_images", "execute", "network"]
+__all__ = ["attacked_images", "execute", "network", "refuse_other_data"]
 
 
 def execute(study: Study, cell: Cell, store: Store, *, on_progress: Tick | None = None) -> Parts:
@@ -27,7 +28,8 @@ def execute(study: Study, cell: Cell, store: Store, *, on_progress: Tick | None 
         on_progress: called with (steps done, steps in all).
 
     Raises:
-        UserError: the cell cannot be computed, for example because its training diverged.
+        UserError: the cell cannot be computed, for example because its training diverged; or the images are
+            not those of the plan (code ENVIRONMENT).
 
     >>> import tempfile
     >>> from secateur.config import parse_study
@@ -44,6 +46,7 @@ def execute(study: Study, cell: Cell, store: Store, *, on_progress: Tick | None 
     ...     execute(planned.study, planned.cells[0], store).science.parameters
     220
     """
+    refuse_other_data(study, store)
     return _STAGES[cell.stage](study, cell, store, on_progress)
 
 

@@ -9,7 +9,8 @@ from torch import Generator, nn
 from secateur import measure, models, pruning
 from secateur.config import Cell, Study
 from secateur.data import Dataset, Splits, load_splits
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
+from secateur.hashing import digest
 from secateur.stats import wilson
 from secateur.store import NetworkScience, Store
 
@@ -111,6 +112,41 @@ def splits_of(study: Study) -> Splits:
     """The images of the study: train, validation and test."""
     chosen = study.data
     return _read_splits(chosen.spec, chosen.fractions, chosen.sizes, chosen.resize, study.split_seed)
+
+
+def refuse_other_data(study: Study, store: Store) -> None:
+    """Compare the images that this process has read, once, with those that the run was planned with.
+
+    Files may change between the plan and a process that starts later, on this machine or another: its numbers
+    would stand under the ids of the planned images.
+
+    Raises:
+        UserError: they differ, or can no longer be read (code ENVIRONMENT: no cell is at fault).
+
+    >>> import tempfile
+    >>> from secateur.config import parse_study
+    >>> from secateur.study import plan
+    >>> planned = plan(parse_study("{name: doc, data: digits, models: {net: resnet-tiny}}"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refuse_other_data(planned.study, Store.create(f"{folder}/run", planned.to_json()))
+    """
+    try:
+        splits = splits_of(study)
+    except UserError as error:
+        raise UserError(
+            f"the images of the study can no longer be read: {error}",
+            hint=f"restore {study.data.spec}, then run the same command again",
+            code=ExitCode.ENVIRONMENT,
+        ) from error
+    found = digest([part.fingerprint for part in (splits.train, splits.validation, splits.test)])
+    if found != store.study["facts"]["fingerprint"]:
+        # A process may outlive the wrong files, as those of a cluster do.
+        _read_splits.cache_clear()
+        raise UserError(
+            f"the images of {study.data.spec} are not those that {store.root} was planned with",
+            hint="nothing wrong was recorded; restore them, then run the same command again",
+            code=ExitCode.ENVIRONMENT,
+        )
 
 
 # One process computes many cells of one study: the images are read once.

@@ -9,7 +9,7 @@ from torch import nn
 from secateur import data, models, pruning
 from secateur.config import Cell, Study, recipe_from
 from secateur.data import Dataset, Splits
-from secateur.errors import UserError
+from secateur.errors import ExitCode, UserError
 from secateur.hashing import derive_seed
 from secateur.registry import comes_with_weights, has_weights
 from secateur.stages.networks import (
@@ -37,7 +37,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     published = has_weights(chosen.arch)
     model = architecture(study, label, splits.test, pretrained=published and not chosen.weights)
     if chosen.weights:
-        models.load_weights(model, chosen.weights)
+        _load_planned(cell, model, chosen.weights)
     elif comes_with_weights(chosen.arch):
         _refuse_other_weights(cell, model)
     elif not published:
@@ -63,6 +63,25 @@ def _misfits(model: nn.Module, test: Dataset, device: str) -> list[str]:
     predicted = models.predict(models.to_device(model, device), test.x)
     model.cpu()
     return [sentence] if (sentence := misfit(predicted, test.y, test.classes)) else []
+
+
+def _load_planned(cell: Cell, model: nn.Module, path: str) -> None:
+    """Load weights from a file, if they are those that the study was planned with."""
+    try:
+        models.load_weights(model, path)
+        changed = models.weights_hash(model) != cell.settings["weights"]
+    except UserError as error:
+        raise UserError(
+            f"the weights of '{cell.axes['model']}' can no longer be read: {error}",
+            hint=f"restore {path}, then run the same command again",
+            code=ExitCode.ENVIRONMENT,
+        ) from error
+    if changed:
+        raise UserError(
+            f"the weights in {path} are not those that the study was planned with",
+            hint="nothing wrong was recorded; restore them, then run the same command again",
+            code=ExitCode.ENVIRONMENT,
+        )
 
 
 def _refuse_other_weights(cell: Cell, model: nn.Module) -> None:
