@@ -248,3 +248,30 @@ def test_the_whole_width_is_a_size(images):
 class Scaled(nn.Module):
     def forward(self, x):
         return x / 255
+
+
+@pytest.mark.parametrize(("name", "at"), [("fmn", {"budgets": (0, 0.3, 2)}), ("fgsm", {"eps": [0, 0.15, 1]})])
+def test_accuracy_is_stated_class_by_class_and_adds_up(images, name, at):
+    mixed = Dataset("ruler", images.x, torch.tensor([0, 0, 2, 0, 1]), ("dark", "bright", "none"), None)
+
+    class Three(nn.Module):
+        def forward(self, x):
+            return torch.cat([Ruler()(x), torch.full((len(x), 1), -50.0)], 1)
+
+    seen = attack(Three(), mixed, name, norm=2 if name == "fmn" else float("inf"), **at).summary()
+    assert [(row["class"], row["n"], row["clean_accuracy"]) for row in seen["classes"]] == [
+        (0, 3, 1.0),
+        (1, 1, 1.0),
+        (2, 1, 0.0),
+    ]
+    assert [row["robust_accuracy"] for row in seen["classes"]] == [[1, 2 / 3, 0], [1, 1, 0], [0, 0, 0]]
+    for place, stated in enumerate(seen["robust_accuracy"]):
+        robust = sum(row["n"] * row["robust_accuracy"][place] for row in seen["classes"])
+        assert robust == pytest.approx(stated["value"] * seen["n"])
+    assert json.loads(json.dumps(seen["classes"])) == seen["classes"]
+
+
+def test_a_targeted_attack_states_by_class_what_it_states_over_all(images):
+    seen = attack(Ruler(), images, "fgsm", eps=1.0, targets=torch.ones(5, dtype=torch.int64)).summary()
+    assert seen["classes"][0]["target_not_reached"] == [0.0]
+    assert "robust_accuracy" not in seen["classes"][0]

@@ -11,6 +11,7 @@ from torch import Tensor
 from secateur import budgets as usual
 from secateur import stats, trust
 from secateur.attacks.runner.bind import bind
+from secateur.attacks.runner.by_class import by_class, withstands
 from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
 from secateur.attacks.runner.goals import one_target, with_outputs
 from secateur.attacks.runner.outputs import Logits
@@ -86,6 +87,7 @@ class Evaluated(Shown):
         ``robust_accuracy`` lists ``eps``, ``written``, ``value``, ``low``, ``high`` and ``n`` for each stated
         budget: the fraction of all ``n`` images that withstand it, with its 95 % Wilson interval. Of a
         targeted attack it is called ``target_not_reached``, also in the curve; ``targeted`` explains why.
+        ``classes`` has ``n``, the clean accuracy and that fraction at each budget for every class.
         """
         result = self.result
         share = "target_not_reached" if result.targeted else "robust_accuracy"
@@ -104,6 +106,7 @@ class Evaluated(Shown):
             "clean_interval": [low, high],
             share: _stated(result, self.budgets, levels=levels, bounds=bounds),
             **({"targeted": TARGETED} if result.targeted else {}),
+            "classes": by_class(result, self.facts["labels"], self.budgets, share=share),
             "attacked": attacked,
             "found": hits,
             "asr": hits / attacked if attacked else None,
@@ -257,17 +260,7 @@ def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | No
 
 
 def _robust_counts(result: AttackResult, eps: Sequence[float]) -> list[int]:
-    """How many of all images withstand each budget; misclassified images withstand none.
-
-    For an attack of fixed size, ``eps`` are sizes it ran at, and its finding there decides. Otherwise an
-    image withstands every budget below its distance. For a targeted attack these are images whose target is
-    not reached.
-    """
-    wrong = result.where(Outcome.ALREADY_WRONG)
-    if result.kind == "minimum-norm":
-        shares = stats.security_curve(result.distance, list(eps))
-        return [round(float(share) * result.n) for share in shares]
-    return [int((~wrong & ~result.found_at(size)).sum()) for size in eps]
+    return [int(withstands(result, size).sum()) for size in eps]
 
 
 def _stated(
