@@ -35,7 +35,7 @@ def by_class(
     classes = torch.tensor(labels, dtype=torch.int64)
     robust = [withstands(result, eps) for eps in budgets]
     rows = []
-    for label in classes.unique().tolist():
+    for label in sorted(set(labels)):
         members = classes == label
         rows.append(
             {
