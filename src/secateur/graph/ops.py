@@ -24,6 +24,8 @@ class Does(Flag):
     """Comes and goes with the memory layout or the device; changes no value."""
     LITERAL = auto()
     """Makes a tensor of a number that stands in the code."""
+    FILL = auto()
+    """Makes a tensor of one number, and takes shape and type alone of its argument."""
     SUM = auto()
     """A reduction that positions of zeros do not change."""
     MATMUL = auto()
@@ -74,6 +76,15 @@ _TABLE: dict[str, Does] = {
     "copy_": Does.MOVE | Does.SAVES_NOTHING,
     "as_strided_": Does.LAYOUT,
     "empty": Does.LAYOUT,
+    "zeros": Does.FILL,
+    "ones": Does.FILL,
+    "full": Does.FILL,
+    "new_zeros": Does.FILL,
+    "new_ones": Does.FILL,
+    "new_full": Does.FILL,
+    "zeros_like": Does.FILL,
+    "ones_like": Does.FILL,
+    "full_like": Does.FILL,
     "relu": Does.ZERO | Does.SAVES_RESULT,
     "relu_": Does.ZERO | Does.SAVES_RESULT,
     "_softmax": Does.SAVES_RESULT,

@@ -17,6 +17,7 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.quantised_scales import couple_scales
 from secateur.graph.rules import Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
+from secateur.graph.states import States, first_states
 from secateur.graph.trace.computed_weights import computed_weights, spectral_vectors
 from secateur.graph.trace.named_tensors import scripted_modules
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
@@ -31,7 +32,8 @@ class Tracer:
     """The labels of every value so far; what rules see of it is ``RuleContext``.
 
     ``position`` is the number of the call whose rule runs; ``statistics`` are the calls that depend on which
-    channels there are; ``whole`` is the head of each atom, where heads go as wholes.
+    channels there are; ``whole`` is the head of each atom, where heads go as wholes; ``states`` is what fills
+    stand for, found by ``propagate``.
     """
 
     tape: Tape
@@ -40,6 +42,7 @@ class Tracer:
     statistics: set[int] = field(default_factory=set)
     position: int = 0
     whole: IntArray | None = None
+    states: States | None = None
 
     def of(self, ref: Ref) -> Marks:
         """Labels of an argument."""
@@ -68,6 +71,10 @@ class Tracer:
     @cached_property
     def _read(self) -> set[int]:
         return self.tape.read()
+
+    def state(self, operand: int) -> IntArray | None:
+        """The labels that a fill among the operands of this concatenation stands for, if that is known."""
+        return (self.states or {}).get((self.position, operand))
 
     def channel_dim(self, number: int | None) -> int | None:
         """The dimension of a result that the operations behind it take as channels, if any does."""
@@ -125,6 +132,8 @@ class Tracer:
 def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
     """Carry labels through the tape, and freeze what reaches the outputs; returns the parameters used."""
     tape = tracer.tape
+    if tracer.states is None:
+        tracer.states = first_states(tape, lambda: _trial(tracer, model))
     # Positions of a kernel are no channels: a 3×3 kernel stays 3×3.
     kernels = {
         f"{name}.weight" if name else "weight"
@@ -159,6 +168,13 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         for factor in tracer.marks[number].factors:
             tracer.atoms.freeze(factor.atoms, "is an output of the model")
     return coupled | {tape.values[number].name for number in used if tape.values[number].name}
+
+
+def _trial(tracer: Tracer, model: nn.Module) -> dict[int, Marks]:
+    """The labels of all values, with atoms of the same numbers that nobody keeps."""
+    trial = Tracer(tracer.tape, whole=tracer.whole, states={})
+    propagate(trial, model)
+    return trial.marks
 
 
 def _freeze_scripted(tracer: Tracer, model: nn.Module) -> None:

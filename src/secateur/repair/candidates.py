@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -10,6 +11,29 @@ from secateur.graph.dependency import DependencyGraph
 from secateur.graph.width_attributes import Literal, Match, Spot, factor_at, slots
 
 _WIDTH = re.compile("dim|chan|chs|width|size|feature|plane|hidden|inner|embed")
+
+
+def needs_shapes(graph: DependencyGraph, masks: ChannelMasks) -> bool:
+    """Whether sizes in the code can matter.
+
+    A call with a list of sizes returns cut channels, or a fill (a first state of zeros) meets cut channels.
+    """
+    for call in graph.tape.calls:
+        sized = any(isinstance(item, (list, tuple)) and _ints(item) for item in call.args[1:])
+        if sized and any(number is not None and masks.loses_channels(number) for number in call.outputs):
+            return True
+        filled = any(
+            free and size > 1
+            for number in call.refs
+            for free, size in zip(graph.marks[number].free, graph.marks[number].shape, strict=True)
+        )
+        if filled and any(masks.loses_channels(number) for number in slots(call)):
+            return True
+    return False
+
+
+def _ints(items: Any) -> bool:
+    return bool(items) and all(isinstance(item, int) for item in items)
 
 
 def candidates(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
+from secateur.graph.states import stood_for
 from secateur.graph.trace.example_inputs import meta_inputs, random_inputs
 from secateur.graph.trace.input_tree import call_model
 from secateur.graph.trace.isolated_forward import isolated_forward
@@ -25,7 +26,7 @@ from secateur.graph.width_attributes import Literal, Match, factor_at, literal_v
 from secateur.proof.lifetimes import writes_parameters
 from secateur.proof.matching import computing_calls, match_calls, matched_results
 from secateur.proof.suspects import groups_of, groups_reaching
-from secateur.repair.candidates import candidates, states_a_width
+from secateur.repair.candidates import candidates, needs_shapes, states_a_width
 from secateur.repair.meta_shapes import ShapeRecorder, TapeFollower
 from secateur.surgery.cut import cut_tensors, temporarily_cut, temporarily_on_meta
 from secateur.surgery.plan import Plan, Repair, masks_of
@@ -76,9 +77,12 @@ def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
 
 def _to_block(plan: Plan, graph: DependencyGraph, call: Call) -> frozenset[str]:
     """The groups to leave whole because of a failing call: those whose widths its module states or reads."""
+    planned = {cut.group for cut in plan.cuts}
+    # A first state whose width the code does not read: the channels beside it are not to blame.
+    if states := groups_of(graph, stood_for(graph.tape, graph.marks, call)) & planned:
+        return frozenset(states)
     told = [literal.spot for literal in graph.learned.literals if literal.module == call.module]
     factors = (factor_at(graph.tape, graph.marks, spot) for spot in told)
-    planned = {cut.group for cut in plan.cuts}
     named = groups_of(graph, (factor for factor in factors if factor is not None)) & planned
     seen = groups_reaching(plan, graph, call)
     return frozenset(named) if named and seen == planned else seen
@@ -88,19 +92,6 @@ def describe(call: Call, why: str) -> str:
     """The call and the reason, in words."""
     place = f"{call.name.removeprefix('aten::')} in {call.module or 'the model'} ({call.source})"
     return f"{place} {why}"
-
-
-def needs_shapes(graph: DependencyGraph, masks: ChannelMasks) -> bool:
-    """Whether sizes in the code can matter: a call with a list of sizes returns cut channels."""
-    for call in graph.tape.calls:
-        sized = any(isinstance(item, (list, tuple)) and _ints(item) for item in call.args[1:])
-        if sized and any(number is not None and masks.loses_channels(number) for number in call.outputs):
-            return True
-    return False
-
-
-def _ints(items: Any) -> bool:
-    return bool(items) and all(isinstance(item, int) for item in items)
 
 
 def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) -> tuple[Repair, ...]:

@@ -5,7 +5,7 @@ What is picked by position along channels must stay: after pruning, position 5 i
 
 import numpy as np
 
-from secateur.graph.labels import Factor, IntArray, Marks, align, move_dims
+from secateur.graph.labels import Factor, IntArray, Marks, align, along_dim, move_dims
 from secateur.graph.rules.broadcasting import OVERLAPS, PICKS, channels_only, freeze_along, join, stretched
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.rules.indexing import indexed_dims, places_after
@@ -15,11 +15,17 @@ from secateur.graph.trace.tape import Call
 @rule("cat", "concat", "concatenate")
 def cat(context: RuleContext, call: Call) -> Marks:
     """Concatenation: labels in sequence along the dimension, joined across operands along the others."""
-    operands = context.operands(call, "tensors")
-    # torch lets an empty vector take part in any concatenation.
-    operands = [marks for marks in operands if marks.shape != (0,)]
     shape = context.shape(call.outputs[0])
     dim = call.integer("dim") % len(shape)
+    operands = []
+    for place, marks in enumerate(context.operands(call, "tensors")):
+        state = context.state(place)
+        if state is not None:
+            # The first state of a cell: a fill that stands for the channels of later ones.
+            marks = marks.with_factors((*marks.factors, along_dim(state, dim, len(shape))))
+        # torch lets an empty vector take part in any concatenation.
+        if marks.shape != (0,):
+            operands.append(marks)
     stacked = _along_dim(context, operands, dim)
     rest = []
     for marks in operands:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 from secateur.graph.atoms import Atoms
-from secateur.graph.labels import Factor, Marks, Shape
+from secateur.graph.labels import Factor, IntArray, Marks, Shape
 from secateur.graph.trace.tape import Call, Ref
 
 
@@ -26,6 +26,9 @@ class RuleContext(Protocol):
 
     def is_mask(self, ref: Ref) -> bool:
         """Whether an argument holds true and false, and as an index picks from all of its dimensions."""
+
+    def state(self, operand: int) -> IntArray | None:
+        """The labels that a fill among the operands of this concatenation stands for, if that is known."""
 
     def channel_dim(self, number: int | None) -> int | None:
         """The dimension of a result that the operations behind it take as channels, if any does."""
