@@ -34,9 +34,14 @@ def first_states(tape: Tape, trial: Callable[[], Mapping[int, Marks]]) -> States
         for operand in range(len(tape.calls[places[0]].tensors("tensors"))):
             known = [_along(tape, marks, place, operand, dim) for place in places]
             atoms = next((one for one in known if one is not None), None)
-            for place in places if atoms is not None else ():
+            for place in places:
                 number = _operand(tape, place, operand)
-                if number is not None and marks[number].free[dim] and not marks[number].along(dim):
+                if (
+                    atoms is not None
+                    and number is not None
+                    and marks[number].free[dim]
+                    and not marks[number].along(dim)
+                ):
                     found[place, operand] = atoms
     return found
 
