@@ -146,7 +146,9 @@ def _write_back(tensor: Tensor, version: int, before: Tensor) -> None:
         # Observers resize their buffers.
         tensor.data = before
     # Writing raises the version of buffers that autograd may have saved: only where needed.
-    elif tensor._version != version or not _equal(tensor.detach(), before):
+    elif tensor._version != version or (
+        tensor.layout is torch.strided and not _equal(tensor.detach(), before)
+    ):
         tensor.copy_(before)
 
 

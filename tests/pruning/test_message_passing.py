@@ -97,3 +97,46 @@ def test_message_passing_is_pruned(layer, how):
     assert report.verified
     assert (model.last.in_features, report.notes) == (4, ())
     assert model(x, edges).shape == (NODES, 3)
+
+
+class Adjacency(nn.Module):
+    """Graph convolution by a sparse matrix that is a buffer, or made from a list of edges in every run."""
+
+    def __init__(self, layout, product):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.layout, self.product = layout, product
+        generator = torch.Generator().manual_seed(0)
+        edges, weights = torch.randint(0, NODES, (2, EDGES), generator=generator), torch.rand(EDGES)
+        if layout == "made":
+            self.register_buffer("edges", edges)
+            self.register_buffer("weights", weights)
+        else:
+            matrix = torch.sparse_coo_tensor(edges, weights, (NODES, NODES), check_invariants=True).coalesce()
+            self.register_buffer("matrix", matrix if layout == "coo" else matrix.to_sparse_csr())
+
+    def gathered(self, h):
+        if self.layout == "made":
+            matrix = torch.sparse_coo_tensor(
+                self.edges, self.weights.to(h.dtype), (NODES, NODES), check_invariants=True
+            )
+        else:
+            matrix = self.matrix
+        return torch.sparse.mm(matrix, h) if self.product == "sparse.mm" else matrix @ h
+
+    def forward(self, x):
+        return self.last(self.gathered(self.second(self.gathered(self.first(x)).relu())).relu())
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", ["coo", "csr", "made"])
+@pytest.mark.parametrize("product", ["sparse.mm", "@"])
+def test_sparse_matrices_are_traced_and_what_they_multiply_is_pruned(layout, product):
+    model = Adjacency(layout, product).eval()
+    x = torch.rand(NODES, 6)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    report = secateur.prune(model, x, sparsity=0.5)
+    assert (report.verified, report.notes) == (True, ())
+    assert (model.first.out_features, model.last.in_features) == (4, 4)
+    assert all(torch.equal(own.to_dense(), before[name].to_dense()) for name, own in model.named_buffers())
+    assert model(x).shape == (NODES, 3)

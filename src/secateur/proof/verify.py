@@ -120,7 +120,7 @@ def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: to
     # Other numbers would take the code another way.
     dense = perturbed(named_tensors(model), generator, fixed=graph.numbers)
     inputs = random_inputs(graph.inputs, generator, device_of(model))
-    kept = SAVED_BYTES + sum(tensor.nbytes for tensor in named_tensors(model).values())
+    kept = SAVED_BYTES + sum(t.numel() * t.element_size() for t in named_tensors(model).values())
     boundaries = choose_boundaries(graph.tape, kept)
     recorder: Float64Recorder | None = None
     try:

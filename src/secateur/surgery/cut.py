@@ -107,7 +107,8 @@ def assign(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Replace the contents of parameters and buffers; the tensor objects stay, and gradients are dropped."""
     for name, tensor in named.items():
         new = tensors[name]
-        if new is tensor:
+        # Sparse tensors keep their channels, and some layouts take no other numbers.
+        if new is tensor or tensor.layout is not torch.strided:
             continue
         tensor.grad = None
         tensor.data = new.detach()

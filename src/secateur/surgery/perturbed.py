@@ -30,7 +30,7 @@ class Perturbed(Mapping[str, Tensor]):
         for name, tensor in self._tensors.items():
             if not tensor.is_floating_point():
                 continue
-            if name in fixed:
+            if name in fixed or tensor.layout is not torch.strided:
                 self._noisy[name] = tensor.double()
                 continue
             if tensor.numel() == 0 or _constant(tensor):

@@ -27,6 +27,9 @@ IMAGE = (2, 4, 6, 6)
 IMAGES = (5, 4, 1, 1)
 TARGETS = torch.tensor([1, 0, 2, 2, 1])
 ROWS = TARGETS[:, None]
+LINKS = torch.sparse_coo_tensor(
+    torch.stack([TARGETS, TARGETS.flip(0)]), torch.rand(5).double(), (3, 5), check_invariants=True
+)
 FIRST = torch.tensor([[1], [0]])
 PLACES = torch.tensor([[True, False], [False, True], [True, True]])
 
@@ -146,6 +149,9 @@ CASES = [
     case("index_add", lambda x: x.new_zeros(3, x.shape[1]).index_add_(0, TARGETS, x), (5, 4)),
     case("index_copy", lambda x, y: x.index_copy(-2, TARGETS[:2], y), (4, 3, 5), (4, 2, 5)),
     case("index_fill", lambda x: x.index_fill(0, TARGETS, 2.0) * 2, (3, 4)),
+    case("segment_reduce", lambda x: torch.segment_reduce(x, "mean", lengths=TARGETS[2:4]), (4, 3)),
+    case("sparse matrix", lambda x: torch.sparse.mm(LINKS, x), (5, 4)),
+    case("sparse matrix, other entry", lambda x: LINKS @ x, (5, 4)),
     case("scatter", lambda x, y: x.scatter(0, ROWS.expand(-1, x.shape[1]), y), (3, 4), (5, 4)),
     case("scatter a number", lambda x: x.scatter(1, FIRST.expand(2, 2, x.shape[2]), 2.0), (2, 4, 5)),
     case("scatter_add", lambda x, y: x.scatter_add(0, ROWS.expand(-1, x.shape[1]), y), (3, 4), (5, 4)),

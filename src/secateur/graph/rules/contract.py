@@ -67,7 +67,7 @@ def mm(context: RuleContext, call: Call) -> Marks:
     return _product(context, call, "nm", self="nk", mat2="km")
 
 
-@rule("addmm")
+@rule("addmm", "_sparse_addmm")
 def addmm(context: RuleContext, call: Call) -> Marks:
     """``bias + a[n, k] @ b[k, m]``."""
     return _plus(context, _product(context, call, "nm", mat1="nk", mat2="km"), call)

@@ -22,6 +22,14 @@ def along_index(context: RuleContext, call: Call) -> Marks:
     return _written(context, call, [target, *context.operands(call, "source", "value")], dims)
 
 
+@rule("segment_reduce")
+def segments(context: RuleContext, call: Call) -> Marks:
+    """Runs of positions along ``axis`` are reduced to one each; other dimensions pass."""
+    data = context.of(call.tensor("data"))
+    still = freeze_along(context.atoms, data, {call.integer("axis") % len(data.shape)}, PICKS)
+    return Marks(context.shape(call.outputs[0]), still.factors, (), data.weight)
+
+
 @rule("scatter", "scatter_add", "scatter_reduce")
 def scatter(context: RuleContext, call: Call) -> Marks:
     """Each value goes to the position along ``dim`` that the index names for it.

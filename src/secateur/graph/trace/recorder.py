@@ -47,7 +47,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def add(self, tensor: Tensor, kind: str, name: str = "") -> int:
         """Number a tensor and keep it alive, so that no later one has its ``id``."""
         number = len(self.tape.values)
-        root = self._storages.setdefault(tensor.untyped_storage()._cdata, number)
+        root = self._storages.setdefault(memory_of(tensor), number)
         self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, kind, name, root))
         self._alive.append(tensor)
         return number
@@ -67,7 +67,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _result(self, tensor: Tensor, roots: Mapping[int, int]) -> int:
         number = len(self.tape.values)
-        root = roots.get(tensor.untyped_storage()._cdata, number) if roots else number
+        root = roots.get(memory_of(tensor), number) if roots else number
         self.tape.values.append(Value(tuple(tensor.shape), tensor.dtype, "result", "", root))
         tensor.__dict__["_secateur_mark"] = (self, number)
         return number
@@ -111,7 +111,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             number = self.number(thing)
             refs.append(number)
             if roots is not None:
-                roots.setdefault(thing.untyped_storage()._cdata, self.tape.values[number].root)
+                roots.setdefault(memory_of(thing), self.tape.values[number].root)
             return Ref(number)
         if isinstance(thing, (list, tuple)):
             return type(thing)(
@@ -139,6 +139,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             before.remove()
             after.remove()
+
+
+def memory_of(tensor: Tensor) -> int:
+    """What tensors that share memory have in common; sparse ones share none."""
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else -id(tensor)
 
 
 def source_line() -> str:
