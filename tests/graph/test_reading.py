@@ -232,12 +232,13 @@ class Sizes(nn.Module):
         super().__init__()
         self.stem, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(24, 5)
         self.small, self.large = nn.Conv2d(16, 24, 3), nn.Sequential(nn.Conv2d(16, 24, 5), nn.ReLU())
+        self.norms = nn.ModuleList(nn.BatchNorm2d(24, affine=False) for _ in range(2))
         self.token, self.choice = nn.Parameter(torch.zeros(16)), nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.stem(x).relu()
         h = self.large(h) if x.shape[-1] > 16 else self.small(h)
-        return self.head(h.relu().mean((2, 3)))
+        return self.head(self.norms[x.shape[-1] > 16](h).relu().mean((2, 3)))
 
 
 def test_what_did_not_run_is_named():
@@ -245,14 +246,14 @@ def test_what_did_not_run_is_named():
     report = halved(Sizes(), torch.rand(1, 3, 8, 8))
     (note,) = report.notes
     # A parameter of size 3 beside widths of 16 and 24 fits as before.
-    assert note.startswith("token, large did not run on the example inputs and may no longer fit")
+    assert note.startswith("token, large, norms.1 did not run on the example inputs and may no longer fit")
 
 
 def test_what_ran_in_training_alone_is_no_such_case():
     class Auxiliary(Sizes):
         def forward(self, x: Tensor):
             h = self.stem(x).relu()
-            found = self.head(self.small(h).mean((2, 3)))
+            found = self.head(self.norms[0](self.norms[1](self.small(h))).mean((2, 3)))
             return (found, self.large(h + self.token[:, None, None])) if self.training else found
 
     torch.manual_seed(0)

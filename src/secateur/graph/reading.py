@@ -166,14 +166,18 @@ def idle_parts(model: nn.Module, used: set[str]) -> tuple[str, ...]:
     >>> idle_parts(nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Sequential(nn.Linear(2, 2))}), {"a.weight"})
     ('a.bias', 'b')
     """
-    owners: dict[str, bool] = {}
-    for name, _ in model.named_parameters():
-        for owner in _owners(name):
-            owners[owner] = owners.get(owner, False) or name in used
-    found = []
-    for name, _ in model.named_parameters():
-        if name not in used:
-            found.append(next((owner for owner in _owners(name) if not owners[owner]), name))
+    names = [name for name, _ in model.named_parameters()]
+    # Of modules without parameters buffers tell: a normalisation without scales. Other buffers may be tables.
+    for owner, module in model.named_modules():
+        if owner and not any(True for _ in module.parameters(recurse=False)):
+            own = module.named_buffers(owner, recurse=False)
+            names += [name for name, buffer in own if buffer.is_floating_point()]
+    ran = {owner for name in names if name in used for owner in _owners(name)}
+    found = (
+        next((owner for owner in _owners(name) if owner not in ran), name)
+        for name in names
+        if name not in used
+    )
     return tuple(dict.fromkeys(found))
 
 

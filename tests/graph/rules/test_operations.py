@@ -80,7 +80,18 @@ class Scales(Body):
         return self.blend(both).squeeze(1)[..., None, None]
 
 
-@pytest.mark.parametrize("kind", [Windows, Folded, Scales])
+class Blurred(Body):
+    """One fixed kernel, repeated for as many channels as there are."""
+
+    def __init__(self):
+        super().__init__(24)
+        self.register_buffer("kernel", torch.rand(1, 1, 3, 3))
+
+    def middle(self, x):
+        return F.conv2d(x, self.kernel.expand(x.shape[1], -1, -1, -1), groups=x.shape[1], stride=2)
+
+
+@pytest.mark.parametrize("kind", [Windows, Folded, Scales, Blurred])
 def test_windows_patches_and_pointwise_kernels_let_channels_pass(kind):
     net = kind()
     pruned(net)

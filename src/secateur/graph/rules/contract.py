@@ -150,7 +150,14 @@ def _split_plain(context: RuleContext, marks: Marks, dim: int, groups: int) -> M
     """Split into (group, member) without a tie between counts: the groups go as wholes."""
     shape = (*marks.shape[:dim], groups, marks.shape[dim] // groups, *marks.shape[dim + 1 :])
     factors = [reshape(factor, marks.shape, shape) for factor in marks.factors]
-    return Marks(shape, tuple(factor for factor in factors if factor), (), marks.weight)
+    # One kernel that is repeated for every channel fits any number of them.
+    free = (
+        *marks.free[:dim],
+        marks.free[dim],
+        marks.free[dim] and shape[dim + 1] > 1,
+        *marks.free[dim + 1 :],
+    )
+    return Marks(shape, tuple(factor for factor in factors if factor), free, marks.weight)
 
 
 @rule("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution", "convolution_overrideable")
