@@ -16,8 +16,11 @@ from secateur.errors import UserError
 from secateur.hashing import canonical_json
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS
-from secateur.study import Facts, grid
+from secateur.store import Store
+from secateur.study import Facts, StudyPlan, grid, plan_of
 from secateur.study import cells as cells_module
+from secateur.study import plan as make_plan
+from toy.numbers import record_of
 from toy.study import FACTS, SMALL, small_plan
 
 FULL = """
@@ -385,3 +388,50 @@ def test_sizes_that_are_none_are_refused_with_their_line(attack, said):
     with pytest.raises(UserError, match=said) as refused:
         parse_study(SMALL, overrides=[f"attacks={{a: {attack}}}"])
     assert "attacks" in str(refused.value)
+
+
+SPELLED = {
+    "ddn": ({"steps": 10}, {"gamma": 0.05, "schedule": "cosine", "init_eps": 1, "alpha_final": 1e-2}),
+    "fmn": ({"norm": "inf", "steps": 10}, {"gamma": 0.05, "escape": True, "alpha": 1.0}),
+    "pgd": ({"norm": "inf", "eps": 0.1, "steps": 3}, {"step": None, "loss": "ce", "random_start": True}),
+}
+
+
+def only(name, settings):
+    return "attacks=" + json.dumps({name: settings}).replace('"inf"', "inf")
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_a_default_of_an_attack_that_is_spelled_out_changes_no_id(name):
+    """The ids are those of the shorter form, which published studies have."""
+    short, more = SPELLED[name]
+    plain = small_plan(FULL, overrides=[only(name, short)])
+    assert {cell.id for cell in plain.cells} == {cell.id for cell in grid(plain.study, FACTS)}
+    for key, value in more.items():
+        one = small_plan(FULL, overrides=[only(name, {**short, key: value})])
+        assert by_place(one) == by_place(plain)
+    every = small_plan(FULL, overrides=[only(name, {**short, **more})])
+    assert by_place(every) == by_place(plain)
+    assert every.study.resolved() == plain.study.resolved()
+
+
+def test_a_length_is_a_default_only_in_the_units_of_the_images():
+    def ids(overrides, **facts):
+        return by_place(small_plan(FULL, overrides=[f"attacks={{ddn: {{steps: 10{overrides}}}}}"], **facts))
+
+    wide = {"bounds": (0.0, 255.0)}
+    assert ids(", init_eps: 255", **wide) == ids("", **wide)
+    assert ids(", init_eps: 1", **wide) != ids("", **wide)
+    assert ids(", init_eps: 255") != ids("")
+
+
+def test_a_study_that_began_with_a_default_spelled_out_keeps_its_ids(tmp_path):
+    study = parse_study(FULL, overrides=["attacks={ddn: {steps: 10, gamma: 0.05}}"])
+    before = StudyPlan(study, FACTS, grid(study, FACTS))
+    store = Store.create(tmp_path / "run", before.to_json())
+    store.commit(record_of(before.cells[0]))
+    again = make_plan(study, out=tmp_path / "run", facts=FACTS)
+    assert [cell.id for cell in again.cells] == [cell.id for cell in before.cells]
+    assert again.done == {before.cells[0].id}
+    assert plan_of(store).cells == store.cells
+    assert [cell.id for cell in make_plan(study, facts=FACTS).cells] != [cell.id for cell in before.cells]

@@ -1,6 +1,7 @@
 """``study.json``: which study a run folder belongs to. Any other study is refused, with the differences."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ def match_study(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     if present["study_hash"] != study["study_hash"]:
         raise _foreign(root, present, canonical(study))
     return present
+
+
+def study_hash_of(root: Path) -> str | None:
+    """The hash of the cells of the study that ``root`` belongs to; None if there is none that can be read."""
+    with suppress(UserError):
+        return str(read_study(root)["study_hash"])
+    return None
 
 
 def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:

@@ -59,9 +59,10 @@ def run(
     for path in plugins:
         load_plugin(Path(path))
     study = load_study(config, overrides=overrides)
+    folder = Path(out or Path("runs") / study.name)
     outcome = run_plan(
-        plan(study, limit=limit),
-        out or Path("runs") / study.name,
+        plan(study, out=folder, limit=limit),
+        folder,
         jobs=jobs,
         on_event=on_event,
         execute=execute,

@@ -12,9 +12,11 @@ from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
 from secateur.registry import loaded
 from secateur.store import Store
+from secateur.store.study_file import study_hash_of
 from secateur.study.cells import SCIENCE, Facts, grid, is_as_planned
 from secateur.study.cost import Clock, Cost, Speed, cost_of
 from secateur.study.dataset_facts import known_facts, read_facts, unknown_settings
+from secateur.study.spelled import without_defaults
 
 # Estimates of what a record holds beside its artefacts, and of what an attack's record adds for each image.
 RECORD_BYTES = 8_000
@@ -139,8 +141,22 @@ def plan(
     if limit is not None:
         study = _limited(study, limit)
     facts = facts or read_facts(study)
-    laid = StudyPlan(study, facts, grid(study, facts), limited=limit)
+    laid = _laid(study, facts, limit, out)
     return replace(laid, done=_done(laid, out), speeds=_speeds(study, facts) if probe else {})
+
+
+def _laid(study: Study, facts: Facts, limit: int | None, out: str | Path | None) -> StudyPlan:
+    """The cells of a study, whose ids do not depend on whether it spells out defaults of attacks.
+
+    Before they did; the folder of a study that began then keeps its ids.
+    """
+    plain = without_defaults(study, facts)
+    laid = StudyPlan(plain, facts, grid(plain, facts), limited=limit)
+    if plain is study or out is None or not (Path(out) / "study.json").exists():
+        return laid
+    spelled = StudyPlan(study, facts, grid(study, facts), limited=limit)
+    begun = study_hash_of(Path(out))
+    return spelled if begun == spelled.to_json()["study_hash"] else laid
 
 
 def check(study: Study) -> StudyPlan:
