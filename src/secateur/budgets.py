@@ -50,16 +50,18 @@ def written(eps: float, norm: str, *, levels: int | None, bounds: tuple[float, f
 
 
 def norm_of(value: Any) -> Any:
-    """A norm in words as its number: ``"Linf"``, ``"l2"``, ``"L∞"``, ``"1"``; anything else as it is.
+    """A norm in words as its number: ``"Linf"``, ``"l2"``, ``"L∞"``, ``"1"``; a number as it is.
 
     Raises:
-        UserError: another word.
+        UserError: another word, or anything else.
 
     >>> norm_of("Linf"), norm_of("l2"), norm_of(1)
     (inf, 2.0, 1)
     """
-    if not isinstance(value, str):
+    if isinstance(value, Real) and not isinstance(value, bool):
         return value
+    if not isinstance(value, str):
+        raise UserError(f"norm is {value!r}", hint="choose 0, 1, 2 or inf, or L0, L1, L2 or Linf")
     word = value.strip().lower().removeprefix("l").lstrip("_ ")
     known = {"0": 0.0, "1": 1.0, "2": 2.0, "inf": math.inf, "infinity": math.inf, "∞": math.inf}
     if word not in known:

@@ -124,7 +124,7 @@ def _tensors(modules: list[nn.Module]) -> list[Tensor]:
         for value in held:
             if isinstance(value, Tensor):
                 found[id(value)] = value
-            elif value and isinstance(value, (dict, list, tuple)):
+            elif isinstance(value, (dict, list, tuple)) and value:
                 for item in value.values() if isinstance(value, dict) else value:
                     if isinstance(item, Tensor):
                         found[id(item)] = item

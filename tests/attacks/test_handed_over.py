@@ -93,6 +93,7 @@ def test_what_was_taken_is_said(net, images):
         (lambda net, x: net(x).argmax(1), None, "the classes themselves .*argmax"),
         (lambda net, x: x, None, "not with one row of logits per image"),
         (lambda net, x: net(x)[0], None, r"answered 2 images with \[3\]"),
+        (lambda net, x: net(x), lambda answer: answer["a"], "function logits fails .*: (Index|Type)Error"),
         (lambda net, x: net(x).exp().sum(), None, r"answered 2 images with \[\]"),
         (lambda net, x: net(x[:, :, :2]), None, "fails on the images of tiny, which are 1x4x4"),
     ],
@@ -197,7 +198,12 @@ def test_a_function_of_numpy_is_attacked_without_gradients(net, images):
 
 @pytest.mark.parametrize(
     ("model", "said"),
-    [(nn.Linear, "the class Linear"), ("smallcnn", "a str"), (None, "a NoneType"), ({}, "a dict")],
+    [
+        (nn.Linear, "the class Linear"),
+        ("smallcnn", "of type str"),
+        (None, "of type NoneType"),
+        (3, "of type int"),
+    ],
 )
 def test_what_is_no_network_is_said(images, model, said):
     with pytest.raises(UserError, match=f"the model is {said}, not a network"):
@@ -340,7 +346,32 @@ def test_votes_in_whole_numbers_are_scores_without_a_gradient(net, images, kind)
         run(model, images, "fmn")
 
 
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def bfloat16():
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_networks_are_attacked_without_gradients(net, images):
+    model = torch.ao.quantization.quantize_dynamic(copy.deepcopy(net), {nn.Linear}, dtype=torch.qint8)
+    assert attack(model, images, "square", eps=0.2, steps=20).result.n == 48
+    for name, settings in (("fmn", {}), ("pgd", {"eps": 0.1})):
+        with pytest.raises(UserError, match="carry no gradient"):
+            attack(model, images, name, **settings)
+
+
+def test_what_a_function_uses_is_said(net, images):
+    told = [
+        (lambda x: net(x), "the model is a function that uses 1 network, set to evaluation mode"),
+        (
+            lambda x: x.flatten(1),
+            "the model is a function, in which no network was found: it is called as it is",
+        ),
+    ]
+    for model, sentence in told:
+        assert run(model, images, "noise", eps=0.1, norm=2.0).search["network"] == [sentence]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, bfloat16])
 def test_what_the_caller_switched_off_changes_nothing(net, images, context):
     expected = run(net, images, "fmn", norm=2.0, steps=20)
     grade = trust.grade(net, images, expected)
@@ -410,7 +441,14 @@ def test_settings_may_be_numbers_of_numpy_and_torch(net, images):
 
 
 @pytest.mark.parametrize(
-    ("norm", "said"), [("max", "no norm 'max' here .*Linf"), ("L3", "no norm 'L3'"), (3, "no norm '3'")]
+    ("norm", "said"),
+    [
+        ("max", "no norm 'max' here .*Linf"),
+        ("L3", "no norm 'L3'"),
+        (3, "no norm '3'"),
+        (True, "norm is True"),
+        ([2], "norm is"),
+    ],
 )
 def test_another_norm_is_refused(net, images, norm, said):
     with pytest.raises(UserError, match=said):

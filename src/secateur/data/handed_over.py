@@ -130,7 +130,7 @@ def _unknown(source: object) -> UserError:
             f"the data are the text {source!r}", hint=f"secateur.data.load({source!r}) reads data by name"
         )
     alone = isinstance(source, Tensor | np.ndarray)
-    kind = "images without labels" if alone else f"a {type(source).__name__}"
+    kind = "images without labels" if alone else f"of type {type(source).__name__}"
     return UserError(
         f"the data are {kind}", hint="give (x, y), a loader, or a data set whose rows are image and label"
     )

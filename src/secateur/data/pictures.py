@@ -43,7 +43,7 @@ def as_pixels(
 
 def _tensor(images: Any, name: str) -> Tensor:
     if isinstance(images, Tensor):
-        return images
+        return images if images.layout == torch.strided else images.to_dense()
     try:
         array = np.asarray(images)
         if array.dtype == np.float16 or array.dtype.kind in "fiub":

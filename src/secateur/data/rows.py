@@ -97,7 +97,7 @@ def _parts(row: Any, keys: Keys | None) -> tuple[Any, Any, object]:
         return row[image], row[label], None  # type: ignore[index]
     if isinstance(row, tuple | list) and len(row) == 2:
         return row[0], row[1], None
-    parts = f"{len(row)} parts" if isinstance(row, tuple | list) else f"a {type(row).__name__}"
+    parts = f"{len(row)} parts" if isinstance(row, tuple | list) else f"of type {type(row).__name__}"
     raise UserError(
         f"a row of the data is {parts}, not an image and a label",
         hint="say which they are, as in secateur.data.of(source, keys=(0, 1))",

@@ -5,7 +5,7 @@ or a single number for an answer, half precision, an input that is overwritten, 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,8 @@ class Classifier(Placed):
     def said(self) -> tuple[str, ...]:
         """What was taken of the network's answer, and what was changed."""
         ways, found = self.ways, list(self.reading.said)
+        if isinstance(self.network, Held) and self.network.said:
+            found.insert(0, self.network.said)
         if ways.takes not in EXACT:
             name = str(ways.takes).removeprefix("torch.")
             found.append(f"the network computes in {name}: images are rounded to it, attacks run in float32")
@@ -97,8 +99,12 @@ class Classifier(Placed):
 
 @contextmanager
 def gradients_allowed() -> Iterator[None]:
-    """Gradients inside, whatever the caller has switched off."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """Gradients inside, in full precision, whatever the caller has switched off or on."""
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        # Autocast of the network's own stays on.
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
         yield
 
 

@@ -31,8 +31,10 @@ def as_targets(targets: Any, dataset: Dataset) -> Tensor | None:
     try:
         found = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError):
+        shown = repr(targets)
         raise UserError(
-            f"targets is {targets!r}", hint="give one class for all images, or one for each"
+            f"targets is {shown if len(shown) <= 60 else type(targets).__name__}",
+            hint="give one class for all images, or one for each",
         ) from None
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         kind = str(found.dtype).removeprefix("torch.")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
+from secateur.text import counted
 
 DEPTH = 4
 """How many functions and containers lie between a function and the networks it uses, at most."""
@@ -29,6 +30,7 @@ class Held(nn.Module):
     def __init__(self, call: Callable[..., Any], inside: list[nn.Module]) -> None:
         super().__init__()
         # In a tuple it is not registered: what has no modes must not be asked to change them.
+        self.of_function = call not in inside
         self.held: tuple[Any, ...] = (call, *inside)
         self.parts = nn.ModuleList(part for module in inside for part in _with_modes(module))
         known = {id(parameter) for parameter in self.parameters()}
@@ -39,6 +41,16 @@ class Held(nn.Module):
             b for module in inside for b in module.buffers() if id(b) not in kept
         ):
             self.register_buffer(f"buffer{number}", buffer)
+
+    @property
+    def said(self) -> str:
+        """What was found inside a function, in one sentence; empty for a network."""
+        if not self.of_function:
+            return ""
+        count = len(self.held) - 1
+        if not count:
+            return "the model is a function, in which no network was found: it is called as it is"
+        return f"the model is a function that uses {counted(count, 'network')}, set to evaluation mode"
 
     def forward(self, x: Tensor) -> Any:
         """What the function returns for ``x``."""
@@ -60,7 +72,7 @@ def as_module(model: object) -> nn.Module:
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
     if isinstance(model, type) or not callable(model):
-        kind = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        kind = f"the class {model.__name__}" if isinstance(model, type) else f"of type {type(model).__name__}"
         raise UserError(
             f"the model is {kind}, not a network",
             hint="give a torch.nn.Module, or a function from images to logits; secateur.models.resolve(name) "

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from secateur.attacks.runner.batching import out_of_memory
+from secateur.budgets import plain
 from secateur.errors import UserError
 from secateur.graph.trace.input_tree import named_output
 from secateur.graph.trace.input_tree import parts as parts_of
+from secateur.text import first_line
 
 Logits = str | int | Callable[[Any], Any] | None
 """Name or place of the logits in an answer, or a function from the answer to them; None finds them."""
@@ -60,7 +63,7 @@ def reading_of(answer: Any, n: int, logits: Logits) -> Reading:
     >>> reading_of({"loss": torch.zeros(()), "logits": torch.zeros(2, 3)}, 2, None).said
     ("the network answers with loss, logits: 'logits' is attacked",)
     """
-    pick, said = _pick(answer, n, logits)
+    pick, said = _pick(answer, n, plain(logits))
     found = pick(answer)
     value = _rows(found)
     if not isinstance(value, Tensor):
@@ -121,7 +124,7 @@ def of_single(reading: Reading, answer: Any, *, given: bool) -> Reading:
 
 def _pick(answer: Any, n: int, logits: Logits) -> tuple[Pick, tuple[str, ...]]:
     if callable(logits):
-        return logits, ()
+        return _told(logits), ()
     if isinstance(answer, Tensor | np.ndarray) and logits is None:
         return _itself, ()
     if logits is not None:
@@ -134,6 +137,24 @@ def _pick(answer: Any, n: int, logits: Logits) -> tuple[Pick, tuple[str, ...]]:
     path = ("logits",) if any(path == ("logits",) for path, _ in parts) else _only(answer, parts, n)
     said = f"the network answers with {names}: '{_spelled(path)}' is attacked"
     return lambda given: reduce(named_output, path, given), (said,) if len(parts) > 1 else ()
+
+
+def _told(function: Pick) -> Pick:
+    """A function of the user's, whose errors are not those of the network."""
+
+    def pick(answer: Any) -> Any:
+        try:
+            return function(answer)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(
+                f"the function logits fails on the network's answer, of type {type(answer).__name__}: "
+                f"{type(error).__name__}: {first_line(error, '')}",
+                hint="it gets what the network returns, and returns logits [N, K] or [N]",
+            ) from error
+
+    return pick
 
 
 def _only(answer: Any, parts: list[tuple[tuple[Any, ...], Tensor]], n: int) -> tuple[Any, ...]:

@@ -126,7 +126,7 @@ def run(
             short += more
     # The last key of the record, after the facts of the search.
     mended = job.result.search.pop("mended", 0)
-    if isinstance(network, Classifier):
+    if isinstance(network, Classifier) and network.said:
         job.result.search["network"] = list(network.said)
     job.result.search.update(facts, batch_size=batch_size, out_of_memory=short, mended=mended)
     return job.result
