@@ -176,3 +176,44 @@ def test_filters_that_are_orthogonal_to_each_other_stay_together():
     assert [group.name for group in graph.groups] == ["0.weight[0]"]
     assert "an operation that no rule knows (tril" in graph.explain()
     assert secateur.apply(model, secateur.plan(graph)).verified
+
+
+class Tokens(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.inner, self.last = nn.Linear(5, 8), inner, nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.last((self.inner(h, h, h) if isinstance(self.inner, ATTENTION) else self.inner(h))[0])
+
+
+ATTENTION = nn.MultiheadAttention
+
+
+def computing(module, how, name):
+    if how == "mask":
+        return prune.l1_unstructured(module, name, 0.3)
+    if how == "weight_norm":
+        return parametrizations.weight_norm(module, name)
+    return parametrizations.spectral_norm(module, name)
+
+
+@pytest.mark.parametrize("how", ["mask", "weight_norm", "spectral_norm"])
+@pytest.mark.parametrize("kind", ["attention", "GRU"])
+def test_weights_of_attention_and_recurrence_may_be_computed(kind, how):
+    model = Tokens(ATTENTION(8, 2) if kind == "attention" else nn.GRU(8, 8))
+    for name in ["in_proj_weight"] if kind == "attention" else ["weight_ih_l0", "weight_hh_l0"]:
+        computing(model.inner, how, name)
+    report = secateur.prune(model.eval(), torch.rand(2, 4, 5), sparsity=0.5)
+    assert (report.verified, report.notes) == (True, ())
+    assert model.last.in_features == 4
+    assert model.train()(torch.rand(2, 4, 5)).shape == (2, 4, 3)
+
+
+def test_labels_that_do_not_fit_the_outputs_are_one_sentence():
+    model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 3)).eval()
+    graph = secateur.trace(model, torch.rand(2, 4, 5))
+    with pytest.raises(secateur.UserError, match=r"outputs of shape \(2, 4, 3\) and labels of shape \(2,\)"):
+        secateur.plan(graph, criterion="taylor", batch=(torch.rand(2, 4, 5), torch.zeros(2).long()))

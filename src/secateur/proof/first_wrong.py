@@ -59,7 +59,7 @@ def _summed(item: Any) -> _Sums | None:
     """The shape, the norm and a weighted sum of a tensor of numbers, which its order changes."""
     if not isinstance(item, Tensor) or not item.is_floating_point():
         return None
-    flat = item.detach().double().flatten()
+    flat = item.detach().to_dense().double().flatten()
     weights = torch.cos(torch.arange(1, flat.numel() + 1, dtype=torch.float64, device=flat.device))
     return tuple(item.shape), float(flat.norm()), float(flat @ weights)
 

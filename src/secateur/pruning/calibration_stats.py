@@ -19,6 +19,7 @@ from secateur.graph.trace.input_tree import as_call, call_model
 from secateur.models import device_of, eval_mode
 from secateur.pruning.calibration_batches import check_batch, in_parts, only_logits, rows_of
 from secateur.pruning.listening import labelled, mean_activations, places_of
+from secateur.text import first_line
 
 CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
 CHANNELS_SECOND = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)
@@ -149,7 +150,7 @@ class CalibrationStats:
         }
         with eval_mode(self.model), torch.enable_grad(), watched(self.model) as computed:
             result = functional_call(self.model, copies, *as_call(x))
-            loss = F.cross_entropy(only_logits(result, self.logits), y, reduction="sum")
+            loss = _cross_entropy(only_logits(result, self.logits), y)
             sought = [*copies.items(), *((name, one) for name, all_ in computed.items() for one in all_)]
             found = torch.autograd.grad(loss, [tensor for _, tensor in sought], allow_unused=True)
         gradients: dict[str, Tensor] = {}
@@ -158,3 +159,19 @@ class CalibrationStats:
             # A weight is computed once for every call of its layer.
             gradients[name] = gradients[name] + own if name in gradients else own
         return gradients
+
+
+def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    """The summed cross-entropy.
+
+    Raises:
+        UserError: outputs and labels do not fit.
+    """
+    try:
+        return F.cross_entropy(outputs, y, reduction="sum")
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(y.shape)} have no "
+            f"cross-entropy: {first_line(error)}",
+            hint="pass a label below the number of outputs for every image, and logits= for other outputs",
+        ) from error

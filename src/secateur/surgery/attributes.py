@@ -1,8 +1,8 @@
 """Set attributes that state the widths of layers after a cut, and restore them."""
 
-from typing import Any, cast
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.surgery.plan import Plan
 
@@ -68,13 +68,13 @@ def sync_attributes(model: nn.Module, plan: Plan, undo: Undo) -> None:
             _sync_attention(module, undo)
 
 
-def _kernel(module: nn.Module, name: str = "weight") -> Tensor:
+def _kernel(module: nn.Module, name: str = "weight") -> Any:
     """A weight; where hooks compute it, the parameter it is computed from, as the weight itself is stale."""
     for ending in ("_v", "_orig", "_v_orig"):
         made_from = module._parameters.get(name + ending)
         if made_from is not None:
             return made_from
-    return cast(Tensor, getattr(module, name))
+    return getattr(module, name)
 
 
 def _set(undo: Undo, module: nn.Module, **values: Any) -> None:
@@ -103,8 +103,11 @@ def _sync_recurrent(module: nn.RNNBase, undo: Undo) -> None:
 
 
 def _sync_attention(module: nn.MultiheadAttention, undo: Undo) -> None:
-    packed = module.in_proj_weight
-    width = packed.shape[0] // 3 if packed is not None else module.q_proj_weight.shape[0]
-    key = packed.shape[1] if packed is not None else module.k_proj_weight.shape[1]
-    value = packed.shape[1] if packed is not None else module.v_proj_weight.shape[1]
-    _set(undo, module, embed_dim=width, kdim=key, vdim=value, head_dim=width // module.num_heads)
+    # Queries, keys and values of the same width share one weight; it may be computed, too.
+    packed = _kernel(module, "in_proj_weight")
+    query, key, value = (packed, packed, packed)
+    if packed is None:
+        query, key, value = (_kernel(module, f"{name}_proj_weight") for name in "qkv")
+    width = query.shape[0] // 3 if packed is not None else query.shape[0]
+    _set(undo, module, embed_dim=width, kdim=key.shape[1], vdim=value.shape[1])
+    _set(undo, module, head_dim=width // module.num_heads)
