@@ -171,3 +171,44 @@ def test_a_plan_replays_with_the_widths_and_moving_averages_follow():
     again = type(plan).from_json(plan.to_json())
     secateur.apply(copy, again, copies=[model])
     assert copy[1].in_channels == model[1].in_channels == 8
+
+
+class Averaged(nn.Module):
+    """A running mean and prototypes, which eval mode does not read."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("prototypes", torch.randn(7, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean.mul_(0.9).add_(x.detach().mean((0, 2, 3)), alpha=0.1)
+            x = x - self.prototypes.mean(0)[:, None, None]
+        return x
+
+
+def test_buffers_that_only_training_reads_are_cut_with_their_channels():
+    model = network(Averaged(16))
+    assert pruned(model).groups_pruned == 1
+    assert (model[1].mean.shape, model[1].prototypes.shape) == ((8,), (7, 8))
+    model.train()(images()).sum().backward()
+    assert model[1].mean.abs().sum() > 0
+
+
+class Inverted(nn.Module):
+    """An inverted residual that keeps its widths as its authors wrote them."""
+
+    def __init__(self, inp: int, oup: int) -> None:
+        super().__init__()
+        self.inp, self.oup, self.channels = inp, oup, [inp, 4 * inp, oup]
+        self.body = nn.Sequential(nn.Conv2d(inp, 4 * inp, 1), nn.ReLU(), nn.Conv2d(4 * inp, oup, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def test_lists_of_widths_follow_entry_by_entry():
+    model = network(Inverted(16, 24))
+    assert pruned(model).groups_pruned == 3
+    assert (model[1].inp, model[1].oup, model[1].channels) == (8, 12, [8, 32, 12])

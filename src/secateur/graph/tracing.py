@@ -20,6 +20,7 @@ from secateur.graph.reading import (
 )
 from secateur.graph.trace.example_inputs import input_specs
 from secateur.graph.trace.recorder import record
+from secateur.graph.trace.tape import Tape
 from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
 from secateur.text import first_line
 
@@ -76,7 +77,7 @@ def trace(
         tracer = Tracer(tape, whole=attention_heads(tape, tracer.marks, tracer.atoms.size))
         propagate(tracer, model)
     tracers = [tracer]
-    if not {value.name for value in tape.values if value.kind == "parameter"} <= used:
+    if not _with_channels(tape) <= used:
         second, in_training = _couple_training(model, example_inputs, tracer)
         used |= in_training
         tracers += second
@@ -111,6 +112,16 @@ def _how_to_pass(example_inputs: Any) -> str:
             form = "({...},) for one argument that is a dict"
         hint += f"; write {form}"
     return hint
+
+
+def _with_channels(tape: Tape) -> set[str]:
+    """The parameters, and the buffers of numbers that may have channels: averages, prototypes."""
+    return {
+        value.name
+        for value in tape.values
+        if value.kind == "parameter"
+        or (value.kind == "buffer" and value.dtype.is_floating_point and max(value.shape, default=1) > 1)
+    }
 
 
 def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> tuple[list[Tracer], set[str]]:

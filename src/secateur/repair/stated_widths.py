@@ -25,9 +25,9 @@ from secateur.repair.candidates import numbers_in
 from secateur.surgery.cut import temporarily_on_meta
 from secateur.surgery.plan import Plan, Repair
 
-_WIDTH = re.compile("chan|chs|width|feature|plane|hidden|embed|(^|_)dims?($|_)")
+_WIDTH = re.compile("chan|chs|width|feature|plane|hidden|embed|(^|_)dims?($|_)|^inp$|^oup$")
 _OTHER = re.compile("image|img|patch|kernel|window|grid|pool|stride|num_embed|depth|height|vocab|max_|len")
-_INPUT, _OUTPUT = re.compile("(^|_)in(p|put)?(_|$)|^inplanes"), re.compile("(^|_)out(p|put)?(_|$)")
+_INPUT, _OUTPUT = re.compile("(^|_)in(p|put)?(_|$)|^inplanes"), re.compile("(^|_)out(p|put)?(_|$)|^oup$")
 # Smaller numbers are more often counts and positions of dimensions.
 _LEAST = 4
 

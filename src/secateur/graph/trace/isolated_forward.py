@@ -19,7 +19,8 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
 
     Fused attention and recurrent kernels and compiled code are off, because they hide the operations that
     they consist of; fake quantisation is off, because it rounds. With ``training`` modules that have children
-    are in train mode, so that auxiliary heads run; normalisation and dropout stay as in eval.
+    or are of the model's own classes are in train mode, so that auxiliary heads run; torch's normalisation
+    and dropout stay as in eval.
 
     >>> model = nn.BatchNorm1d(2).train()
     >>> with isolated_forward(model):
@@ -33,7 +34,8 @@ def isolated_forward(model: nn.Module, *, training: bool = False) -> Iterator[No
     with undisturbed(model), same_randomness():
         recurrent = False
         for module in model.modules():
-            _set_mode(module, training and bool(module._modules))
+            own = bool(module._modules) or not type(module).__module__.startswith("torch.")
+            _set_mode(module, training and own)
             recurrent = recurrent or isinstance(module, nn.RNNBase)
             if is_quantiser(module):
                 switch_off(module)
