@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from secateur import budgets as usual
 from secateur import stats, trust
+from secateur.attacks.core.box import box_of
 from secateur.attacks.runner.bind import bind
 from secateur.attacks.runner.by_class import by_class, withstands
 from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
@@ -95,7 +97,7 @@ class Evaluated(Shown):
         wrong, found = result.where(Outcome.ALREADY_WRONG), result.where(Outcome.FOUND)
         attacked = int((~wrong).sum())
         hits = int(found.sum())
-        robust = _robust_counts(result, self.eps)
+        robust = [int(withstands(result, size).sum()) for size in self.eps]
         intervals = [stats.wilson(count, result.n) for count in robust]
         low, high = stats.wilson(int(result.correct.sum()), result.n)
         return {
@@ -161,6 +163,8 @@ def attack(
     seed: int = 0,
     targets: Tensor | Sequence[int] | int | None = None,
     start: Tensor | None = None,
+    mask: Any = None,
+    pixel_bounds: Any = None,
     budgets: Sequence[float] | None = None,
     expected_accuracy: float | None = None,
     audit: bool = False,
@@ -180,6 +184,8 @@ def attack(
         targets: target classes [N] of a targeted attack, or one class for all: images of that class are left
             out, and ``facts["index"]`` has the places of the others.
         start: starting points, [N, ...], or several per image, [R, N, ...]; see ``attacks.run``.
+        mask: where alone pixels may change; see ``attacks.run``.
+        pixel_bounds: (lowest, highest) of single pixels; see ``attacks.run``.
         budgets: increasing ε in the attack's norm at which robust accuracy is stated and the security curve
             is drawn, for minimum-norm attacks; by default ``budgets.HEADLINE`` and ``budgets.CURVE``, scaled
             to the bounds.
@@ -203,7 +209,9 @@ def attack(
     images = of(dataset)
     network = classifier(model, images.x, logits=logits, batch_size=batch_size, data=images.name)
     images = images if images is dataset else with_outputs(images, network)
+    box = box_of(images.x, images.bounds, mask=mask, pixel_bounds=pixel_bounds)
     dataset, targets, index = one_target(images, targets)
+    box = box.rows(torch.tensor(index)) if box and index else box
     if budgets is not None:
         budgets = usual.numbers(budgets, "budgets")
         stats.check_budgets(budgets)
@@ -230,6 +238,7 @@ def attack(
         seed=seed,
         targets=targets,
         start=start,
+        pixel_bounds=None if box is None else box.pair,
         on_progress=on_progress,
         **settings,
     )
@@ -259,10 +268,6 @@ def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | No
     write_examples(evaluated.result, path, index=numbers, grade=evaluated.grade.letter)
 
 
-def _robust_counts(result: AttackResult, eps: Sequence[float]) -> list[int]:
-    return [int(withstands(result, size).sum()) for size in eps]
-
-
 def _stated(
     result: AttackResult, eps: Sequence[float], *, levels: int | None, bounds: tuple[float, float]
 ) -> list[dict[str, Any]]:
@@ -271,7 +276,8 @@ def _stated(
     ``written`` is the budget in words, ``8/255`` for L∞ on 8-bit images.
     """
     rows = []
-    for size, count in zip(eps, _robust_counts(result, eps), strict=True):
+    for size in eps:
+        count = int(withstands(result, size).sum())
         low, high = stats.wilson(count, result.n)
         rows.append(
             {

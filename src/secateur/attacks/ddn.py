@@ -105,7 +105,7 @@ def ddn(
     ε = torch.full((len(x),), float(init_eps), dtype=x.dtype, device=x.device)
 
     for k in range(steps + 1):  # line 3
-        query = quantise(x + δ, levels if k else None, batch.bounds)
+        query = batch.keep(quantise(x + δ, levels if k else None, batch.bounds))
         query, logits = best.query(query, gradient=k < steps)
         if k == steps:
             break

@@ -128,7 +128,7 @@ def random_perturbation(batch: Batch, eps: Tensor, *, p: float, generator: torch
     if p == 0:
         score = torch.rand(shape, generator=generator, dtype=x.dtype).to(x.device).flatten(1)
         rank = score.argsort(1).argsort(1).view(shape)
-        corner = torch.where(drawn > 0, batch.bounds[1], batch.bounds[0])
+        corner = torch.where(drawn > 0, batch.limits[1], batch.limits[0])
         return torch.where(rank < per_sample(eps, x), corner - x, torch.zeros_like(x))
     unit = drawn.sign() if p == INF else drawn / per_sample(distance(drawn, p), x)
     return batch.clip(x + unit * per_sample(eps, x)) - x

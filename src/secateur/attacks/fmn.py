@@ -224,7 +224,7 @@ def search_start(model: nn.Module, batch: Batch, start: Tensor, *, p: float) -> 
             f"starting points have shape {tuple(start.shape)}, images {tuple(x.shape)}",
             hint="give one starting point per image",
         )
-    whole = check_batch(start, batch.y, None, batch.bounds).x.to(x) - x
+    whole = check_batch(start, batch.y, None, (batch.bounds[0], batch.bounds[1])).x.to(x) - x
     clean = model(x)
     check_logits(clean, batch)
     usable = is_adversarial(batch, model(batch.clip(x + whole)))

@@ -90,7 +90,8 @@ def square(
         s = int(torch.randint(0, width - h + 1, (1,), generator=generator))
         here = (..., slice(r, r + h), slice(s, s + h))
         trial = adv.clone()
-        trial[here] = batch.clip(x[here] + signs(1, channels, 1, 1))  # lines 4 and 5
+        trial[here] = x[here] + signs(1, channels, 1, 1)  # lines 4 and 5
+        trial = batch.clip(trial)
         logits, active = query_active(model, trial)  # line 6
         margin = logit_difference(batch, logits)
         better = (margin < lowest) & ~fooled & active  # line 7

@@ -72,6 +72,7 @@ class Auditor:
             batch_size=context.batch_size,
             seed=seed,
             targets=None if targets is None else targets[context.index],
+            pixel_bounds=None if context.result.box is None else context.result.box.rows(context.index).pair,
             **settings,
         )
         context.passes["audit"] += round((other.forwards.sum() + other.backwards.sum()).item())

@@ -41,7 +41,8 @@ class AuditContext:
         result, index = self.result, self.index
         targets = None if result.targets is None else result.targets[index].to(device)
         x, y = self.dataset.x[index].to(device, dtype), self.dataset.y[index].to(device)
-        return Batch(x, y, targets, self.dataset.bounds)
+        box = None if result.box is None else result.box.rows(index).to(x)
+        return Batch(x, y, targets, self.dataset.bounds if box is None else box)
 
     @cached_property
     def adv(self) -> Tensor:

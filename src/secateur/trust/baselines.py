@@ -58,7 +58,7 @@ def beats_one_step_of_its_size(context: AuditContext) -> Check:
     for eps in (size for size in result.sizes if size > 0):
         radius = torch.full_like(batch.x.flatten(1)[:, 0], eps)
         stepped = batch.clip(batch.x + steepest(context.gradient, batch, radius, p=result.norm))
-        query = quantise(stepped, context.levels, batch.bounds)
+        query = batch.keep(quantise(stepped, context.levels, batch.bounds))
         most = max(most, int((reaches_goal(batch, context.query(query)) & (fell > eps)).sum()))
     return one_step(most, len(context.index), "of the same size")
 
@@ -86,6 +86,6 @@ def _size(norm: float) -> str:
 def _beaten(context: AuditContext, delta: Tensor) -> Tensor:
     """Where ``delta`` [n, ...] fools the model and is smaller than what was found, on the same grid."""
     batch = context.batch
-    query = quantise(batch.clip(batch.x + delta), context.levels, batch.bounds)
+    query = batch.keep(quantise(batch.clip(batch.x + delta), context.levels, batch.bounds))
     smaller = distance(query - batch.x, context.result.norm) < context.distance
     return reaches_goal(batch, context.query(query)) & smaller

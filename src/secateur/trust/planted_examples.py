@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import Batch
+from secateur.attacks.core.batch import select
 from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance
 from secateur.attacks.core.pixel_units import quantise
@@ -36,7 +36,7 @@ def planted_share(context: AuditContext) -> tuple[float, int]:
 
     def point(share: float) -> Tensor:
         delta = random_perturbation(batch, share * size, p=context.result.norm, generator=generator)
-        return quantise(batch.clip(batch.x + delta), context.levels, batch.bounds)
+        return batch.keep(quantise(batch.clip(batch.x + delta), context.levels, batch.bounds))
 
     plant = point(1.0)
     inner = [batch.x, *(point(0.3 + 0.5 * k / INNER) for k in range(INNER))]
@@ -49,7 +49,7 @@ def planted_share(context: AuditContext) -> tuple[float, int]:
     rows = usable.nonzero().squeeze(1)
     if len(rows) < 4:
         return 0.0, len(rows)
-    chosen = Batch(batch.x[rows], batch.y[rows], None, batch.bounds)
+    chosen = select(batch, rows)
     model = _Binarised(context.model, last, weight[rows].to(batch.x.dtype))
     result = context.result
     bound = bind(result.attack, context.dataset, result.settings)

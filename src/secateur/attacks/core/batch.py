@@ -1,10 +1,12 @@
 """A checked batch of images, the record of what an attack found in it, and the checks of its input."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from secateur.attacks.core.box import Box
 from secateur.attacks.core.norms import per_sample, project_boxed
 from secateur.errors import UserError
 
@@ -53,20 +55,29 @@ class Batch:
         """The class [N] whose logit the attack lowers (the label) or raises (the target)."""
         return self.y if self.targets is None else self.targets
 
+    @property
+    def limits(self) -> tuple[Any, Any]:
+        """The lowest and highest value of every pixel: two numbers, or two tensors [N, ...] (``Box``)."""
+        return (self.bounds.low, self.bounds.high) if isinstance(self.bounds, Box) else self.bounds
+
     def clip(self, images: Tensor) -> Tensor:
         """``images`` [N, ...] clipped to the bounds."""
-        return images.clamp(*self.bounds)
+        return images.clamp(*self.limits)
+
+    def keep(self, images: Tensor) -> Tensor:
+        """``images`` [N, ...] as given; clipped where pixels have bounds of their own, after a rounding."""
+        return self.clip(images) if isinstance(self.bounds, Box) else images
 
     def distance_to_bounds(self, gradient: Tensor | None = None) -> Tensor:
         """How far each pixel [N, ...] can move: against a ``gradient``, or in either direction."""
-        low, high = self.bounds
+        low, high = self.limits
         if gradient is None:
             return torch.maximum(self.x - low, high - self.x)
         return torch.where(gradient > 0, self.x - low, high - self.x)
 
     def project(self, delta: Tensor, eps: float, p: float) -> Tensor:
         """The perturbation nearest to ``delta`` [N, ...] in the p-ball of radius ``eps`` and the bounds."""
-        low, high = self.bounds
+        low, high = self.limits
         radius = torch.full((len(delta),), eps, dtype=delta.dtype, device=delta.device)
         return project_boxed(delta, radius, p, low=low - self.x, high=high - self.x)
 
@@ -111,7 +122,7 @@ def check_batch(x: Tensor, y: Tensor, targets: Tensor | None, bounds: tuple[floa
                 f"the target of image {index} is its own label {int(y[index])}",
                 hint="a targeted attack needs another class",
             )
-    return Batch(x, y, targets, (low, high))
+    return Batch(x, y, targets, bounds if isinstance(bounds, Box) else (low, high))
 
 
 def _check_labels(labels: Tensor, n: int, what: str) -> None:
@@ -174,6 +185,8 @@ def select(batch: Batch, rows: Tensor) -> Batch:
     """The images ``rows`` (indices) of a batch."""
     targets = None if batch.targets is None else batch.targets[rows]
     start = None if batch.start is None else batch.start[:, rows]
+    if isinstance(batch.bounds, Box):
+        batch = replace(batch, bounds=batch.bounds.rows(rows))
     return replace(batch, x=batch.x[rows], y=batch.y[rows], targets=targets, start=start)
 
 

@@ -72,7 +72,7 @@ def descent_direction(
     norms = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)))
     direction = gradient / per_sample(norms, gradient)
     # One sum of squares per image is several times cheaper than comparing every pixel with the box.
-    free = distance((query - direction).clamp_(*batch.bounds).sub_(query), 2.0) > 0
+    free = distance((query - direction).clamp_(*batch.limits).sub_(query), 2.0) > 0
     if is_adversarial is not None:
         free = free | is_adversarial
     usable = norms.isfinite() & (norms > torch.finfo(gradient.dtype).tiny) & free

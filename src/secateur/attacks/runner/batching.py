@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch, select
+from secateur.attacks.core.box import Box
 from secateur.errors import ExitCode, UserError
 from secateur.models import place_of
 
@@ -78,7 +79,7 @@ def batch_of(whole: Batch, part: Tensor, model: nn.Module) -> Batch:
         rows.x.to(device, dtype),
         rows.y.to(device),
         None if rows.targets is None else rows.targets.to(device),
-        rows.bounds,
+        rows.bounds.to(rows.x.to(device, dtype)) if isinstance(rows.bounds, Box) else rows.bounds,
         None if rows.start is None else rows.start.to(device, dtype),
     )
 

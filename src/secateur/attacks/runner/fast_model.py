@@ -128,7 +128,10 @@ def _faster(
 def _alike(model: nn.Module, fast: nn.Module, batch: Batch, x: Tensor) -> bool:
     """Whether both give the same logits and gradients for ``x``."""
     part = Batch(
-        x, batch.y[: len(x)], None if batch.targets is None else batch.targets[: len(x)], batch.bounds
+        x,
+        batch.y[: len(x)],
+        None if batch.targets is None else batch.targets[: len(x)],
+        (batch.bounds[0], batch.bounds[1]),
     )
     answers = []
     for network in (model, fast):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from secateur.attacks.core.batch import Batch, Found
+from secateur.attacks.core.box import Box
 from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.bind import BoundAttack
@@ -43,7 +44,8 @@ class AttackResult(Shown):
     without the clean prediction and the verification. ``times`` are seconds per batch. ``classes`` [N] is the
     class that the original model gives to ``adv``. ``search`` describes the search: batch normalisations
     folded, memory format, precision, early stopping, the batch size that fitted, how often memory ran out,
-    and the examples mended. ``start`` [R, N, ...] are the starting points, ``attempts`` counts the runs.
+    and the examples mended. ``start`` [R, N, ...] are the starting points, ``attempts`` counts the runs,
+    ``box`` has the bounds of single pixels.
 
     Of an attack of fixed size, ``sizes`` are the ε it was run at, rising; ``fell`` float64 [N] is the
     smallest of them at which an example was found, else inf; ``oversized`` [N] marks images whose example
@@ -82,6 +84,7 @@ class AttackResult(Shown):
     adv: Tensor
     targets: Tensor | None = None
     start: Tensor | None = None
+    box: Box | None = None
     attempts: int = 1
     sizes: tuple[float, ...] = ()
     fell: Tensor | None = None
@@ -118,6 +121,7 @@ class AttackResult(Shown):
             adv=whole.x.detach().cpu().clone(),
             targets=None if whole.targets is None else whole.targets.cpu(),
             start=whole.start,
+            box=whole.bounds if isinstance(whole.bounds, Box) else None,
             attempts=bound.attempts,
             sizes=bound.sizes,
             fell=infinite.clone(),
@@ -221,7 +225,15 @@ class AttackResult(Shown):
             "search": {key: value for key, value in self.search.items() if key not in _BY_MEMORY},
             **self._attempts(),
             **self._sizes(),
+            **self._box(),
         }
+
+    def _box(self) -> dict[str, Any]:
+        """How many values of each image may change, and the hashes of their bounds; nothing without any."""
+        if self.box is None:
+            return {}
+        free = (self.box.low < self.box.high).flatten(1).sum(1).tolist()
+        return {"free": free, "pixel_bounds": hash_images(torch.stack([self.box.low, self.box.high], 1))}
 
     def _sizes(self) -> dict[str, Any]:
         """The images that fell at every size tried; nothing of a minimum-norm attack."""
@@ -269,7 +281,7 @@ def enter_found(
     An image comes again where an attack of several sizes did not find it: passes add up. At a size,
     ``bound.settings["eps"]``, an example that lies farther is no success.
     """
-    low, high = batch.bounds
+    low, high = batch.limits
     adv = batch.clip(found.adv)
     # In float64, so that rounding does not push an example of exactly ε beyond its size.
     delta = adv.double() - batch.x.double()

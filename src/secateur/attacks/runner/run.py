@@ -30,6 +30,7 @@ from secateur.attacks.core.batch import (
     scatter,
     select,
 )
+from secateur.attacks.core.box import box_of
 from secateur.attacks.runner.batching import Progress, Tick, batch_of, in_batches, tick_of_run
 from secateur.attacks.runner.bind import BoundAttack, bind
 from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
@@ -44,6 +45,7 @@ from secateur.budgets import plain
 from secateur.cpu.malloc import kept_heap
 from secateur.data import of
 from secateur.errors import UserError
+from secateur.registry import ATTACKS
 from secateur.run_options import RunOptions, split
 from secateur.undisturbed import undisturbed
 
@@ -58,6 +60,8 @@ def run(
     seed: int = 0,
     targets: Tensor | Sequence[int] | int | None = None,
     start: Tensor | None = None,
+    mask: Any = None,
+    pixel_bounds: Any = None,
     options: RunOptions | None = None,
     logits: Logits = None,
     on_progress: Tick | None = None,
@@ -81,6 +85,9 @@ def run(
         start: starting points, [N, ...] or several for each image, [R, N, ...], in the images' bounds, such
             as ``secateur.attacks.another_class`` gives, or adversarial examples of another network; for
             attacks with a parameter ``start``. Each costs a whole attack; the nearest example counts.
+        mask: bool, broadcast to the images: only where it is true pixels may change. Numbers as lists, arrays
+            and tensors.
+        pixel_bounds: (lowest, highest), each broadcast to the images: the bounds of single pixels.
         options: how the attack is run; single options may stand among the settings, as in ``restarts=5``.
         logits: which part of the model's answer counts: a key, a field, an index, or a function of it. By
             default the answer, its part "logits" or its only part of shape [N, K]; a single number z for
@@ -114,6 +121,12 @@ def run(
     count = 0 if points is None else len(points)
     bound = bind(name, dataset, settings, targeted=goals is not None, points=count, options=options)
     whole = replace(check_batch(dataset.x, dataset.y, goals, dataset.bounds), start=points)
+    if box := box_of(whole.x, dataset.bounds, mask=mask, pixel_bounds=pixel_bounds):
+        if ":" in name or "installed" in ATTACKS.entry(name).facts:
+            raise UserError(
+                f"'{name}' knows no bounds of single pixels", hint="leave out mask and pixel_bounds"
+            )
+        whole = replace(whole, bounds=box)
     job = _Job(bound, network, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
     with held_still(network), tf32_matmul("float32"), kept_heap():
         everything = torch.arange(len(whole.x))

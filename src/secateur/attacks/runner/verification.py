@@ -89,7 +89,7 @@ def _lengthened(
     delta = found.adv[rows] - part.x
     adv, open_ = found.adv[rows].clone(), torch.ones_like(rows, dtype=torch.bool)
     for push in PUSHES:
-        trial = quantise(part.clip(part.x + push * delta), levels, part.bounds)
+        trial = part.keep(quantise(part.clip(part.x + push * delta), levels, part.bounds))
         fools = is_adversarial(part, model(trial)) & open_
         counter.forwards[rows] += open_
         adv = torch.where(per_sample(fools, adv), trial, adv)

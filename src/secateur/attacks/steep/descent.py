@@ -59,9 +59,9 @@ class Ground:
     @classmethod
     def of(cls, batch: Batch, p: float, *, momentum: float, growth: float, generator: Generator) -> "Ground":
         """For the images of ``batch``."""
-        low, high = batch.bounds
+        (lowest, highest), (low, high) = batch.bounds, batch.limits
         largest = distance(batch.distance_to_bounds(), p)
-        return cls(p, momentum, growth, high - low, low - batch.x, high - batch.x, largest, generator)
+        return cls(p, momentum, growth, highest - lowest, low - batch.x, high - batch.x, largest, generator)
 
     def project(self, delta: Tensor, eps: Tensor) -> Tensor:
         """Π: onto the ball of radius ``eps`` [N] and the box."""

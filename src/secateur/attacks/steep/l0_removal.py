@@ -28,7 +28,7 @@ def remove_pixels(best: BestAdversarial, found: Found, *, halvings: int, steps: 
     best.adv = found.adv.clone()
     best.distance = torch.where(found.mask, distance(delta, 0.0), found.distance)
     few, many = torch.zeros_like(best.distance), distance(delta, 0.0)
-    edge = torch.where(delta > 0, batch.bounds[1] - x, batch.bounds[0] - x)
+    edge = torch.where(delta > 0, batch.limits[1] - x, batch.limits[0] - x)
     for _ in range(halvings):  # line 16
         middle = ((few + many) / 2).floor()
         kept = torch.where(keep_top(delta, delta.abs(), middle) != 0, edge, torch.zeros_like(x))
@@ -49,7 +49,7 @@ def tabu_search(best: BestAdversarial, steps: int) -> None:
     """
     batch = best.batch
     x = batch.x.flatten(1)
-    low, high = batch.bounds[0] - x, batch.bounds[1] - x
+    low, high = ((limit - batch.x).flatten(1) for limit in batch.limits)
     row = torch.arange(len(x), device=x.device)
     delta = best.adv.flatten(1) - x
     kept, kept_gain, fewest = delta, torch.zeros_like(x), best.distance
