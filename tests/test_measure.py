@@ -49,3 +49,14 @@ def test_a_meter_that_forgets_nothing_is_caught(monkeypatch):
     honest = measure.peak_memory(chain(), torch.rand(7, 10))
     monkeypatch.setattr(measure._Meter, "_forget", lambda self, place, size: None)
     assert measure.peak_memory(chain(), torch.rand(7, 10)) > honest
+
+
+def test_gradients_keep_what_the_backward_pass_needs():
+    """Two linear layers: the inner result, its gradient and those of the weights are alive together."""
+    model = nn.Sequential(nn.Linear(100, 100, bias=False), nn.Tanh(), nn.Linear(100, 100, bias=False))
+    one, two, four = (measure.peak_memory(model, torch.rand(n, 100), gradients=True) for n in (1, 2, 4))
+    assert measure.peak_memory(model, torch.rand(1, 100)) < one
+    assert one >= 4 * 4 * 100 * 100
+    assert four - two == 2 * (two - one)
+    # An image, its inner result, and the gradient of that.
+    assert two - one >= 3 * 400

@@ -58,8 +58,10 @@ def latency(
     return found.to_json()
 
 
-def peak_memory(model: nn.Module, example_inputs: Any) -> int:
+def peak_memory(model: nn.Module, example_inputs: Any, *, gradients: bool = False) -> int:
     """Peak bytes of a forward pass: parameters, buffers, inputs, and all results alive at the same time.
+
+    With ``gradients``, of a forward and a backward pass, which keep what the backward pass needs.
 
     Counted from the storages that torch operations return, so it is the same on every run and device; memory
     that kernels allocate internally is not included.
@@ -69,10 +71,14 @@ def peak_memory(model: nn.Module, example_inputs: Any) -> int:
     """
     arguments, keywords = as_call(example_inputs)
     known = [*model.parameters(), *model.buffers(), *tensors_in([arguments, keywords])]
-    with eval_mode(model), torch.no_grad(), _Meter() as meter:
+    with eval_mode(model), torch.set_grad_enabled(gradients), _Meter() as meter:
         for thing in known:
             meter.see(thing)
-        model(*arguments, **keywords)
+        returned = model(*arguments, **keywords)
+        if gradients:
+            scores = [tensor.sum() for tensor in tensors_in([returned]) if tensor.requires_grad]
+            wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            torch.autograd.grad(scores, wanted, allow_unused=True)
     return int(meter.peak)
 
 

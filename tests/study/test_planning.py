@@ -7,8 +7,8 @@ from secateur.config import parse_study
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
 from secateur.store import Store
-from secateur.study import plan, run_plan
-from secateur.study.cost import Speed
+from secateur.study import footprint, plan, run_plan
+from secateur.study.cost import Footprint, Speed
 from secateur.study.planning import plan_of
 from toy.study import EXECUTE, FACTS, SMALL, run_toy, small_plan
 
@@ -53,7 +53,8 @@ def test_study_json_says_what_the_report_needs():
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     probed = replace(small_plan(), speeds={"plain": Speed(1e-3, 1, 10_000_000)})
-    assert 80_000_000 < probed.disk_bytes < 400_000_000
+    # Four networks of 40 MB or less, and while the largest is trained its checkpoints.
+    assert 400_000_000 < probed.disk_bytes < 600_000_000
     assert small_plan().disk_bytes is None
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
     with pytest.raises(UserError, match="MB left") as caught:
@@ -86,3 +87,38 @@ def test_settings_that_an_older_version_did_not_have_make_no_difference(tmp_path
         if "recipe" in cell["settings"]:
             del cell["settings"]["recipe"]["label_smoothing"]
     plan_of(Store.create(tmp_path / "run", study))
+
+
+def test_the_memory_of_a_study_is_that_of_its_largest_cell_in_every_job():
+    needs = Footprint(weights=40_000_000, gradient=2_000_000, forward=300_000)
+    probed = replace(small_plan(), speeds={"plain": Speed(1e-3, 1, 10_000_000, needs)})
+    one, none = probed.memory_bytes(1)
+    batch = min(probed.cells[0].settings["recipe"]["batch_size"], FACTS.train)
+    assert one > 7 * needs.weights + needs.gradient * batch
+    assert one < 10 * needs.weights + needs.gradient * batch + 500_000_000
+    assert (probed.memory_bytes(3), none) == ((3 * one, 0), 0)
+    assert small_plan().memory_bytes(1) is None
+    quarters = ["models={plain: {arch: resnet-tiny, recipe: {accumulate: 4}}}", "finetune={}"]
+    halves = small_plan(overrides=quarters)
+    halves = replace(halves, speeds=probed.speeds)
+    assert halves.memory_bytes(1)[0] < one
+    on_gpu = replace(probed, study=probed.study.model_copy(update={"device": "cuda"}))
+    host, device = on_gpu.memory_bytes(2)
+    assert host < device < 2 * one
+
+
+def test_a_study_that_needs_more_memory_than_there_is_can_not_fit(monkeypatch):
+    monkeypatch.setattr(footprint, "host_memory", lambda: 8_000_000_000)
+    footprint.refuse_small_memory(7_900_000_000, 0, name="cpu", jobs=1)
+    with pytest.raises(
+        UserError, match=r"needs at least 8\.1 GB of memory, this machine has 8\.0 GB"
+    ) as caught:
+        footprint.refuse_small_memory(8_100_000_000, 0, name="cpu", jobs=2)
+    assert (caught.value.code, caught.value.hint) == (ExitCode.ENVIRONMENT, "choose fewer --jobs")
+    monkeypatch.setattr(footprint, "host_memory", lambda: None)
+    footprint.refuse_small_memory(10**15, 0, name="cpu", jobs=1)
+
+
+def test_the_memory_of_this_machine_is_known_and_within_reason():
+    assert footprint.host_memory() is None or 10**8 < footprint.host_memory() < 10**15
+    assert footprint.device_memory("cpu") is None

@@ -35,7 +35,10 @@ def plan(
     plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
-    """Show the cells of a study, which are done, and what the rest will cost. Runs nothing."""
+    """Show the cells of a study, which are done, and what the rest will cost. Runs nothing.
+
+    Ends with code 5 if the rest cannot fit on the disk or into the memory of this machine.
+    """
     from secateur.config import load_study
     from secateur.study import facts_to_price
     from secateur.study import plan as lay_out
@@ -51,7 +54,7 @@ def plan(
     if missing:
         counts = " + ".join(f"{count:,}" for count in (facts.train, facts.validation, facts.test))
         note(f"priced for {counts} images, as the official dataset has them: {missing}")
-    seconds = laid.seconds(jobs)
+    seconds, memory = laid.seconds(jobs), laid.memory_bytes(jobs)
     if as_json:
         print_json(
             {
@@ -62,10 +65,14 @@ def plan(
                 "forwards": laid.forwards,
                 "backwards": laid.backwards,
                 "seconds": seconds,
+                "disk_bytes": laid.disk_bytes,
+                "memory_bytes": memory and memory[0],
+                "device_memory_bytes": memory and memory[1],
                 "jobs": jobs,
                 "missing": missing or None,
             }
         )
+        _refuse_small(laid, out or Path("runs") / study.name, jobs)
         return
     todo = Counter[str](cell.stage for cell in laid.todo)
     rows = [
@@ -77,6 +84,24 @@ def plan(
         f"{laid.forwards:,} forward and {laid.backwards:,} backward passes of one image at most; "
         f"about {duration(seconds)} with {counted(jobs, 'job')} on this machine"
     )
+    _say_sizes(laid, memory)
+    _refuse_small(laid, out or Path("runs") / study.name, jobs)
+
+
+def _say_sizes(laid: "StudyPlan", memory: tuple[int, int] | None) -> None:
+    if memory is None or laid.disk_bytes is None:
+        return
+    host, device = (f"{size / 1e9:,.1f} GB" for size in memory)
+    gpu = f" and {device} of {laid.study.device}" if memory[1] else ""
+    say(f"about {laid.disk_bytes / 1e6:,.0f} MB on the disk; at least {host} of memory{gpu}")
+
+
+def _refuse_small(laid: "StudyPlan", folder: Path, jobs: int) -> None:
+    from secateur.study.footprint import refuse_small_disk, refuse_small_memory
+
+    refuse_small_disk(laid.disk_bytes, folder)
+    host, device = laid.memory_bytes(jobs) or (0, 0)
+    refuse_small_memory(host, device, name=laid.study.device, jobs=jobs)
 
 
 COMMANDS = (validate, plan)

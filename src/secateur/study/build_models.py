@@ -10,7 +10,7 @@ from torch.utils.benchmark import Timer
 from secateur.config import Problem, Study, refuse
 from secateur.data import describe_splits, open_dataset
 from secateur.errors import UserError
-from secateur.measure import macs, parameters
+from secateur.measure import macs, parameters, peak_memory
 from secateur.models import (
     check_accepts,
     describe_normalisation,
@@ -23,7 +23,7 @@ from secateur.models import (
 from secateur.models.normalisation import unwrapped
 from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
-from secateur.study.cost import Speed
+from secateur.study.cost import Footprint, Speed
 from secateur.text import nearest
 
 SECONDS = 0.3
@@ -172,10 +172,23 @@ def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
     for label in study.models:
         network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
         check_accepts(network, images, data=study.data.spec)
-        size = macs(network, images[:1]), parameters(network)
+        size, needs = (macs(network, images[:1]), parameters(network)), _footprint(network, images)
         there = to_device(network, study.device)
-        found[label] = Speed(_seconds_per_unit(there, images.to(study.device), study.threads), *size)
+        seconds = _seconds_per_unit(there, images.to(study.device), study.threads)
+        found[label] = Speed(seconds, *size, needs)
     return found
+
+
+def _footprint(network: nn.Module, images: Tensor) -> Footprint:
+    """What an image more takes, from one image and two: what both share belongs to the weights."""
+    own = [*network.parameters(), *network.buffers()]
+
+    def image(*, gradients: bool) -> int:
+        one, two = (peak_memory(network, images[:n], gradients=gradients) for n in (1, 2))
+        return max(two - one, 0)
+
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in own)
+    return Footprint(weights, image(gradients=True), image(gradients=False))
 
 
 def _seconds_per_unit(network: nn.Module, images: Tensor, threads: int) -> float:

@@ -34,12 +34,22 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """Bytes of a model's dense network: its weights, and an image of a batch with gradients and without."""
+
+    weights: int
+    gradient: int
+    forward: int
+
+
+@dataclass(frozen=True)
 class Speed:
     """The speed of a model's dense network on this machine, in seconds per unit of work, and its size."""
 
     seconds: float
     macs: int
     parameters: int
+    footprint: Footprint | None = None
 
 
 def cost_of(cell: Cell, facts: Facts) -> Cost:

@@ -16,11 +16,15 @@ from secateur.store.study_file import study_hash_of
 from secateur.study.cells import SCIENCE, Facts, grid, is_as_planned
 from secateur.study.cost import Clock, Cost, Speed, cost_of
 from secateur.study.dataset_facts import known_facts, read_facts, unknown_settings
+from secateur.study.footprint import PROCESS_BYTES, image_bytes, largest, network_bytes
 from secateur.study.spelled import without_defaults
 
 # Estimates of what a record holds beside its artefacts, and of what an attack's record adds for each image.
 RECORD_BYTES = 8_000
 IMAGE_BYTES = 400
+# A checkpoint holds weights, momenta and the best weights; two are kept while a third is written, and the
+# network is written before it is committed.
+CHECKPOINT_COPIES = 3 * 3 + 1
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,42 @@ class StudyPlan:
 
     @property
     def disk_bytes(self) -> int | None:
-        """Estimated size of what is left to write, mostly weights; None without a probe."""
+        """Estimated size of what is left to write, mostly weights; None without a probe.
+
+        It includes the checkpoints of the largest training, which are deleted when it is done.
+        """
         if not self.speeds and self.todo:
             return None
-        return sum(self._size(cell) for cell in self.todo)
+        trained = (self._weights(cell) for cell in self.todo if cell.stage in ("train", "tune"))
+        return sum(self._size(cell) for cell in self.todo) + CHECKPOINT_COPIES * largest(trained)
+
+    def memory_bytes(self, jobs: int = 1) -> tuple[int, int] | None:
+        """The least memory of this machine and of its GPU that the rest needs; None without a probe.
+
+        Every job holds the images; networks are on the GPU where a study has one. Tensors are counted, not
+        what kernels and allocators take beside them, which may be as much again.
+        """
+        parts = {label: speed.footprint for label, speed in self.speeds.items()}
+        if not self.todo or not parts or None in parts.values():
+            return None if self.todo else (0, 0)
+        networks = largest(
+            network_bytes(cell, self.study, self.facts, needs)
+            for cell in self.todo
+            if (needs := parts[cell.axes["model"]]) is not None
+        )
+        host = PROCESS_BYTES + image_bytes(self.facts)
+        if self.study.device == "cpu":
+            return jobs * (host + networks), 0
+        return jobs * host, jobs * (image_bytes(self.facts) + networks)
 
     def _size(self, cell: Cell) -> int:
         if cell.stage == "attack":
             return RECORD_BYTES + IMAGE_BYTES * (cell.settings["images"] or self.facts.test)
-        # Weights in float32, and as much again while they are trained.
-        kept = self.speeds[cell.axes["model"]].parameters * self.costs[cell.id].share
-        return RECORD_BYTES + 2 * int(4 * kept)
+        return RECORD_BYTES + self._weights(cell)
+
+    def _weights(self, cell: Cell) -> int:
+        # In float32.
+        return int(4 * self.speeds[cell.axes["model"]].parameters * self.costs[cell.id].share)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``study.json``."""

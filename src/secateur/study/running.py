@@ -1,6 +1,5 @@
 """Run a plan in a run folder, alone or together with other runners of the same folder."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from secateur.durable import DISK
 from secateur.engine import EXECUTE, Engine, Event
 from secateur.engine.local import LocalEngine
 from secateur.engine.perform import commit_failure
-from secateur.errors import ExitCode, UserError
+from secateur.errors import ExitCode
 from secateur.store import Leases, Store
 from secateur.store.files import machine_errors
 from secateur.study.cost import Clock
 from secateur.study.dataset_facts import refuse_other_files
+from secateur.study.footprint import refuse_small_disk
 from secateur.study.loop import Listener, Run, Stop, stop_signals, work_through
 from secateur.study.planning import StudyPlan, plan_of
 from secateur.study.scheduler import make_board
@@ -86,7 +86,7 @@ def run_plan(
     # Also where this process itself reads and writes the folder: a disk that fails is no defect.
     with machine_errors(Path(out), which=DISK):
         started = time.perf_counter()
-        _refuse_small_disk(plan, Path(out))
+        refuse_small_disk(plan.disk_bytes, Path(out))
         # Before anything is deleted: create refuses the folder of another study.
         store = Store.create(out, plan.to_json())
         store.gc()
@@ -145,18 +145,6 @@ def _prepare(plan: StudyPlan, store: Store, listener: Listener, jobs: int) -> Ru
         clock.learn(board.cells[cell_id], records[cell_id].timing.seconds)
     failures = {cell_id: record.self_hash for cell_id, record in records.items() if not record.ok}
     return Run(store, board, clock, Leases(store.root, by_progress=True), listener, jobs, failures)
-
-
-def _refuse_small_disk(plan: StudyPlan, out: Path) -> None:
-    needed = plan.disk_bytes  # None without a probe, and then nothing is checked
-    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if needed is not None and free < needed:
-        raise UserError(
-            f"the study will write about {needed / 1e6:,.0f} MB, {existing} has {free / 1e6:,.0f} MB left",
-            hint="free some space, or choose another disk with --out",
-            code=ExitCode.ENVIRONMENT,
-        )
 
 
 def _adopt(store: Store, folders: Sequence[str | Path]) -> list[str]:
