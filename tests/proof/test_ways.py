@@ -66,6 +66,31 @@ def test_weights_made_of_weights_take_what_is_left_alone(make):
     assert net.weight.shape == (12, 8)
 
 
+class Chosen(nn.Module):
+    """Runs the experts that at least one image was sent to, however many these are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.head = nn.Linear(8, 4), nn.Linear(16, 3)
+        self.experts = nn.ModuleList(nn.Linear(8, 16) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.gate(x).argmax(1)
+        masks = nn.functional.one_hot(chosen, 4).t()
+        found = [self.experts[n](x) * masks[n][:, None] for n in masks.sum(1).nonzero().flatten()]
+        return self.head(torch.stack(found).sum(0).relu())
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_inputs_that_need_other_experts_are_left_out(seed):
+    torch.manual_seed(seed)
+    net = Chosen()
+    report = secateur.prune(net, torch.randn(4, 8), sparsity=0.5)
+    assert report.verified
+    assert not [note for note in report.notes if note.startswith("not pruned")]
+    assert (net.gate.out_features, net.head.in_features) == (4, 8)
+
+
 class Rare(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.abs() if float(x[0, 0]) > 1e5 else x)

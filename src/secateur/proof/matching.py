@@ -6,7 +6,8 @@ from difflib import SequenceMatcher
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape
 
-_COPIES, _RESHAPES = operations(Does.LAYOUT), operations(Does.RESHAPE)
+_COPIES, _RESHAPES, _READS = (operations(that) for that in (Does.LAYOUT, Does.RESHAPE, Does.READ))
+_DETOURS = 12
 
 
 def computing_calls(tape: Tape) -> list[int]:
@@ -35,6 +36,11 @@ def match_calls(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:
             found[mine[common + block.a + number]] = theirs[common + block.b + number]
             last = common + block.a + number + 1
     return found, mine[last] if last < len(mine) else None
+
+
+def detours(tape: Tape) -> int:
+    """How many draws more than one are worth a try, as code that decides by numbers may take another way."""
+    return _DETOURS if any(call.name in _READS for call in tape.calls) else 0
 
 
 def departs(dense: Tape, pruned: Tape) -> bool:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from secateur.cpu.malloc import kept_heap
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.ops import Does, operations
 from secateur.graph.trace.example_inputs import random_inputs
 from secateur.graph.trace.input_tree import mapped, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors
@@ -27,7 +26,7 @@ from secateur.proof.checkpointing import with_gradient
 from secateur.proof.first_wrong import first_wrong
 from secateur.proof.float64 import Float64Recorder, to_float64
 from secateur.proof.lifetimes import SAVED_BYTES, choose_boundaries
-from secateur.proof.matching import departs, match_calls, matched_results
+from secateur.proof.matching import departs, detours, match_calls, matched_results
 from secateur.proof.replay import replay
 from secateur.proof.smaller_inputs import on_smaller_inputs
 from secateur.proof.suspects import groups_reaching
@@ -37,11 +36,8 @@ from secateur.surgery.plan import Plan, kept_atoms
 from secateur.text import first_line
 
 TOLERANCE = 1e-10
-_READS = operations(Does.READ)
 # A draw on which all gradients are zero proves nothing and is repeated.
 _DRAWS = 4
-# So many more for code that reads numbers, and may do something else with them.
-_DETOURS = 12
 _ASTRAY = "and in every draw the code, which decides by numbers, took another way than on the example"
 
 
@@ -87,14 +83,14 @@ def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
     """The first draw that proves something, or the last one, with what the draws have in common."""
     dead: list[Proof] = []
-    # Code that decides by numbers may take another way than on the example: such a draw tells nothing.
-    detours = _DETOURS if any(call.name in _READS for call in graph.tape.calls) else 0
-    for attempt in range(_DRAWS + detours):
+    more = detours(graph.tape)
+    for attempt in range(_DRAWS + more):
         proof = _attempt(
             model, plan, graph, torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
         )
-        astray = detours and proof.reason and proof.pruned and departs(graph.tape, proof.pruned)
-        if astray and attempt < _DRAWS + detours - 1:
+        # A draw on which the code took another way than on the example tells nothing.
+        astray = more and proof.reason and proof.pruned and departs(graph.tape, proof.pruned)
+        if astray and attempt < _DRAWS + more - 1:
             continue
         if astray:
             proof = replace(proof, reason=f"{proof.reason}, {_ASTRAY}")
@@ -157,7 +153,12 @@ def _compare(
 ) -> Proof:
     """Compare the pruned network's outputs (run and replay) and gradient with the masked dense ones."""
     outputs, again, found = seen
-    reference, wanted = with_gradient(graph.tape, dense, inputs, masks, boundaries=boundaries)
+    try:
+        reference, wanted = with_gradient(graph.tape, dense, inputs, masks, boundaries=boundaries)
+    except (RuntimeError, ValueError, IndexError) as trouble:
+        # Other inputs may need more or fewer results than the example: one for each chosen expert.
+        why = f"cannot be compared: {type(trouble).__name__}: {first_line(trouble)}"
+        return _refused(None, why, plan, graph, masks.pruned)
     error = max(
         relative_error(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True)
     )
