@@ -275,9 +275,11 @@ def test_images_follow_the_parameters_that_see_them(net, images):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_network_that_runs_in_autocast_is_attacked(channels):
-    net = nn.Sequential(
-        nn.Conv2d(channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)
-    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)
+        )
 
     def answer(net, x):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -327,9 +329,14 @@ def test_a_network_that_sets_itself_to_training_is_attacked_as_it_is():
             self.f.train()
             return self.f(x)
 
-    net = Restless().eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Restless()
     x = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    images = Dataset("restless", x, torch.zeros(8, dtype=torch.int64), tuple("abc"))
+    with torch.no_grad():
+        y = net(x).argmax(1)
+    images = Dataset("restless", x, y, tuple("abc"))
+    net.eval()
     result = run(net, images, "fmn", norm=2.0, steps=5)
     assert result.search["folded"] == 0
     assert result.search["channels_last"] is False

@@ -140,6 +140,28 @@ def test_images_and_labels_out_of_range_are_one_sentence(secateur, tmp_path, cha
     assert "Traceback" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("-a", "fmn", "--norm", "Linf"), 0, ""),
+        (("--pictures", "drawn"), 2, "--pictures: the data are no images, but rows of shape [20]"),
+        (("--mean", "0", "--std", "2"), 2, "--mean and --std: the data are no images"),
+        (("--resize", "8"), 2, "cannot be resized"),
+        (("-a", "square", "--eps", "0.1"), 2, "squares need [N, C, H, W]"),
+        (("-m", "smallcnn"), 2, "which are [20]"),
+    ],
+)
+def test_tables_are_attacked_and_what_needs_images_is_refused(secateur, tmp_path, options, code, said):
+    (tmp_path / "m.py").write_text("from torch import nn\ndef net(): return nn.Linear(20, 3)\n")
+    x = np.random.default_rng(0).random((30, 20), dtype=np.float32)
+    np.savez(tmp_path / "t.npz", x=x, y=np.arange(30) % 3)
+    command = ("attack", "-m", f"{tmp_path / 'm.py'}:net", "-d", f"npz:{tmp_path / 't.npz'}", "--steps", "3")
+    seen = secateur(*command, *options)
+    assert seen.code == code, seen.err
+    assert said in seen.err
+    assert "Traceback" not in seen.err
+
+
 def test_data_with_a_single_class_are_refused(secateur, tmp_path):
     x = np.linspace(0, 1, 4 * 64, dtype=np.float32).reshape(4, 1, 8, 8)
     spec = images(tmp_path / "set.npz", x, np.zeros(4, dtype=np.int64))

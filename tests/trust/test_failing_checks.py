@@ -1,5 +1,7 @@
 """Checks that cannot run: what the attack found is kept, and the grade says what is unknown."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -219,6 +221,14 @@ def test_models_without_usable_gradients_end_in_a_sentence(net, images, answer, 
 def test_logits_inside_another_answer_are_graded(net, images, honest, answer, logits):
     graded = trust.grade(Wrapped(net, answer), images, honest, logits=logits)
     assert graded.reasons == trust.grade(net, images, honest).reasons
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_gradient_of_a_network_in_half_precision_is_not_called_wrong(net, images, dtype):
+    coarse = copy.deepcopy(net).to(dtype)
+    found = {check.id: check for check in attack(coarse, images, "fmn", norm=2.0, steps=60).grade.checks}
+    assert found["F06"].severity == "warn"
+    assert "too coarse" in found["F06"].sentence or found["F06"].passed
 
 
 def test_an_answer_without_logits_cannot_be_graded(net, images, honest):

@@ -119,6 +119,9 @@ def attack(
     dataset, places, targets = targets_of(drawn, target)
     # Both the limit and the target leave images out; the record keeps indices of the whole data set.
     index = [numbers[place] for place in places]
+    if dataset.x.ndim != 4 and (pictures or mean or std):
+        given = "--pictures" if pictures else "--mean and --std"
+        raise UserError(f"{given}: the data are no images, but rows of shape {list(dataset.shape)}")
     if dataset.num_classes < 2:
         # A network for a single class has nothing to confuse it with.
         raise UserError(f"{data} has a single class", hint="name all classes of the network in its data")

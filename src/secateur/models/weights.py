@@ -171,9 +171,9 @@ def fails_on(x: Tensor, data: str, error: Exception | None) -> UserError:
     >>> print(fails_on(torch.zeros(1, 3, 4, 4), "digits", ValueError("no")).message)
     the network fails on the images of digits, which are 3x4x4 (channels x height x width): ValueError: no
     """
-    what = " (channels x height x width)" if x.ndim == 4 else ""
+    shape = f"{_shape(x)} (channels x height x width)" if x.ndim == 4 else f"{list(x.shape[1:])}"
     return UserError(
-        f"the network fails on the images of {data}, which are {_shape(x)}{what}: "
+        f"the network fails on the images of {data}, which are {shape}: "
         f"{type(error).__name__}: {first_line(error, '') if error else ''}",
         hint="does it expect other channels or sizes? --resize, or resize: in a study, scales images",
     )

@@ -7,6 +7,7 @@ from secateur.attacks.core.batch import Batch, select
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.batching import out_of_memory
+from secateur.attacks.runner.classifier import Classifier
 from secateur.trust.audit_context import AuditContext, LogitValue
 from secateur.trust.baselines import many
 from secateur.trust.check import Check, error_text
@@ -87,7 +88,11 @@ def _disagree(context: AuditContext, gradient: Tensor, value: LogitValue) -> tup
     logits = context.logits.log() if value is log_margin else context.logits
     start = value(batch, context.logits).double().abs()
     largest = logits.double().abs().nan_to_num(posinf=0.0).amax(1)
-    precision = max(torch.finfo(each.dtype).eps for each in (context.logits, batch.x))
+    kinds = {context.logits.dtype, batch.x.dtype}
+    if isinstance(context.model, Classifier):
+        # Its logits are float32, but no finer than what it computes in.
+        kinds.add(context.model.ways.precision)
+    precision = max(torch.finfo(kind).eps for kind in kinds)
     off = torch.ones_like(context.found)
     judged = torch.zeros_like(off)
     for share in CHANGES:

@@ -34,6 +34,12 @@ class _Ways:
     device: torch.device
     copies: bool = False
     rows: int | None = None
+    answers: torch.dtype = torch.float32
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarser precision of what the network takes and what it answers."""
+        return max(self.takes, self.answers, key=lambda each: torch.finfo(each).eps)
 
 
 class Classifier(Placed):
@@ -143,7 +149,7 @@ def classifier(
         if reading.single != "no":
             reading = _single(module, x, ways, reading, given=callable(logits))
     device, dtype = place_of(module, x)
-    usual = _Ways(dtype, device)
+    usual = _Ways(dtype, device, answers=ways.answers)
     if isinstance(answer, Tensor) and ways == usual and not isinstance(module, Held):
         exact = usual.takes in EXACT and answer.dtype in EXACT
         if exact and answer.ndim == 2 and answer.shape[1] > 1 and not callable(logits):
@@ -170,13 +176,14 @@ def _asked(
             try:
                 with torch.no_grad():
                     answer = module(images)
-                reading_of(answer, count, logits)
+                reading = reading_of(answer, count, logits)
             except Exception as error:
                 # An odd network may raise anything; what it says of two images in its own precision is told.
                 first = first or error
                 continue
             wrote = images._version != version or not torch.equal(images, before)
-            return _Ways(takes, device, copies=wrote, rows=rows), answer, count
+            kind = reading(answer).dtype
+            return _Ways(takes, device, copies=wrote, rows=rows, answers=kind), answer, count
         if rows is None and count == 1:
             break
     if isinstance(first, UserError):
