@@ -42,7 +42,17 @@ def fell(result):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("pgd", {"steps": 5}), ("fgsm", {}), ("square", {"steps": 20})]
+    ("name", "settings"),
+    [
+        ("pgd", {"steps": 5}),
+        ("pgd", {"steps": 5, "norm": 2.0}),
+        ("apgd", {"steps": 5}),
+        ("fgsm", {}),
+        ("fgsm", {"norm": 2.0}),
+        ("fgsm", {"norm": 1.0}),
+        ("noise", {"steps": 20}),
+        ("square", {"steps": 20}),
+    ],
 )
 def test_what_falls_at_a_size_of_a_list_is_what_falls_at_it_or_below_alone(net, images, name, settings):
     several = fell(run(net, images, name, eps=SIZES, **settings))

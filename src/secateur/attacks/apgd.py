@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.gradients import input_gradient
-from secateur.attacks.core.losses import Loss, attack_loss
+from secateur.attacks.core.losses import Loss, OwnLoss, attack_loss
 from secateur.attacks.core.norms import INF, check_norm, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
 from secateur.attacks.core.steps import descent_direction, random_start_in_ball, unit_noise
@@ -25,7 +25,7 @@ def apgd(
     norm: float = INF,
     eps: float = 8 / 255,
     steps: int = 100,
-    loss: Loss = "dlr",
+    loss: Loss | OwnLoss = "dlr",
     rho: float = 0.75,
     random_start: bool = True,
     targets: Tensor | None = None,
@@ -61,7 +61,8 @@ def apgd(
         norm: 2 or inf.
         eps: ε, the radius of the ball, by default 8/255 of the width of the ``bounds``; η starts at 2 ε.
         steps: N_iter.
-        loss: ``"dlr"``, ``"ce"`` or ``"margin"`` (the logit difference).
+        loss: ``"dlr"``, ``"ce"``, ``"margin"`` (the logit difference), or a function (logits, y) →
+            [N] to raise.
         rho: ρ, the share of the steps since the last checkpoint that must lower the loss (condition 1).
         random_start: begin at a random point of the ball, not at the clean image.
         targets: wanted classes [N] of a targeted attack.

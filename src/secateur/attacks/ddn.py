@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.gradients import input_gradient
-from secateur.attacks.core.losses import log_odds_grad
+from secateur.attacks.core.losses import OwnLoss, attack_loss_grad, log_odds_grad
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.core.pixel_units import in_pixels, quantise
 from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
@@ -29,7 +29,7 @@ def ddn(
     alpha: float = 1.0,
     alpha_final: float = 0.01,
     schedule: Literal["cosine", "constant"] = "cosine",
-    loss: Literal["cross_entropy", "difference"] = "cross_entropy",
+    loss: Literal["cross_entropy", "difference"] | OwnLoss = "cross_entropy",
     levels: int | None = None,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -77,7 +77,8 @@ def ddn(
         alpha_final: the length that steps approach under the cosine schedule.
         schedule: of α: ``"cosine"``, or ``"constant"`` as in Algorithm 1.
         loss: whose gradient is followed: ``"cross_entropy"`` as in Algorithm 1, or the ``"difference"`` of
-            two logits, which does not mix in other classes where all logits are close.
+            two logits, which does not mix in other classes where all logits are close; or a function
+            (logits, y) → [N] to raise, as ``torch.nn.functional.cross_entropy`` without a reduction.
         levels: every query is rounded to this many grey levels (17 for the digits, 256 for 8-bit images);
             None does not round.
         targets: wanted classes [N] of a targeted attack.
@@ -110,7 +111,10 @@ def ddn(
         if k == steps:
             break
 
-        grad = log_odds_grad(batch, logits.detach()) if loss == "cross_entropy" else best.margin_grad
+        if callable(loss):
+            grad = attack_loss_grad(batch, logits, loss)
+        else:
+            grad = log_odds_grad(batch, logits.detach()) if loss == "cross_entropy" else best.margin_grad
         g = input_gradient(logits * grad, query)  # lines 2 and 4; of a loss to lower
         α = alpha if schedule == "constant" else cosine(alpha, alpha_final, k, steps)
         noise = unit_noise(x, generator)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.gradients import input_gradient
-from secateur.attacks.core.losses import Loss, attack_loss
+from secateur.attacks.core.losses import Loss, OwnLoss, attack_loss
 from secateur.attacks.core.norms import INF, check_norm
 from secateur.attacks.core.pixel_units import in_pixels
 from secateur.attacks.core.steps import descend, descent_direction, random_start_in_ball, unit_noise
@@ -23,7 +23,7 @@ def pgd(
     eps: float = 8 / 255,
     steps: int = 40,
     step: float | None = None,
-    loss: Loss = "ce",
+    loss: Loss | OwnLoss = "ce",
     random_start: bool = True,
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -56,7 +56,8 @@ def pgd(
         eps: ε, the radius of the ball, by default 8/255 of the width of the ``bounds``.
         steps: number of steps.
         step: α, their length; 2.5 ε / steps by default.
-        loss: ``"ce"``, ``"margin"`` (the logit difference) or ``"dlr"``.
+        loss: ``"ce"``, ``"margin"`` (the logit difference), ``"dlr"``, or a function (logits, y) →
+            [N] to raise.
         random_start: begin at a random point of the ball, not at the clean image.
         targets: wanted classes [N] of a targeted attack.
         bounds: lowest and highest pixel value.

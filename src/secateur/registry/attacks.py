@@ -50,7 +50,7 @@ ATTACKS.register(
         "alpha": POSITIVE,
         "alpha_final": POSITIVE,
         "schedule": word("cosine", "constant"),
-        "loss": word("cross_entropy", "difference"),
+        "loss": word("cross_entropy", "difference", or_function=True),
         "levels": whole(2, optional=True),
     },
 )
@@ -201,7 +201,7 @@ ATTACKS.register(
         "eps": EPS,
         "steps": STEPS,
         "step": number(above=0, optional=True),
-        "loss": word("margin", "ce", "dlr"),
+        "loss": word("margin", "ce", "dlr", or_function=True),
         "random_start": FLAG,
     },
 )
@@ -221,7 +221,7 @@ ATTACKS.register(
         "norm": NORM,
         "eps": EPS,
         "steps": STEPS,
-        "loss": word("margin", "ce", "dlr"),
+        "loss": word("margin", "ce", "dlr", or_function=True),
         "rho": number(least=0, most=1),
         "random_start": FLAG,
     },

@@ -76,12 +76,12 @@ def whole(least: int, *, optional: bool = False) -> Rule:
     return Rule(f"a whole number of at least {least}", fits, optional=optional)
 
 
-def word(*choices: str) -> Rule:
-    """One of several words."""
+def word(*choices: str, or_function: bool = False) -> Rule:
+    """One of several words, or in Python a function."""
     spelled = [f"'{choice}'" for choice in choices]
     return Rule(
-        listed(spelled, last="or"),
-        lambda value: isinstance(value, str) and value in choices,
+        listed(spelled, last="or") + (", or in Python a function" if or_function else ""),
+        lambda value: (isinstance(value, str) and value in choices) or (or_function and callable(value)),
         words=choices,
     )
 

@@ -1,13 +1,17 @@
 """Losses that attacks lower, their derivatives, and when logits count as adversarial."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from secateur.attacks.core.batch import Batch
+from secateur.errors import UserError
 
 Loss = Literal["margin", "ce", "dlr"]
+OwnLoss = Callable[[Tensor, Tensor], Tensor]
+"""A loss of one's own: from logits [N, K] and classes [N] to one number per image [N], as in training."""
 
 
 def reaches_goal(batch: Batch, logits: Tensor) -> Tensor:
@@ -71,12 +75,17 @@ def log_odds_grad(batch: Batch, logits: Tensor) -> Tensor:
     return grad if batch.targets is None else -grad
 
 
-def attack_loss(batch: Batch, logits: Tensor, loss: Loss) -> Tensor:
-    """The loss to lower, [N]: ``"margin"`` (logit difference), ``"ce"`` (as log-odds), or ``"dlr"``.
+def attack_loss(batch: Batch, logits: Tensor, loss: Loss | OwnLoss) -> Tensor:
+    """The loss to lower, [N]: ``"margin"`` (logit difference), ``"ce"`` (as log-odds), ``"dlr"``, or own.
+
+    A loss of one's own is one that training lowers: the attack raises it for the labels, and lowers it for
+    the targets if it is targeted.
 
     DLR, the logit difference ratio of Croce & Hein 2020, divides the logit difference by that of the first
     and third largest logits, so that the scale of the logits does not matter.
     """
+    if callable(loss):
+        return _own(batch, logits, loss)
     # With two classes DLR is the sign of the logit difference, and its gradient zero.
     if loss == "margin" or (loss == "dlr" and logits.shape[1] < 3):
         return logit_difference(batch, logits)
@@ -84,6 +93,29 @@ def attack_loss(batch: Batch, logits: Tensor, loss: Loss) -> Tensor:
         return log_odds(batch, logits)
     top = logits.topk(3, dim=1).values
     return logit_difference(batch, logits) / (top[:, 0] - top[:, -1]).clamp_min(1e-12)
+
+
+def attack_loss_grad(batch: Batch, logits: Tensor, loss: Loss | OwnLoss) -> Tensor:
+    """The derivative of ``attack_loss`` by the ``logits`` [N, K]."""
+    with torch.enable_grad():
+        asked = logits.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(attack_loss(batch, asked, loss).sum(), asked)
+    return gradient
+
+
+def _own(batch: Batch, logits: Tensor, loss: OwnLoss) -> Tensor:
+    value = loss(logits, batch.reference_class)
+    if not isinstance(value, Tensor) or value.shape != (len(logits),):
+        seen = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise UserError(
+            f"the loss returned {seen} for {len(logits)} images",
+            hint='one number per image, as in F.cross_entropy(logits, y, reduction="none")',
+        )
+    if logits.requires_grad and not value.requires_grad:
+        raise UserError(
+            "the loss carries no gradient to the logits", hint="remove no_grad(), detach() or argmax from it"
+        )
+    return -value if batch.targets is None else value
 
 
 def _without(logits: Tensor, column: Tensor) -> Tensor:

@@ -225,7 +225,8 @@ def _check_type(name: str, value: object, parameter: inspect.Parameter) -> None:
     elif isinstance(default, int | float):
         fits, wanted = number and value == value, "a number"
     else:
-        fits, wanted = not isinstance(default, str) or isinstance(value, str), "a word"
+        function = callable(value) and "Callable" in str(parameter.annotation)
+        fits, wanted = not isinstance(default, str) or isinstance(value, str) or function, "a word"
     optional = _allows_none(parameter.annotation)
     if not fits and not (value is None and optional):
         key, nothing = parameter.name, " or nothing (null, None)" if optional else ""

@@ -334,6 +334,8 @@ def _plain(value: Any) -> Any:
         return "inf"
     if isinstance(value, Tensor):
         return f"tensor{list(value.shape)}"
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
