@@ -17,9 +17,15 @@ class Decoder(nn.Module):
         volume, line = form == "volume", form == "line"
         norm = {"volume": nn.BatchNorm3d, "line": nn.BatchNorm1d, "norm": nn.BatchNorm2d}.get(form)
         self.norm = norm(8) if norm else nn.Identity()
+        if form == "channels last norm":
+            self.norm = nn.LayerNorm(8)
+        if form == "instance norm":
+            self.norm = nn.InstanceNorm2d(8, affine=True)
         self.last = (
             nn.Conv3d(8, 3, 1) if volume else nn.Conv1d(8, 3, 3) if line else nn.ConvTranspose2d(8, 3, 2)
         )
+        if form == "average":
+            self.last = nn.Linear(8, 3)
         self.unflatten = nn.Unflatten(1, (8, 4, 4))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -27,6 +33,12 @@ class Decoder(nn.Module):
         match self.form:
             case "norm":
                 h = self.norm(h.view(len(z), -1, 4, 4)).relu()
+            case "instance norm":
+                h = self.norm(h.view(len(z), -1, 4, 4))
+            case "channels last norm":
+                h = self.norm(h.view(len(z), -1, 4, 4).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            case "average":
+                h = h.view(len(z), -1, 4, 4).relu().mean((2, 3))
             case "pool":
                 h = nn.functional.interpolate(h.view(len(z), -1, 4, 4), scale_factor=2)
             case "attribute":
@@ -44,7 +56,12 @@ class Decoder(nn.Module):
         return self.last(h)
 
 
-FORMS = ["norm", "pool", "attribute", "module", "channels last", "line", "volume", "tokens"]
+FORMS = [
+    "instance norm",
+    "channels last norm",
+    "average",
+    *["norm", "pool", "attribute", "module", "channels last", "line", "volume", "tokens"],
+]
 
 
 @pytest.mark.parametrize("form", FORMS)

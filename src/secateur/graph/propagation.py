@@ -76,9 +76,9 @@ class Tracer:
         """The labels that a fill among the operands of this concatenation stands for, if that is known."""
         return (self.states or {}).get((self.position, operand))
 
-    def channel_dim(self, number: int | None) -> int | None:
-        """The dimension of a result that the operations behind it take as channels, if any does."""
-        return None if number is None else channel_dim(self.tape, self._read_by, number)
+    def channel_dim(self, number: int | None, split: range) -> int | None:
+        """Which of the dimensions that one was split into the operations behind take as channels, if any."""
+        return None if number is None else channel_dim(self.tape, self._read_by, number, split)
 
     @cached_property
     def _read_by(self) -> dict[int, list[int]]:

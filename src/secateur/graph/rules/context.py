@@ -30,8 +30,8 @@ class RuleContext(Protocol):
     def state(self, operand: int) -> IntArray | None:
         """The labels that a fill among the operands of this concatenation stands for, if that is known."""
 
-    def channel_dim(self, number: int | None) -> int | None:
-        """The dimension of a result that the operations behind it take as channels, if any does."""
+    def channel_dim(self, number: int | None, split: range) -> int | None:
+        """Which of the dimensions that one was split into the operations behind take as channels, if any."""
 
     def reshaped(self, marks: Marks, shape: Shape) -> Marks:
         """Labels after a row-major reshape."""

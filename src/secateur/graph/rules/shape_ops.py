@@ -27,7 +27,7 @@ def view(context: RuleContext, call: Call) -> Marks:
     for before, after in chunks(marks.shape, shape) if marks.factors else ():
         if len(before) != 1 or len(after) < 2 or not marks.along(before[0]):
             continue
-        channels = context.channel_dim(call.outputs[0])
+        channels = context.channel_dim(call.outputs[0], after)
         if channels is not None and channels in after:
             positions = prod(shape[channels + 1 : after.stop])
             marks = _in_runs(context, marks, before[0], positions)
