@@ -116,3 +116,12 @@ def test_the_example_inputs_may_be_of_another_number_of_images():
     model, batch = Net("GRU").eval(), data("GRU")
     graph = secateur.trace(model, batch[0][:1])
     assert secateur.plan(graph, criterion="activation", batch=batch).cuts
+
+
+@pytest.mark.parametrize("criterion", ["activation", "taylor", "hessian"])
+@pytest.mark.parametrize("kind", ["bare", "attention"])
+def test_a_batch_on_which_the_model_fails_is_one_sentence(kind, criterion):
+    model, (x, y) = Net(kind).eval(), data(kind)
+    graph = secateur.trace(model, x[:2])
+    with pytest.raises(UserError, match="the model fails on the calibration batch: RuntimeError"):
+        secateur.plan(graph, criterion=criterion, batch=(x[..., :3], y))

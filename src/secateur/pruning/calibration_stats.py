@@ -18,7 +18,7 @@ from secateur.graph.trace.example_inputs import inputs_to_device
 from secateur.graph.trace.input_tree import as_call, call_model
 from secateur.models import device_of, eval_mode
 from secateur.pruning.calibration_batches import check_batch, in_parts, only_logits, rows_of
-from secateur.pruning.listening import labelled, mean_activations, places_of
+from secateur.pruning.listening import labelled, mean_activations, places_of, said_in_words
 from secateur.text import first_line
 
 CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
@@ -100,7 +100,7 @@ class CalibrationStats:
             if isinstance(module, (*CHANNELS_LAST, *CHANNELS_SECOND))
         ]
         try:
-            with eval_mode(self.model), torch.no_grad():
+            with said_in_words(), eval_mode(self.model), torch.no_grad():
                 for x in self._split:
                     call_model(self.model, x)
         finally:
@@ -149,7 +149,8 @@ class CalibrationStats:
             for name, parameter in self.model.named_parameters()
         }
         with eval_mode(self.model), torch.enable_grad(), watched(self.model) as computed:
-            result = functional_call(self.model, copies, *as_call(x))
+            with said_in_words():
+                result = functional_call(self.model, copies, *as_call(x))
             loss = _cross_entropy(only_logits(result, self.logits), y)
             sought = [*copies.items(), *((name, one) for name, all_ in computed.items() for one in all_)]
             found = torch.autograd.grad(loss, [tensor for _, tensor in sought], allow_unused=True)

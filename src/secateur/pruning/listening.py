@@ -27,6 +27,7 @@ from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Tape, name_of
 from secateur.proof.matching import computing_calls
+from secateur.text import first_line
 
 _RESHAPES, _COPIES = operations(Does.RESHAPE), operations(Does.LAYOUT)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -42,9 +43,24 @@ class Place:
     channels: IntArray
 
 
+@contextmanager
+def said_in_words() -> Iterator[None]:
+    """A model that fails on its calibration batch gives one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the model fails on the calibration batch: {type(error).__name__}: {first_line(error)}",
+            hint="pass batch=(inputs, labels) with inputs as the model takes them",
+        ) from error
+
+
 def labelled(model: nn.Module, x: Any) -> Tracer:
     """The operations of one run, and the labels of their values."""
-    tape, _ = record(model, x)
+    with said_in_words():
+        tape, _ = record(model, x)
     tracer = Tracer(tape)
     propagate(tracer, model)
     return tracer
@@ -139,7 +155,7 @@ def mean_activations(
         UserError: the model runs other operations on some images than on the first ones.
     """
     listener = _Listener(tape, places, size)
-    with isolated_forward(model), torch.inference_mode(False), torch.no_grad():
+    with said_in_words(), isolated_forward(model), torch.inference_mode(False), torch.no_grad():
         for x in batches:
             with listener.one_run():
                 call_model(model, x)
