@@ -33,6 +33,7 @@ class DependencyGraph(Shown):
         logits: the output that proofs compare, all if None.
         idle: modules and parameters that did not run on the example inputs.
         numbers: parameters and buffers that the code reads as plain numbers.
+        example: the example inputs, kept only where the code decides by numbers.
         learned: widths that the model's code reads, found when plans were made.
 
     >>> import torch
@@ -60,6 +61,7 @@ class DependencyGraph(Shown):
     logits: str | int | None = None
     idle: tuple[str, ...] = ()
     numbers: frozenset[str] = frozenset()
+    example: Any = field(repr=False, default=None)
 
     @property
     def heads(self) -> str:

@@ -100,6 +100,7 @@ def trace(
         logits=logits,
         idle=idle_parts(model, used | numbers),
         numbers=numbers,
+        example=example_inputs if tape.decides() else None,
     )
 
 

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape
 
-_COPIES, _RESHAPES, _READS = (operations(that) for that in (Does.LAYOUT, Does.RESHAPE, Does.READ))
+_COPIES, _RESHAPES = operations(Does.LAYOUT), operations(Does.RESHAPE)
 _DETOURS = 12
 
 
@@ -40,7 +40,7 @@ def match_calls(dense: Tape, pruned: Tape) -> tuple[dict[int, int], int | None]:
 
 def detours(tape: Tape) -> int:
     """How many draws more than one are worth a try, as code that decides by numbers may take another way."""
-    return _DETOURS if any(call.name in _READS for call in tape.calls) else 0
+    return _DETOURS if tape.decides() else 0
 
 
 def departs(dense: Tape, pruned: Tape) -> bool:

@@ -63,7 +63,7 @@ def _on(graph: DependencyGraph, smaller: Inputs) -> DependencyGraph | None:
     if tracer.atoms.axes != graph.atoms.axes or not _joins_no_more(tracer.atoms, graph.atoms):
         return None
     statistics = frozenset(tracer.statistics)
-    return replace(graph, inputs=smaller, tape=tape, marks=tracer.marks, statistics=statistics)
+    return replace(graph, inputs=smaller, tape=tape, marks=tracer.marks, statistics=statistics, example=None)
 
 
 def _smaller(least: int, step: int, item: InputSpec) -> InputSpec:

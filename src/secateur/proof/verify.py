@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from secateur.cpu.malloc import kept_heap
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.trace.example_inputs import random_inputs
+from secateur.graph.trace.example_inputs import inputs_near, random_inputs
 from secateur.graph.trace.input_tree import mapped, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import record
@@ -38,6 +38,7 @@ from secateur.text import first_line
 TOLERANCE = 1e-10
 # A draw on which all gradients are zero proves nothing and is repeated.
 _DRAWS = 4
+_NEAR = 0.02
 _ASTRAY = "and in every draw the code, which decides by numbers, took another way than on the example"
 
 
@@ -85,9 +86,8 @@ def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
     dead: list[Proof] = []
     more = detours(graph.tape)
     for attempt in range(_DRAWS + more):
-        proof = _attempt(
-            model, plan, graph, torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
-        )
+        generator = torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
+        proof = _attempt(model, plan, graph, generator, near=attempt >= _DRAWS and attempt % 2 == 0)
         # A draw on which the code took another way than on the example tells nothing.
         astray = more and proof.reason and proof.pruned and departs(graph.tape, proof.pruned)
         if astray and attempt < _DRAWS + more - 1:
@@ -112,10 +112,17 @@ def _why_nothing(draws: Sequence[Sequence[Tensor]]) -> str:
     return ""
 
 
-def _attempt(model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator) -> Proof:
+def _attempt(
+    model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator, *, near: bool
+) -> Proof:
+    """One draw of weights and inputs; ``near`` the model's own and the example, where these are known."""
+    near = near and graph.example is not None
     # Other numbers would take the code another way.
-    dense = perturbed(named_tensors(model), generator, fixed=graph.numbers)
+    spread = _NEAR if near else 1.0
+    dense = perturbed(named_tensors(model), generator, fixed=graph.numbers, spread=spread)
     inputs = random_inputs(graph.inputs, generator, device_of(model))
+    if near:
+        inputs = inputs_near(graph.example, generator)
     kept = SAVED_BYTES + sum(t.numel() * t.element_size() for t in named_tensors(model).values())
     boundaries = choose_boundaries(graph.tape, kept)
     recorder: Float64Recorder | None = None

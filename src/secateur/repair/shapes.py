@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.states import stood_for
-from secateur.graph.trace.example_inputs import meta_inputs, random_inputs
+from secateur.graph.trace.example_inputs import inputs_near, meta_inputs, random_inputs
 from secateur.graph.trace.input_tree import call_model
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors
@@ -180,7 +180,10 @@ def _drawn_run(
     inputs = meta_inputs(graph.inputs) if meta else random_inputs(graph.inputs, start, device)
     dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
     # Slices of the dense weights have the right shapes, unless the model writes into its weights.
-    cut = cut_tensors if writes_parameters(graph.tape) else _sized
+    near = draw > 0 and graph.example is not None
+    cut = cut_tensors if writes_parameters(graph.tape) or near else _sized
+    if near:
+        inputs = inputs_near(graph.example, start)
     recorder: Recorder | None = None
     why = ""
     try:

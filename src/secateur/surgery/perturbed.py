@@ -17,11 +17,16 @@ class Perturbed(Mapping[str, Tensor]):
     """Float64 copies, scaled at random per index of the first two dimensions; constant tensors get noise.
 
     Tensors without negative numbers (variances) keep none, unless they are all zero. Those named in ``fixed``
-    are not perturbed. Every access builds the same tensor.
+    are not perturbed. A smaller ``spread`` stays nearer to the weights. Every access builds the same tensor.
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], generator: torch.Generator, *, fixed: Collection[str] = ()
+        self,
+        tensors: Mapping[str, Tensor],
+        generator: torch.Generator,
+        *,
+        fixed: Collection[str] = (),
+        spread: float = 1.0,
     ) -> None:
         # Detached: surgery replaces the contents of the model's own tensors while this is in use.
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
@@ -37,10 +42,12 @@ class Perturbed(Mapping[str, Tensor]):
                 # Mostly biases and norms, which are small enough to keep.
                 wide = tensor.double()
                 noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
-                self._noisy[name] = wide * (0.6 + 0.8 * noise) if wide.any() else 0.2 * noise - 0.1
+                factor = (1 - 0.4 * spread) + spread * 0.8 * noise
+                self._noisy[name] = wide * factor if wide.any() else spread * (0.2 * noise - 0.1)
                 continue
             self._scales[name] = [
-                0.5 + torch.rand(size, generator=generator, dtype=torch.float64).to(tensor.device)
+                (1 - 0.5 * spread)
+                + spread * torch.rand(size, generator=generator, dtype=torch.float64).to(tensor.device)
                 for size in tensor.shape[:2]
             ]
 
@@ -76,9 +83,10 @@ def perturbed(
     *,
     whole: int = WHOLE,
     fixed: Collection[str] = (),
+    spread: float = 1.0,
 ) -> Mapping[str, Tensor]:
     """``Perturbed`` tensors, in a plain dictionary where all of them take no more than ``whole`` bytes."""
-    lazy = Perturbed(tensors, generator, fixed=fixed)
+    lazy = Perturbed(tensors, generator, fixed=fixed, spread=spread)
     size = sum(8 * tensor.numel() for tensor in tensors.values())
     return dict(lazy) if size <= whole else lazy
 

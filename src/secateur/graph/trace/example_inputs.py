@@ -87,6 +87,22 @@ def random_inputs(inputs: Inputs, generator: torch.Generator, device: torch.devi
     return filled(inputs, drawn)
 
 
+def inputs_near(example_inputs: Any, generator: torch.Generator) -> Any:
+    """The example inputs with floating numbers changed by up to 1 %, on their devices.
+
+    >>> inputs_near((torch.zeros(2), torch.tensor([3])), torch.Generator())
+    (tensor([0., 0.]), tensor([3]))
+    """
+
+    def near(_: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+        return (tensor.detach().double() * (0.99 + 0.02 * noise)).to(tensor.dtype)
+
+    return mapped(near, example_inputs)
+
+
 def meta_inputs(inputs: Inputs) -> Any:
     """Inputs of the same shapes and types on the meta device."""
     return filled(

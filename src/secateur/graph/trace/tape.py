@@ -16,7 +16,7 @@ from torch._ops import OpOverload
 from secateur.graph.ops import Does, operations
 
 T = TypeVar("T")
-_UNDECLARED_VIEWS = operations(Does.VIEW)
+_UNDECLARED_VIEWS, _READS = operations(Does.VIEW), operations(Does.READ)
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,10 @@ class Tape:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     returned: tuple[int, ...] = ()
+
+    def decides(self) -> bool:
+        """Whether the code read numbers, by which it may decide what it does."""
+        return any(call.name in _READS for call in self.calls)
 
     def read(self) -> set[int]:
         """The values that a later operation or the caller of the model reads."""
