@@ -84,3 +84,21 @@ def test_odd_notes_are_left_out(pristine):
         assert [note["note"] for note in Store.open(pristine).notes()] == ["a\x1b[2J"]
     finally:
         path.unlink()
+
+
+def test_networks_without_any_work_have_no_share_of_it(pristine, tmp_path, monkeypatch):
+    """A share of nothing; and numbers of which squares and sums are still numbers."""
+    monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
+    files = sorted(pristine.glob("cells/*/*/record.json"))
+    before = {path: path.read_bytes() for path in files}
+    for path in files:
+        record = json.loads(before[path])
+        record["science"] |= {
+            key: 0 for key in ("macs", "parameters", "macs_dense") if key in record["science"]
+        }
+        for distances in record["science"].get("distances", {}).values():
+            distances[:] = [value and 1e30 for value in distances]
+        path.write_bytes(written(sealed(record)))
+    assert report(pristine, out=tmp_path / "out").index.is_file()
+    for path in files:
+        path.write_bytes(before[path])

@@ -108,7 +108,7 @@ def draw_against_macs(
             if point is None:
                 return Mark(math.nan, Estimate((), math.nan)) if where in grid.holes else None
             found = mark(point)
-            return replace(found, x=point.macs.mean / dense.macs.mean) if found else None
+            return replace(found, x=point.macs.mean / dense.macs.mean) if found and dense.macs.mean else None
 
         draw_line(axes, model_marks(grid, model, criterion, arm, at_macs), style)
 

@@ -147,10 +147,10 @@ def _share(values: list[float], point: AttackPoint) -> Share:
 
 
 def macs_share(grid: Grid, where: GridPoint) -> float | None:
-    """Multiply-adds of a network as a share of its dense network's; None where either has no result."""
+    """Multiply-adds of a network as a share of its dense network's; None without both, or without any."""
     own = grid.networks.get(GridPoint(where.model, where.criterion, where.sparsity, where.arm))
     dense = grid.networks.get(GridPoint(where.model, "", 0.0, "none"))
-    return own.macs.mean / dense.macs.mean if own and dense else None
+    return own.macs.mean / dense.macs.mean if own and dense and dense.macs.mean else None
 
 
 def targeted(point: AttackPoint) -> bool:
