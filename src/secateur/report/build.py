@@ -172,15 +172,10 @@ def _write_figures(
 ) -> tuple[str, list[Path]]:
     # matplotlib is slow to import, and a table in the terminal does not need it.
     from secateur.report import figures, page, theme
+    from secateur.report.drawing import save_all
 
-    paths: list[Path] = []
-    pictures = []
     with theme.themed():
-        for drawing in figures.draw(grid, change):
-            paths += theme.save(drawing.figure, folder, drawing.stem)
-            # Browsers count 96 CSS pixels per inch.
-            width, height = (round(96 * inches) for inches in drawing.figure.get_size_inches())
-            texts = drawing.stem, drawing.title, drawing.caption, drawing.alt
-            pictures.append(page.Picture(*texts, theme.svg(drawing.figure), width, height))
+        drawings = list(figures.draw(grid, change))
+    pictures, paths = save_all(drawings, folder)
     whole = in_summary(summary(grid, change), grid)
     return page.render(grid, change, pictures, whole, run_folder=run_folder), paths

@@ -83,8 +83,9 @@ def themed() -> Iterator[None]:
 
 def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
     """Write ``stem.png`` and ``stem.pdf``."""
-    figure.draw_without_rendering()
-    # The layout is now solved. ``savefig`` would solve it again, and draw twice, for each file.
+    # Solved once: ``savefig`` would solve it again, and draw twice, for each file.
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
     figure.dpi = rcParams["savefig.dpi"]
     png, pdf = (cleared(folder / f"{stem}.{kind}") for kind in ("png", "pdf"))

@@ -1,0 +1,42 @@
+"""Figures that several processes draw are those that one draws, to the byte."""
+
+import subprocess
+import sys
+
+import pytest
+
+from report.synthetic import Grid, write
+
+# A process of its own: the tests' has threads and torch, and is never forked.
+REPORT = """
+import os, sys
+from secateur.report import build, drawing
+drawing._cores = lambda: 2
+if sys.argv[3] == "alone":
+    drawing._may_fork = lambda: False
+seen = set()
+drawn = drawing._saved
+drawing._saved = lambda *each: (os.write(1, b"%d\\n" % os.getpid()), drawn(*each))[1]
+build.report(sys.argv[1], out=sys.argv[2])
+print(os.getpid())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_figures_drawn_by_two_processes_are_those_of_one(tmp_path):
+    grid = Grid(models={"m": False}, criteria=("l1",), seeds=(0,), sparsities=(0, 0.5), attacks={"ddn": 2.0})
+    folder = write(tmp_path / "run", grid)
+    drawers, made = {}, {}
+    for how in ("alone", "shared"):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", REPORT, folder, tmp_path / how, how],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        *painters, main = done.stdout.split()
+        drawers[how] = {painter == main for painter in painters}
+        files = (path for path in (tmp_path / how).rglob("*") if path.is_file())
+        made[how] = {str(path.relative_to(tmp_path / how)): path.read_bytes() for path in files}
+    assert drawers == {"alone": {True}, "shared": {False}}
+    assert made["alone"] == made["shared"]
