@@ -44,6 +44,25 @@ class Named(Rows):
         return {"label": SimpleNamespace(names=["cat", "dog", "eel"])}
 
 
+class Broken(list):
+    """Rows of which one is missing."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, at):
+        if at == 2:
+            raise FileNotFoundError("gone")
+        return X[at], 0
+
+
+class Bare:
+    """Rows without a length."""
+
+    def __getitem__(self, at):
+        return X[at], int(Y[at])
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(zip(X, Y.tolist(), strict=True))
@@ -67,6 +86,7 @@ SAME = {
     "generator of batches": ((x, y) for x, y in zip(X.split(5), Y.split(5), strict=True)),
     "generator of rows": ((x, int(y)) for x, y in zip(X, Y, strict=True)),
     "stream": Stream(),
+    "rows without a length": Bare(),
     "subset": Subset(Rows(list(zip(X, Y.tolist(), strict=True))), range(N)),
     "rows": Rows(list(zip(X, Y.tolist(), strict=True))),
     "rows by name": Named([{"image": x, "label": int(y)} for x, y in zip(X, Y, strict=True)]),
@@ -108,6 +128,36 @@ def test_grey_pictures_get_one_channel_whatever_they_are_made_of():
     pictures = [(Image.fromarray(each.numpy()), int(y)) for each, y in zip(grey, Y, strict=True)]
     for source in ((grey, Y), (grey.numpy(), Y), Rows(pictures)):
         assert torch.equal(data.of(source).x, right)
+
+
+def test_grey_pictures_among_coloured_ones_are_read_as_colour():
+    pictures = [picture(x) for x in GREY[:3]]
+    pictures[1] = pictures[1].convert("L")
+    made = data.of((pictures, [0, 1, 0]))
+    assert made.shape == (3, 4, 5)
+    assert torch.equal(made.x[1, 0], made.x[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"bounds": (1, 0)}, "bounds are"),
+        ({"bounds": None}, "bounds are None"),
+        ({"levels": "256"}, "levels is '256'"),
+        ({"limit": 0}, "limit is 0"),
+        ({"classes": "ab"}, "classes is 'ab'"),
+        ({"keys": "ab"}, "keys is 'ab'"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, said):
+    with pytest.raises(UserError, match=said):
+        data.of((X, Y), **settings)
+
+
+def test_numbers_of_numpy_and_names_with_numbers_are_taken():
+    assert data.of((X, Y), limit=np.int64(3), classes=np.int32(4)).num_classes == 4
+    assert data.of((X, Y), classes={"cat": 2, "dog": 0, "eel": 1}).classes == ("dog", "eel", "cat")
+    assert torch.equal(data.of((X, np.array([b"a", b"b", b"c"] * 4)), classes=["a", "b", "c"]).y, Y)
 
 
 def test_sixteen_bit_images_keep_their_depth():
@@ -217,6 +267,9 @@ def test_keys_name_image_and_label_of_rows_with_more():
         ((X.to(torch.complex64), Y), "complex64"),
         (Rows([(X[0], 0), (X[1, :, :2], 1)]), r"image 1 of the data has the shape \[3, 2, 5\]"),
         (iter(()), "no rows"),
+        ((X, [None, *Y.tolist()[1:]]), "image 0 of data has no label"),
+        (Rows(Broken()), "row or batch 2 of the data cannot be read: FileNotFoundError: gone"),
+        (DataLoader(Rows(Broken()), 2), "row or batch 1 .*FileNotFoundError"),
         ((["a", "b"], [0, 1]), "not numbers"),
         ((X[:0], Y[:0]), "no images"),
     ],

@@ -155,6 +155,14 @@ def _check_types(dataset: Dataset) -> None:
             f"dataset '{name}' has {_bare(y.dtype)} labels, not whole numbers",
             hint="convert them by y.long()",
         )
+    try:
+        low, high = (float(bound) for bound in dataset.bounds)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high or not isfinite(high - low):
+        raise UserError(f"the bounds are {dataset.bounds!r}", hint="give (low, high) with low < high")
+    if dataset.levels is not None and not isinstance(dataset.levels, int):
+        raise UserError(f"levels is {dataset.levels!r}", hint="give the number of grey levels, or None")
     if isinstance(dataset.classes, str) or not isinstance(dataset.classes, Sequence):
         raise UserError(
             f"the classes of dataset '{name}' are {dataset.classes!r}, not a list of names",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from secateur.budgets import plain
 from secateur.data.dataset import Dataset, numbered
 from secateur.data.labels import class_numbers, names_of
 from secateur.data.pictures import as_pixels
@@ -65,8 +66,11 @@ def of(
     >>> images.shape, images.levels, images.y
     ((1, 8, 8), 256, tensor([0, 1]))
     """
+    limit, classes = plain(limit), plain(classes)
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise UserError(f"the limit is {limit!r}", hint="give a whole number of images, at least 1")
+    if keys is not None and (isinstance(keys, str) or len(keys) != 2):
+        raise UserError(f"keys is {keys!r}", hint="name image and label, as in keys=('image', 'label')")
     if isinstance(source, Dataset):
         return source if limit is None or limit >= source.n else source.take(spread(source.n, limit))
     images, labels, label_key = _read(source, keys, limit)
@@ -99,7 +103,7 @@ def _read(source: Any, keys: Keys | None, limit: int | None) -> tuple[Any, Any, 
         x, y, label = columns_of(source, keys)
         return *_limited(x, y, limit), label
     indexed = hasattr(source, "__len__") and hasattr(source, "__getitem__")
-    if not indexed and not isinstance(source, Iterable):
+    if not hasattr(source, "__getitem__") and not isinstance(source, Iterable):
         raise _unknown(source)
     choose = indexed and limit is not None and not isinstance(source, list | tuple)
     chosen = spread(len(source), limit) if choose and limit is not None else None

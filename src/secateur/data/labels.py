@@ -1,6 +1,6 @@
 """Labels of any type as class numbers, and the names of the classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ def class_numbers(labels: Any, n: int, classes: tuple[str, ...] | None, *, name:
         UserError: labels that are no class numbers, or not one per image.
     """
     array = labels.detach().cpu() if isinstance(labels, Tensor) else _array(labels, name)
-    if isinstance(array, np.ndarray) and array.dtype.kind in "USO":
+    if isinstance(array, np.ndarray) and array.dtype.kind in "UO":
         return _by_name(array, classes, name)
     y = array if isinstance(array, Tensor) else torch.from_numpy(array)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -56,6 +56,9 @@ def names_of(classes: int | Sequence[str] | None, source: Any, key: object) -> t
         if classes < 2:
             raise UserError(f"there are {classes} classes", hint="a classifier tells at least 2 apart")
         return None
+    if isinstance(classes, Mapping):
+        # Names to numbers, as image folders have them.
+        classes = sorted(classes, key=classes.__getitem__)
     if classes is not None:
         return tuple(str(each) for each in classes)
     # Subsets and loaders hold the data set that knows its classes.
@@ -77,7 +80,11 @@ def _array(labels: Any, name: str) -> np.ndarray:
         raise UserError(f"the labels of {name} are no array: {error}") from None
     if array.dtype.kind in "biuf":
         return array.astype(np.int64 if array.dtype.kind in "biu" else np.float64)
-    if array.dtype.kind in "USO" and array.ndim == 1:
+    if array.dtype.kind == "S":
+        array = np.char.decode(array)
+    if array.dtype.kind in "UO" and array.ndim == 1:
+        if missing := [at for at, each in enumerate(array.tolist()) if each is None]:
+            raise UserError(f"image {missing[0]} of {name} has no label", hint="leave such images out")
         return array
     raise UserError(
         f"the labels of {name} are {array.dtype}", hint="a label is the number of a class, from 0"

@@ -24,7 +24,10 @@ def as_pixels(
     """
     foreign = not isinstance(images, Tensor)
     x = _tensor(images, name).detach()
-    low, high = (float(bound) for bound in bounds)
+    try:
+        low, high = (float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        raise UserError(f"the bounds are {bounds!r}", hint="give (low, high) with low < high") from None
     white = WHITES.get(x.dtype)
     if white is None and not x.is_floating_point():
         raise UserError(

@@ -1,6 +1,7 @@
 """Read images and labels row by row, or batch by batch, from anything that can be iterated."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from secateur.data.images import pixels_of
 from secateur.errors import UserError
-from secateur.text import counted
+from secateur.text import counted, first_line
 
 Keys = tuple[str | int, str | int]
 """Names, or places, of the image and of the label in a row."""
@@ -54,7 +55,7 @@ def rows_of(
     labels: list[Any] = []
     held, label_key = 0, None
     batches = _batches(source, chosen)
-    for row in _each(source, chosen):
+    for row in _readable(_each(source, chosen)):
         image, label, label_key = _parts(row, keys)
         x = _array(image)
         many = _is_batch(x, label) if batches is None else batches
@@ -78,8 +79,25 @@ def _each(source: Any, chosen: list[int] | None) -> Iterator[Any]:
         return (source[at] for at in chosen)
     if isinstance(source, Iterable):
         return iter(source)
-    # An object that can be indexed need not say where it ends but by its length.
-    return (source[at] for at in range(len(source)))
+    # An object that can be indexed need not say where it ends but by its length, or it only says so.
+    return (source[at] for at in range(len(source))) if hasattr(source, "__len__") else iter(source)
+
+
+def _readable(rows: Iterator[Any]) -> Iterator[Any]:
+    """The rows; what a data set of the user's raises is said with the place of the row."""
+    for at in count():
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except (MemoryError, UserError):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"row or batch {at} of the data cannot be read: {type(error).__name__}: "
+                f"{first_line(error, '')}"
+            ) from error
+        yield row
 
 
 def _parts(row: Any, keys: Keys | None) -> tuple[Any, Any, object]:
@@ -97,7 +115,7 @@ def _parts(row: Any, keys: Keys | None) -> tuple[Any, Any, object]:
         return row[image], row[label], None  # type: ignore[index]
     if isinstance(row, tuple | list) and len(row) == 2:
         return row[0], row[1], None
-    parts = f"{len(row)} parts" if isinstance(row, tuple | list) else f"of type {type(row).__name__}"
+    parts = counted(len(row), "part") if isinstance(row, tuple | list) else f"of type {type(row).__name__}"
     raise UserError(
         f"a row of the data is {parts}, not an image and a label",
         hint="say which they are, as in secateur.data.of(source, keys=(0, 1))",
@@ -156,6 +174,9 @@ def _array(image: Any) -> Any:
 
 
 def _stacked(images: list[Any]) -> Any:
+    if {tuple(image.shape)[:-2] for image in images} == {(1,), (3,)}:
+        # Grey pictures among coloured ones.
+        images = [image if len(image) == 3 else _grey_as_colour(image) for image in images]
     first = tuple(images[0].shape)
     for at, image in enumerate(images):
         if tuple(image.shape) != first:
@@ -166,6 +187,10 @@ def _stacked(images: list[Any]) -> Any:
     if isinstance(images[0], Tensor):
         return torch.stack(images)
     return np.stack(images)
+
+
+def _grey_as_colour(image: Any) -> Any:
+    return image.expand(3, -1, -1) if isinstance(image, Tensor) else np.repeat(image, 3, axis=0)
 
 
 def _stacked_labels(labels: list[Any]) -> Any:
