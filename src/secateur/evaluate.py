@@ -12,6 +12,7 @@ from torch import Tensor
 from secateur import budgets as usual
 from secateur import stats, trust
 from secateur.attacks.core.box import box_of
+from secateur.attacks.runner.averaging import averaged
 from secateur.attacks.runner.bind import bind
 from secateur.attacks.runner.by_class import by_class, withstands
 from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
@@ -242,9 +243,8 @@ def attack(
         on_progress=on_progress,
         **settings,
     )
-    graded = trust.grade(
-        network, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed
-    )
+    judged = averaged(network, split(settings)[0].eot_samples)
+    graded = trust.grade(judged, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
     key, given = result.norm_key, tuple(budgets or ()) or result.sizes
     headline, curve = (
         usual.scaled(table[key], key, dataset.bounds) for table in (usual.HEADLINE, usual.CURVE)

@@ -26,6 +26,10 @@ class RunOptions:
     grow a little. ``compile`` searches by ``torch.compile``. ``restarts`` runs an attack that draws random
     numbers several times with different ones; the nearest example of each image counts.
 
+    ``eot_samples`` is for networks that draw random numbers: every query, of the search, of the clean image
+    and of the verification, is answered by the mean logits of so many forwards, and gradients are those of
+    the mean. All of them count as passes.
+
     The other fields choose the accelerated copy of the model, for measurements: ``fold`` merges batch
     normalisation into the convolution before it, ``grey`` uses a faster backward pass for one-channel
     convolutions in float32 on CPUs, ``channels_last`` sets the memory format (None: by the kind of layers).
@@ -48,6 +52,9 @@ class RunOptions:
     restarts: Annotated[
         int, Setting("restarts with new random numbers or the next starting point; the nearest counts", ge=1)
     ] = 1
+    eot_samples: Annotated[
+        int, Setting("forwards per query of a random network; their mean logits decide", ge=1)
+    ] = 1
     fold: bool = True
     grey: bool = True
     channels_last: bool | None = None
@@ -58,8 +65,10 @@ class RunOptions:
                 f"there is no search precision '{self.search_precision}'",
                 hint=f"choose one of {', '.join(known)}",
             )
-        if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 1:
-            raise UserError(f"restarts is {self.restarts!r}", hint="give a whole number of at least 1")
+        for name in ("restarts", "eot_samples"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} is {value!r}", hint="give a whole number of at least 1")
 
     @classmethod
     def original(cls) -> "RunOptions":

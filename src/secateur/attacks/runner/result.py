@@ -275,11 +275,13 @@ def enter_found(
     *,
     verified: Tensor,
     classes: Tensor,
+    samples: int = 1,
 ) -> None:
     """Enter what an attack found for the images ``part``, as far as it was ``verified`` [N].
 
     An image comes again where an attack of several sizes did not find it: passes add up. At a size,
-    ``bound.settings["eps"]``, an example that lies farther is no success.
+    ``bound.settings["eps"]``, an example that lies farther is no success. A query asks the network
+    ``samples`` times.
     """
     low, high = batch.limits
     adv = batch.clip(found.adv)
@@ -298,8 +300,8 @@ def enter_found(
     result.adv_success[part] = mask.cpu()
     result.unverified[part] |= (found.mask & ~verified).cpu()
     result.classes[part] = torch.where(mask.cpu(), classes.cpu(), result.classes[part])
-    result.forwards[part] += counter.forwards.cpu()
-    result.backwards[part] += counter.backwards.cpu()
+    result.forwards[part] += samples * counter.forwards.cpu()
+    result.backwards[part] += samples * counter.backwards.cpu()
     for norm, key in NORM_KEYS.items():
         reached = torch.where(mask, distance(delta, norm), torch.inf)
         result.distances[key][part] = reached.cpu()

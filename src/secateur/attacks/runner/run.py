@@ -31,6 +31,7 @@ from secateur.attacks.core.batch import (
     select,
 )
 from secateur.attacks.core.box import box_of
+from secateur.attacks.runner.averaging import Averaged, averaged, drawing
 from secateur.attacks.runner.batching import Progress, Tick, batch_of, in_batches, tick_of_run
 from secateur.attacks.runner.bind import BoundAttack, bind
 from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
@@ -40,7 +41,7 @@ from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.query_counter import QueryCounter
 from secateur.attacks.runner.result import AttackResult, enter_clean, enter_found
 from secateur.attacks.runner.starting_points import points_of
-from secateur.attacks.runner.verification import reverify, verify
+from secateur.attacks.runner.verification import reverify, reverify_random, verify
 from secateur.budgets import plain
 from secateur.cpu.malloc import kept_heap
 from secateur.data import of
@@ -127,20 +128,23 @@ def run(
                 f"'{name}' knows no bounds of single pixels", hint="leave out mask and pixel_bounds"
             )
         whole = replace(whole, bounds=box)
-    job = _Job(bound, network, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
-    with held_still(network), tf32_matmul("float32"), kept_heap():
+    asked = averaged(network, options.eot_samples)
+    job = _Job(bound, asked, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
+    with held_still(asked), tf32_matmul("float32"), kept_heap(), drawing(seed, options.eot_samples):
         everything = torch.arange(len(whole.x))
         batch_size, short = in_batches(everything, min(batch_size, len(everything)), job.classify)
         left = (~job.result.ori_success).nonzero().squeeze(1)
         facts: dict[str, Any] = {}
         if len(left):
-            fast, facts = accelerated(network, batch_of(whole, left[:8], network), options)
+            fast, facts = accelerated(asked, batch_of(whole, left[:8], asked), options)
             batch_size, more = _attack_all(job, fast, left, batch_size, on_progress)
             short += more
     # The last key of the record, after the facts of the search.
     mended = job.result.search.pop("mended", 0)
     if isinstance(network, Classifier) and network.said:
         job.result.search["network"] = list(network.said)
+    if options.eot_samples > 1:
+        job.result.search["eot_samples"] = options.eot_samples
     job.result.search.update(facts, batch_size=batch_size, out_of_memory=short, mended=mended)
     return job.result
 
@@ -199,7 +203,12 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
         found, counter = attack(fast, batch)
     verified, classes = verify(model, batch, found)
     lost = found.mask & ~verified
-    if fast is not model and bool(lost.any()):
+    if isinstance(model, Averaged) and minimum:
+        found, verified, classes = reverify_random(
+            model, batch, found, counter, verified,
+            classes=classes, norm=bound.norm, levels=bound.settings.get("levels"),
+        )  # fmt: skip
+    elif fast is not model and bool(lost.any()):
         levels = bound.settings.get("levels")
         found = reverify(
             model, batch, found, counter, lost,
@@ -210,7 +219,10 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
     if batch.x.is_cuda:
         torch.cuda.synchronize(batch.x.device)
     result = job.result
-    enter_found(result, bound, part, batch, found, counter, verified=verified, classes=classes)
+    enter_found(
+        result, bound, part, batch, found, counter,
+        verified=verified, classes=classes, samples=job.options.eot_samples,
+    )  # fmt: skip
     result.search["mended"] = result.search.get("mended", 0) + int((lost & found.mask & verified).sum())
     result.times.append(time.perf_counter() - begin)
     progress.finish()

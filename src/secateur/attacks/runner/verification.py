@@ -14,6 +14,8 @@ from secateur.attacks.runner.query_counter import QueryCounter
 
 PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
 """Factors by which a perturbation that only fools the accelerated copy is lengthened, until it fools."""
+ROUNDS = 6
+"""How often at most an example on a random network is lengthened until fresh random numbers agree."""
 SLACK = 1e-6
 """By which an example may exceed its size, relative to it, beyond the rounding of its pixels."""
 
@@ -53,6 +55,33 @@ def reverify(
     again, other = attack(select(batch, rows))
     counter.absorb(rows, other)
     return scatter(found, rows, again)
+
+
+def reverify_random(
+    model: nn.Module,
+    batch: Batch,
+    found: Found,
+    counter: QueryCounter,
+    verified: Tensor,
+    *,
+    classes: Tensor,
+    norm: float,
+    levels: int | None,
+) -> tuple[Found, Tensor, Tensor]:
+    """Examples on a random ``model`` that are ``verified`` [N], and the ``classes`` [N] it gives them.
+
+    The nearest example lies where the mean logits are equal, and fresh random numbers decide every second
+    time against it. Such perturbations are lengthened a little, up to ``ROUNDS`` times.
+    """
+    for _ in range(ROUNDS):
+        lost = found.mask & ~verified
+        if not bool(lost.any()):
+            break
+        found = _lengthened(model, batch, found, counter, lost, norm=norm, levels=levels)
+        again, seen = verify(model, batch, found)
+        # What was verified once is not asked again: chance would decide against some of it.
+        verified, classes = verified | (lost & again), torch.where(lost, seen, classes)
+    return found, verified, classes
 
 
 def largest_distance(eps: float, norm: float, shape: Sequence[int], bounds: tuple[float, float]) -> float:
