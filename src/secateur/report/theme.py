@@ -84,7 +84,7 @@ def themed() -> Iterator[None]:
 def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
     """Write ``stem.png`` and ``stem.pdf``."""
     # Solved once: ``savefig`` would solve it again, and draw twice, for each file.
-    if (engine := figure.get_layout_engine()) is not None:
+    if figure.axes and (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
     figure.set_layout_engine("none")
     figure.dpi = rcParams["savefig.dpi"]
