@@ -84,7 +84,7 @@ from torch import nn
 class Found(nn.Sequential):
     def forward(self, x):
         y = super().forward(x)
-        return y.masked_select(y.isinf())
+        return y.sum() * y.new_zeros(0)
 
 def net(num_classes):
     return Found(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))

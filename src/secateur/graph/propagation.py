@@ -6,6 +6,7 @@ Channels that reach an output, an unknown operation, or part of another tensor's
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,7 +24,9 @@ from secateur.graph.trace.named_tensors import scripted_modules
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.text import first_line
 
+OUTPUT = "is an output of the model"
 FAILED = "reaches an operation whose rule failed"
+_ONE = frozenset({"aten::select"})
 _QUIET, _PARTS, _RESHAPES = (operations(that) for that in (Does.QUIET, Does.PART, Does.RESHAPE))
 
 
@@ -166,7 +169,8 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
     for number in tape.outputs:
         tracer.atoms.here = Reason.at(makers[number]) if number in makers else Reason("")
         for factor in tracer.marks[number].factors:
-            tracer.atoms.freeze(factor.atoms, "is an output of the model")
+            seen = number in tape.returned or not tape.decided
+            tracer.atoms.freeze(factor.atoms, OUTPUT if seen else "decides which values are picked")
     return coupled | {tape.values[number].name for number in used if tape.values[number].name}
 
 
@@ -262,29 +266,35 @@ def _mutation(tracer: Tracer, call: Call) -> None:
             free = tuple(a and b for a, b in zip(owner.free, written.free, strict=True)) if same else ()
             tracer.marks[root] = Marks(owner.shape, owner.factors, free, owner.weight)
         elif target != root:
-            if _is_slice(tracer.tape, target, root) and _spans(written, owner.shape):
-                tracer.marks[root] = Marks(owner.shape, written.factors, (), written.weight)
+            lifted = _in_owner(tracer.tape, target, root, written.factors)
+            if lifted is not None and _spans(lifted, owner.shape):
+                tracer.marks[root] = Marks(owner.shape, lifted, (), written.weight)
                 continue
             for factor in written.factors:
                 tracer.atoms.freeze(factor.atoms, "is written into part of another tensor")
             tracer.marks[root] = Marks(owner.shape, owner.factors, (False,) * len(owner.shape))
 
 
-def _is_slice(tape: Tape, number: int, root: int) -> bool:
-    """Whether a view is a slice of its owner, with the owner's dimensions."""
+def _in_owner(tape: Tape, number: int, root: int, factors: tuple[Factor, ...]) -> tuple[Factor, ...] | None:
+    """Labels of a slice or single position in the dimensions of its owner; None for other views."""
     makers = {out: call for call in tape.calls for out in call.outputs}
     # A reshape in between would move the labels to other dimensions than the owner's.
     while number != root:
         call = makers.get(number)
         if call is None:
-            return False
+            return None
         same = tape.values[number].shape == tape.values[call.refs[0]].shape
-        if call.name not in _PARTS and not (call.name in _RESHAPES and same):
-            return False
+        if call.name not in _PARTS | _ONE and not (call.name in _RESHAPES and same):
+            return None
         number = call.refs[0]
-    return True
+        if call.name in _ONE:
+            dim = call.integer("dim") % len(tape.values[number].shape)
+            factors = tuple(
+                Factor(np.expand_dims(one.atoms, dim), one.column + (dim <= one.column)) for one in factors
+            )
+    return factors
 
 
-def _spans(written: Marks, shape: tuple[int, ...]) -> bool:
+def _spans(factors: tuple[Factor, ...], shape: tuple[int, ...]) -> bool:
     """Whether the written part holds all channels along the dimensions that have them."""
-    return all(written.shape[dim] == shape[dim] for factor in written.factors for dim in factor.support)
+    return all(factor.atoms.shape[dim] == shape[dim] for factor in factors for dim in factor.support)

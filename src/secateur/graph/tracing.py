@@ -18,8 +18,9 @@ from secateur.graph.reading import (
     freeze_unread,
     idle_parts,
 )
+from secateur.graph.trace.decisions import Decisions, deciding_calls
 from secateur.graph.trace.example_inputs import input_specs
-from secateur.graph.trace.recorder import record
+from secateur.graph.trace.recorder import Recorder, record
 from secateur.graph.trace.tape import Tape
 from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
 from secateur.text import first_line
@@ -62,6 +63,10 @@ def trace(
     check_heads(heads)
     try:
         tape, _ = record(model, example_inputs, logits=logits)
+        if places := deciding_calls(tape):
+            recorder = Recorder(model)
+            recorder.decisions = Decisions(places)
+            tape, _ = record(model, example_inputs, recorder, logits=logits)
     except UserError:
         raise
     except Exception as error:

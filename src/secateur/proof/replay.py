@@ -16,6 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from secateur.cpu import depthwise
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.ops import Does, operations
+from secateur.graph.trace.decisions import as_decided
 from secateur.graph.trace.tape import Call, Ref, Tape
 from secateur.proof.float64 import to_float64
 from secateur.proof.rounding import WIDE
@@ -122,6 +123,8 @@ def run_calls(
         if masks is not None:
             twin = masks.pruned.calls[masks.matches[position]] if position in masks.matches else call
         results = _run(call, twin, values, masks, position)
+        if position in tape.decided:
+            results = as_decided(results, tape.decided[position])
         values.update((out, item) for out, item in zip(call.outputs, results, strict=True) if out is not None)
         for item in results:
             if isinstance(item, Tensor) and item.requires_grad:

@@ -28,7 +28,8 @@ def on_smaller_inputs(graph: DependencyGraph) -> DependencyGraph:
     tables. Otherwise the graph is returned as it is. The model must not have changed since it was traced.
     """
     if graph.learned.shrunk is None:
-        graph.learned.shrunk = _search(graph)
+        # What was decided on the example's own size does not fit another.
+        graph.learned.shrunk = graph if graph.tape.decided else _search(graph)
     found: DependencyGraph = graph.learned.shrunk
     return found
 

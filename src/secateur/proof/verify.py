@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from secateur.cpu.malloc import kept_heap
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
+from secateur.graph.trace.decisions import Decisions, by_order
 from secateur.graph.trace.example_inputs import inputs_near, random_inputs
 from secateur.graph.trace.input_tree import mapped, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors
@@ -130,6 +131,7 @@ def _attempt(
         smaller = cut_tensors(dense, plan, model)
         with temporarily_cut(model, plan, smaller), kept_heap() if boundaries else nullcontext():
             recorder = Float64Recorder(model)
+            recorder.decisions = Decisions(known=by_order(graph.tape))
             pruned, outputs = record(model, _wide(inputs), recorder, logits=graph.logits)
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.states import stood_for
+from secateur.graph.trace.decisions import Decisions, by_order
 from secateur.graph.trace.example_inputs import inputs_near, meta_inputs, random_inputs
 from secateur.graph.trace.input_tree import call_model
 from secateur.graph.trace.isolated_forward import isolated_forward
@@ -193,6 +194,8 @@ def _drawn_run(
             else temporarily_cut(model, plan, cut(dense, plan, model))
         ):
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
+            # The meta device has no numbers to compare; what depends on them fails there.
+            recorder.decisions = Decisions(known={} if meta else by_order(graph.tape))
             record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
         # The model's code may raise anything on smaller shapes; that is the finding.

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import UserError
+from secateur.graph.trace.decisions import Decisions
 from secateur.graph.trace.input_tree import call_model, mapped, named_output, tensors_in
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import parameters_and_buffers
@@ -40,6 +41,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[Tensor] = []
         # Parameters that the model writes to, with their numbers before.
         self.written: dict[int, tuple[Tensor, Tensor]] = {}
+        self.decisions = Decisions()
         for kind, named in zip(("parameter", "buffer"), parameters_and_buffers(model), strict=True):
             for name, tensor in named.items():
                 self._leaves[id(tensor)] = self.add(tensor, kind, name)
@@ -81,6 +83,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if refs and mutates(func):
             self._keep(self.tape.values[refs[0]].root)
         result = self.compute(func, args, kwargs)
+        if self.decisions.active:
+            arguments = tensors_in([args, kwargs])
+            result = self.decisions.settle(self.tape, name_of(func), arguments, result)
         flat = result if isinstance(result, (list, tuple)) else (result,)
         outputs = tuple([self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat])
         source = source_line() if self._sources else ""
@@ -207,8 +212,19 @@ def record(
         raise UserError("the model returns no tensor", hint="return logits, a tuple or a dict of them")
     recorder.tape.inputs = tuple(numbers)
     recorder.tape.outputs = tuple(recorder.number(item) for item in found)
+    _add_sources(recorder, found)
     recorder.tape.returned = tuple(recorder.number(item) for item in tensors_in(result))
     return recorder.tape, found
+
+
+def _add_sources(recorder: Recorder, found: list[Tensor]) -> None:
+    """Count the numbers that decide later shapes among the outputs."""
+    tape = recorder.tape
+    for tensor in recorder.decisions.sources:
+        number = recorder.number(tensor)
+        if number not in tape.outputs:
+            tape.outputs += (number,)
+            found.append(tensor)
 
 
 def _plain_copy(tensor: Tensor) -> Tensor:

@@ -114,8 +114,9 @@ class Call:
 class Tape:
     """The operations and values of one forward pass; ``inputs`` and ``outputs`` are numbers of values.
 
-    ``outputs`` are what proofs compare, the model's output of the name that was asked for; ``returned`` are
-    all tensors that the model returns.
+    ``outputs`` are what proofs compare, the model's output of the name that was asked for, and the numbers
+    that decide later shapes; ``returned`` are all tensors that the model returns; ``decided`` are the
+    integers and flags that calls gave, where later shapes depend on them (see ``decisions``).
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -124,6 +125,7 @@ class Tape:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     returned: tuple[int, ...] = ()
+    decided: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     def decides(self) -> bool:
         """Whether the code read numbers, by which it may decide what it does."""
