@@ -139,11 +139,19 @@ def _attempt(
     masks = ChannelMasks(kept_atoms(graph, plan), graph.marks, graph.statistics, pruned, matched)
     if (place := _first_difference(graph, masks, odd)) is not None:
         return _refused(place, "gives another shape than expected", plan, graph, pruned)
+    if len(outputs) != len(graph.tape.outputs):
+        return _refused(odd, "returns or decides by another number of values", plan, graph, pruned)
     leaves = [to_float64(item) for item in tensors_in(inputs)]
-    again = with_gradient(pruned, smaller, leaves, boundaries=choose_boundaries(pruned, kept))
-    # They can be cut again from the dense ones; the dense replay needs the memory.
-    smaller.clear()
-    return _compare((outputs, *again), plan, graph, masks, dense=dense, inputs=leaves, boundaries=boundaries)
+    try:
+        again = with_gradient(pruned, smaller, leaves, boundaries=choose_boundaries(pruned, kept))
+        # They can be cut again from the dense ones; the dense replay needs the memory.
+        smaller.clear()
+        seen = (outputs, *again)
+        return _compare(seen, plan, graph, masks, dense=dense, inputs=leaves, boundaries=boundaries)
+    except (IndexError, RuntimeError) as error:
+        # Recorded steps that fit the example's numbers alone (an index read from them) fail on others.
+        why = f"cannot be compared on other numbers: {type(error).__name__}: {first_line(error)}"
+        return _refused(None, why, plan, graph, pruned)
 
 
 def _wide(inputs: Any) -> Any:
