@@ -9,7 +9,19 @@ from secateur.cli.attack_settings import budgets_of
 from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import note, part_bar, print_json, say
 from secateur.cli.prune import Criterion, Keep, LatencyOption, Macs, Parameters, budget_of, latency_of
-from secateur.cli.targets import Classes, Mean, Model, Resize, Seed, Std, Weights, evidence, network, size_of
+from secateur.cli.targets import (
+    Classes,
+    Mean,
+    Model,
+    Resize,
+    Seed,
+    Std,
+    Weights,
+    evidence,
+    move,
+    network,
+    size_of,
+)
 from secateur.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -71,6 +83,7 @@ def check(
         typer.Option(help="Budgets of a norm, as linf:2/255,8/255 or l2:0.5. May be repeated."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images to attack, a stratified sample.")] = 200,
+    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda.")] = "cpu",
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
@@ -91,6 +104,7 @@ def check(
     test = splits.test
     count = classes or test.num_classes
     dense = network(model, weights, (1, *test.shape), count, mean=mean, std=std)
+    move(device, dense)
     target = out or Path("checks") / _stem(model)
     amount = {
         "sparsity": sparsity,

@@ -13,6 +13,7 @@ from secateur.decision.lines import Line, cost_line, distance_line, robust, robu
 from secateur.decision.network import Measured
 from secateur.exports import measure_costs
 from secateur.exports.inputs import batch_input_specs
+from secateur.models import device_of
 from secateur.stats import wilson
 from secateur.text import listed
 
@@ -25,7 +26,7 @@ _RESISTS, _BUDGET = 0.3, 3.9 / 255
 
 def measured_costs(dense: nn.Module, pruned: nn.Module, images: Dataset) -> dict[str, Any]:
     """Parameters, multiply-adds, latency and memory of both networks, measured in turns."""
-    example = images.x[:1]
+    example = images.x[:1].to(device_of(dense))
     found = measure_costs(
         {"dense": dense, "pruned": pruned},
         batch_input_specs(example),

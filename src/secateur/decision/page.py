@@ -17,6 +17,7 @@ from secateur.decision.trial import Trial
 from secateur.decision.verdict import Verdict
 from secateur.errors import ExitCode, UserError
 from secateur.exports import export
+from secateur.models import device_of
 from secateur.report.attack_figures import draw_attack
 from secateur.report.page import Picture
 from secateur.report.plots import Drawing
@@ -51,7 +52,7 @@ def write_results(
 
 def _export(trial: Trial, job: Job, path: Path) -> str:
     """Write the ONNX file; a sentence if that is not possible."""
-    example = job.splits.test.x[:1]
+    example = job.splits.test.x[:1].to(device_of(trial.model))
     try:
         export(trial.model, path, example, before=job.dense, batch_sizes=(), overwrite=True)
     except UserError as error:

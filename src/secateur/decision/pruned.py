@@ -13,6 +13,7 @@ from secateur.data import Splits
 from secateur.decision.folder import remembered
 from secateur.decision.network import Tick
 from secateur.errors import UserError
+from secateur.models import device_of
 from secateur.recipes import Adversary, Distillation, Recipe
 from secateur.train import Checkpoints, collapsed
 from secateur.train import train as fit
@@ -76,7 +77,7 @@ def pruned_network(
 
     def make() -> dict[str, Any]:
         model = fresh()
-        report = pruning.prune(model, splits.train.x[:1].to(_device(model)), seed=seed, **options)
+        report = pruning.prune(model, splits.train.x[:1].to(device_of(model)), seed=seed, **options)
         if report.channels == report.channels_before:
             why = f": {report.notes[0]}" if report.notes else ""
             raise UserError(f"no channel can be removed{why}", hint="see secateur graph")
@@ -106,10 +107,6 @@ def pruned_network(
     facts = remembered(folder / "made.json", make)
     tick("fine-tuning", 1, 1)
     return pruning.load(final, fresh).eval(), facts
-
-
-def _device(model: nn.Module) -> Any:
-    return next(model.parameters()).device
 
 
 def amount_text(options: Mapping[str, Any]) -> str:
