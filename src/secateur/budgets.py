@@ -49,17 +49,17 @@ def written(eps: float, norm: str, *, levels: int | None, bounds: tuple[float, f
     return f"{255 * eps:.4g}/255"
 
 
-def norm_of(value: Any) -> Any:
-    """A norm in words as its number: ``"Linf"``, ``"l2"``, ``"L∞"``, ``"1"``; a number as it is.
+def norm_of(value: Any) -> float:
+    """A norm in words as its number: ``"Linf"``, ``"l2"``, ``"L∞"``, ``"1"``; a number as a float.
 
     Raises:
         UserError: another word, or anything else.
 
     >>> norm_of("Linf"), norm_of("l2"), norm_of(1)
-    (inf, 2.0, 1)
+    (inf, 2.0, 1.0)
     """
     if isinstance(value, Real) and not isinstance(value, bool):
-        return value
+        return float(value)
     if not isinstance(value, str):
         raise UserError(f"norm is {value!r}", hint="choose 0, 1, 2 or inf, or L0, L1, L2 or Linf")
     word = value.strip().lower().removeprefix("l").lstrip("_ ")

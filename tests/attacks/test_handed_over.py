@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from secateur import attack, trust
-from secateur.attacks import Outcome, another_class, run
+from secateur.attacks import Outcome, another_class, fmn, run
 from secateur.attacks.runner.classifier import Classifier, classifier
 from secateur.attacks.runner.modules import networks_of
 from secateur.data import Dataset
@@ -425,6 +425,13 @@ def test_starting_points_come_from_what_is_handed_over(net, images):
 )
 def test_a_norm_may_be_a_word_or_a_number_of_any_kind(net, images, norm):
     assert run(net, images, "fmn", norm=norm, steps=2).norm == math.inf
+
+
+def test_the_functions_of_the_attacks_know_the_words_too(net, images):
+    x, y = images.x[1:5], images.y[1:5]
+    assert torch.equal(fmn(net, x, y, norm="Linf", steps=5).adv, fmn(net, x, y, norm=math.inf, steps=5).adv)
+    with pytest.raises(UserError, match="no norm 'max' here"):
+        fmn(net, x, y, norm="max")
 
 
 def test_settings_may_be_numbers_of_numpy_and_torch(net, images):

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from secateur.budgets import norm_of, plain
 from secateur.errors import UserError
 from secateur.registry.settings import NORMS as NORMS
 
 INF = float("inf")
 
 
-def check_norm(p: float, allowed: Sequence[float] = NORMS) -> float:
-    """``p`` as a float, one of those ``allowed``.
+def check_norm(p: float | str, allowed: Sequence[float] = NORMS) -> float:
+    """``p``, a number or a word such as ``"Linf"``, as a float, one of those ``allowed``.
 
     Raises:
         UserError: any other norm.
     """
-    if float(p) not in allowed:
+    p = norm_of(plain(p))
+    if p not in allowed:
         *others, last = (f"{norm:g}" for norm in allowed)
-        raise UserError(f"there is no norm '{p}' here", hint=f"choose {', '.join(others)} or {last}")
-    return float(p)
+        raise UserError(f"there is no norm '{p:g}' here", hint=f"choose {', '.join(others)} or {last}")
+    return p
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:

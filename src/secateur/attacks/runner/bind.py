@@ -250,7 +250,7 @@ def _norm(
         raise UserError(
             f"attack '{name}' does not say which norm it minimises", hint="give norm=0, 1, 2 or inf"
         )
-    norm = check_norm(budgets.norm_of(value))
+    norm = check_norm(value)
     if known and norm not in known:
         raise UserError(
             f"attack '{name}' has no norm {norm:g}", hint=f"it has {', '.join(f'{n:g}' for n in known)}"
