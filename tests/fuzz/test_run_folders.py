@@ -15,7 +15,7 @@ from secateur.store import Store
 from secateur.study import status
 from secateur.study.planning import plan_of
 
-ROUNDS = 400 if os.environ.keys() & {"CI", "SLOW"} else 30
+ROUNDS = 400 if os.environ.keys() & {"CI", "SLOW"} else 20
 
 
 def looked_at(folder):

@@ -10,7 +10,7 @@ from secateur.config import parse_study
 from secateur.errors import UserError
 from secateur.study import check
 
-ROUNDS = 2000 if os.environ.keys() & {"CI", "SLOW"} else 120
+ROUNDS = 2000 if os.environ.keys() & {"CI", "SLOW"} else 90
 STUDY = """
 name: demo
 data: {spec: digits, sizes: [120, 40, 40]}

@@ -118,10 +118,26 @@ def test_a_pipe_is_never_waited_for(store):
     assert told.notes == ()
     with pytest.raises(UserError, match="not a regular file"):
         store.note("a remark")
-    assert not Leases(store.root).claim(CELL.id)
     blocked(store.root / "study.json")
     with pytest.raises(UserError, match=r"study\.json is damaged: it is not a regular file"):
         Store.open(store.root)
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "link", "link to nothing"])
+def test_a_lease_that_no_runner_wrote_stops_nobody(store, outside, what):
+    """Its content would never become old: that of a pipe is never read, that of /proc/uptime always new."""
+    path = store.root / "leases" / f"{CELL.id}.json"
+    if what == "pipe":
+        blocked(path)
+    elif what == "folder":
+        (path / "inside").mkdir(parents=True)
+    else:
+        path.parent.mkdir()
+        path.symlink_to("/proc/uptime" if what == "link" else outside / "none")
+    leases = Leases(store.root)
+    assert leases.claim(CELL.id)
+    assert not Leases(store.root).claim(CELL.id)
+    leases.close()
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "/dev/urandom", "."])

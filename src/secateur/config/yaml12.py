@@ -72,11 +72,11 @@ def read_source(path: Path) -> Source:
     try:
         if not path.is_file():
             raise UserError(f"there is no study file {path}", hint="write one with 'secateur init'")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise UserError(f"{path} has {size:,} bytes; a study file has at most {MAX_BYTES:,}")
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise UserError(f"{path} has {len(raw):,} bytes; a study file has at most {MAX_BYTES:,}")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

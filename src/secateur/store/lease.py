@@ -10,6 +10,8 @@ it sees them make progress: that it is alive itself says nothing about a worker 
 import json
 import os
 import secrets
+import shutil
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -107,6 +109,9 @@ class Leases:
         return json.dumps({"nonce": nonce, "holder": self._mark, "beat": beat})
 
     def _is_stale(self, cell_id: str, path: Path) -> bool:
+        # A runner writes regular files only; a link, pipe or folder would never seem to become old.
+        if os.path.lexists(path) and not _is_regular(path):
+            return True
         content = _read(path)
         if content is None:
             self._seen.pop(cell_id, None)
@@ -125,7 +130,10 @@ class Leases:
         with suppress(FileNotFoundError):
             aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.stale")
             path.rename(aside)
-            aside.unlink()
+            if aside.is_dir() and not aside.is_symlink():
+                shutil.rmtree(aside)
+            else:
+                aside.unlink()
 
     def _beat_from_now_on(self) -> None:
         if self._thread is None:
@@ -148,6 +156,13 @@ class Leases:
                 if _nonce_of(path) == nonce:
                     with suppress(OSError):
                         _overwrite(path, self._content(nonce, beat))
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # given back a moment ago
+        return True
 
 
 def _create(path: Path, content: str) -> None:
