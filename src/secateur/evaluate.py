@@ -61,12 +61,10 @@ class Evaluated(Shown):
         stated = _stated(result, self.budgets, levels=levels, bounds=bounds)
         rows = [("clean accuracy", f"{result.accuracy:.1%}")]
         rows += [
-            (
-                f"{share} at {each['written']}",
-                f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})",
-            )
-            for each in stated
+            (f"{share} at {row['written']}", f"{row['value']:.1%} ({row['low']:.1%} to {row['high']:.1%})")
+            for row in stated
         ]
+        rows += [("network", said) for said in result.search.get("network", ())]
         title = f"{result.attack} ({result.norm_key}) on {result.n} images, grade {self.grade.letter}"
         return title, [*rows, *(("reason", reason) for reason in self.grade.reasons)]
 

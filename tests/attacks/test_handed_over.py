@@ -76,6 +76,7 @@ def test_what_was_taken_is_said(net, images):
     model = Answers(net, lambda net, x: {"hidden": x, "logits": net(x)})
     seen = attack(model, images, "fmn", norm=2.0, steps=5)
     assert seen.result.search["network"] == ["the network answers with hidden, logits: 'logits' is attacked"]
+    assert "'logits' is attacked" in repr(seen)
     assert "network" not in run(net, images, "fmn", norm=2.0, steps=5).search
 
 
