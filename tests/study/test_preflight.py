@@ -165,3 +165,26 @@ def test_the_rehearsal_refuses_what_the_attack_refuses(digits):
     (problem,) = preflight_problems(broken, digits)
     assert problem.key == "attacks.d.gamma"
     assert problem.sentence.startswith("gamma is 7")
+
+
+NARROW = """
+name: narrow
+data: {spec: digits, sizes: [60, 20, 20]}
+models: {net: {arch: resnet-tiny, settings: {widths: [4, 4]}, recipe: {epochs: 0}}}
+sparsities: [0, 0.5]
+images: 10
+"""
+
+
+@pytest.mark.parametrize("bound", ["round_to: 64", "min_channels: 100", "max_sparsity: 0.1"])
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_bounds_that_leave_nothing_to_remove_are_found_before_the_training(bound, scope):
+    study = parse_study(NARROW, overrides=[f"pruning={{{bound}, scope: {scope}}}"])
+    for look in (plan, check):
+        with pytest.raises(UserError, match=r"sparsities\.1: .*cannot remove a single channel"):
+            look(study)
+
+
+@pytest.mark.parametrize("bound", ["round_to: 2", "min_channels: 2", "max_sparsity: 0.5"])
+def test_bounds_that_leave_something_to_remove_are_accepted(bound):
+    assert plan(parse_study(NARROW, overrides=[f"pruning={{{bound}}}"])).counts["prune"] == 1

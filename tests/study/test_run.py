@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -8,6 +10,7 @@ import pytest
 from secateur import study as study_room
 from secateur.config import parse_study
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import digest
 from secateur.store import Store
 from secateur.study import plan, run_plan
 from toy.study import EXECUTE, FACTS, SMALL, run_toy, science, small_plan
@@ -221,3 +224,50 @@ def test_stages_that_cannot_be_imported_are_an_error_of_ours_not_of_every_cell(t
     with pytest.raises(RuntimeError, match=r"cannot start.*No module named"):
         run_plan(small_plan(), tmp_path / "run", execute="no_such_room:execute")
     assert not science(tmp_path / "run")
+
+
+def test_a_record_of_a_newer_version_locks_no_study(finished):
+    """It is left as it is, and so is what depends on it; everything else goes on."""
+    store = Store.open(finished)
+    pruned = next(cell for cell in store.cells if cell.stage == "prune")
+    below = next(cell for cell in store.cells if cell.parent == pruned.id)
+    other = next(cell for cell in store.cells if cell.stage == "attack" and cell.role == "dense")
+    path = finished / "cells" / pruned.id[:2] / pruned.id / "record.json"
+    newer = {**json.loads(path.read_text()), "schema_version": 9}
+    newer["self_hash"] = digest({key: value for key, value in newer.items() if key != "self_hash"})
+    path.write_text(json.dumps(newer))
+    for cell in (below, other):
+        shutil.rmtree(finished / "cells" / cell.id[:2] / cell.id)
+    outcome = run_toy(finished)
+    assert outcome.exit_code == ExitCode.CELLS_FAILED
+    assert "newer secateur" in outcome.failed[pruned.id]
+    assert outcome.failed.keys() >= {pruned.id, below.id}
+    again = Store.open(finished)
+    assert again.committed(other.id)
+    assert again.record(below.id) is None
+    assert json.loads(path.read_text()) == newer
+    told = study_room.status(again)
+    assert [label for label, sentence in told.failed if "newer secateur" in sentence] == [pruned.label]
+    assert told.damaged == ()
+
+
+def test_a_lost_cell_goes_on_where_it_was(tmp_path, monkeypatch):
+    """One worker dies after the second step, the next after the third; the next run does the fourth."""
+    monkeypatch.setenv("TOY_DIE_AT", "train:2")
+    outcome = run_toy(tmp_path / "run")
+    assert next(iter(outcome.failed.values())).startswith("worker_lost")
+    monkeypatch.delenv("TOY_DIE_AT")
+    dense = outcome.store.cells[0].id
+    assert json.loads((tmp_path / "run" / "scratch" / dense / "kept.json").read_text())[0] == 3
+    assert run_toy(tmp_path / "run").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["ESTALE", "ENOTCONN", "EIO"])
+def test_a_folder_that_does_not_answer_pauses_the_runner_itself(finished, monkeypatch, name):
+    def fail(self, cell_id):
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+
+    monkeypatch.setattr(Store, "_read", fail)
+    with pytest.raises(UserError) as caught:
+        run_toy(finished)
+    assert caught.value.code == ExitCode.ENVIRONMENT

@@ -5,7 +5,7 @@ TOY_DIE, TOY_DIE_ONCE and TOY_DISK_FULL hold a text that occurs in a cell's labe
 TOY_FORGETS: a broken variant that counts a step twice. TOY_FAULT="point:n": die at the n-th time that a
 process reaches this fault point. TOY_BUSY: seconds that it computes before its first step. TOY_TRACE: a
 file that gets a line per executed cell. TOY_PRINTS: what a cell prints. TOY_WORDS: what it says before it
-dies.
+dies. TOY_DIE_AT="stage:n": die after step n of a cell of this stage, or a later one.
 """
 
 import errno
@@ -82,6 +82,9 @@ def _work(cell, store, above, on_progress):
         fresh = kept.with_suffix(f".{os.getpid()}")
         fresh.write_text(json.dumps([step, state]))
         fresh.replace(kept)
+        stage, _, last = os.environ.get("TOY_DIE_AT", ":0").partition(":")
+        if stage == cell.stage and step >= int(last):
+            os._exit(7)
         if on_progress:
             on_progress(step, STEPS)
     return state

@@ -153,11 +153,15 @@ def _split_sizes(images: tuple[int, ...], study: Study) -> tuple[int, int, int] 
 def _needs_network(study: Study, shape: tuple[int, ...]) -> bool:
     fits = all(_input_of(model.arch)[1:] == shape[1:] for model in study.models.values())
     layers = bool(study.pruning.keep) or isinstance(study.pruning.rates, dict)
+    # These may leave nothing to remove from a narrow network.
+    bounded = (
+        study.pruning.min_channels > 1 or study.pruning.round_to > 1 or study.pruning.max_sparsity is not None
+    )
     files = any(model.weights or model.settings or model.normalise for model in study.models.values())
     resized = study.data.resize is not None
     selective = any(CRITERIA.entry(name).facts.get("needs_layers") for name in study.criteria)
     penalised = any(recipe.penalty is not None for recipe in _recipes(study))
-    return not fits or layers or files or resized or selective or penalised
+    return not fits or layers or bounded or files or resized or selective or penalised
 
 
 def _input_of(arch: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -75,7 +76,10 @@ def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, s
     recipes = {key: recipe for key, recipe in recipes.items() if recipe.epochs}
     selective = [name for name in study.criteria if _may_refuse(name)]
     settings = study.models[label].settings
-    if not (recipes or selective or settings):
+    bounded = (
+        [(index, value) for index, value in enumerate(study.sparsities) if value] if bounds(study) else []
+    )
+    if not (recipes or selective or settings or bounded):
         return
     example, reported = images.x[:2], set[str]()
     try:
@@ -91,6 +95,9 @@ def _network(study: Study, label: str, images: Dataset) -> Iterator[tuple[str, s
     checks += [
         (f"criteria.{study.criteria.index(name)}", partial(_criterion, study, network, example, name))
         for name in selective
+    ]
+    checks += [
+        (f"sparsities.{index}", partial(_removal, study, network, example, value)) for index, value in bounded
     ]
     for key, run in checks:
         try:
@@ -110,6 +117,27 @@ def _recipe(network: nn.Module, images: Dataset, recipe: Recipe) -> None:
 def _criterion(study: Study, network: nn.Module, example: Tensor, name: str) -> None:
     with torch.no_grad():
         choose(trace(network, example), criterion=name, keep=study.pruning.keep)
+
+
+def bounds(study: Study) -> dict[str, Any]:
+    """The settings that keep channels whatever their scores; none where no channels are removed at once."""
+    if study.pruning.rounds is not None or all(_masks(name) for name in study.criteria):
+        return {}
+    asked = study.pruning.model_dump(exclude_defaults=True)
+    return {
+        name: asked[name] for name in ("min_channels", "max_sparsity", "round_to", "rates") if name in asked
+    }
+
+
+def _removal(study: Study, network: nn.Module, example: Tensor, sparsity: float) -> None:
+    """Whether bounds leave anything to remove; under local scope scores and weights do not matter for it."""
+    how = {"scope": study.pruning.scope, "keep": study.pruning.keep, **bounds(study)}
+    with torch.no_grad():
+        choose(trace(network, example), criterion="l1", sparsity=sparsity, **how)
+
+
+def _masks(name: str) -> bool:
+    return CRITERIA.entry(name).facts.get("kind") == "weights"
 
 
 def _may_refuse(name: str) -> bool:
