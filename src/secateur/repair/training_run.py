@@ -37,7 +37,10 @@ class Trouble:
 def fit_training(graph: DependencyGraph, plan: Plan) -> tuple[Plan, dict[str, str]]:
     """The plan with the attributes that training needs, or groups to leave whole instead, with the reason."""
     kinds = {type(module) for module in graph.model.modules() if _is_own(module)}
-    if not any("training" in names_of(code) for kind in kinds for code in codes_of(kind).values()):
+    codes = [codes_of(kind) for kind in kinds]
+    # A constructor may copy the mode of another module; it does not run again.
+    reading = (names_of(code) for own in codes for name, code in own.items() if name != "__init__")
+    if not any("training" in names for names in reading):
         return plan, {}
     trouble = _run(graph, plan)
     # A model that fails before surgery as well needs other inputs in training, such as labels.

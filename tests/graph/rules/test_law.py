@@ -56,6 +56,10 @@ def put(x, where, values):
     return x
 
 
+def apart_in_batches(x, y):
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def by_channels(x, scale):
     scale = scale.abs().float() + 0.1
     return torch.fake_quantize_per_channel_affine(x, scale, torch.zeros_like(scale).int(), 1, -9, 9)
@@ -129,6 +133,9 @@ CASES = [
     case("fourier", lambda x: torch.view_as_real(torch.fft.rfft(x)), (3, 4)),
     case("slice", lambda x: x[:, : x.shape[1] // 2] * 2, (3, 4)),
     case("every second", lambda x: x[:, ::2] * 2, (3, 4)),
+    case("empty slice", lambda x, y: torch.cat([x[:, :0], y], 1), (3, 4), (3, 5)),
+    case("distances in batches", apart_in_batches, (2, 5, 4), (6, 4)),
+    case("embedding of one", lambda w: F.embedding(torch.tensor(1), w), (3, 4)),
     case("select", lambda x: x[:, 0], (3, 4)),
     case("unbind", lambda x: x.unbind(1), (3, 4)),
     case("split", lambda x: x.split(x.shape[1] // 2, 1), (3, 4)),

@@ -169,7 +169,8 @@ def embedding(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
     shape = context.shape(call.outputs[0])
     for factor in table.factors:
         context.atoms.produces(factor.atoms)
-    factors = tuple(align(factor, len(shape)) for factor in table.factors)
+    # A single index takes a row without a dimension for it.
+    factors = tuple(along_dim(factor.atoms, len(shape) - 1, len(shape)) for factor in table.factors)
     return (Marks(shape, factors), *(None for _ in call.outputs[1:]))
 
 

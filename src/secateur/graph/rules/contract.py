@@ -113,7 +113,11 @@ def vdot(context: RuleContext, call: Call) -> Marks:
 def distances(context: RuleContext, call: Call) -> Marks:
     """Distances between the rows of two tensors: what is zero in both adds nothing."""
     batch = "abcdefgh"[: len(context.shape(call.outputs[0])) - 2]
-    own = {f"x{number}": batch + row + "k" for number, row in ((1, "n"), (2, "m"))}
+    own = {}
+    for name, row in (("x1", "n"), ("x2", "m")):
+        # Batches are broadcast: one of the operands may have fewer of them.
+        fewer = len(batch) - (len(context.of(call.tensor(name)).shape) - 2)
+        own[name] = batch[fewer:] + row + "k"
     return _product(context, call, batch + "nm", **own)
 
 

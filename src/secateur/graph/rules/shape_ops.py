@@ -130,6 +130,9 @@ def slice_(context: RuleContext, call: Call) -> Marks:
         if factor.atoms.shape[dim] == 1:
             factors.append(factor)
             continue
+        if shape[dim] == 0:
+            context.atoms.freeze(factor.atoms, PICKS)
+            continue
         if dim == factor.column:
             if _counts_from_the_end(factor, dim, given):
                 # It takes the same constants after pruning, and no channel.
