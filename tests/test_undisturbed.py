@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ class Meddling(nn.Module):
         self.register_buffer("seen", torch.zeros(()))
         self.register_buffer("missing", torch.tensor([float("nan")]))
         self.state, self.log, self.cache = torch.zeros(3), [torch.zeros(2)], {"last": torch.zeros(2)}
+        self.nested, self.past = {"keys": [torch.zeros(1)]}, deque([torch.zeros(1)], maxlen=3)
         self.limit = nn.Parameter(torch.tensor([0.5]))
 
     def forward(self, x):
@@ -38,6 +40,9 @@ class Meddling(nn.Module):
         self.cache["last"].mul_(0).add_(2)
         self.cache["new"] = h.detach()
         self.limit.data.add_(1)
+        self.nested["keys"][0].add_(1)
+        self.nested["keys"].append(2)
+        self.past.append(3)
         self.extra = h
         self.a.train()
         self.f.requires_grad_(False)
@@ -55,6 +60,7 @@ def picture(model):
         for name, t in [*model.named_parameters(), *model.named_buffers()]
     }
     own = (model.state.tolist(), [str(item) for item in model.log], str(model.cache), sorted(vars(model)))
+    own += (str(model.nested), str(model.past))
     modes = [(m.training, len(m._forward_hooks)) for m in model.modules()]
     return str((held, own, modes))
 

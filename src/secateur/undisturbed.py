@@ -5,7 +5,8 @@ that may remain when it was not the user who ran it.
 """
 
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_CONTAINERS = (dict, list)
+_CONTAINERS = (dict, list, deque, set)
+_HOLDERS = (*_CONTAINERS, tuple)
 # Attributes of every module: hooks, parameters, buffers, modules.
 _INTERNAL = frozenset(nn.Module().__dict__)
 
@@ -87,47 +89,76 @@ def _scripted(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
 
 
-def _contents(module: nn.Module, whole: bool) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
-    """A module's attributes, all or those of every module, and copies of the dicts and lists among them."""
+def _contents(module: nn.Module, whole: bool) -> tuple[dict[str, Any], list[Any], list[tuple[Any, Any]]]:
+    """Attributes (all, or those of every module), their empty containers, and copies of the others."""
     attributes = module.__dict__
     kept = attributes.copy() if whole else {name: attributes[name] for name in _INTERNAL & attributes.keys()}
+    containers = [value for value in kept.values() if isinstance(value, _CONTAINERS)]
+    if whole:
+        containers += _nested([attributes[name] for name in attributes.keys() - _INTERNAL])
     # Most are empty dicts of hooks, for which no copy is made.
-    plain = [value for value in kept.values() if isinstance(value, _CONTAINERS)]
-    return kept if whole else {}, [(value, value.copy() if value else None) for value in plain]
+    empty = [value for value in containers if not value]
+    return kept if whole else {}, empty, [(value, value.copy()) for value in containers if value]
 
 
-def _restore(module: nn.Module, attributes: dict[str, Any], containers: list[tuple[Any, Any]]) -> None:
+def _nested(values: Iterable[Any]) -> list[Any]:
+    """The containers inside containers: a cache may be a dict of lists."""
+    full = [value for value in values if isinstance(value, _HOLDERS) and value]
+    if not full:
+        return []
+    found: dict[int, Any] = {}
+    queue = [item for value in full for item in _items(value) if isinstance(item, _HOLDERS)]
+    while queue:
+        value = queue.pop()
+        if isinstance(value, _CONTAINERS) and id(value) not in found:
+            found[id(value)] = value
+        elif not isinstance(value, tuple):
+            continue
+        queue += [item for item in _items(value) if isinstance(item, _HOLDERS)]
+    return list(found.values())
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, _HOLDERS) else ()
+
+
+def _restore(
+    module: nn.Module, attributes: dict[str, Any], empty: list[Any], full: list[tuple[Any, Any]]
+) -> None:
     if attributes:
         for name in module.__dict__.keys() - attributes.keys():
             del module.__dict__[name]
         module.__dict__.update(attributes)
-    for value, copy in containers:
-        # In place, because others may refer to the same container.
-        if copy is None:
+    # In place, because others may refer to the same container.
+    for value in empty:
+        if value:
             value.clear()
-        elif isinstance(value, list):
+    for value, copy in full:
+        if isinstance(value, list):
             value[:] = copy
         else:
             value.clear()
-            value.update(copy)
+            if isinstance(value, deque):
+                value.extend(copy)
+            else:
+                value.update(copy)
 
 
 def _tensors(modules: list[nn.Module]) -> list[Tensor]:
-    """Buffers, and tensors in attributes and in their dicts, lists and tuples; each once."""
+    """Buffers, and tensors in attributes and in their containers; each once."""
     found: dict[int, Tensor] = {}
     for module in modules:
         if _scripted(module):
             held: list[Any] = [[*module.buffers(recurse=False)]]
         else:
-            own = module.__dict__.items()
-            held = [value for name, value in own if name == "_buffers" or name not in _INTERNAL]
-        for value in held:
-            if isinstance(value, Tensor):
-                found[id(value)] = value
-            elif isinstance(value, (dict, list, tuple)) and value:
-                for item in value.values() if isinstance(value, dict) else value:
-                    if isinstance(item, Tensor):
-                        found[id(item)] = item
+            own = module.__dict__
+            held = [module._buffers, *(own[name] for name in own.keys() - _INTERNAL)]
+        full = [value for value in held if isinstance(value, _HOLDERS) and value]
+        alone = [value for value in held if isinstance(value, Tensor)]
+        inside = [item for value in (*full, *_nested(full)) for item in _items(value)]
+        found.update((id(item), item) for item in (*alone, *inside) if isinstance(item, Tensor))
     # Inference tensors cannot be written to outside of inference mode; others show no numbers to compare.
     return [
         item

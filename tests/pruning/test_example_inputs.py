@@ -169,6 +169,27 @@ def test_a_packed_sequence_is_one_argument(tmp_path):
     assert secateur.load(secateur.save(model, tmp_path / "pruned"), Reader).g.hidden_size == 5
 
 
+def test_arrays_and_bare_texts_are_handed_on():
+    class Reads(Sum):
+        def forward(self, x, mode="sum"):
+            return super().forward(torch.from_numpy(x).to(self.f.weight.dtype), mode=mode)
+
+    x = torch.rand(2, 6).numpy()
+    for inputs in (x, (x,), {"x": x, "mode": "sum"}):
+        assert secateur.prune(Reads().eval(), inputs, sparsity=0.5).verified
+
+
+def test_a_network_may_take_nothing():
+    class Start(nn.Linear):
+        def forward(self):
+            return super().forward(self.weight[:2])
+
+    model = nn.Sequential(Start(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    model.forward = lambda: model[2](model[1](model[0]()))
+    for inputs in ((), {}):
+        assert len(secateur.trace(model, inputs).inputs) == 0
+
+
 def test_complex_inputs_are_drawn_anew():
     class Phases(nn.Module):
         def __init__(self):
