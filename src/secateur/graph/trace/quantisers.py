@@ -5,12 +5,11 @@ the network without rounding. The scales of single channels belong to these chan
 rounding by the same scales then gives the same numbers before and after.
 """
 
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.ao.quantization.fake_quantize import FakeQuantizeBase
-from torch.ao.quantization.observer import ObserverBase
 
 from secateur.graph.trace.tape import Call
 
@@ -25,7 +24,14 @@ MARK = "aten::alias"
 
 def is_quantiser(module: nn.Module) -> bool:
     """Whether a module is a fake quantisation or an observer."""
-    return isinstance(module, (FakeQuantizeBase, ObserverBase))
+    return isinstance(module, _kinds())
+
+
+def _kinds() -> tuple[type, ...]:
+    # Where torch has not loaded them no module is one of them, and torch may drop them one day.
+    homes = {"fake_quantize": "FakeQuantizeBase", "observer": "ObserverBase"}
+    loaded = {name: sys.modules.get(f"torch.ao.quantization.{name}") for name in homes}
+    return tuple(getattr(home, homes[name]) for name, home in loaded.items() if home is not None)
 
 
 def switch_off(module: nn.Module) -> None:
