@@ -14,7 +14,7 @@ from secateur.errors import UserError
 from secateur.hashing import json_sha256
 from secateur.pruning import origin, saved_statistics
 
-ROUNDS = 2000 if os.environ.keys() & {"CI", "SLOW"} else 300
+ROUNDS = 2000 if os.environ.keys() & {"CI", "SLOW"} else 150
 
 
 def network():

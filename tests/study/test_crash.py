@@ -111,13 +111,22 @@ def test_every_fault_point_is_reached(tmp_path, monkeypatch):
     assert reached == set(POINTS)
 
 
-def test_no_worker_outlives_its_runner(tmp_path):
+@pytest.mark.parametrize(
+    "stopped",
+    [False, pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="no such signal"))],
+)
+def test_no_worker_outlives_its_runner(tmp_path, stopped):
     out = tmp_path / "run"
     process = start(out, TOY_SLEEP="0.5")
     deadline = time.monotonic() + 10
     while not workers_of(out) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert workers_of(out)
+    if stopped:  # as a process is that a debugger holds, or a file system that does not answer
+        while not list(out.glob("scratch/*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for line in workers_of(out):
+            os.kill(int(line.split()[0]), signal.SIGSTOP)
     process.send_signal(signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 5

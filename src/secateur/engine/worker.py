@@ -3,6 +3,7 @@
 It ends when its input ends, which also happens when its parent dies.
 """
 
+import ctypes
 import json
 import os
 import queue
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +25,7 @@ TICK_SECONDS = 0.1
 
 def main(folder: str, execute_target: str, *plugins: str) -> None:
     """Work until the parent closes the input; ``plugins`` are the files of plug-ins that it has loaded."""
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, but the parent decides
     output = _private_output()
     inbox: queue.Queue[str] = queue.Queue()
@@ -94,6 +97,13 @@ def _listen(inbox: "queue.Queue[str]", stop: threading.Event) -> None:
             stop.set()
         inbox.put(line.strip())
     os._exit(0)  # the parent is gone, and with it the use of the result
+
+
+def _end_with_parent() -> None:
+    """Let the system end this process with its parent, where it can: a stopped or stuck one reads no end."""
+    with suppress(OSError, AttributeError):
+        # PR_SET_PDEATHSIG of Linux; the function is absent elsewhere.
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _private_output() -> TextIO:
