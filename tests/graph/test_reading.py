@@ -258,3 +258,11 @@ def test_what_ran_in_training_alone_is_no_such_case():
 
     torch.manual_seed(0)
     assert not halved(Auxiliary(), torch.rand(1, 3, 8, 8)).notes
+
+
+@pytest.mark.parametrize("check", ["isnan", "isinf", "isfinite"])
+def test_an_assertion_about_a_parameter_that_trains_is_no_warning(check):
+    torch.manual_seed(0)
+    net = Numbers(lambda scale: 1 + int(scale.argmax()) if getattr(torch, check)(scale).any() or True else 1)
+    halved(net, torch.rand(2, 6))
+    assert net.scale.shape == (16,)

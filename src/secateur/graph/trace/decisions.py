@@ -7,6 +7,7 @@ that is compared with the trace decides as the trace did.
 
 from collections import Counter
 from collections.abc import Mapping
+from math import isinf
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ Decided = tuple[Any, ...]
 """The results of one call: tensors of integers and flags, and None for those that were computed again."""
 
 _INDEXED = frozenset(f"aten::{name}" for name in ("index", "_unsafe_index"))
+_NAN = frozenset(f"aten::{name}" for name in ("isnan", "isinf", "isposinf", "isneginf"))
 _FLAGS = {torch.bool, torch.uint8}
 
 
@@ -46,7 +48,7 @@ def deciding_calls(tape: Tape) -> frozenset[int]:
     while queue:
         number = queue.pop()
         place = makers.get(number, -1)
-        if place < 0 or tape.values[number].dtype.is_floating_point:
+        if place < 0 or tape.values[number].dtype.is_floating_point or _looks_for_nan(tape.calls[place]):
             continue
         if _takes_numbers(tape, tape.calls[place]):
             found.add(place)
@@ -55,6 +57,15 @@ def deciding_calls(tape: Tape) -> frozenset[int]:
         seen |= more
         queue += more
     return frozenset(found)
+
+
+def _looks_for_nan(call: Call) -> bool:
+    """Whether a call asks for NaN or infinity, which decides nothing among ordinary numbers."""
+    if call.name not in {"aten::eq", "aten::ne"}:
+        return call.name in _NAN
+    other = call.args[1]
+    # NaN differs from itself.
+    return bool(call.args[0] == other) or (isinstance(other, float) and isinf(other))
 
 
 def _shape_giving(tape: Tape, call: Call, read: set[int] | frozenset[int]) -> list[int]:

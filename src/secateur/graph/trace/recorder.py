@@ -224,7 +224,7 @@ def _add_sources(recorder: Recorder, found: list[Tensor]) -> None:
         number = recorder.number(tensor)
         if number not in tape.outputs:
             tape.outputs += (number,)
-            found.append(tensor)
+            found.append(tensor.detach())
 
 
 def _plain_copy(tensor: Tensor) -> Tensor:
