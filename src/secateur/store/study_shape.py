@@ -1,5 +1,6 @@
 """The shape of ``study.json``: all is checked before anything is used, because others may have made it."""
 
+from operator import attrgetter
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -22,14 +23,15 @@ class Axes(Fields):
     sparsity: Share | None
     arm: Label | None
     attack: Label | None
-    round: Count | None = None
-    towards: Share | None = None
+    # Left out of all cells but the steps of a schedule; no value that is given is below 0.
+    round: Count = -1
+    towards: Share = -1.0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.criterion is not None and self.sparsity is None:
             raise ValueError("a criterion needs a sparsity")
-        if self.says("round") and (self.round is None or self.towards is None):
+        if (self.round < 0) != (self.towards < 0):
             raise ValueError("a round needs its number and the sparsity that it is towards")
         return self
 
@@ -162,5 +164,8 @@ class StudyShape(Fields):
         return self
 
 
+_POINT = attrgetter("model", "seed", "criterion", "sparsity", "arm", "round", "towards")
+
+
 def _same_network(attack: Axes, network: Axes) -> bool:
-    return {**dict(attack), "attack": None} == dict(network)
+    return _POINT(attack) == _POINT(network)
