@@ -26,8 +26,26 @@ def linear():
 def test_a_finite_gradient_is_returned_as_it_is(dtype):
     gradient = torch.randn(3, 2, 4, 4, dtype=dtype)
     assert mended(gradient) is gradient
-    largest = torch.full((2, 3), torch.finfo(dtype).max, dtype=dtype)  # whose sum overflows
-    assert torch.equal(mended(largest), largest)
+    several = gradient.clone()
+    several[1] *= torch.finfo(dtype).max ** 0.75
+    assert torch.equal(mended(several)[::2], several[::2])  # beside one whose length overflows
+    scaled = mended(several)[1]
+    assert scaled.norm().isfinite()
+    torch.testing.assert_close(scaled / scaled.norm(), gradient[1] / gradient[1].norm())
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e30])
+@pytest.mark.parametrize(("name", "norm"), BY_GRADIENT)
+def test_logits_of_any_size_hide_no_example(name, norm, scale):
+    g = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(16, 3, generator=g), torch.rand(8, 1, 4, 4, generator=g)
+
+    def model(x, scale=scale):
+        return scale * (x.flatten(1) @ weight)
+
+    y = model(x).argmax(1)
+    found, usual = (call(name, norm, asked, x, y, steps=40) for asked in (model, lambda x: model(x, 1.0)))
+    assert found.mask.sum() >= usual.mask.sum() - 1
 
 
 def test_infinity_counts_as_the_steepest_slope_of_its_image_and_nan_as_none():

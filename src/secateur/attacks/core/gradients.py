@@ -5,6 +5,9 @@ from torch import Tensor
 
 from secateur.attacks.core.norms import INF, distance, per_sample
 
+LONGEST = 1e15
+"""The largest entry that is left of a gradient whose length overflows."""
+
 
 def input_gradient(loss: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tensor:
     """The gradient [N, ...] of the sum of ``loss`` [N] by the images ``x`` [N, ...], ``mended``.
@@ -17,21 +20,23 @@ def input_gradient(loss: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tens
 
 
 def mended(gradient: Tensor) -> Tensor:
-    """``gradient`` [N, ...] with finite entries only; one that is finite is returned as it is.
+    """``gradient`` [N, ...] with finite entries and lengths only; one that has them is returned as it is.
 
     An infinite slope, as that of a square root at 0, says where to go but not how steeply: it counts as the
     steepest finite one of its image, with its own sign, or as 1 where no other is known. NaN, zero times
-    infinity, says nothing: 0.
+    infinity, says nothing: 0. Where entries are finite and their length overflows, all of them are scaled.
 
     >>> mended(torch.tensor([[torch.inf, -2.0, torch.nan], [-torch.inf, 0.0, torch.nan]]))
     tensor([[ 2., -2.,  0.],
             [-1.,  0.,  0.]])
     """
     # One sum is much cheaper than looking at every entry, but a GPU would be waited for.
-    if gradient.device.type == "cpu" and bool(gradient.sum().isfinite()):
+    if gradient.device.type == "cpu" and bool(torch.linalg.vector_norm(gradient).isfinite()):
         return gradient
-    finite = gradient.isfinite()
-    known = torch.where(finite, gradient, 0.0)
+    known = torch.where(gradient.isfinite(), gradient, 0.0)
     steepest = distance(known, INF)
     steepest = per_sample(torch.where(steepest > 0, steepest, 1.0), gradient)
-    return torch.where(gradient.isinf(), torch.copysign(steepest, gradient), known)
+    filled = torch.where(gradient.isinf(), torch.copysign(steepest, gradient), known)
+    return torch.where(
+        per_sample(distance(filled, 2.0), filled).isfinite(), filled, filled / steepest * LONGEST
+    )
