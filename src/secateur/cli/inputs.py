@@ -107,7 +107,7 @@ def read(text: str) -> Asked:
         UserError: it does not have the form [NAME:][TYPE:]SHAPE[:LOW..HIGH].
 
     >>> read("int64:4:0..9")
-    Asked(text='int64:4:0..9', name='', dtype='int64', shape=(4,), low=0.0, high=9.0)
+    Asked(text='int64:4:0..9', name='', dtype='int64', shape=(4,), low=0, high=9)
     """
     parts = text.split(":")
     place = next((number for number, part in enumerate(parts) if _SHAPE.fullmatch(part)), None)
