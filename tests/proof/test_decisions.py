@@ -191,9 +191,15 @@ def test_a_mask_among_the_inputs_decides_nothing():
         def forward(self, x, mask):
             return super().forward(x[mask])
 
+    class Weighing(Picking):
+        def forward(self, x, mask):
+            return super().forward(x, mask > 0)
+
     x, mask = torch.rand(4, 6), torch.tensor([True, False, True, True])
-    graph = secateur.trace(nn.Sequential(Picking(6, 8))[0].eval(), (x, mask))
-    assert not graph.tape.decided
+    assert not secateur.trace(Picking(6, 8).eval(), (x, mask)).tape.decided
+    assert not secateur.trace(Weighing(6, 8).eval(), (x, mask.float())).tape.decided
+    # Numbers that are drawn anew decide.
+    assert secateur.trace(Weighing(6, 8).eval(), (x, torch.rand(4))).tape.decided
 
 
 def test_padded_lengths_are_followed():

@@ -90,6 +90,14 @@ def test_the_mask_of_the_example_is_the_mask_of_the_proof():
     assert all(torch.equal(ids, IDS) and torch.equal(mask.float(), inputs[1]) for ids, mask in real)
 
 
+def test_scores_that_are_masked_with_minus_infinity_are_compared():
+    class Scores(Masked):
+        def forward(self, ids, mask):
+            return super().forward(ids, mask).masked_fill(ids[:, :5] > 14, -torch.inf)
+
+    assert secateur.prune(Scores().eval(), WHOLE["a mask of flags"][1], sparsity=0.5).verified
+
+
 def test_numbers_are_still_drawn_anew():
     seen = []
 

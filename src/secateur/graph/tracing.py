@@ -19,7 +19,8 @@ from secateur.graph.reading import (
     idle_parts,
 )
 from secateur.graph.trace.decisions import Decisions, deciding_calls
-from secateur.graph.trace.example_inputs import input_specs
+from secateur.graph.trace.example_inputs import input_specs, is_given
+from secateur.graph.trace.input_tree import tensors_in
 from secateur.graph.trace.recorder import Recorder, record
 from secateur.graph.trace.tape import Tape
 from secateur.graph.trace.validation import check_inputs, check_model, refuse_randomness
@@ -63,7 +64,8 @@ def trace(
     check_heads(heads)
     try:
         tape, _ = record(model, example_inputs, logits=logits)
-        if places := deciding_calls(tape):
+        kept = zip(tape.inputs, tensors_in(example_inputs), strict=True)
+        if places := deciding_calls(tape, [number for number, tensor in kept if is_given(tensor.detach())]):
             recorder = Recorder(model)
             recorder.decisions = Decisions(places)
             tape, _ = record(model, example_inputs, recorder, logits=logits)

@@ -256,6 +256,9 @@ def relative_error(found: Tensor, wanted: Tensor) -> float:
     if not (wanted.is_floating_point() or wanted.is_complex()):
         # A label that is off by one is as wrong as one that is off by ten.
         return float((found != wanted).double().mean())
+    # Masks, and scores that were masked, hold minus infinity.
+    if (infinite := wanted.isinf() & (found == wanted)).any():
+        return relative_error(found[~infinite], wanted[~infinite])
     wide = torch.complex128 if wanted.is_complex() else torch.float64
     scale = float(wanted.abs().max())
     gap = float((found.to(wide) - wanted.to(wide)).abs().max())

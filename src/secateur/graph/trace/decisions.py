@@ -6,7 +6,7 @@ that is compared with the trace decides as the trace did.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isinf
 from typing import Any
 
@@ -23,8 +23,10 @@ _NAN = frozenset(f"aten::{name}" for name in ("isnan", "isinf", "isposinf", "isn
 _FLAGS = {torch.bool, torch.uint8}
 
 
-def deciding_calls(tape: Tape) -> frozenset[int]:
+def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
     """Positions of the calls that turn numbers into integers or flags on which later shapes depend.
+
+    What is computed from the ``given`` inputs alone is the same in every run, and decides nothing.
 
     >>> from torch import nn
     >>> from secateur.graph.trace.recorder import record
@@ -35,6 +37,7 @@ def deciding_calls(tape: Tape) -> frozenset[int]:
     >>> [tape.calls[place].short_name for place in deciding_calls(tape)]
     ['gt']
     """
+    moving = _moving(tape, given)
     makers = {number: place for place, call in enumerate(tape.calls) for number in call.outputs}
     read = tape.read()
     found: set[int] = set()
@@ -42,7 +45,12 @@ def deciding_calls(tape: Tape) -> frozenset[int]:
     for place, call in enumerate(tape.calls):
         wanted = _shape_giving(tape, call, read)
         queue += wanted
-        if wanted and call.name not in _INDEXED and _makes_whole(tape, call) and _takes_numbers(tape, call):
+        if (
+            wanted
+            and call.name not in _INDEXED
+            and _makes_whole(tape, call)
+            and _takes_numbers(tape, call, moving)
+        ):
             found.add(place)
     seen = set(queue)
     while queue:
@@ -50,7 +58,7 @@ def deciding_calls(tape: Tape) -> frozenset[int]:
         place = makers.get(number, -1)
         if place < 0 or tape.values[number].dtype.is_floating_point or _looks_for_nan(tape.calls[place]):
             continue
-        if _takes_numbers(tape, tape.calls[place]):
+        if _takes_numbers(tape, tape.calls[place], moving):
             found.add(place)
             continue
         more = set(tape.calls[place].refs) - seen
@@ -87,8 +95,18 @@ def _makes_whole(tape: Tape, call: Call) -> bool:
     )
 
 
-def _takes_numbers(tape: Tape, call: Call) -> bool:
-    return any(tape.values[number].dtype.is_floating_point for number in call.refs)
+def _takes_numbers(tape: Tape, call: Call, moving: set[int]) -> bool:
+    return any(number in moving and tape.values[number].dtype.is_floating_point for number in call.refs)
+
+
+def _moving(tape: Tape, given: Collection[int]) -> set[int]:
+    """The values that differ between runs: weights, inputs that are drawn anew, and what follows from them."""
+    kinds = {"parameter", "buffer", "input"}
+    found = {number for number, value in enumerate(tape.values) if value.kind in kinds} - set(given)
+    for call in tape.calls:
+        if not found.isdisjoint(call.refs):
+            found.update(number for number in call.outputs if number is not None)
+    return found
 
 
 def decided(result: Any) -> Decided:
