@@ -100,7 +100,7 @@ def _takes_numbers(tape: Tape, call: Call, moving: set[int]) -> bool:
 
 
 def _moving(tape: Tape, given: Collection[int]) -> set[int]:
-    """The values that differ between runs: weights, inputs that are drawn anew, and what follows from them."""
+    """The values that differ between runs: weights, inputs drawn anew, and what follows from them."""
     kinds = {"parameter", "buffer", "input"}
     found = {number for number, value in enumerate(tape.values) if value.kind in kinds} - set(given)
     for call in tape.calls:
