@@ -120,3 +120,13 @@ def test_examples_are_not_transferred_on_other_images(images, started):
     images(255 - X)
     with pytest.raises(UserError, match="are not those"):
         transfer(store.root, "ddn", steps=1)
+
+
+def test_stray_files_beside_a_network_are_not_committed_with_it(started, tmp_path):
+    store, compute = started
+    cell = next(cell for cell in store.cells if cell.stage == "prune" and cell.axes["model"] == "own")
+    network = store.scratch(cell.id) / "network"
+    network.mkdir()
+    (network / ".nfs000000000123").touch()
+    assert compute("prune", "own", "untuned") == "ok"
+    assert not any(name.startswith(".") for name in store.record(cell.id).artefacts)

@@ -9,6 +9,7 @@ from torch import Generator, nn
 from secateur import measure, models, pruning
 from secateur.config import Cell, Study
 from secateur.data import Dataset, Splits, load_splits
+from secateur.durable import is_stray
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
 from secateur.stats import wilson
@@ -105,7 +106,7 @@ def saved(model: nn.Module, store: Store, cell: Cell) -> dict[str, bytes | Path]
     """Write the network into the cell's scratch folder; its files by name, for the store to commit."""
     folder = store.scratch(cell.id) / "network"
     pruning.save(model, folder, overwrite=True)
-    return {path.name: path for path in folder.iterdir()}
+    return {path.name: path for path in folder.iterdir() if not is_stray(path.name)}
 
 
 def splits_of(study: Study) -> Splits:
