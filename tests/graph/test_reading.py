@@ -266,3 +266,24 @@ def test_an_assertion_about_a_parameter_that_trains_is_no_warning(check):
     net = Numbers(lambda scale: 1 + int(scale.argmax()) if getattr(torch, check)(scale).any() or True else 1)
     halved(net, torch.rand(2, 6))
     assert net.scale.shape == (16,)
+
+
+class Causal(nn.Module):
+    """torch's encoder, which looks at its mask to see whether it is the causal one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=True, norm_first=True)
+        self.body = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.stem, self.head = nn.Linear(6, 24), nn.Linear(24, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.triu(torch.full((x.shape[1], x.shape[1]), -torch.inf), 1)
+        return self.head(self.body(self.stem(x), mask=mask)).argmax(-1)
+
+
+def test_a_mask_of_infinities_that_decides_is_compared():
+    torch.manual_seed(0)
+    net = Causal()
+    halved(net, torch.rand(2, 9, 6))
+    assert (net.stem.out_features, net.head.out_features) == (12, 7)

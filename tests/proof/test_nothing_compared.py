@@ -65,6 +65,10 @@ def test_labels_are_compared_one_by_one():
     assert relative_error(found, found) == 0
     assert relative_error(found + torch.tensor([1, 0, 0, 0]), found) == 0.25
     assert relative_error(torch.tensor([True, False]), torch.tensor([True, True])) == 0.5
+    endless = torch.tensor([-torch.inf, 2.0])
+    assert relative_error(endless, endless) == 0
+    assert relative_error(endless + torch.tensor([0.0, 1.0]), endless) == 0.5
+    assert relative_error(-endless, endless) == relative_error(endless * torch.nan, endless) == torch.inf
     assert relative_error(torch.tensor([1 + 2j]), torch.tensor([1 + 0j])) == 2
 
 
