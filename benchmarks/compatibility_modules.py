@@ -151,11 +151,23 @@ def handed(kind):
 
 
 @situation("convgru", "a convolutional GRU cell, its state begins with a convolution", kind="convolution")
-@situation("convgru, zeros", "a convolutional GRU cell, its state begins with zeros", kind="zeros")
-@situation("convlstm, zeros", "a convolutional LSTM cell, its two states begin with zeros", kind="lstm")
-def cells(kind):
+@situation("convgru, zeros", "a convolutional GRU cell, a state of zeros, 16 by a constant", kind="zeros")
+@situation(
+    "convgru, attribute",
+    "a convolutional GRU cell, a state of zeros, as many as an attribute says",
+    kind="zeros",
+    stated=True,
+)
+@situation("convlstm, zeros", "a convolutional LSTM cell, two states of zeros, 16 by a constant", kind="lstm")
+@situation(
+    "convlstm, attribute",
+    "a convolutional LSTM cell, two states of zeros, as many as an attribute says",
+    kind="lstm",
+    stated=True,
+)
+def cells(kind, stated=False):
     def run(s, video):
-        h = torch.zeros(len(video), 16, *video.shape[-2:], dtype=video.dtype)
+        h = torch.zeros(len(video), s.hidden if stated else 16, *video.shape[-2:], dtype=video.dtype)
         h, c = s.start(video[:, 0]) if kind == "convolution" else h, h
         for x in video.unbind(1):
             x = s.x(x).relu()
@@ -176,6 +188,7 @@ def cells(kind):
         f=nn.Linear(16, 5),
         **{name: nn.Conv2d(28, size, 3, padding=1) for name, size in wide.items()},
     )
+    net.hidden = 16
     state = {"convolution": ("start", "new", "two@2"), "zeros": ("new", "two@2"), "lstm": ("four@4",)}[kind]
     return built(net, [("x",), state], lambda n: torch.rand(n, 3, 3, 6, 6))
 
