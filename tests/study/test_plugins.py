@@ -83,7 +83,7 @@ def test_workers_know_what_the_plug_in_registers(mine, tmp_path):
 def test_workers_that_are_not_told_of_the_plug_in_would_not_even_start(mine, tmp_path):
     load_plugin(mine)
     store = Store.create(tmp_path / "run", small_plan(STUDY).to_json())
-    with pytest.raises(RuntimeError, match="the run needs attack mine"):
+    with pytest.raises(UserError, match="the run needs attack mine"):
         run(store.root, engine=LocalEngine(store.root, execute=EXECUTE, plugins=()))
 
 
@@ -230,7 +230,12 @@ def test_an_installed_package_s_attack_is_chosen_by_name_and_its_version_is_part
         registry = Registry("attack")
         monkeypatch.setattr(registry, "_entries", dict(OURS["attack"]))
         config = ("study", "values", "sections")
-        for room in ("registry.attacks", "study.cells", *(f"config.{file}" for file in config)):
+        for room in (
+            "registry.attacks",
+            "study.cells",
+            "study.spelled",
+            *(f"config.{file}" for file in config),
+        ):
             monkeypatch.setattr(f"secateur.{room}.ATTACKS", registry)
         site = tmp_path / version
         made = site / f"somebody-{version}.dist-info"

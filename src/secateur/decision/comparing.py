@@ -94,4 +94,9 @@ def remarks(job: Job, dense: Measured, pruned: Measured, facts: Mapping[str, Any
                 f"the dense network is robust ({100 * kept:.0f} % at L∞ 4/255), but the fine-tuning was not "
                 "adversarial: try --adversarial 4/255"
             )
+    if job.recipe.epochs or job.recipe.recalibrate:
+        said.append(
+            "the pruned network was fine-tuned and the dense one was not: what is better may come from the "
+            "fine-tuning; a study has a dense network with the same fine-tuning beside it"
+        )
     return (*said, *facts["pruning"]["notes"])

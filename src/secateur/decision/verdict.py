@@ -12,7 +12,7 @@ from secateur.decision.limits import Judged, Limits, judged
 from secateur.decision.lines import Line, points
 from secateur.display import frame
 from secateur.report.formatting import NORM_LABELS
-from secateur.stats import wilson
+from secateur.stats import SAME_SHARE, wilson
 from secateur.text import listed
 
 
@@ -152,6 +152,8 @@ def sentences(lines: Sequence[Line], limits: Sequence[Judged], *, collapsed: boo
     elif limits:
         unsure = sum(not each.sure for each in limits)
         doubt = f", {unsure} of them with too few images to be sure" if unsure else ""
+        if unsure and len(limits) == 1:
+            doubt = ", but these images are too few to be sure"
         whole = {1: "The limit is", 2: "Both limits are"}.get(len(limits), f"All {len(limits)} limits are")
         said.append(f"{whole} kept{doubt}.")
     shares = [line for line in lines if line.kind == "share"]
@@ -180,19 +182,29 @@ def _said(line: Line) -> str:
 
 def _robust_words(lines: Sequence[Line]) -> list[str]:
     """At which budgets robust accuracy is worse, better, the same, or undecided."""
+    # Where hardly any image withstands either network, there is nothing to compare.
+    floor = [line for line in lines if max(line.dense or 0.0, line.pruned or 0.0) <= SAME_SHARE]
+    lines = [line for line in lines if line not in floor]
     said = []
+    if floor:
+        said.append(
+            f"Hardly any image withstands {listed([_budget(line) for line in floor])} in either network."
+        )
     for finding, words in (
         ("worse", "Robust accuracy is worse at {}."),
         ("better", "Robust accuracy is better at {}."),
         ("same", "Robust accuracy is the same within 5 points at {}."),
         ("undecided", "These images show no clear change of robust accuracy at {}."),
     ):
-        places = [
-            line.label.partition(" at ")[2].partition(",")[0] for line in lines if line.finding == finding
-        ]
+        places = [_budget(line) for line in lines if line.finding == finding]
         if places:
             said.append(words.format(listed(places)))
     return said
+
+
+def _budget(line: Line) -> str:
+    """The budget of a line of robust accuracy, such as ``L∞ 8/255``."""
+    return line.label.partition(" at ")[2].partition(",")[0]
 
 
 def _short(line: Line) -> str:

@@ -5,6 +5,7 @@ Operations that take statistics over the channels themselves (layer norm, softma
 channels alone, and so do those of weights alone, which are not masked.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
@@ -240,6 +241,43 @@ def _filled(thing: Any, values: Mapping[int, Tensor]) -> Any:
     if isinstance(thing, (list, tuple)):
         return type(thing)(_filled(item, values) for item in thing)
     return to_float64(thing)
+
+
+def following_widths(tape: Tape, masks: ChannelMasks) -> list[Call]:
+    """The calls with a floating-point number that the pruned network's code computes from a smaller width.
+
+    Such as 1/sqrt(d) of an attention: the comparison takes the number of the pruned run, so that a network
+    passes whose code scales by its width, but its outputs are not those of the dense network's number.
+    """
+    pruned = masks.pruned
+    found = []
+    for place, call in enumerate(tape.calls):
+        if place not in masks.matches:
+            continue
+        twin = pruned.calls[masks.matches[place]]
+        pairs = [(call.args, twin.args), *((call.kwargs[key], twin.kwargs.get(key)) for key in call.kwargs)]
+        scalars = [
+            (tape.constants[mine], pruned.constants[theirs])
+            for mine, theirs in zip(call.refs, twin.refs, strict=False)
+            if mine in tape.constants and theirs in pruned.constants
+        ]
+        if any(_differ(*pair) for pair in pairs) or any(_scalars_differ(*pair) for pair in scalars):
+            found.append(call)
+    return found
+
+
+def _differ(mine: Any, other: Any) -> bool:
+    """Whether a floating-point number among the arguments is another one in the pruned run."""
+    if isinstance(mine, float) and isinstance(other, float):
+        return mine != other and not (math.isnan(mine) and math.isnan(other))
+    if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)) and len(mine) == len(other):
+        return any(_differ(a, b) for a, b in zip(mine, other, strict=True))
+    return False
+
+
+def _scalars_differ(mine: Tensor, other: Tensor) -> bool:
+    both = mine.ndim == other.ndim == 0 and mine.is_floating_point() and other.is_floating_point()
+    return both and not torch.equal(mine.double(), other.double())
 
 
 def _with_floats(mine: Any, other: Any) -> Any:

@@ -28,7 +28,7 @@ from secateur.proof.first_wrong import first_wrong
 from secateur.proof.float64 import Float64Recorder, to_float64
 from secateur.proof.lifetimes import SAVED_BYTES, choose_boundaries
 from secateur.proof.matching import departs, detours, match_calls, matched_results
-from secateur.proof.replay import replay
+from secateur.proof.replay import following_widths, replay
 from secateur.proof.smaller_inputs import on_smaller_inputs
 from secateur.proof.suspects import groups_reaching
 from secateur.surgery.cut import cut_tensors, temporarily_cut
@@ -154,6 +154,10 @@ def _attempt(
         return _refused(None, why, plan, graph, pruned)
 
 
+def _named(call: Call) -> str:
+    return call.short_name + (f" at {call.source}" if call.source else f" in {call.module}")
+
+
 def _wide(inputs: Any) -> Any:
     return mapped(lambda _, tensor: to_float64(tensor), inputs)
 
@@ -182,10 +186,12 @@ def _compare(
     gradient_error = None if wanted is None or found is None else relative_error(found, wanted)
     changing = (graph.tape.calls[place] for place in sorted(graph.statistics))
     changed_by_design = tuple(
-        call.name.removeprefix("aten::") + (f" at {call.source}" if call.source else f" in {call.module}")
-        for call in changing
-        if any(masks.loses_channels(number) for number in call.refs)
+        _named(call) for call in changing if any(masks.loses_channels(number) for number in call.refs)
     )
+    following = (
+        f"a number that follows a width, in {_named(call)}" for call in following_widths(graph.tape, masks)
+    )
+    changed_by_design += tuple(following)
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
         alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
         # Labels hide small differences, and an empty output all of them: the values before are compared.

@@ -193,6 +193,7 @@ class Store:
     def damage(self, cell_id: str, *, artefacts: bool = True) -> str:
         """What is wrong with a cell's record or its artefacts; empty when it is absent or sound."""
         folder = self._cell_folder(cell_id)
+        seen = ""
         while True:
             before = stamp(folder / RECORD)
             try:
@@ -202,9 +203,11 @@ class Store:
             hashes = record.artefacts if record and artefacts else {}
             found = ((name, self._artefact_damage(folder / name, hashes[name])) for name in hashes)
             why = next((f"{name}: {why}" for name, why in found if why), "")
-            # Another runner may have put a new cell in the place of an old one between the two looks.
-            if not why or stamp(folder / RECORD) == before:
+            # Another runner may have put a new cell in the place of an old one between the two looks. A new
+            # record may even have the stamp of the old one, so that only what is seen twice is damage.
+            if not why or (why == seen and stamp(folder / RECORD) == before):
                 return why
+            seen = why
 
     def newer(self, cell_id: str) -> str:
         """Says so if a newer version of the software wrote the cell's record, which is then left alone."""

@@ -11,7 +11,7 @@ from secateur.store.science import Count, Damaged, Fields, Real, Share
 
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Label = Annotated[str, Field(min_length=1)]
-Budget = Annotated[float, Field(gt=0, le=1e30)]
+Budget = Annotated[float, Field(ge=0, le=1e30)]
 
 
 class Axes(Fields):
