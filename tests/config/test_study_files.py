@@ -292,3 +292,23 @@ def test_one_number_normalises_all_channels(mean):
         f"name: a\ndata: digits\nmodels: {{p: {{arch: resnet18, normalise: {{mean: {mean}, std: 0.2}}}}}}"
     )
     assert study.models["p"].statistics == ((0.4,), (0.2,))
+
+
+def test_a_value_out_of_range_is_told_beside_what_cannot_be_read():
+    """Both kinds of mistake in one go: nobody mends a file twice."""
+    text = """
+name: bad
+data: digits
+models: {net: resnet-tiny}
+criteria: [l11]
+attacks:
+  a: {attack: ddn, steps: 0}
+  b: {attack: ddn, gamma: -1}
+  c: {attack: pgd, norm: inf, eps: 8/255}
+  d: {attack: fmn, norm: 2, gamma: 7}
+"""
+    with pytest.raises(UserError) as error:
+        parse_study(text)
+    for key in ("criteria.0", "attacks.a.steps", "attacks.b.gamma", "attacks.d.gamma"):
+        assert error.value.message.count(f"{key}:") == 1
+    assert "attacks.c" not in error.value.message

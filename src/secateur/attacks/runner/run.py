@@ -41,7 +41,7 @@ from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.query_counter import QueryCounter
 from secateur.attacks.runner.result import AttackResult, enter_clean, enter_found
 from secateur.attacks.runner.starting_points import points_of
-from secateur.attacks.runner.verification import reverify, reverify_random, verify
+from secateur.attacks.runner.verification import reverify, reverify_random, stored, verify
 from secateur.budgets import plain
 from secateur.cpu.malloc import kept_heap
 from secateur.data import of
@@ -201,6 +201,8 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
     # The search alone is rounded; verification below is in full float32.
     with tf32_matmul(job.options.search_precision):
         found, counter = attack(fast, batch)
+    # An example on the boundary of a float64 network may be the clean class again when it is rounded.
+    found = replace(found, adv=stored(found.adv))
     verified, classes = verify(model, batch, found)
     lost = found.mask & ~verified
     if isinstance(model, Averaged) and minimum:
@@ -208,12 +210,13 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
             model, batch, found, counter, verified,
             classes=classes, norm=bound.norm, levels=bound.settings.get("levels"),
         )  # fmt: skip
-    elif fast is not model and bool(lost.any()):
+    elif bool(lost.any()) and (fast is not model or found.adv.dtype is torch.float64):
         levels = bound.settings.get("levels")
         found = reverify(
             model, batch, found, counter, lost,
             norm=bound.norm, levels=levels, minimum=minimum, attack=partial(attack, model),
         )  # fmt: skip
+        found = replace(found, adv=stored(found.adv))
         verified, classes = verify(model, batch, found)
     # Kernels run asynchronously: without waiting, the time of a batch would be that of another one.
     if batch.x.is_cuda:

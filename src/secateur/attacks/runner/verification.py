@@ -29,6 +29,11 @@ def verify(model: nn.Module, batch: Batch, found: Found) -> tuple[Tensor, Tensor
     return reaches_goal(batch, logits), logits.argmax(1)
 
 
+def stored(adv: Tensor) -> Tensor:
+    """Examples as the result keeps them: in float32, whatever the network computes in."""
+    return adv.float().to(adv.dtype)
+
+
 def reverify(
     model: nn.Module,
     batch: Batch,
@@ -41,7 +46,7 @@ def reverify(
     minimum: bool,
     attack: Attack,
 ) -> Found:
-    """Replace the examples of ``lost`` [N], which fooled the accelerated copy only.
+    """Replace the examples of ``lost`` [N], which fooled the accelerated copy only, or only unrounded.
 
     Minimum-norm perturbations are first lengthened a little; at a fixed size that would exceed the size. The
     images that still do not fool are attacked again on the original model. Passes are added to ``counter``.
@@ -118,7 +123,7 @@ def _lengthened(
     delta = found.adv[rows] - part.x
     adv, open_ = found.adv[rows].clone(), torch.ones_like(rows, dtype=torch.bool)
     for push in PUSHES:
-        trial = part.keep(quantise(part.clip(part.x + push * delta), levels, part.bounds))
+        trial = stored(part.keep(quantise(part.clip(part.x + push * delta), levels, part.bounds)))
         fools = is_adversarial(part, model(trial)) & open_
         counter.forwards[rows] += open_
         adv = torch.where(per_sample(fools, adv), trial, adv)
