@@ -23,12 +23,13 @@ from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Call, Tape
 from secateur.models import device_of
+from secateur.proof.alive import depends
 from secateur.proof.checkpointing import with_gradient
 from secateur.proof.first_wrong import first_wrong
 from secateur.proof.float64 import Float64Recorder, to_float64
 from secateur.proof.lifetimes import SAVED_BYTES, choose_boundaries
 from secateur.proof.matching import departs, detours, match_calls, matched_results
-from secateur.proof.replay import following_widths, replay
+from secateur.proof.replay import following_widths
 from secateur.proof.smaller_inputs import on_smaller_inputs
 from secateur.proof.suspects import groups_reaching
 from secateur.surgery.cut import cut_tensors, temporarily_cut
@@ -193,7 +194,7 @@ def _compare(
     )
     changed_by_design += tuple(following)
     if error <= TOLERANCE and (gradient_error is None or gradient_error <= TOLERANCE):
-        alive = _depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
+        alive = depends(graph, dense, masks, reference) if wanted is None else bool((wanted != 0).any())
         # Labels hide small differences, and an empty output all of them: the values before are compared.
         hidden = not alive or not any(item.is_floating_point() for item in reference)
         place = (
@@ -208,43 +209,6 @@ def _compare(
     place = first_wrong(graph, dense, cut_tensors(dense, plan, graph.model), inputs, masks)
     why = f"differs from the masked dense network by {max(error, gradient_error or 0.0):.1e}"
     return _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
-
-
-def _depends(
-    graph: DependencyGraph, dense: Mapping[str, Tensor], masks: ChannelMasks, reference: list[Tensor]
-) -> bool:
-    """Whether the masked network has other outputs for other inputs.
-
-    Integers stay as given; the first numbers found with them (embeddings) are changed in their place.
-    """
-    generator = torch.Generator().manual_seed(1)
-    others = tensors_in(random_inputs(graph.inputs, generator))
-    found = _found_with_integers(graph.tape)
-
-    def change(place: int, call: Call, results: list[Any]) -> None:
-        for item in results if place in found else ():
-            if isinstance(item, Tensor) and item.is_floating_point():
-                noise = torch.rand(item.shape, generator=generator, dtype=torch.float64).to(item.device)
-                item.mul_(0.5 + noise)
-
-    with torch.no_grad():
-        outputs = replay(graph.tape, dense, [to_float64(item) for item in others], masks, change)
-    return any(not torch.equal(a, b) for a, b in zip(outputs, reference, strict=True))
-
-
-def _found_with_integers(tape: Tape) -> set[int]:
-    """The calls that find numbers with integers or flags among the inputs, or computed from those alone."""
-    whole = {number for number in tape.inputs if not tape.values[number].dtype.is_floating_point}
-    places = set[int]()
-    for place, call in enumerate(tape.calls):
-        if whole.isdisjoint(call.refs):
-            continue
-        results = [number for number in call.outputs if number is not None]
-        if any(tape.values[number].dtype.is_floating_point for number in results):
-            places.add(place)
-        else:
-            whole.update(results)
-    return places
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:

@@ -5,8 +5,8 @@ from secateur.pruning.apply import apply as apply
 from secateur.pruning.apply import prune as prune
 from secateur.pruning.calibration_stats import CalibrationStats as CalibrationStats
 from secateur.pruning.filter_matrix import filters as filters
+from secateur.pruning.history import history as history
 from secateur.pruning.planning import plan as plan
-from secateur.pruning.saving import history as history
 from secateur.pruning.saving import load as load
 from secateur.pruning.saving import origin as origin
 from secateur.pruning.saving import save as save

@@ -16,9 +16,9 @@ from secateur.graph.trace.example_inputs import random_inputs
 from secateur.graph.tracing import trace
 from secateur.models import device_of
 from secateur.proof.verify import Proof, verify
+from secateur.pruning.history import remember
 from secateur.pruning.planning import PlanOptions
 from secateur.pruning.planning import plan as make_plan
-from secateur.pruning.saving import remember
 from secateur.repair.alive import keep_alive
 from secateur.repair.shapes import repairs_of
 from secateur.surgery.cut import check_fits, cut_channels_, cut_optimizer_state

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +17,16 @@ from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buf
 from secateur.hashing import json_sha256, tensors_sha256
 from secateur.models import device_of
 from secateur.models.normalisation import INNER, Statistics
+from secateur.pruning.history import history, remember
 from secateur.surgery.cut import check_fits, cut_channels_
 from secateur.surgery.input_json import missing_class
 from secateur.surgery.plan import Plan
 from secateur.text import first_line
 from secateur.untrusted import cleared, read_bounded, refuse_irregular, write_new
 
-_PLANS = "_secateur_plans"
 _PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = "plan.json", "weights.safetensors", "README.md"
 _TOLERANCE = 1e-3
 _MAX_BYTES, _MAX_WEIGHTS = 2**28, 2**33
-
-
-class _CarriedOut:
-    """An applied plan; copies and pickles hold its JSON text, so that they need no class of this package."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = replace(plan, graph=None)
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (json.dumps(self.plan.to_json()),)
-
-
-def remember(model: nn.Module, plan: Plan) -> None:
-    """Append a plan to the history of the model."""
-    object.__setattr__(model, _PLANS, (*model.__dict__.get(_PLANS, ()), _CarriedOut(plan)))
-
-
-def history(model: nn.Module) -> tuple[Plan, ...]:
-    """The plans applied to this model, oldest first.
-
-    >>> import secateur
-    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
-    >>> report = secateur.prune(model, torch.rand(1, 3), sparsity=0.5)
-    >>> [plan.sparsity for plan in history(model)]
-    [0.5]
-    """
-    noted = model.__dict__.get(_PLANS, ())
-    return tuple(
-        item.plan if isinstance(item, _CarriedOut) else Plan.from_json(json.loads(item)) for item in noted
-    )
 
 
 def save(

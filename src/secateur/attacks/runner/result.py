@@ -10,13 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.attacks.core.batch import Batch, Found
+from secateur.attacks.core.batch import Batch
 from secateur.attacks.core.box import Box
-from secateur.attacks.core.losses import reaches_goal
-from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.bind import BoundAttack
-from secateur.attacks.runner.query_counter import QueryCounter
-from secateur.attacks.runner.verification import largest_distance
 from secateur.budgets import NORM_KEYS
 from secateur.display import Shown, frame
 
@@ -250,68 +246,6 @@ class AttackResult(Shown):
 
 # The available memory changes no number, so it stays out of records that are compared.
 _BY_MEMORY = ("batch_size", "out_of_memory")
-
-
-def enter_clean(result: AttackResult, part: Tensor, logits: Tensor, batch: Batch) -> None:
-    """Enter the clean predictions of the images ``part``."""
-    classes = logits.argmax(1)
-    wrong = reaches_goal(batch, logits).cpu()
-    result.correct[part] = (classes == batch.y).cpu()
-    result.ori_success[part] = wrong
-    result.adv_success[part] = wrong
-    result.classes[part] = classes.cpu()
-    columns = (*result.distances.values(), *result.best_optim_distances.values(), result.halfway, result.late)
-    for column in columns:
-        column[part] = torch.where(wrong, 0.0, torch.inf).double()
-
-
-def enter_found(
-    result: AttackResult,
-    bound: BoundAttack,
-    part: Tensor,
-    batch: Batch,
-    found: Found,
-    counter: QueryCounter,
-    *,
-    verified: Tensor,
-    classes: Tensor,
-    samples: int = 1,
-) -> None:
-    """Enter what an attack found for the images ``part``, as far as it was ``verified`` [N].
-
-    An image comes again where an attack of several sizes did not find it: passes add up. At a size,
-    ``bound.settings["eps"]``, an example that lies farther is no success. A query asks the network
-    ``samples`` times.
-    """
-    low, high = batch.limits
-    adv = batch.clip(found.adv)
-    # In float64, so that rounding does not push an example of exactly ε beyond its size.
-    delta = adv.double() - batch.x.double()
-    result.box_failures[part] |= ((found.adv < low) | (found.adv > high)).flatten(1).any(1).cpu()
-    mask = found.mask & verified
-    if bound.sizes and result.fell is not None and result.oversized is not None:
-        size = bound.settings["eps"]
-        limit = largest_distance(size, bound.norm, batch.x.shape[1:], batch.bounds)
-        inside = distance(delta, bound.norm) <= limit
-        result.oversized[part] |= (mask & ~inside).cpu()
-        mask = mask & inside
-        fell = torch.full(mask.shape, size, dtype=torch.float64, device=mask.device)
-        result.fell[part] = torch.where(mask, fell, torch.inf).cpu()
-    result.adv_success[part] = mask.cpu()
-    result.unverified[part] |= (found.mask & ~verified).cpu()
-    result.classes[part] = torch.where(mask.cpu(), classes.cpu(), result.classes[part])
-    result.forwards[part] += samples * counter.forwards.cpu()
-    result.backwards[part] += samples * counter.backwards.cpu()
-    for norm, key in NORM_KEYS.items():
-        reached = torch.where(mask, distance(delta, norm), torch.inf)
-        result.distances[key][part] = reached.cpu()
-        best = torch.minimum(reached, counter.best[norm].double()).cpu()
-        column = result.best_optim_distances[key]
-        column[part] = torch.minimum(column[part], best)
-    for column, snapshot in ((result.halfway, counter.halfway), (result.late, counter.late)):
-        column[part] = torch.inf if snapshot is None else snapshot.double().cpu()
-    kept = torch.where(per_sample(mask, adv), adv, batch.x)
-    result.adv[part] = kept.to("cpu", result.adv.dtype)
 
 
 def _distances(values: dict[str, Tensor]) -> dict[str, list[float | None]]:

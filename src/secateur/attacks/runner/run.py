@@ -35,11 +35,12 @@ from secateur.attacks.runner.averaging import Averaged, averaged, drawing
 from secateur.attacks.runner.batching import Progress, Tick, batch_of, in_batches, tick_of_run
 from secateur.attacks.runner.bind import BoundAttack, bind
 from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
+from secateur.attacks.runner.entering import enter_clean, enter_found
 from secateur.attacks.runner.fast_model import accelerated, tf32_matmul
 from secateur.attacks.runner.goals import as_targets
 from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.query_counter import QueryCounter
-from secateur.attacks.runner.result import AttackResult, enter_clean, enter_found
+from secateur.attacks.runner.result import AttackResult
 from secateur.attacks.runner.starting_points import points_of
 from secateur.attacks.runner.verification import reverify, reverify_random, stored, verify
 from secateur.budgets import plain
