@@ -102,7 +102,8 @@ def integers(kind):
     groups = {"packed": [("e",), gates], "bags": [("d", "bag")], "durations": [("l",), ("a",)]}
     plain = [("e", "m.out_proj"), HEADS, ("l",)]
     heads = {"theirs": {"num_heads": {net.m: 2}}} if "m" in parts else {}
-    return built(net, groups.get(kind, plain), inputs, even=True, **heads)
+    told = {"told": "a number that follows a width"} if kind == "scale" else {}
+    return built(net, groups.get(kind, plain), inputs, even=True, **heads, **told)
 
 
 @situation("mean of positives", "a boolean mask over all dimensions, `h[h > 0].mean()`", kind="mean")

@@ -93,7 +93,8 @@ PACKAGES = {
 def secateur_prune(model, task, example):
     import secateur
 
-    return " ".join(secateur.prune(model, example, **{"criterion": "l1", "sparsity": 0.5, **task.ours}).notes)
+    report = secateur.prune(model, example, **{"criterion": "l1", "sparsity": 0.5, **task.ours})
+    return " ".join((*report.notes, *report.changed_by_design))
 
 
 def torch_pruning(model, task, example):
@@ -187,6 +188,8 @@ def judge_pruned(task, tool, prune):
             task.prepare(dense), task.prepare(model)
         difference = apart(outputs(dense, task), outputs(model, task))
         if isinstance(difference, str):
+            if task.told and task.told in told:
+                return "told", f"{difference}, and the report names {task.told}"
             return "wrong", difference
         where = "in training"
         trained(model, task)

@@ -8,13 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from secateur.config.contradictions import contradictions
+from secateur.config.contradictions import contradictions, impossible_attacks
 from secateur.config.problems import Problem, refuse
 from secateur.config.study import Study
 from secateur.config.yaml12 import Source, override, parse_source, read_source
 from secateur.hashing import restore
-from secateur.registry import ATTACKS, require
-from secateur.registry.settings import problems as setting_problems
+from secateur.registry import require
 from secateur.text import nearest
 
 SENTENCES = {
@@ -104,7 +103,7 @@ def _validated(source: Source) -> Study:
         spelled = {problem.key for problem in source.problems}
         found = [_problem(dict(item), source) for item in error.errors(include_url=False)]
         problems += [problem for problem in found if problem.key not in spelled]
-        problems += _out_of_range(data.get("attacks"), source, {problem.key for problem in problems})
+        problems += _impossible(data.get("attacks"), source, {problem.key for problem in problems})
     if study is not None:
         study._source = source
         problems += contradictions(study)
@@ -113,22 +112,20 @@ def _validated(source: Source) -> Study:
     return study
 
 
-def _out_of_range(attacks: Any, source: Source, reported: set[str]) -> list[Problem]:
-    """Numbers outside the range of an attack's setting, of a study that cannot be read for other reasons."""
+def _impossible(attacks: Any, source: Source, reported: set[str]) -> list[Problem]:
+    """What each attack by itself has impossible, in a study that cannot be read for other reasons."""
     found = []
     for label, given in attacks.items() if isinstance(attacks, Mapping) else ():
-        name = given.get("attack") if isinstance(given, Mapping) else None
-        if not isinstance(name, str) or name not in ATTACKS.names():
-            continue
-        numbers = {
-            key: value
-            for key, value in given.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        for setting, sentence in setting_problems(name, numbers):
-            key = f"attacks.{label}.{setting}"
-            if key not in reported:
-                found.append(Problem(source.location(key), key, f"{sentence} (got {numbers[setting]})"))
+        alone = {"name": "alone", "data": {"spec": "digits"}, "models": {"m": {"arch": "resnet-tiny"}}}
+        try:
+            study = Study.model_validate_json(json.dumps({**alone, "attacks": {label: given}}), strict=True)
+        except (ValidationError, ValueError, TypeError):
+            continue  # it is reported already
+        found += [
+            Problem(source.location(key), key, sentence)
+            for key, sentence in impossible_attacks(study)
+            if key not in reported
+        ]
     return found
 
 
