@@ -59,7 +59,7 @@ which part of the answer is the logits, where they have a place for it.
 |---|---|
 | works | right by the oracles below; *works (refused: …)*: the request makes no sense, and it says so |
 | part, whole | nothing is wrong, but some or all of the dead channels were left |
-| told | not possible on what the example shows, and the tool says so |
+| told | not possible on what the example shows, or other than the oracle by design, and the tool says so |
 | refused | the tool declines in its own words |
 | stops | an exception out of the inside of the tool, torch or Python |
 | wrong | another result than the oracle's, with the number that shows it |
