@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from secateur.decision.lines import cost_line, distance_line, finding_of, robust, robust_line, share_line
+from secateur.decision.verdict import sentences
 from secateur.stats import Effect
 
 
@@ -93,3 +94,15 @@ def test_costs_are_ratios_and_json_has_no_infinity():
     line = distance_line(record([math.inf] * 40), record([0.1] * 40), collapsed=False)
     assert all(value is None or value == value for value in line.to_json().values())
     assert line.to_json()["dense"] is None
+
+
+def test_a_gain_is_said_with_the_control_that_is_missing():
+    more = share_line("robust linf 0.1", "robust accuracy at L∞ 0.1", np.zeros(100), np.ones(100))
+    floor = share_line("robust linf 0.9", "robust accuracy at L∞ 0.9", np.zeros(100), np.zeros(100))
+    accuracy = share_line("accuracy", "accuracy", np.ones(100), np.ones(100))
+    said = sentences([accuracy, more, floor], (), collapsed=False)
+    assert (
+        "Robust accuracy is better at L∞ 0.1, maybe by the fine-tuning, which the dense network had not."
+        in said
+    )
+    assert "Hardly any image withstands L∞ 0.9 in either network." in said

@@ -14,7 +14,7 @@ from secateur.decision.network import Measured
 from secateur.exports import measure_costs
 from secateur.exports.inputs import batch_input_specs
 from secateur.models import device_of
-from secateur.stats import wilson
+from secateur.stats import near_chance
 from secateur.text import listed
 
 BATCHES = (1, 32)
@@ -67,9 +67,9 @@ def lines_of(job: Job, dense: Measured, pruned: Measured, costs: Mapping[str, An
 
 
 def collapsed(network: Measured, test: Dataset) -> bool:
-    """Whether the 95 % interval of the accuracy reaches down to chance."""
+    """Whether the accuracy on the test images is near chance, by the rule of every report."""
     right = int((network.predicted == test.y).sum())
-    return wilson(right, test.n)[0] <= 1 / test.num_classes
+    return near_chance(right, test.n, test.num_classes)
 
 
 def remarks(job: Job, dense: Measured, pruned: Measured, facts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -192,7 +192,10 @@ def _robust_words(lines: Sequence[Line]) -> list[str]:
         )
     for finding, words in (
         ("worse", "Robust accuracy is worse at {}."),
-        ("better", "Robust accuracy is better at {}."),
+        (
+            "better",
+            "Robust accuracy is better at {}, maybe by the fine-tuning, which the dense network had not.",
+        ),
         ("same", "Robust accuracy is the same within 5 points at {}."),
         ("undecided", "These images show no clear change of robust accuracy at {}."),
     ):
