@@ -126,3 +126,24 @@ def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
 
     monkeypatch.setattr(cut, "without_indices", swapped)
     assert not verify(net, plan, graph).ok
+
+
+def test_a_network_that_reads_its_mode_is_proved_on_smaller_images_too():
+    """Planning runs such a network cut and in training mode; what it finds there is not kept as the answer."""
+
+    class Drops(nn.Module):
+        def forward(self, x):
+            return x * (torch.rand(len(x), 1, 1, 1) < 0.9) if self.training else x
+
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        Drops(),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ).eval()
+    graph = secateur.trace(model, torch.rand(1, 3, 192, 192))
+    report = secateur.apply(model, secateur.plan(graph, sparsity=0.5))
+    assert report.verified
+    assert on_smaller_inputs(graph).inputs[0].shape == (1, 3, 96, 96)

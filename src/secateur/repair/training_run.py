@@ -69,13 +69,14 @@ def _run(graph: DependencyGraph, plan: Plan) -> Trouble | None:
             part.training = True
 
     dense = {name: tensor.data.clone() for name, tensor in named_tensors(model).items()}
+    # Searched on the whole model: the one that is cut runs other shapes, and the answer is kept.
+    inputs = on_smaller_inputs(graph).inputs
     recorder: Recorder | None = None
     with temporarily_cut(model, plan, without_indices(dense, plan.removed())):
         recorder = Recorder(model, sources=False)
         start = model.register_forward_pre_hook(train)
         try:
             device = next(iter(dense.values())).device
-            inputs = on_smaller_inputs(graph).inputs
             record(model, random_inputs(inputs, torch.Generator().manual_seed(0), device), recorder)
         except Exception as error:
             # The model's code may raise anything on smaller shapes; that is the finding.
