@@ -129,7 +129,7 @@ def test_swapped_indices_are_caught_on_shrunk_images(monkeypatch):
 
 
 def test_a_network_that_reads_its_mode_is_proved_on_smaller_images_too():
-    """Planning runs such a network cut and in training mode; what it finds there is not kept as the answer."""
+    """Planning runs such a network cut and in training mode; what it finds is not kept as the answer."""
 
     class Drops(nn.Module):
         def forward(self, x):
