@@ -28,7 +28,7 @@ def remember(model: nn.Module, plan: Plan) -> None:
 def history(model: nn.Module) -> tuple[Plan, ...]:
     """The plans applied to this model, oldest first.
 
-    >>> import secateur
+    >>> import secateur, torch
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
     >>> report = secateur.prune(model, torch.rand(1, 3), sparsity=0.5)
     >>> [plan.sparsity for plan in history(model)]
