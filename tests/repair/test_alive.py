@@ -212,3 +212,30 @@ def test_lists_of_widths_follow_entry_by_entry():
     model = network(Inverted(16, 24))
     assert pruned(model).groups_pruned == 3
     assert (model[1].inp, model[1].oup, model[1].channels) == (8, 12, [8, 32, 12])
+
+
+class Identity(nn.Module):
+    """A depthwise block that has the identity branch alone: only its attributes say that it is depthwise."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.in_chs, self.out_chs, self.groups = channels, channels, channels
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+def test_a_count_of_groups_follows_the_widths_that_its_module_states():
+    model = network(Identity(16), nn.Conv2d(16, 16, 1), Identity(16))
+    assert pruned(model).verified
+    block = model[1]
+    assert (block.in_chs, block.out_chs, block.groups) == (8, 8, 8)
+
+
+def test_a_count_of_groups_that_is_no_width_stays():
+    block = Identity(16)
+    block.groups = 4
+    model = network(block, nn.Conv2d(16, 16, 1))
+    assert pruned(model).verified
+    assert model[1].groups == 4

@@ -5,7 +5,8 @@ to be the widths of the layers inside. An attribute follows
 
 1. the layers of torch inside the module that state a width of the same name and value,
 2. if its name says so, the inputs or outputs of the module,
-3. if its name is that of a width, the parameters inside with a dimension of this size.
+3. if its name is that of a width, the parameters inside with a dimension of this size,
+4. if it counts groups, one for each channel, the widths that the same module states.
 
 Where these lost different numbers of channels the attribute is left as it is, and a note says so.
 """
@@ -28,6 +29,7 @@ from secateur.surgery.plan import Plan, Repair
 _WIDTH = re.compile("chan|chs|width|feature|plane|hidden|embed|(^|_)dims?($|_)|^inp$|^oup$")
 _OTHER = re.compile("image|img|patch|kernel|window|grid|pool|stride|num_embed|depth|height|vocab|max_|len")
 _INPUT, _OUTPUT = re.compile("(^|_)in(p|put)?(_|$)|^inplanes"), re.compile("(^|_)out(p|put)?(_|$)|^oup$")
+_GROUPS = ("groups", "num_groups", "conv_groups")
 # Smaller numbers are more often counts and positions of dimensions.
 _LEAST = 4
 
@@ -52,7 +54,8 @@ def stated_widths(graph: DependencyGraph, plan: Plan, masks: ChannelMasks) -> St
     }
     inside: _Inside | None = None
     values: dict[tuple[str, str], tuple[Any, Any]] = {}
-    notes = []
+    notes: list[str] = []
+    depthwise: list[tuple[str, str, int]] = []
     for name, module in graph.model.named_modules():
         if type(module).__module__.startswith("torch.") or isinstance(module, nn.ModuleList):
             continue
@@ -61,6 +64,8 @@ def stated_widths(graph: DependencyGraph, plan: Plan, masks: ChannelMasks) -> St
                 continue
             inside = inside or _Inside(graph, plan, masks)
             found = inside.follow(name, module, attribute, value)
+            if not found and attribute in _GROUPS:
+                depthwise.append((name, attribute, value))
             if len(found) > 1 and attribute in _read_names(type(module)):
                 sizes = ", ".join(map(str, sorted(found)))
                 notes.append(
@@ -76,7 +81,14 @@ def stated_widths(graph: DependencyGraph, plan: Plan, masks: ChannelMasks) -> St
             elif isinstance(new, (tuple, list)):
                 new = type(new)(new_value if place == index else item for place, item in enumerate(new))
             values[name, attribute] = (old, new)
-    return Stated(tuple(Repair(*key, *change) for key, change in values.items()), tuple(notes))
+    repairs = [Repair(*key, *change) for key, change in values.items()]
+    for name, attribute, value in depthwise:
+        beside = {
+            item.after for item in (*plan.repairs, *repairs) if item.module == name and item.before == value
+        }
+        if len(beside) == 1:
+            repairs.append(Repair(name, attribute, value, *beside))
+    return Stated(tuple(repairs), tuple(notes))
 
 
 class _Inside:
