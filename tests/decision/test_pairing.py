@@ -83,3 +83,18 @@ def test_evaluations_are_paired_image_by_image():
     one, two = (evaluate(secateur.models.resolve(f"shipped:digits-{n}"), images) for n in ("plain", "robust"))
     (line,) = compare(one, two).lines
     assert (line.dense, line.pruned) == (one.accuracy, two.accuracy)
+
+
+def test_a_network_near_chance_has_no_share_of_a_distance(pair):
+    broken = copy.deepcopy(pair[1])
+    for i in range(3, 60):
+        broken["outcome"][i] = "already_wrong"
+        for values in broken["distances"].values():
+            values[i] = 0.0
+    line = compare(pair[0], broken).lines[-1]
+    assert (line.change, line.finding) == (None, "collapsed")
+
+
+def test_targeted_results_are_not_called_robust_accuracy(pair):
+    with pytest.raises(UserError, match="says nothing about robust accuracy"):
+        compare(pair[0], {**pair[1], "targeted": True})

@@ -125,10 +125,14 @@ def robust(record: Mapping[str, Any], eps: float) -> Floats:
 
 def robust_line(before: Mapping[str, Any], after: Mapping[str, Any], eps: float) -> Line:
     """Robust accuracy at a budget, from the records of one attack on both networks."""
-    norm = before["norm"]
-    size = written(eps, norm, levels=before["levels"], bounds=tuple(before["bounds"]))
-    label = f"robust accuracy at {NORM_LABELS[norm]} {size}"
-    return share_line(f"robust {norm} {eps:.4g}", label, robust(before, eps), robust(after, eps))
+    return share_line(*robust_names(before, eps), robust(before, eps), robust(after, eps))
+
+
+def robust_names(record: Mapping[str, Any], eps: float) -> tuple[str, str]:
+    """Key and label of the robust accuracy at a budget, in the units of an attack's record."""
+    norm = record["norm"]
+    size = written(eps, norm, levels=record["levels"], bounds=tuple(record["bounds"]))
+    return f"robust {norm} {eps:.4g}", f"robust accuracy at {NORM_LABELS[norm]} {size}"
 
 
 def distance_line(before: Mapping[str, Any], after: Mapping[str, Any], *, collapsed: bool) -> Line:

@@ -6,12 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from secateur.budgets import written
-from secateur.decision.lines import Line, distance_line, robust_line, share_line
+from secateur.decision.lines import Line, distance_line, robust_line, robust_names, share_line
 from secateur.display import Shown
 from secateur.errors import UserError
-from secateur.report.formatting import NORM_LABELS
-from secateur.stats import Floats
+from secateur.stats import Floats, near_chance
 
 
 class Result(Protocol):
@@ -76,6 +74,10 @@ def compare(first: Result | Mapping[str, Any], second: Result | Mapping[str, Any
 
 
 def _attack_lines(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Line]:
+    if one["targeted"] or two["targeted"]:
+        raise UserError(
+            "a targeted attack says nothing about robust accuracy", hint="compare untargeted attacks"
+        )
     if one["norm"] != two["norm"]:
         raise UserError(
             f"one attack is in {one['norm']}, the other in {two['norm']}", hint="compare one norm"
@@ -89,16 +91,17 @@ def _attack_lines(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Line]:
         common = sorted(set(sizes[0]) & set(sizes[1]))
         if not common:
             raise UserError("the two attacks were not run at a common size", hint="give both the same --eps")
-        return [*lines, *(_fixed_line(one, eps, sizes[0][eps], sizes[1][eps]) for eps in common)]
+        return [*lines, *(share_line(*robust_names(one, e), sizes[0][e], sizes[1][e]) for e in common)]
     stated = {each["eps"] for result in (one, two) for each in result["summary"].get("robust_accuracy", ())}
     lines += [robust_line(one, two, eps) for eps in sorted(stated)]
-    return [*lines, distance_line(one, two, collapsed=False)]
+    return [*lines, distance_line(one, two, collapsed=_collapsed(one) or _collapsed(two))]
 
 
-def _fixed_line(record: Mapping[str, Any], eps: float, before: Floats, after: Floats) -> Line:
-    size = written(eps, record["norm"], levels=record["levels"], bounds=tuple(record["bounds"]))
-    label = f"robust accuracy at {NORM_LABELS[record['norm']]} {size}"
-    return share_line(f"robust {record['norm']} {eps:.4g}", label, before, after)
+def _collapsed(record: Mapping[str, Any]) -> bool:
+    """Whether the attacked network is near chance on these images."""
+    right = sum(outcome != "already_wrong" for outcome in record["outcome"])
+    classes = len(record["summary"].get("classes", ())) or max(record["labels"]) + 1
+    return near_chance(right, len(record["outcome"]), max(classes, 2))
 
 
 def _sizes(record: Mapping[str, Any]) -> dict[float, Floats]:
