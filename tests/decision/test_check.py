@@ -1,6 +1,7 @@
 """From a dense network to a verdict: what is measured, what is left in the folder, and how it resumes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -202,3 +203,21 @@ def test_test_images_without_the_last_classes_still_fit_the_network(quick, digit
     few = test.take((test.y < 6).nonzero().flatten())
     verdict = quick(images_of=((train.x, train.y), (few.x, few.y)), sparsity=0.2)
     assert verdict.line("accuracy").n == few.n
+
+
+def test_nothing_is_written_through_a_link_in_the_folder(tmp_path, quick):
+    """A folder from somebody else may hold links; the same check in it must not follow them."""
+    folder, aside = tmp_path / "out", tmp_path / "aside"
+    aside.mkdir()
+    (aside / "page").write_text("mine")
+    quick(sparsity=0.4, out=folder)
+    (folder / "check.html").unlink()
+    (folder / "check.html").symlink_to(aside / "page")
+    quick(sparsity=0.4, out=folder)
+    assert (aside / "page").read_text() == "mine"
+    (place,) = (folder / "work").glob("pruned-*")
+    shutil.rmtree(place)
+    place.symlink_to(aside)
+    with pytest.raises(UserError, match="link"):
+        quick(sparsity=0.4, out=folder)
+    assert [path.name for path in aside.iterdir()] == ["page"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from secateur.durable import write_durably
 from secateur.errors import ExitCode, UserError
+from secateur.untrusted import own_folder
 
 WORK, KEY = "work", "check.json"
 
@@ -37,7 +38,9 @@ def claim(folder: Path, key: Mapping[str, Any]) -> Path:
             hint="choose another folder with --out",
             code=ExitCode.FOREIGN_FOLDER,
         )
-    work.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The folder may come from somebody else: nothing in it leads what is written elsewhere.
+    work = own_folder(folder, WORK)
     if found is None:
         write(work / KEY, wanted)
     return work

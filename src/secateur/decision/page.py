@@ -23,6 +23,7 @@ from secateur.report.page import Picture
 from secateur.report.plots import Drawing
 from secateur.report.theme import svg, themed
 from secateur.text import listed
+from secateur.untrusted import write_new
 
 PAGE, JSON, NETWORK, ONNX = "check.html", "verdict.json", "network", "network.onnx"
 _PIXELS = 96  # CSS pixels per inch
@@ -46,7 +47,7 @@ def write_results(
         verdict = replace(verdict, notes=(*verdict.notes, missing))
     write(folder / JSON, verdict.to_json())
     page = _render(verdict, job, [*_pictures(trial, job)], exported=not missing)
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    write_new(folder / PAGE, page)
     return verdict
 
 

@@ -15,6 +15,7 @@ from secateur.decision.network import Measured
 from secateur.decision.pruned import amount_text, pruned_network
 from secateur.decision.verdict import Verdict, judge, sentences
 from secateur.hashing import json_sha256
+from secateur.untrusted import own_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ def measure_dense(job: Job) -> Measured:
         job.splits.test,
         job.sample,
         job.attacks,
-        folder=job.work / "dense",
+        folder=own_folder(job.work, "dense"),
         tick=job.meter.of("dense"),
     )
 
@@ -53,7 +54,7 @@ def attempt(job: Job, dense: Measured, options: Mapping[str, Any], *, part: str 
         for name, value in options.items()
         if name in ("sparsity", "macs", "parameters", "latency")
     }
-    folder = job.work / f"pruned-{json_sha256(plain)[:8]}"
+    folder = own_folder(job.work, f"pruned-{json_sha256(plain)[:8]}")
     model, facts = pruned_network(
         job.dense,
         job.splits,
