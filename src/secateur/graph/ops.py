@@ -36,6 +36,12 @@ class Does(Flag):
     """Sums over what differs between its arguments, which a zero in only one of them does not stop."""
     QUIET = auto()
     """Reads sizes or checks values and returns no tensor."""
+    COUNT = auto()
+    """Integers among the results follow from those among the arguments, not from numbers beside them."""
+    BLANK = auto()
+    """Makes a tensor of memory as it is, to be written to."""
+    WRITE = auto()
+    """Writes all of its first argument anew, without a look at what was there."""
     READ = auto()
     """Gives the code a plain number, by which it may decide what it does."""
     SAVES_NOTHING = auto()
@@ -73,9 +79,15 @@ _TABLE: dict[str, Does] = {
     "lift": Does.VIEW,
     "lift_fresh": _COPIED | Does.LITERAL,
     # Into labelled memory a constant may be copied, whose result must be masked: no ZERO.
-    "copy_": Does.MOVE | Does.SAVES_NOTHING,
+    "copy_": Does.MOVE | Does.SAVES_NOTHING | Does.WRITE,
+    "fill_": Does.WRITE,
+    "zero_": Does.WRITE,
     "as_strided_": Does.LAYOUT,
-    "empty": Does.LAYOUT,
+    "empty": Does.LAYOUT | Does.BLANK,
+    "empty_like": Does.BLANK,
+    "new_empty": Does.BLANK,
+    "empty_strided": Does.BLANK,
+    "new_empty_strided": Does.BLANK,
     "zeros": Does.FILL,
     "ones": Does.FILL,
     "full": Does.FILL,
@@ -115,6 +127,7 @@ _TABLE: dict[str, Does] = {
     "baddbmm": Does.MATMUL | Does.BATCHED,
     "_euclidean_dist": Does.DISTANCE,
     "_cdist_forward": Does.DISTANCE,
+    "_pack_padded_sequence": Does.COUNT,
     "_assert_async": Does.QUIET,
     "_assert_scalar": Does.QUIET,
     "sym_size": Does.QUIET,

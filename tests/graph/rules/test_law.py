@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.groups import frozen_components
@@ -150,6 +151,7 @@ CASES = [
     case("embedding", lambda w: F.embedding(torch.tensor([[0, 2], [1, 1]]), w), (3, 4)),
     case("gather", lambda x: x.gather(1, x.new_zeros(x.shape[0], 1, dtype=torch.long)), (3, 4)),
     case("index_select", lambda x: x.index_select(1, torch.tensor([2, 0])), (3, 4, 5)),
+    case("pack", lambda x: pack_padded_sequence(x, [3, 2, 2], True).data, (3, 4, 5)),
     case("gather of the first", lambda x: x.gather(1, FIRST.expand(2, 2, x.shape[2])), (3, 4, 5)),
     case("index by a mask", lambda x: x[torch.tensor([True, False, True])], (3, 4)),
     case("index by a wide mask", lambda x: x[:, PLACES], (4, 3, 2)),
@@ -350,15 +352,27 @@ def passing(context, call):
     return context.of(call.tensor("self")), None
 
 
+def unmoved(context, call):
+    """Packing that leaves the channels at the dimension where they were, and picks no steps."""
+    marks = context.of(call.tensor("input"))
+    shape = context.shape(call.outputs[0])
+    kept = tuple(Factor(f.atoms[0][: shape[0]], 0) for f in marks.factors if f.column == 1)
+    return Marks(shape, kept), None
+
+
 def apart(context, call):
     """A matrix product that does not join what it sums over."""
     left, right = context.of(call.tensor("self")), context.of(call.tensor("mat2"))
     return Marks(context.shape(call.outputs[0]), (*left.along(0), *right.along(1)))
 
 
-@pytest.mark.parametrize(("name", "broken"), [("cat", swapped), ("sort", passing), ("mm", apart)])
-def test_a_broken_rule_is_caught(name, broken, monkeypatch):
+BROKEN = {"cat": swapped, "sort": passing, "mm": apart, "pack": unmoved}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_rule_is_caught(name, monkeypatch):
     one = next(one for one in CASES if one.name == name)
-    monkeypatch.setitem(RULES, f"aten::{name}", broken)
+    operation = {"pack": "_pack_padded_sequence"}.get(name, name)
+    monkeypatch.setitem(RULES, f"aten::{operation}", BROKEN[name])
     with pytest.raises((AssertionError, RuntimeError)):
         sum(holds(one, seed) for seed in range(50))

@@ -79,7 +79,8 @@ def stack(context: RuleContext, call: Call) -> Marks:
         Factor(np.expand_dims(factor.atoms, dim), factor.column + (dim <= factor.column))
         for factor in joined.factors
     )
-    return Marks(shape, factors, (), joined.weight)
+    free = (*joined.free[:dim], False, *joined.free[dim:])
+    return Marks(shape, factors, free, joined.weight)
 
 
 @rule("constant_pad_nd")
@@ -191,7 +192,7 @@ def index_select(context: RuleContext, call: Call) -> Marks:
     """Pick by a list of positions: channels along ``dim`` stay, other dimensions pass."""
     source = context.of(call.tensor("self"))
     source = freeze_along(context.atoms, source, {call.integer("dim") % len(source.shape)}, PICKS)
-    return Marks(context.shape(call.outputs[0]), source.factors, (), source.weight)
+    return Marks(context.shape(call.outputs[0]), source.factors, source.free, source.weight)
 
 
 @rule("index")
@@ -204,10 +205,21 @@ def index(context: RuleContext, call: Call) -> Marks:
         freeze_along(context.atoms, positions, set(range(len(positions.shape))), PICKS)
     shape = context.shape(call.outputs[0])
     moved_to = places_after(picked, len(source.shape), len(shape) - (len(source.shape) - len(picked)))
+    came_from = {place: dim for dim, place in moved_to.items()}
+    free = tuple(place in came_from and source.free[came_from[place]] for place in range(len(shape)))
     factors = []
     for factor in source.factors:
         sizes = [1] * len(shape)
         for dim in factor.support:
             sizes[moved_to[dim]] = factor.atoms.shape[dim]
         factors.append(Factor(factor.atoms.reshape(sizes), moved_to[factor.column]))
-    return Marks(shape, tuple(factors), (), source.weight)
+    return Marks(shape, tuple(factors), free, source.weight)
+
+
+@rule("_pack_padded_sequence")
+def pack(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
+    """Steps × sequences without the padding, as one dimension; what is behind them passes."""
+    data = freeze_along(context.atoms, context.of(call.tensor("input")), {0, 1}, PICKS)
+    factors = tuple(Factor(factor.atoms[0], factor.column - 1) for factor in data.factors)
+    free = (False, *data.free[2:])
+    return Marks(context.shape(call.outputs[0]), factors, free, data.weight), None

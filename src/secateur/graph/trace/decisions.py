@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape
 
 Decided = tuple[Any, ...]
@@ -21,6 +22,7 @@ Decided = tuple[Any, ...]
 _INDEXED = frozenset(f"aten::{name}" for name in ("index", "_unsafe_index"))
 _NAN = frozenset(f"aten::{name}" for name in ("isnan", "isinf", "isposinf", "isneginf"))
 _FLAGS = {torch.bool, torch.uint8}
+_COUNTS = operations(Does.COUNT)
 
 
 def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
@@ -96,7 +98,9 @@ def _makes_whole(tape: Tape, call: Call) -> bool:
 
 
 def _takes_numbers(tape: Tape, call: Call, moving: set[int]) -> bool:
-    return any(number in moving and tape.values[number].dtype.is_floating_point for number in call.refs)
+    return call.name not in _COUNTS and any(
+        number in moving and tape.values[number].dtype.is_floating_point for number in call.refs
+    )
 
 
 def _moving(tape: Tape, given: Collection[int]) -> set[int]:

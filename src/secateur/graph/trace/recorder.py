@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import UserError
+from secateur.graph.ops import Does, operations
 from secateur.graph.trace.decisions import Decisions
 from secateur.graph.trace.input_tree import call_model, mapped, named_output, tensors_in
 from secateur.graph.trace.isolated_forward import isolated_forward
@@ -25,6 +26,8 @@ from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, mutates
 _CALLER = call_model.__code__.co_filename
 _TORCH = str(Path(torch.__file__).resolve().parent)
 _REFERRING = (Tensor, list, tuple)
+_BLANK, _WRITES = operations(Does.BLANK), operations(Does.WRITE)
+_SHAPES = operations(Does.FILL | Does.BLANK)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -39,6 +42,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._leaves: dict[int, int] = {}
         self._storages: dict[int, int] = {}
         self._alive: list[Tensor] = []
+        # Memory that no operation has written to yet.
+        self._blank: set[int] = set()
         # Parameters that the model writes to, with their numbers before.
         self.written: dict[int, tuple[Tensor, Tensor]] = {}
         self.decisions = Decisions()
@@ -76,6 +81,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._blank:
+            self._settle_blanks(func, args, kwargs)
         refs: list[int] = []
         roots: dict[int, int] | None = {} if may_share(func) else None
         listed = self._referenced(args, refs, roots)
@@ -88,11 +95,43 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = self.decisions.settle(self.tape, name_of(func), arguments, result)
         flat = result if isinstance(result, (list, tuple)) else (result,)
         outputs = tuple([self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat])
+        if name_of(func) in _BLANK:
+            self._blank.update(number for number in outputs if number is not None)
         source = source_line() if self._sources else ""
         self.tape.calls.append(
             Call(func, name_of(func), listed, named, tuple(refs), outputs, self.stack[-1], source)
         )
         return result
+
+    def _settle_blanks(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Before memory is read that no operation wrote to, note what it holds: torch's own code filled it.
+
+        So are the lengths of a packed sequence.
+        """
+        name = name_of(func)
+        if name in _SHAPES or (may_share(func) and not mutates(func)):
+            return
+        for place, tensor in enumerate(tensors_in([args, kwargs])):
+            root = self._root_of(tensor)
+            if root in self._blank and mutates(func):
+                # Numbers written in part may be all there is.
+                whole = place == 0 and (name in _WRITES or tensor.is_floating_point())
+                if whole or "out" in kwargs:
+                    self._blank.discard(root)
+                    continue
+            self.settle(tensor)
+
+    def settle(self, tensor: Tensor) -> None:
+        """Count a tensor of memory that no operation wrote to as a constant."""
+        if self._root_of(tensor) in self._blank and tensor.numel():
+            del tensor.__dict__["_secateur_mark"]
+            number = self.add(tensor, "constant")
+            self.tape.constants[number] = tensor.detach().clone()
+            self._leaves[id(tensor)] = number
+
+    def _root_of(self, tensor: Tensor) -> int:
+        mark = tensor.__dict__.get("_secateur_mark")
+        return self.tape.values[mark[1]].root if mark is not None and mark[0] is self else -1
 
     def _keep(self, root: int) -> None:
         """Copy a parameter before it is written to for the first time."""
@@ -210,6 +249,8 @@ def record(
     found = tensors_in(named_output(result, logits))
     if not found:
         raise UserError("the model returns no tensor", hint="return logits, a tuple or a dict of them")
+    for item in tensors_in(result):
+        recorder.settle(item)
     recorder.tape.inputs = tuple(numbers)
     recorder.tape.outputs = tuple(recorder.number(item) for item in found)
     _add_sources(recorder, found)
