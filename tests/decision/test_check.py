@@ -1,16 +1,21 @@
 """From a dense network to a verdict: what is measured, what is left in the folder, and how it resumes."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from secateur import evaluate, models, pruning
-from secateur.decision import check, usual_recipe
+from secateur.decision import check, pruned, usual_recipe
+from secateur.decision.job import splits_of
+from secateur.decision.lines import share_line
+from secateur.decision.verdict import sentences
 from secateur.errors import ExitCode, UserError
 from secateur.recipes import Distillation, Recipe
 
@@ -221,3 +226,59 @@ def test_nothing_is_written_through_a_link_in_the_folder(tmp_path, quick):
     with pytest.raises(UserError, match="link"):
         quick(sparsity=0.4, out=folder)
     assert [path.name for path in aside.iterdir()] == ["page"]
+
+
+def test_the_control_is_the_dense_network_with_the_same_fine_tuning(
+    finished, digits, dense, monkeypatch, quick
+):
+    verdict, folder = finished
+    trained = []
+    fit = pruned.fit
+
+    def counted(model, *args, **options):
+        trained.append(sum(each.numel() for each in model.parameters()))
+        return fit(model, *args, **options)
+
+    monkeypatch.setattr(pruned, "fit", counted)
+    options = {"sparsity": 0.4, "out": folder, "control": True}
+    with_control = quick(**options)
+    # Only the control is new, and it has all channels.
+    assert trained == [sum(each.numel() for each in dense.parameters())]
+    assert with_control.lines[0] == verdict.lines[0]
+    by_hand, (train, test) = copy.deepcopy(dense), digits
+    splits = splits_of(dense, train, None, test, seed=0)
+    fit(by_hand, splits.train, splits.validation, RECIPE, seed=0, teacher=dense)
+    accuracy = next(line for line in with_control.control if line.key == "accuracy")
+    assert accuracy.dense == models.accuracy(by_hand.eval(), test.x, test.y)
+    assert accuracy.pruned == verdict.line("accuracy").pruned
+    assert {line.kind for line in with_control.control} == {"share", "distance"}
+    assert any("with the same fine-tuning" in said for said in with_control.sentences)
+    assert not any("--control" in note for note in with_control.notes)
+    assert any("--control" in note for note in verdict.notes)
+    assert "dense, fine-tuned" in (folder / "check.html").read_text()
+    assert "tuned dense" in str(with_control)
+    trained.clear()
+    assert quick(**options).control == with_control.control
+    assert trained == []
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_better_is_put_down_to_the_fine_tuning_unless_a_control_says_otherwise(control):
+    zeros, ones = np.zeros(200), np.ones(200)
+    lines = [
+        share_line("accuracy", "accuracy", ones, ones),
+        share_line("robust linf 0.1", "robust accuracy at L∞ 0.1", zeros, ones),
+    ]
+    against = [lines[0], share_line("robust linf 0.1", "robust accuracy at L∞ 0.1", ones, zeros)]
+    said = sentences(lines, (), collapsed=False, control=against if control else ())
+    better = next(sentence for sentence in said if "is better" in sentence)
+    assert ("maybe by the fine-tuning" in better) is not control
+    alone = [sentence for sentence in said if sentence.startswith("Against the dense network")]
+    assert alone == (
+        [
+            "Against the dense network with the same fine-tuning, accuracy is the same within 5 points "
+            "(+0.0 points); robust accuracy worse at L∞ 0.1."
+        ]
+        if control
+        else []
+    )

@@ -66,6 +66,10 @@ def check(
         bool, typer.Option("--find", help="Search the highest sparsity that keeps the limits.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Networks that --find tries.")] = 5,
+    control: Annotated[
+        bool,
+        typer.Option("--control", help="Also fine-tune the dense network, to tell pruning from fine-tuning."),
+    ] = False,
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Of fine-tuning; by default about 200,000 images pass.")
     ] = None,
@@ -125,6 +129,7 @@ def check(
             max_latency=max_latency,
             find=find,
             rounds=rounds,
+            control=control,
             recipe=fine_tuning(splits, epochs, learning_rate, adversarial),
             attack=name,
             steps=steps,

@@ -14,7 +14,7 @@ from secateur.decision.limits import limits_of
 from secateur.decision.page import write_results
 from secateur.decision.progress import Tell
 from secateur.decision.search import ROUNDS, smallest
-from secateur.decision.trial import Trial, attempt, measure_dense
+from secateur.decision.trial import Trial, attempt, measure_control, measure_dense
 from secateur.decision.verdict import Verdict
 from secateur.errors import UserError
 from secateur.models import eval_mode
@@ -37,6 +37,7 @@ def check(
     max_latency: float | str | None = None,
     find: bool = False,
     rounds: int = ROUNDS,
+    control: bool = False,
     recipe: Recipe | None = None,
     adversarial: float | None = None,
     attack: str = "steep",
@@ -72,6 +73,8 @@ def check(
         max_latency: the largest median time of one image on this machine: seconds, or ``"5ms"``.
         find: search the highest sparsity that keeps the limits, by bisection, instead of pruning once.
         rounds: networks that the search prunes, fine-tunes and attacks.
+        control: also fine-tune and attack a copy of the dense network that is not pruned, so that a change
+            by the fine-tuning is not taken for one by the pruning; about as long again.
         recipe: of the fine-tuning; by default :func:`usual_recipe`.
         adversarial: L∞ budget ε of adversarial fine-tuning, for a dense network that is robust.
         attack: a registered minimum-norm attack.
@@ -133,19 +136,20 @@ def check(
             options=dict(options) | amount,
             folder=folder,
             rounds=rounds if find else 1,
+            control=control,
             tell=on_progress,
         )
-        dense = measure_dense(job)
+        dense, tuned = measure_dense(job), measure_control(job) if control else None
         if find:
 
             def measured(sparsity: float, number: int) -> Trial:
                 part = f"pruned {number}" if rounds > 1 else "pruned"
-                return attempt(job, dense, {**options, "sparsity": sparsity}, part=part)
+                return attempt(job, dense, {**options, "sparsity": sparsity}, part=part, control=tuned)
 
             trial, points = smallest(measured, rounds=rounds)
             trial = replace(trial, verdict=replace(trial.verdict, points=tuple(points)))
         else:
-            trial = attempt(job, dense, dict(options) | amount)
+            trial = attempt(job, dense, dict(options) | amount, control=tuned)
         if out is None:
             return trial.verdict
         return write_results(trial, job, folder, origin=origin)

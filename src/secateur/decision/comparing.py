@@ -46,15 +46,7 @@ def measured_costs(dense: nn.Module, pruned: nn.Module, images: Dataset) -> dict
 
 def lines_of(job: Job, dense: Measured, pruned: Measured, costs: Mapping[str, Any]) -> tuple[Line, ...]:
     """Accuracy, robust accuracy at every budget, distances, and costs."""
-    labels = job.splits.test.y
-    right = [(each.predicted == labels).numpy().astype(np.float64) for each in (dense, pruned)]
-    lines = [share_line("accuracy", "accuracy", *right)]
-    fallen = collapsed(pruned, job.splits.test)
-    for norm, budgets in job.attacks.budgets.items():
-        pair = dense.attacks[norm], pruned.attacks[norm]
-        lines += [robust_line(*pair, eps) for eps in budgets]
-    for norm in job.attacks.budgets:
-        lines.append(distance_line(dense.attacks[norm], pruned.attacks[norm], collapsed=fallen))
+    lines = [*network_lines(job, dense, pruned)]
     both = costs["dense"], costs["pruned"]
     lines.append(cost_line("parameters", "parameters", "count", *(each["parameters"] for each in both)))
     lines.append(cost_line("macs", "multiply-adds", "count", *(each["macs"] for each in both)))
@@ -66,17 +58,37 @@ def lines_of(job: Job, dense: Measured, pruned: Measured, costs: Mapping[str, An
     return (*lines, cost_line("memory", "peak memory of 1 image", "bytes", *memory))
 
 
+def network_lines(job: Job, dense: Measured, pruned: Measured) -> tuple[Line, ...]:
+    """Accuracy, robust accuracy at every budget, and distances of two networks on the same images."""
+    labels = job.splits.test.y
+    right = [(each.predicted == labels).numpy().astype(np.float64) for each in (dense, pruned)]
+    lines = [share_line("accuracy", "accuracy", *right)]
+    fallen = collapsed(pruned, job.splits.test)
+    for norm, budgets in job.attacks.budgets.items():
+        pair = dense.attacks[norm], pruned.attacks[norm]
+        lines += [robust_line(*pair, eps) for eps in budgets]
+    for norm in job.attacks.budgets:
+        lines.append(distance_line(dense.attacks[norm], pruned.attacks[norm], collapsed=fallen))
+    return tuple(lines)
+
+
 def collapsed(network: Measured, test: Dataset) -> bool:
     """Whether the accuracy on the test images is near chance, by the rule of every report."""
     right = int((network.predicted == test.y).sum())
     return near_chance(right, test.n, test.num_classes)
 
 
-def remarks(job: Job, dense: Measured, pruned: Measured, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a reader has to know beside the numbers."""
+def remarks(job: Job, networks: Mapping[str, Measured | None], facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader has to know beside the numbers.
+
+    Args:
+        job: what was asked.
+        networks: by name; ``fine-tuned dense`` is None where it was not measured.
+        facts: what is known of the pruned network.
+    """
     said = [job.splits.note] if job.splits.note else []
-    for name, network in (("dense", dense), ("pruned", pruned)):
-        for norm, record in network.attacks.items():
+    for name, network in networks.items():
+        for norm, record in network.attacks.items() if network is not None else ():
             reasons = [each["sentence"] for each in record["checks"] if not each["passed"]]
             if record["grade"] != "A" and reasons:
                 said.append(f"attack on the {name} network, {norm}, grade {record['grade']}: {reasons[0]}")
@@ -85,7 +97,8 @@ def remarks(job: Job, dense: Measured, pruned: Measured, facts: Mapping[str, Any
             "the adversarial fine-tuning lost its robustness (catastrophic overfitting) in epoch "
             f"{listed([str(epoch) for epoch in facts['collapsed_epochs']])}; those epochs were not kept"
         )
-    against = dense.attacks.get("linf")
+    dense = networks["dense"]
+    against = None if dense is None else dense.attacks.get("linf")
     natural = job.sample.levels == 256 and job.sample.shape[0] == 3
     if against is not None and natural and job.recipe.adversary is None:
         kept = float(robust(against, _BUDGET).mean())
@@ -94,9 +107,9 @@ def remarks(job: Job, dense: Measured, pruned: Measured, facts: Mapping[str, Any
                 f"the dense network is robust ({100 * kept:.0f} % at L∞ 4/255), but the fine-tuning was not "
                 "adversarial: try --adversarial 4/255"
             )
-    if job.recipe.epochs or job.recipe.recalibrate:
+    if networks["fine-tuned dense"] is None and (job.recipe.epochs or job.recipe.recalibrate):
         said.append(
             "the pruned network was fine-tuned and the dense one was not: what is better may come from the "
-            "fine-tuning; a study has a dense network with the same fine-tuning beside it"
+            "fine-tuning; --control fine-tunes a copy of the dense network alike and compares with it"
         )
     return (*said, *facts["pruning"]["notes"])

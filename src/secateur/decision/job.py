@@ -123,6 +123,7 @@ def set_up(
     options: Mapping[str, Any],
     folder: Path,
     rounds: int,
+    control: bool,
     tell: Tell | None,
 ) -> Job:
     """Check that network and images fit, claim the folder, and add up what the check will cost.
@@ -164,17 +165,19 @@ def set_up(
         attacks,
         limits,
         work,
-        Meter(_costs(splits, sample, recipe, attacks, rounds), tell),
+        Meter(_costs(splits, sample, recipe, attacks, rounds, control=control), tell),
     )
 
 
-def _costs(splits: Splits, sample: Dataset, recipe: Recipe, attacks: Attacks, rounds: int) -> dict[str, int]:
+def _costs(
+    splits: Splits, sample: Dataset, recipe: Recipe, attacks: Attacks, rounds: int, *, control: bool
+) -> dict[str, int]:
     """What each part costs, in passes of one image."""
     one = sample.n * int(attacks.settings.get("steps", 100)) * _ATTACKED
     steps = 1 if recipe.adversary is None else 1 + recipe.adversary.steps
     parts = {f"dense {norm}": one for norm in attacks.budgets}
-    for number in range(1, rounds + 1):
-        label = f"pruned {number}" if rounds > 1 else "pruned"
+    tuned = [f"pruned {number}" if rounds > 1 else "pruned" for number in range(1, rounds + 1)]
+    for label in [*tuned, *(["control"] if control else [])]:
         parts[f"{label} fine-tuning"] = recipe.epochs * splits.train.n * _TRAINED * steps
         parts |= {f"{label} {norm}": one for norm in attacks.budgets}
     return parts

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,39 @@ def pruned_network(
     Raises:
         UserError: the plan removes nothing, or cannot be proved; a diverged fine-tuning.
     """
+
+    def prune(model: nn.Module) -> dict[str, Any]:
+        report = pruning.prune(model, splits.train.x[:1].to(device_of(model)), seed=seed, **options)
+        if report.channels == report.channels_before:
+            why = f": {report.notes[0]}" if report.notes else ""
+            raise UserError(f"no channel can be removed{why}", hint="see secateur graph")
+        return {"pruning": report.to_json()}
+
+    return _fine_tuned(dense, prune, splits, recipe, seed=seed, folder=folder, tick=tick)
+
+
+def control_network(
+    dense: nn.Module, splits: Splits, recipe: Recipe, *, seed: int, folder: Path, tick: Tick
+) -> nn.Module:
+    """A copy of ``dense`` that is fine-tuned like the pruned network, and not pruned.
+
+    What differs between it and the pruned network is the pruning alone. Arguments and errors are those of
+    :func:`pruned_network`.
+    """
+    return _fine_tuned(dense, lambda _: {}, splits, recipe, seed=seed, folder=folder, tick=tick)[0]
+
+
+def _fine_tuned(
+    dense: nn.Module,
+    change: Callable[[nn.Module], dict[str, Any]],
+    splits: Splits,
+    recipe: Recipe,
+    *,
+    seed: int,
+    folder: Path,
+    tick: Tick,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A changed copy of ``dense`` after its fine-tuning, and the facts on both; from the folder if there."""
     final = folder / "network"
 
     def fresh() -> nn.Module:
@@ -77,10 +110,7 @@ def pruned_network(
 
     def make() -> dict[str, Any]:
         model = fresh()
-        report = pruning.prune(model, splits.train.x[:1].to(device_of(model)), seed=seed, **options)
-        if report.channels == report.channels_before:
-            why = f": {report.notes[0]}" if report.notes else ""
-            raise UserError(f"no channel can be removed{why}", hint="see secateur graph")
+        facts = change(model)
         model.eval()
         history = fit(
             model,
@@ -98,9 +128,8 @@ def pruned_network(
             )
         pruning.save(model.eval(), final, overwrite=True)
         Checkpoints(folder / "checkpoints").clear()
-        plan = report.to_json()
         lost = collapsed(history.epochs)
-        return {"pruning": plan, "tuning": history.sentence, "collapsed_epochs": list(lost)}
+        return facts | {"tuning": history.sentence, "collapsed_epochs": list(lost)}
 
     if not (final / "plan.json").is_file():
         (folder / "made.json").unlink(missing_ok=True)

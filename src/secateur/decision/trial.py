@@ -7,12 +7,12 @@ from typing import Any
 from torch import nn
 
 from secateur.decision import network
-from secateur.decision.comparing import collapsed, lines_of, measured_costs, remarks
+from secateur.decision.comparing import collapsed, lines_of, measured_costs, network_lines, remarks
 from secateur.decision.folder import remembered
 from secateur.decision.job import Job
 from secateur.decision.lines import robust
 from secateur.decision.network import Measured
-from secateur.decision.pruned import amount_text, pruned_network
+from secateur.decision.pruned import amount_text, control_network, pruned_network
 from secateur.decision.verdict import Verdict, judge, sentences
 from secateur.hashing import json_sha256
 from secateur.untrusted import own_folder
@@ -40,7 +40,23 @@ def measure_dense(job: Job) -> Measured:
     )
 
 
-def attempt(job: Job, dense: Measured, options: Mapping[str, Any], *, part: str = "pruned") -> Trial:
+def measure_control(job: Job) -> Measured:
+    """Predictions and attacks of the dense network after the fine-tuning that the pruned one gets."""
+    folder, tick = own_folder(job.work, "control"), job.meter.of("control")
+    model = control_network(
+        job.dense, job.splits, job.recipe, seed=job.attacks.seed, folder=folder, tick=tick
+    )
+    return network.measure(model, job.splits.test, job.sample, job.attacks, folder=folder, tick=tick)
+
+
+def attempt(
+    job: Job,
+    dense: Measured,
+    options: Mapping[str, Any],
+    *,
+    part: str = "pruned",
+    control: Measured | None = None,
+) -> Trial:
     """Prune as the ``options`` of a plan say, fine-tune, attack, and compare with the dense network.
 
     Args:
@@ -48,6 +64,7 @@ def attempt(job: Job, dense: Measured, options: Mapping[str, Any], *, part: str 
         dense: what is known of the dense network.
         options: of the plan.
         part: the name of this trial in the progress.
+        control: what is known of the dense network after the same fine-tuning.
     """
     plain = {
         name: value
@@ -69,6 +86,7 @@ def attempt(job: Job, dense: Measured, options: Mapping[str, Any], *, part: str 
     )
     costs = remembered(folder / "costs.json", lambda: measured_costs(job.dense, model, job.splits.test))
     lines = lines_of(job, dense, pruned, costs)
+    against = () if control is None else network_lines(job, control, pruned)
     time = costs["pruned"]["times"]["1"]
     withstand = {
         (limit.norm, limit.eps): (int(robust(pruned.attacks[limit.norm], limit.eps).sum()), job.sample.n)
@@ -81,11 +99,12 @@ def attempt(job: Job, dense: Measured, options: Mapping[str, Any], *, part: str 
         title=f"{job.name}, pruned by {named}, {amount_text(options)}; {facts['tuning']}",
         lines=lines,
         limits=limits,
-        sentences=sentences(lines, limits, collapsed=collapsed(pruned, job.splits.test)),
-        notes=remarks(job, dense, pruned, facts),
+        control=against,
+        sentences=sentences(lines, limits, collapsed=collapsed(pruned, job.splits.test), control=against),
+        notes=remarks(job, {"dense": dense, "fine-tuned dense": control, "pruned": pruned}, facts),
         grades={
-            norm: max(dense.attacks[norm]["grade"], record["grade"])
-            for norm, record in pruned.attacks.items()
+            norm: max(each.attacks[norm]["grade"] for each in (dense, control, pruned) if each is not None)
+            for norm in pruned.attacks
         },
         model=model,
     )

@@ -30,6 +30,8 @@ class Verdict:
         model: the pruned, fine-tuned network.
         folder: where everything was written; None if no folder was asked.
         points: of a search, the sparsities that were tried, as plain data.
+        control: with a control, the same quantities with the dense network after the same fine-tuning in the
+            place of the dense one.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Verdict:
     model: nn.Module
     folder: Path | None = None
     points: tuple[dict[str, Any], ...] = ()
+    control: tuple[Line, ...] = ()
 
     @property
     def kept(self) -> bool:
@@ -60,6 +63,7 @@ class Verdict:
             "verdict": list(self.sentences),
             "limits": [vars(each) for each in self.limits],
             "lines": [line.to_json() for line in self.lines],
+            "control": [line.to_json() for line in self.control],
             "grades": self.grades,
             "notes": list(self.notes),
             "points": list(self.points),
@@ -67,6 +71,9 @@ class Verdict:
 
     def __str__(self) -> str:
         cells = [("", "dense", "pruned", "change"), *(line.cells() for line in self.lines)]
+        if self.control:
+            cells += [("", "", "", ""), ("", "tuned dense", "pruned", "change")]
+            cells += [line.cells() for line in self.control]
         widths = [max(len(row[i]) for row in cells) for i in range(4)]
         rows = [
             f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
@@ -78,12 +85,9 @@ class Verdict:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{word}</th>" for word in ("", "dense", "pruned", "change"))
-        body = "".join(
-            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line.cells())}</tr>" for line in self.lines
-        )
         words = "".join(f"<li>{escape(said)}</li>" for said in self.sentences)
-        return f"<p><b>{escape(self.title)}</b></p><ul>{words}</ul><table><tr>{head}</tr>{body}</table>"
+        tables = _table("dense", self.lines) + (_table("tuned dense", self.control) if self.control else "")
+        return f"<p><b>{escape(self.title)}</b></p><ul>{words}</ul>{tables}"
 
     def to_pandas(self) -> Any:
         """One row per line: numbers, change, interval and finding. Needs pandas.
@@ -93,6 +97,14 @@ class Verdict:
         """
         rows = [line.to_json() for line in self.lines]
         return frame({key: [row[key] for row in rows] for key in rows[0]})
+
+
+def _table(first: str, lines: Sequence[Line]) -> str:
+    head = "".join(f"<th>{word}</th>" for word in ("", first, "pruned", "change"))
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line.cells())}</tr>" for line in lines
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def judge(
@@ -141,7 +153,9 @@ def judge(
     return tuple(found)
 
 
-def sentences(lines: Sequence[Line], limits: Sequence[Judged], *, collapsed: bool) -> tuple[str, ...]:
+def sentences(
+    lines: Sequence[Line], limits: Sequence[Judged], *, collapsed: bool, control: Sequence[Line] = ()
+) -> tuple[str, ...]:
     """The verdict in words: limits first, then accuracy, robustness and cost."""
     said = []
     if collapsed:
@@ -158,7 +172,10 @@ def sentences(lines: Sequence[Line], limits: Sequence[Judged], *, collapsed: boo
         said.append(f"{whole} kept{doubt}.")
     shares = [line for line in lines if line.kind == "share"]
     said += [_said(line) for line in shares if line.key == "accuracy"]
-    said += _robust_words([line for line in shares if line.key != "accuracy"])
+    doubt = "" if control else ", maybe by the fine-tuning, which the dense network had not"
+    said += _robust_words([line for line in shares if line.key != "accuracy"], doubt)
+    if control:
+        said.append(_against_control([line for line in control if line.kind == "share"]))
     costs = [line for line in lines if line.kind in ("count", "seconds") and line.change is not None]
     if costs:
         said.append(
@@ -180,8 +197,28 @@ def _said(line: Line) -> str:
     return f"{name} is {line.finding}: {change}."
 
 
-def _robust_words(lines: Sequence[Line]) -> list[str]:
-    """At which budgets robust accuracy is worse, better, the same, or undecided."""
+def _against_control(shares: Sequence[Line]) -> str:
+    """One sentence on what the pruning alone has changed."""
+    accuracy = next(line for line in shares if line.key == "accuracy")
+    words = [f"accuracy is {_state(accuracy.finding)} ({points(accuracy.change)} points)"]
+    for finding in ("worse", "better", "same", "undecided"):
+        places = [_budget(line) for line in shares if line.key != "accuracy" and line.finding == finding]
+        if places:
+            words.append(f"robust accuracy {_state(finding)} at {listed(places)}")
+    return f"Against the dense network with the same fine-tuning, {'; '.join(words)}."
+
+
+def _state(finding: str) -> str:
+    return {"same": "the same within 5 points", "undecided": "not clearly changed"}.get(finding, finding)
+
+
+def _robust_words(lines: Sequence[Line], doubt: str) -> list[str]:
+    """At which budgets robust accuracy is worse, better, the same, or undecided.
+
+    Args:
+        lines: of robust accuracy.
+        doubt: what has to be added where it is better.
+    """
     # Where hardly any image withstands either network, there is nothing to compare.
     floor = [line for line in lines if max(line.dense or 0.0, line.pruned or 0.0) <= SAME_SHARE]
     lines = [line for line in lines if line not in floor]
@@ -192,10 +229,7 @@ def _robust_words(lines: Sequence[Line]) -> list[str]:
         )
     for finding, words in (
         ("worse", "Robust accuracy is worse at {}."),
-        (
-            "better",
-            "Robust accuracy is better at {}, maybe by the fine-tuning, which the dense network had not.",
-        ),
+        ("better", f"Robust accuracy is better at {{}}{doubt}."),
         ("same", "Robust accuracy is the same within 5 points at {}."),
         ("undecided", "These images show no clear change of robust accuracy at {}."),
     ):
