@@ -17,6 +17,7 @@ from secateur.cli import (
     evaluate,
     export,
     finetune,
+    folder,
     graph,
     init,
     ls,
@@ -44,6 +45,7 @@ app = typer.Typer(
 for panel, home in (
     ("Studies", plan),
     ("Studies", run),
+    ("Studies", folder),
     ("Studies", report),
     ("Studies", compare),
     ("Studies", transfer),

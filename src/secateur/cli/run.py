@@ -1,8 +1,8 @@
-"""The commands run, status and worker: carry a study out, look at it, and help with it."""
+"""The commands run and worker: carry a study out, and help with it."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from secateur.cli.options import (
     EngineOption,
     Folder,
     Jobs,
-    Json,
     Limit,
     Out,
     Overrides,
@@ -24,15 +23,8 @@ from secateur.cli.options import (
     Trusted,
     plug_in,
 )
-from secateur.cli.output import note, print_json, print_table, say
+from secateur.cli.output import note, print_json
 from secateur.cli.report import print_report
-from secateur.text import duration
-
-if TYPE_CHECKING:
-    from secateur.study import Status
-
-# The columns that fit into 80 characters; --json has all of them.
-STATES = {"ok": "done", "failed": "failed", "damaged": "damaged", "running": "running", "open": "open"}
 
 
 def run(
@@ -88,24 +80,6 @@ def run(
     raise typer.Exit(outcome.exit_code)
 
 
-def status(folder: Folder, as_json: Json = False) -> None:
-    """Show the progress of a run: finished, running and failed cells, and the time left."""
-    from secateur.store import Store
-    from secateur.study import status as look
-
-    told = look(Store.open(folder))
-    if as_json:
-        failed = [{"cell": cell, "sentence": sentence} for cell, sentence in told.failed]
-        print_json({**told.to_json(), "failed": failed})
-        return
-    rows = [
-        (stage, *(str(states.get(state, 0)) for state in STATES)) for stage, states in told.stages.items()
-    ]
-    print_table(f"{told.name} in {folder}", ("stage", *STATES.values()), rows)
-    for line in _remarks(told):
-        say(line)
-
-
 def worker(
     folder: Folder,
     jobs: Jobs = 1,
@@ -130,19 +104,4 @@ def worker(
     raise typer.Exit(outcome.exit_code)
 
 
-COMMANDS = (run, status, worker)
-
-
-def _remarks(told: "Status") -> list[str]:
-
-    lines = [f"running: {label}" for label in told.running]
-    lines += [f"failed: {label}: {sentence}" for label, sentence in told.failed]
-    lines += [
-        f"damaged: {label}: {sentence}; the next run computes it afresh" for label, sentence in told.damaged
-    ]
-    lines += [f"note: {sentence}" for sentence in told.notes]
-    if told.limited is not None:
-        lines.append(f"these numbers are partial: --limit {told.limited}")
-    if told.remaining:
-        lines.append(f"about {duration(told.remaining)} of work left for one job")
-    return lines
+COMMANDS = (run, worker)

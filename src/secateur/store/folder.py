@@ -229,9 +229,9 @@ class Store:
             if (why := self.damage(cell.id)) and not self.newer(cell.id) and self._quarantine(cell.id, why)
         ]
 
-    def gc(self) -> list[Path]:
+    def gc(self, *, quarantine: bool = False, dry_run: bool = False) -> list[Path]:
         """Delete what dead processes left half-written, and the scratch of finished cells; what went."""
-        return sweep(self.root, self.committed)
+        return sweep(self.root, self.committed, quarantine=quarantine, dry_run=dry_run)
 
     def _cell_folder(self, cell_id: str) -> Path:
         return self.root / "cells" / cell_id[:2] / checked(CELL_ID, cell_id)

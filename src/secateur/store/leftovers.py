@@ -13,12 +13,29 @@ from secateur.untrusted import own_folder
 QUARANTINE = "quarantine"
 
 
-def sweep(root: Path, committed: Callable[[str], bool]) -> list[Path]:
+def sweep(
+    root: Path, committed: Callable[[str], bool], *, quarantine: bool = False, dry_run: bool = False
+) -> list[Path]:
     """Delete what dead processes left half-written, and the scratch and leases of finished cells; what went.
 
     Names that are not ours are left alone: the folder may be looked at with other programs.
-    """
 
+    Args:
+        root: the run folder.
+        committed: whether the cell with an id is done.
+        quarantine: also delete the damaged cells that were set aside.
+        dry_run: only list what would go.
+    """
+    gone = _leftovers(root, committed, quarantine=quarantine)
+    for path in () if dry_run else gone:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return gone
+
+
+def _leftovers(root: Path, committed: Callable[[str], bool], *, quarantine: bool) -> list[Path]:
     def done(path: Path) -> bool:
         cell_id = path.name.partition(".")[0]
         return CELL_ID.fullmatch(cell_id) is not None and committed(cell_id)
@@ -27,11 +44,8 @@ def sweep(root: Path, committed: Callable[[str], bool]) -> list[Path]:
     gone += [path for path in _inside(root, "scratch") if done(path)]
     gone += [path for path in _inside(root, "leases") if done(path)]
     gone += [path for path in children(root) if path.suffix == ".tmp" and writer_is_gone(path.stem)]
-    for path in gone:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    if quarantine:
+        gone += [path for path in _inside(root, QUARANTINE) if CELL_ID.fullmatch(path.name.partition(".")[0])]
     return gone
 
 
