@@ -199,9 +199,9 @@ def size_of(path: Path) -> int:
 
 
 def _of_attack(science: "AttackScience") -> list[tuple[str, str]]:
-    n = len(science.outcome)
-    outcomes = (("found", "found"), ("not_found", "not found"), ("already_wrong", "wrong before"))
-    counts = ", ".join(f"{science.outcome.count(key)} {words}" for key, words in outcomes)
+    n, outcomes = len(science.outcome), [str(outcome) for outcome in science.outcome]
+    words = {"found": "found", "not_found": "not found", "already_wrong": "wrong before"}
+    counts = ", ".join(f"{outcomes.count(key)} {said}" for key, said in words.items())
     found = [
         ("attack", f"{science.attack or 'unknown'}, norm {science.norm}"),
         ("images", f"{n}: {counts}"),
