@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from secateur.budgets import L0_PIXELS
 from secateur.models import build
 from secateur.recipes import Penalty, table
 from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES
@@ -48,6 +49,7 @@ def test_every_published_network_is_listed_with_its_accuracies():
 def test_every_attack_is_listed_with_its_kind_norms_and_paper(name):
     (row,) = [row for row in rows("attacking.md") if names(row[0])[0] == name]
     facts, spelled = ATTACKS.entry(name).facts, {0.0: "L0", 1.0: "L1", 2.0: "L2", float("inf"): "L∞"}
+    spelled[L0_PIXELS] = "L0-pixels"
     kind = {"minimum-norm": "minimum norm", "fixed-eps": "fixed ε"}[facts["kind"]]
     assert row[1:4] == [kind, ", ".join(spelled[norm] for norm in facts["norms"]), facts["cost"]]
     assert facts.get("paper", "") in row[4]

@@ -2,6 +2,7 @@
 
 import math
 
+from secateur.budgets import L0_PIXELS
 from secateur.registry import ATTACKS, takes_steps
 
 INF = math.inf
@@ -15,7 +16,7 @@ def call(name, norm, model, x, y, steps=STEPS):
     facts = ATTACKS.entry(name).facts
     settings = {"norm": norm} if len(facts["norms"]) > 1 else {}
     if facts["kind"] == "fixed-eps":
-        settings["eps"] = {0.0: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
+        settings["eps"] = {0.0: 4, L0_PIXELS: 4, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]
     if takes_steps(name):
         settings["steps"] = steps
     return attack(model, x, y, **settings)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from secateur.budgets import counts
+
 INF = float("inf")
 
 
@@ -15,7 +17,7 @@ def boxed_distance(w: np.ndarray, gap: float, x: np.ndarray, p: float) -> float:
     cap = np.where(w > 0, x, 1 - x)
     if (a * cap).sum() < gap:
         return INF
-    if p == 0:
+    if counts(p):  # images are flat: without channels a pixel is a value
         order = np.sort(a * cap)[::-1]
         return float(np.searchsorted(np.cumsum(order), gap * (1 - 1e-12)) + 1)
     if p == 1:

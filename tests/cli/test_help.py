@@ -46,7 +46,7 @@ def test_an_unknown_option_is_a_usage_error(secateur):
 def test_ls_tells_norms_and_papers_and_speaks_json(secateur):
     said = secateur("ls", "attacks", "--json")
     rows = {row["name"]: row for row in said.json["attacks"]}
-    assert rows["fmn"]["norms"] == "0, 1, 2, inf"
+    assert rows["fmn"]["norms"] == "0, 1, 2, inf, L0-pixels"
     assert "2019" in rows["ddn"]["summary"]
 
 

@@ -94,7 +94,7 @@ controls: {dense: 1}
         ("epsilons: [0.1, 0.1]", "epsilons: 0.1 is listed twice"),
         ("epsilons: 0.1", "epsilons: should be a list of budgets, such as [1/255, 8/255]"),
         ("epsilons: {linf: 0.1}", "epsilons: linf should be a list of budgets"),
-        ("epsilons: {l3: [0.1]}", "epsilons: 'l3' is not a norm: use l0, l1, l2 or linf"),
+        ("epsilons: {l3: [0.1]}", "epsilons: 'l3' is not a norm: use l0, l0_pixels, l1, l2 or linf"),
         ("epsilons: {inf: [0.1], linf: [0.2]}", "epsilons: linf is listed twice"),
         (
             "epsilons: {linf: [0.1]}\nattacks: {ddn: {}}",
@@ -112,8 +112,8 @@ controls: {dense: 1}
             "epsilons: [0.1]\nattacks: {pgd: {norm: inf}}",
             "epsilons: every attack of the study runs at sizes of its own",
         ),
-        ("attacks: {fmn: {}}", "attacks.fmn: fmn needs a norm, one of 0, 1, 2, inf"),
-        ("attacks: {fmn: {norm: 3}}", "attacks.fmn.norm: a norm is 0, 1, 2 or inf (got 3)"),
+        ("attacks: {fmn: {}}", "attacks.fmn: fmn needs a norm, one of 0, 1, 2, inf, L0-pixels"),
+        ("attacks: {fmn: {norm: 3}}", "attacks.fmn.norm: a norm is 0, 1, 2, inf or L0-pixels (got 3)"),
         ("attacks: {ddn: {norm: inf}}", "attacks.ddn: ddn has no norm inf; it has 2"),
         ("attacks: {ddn: {steps: {a: 1}}}", "attacks.ddn.steps: "),
         (

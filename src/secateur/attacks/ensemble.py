@@ -13,6 +13,7 @@ from secateur.attacks.fmn import fmn
 from secateur.attacks.sigma_zero import sigma_zero
 from secateur.attacks.steep.attack import converges_from as steep_converges_from
 from secateur.attacks.steep.attack import steep
+from secateur.budgets import counts
 from secateur.errors import UserError
 
 
@@ -35,7 +36,7 @@ def strongest(
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: 0, 1, 2 or inf.
+        norm: 0, 1, 2, inf or "L0-pixels".
         steps: iterations of each attack.
         targets: wanted classes [N] of a targeted attack.
         bounds: lowest and highest pixel value.
@@ -55,8 +56,9 @@ def strongest(
     generator = generator or torch.Generator().manual_seed(0)
     start = generator.get_state()
     found = fmn(model, x, y, norm=p, steps=steps, targets=targets, bounds=bounds, generator=generator)
-    if p == 0:
-        found = minimum(found, sigma_zero(model, x, y, steps=steps, targets=targets, bounds=bounds))
+    if counts(p):
+        other = sigma_zero(model, x, y, norm=p, steps=steps, targets=targets, bounds=bounds)
+        found = minimum(found, other)
     if p == 2:
         generator.set_state(start)
         other = ddn(model, x, y, steps=steps, targets=targets, bounds=bounds, generator=generator)
@@ -77,7 +79,7 @@ def converges_from(settings: Mapping[str, Any]) -> int:
     """
     norm, steps = settings["norm"], settings["steps"]
     last = steep_converges_from({"norm": norm, "steps": steps, "n_surveyed": None, "pdpgd_share": None})
-    return int(last + (steps + 1) * (2 if norm in (0, 2) else 1))
+    return int(last + (steps + 1) * (2 if counts(norm) or norm == 2 else 1))
 
 
 def every_class(

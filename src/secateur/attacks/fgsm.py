@@ -7,9 +7,10 @@ from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits,
 from secateur.attacks.core.best import query_active
 from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import is_adversarial, logit_difference, reaches_goal
-from secateur.attacks.core.norms import INF, check_norm, distance, per_sample
+from secateur.attacks.core.norms import INF, by_place, check_norm, distance, per_sample
 from secateur.attacks.core.pixel_units import in_pixels
 from secateur.attacks.core.steepest import steepest
+from secateur.budgets import L0_PIXELS, counts
 from secateur.errors import UserError
 from secateur.registry.settings import check
 
@@ -36,14 +37,15 @@ def fgsm(
       in L0 and L1.
     * An image is adversarial if its logit difference is below zero by more than 64 rounding errors of the
       largest logit, so that it fools on other machines too.
-    * Norms 0, 1 and 2 have their own steepest steps (``steepest``).
+    * The other norms have their own steepest steps (``steepest``).
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: 0, 1, 2 or inf.
-        eps: ε, by default 8/255 of the width of the ``bounds``; in L0 it counts values and must be given.
+        norm: 0, 1, 2, inf or "L0-pixels".
+        eps: ε, by default 8/255 of the width of the ``bounds``; in L0 it counts values or
+            pixels and must be given.
         targets: wanted classes [N] of a targeted attack.
         bounds: lowest and highest pixel value.
 
@@ -119,15 +121,16 @@ def noise(
 def random_perturbation(batch: Batch, eps: Tensor, *, p: float, generator: torch.Generator) -> Tensor:
     """Noise [N, ...] of p-norm ``eps`` [N], clipped to the box: signs for inf, Gaussian for 1 and 2.
 
-    For p = 0 random pixels jump to a random end of the box. All images of a batch get the same noise, scaled
-    and clipped, so that batching changes nothing.
+    Where p counts, random entries, or pixels with all channels, jump to a random end of the box. All images
+    of a batch get the same noise, scaled and clipped, so that batching changes nothing.
     """
     x = batch.x
     shape = (1, *x.shape[1:])
     drawn = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
-    if p == 0:
-        score = torch.rand(shape, generator=generator, dtype=x.dtype).to(x.device).flatten(1)
-        rank = score.argsort(1).argsort(1).view(shape)
+    if counts(p):
+        places = (1, 1, *x.shape[2:]) if by_place(x, p) else shape
+        score = torch.rand(places, generator=generator, dtype=x.dtype).to(x.device).flatten(1)
+        rank = score.argsort(1).argsort(1).view(places)
         corner = torch.where(drawn > 0, batch.limits[1], batch.limits[0])
         return torch.where(rank < per_sample(eps, x), corner - x, torch.zeros_like(x))
     unit = drawn.sign() if p == INF else drawn / per_sample(distance(drawn, p), x)
@@ -136,5 +139,8 @@ def random_perturbation(batch: Batch, eps: Tensor, *, p: float, generator: torch
 
 def _check_eps(attack: str, eps: float, p: float) -> None:
     check(attack, eps=eps)
-    if p == 0 and eps < 1:
-        raise UserError(f"eps is {eps:g} in L0", hint="there it counts values: give at least 1, as in eps=10")
+    if counts(p) and eps < 1:
+        name, what = ("L0-pixels", "pixels") if p == L0_PIXELS else ("L0", "values")
+        raise UserError(
+            f"eps is {eps:g} in {name}", hint=f"there it counts {what}: give at least 1, as in eps=10"
+        )

@@ -15,6 +15,7 @@ from secateur.attacks.core.norms import INF, check_norm, distance, dual, per_sam
 from secateur.attacks.core.pixel_units import in_pixels
 from secateur.attacks.core.steepest import reaching
 from secateur.attacks.core.steps import cosine, descent_direction, unit_noise
+from secateur.budgets import counts
 from secateur.cpu.malloc import kept_heap
 from secateur.errors import UserError
 from secateur.registry.settings import check
@@ -44,7 +45,7 @@ def fmn(
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Found:
-    """Find small perturbations in any of four norms by gradient steps inside a ball of adapted radius.
+    """Find small perturbations in any of five norms by gradient steps inside a ball of adapted radius.
 
     Every iterate is evaluated, the first (the clean image) and the last included: ``steps + 1`` forwards
     and ``steps`` backwards, plus 12 forwards where ``start`` is given: the clean image, the starting point,
@@ -75,12 +76,14 @@ def fmn(
       the iterate is not adversarial, where a step would leave the box in every pixel. In
       the linear estimate the norm of the gradient is at least 1e-12. Both avoid a division by zero.
     * A starting point that is not adversarial is not used: the attack starts at the clean image.
+    * ``norm="L0-pixels"`` counts pixels: ε is their number, and the projection keeps the ``floor(ε)`` pixels
+      that are longest in L2 over their channels. The paper counts values.
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: p: 0, 1, 2 or inf.
+        norm: p: 0, 1, 2, inf or "L0-pixels".
         steps: K.
         alpha: α₀, the L2 length of the first step, in the units of the images; this and ``alpha_final`` are
             by default those for images in [0, 1], times the width of the ``bounds``.
@@ -112,7 +115,7 @@ def fmn(
     generator = generator or torch.Generator().manual_seed(0)
     ε_max = distance(batch.distance_to_bounds(), p)
     δ = torch.zeros_like(x)  # line 1
-    ε = torch.full((len(x),), 1.0 if p == 0 else 0.0, dtype=x.dtype, device=x.device)
+    ε = torch.full((len(x),), 1.0 if counts(p) else 0.0, dtype=x.dtype, device=x.device)
     already_wrong = None
     if start is not None:
         already_wrong, δ = search_start(model, batch, start, p=p)
@@ -139,7 +142,7 @@ def fmn(
             anew = _next_radius(ε, lost.annealed(gamma, gamma_final, k, steps), best, g, p, escape=escape)
             ε_next = torch.where(lost.images, anew, ε_next)
             series = grown(ε, ε_max, whole - k)
-            series = torch.maximum(ε_next, series.ceil() if p == 0 else series)
+            series = torch.maximum(ε_next, series.ceil() if counts(p) else series)
             ε_next = torch.where(missing, series, ε_next)
         ε = torch.minimum(ε_next, ε_max)
         α = cosine(alpha, alpha_final, k, steps)  # line 13
@@ -159,7 +162,7 @@ def _next_radius(
 ) -> Tensor:
     """Lines 5 to 12, but for the box: ε shrinks after a success and grows without one."""
     adversarial, best_norm = best.is_adversarial, best.distance
-    if p == 0:
+    if counts(p):
         return _next_count(ε, γ, adversarial, best_norm=best_norm, escape=escape)
     to_boundary = best.delta_norm + best.margin.abs() / distance(g, dual(p)).clamp_min(1e-12)
     if escape:
@@ -171,7 +174,7 @@ def _next_radius(
 def _next_count(
     ε: Tensor, γ: float | Tensor, adversarial: Tensor, *, best_norm: Tensor, escape: bool
 ) -> Tensor:
-    """Lines 5 to 12 for L0, where ε counts pixels and changes by at least one."""
+    """Lines 5 to 12 for L0, where ε counts values or pixels and changes by at least one."""
     least = ESCAPE_RATE if escape else 0.0
     first = γ.clamp_min(least) if isinstance(γ, Tensor) else max(γ, least)
     rate = torch.where(best_norm.isinf(), first, γ)
@@ -232,8 +235,8 @@ def search_start(model: nn.Module, batch: Batch, start: Tensor, *, p: float) -> 
     δ = whole
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
-        # In L0 a radius is a number of pixels.
-        trial = batch.clip(x + project(whole, middle.ceil() if p == 0 else middle, p)) - x
+        # In L0 a radius is a number of values or pixels.
+        trial = batch.clip(x + project(whole, middle.ceil() if counts(p) else middle, p)) - x
         adversarial = is_adversarial(batch, model(batch.clip(x + trial)))
         δ = torch.where(per_sample(adversarial, x), trial, δ)
         low, high = torch.where(adversarial, low, middle), torch.where(adversarial, middle, high)

@@ -35,7 +35,7 @@ def pdpgd(
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Found:
-    """Find small perturbations in any of four norms as the equilibrium of a game of two players.
+    """Find small perturbations in any of five norms as the equilibrium of a game of two players.
 
     The primal player lowers λ₀‖δ‖ + λ₁ log(1 + exp(logit difference)); the dual player chooses the weights,
     λ₀ + λ₁ = 1. The algorithm, in the paper's symbols and the numbering used in the code::
@@ -61,6 +61,8 @@ def pdpgd(
     * The loss keeps its gradient where x + δ is adversarial; other implementations cut it off there.
     * L0 uses the sum of the square roots of the entries in place of their count, whose proximal step cannot
       move an entry that it keeps.
+    * ``norm="L0-pixels"`` counts pixels: the roots are those of the lengths of pixels in L2 over their
+      channels, and the metric of a pixel in line 6 is the mean over them. The paper counts values.
     * An image without an example after three quarters of the steps is attacked without the norm until it has
       one: λ₁ can be too small for too long.
     * log λ₁/λ₀ stays within ±log 10⁶, so that no weight rounds to zero.
@@ -70,7 +72,7 @@ def pdpgd(
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: 0, 1, 2 or inf.
+        norm: 0, 1, 2, inf or "L0-pixels".
         steps: K.
         primal_lr: the first η, of Adam, relative to the width of the box.
         primal_lr_decrease: the last η relative to the first, reached exponentially.

@@ -7,8 +7,9 @@ from secateur.attacks.core.batch import Found, check_batch
 from secateur.attacks.core.best import BestAdversarial
 from secateur.attacks.core.gradients import input_gradient
 from secateur.attacks.core.losses import logit_difference
-from secateur.attacks.core.norms import INF, distance, per_sample
+from secateur.attacks.core.norms import INF, check_norm, distance, per_sample, pooled
 from secateur.attacks.core.steps import cosine
+from secateur.budgets import L0_PIXELS
 from secateur.registry.settings import check
 
 BETA_1, BETA_2 = 0.9, 0.999
@@ -19,6 +20,7 @@ def sigma_zero(
     x: Tensor,
     y: Tensor,
     *,
+    norm: float = 0.0,
     steps: int = 1000,
     eta: float = 1.0,
     eta_final: float = 0.1,
@@ -28,7 +30,7 @@ def sigma_zero(
     targets: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Found:
-    """Find perturbations of few pixels by a smooth count of the pixels and an adaptive threshold.
+    """Find perturbations of few pixels by a smooth count of what changes and an adaptive threshold.
 
     Algorithm 1, in the numbering used in the code::
 
@@ -56,11 +58,15 @@ def sigma_zero(
       largest logit, so that it fools on other machines too.
     * Targeted attacks are allowed: the loss is that of the target.
     * Lengths are relative to the width of the box, so that the bounds change nothing.
+    * ``norm="L0-pixels"`` counts pixels: the smooth count takes δⱼ² as the sum over the channels of a pixel,
+      d is the number of pixels, and line 6 sets a pixel to zero where its largest entry is smaller than τ.
+      The paper counts values.
 
     Args:
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
+        norm: 0, which counts values, or "L0-pixels".
         steps: N.
         eta: η₀, the first step of Adam, relative to the width of the box.
         eta_final: the last one, by cosine annealing.
@@ -82,8 +88,10 @@ def sigma_zero(
     batch = check_batch(x, y, targets, bounds)
     check("sigma-zero", steps=steps, eta=eta, eta_final=eta_final, sigma=sigma, tau=tau, t=t)
     x = batch.x
+    p = check_norm(norm, (0.0, L0_PIXELS))
+    d = pooled(x[:1], p).numel()
     width = batch.bounds[1] - batch.bounds[0]
-    best = BestAdversarial(model, batch, 0.0)
+    best = BestAdversarial(model, batch, p)
     δ, m, v = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)  # line 1
     τ = torch.full_like(best.distance, tau)
 
@@ -94,7 +102,7 @@ def sigma_zero(
 
         loss = logit_difference(batch, logits).clamp_min(0.0)
         g = width * input_gradient(loss, query)
-        count_grad = 2 * δ * sigma / (δ.square() + sigma).square() / x[0].numel()
+        count_grad = 2 * δ * sigma / (pooled(δ.square(), p) + sigma).square() / d
         g = g + count_grad  # line 3
         g = g / per_sample(distance(g, INF).clamp_min(1e-12), x)  # line 4
         η = cosine(eta, eta_final, i, steps)  # line 7
@@ -104,6 +112,6 @@ def sigma_zero(
         δ = δ - η * m / (1 - BETA_1 ** (i + 1)) / scale
         δ = (batch.clip(x + width * δ) - x) / width  # line 5
         τ = (τ + torch.where(best.is_adversarial, t, -t) * η).clamp(0.0, 1.0)  # lines 8 and 9
-        δ = torch.where(δ.abs() < per_sample(τ, x), torch.zeros_like(δ), δ)  # line 6
+        δ = torch.where(pooled(δ.abs(), p, largest=True) < per_sample(τ, x), 0.0, δ)  # line 6
 
     return best.found()  # line 11

@@ -45,7 +45,8 @@ def attack(
     weights: Weights = None,
     name: Annotated[str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.")] = "ddn",
     norm: Annotated[
-        str | None, typer.Option(help="L0, L1, L2 or Linf (or 0, 1, 2, inf); the attack's own by default.")
+        str | None,
+        typer.Option(help="L0, L0-pixels, L1, L2 or Linf (or 0, 1, 2, inf); the attack's own by default."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     set_: Annotated[

@@ -5,7 +5,7 @@ from typing import Any
 
 from secateur.cli.output import print_table, say
 
-NORM_SYMBOLS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L∞"}
+NORM_SYMBOLS = {"l0": "L0", "l0_pixels": "L0 (pixels)", "l1": "L1", "l2": "L2", "linf": "L∞"}
 ENOUGH = 30
 """Fewest attacked images for which shares are shown as percentages."""
 
@@ -29,7 +29,7 @@ def print_attack(summary: Mapping[str, Any]) -> None:
         ("norm", "median, correct", "median, all", "mean, found"),
         [
             (NORM_SYMBOLS[norm], *(_number(summary[kind][norm]) for kind in DISTANCES))
-            for norm in ("l0", "l1", "l2", "linf")
+            for norm in summary[DISTANCES[0]]
         ],
     )
     say(

@@ -121,7 +121,7 @@ def attack_settings(
         try:
             settings["norm"] = norm_of(norm)
         except UserError:
-            raise UserError(f"invalid --norm {norm}: choose 0, 1, 2 or inf") from None
+            raise UserError(f"invalid --norm {norm}: choose 0, 1, 2, inf or L0-pixels") from None
     if steps is not None:
         settings["steps"] = steps
     return settings

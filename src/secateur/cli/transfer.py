@@ -15,7 +15,9 @@ SHOWN = 12
 def transfer(
     folder: Folder,
     name: Annotated[str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.")] = "ddn",
-    norm: Annotated[str | None, typer.Option(help="0, 1, 2 or inf; the attack's own by default.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="L0, L0-pixels, L1, L2 or Linf; the attack's own by default.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the attack, as in gamma=0.05.")

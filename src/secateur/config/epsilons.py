@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from secateur.budgets import NORM_KEYS
+from secateur.budgets import NORM_KEYS, norm_of
 from secateur.config.values import unique
 
 # Images of a study lie in [0, 1]: a larger Linf budget is most likely one in grey levels.
@@ -14,7 +14,7 @@ GREY_LEVELS = "images lie in [0, 1], where 8 grey levels of 256 are 8/255"
 
 
 def budgets(value: Any) -> Any:
-    """Budgets as a tuple of positive numbers, or such a tuple for every norm (l0, l1, l2, linf)."""
+    """Budgets as a tuple of positive numbers, or such a tuple by norm (l0, l0_pixels, l1, l2, linf)."""
     if not isinstance(value, Mapping):
         return _listed(value)
     spelled = {f"{norm:g}": key for norm, key in NORM_KEYS.items()}
@@ -22,7 +22,7 @@ def budgets(value: Any) -> Any:
     for key, values in value.items():
         norm = spelled.get(f"{key:g}" if isinstance(key, float | int) else str(key), str(key))
         if norm not in spelled.values():
-            raise ValueError(f"{str(key)[:40]!r} is not a norm: use l0, l1, l2 or linf")
+            raise ValueError(f"{str(key)[:40]!r} is not a norm: use l0, l0_pixels, l1, l2 or linf")
         if norm in found:
             raise ValueError(f"{norm} is listed twice")
         found[norm] = _listed(values, f"{norm} ")
@@ -51,7 +51,7 @@ Budgets = Annotated[
 ]
 
 
-def check_budgets(given: Any, attacks: Sequence[tuple[float | None, str | None]]) -> None:
+def check_budgets(given: Any, attacks: Sequence[tuple[float | str | None, str | None]]) -> None:
     """Refuse budgets that no attack, given by norm and kind, could be reported at.
 
     Raises:
@@ -61,7 +61,7 @@ def check_budgets(given: Any, attacks: Sequence[tuple[float | None, str | None]]
     searching = [norm for norm, kind in attacks if kind != "fixed-eps"]
     if given and attacks and not searching:
         raise ValueError("every attack of the study runs at sizes of its own: list those as its eps")
-    norms = tuple(dict.fromkeys(f"l{norm:g}" for norm in searching if norm is not None))
+    norms = tuple(dict.fromkeys(NORM_KEYS[norm_of(norm)] for norm in searching if norm is not None))
     largest = epsilons_by_norm(given, norms).get("linf", (0.0,))[-1]
     if largest > WIDTH:
         raise ValueError(f"{GREY_LEVELS} (got {largest:g})")

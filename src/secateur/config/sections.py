@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from secateur.budgets import is_list
+from secateur.budgets import L0_PIXELS, is_list, norm_of
 from secateur.config.recipe import RecipeFields, derived
 from secateur.config.values import (
     Settings,
@@ -143,8 +143,11 @@ class Attack(_RunFields):
     attack: Annotated[str, AfterValidator(known_attack)] = Field(
         description="a registered name; by default the label"
     )
-    norm: Annotated[float, AfterValidator(distance_norm)] | None = Field(
-        default=None, description="0, 1, 2 or inf; by default the only one the attack knows"
+    # One type for numbers and the word: a union has no single sentence for what is wrong with a value.
+    norm: Annotated[Any, AfterValidator(distance_norm)] = Field(
+        default=None,
+        description="0, 1, 2, inf, or L0-pixels, which counts pixels; by default the attack's only one",
+        json_schema_extra={"type": ["number", "string", "null"]},
     )
     steps: PositiveInt = Field(default=100, description="iterations per image, of the attacks that iterate")
 
@@ -162,17 +165,19 @@ class Attack(_RunFields):
             raise ValueError(f"{self.attack} draws no random numbers to restart with: remove restarts")
         if restarts > 1 and (self.model_extra or {}).get("random_start") is False:
             raise ValueError("without random_start there is nothing to restart with: remove one of them")
-        if self.norm is None and len(norms) > 1:
+        # Pixels are counted where the study says so: an attack that knows L0 besides has one norm by default.
+        if self.norm is None and len([value for value in norms if value != L0_PIXELS]) > 1:
             raise ValueError(f"{self.attack} needs a norm, one of {spelled}")
-        if self.norm is not None and norms and self.norm not in norms:
-            raise ValueError(f"{self.attack} has no norm {self.norm:g}; it has {spelled}")
+        if self.norm is not None and norms and norm_of(self.norm) not in norms:
+            raise ValueError(f"{self.attack} has no norm {norm_of(self.norm):g}; it has {spelled}")
         return self
 
     @property
-    def resolved_norm(self) -> float | None:
+    def resolved_norm(self) -> float | str | None:
         """The norm, filled in if the attack has only one; None for an attack without norms."""
         norms = ATTACKS.entry(self.attack).facts.get("norms", ())
-        return self.norm if self.norm is not None or not norms else float(norms[0])
+        given: float | str | None = self.norm
+        return distance_norm(norms[0]) if given is None and norms else given
 
     @property
     def own(self) -> dict[str, Any]:

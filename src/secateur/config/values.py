@@ -1,5 +1,6 @@
 """Types of single values of a study, and their checks, which return the value or raise ValueError."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from secateur.budgets import is_list, sizes
+from secateur.budgets import L0_PIXELS, NORM_KEYS, is_list, norm_of, sizes
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint, has_weights
 from secateur.text import nearest
@@ -60,11 +61,15 @@ def known_device(value: str) -> str:
     return value
 
 
-def distance_norm(value: float) -> float:
-    """The norm of a distance."""
-    if value not in (0.0, 1.0, 2.0, float("inf")):
-        raise ValueError(f"a norm is 0, 1, 2 or inf (got {value:g})")
-    return value
+def distance_norm(value: Any) -> float | str | None:
+    """The norm of a distance: a number, or ``"L0-pixels"``, the one that has none."""
+    try:
+        norm = None if value is None else norm_of(value)
+    except UserError:
+        norm = -math.inf
+    if norm is not None and norm not in NORM_KEYS:
+        raise ValueError(f"a norm is 0, 1, 2, inf or L0-pixels (got {str(value)[:40]})")
+    return str(norm) if norm == L0_PIXELS else norm
 
 
 def known_criterion(value: str) -> str:

@@ -10,6 +10,7 @@ line, studies, costs, citations, audits, benchmarks and tests read these rows: t
 
 import math
 
+from secateur.budgets import L0_PIXELS
 from secateur.registry.registry import Registry
 from secateur.registry.settings import (
     DECAY,
@@ -102,13 +103,14 @@ ATTACKS.register(
     "sigma-zero",
     "secateur.attacks.sigma_zero:sigma_zero",
     "smooth L0 and an adaptive threshold (Cinà et al. 2025)",
-    norms=(0.0,),
+    norms=(0.0, L0_PIXELS),
     **_DESCENT,
     paper="arXiv:2402.01879",
     label="σ-zero",
     bibtex=("cina2025",),
-    audits=(0.0,),
+    audits=(0.0, L0_PIXELS),
     settings={
+        "norm": NORM,
         "steps": STEPS,
         "eta": POSITIVE,
         "eta_final": POSITIVE,

@@ -16,7 +16,7 @@ from secateur.registry.criteria import CRITERIA
 from secateur.registry.datasets import DATASETS
 from secateur.registry.models import MODELS
 from secateur.registry.registry import Entry, Registry
-from secateur.registry.settings import NORMS
+from secateur.registry.settings import NORM
 from secateur.text import listed
 
 REGISTRIES: tuple[Registry, ...] = (ATTACKS, CRITERIA, MODELS, DATASETS)
@@ -177,8 +177,8 @@ def _check(registry: Registry, entry: Entry, path: Path) -> None:
             f"'{path}' registers attack '{entry.name}' with kind {kind!r}",
             hint=f"write {listed(list(KINDS), last='or')}",
         )
-    if not isinstance(norms, tuple) or any(norm not in NORMS for norm in norms):
+    if not isinstance(norms, tuple) or any(isinstance(norm, str) or not NORM.accepts(norm) for norm in norms):
         raise UserError(
             f"'{path}' registers attack '{entry.name}' with norms {norms!r}",
-            hint="write a tuple of 0, 1, 2 and float('inf')",
+            hint="write a tuple of 0, 1, 2, float('inf') and secateur.budgets.L0_PIXELS",
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from secateur.budgets import NORM_KEYS, is_list
+from secateur.budgets import NORM_KEYS, is_list, norm_of
 from secateur.errors import UserError
 from secateur.text import listed
 
@@ -87,10 +87,14 @@ def word(*choices: str, or_function: bool = False) -> Rule:
 
 
 def _is_norm(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and float(value) in NORMS
+    # In Python and on the command line a norm may be a word too.
+    try:
+        return norm_of(value) in NORMS
+    except UserError:
+        return False
 
 
-NORM = Rule("0, 1, 2 or inf", _is_norm)
+NORM = Rule("0, 1, 2, inf or L0-pixels", _is_norm)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 STEPS = whole(1)
 EPS = number(above=0)

@@ -197,11 +197,12 @@ def draw_distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
     if not attacked or attacked[0].fixed:
         return None
     own = attacked[0].norm
-    titles = [f"{NORM_LABELS[norm]}{' (minimised)' if norm == own else ''}" for norm in NORMS]
+    norms = list(dict.fromkeys((*NORMS, own)))
+    titles = [f"{NORM_LABELS[norm]}{' (minimised)' if norm == own else ''}" for norm in norms]
     figure, rows = criterion_panels(grid, titles)
     signs: set[str] = set()
     for criterion, row in rows:
-        for axes, norm in zip(row, NORMS, strict=True):
+        for axes, norm in zip(row, norms, strict=True):
             sparsity_axis(axes, grid.sparsities)
             signs |= draw_models(grid, axes, criterion, arm, _median_mark(grid, attack, norm))
             # Distances of 0 alone would give an axis without height.

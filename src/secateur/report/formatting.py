@@ -12,7 +12,7 @@ from secateur.registry import ATTACKS
 from secateur.text import shown
 
 PERCENT = "\N{NO-BREAK SPACE}%"
-NORM_LABELS = {"l0": "L₀", "l1": "L₁", "l2": "L₂", "linf": "L∞"}
+NORM_LABELS = {"l0": "L₀", "l0_pixels": "L₀ by pixel", "l1": "L₁", "l2": "L₂", "linf": "L∞"}
 
 
 def attack_label(name: str, norm: str) -> str:

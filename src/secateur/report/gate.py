@@ -17,7 +17,7 @@ from secateur.report.paired_changes import compare_points
 from secateur.report.paired_tests import Difference
 
 _PATTERN = re.compile(
-    r"\s*(median|accuracy|robust(?:@(?:(l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"
+    r"\s*(median|accuracy|robust(?:@(?:(l0_pixels|l0|l1|l2|linf):)?(\d+(?:\.\d+)?)(?:/(\d+))?)?)"
     r"\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*(%?)\s*"
 )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secateur.budgets import NORM_KEYS, norm_of
 from secateur.config import Cell, epsilons_by_norm
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import restore
@@ -102,7 +103,7 @@ def _norms(cells: Sequence[Cell], attacks: Sequence[Attack]) -> tuple[str, ...]:
     fixed |= {entry.name for entry in ATTACKS.entries() if entry.facts.get("kind") == "fixed-eps"}
     minimum = [cell for cell in cells if cell.stage == "attack" and cell.settings["attack"] not in fixed]
     planned = (restore(cell.settings.get("norm")) for cell in minimum)
-    known = [f"l{norm:g}" for norm in planned if isinstance(norm, int | float)]
+    known = [NORM_KEYS[norm_of(norm)] for norm in planned if norm is not None]
     return tuple(dict.fromkeys([*known, *(attack.norm for attack in attacks if not attack.fixed)]))
 
 

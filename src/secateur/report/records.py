@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from secateur.store import AttackScience, Conditions, Measured, NetworkScience
 
 NORMS = ("l0", "l1", "l2", "linf")
+"""The norms that every record has; one of an attack that counts pixels has its own besides."""
 
 HoleKind = Literal["failed", "damaged", "blocked", "missing"]
 
@@ -128,7 +129,8 @@ class Attack:
 
         The outcome decides, never the number: a clean image returned by a failed attack has distance 0.
         """
-        return {norm: _distances(self, self.science.distances[norm]) for norm in NORMS}
+        norms = dict.fromkeys((*NORMS, self.norm))
+        return {norm: _distances(self, self.science.distances[norm]) for norm in norms}
 
     @cached_property
     def forwards(self) -> float:

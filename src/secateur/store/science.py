@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from secateur.config import Stage
 
-NormKey = Literal["l0", "l1", "l2", "linf"]
+NormKey = Literal["l0", "l0_pixels", "l1", "l2", "linf"]
+_ALWAYS = ("l0", "l1", "l2", "linf")
 Share = Annotated[float, Field(ge=0, le=1)]
 # Of a size with which sums and squares can be computed.
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -180,7 +181,8 @@ class AttackScience(Fields):
     Attributes:
         hashes: sha512 of every image.
         outcome: what happened to it.
-        distances: of the example that counts, by norm (``l0``, ``l1``, ``l2``, ``linf``).
+        distances: of the example that counts, by norm (``l0``, ``l1``, ``l2``, ``linf``), and ``l0_pixels``
+            where pixels are counted.
         norm: the norm that the attack minimises or is bound by.
         grade: how far the result can be trusted, A to C.
         checks: the checks behind the grade.
@@ -238,7 +240,7 @@ class AttackScience(Fields):
         n = len(self.outcome)
         columns: dict[str, list[Any]] = {
             **{name: getattr(self, name) for name in ("hashes", "num_forwards", "num_backwards")},
-            **{f"distances.{norm}": self.distances.get(norm, []) for norm in ("l0", "l1", "l2", "linf")},
+            **{f"distances.{norm}": self.distances.get(norm, []) for norm in (*_ALWAYS, self.norm)},
             **{f"sizes at {size.eps:g}": size.found for size in self.sizes or ()},
         }
         for name, column in columns.items():

@@ -12,6 +12,7 @@ from secateur.attacks.core.batch import Batch, select
 from secateur.attacks.core.losses import logit_difference
 from secateur.attacks.core.norms import distance
 from secateur.attacks.runner.result import AttackResult, Outcome
+from secateur.budgets import counts
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import place_of
@@ -123,4 +124,4 @@ class AuditContext:
         own = self.distance
         whole = distance(self.batch.distance_to_bounds(), self.result.norm)
         size = torch.where(own.isfinite(), 0.95 * own, whole)
-        return (own - 1).clamp_min(0).where(own.isfinite(), whole) if self.result.norm == 0 else size
+        return (own - 1).clamp_min(0).where(own.isfinite(), whole) if counts(self.result.norm) else size

@@ -11,6 +11,7 @@ from secateur.attacks.core.norms import distance
 from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.core.steepest import steepest
 from secateur.attacks.fgsm import random_perturbation
+from secateur.budgets import L0_PIXELS, counts
 from secateur.stats import CONFIDENCE_LEVEL, exceeds
 from secateur.trust.audit_context import AuditContext
 from secateur.trust.check import Check
@@ -80,7 +81,9 @@ def one_step(k: int, n: int, size: str) -> Check:
 
 
 def _size(norm: float) -> str:
-    return "one value less than the example" if norm == 0 else "95 % of the distance"
+    if not counts(norm):
+        return "95 % of the distance"
+    return f"one {'pixel' if norm == L0_PIXELS else 'value'} less than the example"
 
 
 def _beaten(context: AuditContext, delta: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from secateur.attacks.core.norms import distance
 from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.verification import largest_distance
-from secateur.budgets import NORM_KEYS
+from secateur.budgets import recorded
 from secateur.trust.audit_context import AuditContext
 from secateur.trust.baselines import beats_noise, beats_one_step, beats_one_step_of_its_size
 from secateur.trust.check import Check
@@ -56,7 +56,7 @@ def _consistent(context: AuditContext) -> Check:
     problems = []
     if bool(((adv < low) | (adv > high)).any()) or bool(result.box_failures.any()):
         problems.append("examples leave the box")
-    norms = {key: distance(delta, p) for p, key in NORM_KEYS.items()}
+    norms = {key: distance(delta, p) for p, key in recorded(result.norm).items()}
     stored = {key: column[found] for key, column in result.distances.items()}
     if any(not torch.allclose(norms[key], stored[key], rtol=1e-5, atol=1e-7) for key in norms):
         problems.append("stored distances are not those of the stored examples")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from secateur.budgets import norm_of, plain
+from secateur.budgets import L0_PIXELS, counts, norm_of, plain
 from secateur.errors import UserError
 from secateur.registry.settings import NORMS as NORMS
 
@@ -41,15 +41,35 @@ def halvings(dtype: torch.dtype) -> int:
 
 
 def distance(delta: Tensor, p: float) -> Tensor:
-    """The p-norm of every sample of ``delta`` [N, ...], as [N]; p = 0 counts non-zero entries."""
+    """The p-norm of every sample of ``delta`` [N, ...], as [N]; p = 0 counts non-zero entries.
+
+    ``L0_PIXELS`` counts the places of [N, C, ...] with a non-zero entry in any channel; rows of a table
+    [N, D] have no channels, and their entries count.
+    """
     # The same numbers as vector_norm's, several times faster on a CPU.
     if p == INF:
         return delta.flatten(1).abs().amax(1)
-    if p == 0:
-        return delta.flatten(1).count_nonzero(1).to(delta.dtype)
+    if counts(p):
+        changed = (delta != 0).any(1) if by_place(delta, p) else delta
+        return changed.flatten(1).count_nonzero(1).to(delta.dtype)
     dims = tuple(range(1, delta.ndim))
     norms: Tensor = torch.linalg.vector_norm(delta, ord=p, dim=dims)
     return norms
+
+
+def by_place(values: Tensor, p: float) -> bool:
+    """Whether p counts the places of ``values`` [N, C, ...] and not each entry."""
+    return p == L0_PIXELS and values.ndim > 2
+
+
+def pooled(values: Tensor, p: float, *, largest: bool = False) -> Tensor:
+    """The sum of ``values`` [N, C, ...] over the channels, or the ``largest``, [N, 1, ...].
+
+    The values themselves where p does not count places.
+    """
+    if not by_place(values, p):
+        return values
+    return values.amax(1, keepdim=True) if largest else values.sum(1, keepdim=True)
 
 
 def dual(p: float) -> float:
@@ -61,11 +81,12 @@ def project(delta: Tensor, eps: Tensor, p: float) -> Tensor:
     """The nearest point (in L2) of each sample of ``delta`` [N, ...] inside the p-ball of radius ``eps`` [N].
 
     Inside the ball nothing moves. Ties of p = 0 keep exactly ``floor(eps)`` entries, the first ones in
-    memory order of a contiguous sample. The box is not considered: project first, clip afterwards.
+    memory order of a contiguous sample; ``L0_PIXELS`` keeps as many whole pixels, those longest in L2. The
+    box is not considered: project first, clip afterwards.
     """
     p = check_norm(p)
-    if p == 0:
-        return keep_top(delta, delta.abs(), eps)
+    if counts(p):
+        return keep_top(delta, delta.square() if by_place(delta, p) else delta.abs(), eps, p=p)
     if p == 1:
         return _project_l1(delta, eps)
     if p == 2:
@@ -76,15 +97,17 @@ def project(delta: Tensor, eps: Tensor, p: float) -> Tensor:
     return torch.minimum(torch.maximum(delta, -radius), radius)
 
 
-def keep_top(delta: Tensor, score: Tensor, count: Tensor) -> Tensor:
+def keep_top(delta: Tensor, score: Tensor, count: Tensor, *, p: float = 0.0) -> Tensor:
     """``delta`` [N, ...] with all but the ``floor(count)`` [N] entries of highest ``score`` set to zero.
 
-    Ties keep the first ones in the order of a contiguous sample.
+    Under ``L0_PIXELS`` whole pixels are kept, those of the highest sum. Ties keep the first ones in the order
+    of a contiguous sample.
     """
+    score = pooled(score, p)
     flat = score.flatten(1)
     # Selecting is several times faster than sorting, but needs the count as a number: a GPU would be synced.
     keep = _highest(flat, count.floor()) if flat.device.type == "cpu" else _first(flat, count.floor())
-    return torch.where(keep.view(delta.shape), delta, torch.zeros_like(delta))
+    return torch.where(keep.view(score.shape), delta, torch.zeros_like(delta))
 
 
 def _first(score: Tensor, count: Tensor) -> Tensor:
@@ -147,7 +170,7 @@ def project_boxed(delta: Tensor, eps: Tensor, p: float, *, low: Tensor, high: Te
 
     ``low`` ≤ 0 ≤ ``high`` [N, ...] bound the perturbation. Clipping after ``project`` is feasible too, but
     for p = 1 and 2 it is not the nearest point: what the box takes from one pixel, others may use. Not for
-    p = 0.
+    counts.
     """
     clipped = torch.minimum(torch.maximum(delta, low), high)
     if p == INF:

@@ -7,6 +7,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
+from secateur.budgets import counts, norm_of, plain
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,8 +51,8 @@ def scaled_defaults(
     """The defaults of the settings that are marked as lengths, by name, for images in ``bounds``."""
     low, high = (float(bound) for bound in bounds)
     lengths: Mapping[str, float] = getattr(attack, "in_pixels", {})
-    # In L0 a size counts values, and has no unit.
+    # In L0 a size counts values or pixels, and has no unit.
+    counted = norm is not None and counts(norm_of(plain(norm)))
     return {
-        name: value if name == "eps" and norm == 0 else value * (high - low)
-        for name, value in lengths.items()
+        name: value if name == "eps" and counted else value * (high - low) for name, value in lengths.items()
     }

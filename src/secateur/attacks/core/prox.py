@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from secateur.attacks.core.norms import INF, check_norm, distance, halvings, per_sample
+from secateur.attacks.core.norms import INF, by_place, check_norm, distance, halvings, per_sample
+from secateur.budgets import L0_PIXELS
 
 SMALLER = 15
 """Halvings beyond the resolution of the upper end, so that a result of 2⁻¹⁵ of it is as exact."""
@@ -14,11 +15,15 @@ def shrink(delta: Tensor, metric: Tensor, weight: Tensor, *, p: float) -> Tensor
 
     ``metric`` m [N, ...] and ``weight`` w [N] are positive. For p = 1, 2 and inf the answer is exact to the
     precision of a bisection. The count of p = 0 is replaced by the sum of the roots Σ|zᵢ|^½, whose operator
-    (Xu et al. 2012) moves what it keeps less than p = 1 does. No entry grows or changes its sign, so that a
-    perturbation inside a box around the clean image stays there.
+    (Xu et al. 2012) moves what it keeps less than p = 1 does; ``L0_PIXELS`` takes the roots of the lengths of
+    pixels [N, C, ...] in L2, whose metric is the mean over their channels. No entry grows or changes its
+    sign, so that a perturbation inside a box around the clean image stays there.
     """
     weight = weight.clamp_min(torch.finfo(delta.dtype).tiny)
-    operator = {0.0: _roots, 1.0: _sum, 2.0: _length, INF: _largest}[check_norm(p)]
+    p = check_norm(p)
+    operator = {0.0: _roots, 1.0: _sum, 2.0: _length, INF: _largest, L0_PIXELS: _roots}[p]
+    if by_place(delta, p):
+        operator = _pixel_roots
     return torch.copysign(operator(delta.abs(), metric, weight), delta)
 
 
@@ -33,6 +38,12 @@ def _roots(size: Tensor, metric: Tensor, weight: Tensor) -> Tensor:
     angle = torch.acos((v / 8 * (size.clamp_min(1e-20) / 3) ** -1.5).clamp(-1.0, 1.0))
     root = 2 / 3 * size * (1 + torch.cos(2 * torch.pi / 3 - 2 / 3 * angle))
     return torch.where(kept, root, torch.zeros_like(size))
+
+
+def _pixel_roots(size: Tensor, metric: Tensor, weight: Tensor) -> Tensor:
+    length = distance(size.movedim(1, -1).flatten(0, -2), 2.0).view(len(size), 1, *size.shape[2:])
+    left = _roots(length, metric.mean(1, keepdim=True), weight)
+    return size * (left / length.clamp_min(torch.finfo(size.dtype).tiny))
 
 
 def _length(size: Tensor, metric: Tensor, weight: Tensor) -> Tensor:

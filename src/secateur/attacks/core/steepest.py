@@ -6,6 +6,7 @@ from torch import Tensor
 from secateur.attacks.core.batch import Batch
 from secateur.attacks.core.gradients import mended
 from secateur.attacks.core.norms import INF, distance, halvings, keep_top, per_sample
+from secateur.budgets import counts
 
 LARGEST_POWER = 126
 """Of two, in float32: the scales at which ``reaching`` looks for the length of a step."""
@@ -14,7 +15,7 @@ LARGEST_POWER = 126
 def steepest(gradient: Tensor, batch: Batch, eps: Tensor, *, p: float) -> Tensor:
     """The perturbation [N, ...] inside the p-ball of radius ``eps`` [N] and the box that lowers g·δ most.
 
-    Exact for p = 0, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
+    Exact for counts, 1 and inf; for p = 2 the unboxed optimum is clipped, as in the fast gradient method.
     Entries of ``gradient`` that are not finite are mended.
     """
     gradient = mended(gradient)
@@ -25,7 +26,8 @@ def steepest(gradient: Tensor, batch: Batch, eps: Tensor, *, p: float) -> Tensor
         length = distance(gradient, 2.0).clamp_min(torch.finfo(gradient.dtype).tiny)
         size = torch.minimum(room, gradient.abs() * per_sample(eps / length, room))
     else:
-        size = keep_top(room, room * gradient.abs(), eps) if p == 0 else _spend(room, gradient.abs(), eps)
+        gain = gradient.abs()
+        size = keep_top(room, room * gain, eps, p=p) if counts(p) else _spend(room, gain, eps)
     return -gradient.sign() * size
 
 

@@ -17,6 +17,7 @@ from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits,
 from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import INF, check_norm, distance
 from secateur.attacks.runner.batching import out_of_memory
+from secateur.budgets import L0_PIXELS
 from secateur.errors import ExitCode, UserError
 
 Maker = Callable[..., Tensor]
@@ -73,6 +74,8 @@ def adapt(name: str) -> Callable[..., Found]:
         **settings: Any,
     ) -> Found:
         if any(parameter.name == "norm" for parameter in own):
+            if check_norm(norm) == L0_PIXELS:
+                raise UserError(f"attack '{name}' has no norm {norm:g}", hint="choose one of its own")
             settings["norm"] = norm
         if greek and "eps" in settings:
             settings["ε"] = settings.pop("eps")

@@ -248,7 +248,8 @@ def _norm(
     value = settings.get("norm", default if default is not None or not known else known[0])
     if value is None:
         raise UserError(
-            f"attack '{name}' does not say which norm it minimises", hint="give norm=0, 1, 2 or inf"
+            f"attack '{name}' does not say which norm it minimises",
+            hint="give norm=0, 1, 2, inf or L0-pixels",
         )
     norm = check_norm(value)
     if known and norm not in known:

@@ -10,7 +10,7 @@ from secateur.attacks.runner.bind import BoundAttack
 from secateur.attacks.runner.query_counter import QueryCounter
 from secateur.attacks.runner.result import AttackResult
 from secateur.attacks.runner.verification import largest_distance
-from secateur.budgets import NORM_KEYS
+from secateur.budgets import recorded
 
 
 def enter_clean(result: AttackResult, part: Tensor, logits: Tensor, batch: Batch) -> None:
@@ -63,7 +63,7 @@ def enter_found(
     result.classes[part] = torch.where(mask.cpu(), classes.cpu(), result.classes[part])
     result.forwards[part] += samples * counter.forwards.cpu()
     result.backwards[part] += samples * counter.backwards.cpu()
-    for norm, key in NORM_KEYS.items():
+    for norm, key in recorded(bound.norm).items():
         reached = torch.where(mask, distance(delta, norm), torch.inf)
         result.distances[key][part] = reached.cpu()
         best = torch.minimum(reached, counter.best[norm].double()).cpu()

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch
 from secateur.attacks.core.losses import is_adversarial
-from secateur.attacks.core.norms import NORMS, distance
+from secateur.attacks.core.norms import distance
 from secateur.attacks.runner.bind import BoundAttack
+from secateur.budgets import recorded
 
 PATIENCE, LEAST_PATIENCE = 0.2, 20
 """An image has converged when this share of the steps, and so many queries, have gained nothing."""
@@ -51,8 +52,9 @@ class QueryCounter(nn.Module):
         self._backwards = torch.zeros(n, dtype=torch.float64, device=device)
         # Whole batches are counted as numbers: small tensor operations would slow down every step.
         self._whole = {"forwards": 0, "backwards": 0}
-        self._best = torch.full((len(NORMS), n), torch.inf, device=device)
-        self.best = dict(zip(NORMS, self._best.unbind(), strict=True))
+        norms = recorded(bound.norm)
+        self._best = torch.full((len(norms), n), torch.inf, device=device)
+        self.best = dict(zip(norms, self._best.unbind(), strict=True))
         self.halfway: Tensor | None = None
         self.late: Tensor | None = None
         self._norm = bound.norm
@@ -187,5 +189,5 @@ class QueryCounter(nn.Module):
         if active is not None:
             missed |= ~active
         delta = x - self._problem.x
-        reached = torch.stack([distance(delta, norm) for norm in NORMS]).masked_fill_(missed, torch.inf)
+        reached = torch.stack([distance(delta, norm) for norm in self.best]).masked_fill_(missed, torch.inf)
         torch.minimum(self._best, reached, out=self._best)

@@ -13,7 +13,7 @@ from torch import Tensor
 from secateur.attacks.core.batch import Batch
 from secateur.attacks.core.box import Box
 from secateur.attacks.runner.bind import BoundAttack
-from secateur.budgets import NORM_KEYS
+from secateur.budgets import L0_PIXELS, NORM_KEYS, recorded
 from secateur.display import Shown, frame
 
 
@@ -33,9 +33,10 @@ class Outcome(StrEnum):
 class AttackResult(Shown):
     """One attack on one dataset, image by image, as verified on the original model.
 
-    ``distances`` and ``best_optim_distances`` hold float64 [N] per norm (``l0``, ``l1``, ``l2``, ``linf``):
-    0 where already wrong, inf where nothing was found. The first is of the example returned, the second of
-    the best adversarial query, norm by norm; ``halfway`` and ``late`` are the best in the attack's norm after
+    ``distances`` and ``best_optim_distances`` hold float64 [N] per norm (``l0``, ``l1``, ``l2``, ``linf``,
+    and ``l0_pixels`` where the attack counts pixels): 0 where already wrong, inf where nothing was found. The
+    first is of the example returned, the second of the best adversarial query, norm by norm; ``halfway`` and
+    ``late`` are the best in the attack's norm after
     50 % and 75 % of the steps. ``forwards`` and ``backwards`` [N] count the attack's own passes per image,
     without the clean prediction and the verification. ``times`` are seconds per batch. ``classes`` [N] is the
     class that the original model gives to ``adv``. ``search`` describes the search: batch normalisations
@@ -99,8 +100,8 @@ class AttackResult(Shown):
             settings=bound.settings,
             seed=seed,
             search={},
-            distances={key: infinite.clone() for key in NORM_KEYS.values()},
-            best_optim_distances={key: infinite.clone() for key in NORM_KEYS.values()},
+            distances={key: infinite.clone() for key in recorded(bound.norm).values()},
+            best_optim_distances={key: infinite.clone() for key in recorded(bound.norm).values()},
             halfway=infinite.clone(),
             late=infinite.clone(),
             forwards=zero.clone(),
@@ -139,7 +140,7 @@ class AttackResult(Shown):
 
     @property
     def norm_key(self) -> str:
-        """``l0``, ``l1``, ``l2`` or ``linf``."""
+        """``l0``, ``l0_pixels``, ``l1``, ``l2`` or ``linf``."""
         return NORM_KEYS[self.norm]
 
     @property
@@ -265,7 +266,9 @@ def _whole(value: float) -> float | int:
 
 
 def _plain(value: Any) -> Any:
-    """Settings as JSON: infinity by name, tensors by shape."""
+    """Settings as JSON: infinity and the norm of pixels by name, tensors by shape."""
+    if isinstance(value, type(L0_PIXELS)):
+        return str(value)
     if isinstance(value, float) and math.isinf(value):
         return "inf"
     if isinstance(value, Tensor):

@@ -11,6 +11,7 @@ from secateur.attacks.core.losses import is_adversarial, reaches_goal
 from secateur.attacks.core.norms import INF, distance, per_sample
 from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.runner.query_counter import QueryCounter
+from secateur.budgets import L0_PIXELS
 
 PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
 """Factors by which a perturbation that only fools the accelerated copy is lengthened, until it fools."""
@@ -97,13 +98,13 @@ def largest_distance(eps: float, norm: float, shape: Sequence[int], bounds: tupl
 
     Args:
         eps: the size.
-        norm: 0, 1, 2 or inf.
+        norm: 0, 1, 2, inf or ``L0_PIXELS``.
         shape: of one image.
         bounds: of its pixels.
     """
     each = torch.finfo(torch.float32).eps * max(abs(bound) for bound in bounds)
     values = float(math.prod(shape))
-    count = {0.0: 0.0, 1.0: values, 2.0: math.sqrt(values), INF: 1.0}[norm]
+    count = {0.0: 0.0, 1.0: values, 2.0: math.sqrt(values), INF: 1.0, L0_PIXELS: 0.0}[norm]
     return eps * (1 + SLACK) + count * each
 
 

@@ -25,7 +25,7 @@
     13:     z ← Π(δ − length d), Π the projection onto the p-ball of radius ε and the box
     14:     δ, δ_last ← Π(δ + (1 − μ)(z − δ) + μ (δ − δ_last)), δ                     (momentum)
 
-    for p = 0
+    for p = 0, of values or of pixels
     15: lines 1 to 8 for p = 1 with 0.7 N steps
     16: push pixels to the edges of the box; find by halving how many of the largest suffice
     17: tabu search: leave out pixel after pixel (``l0_removal``)
@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch, Found, check_batch, minimum
 from secateur.attacks.core.best import TIE, BestAdversarial
-from secateur.attacks.core.norms import INF, check_norm
+from secateur.attacks.core.norms import INF, check_norm, pooled
 from secateur.attacks.pdpgd import pdpgd
 from secateur.attacks.steep.descent import (
     Ground,
@@ -57,6 +57,7 @@ from secateur.attacks.steep.descent import (
     shortlist,
 )
 from secateur.attacks.steep.l0_removal import remove_pixels
+from secateur.budgets import counts
 from secateur.registry.settings import check
 
 STEP = {1.0: 1.0, 2.0: 4.0, INF: 1.0}
@@ -110,7 +111,8 @@ def steep(
       onto the ball and the box together does not.
     * Gradients may promise examples that the box forbids. An image without one after a quarter of the queries
       gets a radius that grows to the whole box by half of them, and steps across it (``core.lost``).
-    * The minima of L1 inside the box are nearly sparse: L0 starts from them.
+    * The minima of L1 inside the box are nearly sparse: L0 starts from them. ``"L0-pixels"`` does too, and
+      then moves, adds and leaves out pixels with all their channels.
 
     At most ``steps + 1`` forwards and ``steps`` backwards.
 
@@ -118,7 +120,7 @@ def steep(
         model: images to logits.
         x: images [N, ...], float32 or float64, inside ``bounds``.
         y: true labels [N], int64.
-        norm: p: 0, 1, 2 or inf; all settings of L0 are those of its descent in L1.
+        norm: p: 0, 1, 2, inf or "L0-pixels"; all settings of a count are those of its descent in L1.
         steps: number of iterations, the survey's included.
         n_surveyed: n, how many classes are surveyed: 9 for L2 and Linf, 5 for L1 and 2 there below 200 steps,
             fewer where ``steps`` do not allow four for each; 1 descends at once, as a targeted attack does.
@@ -146,9 +148,8 @@ def steep(
     batch = check_batch(x, y, targets, bounds)
     check("steep", steps=steps)
     p = check_norm(norm)
-    # L0 minimises L1 first.
-    q = p or 1.0
-    own, halvings, removals = (steps, 0, 0) if p else _l0_steps(steps, batch.x[0].numel())
+    q = 1.0 if counts(p) else p
+    own, halvings, removals = _l0_steps(steps, pooled(batch.x[:1], p).numel()) if counts(p) else (steps, 0, 0)
     first = STEP[q] if step is None else step
     momentum = MOMENTUM[q] if momentum is None else momentum
     n_surveyed, pdpgd_share = _defaults(q, own, n_surveyed=n_surveyed, pdpgd_share=pdpgd_share)
@@ -157,7 +158,7 @@ def steep(
     generator = generator or torch.Generator().manual_seed(0)
     ground = Ground.of(batch, q, momentum=momentum, growth=gamma, generator=generator)
     found = _minimise(model, batch, settings, ground=ground)  # lines 1 to 8, or 15
-    if p > 0:
+    if not counts(p):
         return found
     best = BestAdversarial(model, batch, p, already_wrong=found.already_wrong)
     return remove_pixels(best, found, halvings=halvings, steps=removals)  # lines 16 and 17
@@ -236,7 +237,7 @@ def converges_from(settings: Mapping[str, Any]) -> int:
     """
     steps = settings["steps"]
     check("steep", steps=steps)
-    if settings["norm"] == 0:
+    if counts(settings["norm"]):
         l1_steps, halvings, _ = _l0_steps(steps, sys.maxsize)
         return int(l1_steps + halvings)
     n_surveyed, share = _defaults(
@@ -244,9 +245,9 @@ def converges_from(settings: Mapping[str, Any]) -> int:
     )
     _, own = _split(steps, share)
     # A model with fewer classes than are wanted divides its steps a little differently.
-    counts = range(1, _affordable(own, n_surveyed) + 1)
+    possible = range(1, _affordable(own, n_surveyed) + 1)
     plain = Settings(own, n_surveyed, share, (1.0, 1.0), (1.0, 1.0))
-    last = [_stages(count, plain, resumed=False)[-1][1].steps for count in counts]
+    last = [_stages(count, plain, resumed=False)[-1][1].steps for count in possible]
     return int(steps - min(last[1:] or [own]))
 
 
