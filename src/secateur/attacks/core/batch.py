@@ -10,6 +10,10 @@ from secateur.attacks.core.box import Box
 from secateur.attacks.core.norms import per_sample, project_boxed
 from secateur.errors import UserError
 
+ADAPTS = (
+    "an attack called by itself takes logits [N, K], K ≥ 2, alone; secateur.attack and secateur.attacks.run "
+    "take dictionaries, tuples, single logits and whole numbers too"
+)
 NO_GRADIENT = "remove no_grad(), detach() or quantised layers from its forward, or use a black-box attack"
 
 
@@ -140,15 +144,16 @@ def check_logits(logits: Tensor, batch: Batch, *, gradient: bool = False) -> Non
     """Check the first logits that a model returns.
 
     Raises:
-        UserError: not a [N, K ≥ 2] tensor, not finite, a label of K or more, or, where a ``gradient`` is
-            needed, no graph that leads back to the images.
+        UserError: not a [N, K ≥ 2] tensor of floats, not finite, a label of K or more, or, where a
+            ``gradient`` is needed, no graph that leads back to the images.
     """
     n = len(batch.x)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != n or logits.shape[1] < 2:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(
-            f"the model answered {n} images with {shape}", hint="a classifier returns logits [N, K], K ≥ 2"
-        )
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UserError(f"the model answered {n} images with {shape}", hint=ADAPTS)
+    if not logits.is_floating_point():
+        kind = str(logits.dtype).removeprefix("torch.")
+        raise UserError(f"the model answered {n} images with numbers of type {kind}", hint=ADAPTS)
     if not logits.isfinite().all():
         raise UserError("the model's logits are not finite", hint="check its weights for NaN or infinity")
     if gradient and not logits.requires_grad:

@@ -79,9 +79,10 @@ class BestAdversarial:
         """
         with torch.set_grad_enabled(gradient):
             logits, active = query_active(self.model, x.requires_grad_(gradient))
-        seen, image = logits.detach(), x.detach()
+        # Called by itself, an attack is handed whatever its caller's network answers.
         if gradient not in self._checked:
             check_logits(logits, self.batch, gradient=gradient)
+        seen, image = logits.detach(), x.detach()
         self.delta_norm = distance(image - self.batch.x if delta is None else delta, self.p)
         if not self._checked:
             self.already_wrong = self.already_wrong | (
