@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from secateur import pruning
 from secateur.config import parse_study
 from secateur.engine.perform import perform
 from secateur.errors import UserError
@@ -200,3 +201,46 @@ def test_an_impossible_size_is_a_line_of_the_study(size):
 
 # Finished cells of studies are found by these ids, also by later versions.
 IDS = ["eaca0c28413e0d675246df73660b2ada", "03345252458bf62fe2c2d4c7a4d5efac"]
+
+
+def test_a_pruned_folder_is_a_network_to_start_from(tmp_path):
+    dense = build("given", in_channels=1)
+    images = torch.rand(4, 1, 8, 8)
+    report = pruning.prune(dense, images, sparsity=0.5)
+    folder = pruning.save(dense.eval(), tmp_path / "pruned")
+    before, size = dense(images), sum(each.numel() for each in dense.parameters())
+    laid = plan(study(f"{{arch: given, weights: {folder}}}"))
+    store, trained = carried_out(laid, tmp_path / "run")
+    _, pruned = carried_out(laid, tmp_path / "run", "prune")
+    assert report.channels < report.channels_before
+    assert {record["science"]["parameters"] for record in trained} == {size}
+    assert {record["science"]["weights_hash"] for record in trained} == {weights_hash(dense)}
+    assert torch.equal(network(laid.study, trained[0]["id"], store)(images), before)
+    # What is removed is removed from the pruned network.
+    assert {record["science"]["parameters_dense"] for record in pruned} == {size}
+    assert all(record["science"]["parameters"] < size for record in pruned)
+    assert all(record["science"]["proof"]["max_error"] < 1e-9 for record in pruned)
+    assert torch.isfinite(network(laid.study, pruned[0]["id"], store)(images)).all()
+
+
+def test_a_pruned_folder_of_another_network_is_refused_before_anything_runs(tmp_path):
+    other = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    pruning.prune(other, torch.rand(1, 3), sparsity=0.5)
+    folder = pruning.save(other, tmp_path / "pruned")
+    with pytest.raises(UserError, match=r"models\.net\.weights"):
+        plan(study(f"{{arch: given, weights: {folder}}}"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"models\.net\.weights"):
+        plan(study(f"{{arch: given, weights: {tmp_path / 'empty'}}}"))
+
+
+def test_a_pruned_folder_that_changed_since_the_plan_pauses_the_run(tmp_path):
+    dense = build("given", in_channels=1)
+    pruning.prune(dense, torch.rand(4, 1, 8, 8), sparsity=0.5)
+    folder = pruning.save(dense, tmp_path / "pruned")
+    laid = plan(study(f"{{arch: given, weights: {folder}}}"))
+    with torch.no_grad():
+        dense[0].bias.add_(1)
+    pruning.save(dense, folder, overwrite=True)
+    with pytest.raises(UserError, match="not those that the study was planned with"):
+        carried_out(laid, tmp_path / "run")

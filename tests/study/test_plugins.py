@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import secateur
+from secateur import models
 from secateur.config import load_study
 from secateur.engine.local import LocalEngine
 from secateur.engine.ray import _compute
@@ -67,8 +68,8 @@ def mine(tmp_path):
     return path
 
 
-def run(out, **options):
-    return run_plan(small_plan(STUDY), out, execute=EXECUTE, **options)
+def run(out, *, text=STUDY, **options):
+    return run_plan(small_plan(text), out, execute=EXECUTE, **options)
 
 
 def test_workers_know_what_the_plug_in_registers(mine, tmp_path):
@@ -264,3 +265,88 @@ sparsities: [0, 0.5]
 attacks: {ddn: {steps: 10}, still: {norm: 2}}
 images: 20
 """
+
+
+BUILDER = """
+from torch import nn
+
+def build(num_classes=10, in_channels=1):
+    raise AssertionError("the toy builds no network")
+
+def smaller():
+    return nn.Linear(2, 2)
+
+def helper(layer):
+    return layer
+
+def _hidden():
+    return None
+"""
+OWN = STUDY.replace("net: net}", "net: net.py:build}").replace("criteria: [l1, own]", "criteria: [l1]")
+OWN = OWN.replace(", mine: {steps: 10}, mine-once: }", "}")
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(BUILDER)
+    return path
+
+
+def test_functions_of_a_file_that_registers_nothing_are_models_of_a_study(net, tmp_path):
+    assert load_plugin(net) == ["model net.py:build", "model net.py:smaller"]
+    assert load_plugin(net) == ["model net.py:build", "model net.py:smaller"]
+    outcome = run(tmp_path / "run", jobs=2, text=OWN)
+    assert (outcome.exit_code, outcome.failed) == (0, {})
+    assert {record["axes"]["model"] for record in outcome.records} == {"plain", "net"}
+
+
+def test_a_file_that_registers_something_is_read_as_before(mine):
+    assert not any(name.startswith("model mine.py:") for name in load_plugin(mine))
+
+
+def test_such_a_network_is_the_same_wherever_its_file_lies_and_another_when_it_changes(
+    net, tmp_path, monkeypatch
+):
+    def ids(path, named):
+        forget(monkeypatch)
+        load_plugin(path)
+        return {cell.id for cell in small_plan(OWN.replace("net.py:build", named)).cells}
+
+    here = ids(net, "net.py:build")
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "net.py").write_text(BUILDER)
+    assert ids(other / "net.py", f"{other}/net.py:build") == here
+    (other / "net.py").write_text(BUILDER + "# changed\n")
+    assert ids(other / "net.py", "net.py:build") != here
+
+
+def test_a_study_file_alone_runs_nobodys_code(net, tmp_path):
+    with pytest.raises(UserError, match=r"name the file on the command line as well, --plugin net\.py"):
+        small_plan(OWN)
+    load_plugin(net)
+    with pytest.raises(
+        UserError, match="has no function 'biuld' that builds a network: it has build, smaller"
+    ):
+        small_plan(OWN.replace("net.py:build", "net.py:biuld"))
+    with pytest.raises(UserError, match="would run code"):
+        small_plan(OWN.replace("net.py:build", "other.py:build"))
+
+
+def test_the_functions_get_what_they_take_and_nothing_else(tmp_path):
+    path = tmp_path / "kinds.py"
+    path.write_text(
+        "from torch import nn\n"
+        "def both(num_classes, in_channels): return nn.Linear(in_channels, num_classes)\n"
+        "def neither(): return nn.Linear(5, 7)\n"
+        "def many(**settings): return nn.Linear(5, 6)\n"
+    )
+    load_plugin(path)
+    sizes = [
+        models.resolve(f"kinds.py:{name}", num_classes=3, in_channels=2, allow_code=False).weight.shape
+        for name in ("both", "neither", "many")
+    ]
+    assert sizes == [(3, 2), (7, 5), (6, 5)]
+    with pytest.raises(UserError, match="has no setting 'width'"):
+        models.resolve("kinds.py:both", settings={"width": 2}, allow_code=False)

@@ -1,23 +1,63 @@
 """The commands init and schema: a study file to begin with, and its JSON Schema."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, say
+from secateur.cli.targets import Mean, Std, check_statistics
 from secateur.errors import UserError
+from secateur.registry import of_own_file
 
 
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml"),
-    preset: Annotated[str, typer.Option(help="digits, thesis or thesis-literal.")] = "digits",
+    preset: Annotated[
+        str | None, typer.Option(help="digits, thesis or thesis-literal; digits by default.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Your network instead: FILE.py:FUNCTION or a name.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="With --model: its images, as folder:DIR.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", help="With --model: its weights, or a pruned folder.")
+    ] = None,
+    robust: Annotated[
+        bool, typer.Option("--robust", help="With --model: it was trained adversarially.")
+    ] = False,
+    mean: Mean = None,
+    std: Std = None,
 ) -> None:
-    """Write a commented study file to start from."""
+    """Write a commented study file to start from, of a preset or of your own network."""
     from secateur.config import preset as preset_text
+    from secateur.config.presets import own_study
 
-    text = preset_text(preset).replace("THIS", str(path))
+    own = {"--data": data, "--weights": weights, "--robust": robust or None, "--mean": mean, "--std": std}
+    given = [option for option, value in own.items() if value is not None]
+    if model is None and given:
+        raise UserError(f"{given[0]} needs --model", hint="secateur init study.yaml --model net.py:build ...")
+    if model is not None and (preset is not None or data is None):
+        raise UserError(
+            "--model needs --data, and no --preset",
+            hint=f"secateur init {path} --model {model} --data folder:DIR",
+        )
+    if model is None or data is None:
+        text, option = preset_text(preset or "digits").replace("THIS", str(path)), ""
+    else:
+        text = own_study(
+            str(path),
+            model=model,
+            data=data,
+            weights=None if weights is None else str(weights),
+            robust=robust,
+            normalise=_normalisation(mean, std),
+        )
+        option = f" --plugin {quote(model.rpartition(':')[0])}" if of_own_file(model) else ""
     try:
         # Mode x never overwrites a file that somebody has edited.
         with path.open("x", encoding="utf-8") as file:
@@ -27,7 +67,7 @@ def init(
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     say(f"{path}: {text.splitlines()[0].removeprefix('# ')}")
-    say(f"next: secateur plan {path}")
+    say(f"next: secateur plan {path}{option}")
 
 
 def schema(plugin: PlugIns = None) -> None:
@@ -39,3 +79,9 @@ def schema(plugin: PlugIns = None) -> None:
 
 
 COMMANDS = (init, schema)
+
+
+def _normalisation(mean: str | None, std: str | None) -> str | None:
+    """The statistics as a study writes them."""
+    found = check_statistics(mean, std)
+    return None if found is None else f"{{mean: {[*found[0]]}, std: {[*found[1]]}}}"

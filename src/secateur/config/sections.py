@@ -96,14 +96,16 @@ class Model(Settings):
     """A network of the study: its architecture, and the recipe or the weights that make it what it is."""
 
     arch: Annotated[str, AfterValidator(known_model)] = Field(
-        description="a zoo name, torchvision:NAME, timm:NAME, shipped:NAME or robustbench:NAME"
+        description="a zoo name, torchvision:NAME, timm:NAME, shipped:NAME or robustbench:NAME, or "
+        "FILE.py:FUNCTION of a file that --plugin names"
     )
     settings: Annotated[dict[str, Any], AfterValidator(plain_settings)] = Field(
         default_factory=dict, description="arguments of the architecture, such as its width"
     )
     weights: str | None = Field(
         default=None,
-        description="a .safetensors or weights-only .pt file; then nothing is trained by default",
+        description="a .safetensors or weights-only .pt file, or a folder that prune wrote; then nothing is "
+        "trained by default",
     )
     recipe: RecipeFields | None = Field(default=None, description="how the network is trained")
     normalise: Normalisation | None = Field(

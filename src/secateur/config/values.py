@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -10,7 +11,17 @@ from pydantic_core import PydanticCustomError
 
 from secateur.budgets import L0_PIXELS, NORM_KEYS, is_list, norm_of, sizes
 from secateur.errors import UserError
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, RATES, Registry, checkpoint, has_weights
+from secateur.registry import (
+    ATTACKS,
+    CRITERIA,
+    DATASETS,
+    MODELS,
+    RATES,
+    Registry,
+    checkpoint,
+    has_weights,
+    of_own_file,
+)
 from secateur.text import nearest
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -134,7 +145,9 @@ def known_dataset(value: str) -> str:
 
 
 def known_model(value: str) -> str:
-    """A zoo name, or the name of an installed zoo and a model in it. Python files are refused."""
+    """A zoo name, the name of an installed zoo and a model in it, or FILE.py:FUNCTION of a plug-in."""
+    if of_own_file(value):
+        return _of_plugin(value)
     zoo, colon, name = value.partition(":")
     if not colon:
         return _known(MODELS, value)
@@ -153,6 +166,23 @@ def known_model(value: str) -> str:
     elif not LABEL.fullmatch(name):
         raise ValueError(f"{name!r} is not a valid model name")
     return value
+
+
+def _of_plugin(value: str) -> str:
+    """``net.py:build`` for ``models/net.py:build``, if the command line named the file as well."""
+    path, _, function = value.rpartition(":")
+    # Without the folder: neither the id of a cell nor the run folder depends on where the file lies.
+    file = PurePath(path).name
+    known = [name for name in MODELS.names() if name.startswith(f"{file}:")]
+    if f"{file}:{function}" in known:
+        return f"{file}:{function}"
+    if known:
+        functions = ", ".join(name.rpartition(":")[2] for name in known)
+        raise ValueError(f"{file} has no function {function!r} that builds a network: it has {functions}")
+    raise ValueError(
+        f"{value!r} would run code, which a study file cannot ask for alone: name the file on the command "
+        f"line as well, --plugin {path}"
+    )
 
 
 def plain_settings(values: dict[str, Any]) -> dict[str, Any]:

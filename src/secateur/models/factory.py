@@ -160,7 +160,11 @@ def _resolved(
         )
     if source.endswith(".py"):
         if not allow_code:
-            raise UserError(f"model '{spec}' would run code", hint="name it on the command line instead")
+            # A file that --plugin names has been run already, and its functions have names.
+            own = f"{Path(source).name}:{name}"
+            if own not in MODELS.names():
+                raise UserError(f"model '{spec}' would run code", hint=f"add --plugin {source}")
+            return build(own, num_classes=num_classes or 10, in_channels=in_channels, **settings), None
         return _from_file(Path(source), name, num_classes, in_channels)
     num_classes = num_classes or 10
     if not colon:

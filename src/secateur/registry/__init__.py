@@ -8,6 +8,8 @@ from secateur.registry.criteria import CRITERIA as CRITERIA
 from secateur.registry.datasets import DATASETS as DATASETS
 from secateur.registry.models import MODELS as MODELS
 from secateur.registry.models import comes_with_weights as comes_with_weights
+from secateur.registry.models import of_own_file as of_own_file
+from secateur.registry.models import registered as registered
 from secateur.registry.plugins import PlugIn as PlugIn
 from secateur.registry.plugins import load_plugin as load_plugin
 from secateur.registry.plugins import loaded as loaded

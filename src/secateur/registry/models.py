@@ -7,6 +7,24 @@ MODELS = Registry("model")
 _CIFAR = (3, 32, 32)
 
 
+def of_own_file(arch: str) -> bool:
+    """Whether a name has the form ``FILE.py:FUNCTION``: a network of a file that ``--plugin`` names.
+
+    >>> of_own_file("net.py:build"), of_own_file("timm:resnet18")
+    (True, False)
+    """
+    return arch.rpartition(":")[0].endswith(".py")
+
+
+def registered(arch: str) -> bool:
+    """Whether a name is that of an entry of ``MODELS``, and not of a network of an installed package.
+
+    >>> registered("resnet18"), registered("timm:resnet18")
+    (True, False)
+    """
+    return ":" not in arch or of_own_file(arch)
+
+
 def comes_with_weights(arch: str) -> bool:
     """Whether a registered network brings its weights: from a plug-in or a package, not from our zoo.
 
@@ -15,7 +33,7 @@ def comes_with_weights(arch: str) -> bool:
     >>> comes_with_weights("resnet18")
     False
     """
-    return ":" not in arch and not MODELS.entry(arch).target.startswith("secateur.")
+    return registered(arch) and not MODELS.entry(arch).target.startswith("secateur.")
 
 
 MODELS.register(

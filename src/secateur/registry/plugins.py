@@ -3,10 +3,11 @@
 import inspect
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from secateur.errors import ExitCode, UserError
@@ -20,6 +21,8 @@ from secateur.registry.settings import NORM
 from secateur.text import listed
 
 REGISTRIES: tuple[Registry, ...] = (ATTACKS, CRITERIA, MODELS, DATASETS)
+_OFFERED = ("num_classes", "in_channels")
+_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 KINDS = ("minimum-norm", "fixed-eps")
 """An attack looks for the smallest perturbation, or for one of a given size."""
 
@@ -95,9 +98,11 @@ def require(wanted: Iterable[Mapping[str, Any]]) -> None:
 def load_plugin(path: Path) -> list[str]:
     """Run the file at ``path`` and return the names that it registered, as in ``["attack mine"]``.
 
-    The file calls ``register`` of ``secateur.registry.ATTACKS``, ``CRITERIA``, ``MODELS`` or ``DATASETS``. It
-    runs with the rights of the user, so it may be named on a command line only, never in a file that others
-    wrote. The hash of its content is the version of everything it registers, so that cached results of
+    The file calls ``register`` of ``secateur.registry.ATTACKS``, ``CRITERIA``, ``MODELS`` or ``DATASETS``.
+    In a file that registers nothing, every public function that can be called with ``num_classes`` and
+    ``in_channels``, or with nothing, becomes the model ``FILE.py:FUNCTION``. It runs with the rights of the
+    user, so it may be named on a command line only, never in a file that others wrote. The hash of its
+    content is the version of everything it registers, so that cached results of
     another version are not reused.
 
     Raises:
@@ -113,22 +118,28 @@ def load_plugin(path: Path) -> list[str]:
             f"there is no file '{path}'", hint="--plugin names a Python file that registers names"
         )
     before = {registry.kind: {entry.name: entry for entry in registry.entries()} for registry in REGISTRIES}
+
+    def new() -> list[tuple[Registry, Entry]]:
+        found = ((registry, entry) for registry in REGISTRIES for entry in registry.entries())
+        return [(kind, entry) for kind, entry in found if before[kind.kind].get(entry.name) is not entry]
+
     version = version_of(path)
-    _run(path)
+    module = _run(path)
+    if not new():
+        _register_builders(module, path)
     added: list[tuple[str, str]] = []
-    for registry in REGISTRIES:
-        for entry in registry.entries():
-            if before[registry.kind].get(entry.name) is not entry:
-                _check(registry, entry, path)
-                facts = {**entry.facts, "science": version}
-                if registry is ATTACKS:
-                    facts["steps"] = _has_steps(registry.get(entry.name))
-                registry.describe(replace(entry, facts=facts))
-                added.append((registry.kind, entry.name))
+    for registry, entry in new():
+        _check(registry, entry, path)
+        facts = {**entry.facts, "science": version}
+        if registry is ATTACKS:
+            facts["steps"] = _has_steps(registry.get(entry.name))
+        registry.describe(replace(entry, facts=facts))
+        added.append((registry.kind, entry.name))
     if not added:
         raise UserError(
             f"'{path}' registers nothing",
-            hint="call register(name, function, summary) of secateur.registry.ATTACKS, CRITERIA or MODELS",
+            hint="call register(name, function, summary) of secateur.registry.ATTACKS, CRITERIA or MODELS, "
+            "or define a function that returns a network",
         )
     _LOADED[path.resolve()] = PlugIn(path.resolve(), version, tuple(added))
     return [f"{kind} {name}" for kind, name in added]
@@ -138,7 +149,33 @@ def _has_steps(attack: Any) -> bool:
     return not callable(attack) or "steps" in inspect.signature(attack).parameters
 
 
-def _run(path: Path) -> None:
+def _register_builders(module: ModuleType, path: Path) -> None:
+    """Make the functions of a file that registers nothing models by the name ``FILE.py:FUNCTION``.
+
+    Those that can be called with ``num_classes`` and ``in_channels``, or with nothing.
+    """
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        known = inspect.signature(function).parameters.values()
+        needed = {each.name for each in known if each.default is each.empty and each.kind not in _MANY}
+        if not name.startswith("_") and function.__module__ == module.__name__ and needed <= set(_OFFERED):
+            MODELS.register(f"{path.name}:{name}", _builder(function), f"a network of {path.name}")
+
+
+def _builder(function: Callable[..., Any]) -> Callable[..., Any]:
+    known = inspect.signature(function).parameters
+
+    def build(num_classes: int = 10, in_channels: int | None = None) -> Any:
+        offered = {"num_classes": num_classes, "in_channels": in_channels}
+        return function(
+            **{key: value for key, value in offered.items() if key in known and value is not None}
+        )
+
+    # The registry tells objects apart by where they are from.
+    build.__module__, build.__qualname__ = function.__module__, function.__qualname__
+    return build
+
+
+def _run(path: Path) -> ModuleType:
     # The module name contains a hash of the path, because two plug-ins may have the same file name.
     name = f"plugin_{path.stem}_{sha256_hex(str(path.resolve()))[:8]}"
     spec = spec_from_file_location(name, path)
@@ -152,6 +189,7 @@ def _run(path: Path) -> None:
         raise
     except Exception as error:
         raise UserError(f"'{path}' cannot be imported: {_blame(error, path)}") from error
+    return module
 
 
 def _blame(error: Exception, path: Path) -> str:

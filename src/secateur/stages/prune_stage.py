@@ -14,7 +14,6 @@ from secateur.recipes import Adversary
 from secateur.registry import CRITERIA
 from secateur.stages.networks import (
     Tick,
-    architecture,
     dense_ancestor,
     generator,
     measured,
@@ -44,7 +43,7 @@ def prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     dense = store.network_science(dense_ancestor(cell, store))
     settings = {key: value for key, value in cell.settings.items() if key != "criterion_version"}
     remove = _mask_weights if cell.masked else _cut_channels
-    removed = remove(study, cell, model, splits, settings)
+    removed = remove(study, cell, model, splits, settings, store)
     science = PruneScience(
         **measured(study, cell, model, test=splits.test).to_json(),
         parameters_dense=dense.parameters,
@@ -57,13 +56,14 @@ def prune(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
 
 
 def _cut_channels(
-    study: Study, cell: Cell, model: nn.Module, splits: Splits, settings: dict[str, Any]
+    study: Study, cell: Cell, model: nn.Module, splits: Splits, settings: dict[str, Any], store: Store
 ) -> dict[str, Any]:
     example = splits.validation.x[:2]
     graph = trace(model, example)
     # A later round is given the sizes of the dense network, as what is left no longer tells them.
-    if history := pruning.history(model):
-        whole = trace(architecture(study, cell.axes["model"], splits.test).eval(), example)
+    first = dense_ancestor(cell, store)
+    if later := parent_of(cell) != first:
+        whole = trace(network(study, first, store), example)
         settings = settings | {"dense_sizes": {group.name: group.size for group in whole.groups}}
     batch = calibration_batch(
         settings["criterion"],
@@ -75,9 +75,9 @@ def _cut_channels(
     )
     plan = pruning.plan(graph, seed=cell.seed, batch=batch, **settings)
     report = pruning.apply(model, plan, example_inputs=example)
-    channels = sum(settings["dense_sizes"].values()) if history else report.channels_before
+    channels = sum(settings["dense_sizes"].values()) if later else report.channels_before
     return {
-        "sparsity_achieved": 1 - report.channels / channels if history else report.sparsity_achieved,
+        "sparsity_achieved": 1 - report.channels / channels if later else report.sparsity_achieved,
         "groups": report.groups_pruned,
         "proof": Proof(
             max_error=report.max_error,
@@ -89,7 +89,7 @@ def _cut_channels(
 
 
 def _mask_weights(
-    study: Study, cell: Cell, model: nn.Module, splits: Splits, settings: dict[str, Any]
+    study: Study, cell: Cell, model: nn.Module, splits: Splits, settings: dict[str, Any], store: Store
 ) -> dict[str, Any]:
     report = pruning.mask(model, seed=cell.seed, **settings)
     return {

@@ -1,7 +1,9 @@
 """The train stage and the fine-tuning stage (``tune``)."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +13,7 @@ from secateur.config import Cell, Study, recipe_from
 from secateur.data import Dataset, Splits
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import derive_seed
+from secateur.pruning.starting import with_weights
 from secateur.registry import comes_with_weights, has_weights
 from secateur.stages.networks import (
     Tick,
@@ -35,12 +38,11 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     label = cell.axes["model"]
     chosen = study.models[label]
     published = has_weights(chosen.arch)
-    model = architecture(study, label, splits.test, pretrained=published and not chosen.weights)
-    if chosen.weights:
-        _load_planned(cell, model, chosen.weights)
-    elif comes_with_weights(chosen.arch):
+    build = partial(architecture, study, label, splits.test, pretrained=published and not chosen.weights)
+    model = _planned(cell, build, chosen.weights) if chosen.weights else build()
+    if not chosen.weights and comes_with_weights(chosen.arch):
         _refuse_other_weights(cell, model)
-    elif not published:
+    elif not chosen.weights and not published:
         models.initialise(model, generator(derive_seed(cell.seed, "initialise")))
     trained, artefacts, timing, how = _fit(study, cell, store, model, splits, tick)
     notes = data.split_warnings(splits)
@@ -65,10 +67,10 @@ def _misfits(model: nn.Module, test: Dataset, device: str) -> list[str]:
     return [sentence] if (sentence := misfit(predicted, test.y, test.classes)) else []
 
 
-def _load_planned(cell: Cell, model: nn.Module, path: str) -> None:
-    """Load weights from a file, if they are those that the study was planned with."""
+def _planned(cell: Cell, build: Callable[[], nn.Module], path: str) -> nn.Module:
+    """The network with the weights at ``path``, if they are those that the study was planned with."""
     try:
-        models.load_weights(model, path)
+        model = with_weights(build, path)
         changed = models.weights_hash(model) != cell.settings["weights"]
     except UserError as error:
         raise UserError(
@@ -82,6 +84,7 @@ def _load_planned(cell: Cell, model: nn.Module, path: str) -> None:
             hint="nothing wrong was recorded; restore them, then run the same command again",
             code=ExitCode.ENVIRONMENT,
         )
+    return model
 
 
 def _refuse_other_weights(cell: Cell, model: nn.Module) -> None:

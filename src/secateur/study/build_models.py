@@ -15,12 +15,12 @@ from secateur.models import (
     check_accepts,
     describe_normalisation,
     load_published,
-    load_weights,
     resolve,
     to_device,
     weights_hash,
 )
 from secateur.models.normalisation import unwrapped
+from secateur.pruning.starting import with_weights
 from secateur.registry import comes_with_weights
 from secateur.study.cells import Facts
 from secateur.study.cost import Footprint, Speed
@@ -125,10 +125,9 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
             continue
         key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
         try:
-            network = dense_network(study, label, shape=shape, classes=classes)
-            if model.weights is not None:
-                load_weights(network, model.weights)
-            elif shipped:
+            build = partial(dense_network, study, label, shape=shape, classes=classes)
+            network = build() if model.weights is None else with_weights(build, model.weights)
+            if model.weights is None and shipped:
                 load_published(unwrapped(network), model.arch)
             found[label] = weights_hash(network)
         except UserError as error:

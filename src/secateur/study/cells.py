@@ -14,7 +14,7 @@ from secateur.config import Cell, Role, Stage, Study, recipe_from
 from secateur.errors import UserError
 from secateur.hashing import canonical, digest
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, takes_steps
+from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, registered, takes_steps
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
 SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 3}
@@ -192,7 +192,7 @@ def _training(study: Study, facts: Facts, model: str, seed: int) -> dict[str, An
 
 
 def _arch_version(arch: str) -> Any:
-    if ":" not in arch:
+    if registered(arch):
         return MODELS.entry(arch).facts.get("science", 1)
     # Networks of these packages have the normalisation of their own configuration since version 2.
     return 2 if arch.partition(":")[0] in ("timm", "torchvision") else 1

@@ -10,7 +10,16 @@ from secateur.config import Problem, Study, refuse
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
 from secateur.recipes import Recipe
-from secateur.registry import ATTACKS, CRITERIA, DATASETS, MODELS, checkpoint, has_weights, takes_steps
+from secateur.registry import (
+    ATTACKS,
+    CRITERIA,
+    DATASETS,
+    MODELS,
+    checkpoint,
+    has_weights,
+    registered,
+    takes_steps,
+)
 from secateur.registry.settings import rules_of
 from secateur.store import Store
 from secateur.study.cells import Facts
@@ -168,14 +177,14 @@ def _input_of(arch: str) -> tuple[int, ...]:
     """The shape of the images that a zoo network is made for; () for networks of other packages."""
     if has_weights(arch):
         arch = checkpoint(arch).facts["arch"]
-    made: tuple[int, ...] = () if ":" in arch else MODELS.entry(arch).facts.get("input", ())
+    made: tuple[int, ...] = MODELS.entry(arch).facts.get("input", ()) if registered(arch) else ()
     return made
 
 
 def _needs_code(study: Study) -> bool:
     documented = all(rules_of(attack.attack) for attack in study.attacks.values())
     named = [CRITERIA.entry(name) for name in study.criteria]
-    named += [MODELS.entry(model.arch) for model in study.models.values() if ":" not in model.arch]
+    named += [MODELS.entry(model.arch) for model in study.models.values() if registered(model.arch)]
     named += [ATTACKS.entry(attack.attack) for attack in study.attacks.values()]
     return not documented or any(not entry.target.startswith("secateur.") for entry in named)
 
@@ -232,7 +241,7 @@ def unknown_settings(study: Study, test: int) -> Iterator[Problem]:
         yield from _unknown(study, f"attacks.{label}", given - _single_norm(attack.attack), taken)
     yield from _trained_on_the_test_images(study)
     for label, model in study.models.items():
-        if ":" not in model.arch and model.settings:
+        if registered(model.arch) and model.settings:
             taken = _parameters(MODELS.get(model.arch)) - {"num_classes", "in_channels"}
             yield from _unknown(study, f"models.{label}.settings", set(model.settings), taken)
 
