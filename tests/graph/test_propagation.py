@@ -165,14 +165,12 @@ class Masked(nn.Module):
         return self.f(h.relu().mean((2, 3)))
 
 
-@pytest.mark.parametrize(
-    ("form", "widths"), [("pick", (4, 12)), ("pick channels", (4, 12)), ("write", (4, 6))]
-)
-def test_what_a_mask_picks_stays_and_what_it_overwrites_does_not(form, widths):
+@pytest.mark.parametrize("form", ["pick", "pick channels", "write"])
+def test_what_a_mask_picks_or_overwrites_is_pruned(form):
     model = Masked(form).eval()
     report = secateur.prune(model, torch.rand(2, 3, 8, 8), sparsity=0.5)
     assert report.verified
-    assert (model.a.out_channels, model.b.out_channels) == widths
+    assert (model.a.out_channels, model.b.out_channels) == (4, 6)
 
 
 def test_a_mask_inside_writes_rows_by_position():

@@ -214,3 +214,23 @@ def test_padded_lengths_are_followed():
     report = secateur.prune(Padded().eval(), ([torch.rand(3, 6), torch.rand(5, 6)],), sparsity=0.5)
     assert report.verified
     assert report.channels == 4
+
+
+class Cast(nn.Module):
+    """A cast of numbers in front of a decision: in float64 there is nothing to cast."""
+
+    def __init__(self):
+        super().__init__()
+        self.h, self.n, self.f = nn.Linear(6, 16), nn.Linear(6, 1), nn.Linear(16, 3)
+
+    def forward(self, x):
+        h = self.h(x).double()
+        often = (self.n(x).sigmoid() * 3).ceil().long()
+        return self.f(h.repeat_interleave(often[:, 0], 0).float())
+
+
+def test_a_cast_of_numbers_is_no_decision():
+    torch.manual_seed(0)
+    model = Cast().eval()
+    assert secateur.prune(model, torch.randn(5, 6), sparsity=0.5).verified
+    assert model.h.out_features == 8

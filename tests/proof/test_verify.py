@@ -181,3 +181,22 @@ def test_swapped_indices_are_caught_where_weights_are_built_when_asked_for(monke
         monkeypatch, lambda name, tensor, dense: tensor.roll(1, 0) if name == "body.0.0.weight" else tensor
     )
     assert not verify(net, plan, graph).ok
+
+
+class Normalised(nn.Module):
+    """Constants that the code makes in the type of its input: in float64 they are rounded less."""
+
+    def __init__(self, off=0.0):
+        super().__init__()
+        self.h, self.f, self.off = nn.Linear(3, 16), nn.Linear(16, 3), off
+
+    def forward(self, x):
+        wide = self.off if x.dtype is torch.float64 else 0.0
+        mean = torch.as_tensor([0.485 + wide, 0.456, 0.406], dtype=x.dtype)
+        return self.f(self.h(x - mean).relu())
+
+
+def test_constants_in_the_type_of_the_input_are_those_of_the_pruned_run():
+    assert secateur.prune(Normalised().eval(), torch.rand(4, 3), sparsity=0.5).verified
+    with pytest.raises(UserError, match="differs from the masked dense network"):
+        secateur.prune(Normalised(1e-5).eval(), torch.rand(4, 3), sparsity=0.5)

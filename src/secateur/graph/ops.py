@@ -42,6 +42,8 @@ class Does(Flag):
     """Makes a tensor of memory as it is, to be written to."""
     WRITE = auto()
     """Writes all of its first argument anew, without a look at what was there."""
+    PICK = auto()
+    """Picks by masks among its arguments, or writes what was picked."""
     READ = auto()
     """Gives the code a plain number, by which it may decide what it does."""
     SAVES_NOTHING = auto()
@@ -127,6 +129,13 @@ _TABLE: dict[str, Does] = {
     "baddbmm": Does.MATMUL | Does.BATCHED,
     "_euclidean_dist": Does.DISTANCE,
     "_cdist_forward": Does.DISTANCE,
+    "index": Does.PICK,
+    "_unsafe_index": Does.PICK,
+    "masked_select": Does.PICK,
+    "index_put_": Does.PICK,
+    "index_put": Does.PICK,
+    "masked_scatter": Does.PICK,
+    "masked_scatter_": Does.PICK,
     "_pack_padded_sequence": Does.COUNT,
     "_assert_async": Does.QUIET,
     "_assert_scalar": Does.QUIET,

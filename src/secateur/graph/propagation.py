@@ -6,7 +6,6 @@ Channels that reach an output, an unknown operation, or part of another tensor's
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,18 +15,19 @@ from secateur.graph.heads import are_heads, as_wholes
 from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chunks, columns_last, reshape
 from secateur.graph.ops import Does, operations
 from secateur.graph.quantised_scales import couple_scales
-from secateur.graph.rules import Result, find, pointwise
+from secateur.graph.rules import Flags, Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
 from secateur.graph.states import States, first_states
 from secateur.graph.trace.computed_weights import computed_weights, spectral_vectors
+from secateur.graph.trace.decisions import choosing_calls
 from secateur.graph.trace.named_tensors import scripted_modules
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
+from secateur.graph.written_parts import in_owner, spans
 from secateur.text import first_line
 
 OUTPUT = "is an output of the model"
 FAILED = "reaches an operation whose rule failed"
-_ONE = frozenset({"aten::select"})
-_QUIET, _PARTS, _RESHAPES = (operations(that) for that in (Does.QUIET, Does.PART, Does.RESHAPE))
+_QUIET = operations(Does.QUIET)
 
 
 @dataclass
@@ -66,6 +66,11 @@ class Tracer:
     def is_mask(self, ref: Ref) -> bool:
         """Whether an argument holds true and false, and as an index picks from all of its dimensions."""
         return self.tape.values[ref.id].dtype in {torch.bool, torch.uint8}
+
+    def picked(self, ref: Ref) -> Flags | None:
+        """What a mask by which a call picks holds, if the run noted it."""
+        found = self.tape.picked.get(ref.id)
+        return None if found is None else found.cpu().numpy()
 
     def is_read(self, number: int | None) -> bool:
         """Whether a later operation, or the caller of the model, reads this result."""
@@ -166,7 +171,12 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
     for one in computed:
         tracer.atoms.one_role(one.sources)
     makers = {number: call for call in tape.calls for number in call.outputs}
-    for number in tape.outputs:
+    compared = tape.outputs
+    if tape.decided:
+        choosing, calls = choosing_calls(tape), tape.calls
+        sources = {ref for place in tape.decided if place not in choosing for ref in calls[place].refs}
+        compared = tuple(number for number in compared if number in sources or number in tape.returned)
+    for number in compared:
         tracer.atoms.here = Reason.at(makers[number]) if number in makers else Reason("")
         for factor in tracer.marks[number].factors:
             seen = number in tape.returned or not tape.decided
@@ -266,35 +276,10 @@ def _mutation(tracer: Tracer, call: Call) -> None:
             free = tuple(a and b for a, b in zip(owner.free, written.free, strict=True)) if same else ()
             tracer.marks[root] = Marks(owner.shape, owner.factors, free, owner.weight)
         elif target != root:
-            lifted = _in_owner(tracer.tape, target, root, written.factors)
-            if lifted is not None and _spans(lifted, owner.shape):
+            lifted = in_owner(tracer.tape, target, root, written.factors)
+            if lifted is not None and spans(lifted, owner.shape):
                 tracer.marks[root] = Marks(owner.shape, lifted, (), written.weight)
                 continue
             for factor in written.factors:
                 tracer.atoms.freeze(factor.atoms, "is written into part of another tensor")
             tracer.marks[root] = Marks(owner.shape, owner.factors, (False,) * len(owner.shape))
-
-
-def _in_owner(tape: Tape, number: int, root: int, factors: tuple[Factor, ...]) -> tuple[Factor, ...] | None:
-    """Labels of a slice or single position in the dimensions of its owner; None for other views."""
-    makers = {out: call for call in tape.calls for out in call.outputs}
-    # A reshape in between would move the labels to other dimensions than the owner's.
-    while number != root:
-        call = makers.get(number)
-        if call is None:
-            return None
-        same = tape.values[number].shape == tape.values[call.refs[0]].shape
-        if call.name not in _PARTS | _ONE and not (call.name in _RESHAPES and same):
-            return None
-        number = call.refs[0]
-        if call.name in _ONE:
-            dim = call.integer("dim") % len(tape.values[number].shape)
-            factors = tuple(
-                Factor(np.expand_dims(one.atoms, dim), one.column + (dim <= one.column)) for one in factors
-            )
-    return factors
-
-
-def _spans(factors: tuple[Factor, ...], shape: tuple[int, ...]) -> bool:
-    """Whether the written part holds all channels along the dimensions that have them."""
-    return all(factor.atoms.shape[dim] == shape[dim] for factor in factors for dim in factor.support)

@@ -72,7 +72,7 @@ def _outputs_and_gradient(
                     outputs = [values[number].detach() for number in tape.outputs]
                     first = _first_float(outputs)
                     if first is not None:
-                        gradients[tape.outputs[first]] = _weights(outputs[first])
+                        gradients[tape.outputs[first]] = _weights(tape.outputs[first], outputs[first], masks)
                 _backward(values, leaves, gradients)
         if len(spans) > 1:
             release_memory()
@@ -127,8 +127,10 @@ def _first_float(outputs: Sequence[Tensor]) -> int | None:
     return next((place for place in floats if outputs[place].numel()), floats[0] if floats else None)
 
 
-def _weights(output: Tensor) -> Tensor:
-    """The fixed combination: one weight per element of the output."""
+def _weights(number: int, output: Tensor, masks: ChannelMasks | None) -> Tensor:
+    """The fixed combination: one weight per element of the output; none for those that are removed."""
+    if masks is not None and masks.loses_channels(number):
+        return masks.scatter(number, _weights(number, masks.compact(number, output), None))
     numbers = torch.arange(1, output.numel() + 1, dtype=torch.float64)
     return torch.cos(numbers).to(output).reshape(output.shape)
 

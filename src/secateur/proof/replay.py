@@ -5,7 +5,6 @@ Operations that take statistics over the channels themselves (layer norm, softma
 channels alone, and so do those of weights alone, which are not masked.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
@@ -20,6 +19,7 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.trace.decisions import as_decided
 from secateur.graph.trace.tape import Call, Ref, Tape
 from secateur.proof.float64 import to_float64
+from secateur.proof.following_widths import with_numbers
 from secateur.proof.rounding import WIDE
 from secateur.surgery.perturbed import Perturbed
 
@@ -61,10 +61,18 @@ class Values(dict[int, Tensor]):
         return held
 
     def _constant(self, number: int) -> Tensor:
-        """A constant; scalars come from the pruned run, as they may depend on widths (1/sqrt(d))."""
+        """A constant; scalars come from the pruned run, as they may depend on widths (1/sqrt(d)).
+
+        So do numbers that the pruned run, in float64, only rounds less.
+        """
         own = self._tape.constants[number]
-        if self._masks is None or own.ndim:
+        if self._masks is None:
             return own
+        other = self._in_pruned(number, own)
+        return other if not own.ndim or _rounded(own, other) else own
+
+    def _in_pruned(self, number: int, own: Tensor) -> Tensor:
+        assert self._masks is not None
         pruned, twins = self._masks.pruned, self._masks.matches
         for place, call in enumerate(self._tape.calls):
             if number in call.refs and place in twins:
@@ -136,6 +144,14 @@ def run_calls(
             values.pop(number, None)
 
 
+def _rounded(own: Tensor, other: Tensor) -> bool:
+    """Whether two constants are the same numbers, but for the rounding of the narrower type."""
+    if own.shape != other.shape or not (own.is_floating_point() and other.is_floating_point()):
+        return False
+    room = 4 * max(torch.finfo(own.dtype).eps, torch.finfo(other.dtype).eps)
+    return own.dtype != other.dtype and torch.allclose(own.double(), other.double(), rtol=room, atol=0.0)
+
+
 def _same_layout(result: Tensor) -> Callable[[Tensor | None], Tensor | None]:
     """A hook that gives gradients the memory layout of their tensor.
 
@@ -181,8 +197,7 @@ def _run(
             _spread(masks, number, result) if number is not None else result
             for number, result in zip(call.outputs, results, strict=True)
         ]
-    arguments = _with_floats(call.args, twin.args)
-    named = {key: _with_floats(value, twin.kwargs.get(key)) for key, value in call.kwargs.items()}
+    arguments, named = with_numbers(masks, call, twin)
     results = _flat(op(*_filled(arguments, values), **_filled(named, values)))
     if call.name in _PASSING:
         return results
@@ -241,52 +256,6 @@ def _filled(thing: Any, values: Mapping[int, Tensor]) -> Any:
     if isinstance(thing, (list, tuple)):
         return type(thing)(_filled(item, values) for item in thing)
     return to_float64(thing)
-
-
-def following_widths(tape: Tape, masks: ChannelMasks) -> list[Call]:
-    """The calls with a floating-point number that the pruned network's code computes from a smaller width.
-
-    Such as 1/sqrt(d) of an attention: the comparison takes the number of the pruned run, so that a network
-    passes whose code scales by its width, but its outputs are not those of the dense network's number.
-    """
-    pruned = masks.pruned
-    found = []
-    for place, call in enumerate(tape.calls):
-        if place not in masks.matches:
-            continue
-        twin = pruned.calls[masks.matches[place]]
-        pairs = [(call.args, twin.args), *((call.kwargs[key], twin.kwargs.get(key)) for key in call.kwargs)]
-        scalars = [
-            (tape.constants[mine], pruned.constants[theirs])
-            for mine, theirs in zip(call.refs, twin.refs, strict=False)
-            if mine in tape.constants and theirs in pruned.constants
-        ]
-        if any(_differ(*pair) for pair in pairs) or any(_scalars_differ(*pair) for pair in scalars):
-            found.append(call)
-    return found
-
-
-def _differ(mine: Any, other: Any) -> bool:
-    """Whether a floating-point number among the arguments is another one in the pruned run."""
-    if isinstance(mine, float) and isinstance(other, float):
-        return mine != other and not (math.isnan(mine) and math.isnan(other))
-    if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)) and len(mine) == len(other):
-        return any(_differ(a, b) for a, b in zip(mine, other, strict=True))
-    return False
-
-
-def _scalars_differ(mine: Tensor, other: Tensor) -> bool:
-    both = mine.ndim == other.ndim == 0 and mine.is_floating_point() and other.is_floating_point()
-    return both and not torch.equal(mine.double(), other.double())
-
-
-def _with_floats(mine: Any, other: Any) -> Any:
-    """The arguments ``mine`` with the floating-point constants of ``other``, which may depend on widths."""
-    if isinstance(mine, float) and isinstance(other, float):
-        return other
-    if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)) and len(mine) == len(other):
-        return type(mine)(_with_floats(a, b) for a, b in zip(mine, other, strict=True))
-    return mine
 
 
 def _with_refs(other: Any, mine: Any) -> Any:

@@ -27,14 +27,14 @@ from secateur.proof.alive import depends
 from secateur.proof.checkpointing import with_gradient
 from secateur.proof.first_wrong import first_wrong
 from secateur.proof.float64 import Float64Recorder, to_float64
+from secateur.proof.following_widths import following_widths
 from secateur.proof.lifetimes import SAVED_BYTES, choose_boundaries
 from secateur.proof.matching import departs, detours, match_calls, matched_results
-from secateur.proof.replay import following_widths
 from secateur.proof.smaller_inputs import on_smaller_inputs
 from secateur.proof.suspects import groups_reaching
 from secateur.surgery.cut import cut_tensors, temporarily_cut
 from secateur.surgery.perturbed import perturbed
-from secateur.surgery.plan import Plan, kept_atoms
+from secateur.surgery.plan import Plan, kept_atoms, masks_of
 from secateur.text import first_line
 
 TOLERANCE = 1e-10
@@ -128,11 +128,12 @@ def _attempt(
     kept = SAVED_BYTES + sum(t.numel() * t.element_size() for t in named_tensors(model).values())
     boundaries = choose_boundaries(graph.tape, kept)
     recorder: Float64Recorder | None = None
+    compact = masks_of(graph, plan).compact
     try:
         smaller = cut_tensors(dense, plan, model)
         with temporarily_cut(model, plan, smaller), kept_heap() if boundaries else nullcontext():
             recorder = Float64Recorder(model)
-            recorder.decisions = Decisions(known=by_order(graph.tape))
+            recorder.decisions = Decisions(known=by_order(graph.tape, compact))
             pruned, outputs = record(model, _wide(inputs), recorder, logits=graph.logits)
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
@@ -181,9 +182,8 @@ def _compare(
         # Other inputs may need more or fewer results than the example: one for each chosen expert.
         why = f"cannot be compared: {type(trouble).__name__}: {first_line(trouble)}"
         return _refused(None, why, plan, graph, masks.pruned)
-    error = max(
-        relative_error(a, b) for a, b in zip([*outputs, *again], [*reference, *reference], strict=True)
-    )
+    left = [masks.compact(*pair) for pair in zip(graph.tape.outputs, reference, strict=True)]
+    error = max(relative_error(a, b) for a, b in zip([*outputs, *again], [*left, *left], strict=True))
     gradient_error = None if wanted is None or found is None else relative_error(found, wanted)
     changing = (graph.tape.calls[place] for place in sorted(graph.statistics))
     changed_by_design = tuple(

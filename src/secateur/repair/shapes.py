@@ -186,6 +186,7 @@ def _drawn_run(
     if near:
         inputs = inputs_near(graph.example, start)
     recorder: Recorder | None = None
+    known = by_order(graph.tape, masks_of(graph, plan).compact)
     why = ""
     try:
         with (
@@ -195,7 +196,7 @@ def _drawn_run(
         ):
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
             # The meta device has no numbers to compare; what depends on them fails there.
-            recorder.decisions = Decisions(known={} if meta else by_order(graph.tape))
+            recorder.decisions = Decisions(known={} if meta else known)
             record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
         # The model's code may raise anything on smaller shapes; that is the finding.

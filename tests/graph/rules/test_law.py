@@ -24,6 +24,7 @@ from secateur.graph.trace.tape import Ref, Tape
 
 HEADS = 2
 GRID = torch.rand(2, 3, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * 2 - 1
+PICK = "index by a mask of its own"
 IMAGE = (2, 4, 6, 6)
 IMAGES = (5, 4, 1, 1)
 TARGETS = torch.tensor([1, 0, 2, 2, 1])
@@ -31,8 +32,25 @@ ROWS = TARGETS[:, None]
 LINKS = torch.sparse_coo_tensor(
     torch.stack([TARGETS, TARGETS.flip(0)]), torch.rand(5).double(), (3, 5), check_invariants=True
 )
+BOXES = torch.tensor([[0, 1, 1, 3, 4], [1, 0, 0, 5, 5], [1, 2, 0, 4, 4]]).double()
 FIRST = torch.tensor([[1], [0]])
 PLACES = torch.tensor([[True, False], [False, True], [True, True]])
+
+
+LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
+if not hasattr(torch.ops.torchvision, "roi_align"):
+    # torchvision's operator, where it is not installed: here every region is its whole image.
+    LIBRARY.define(
+        "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
+        "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor"
+    )
+    LIBRARY.impl(
+        "roi_align",
+        lambda x, rois, scale, high, wide, ratio, aligned: F.adaptive_avg_pool2d(
+            x[rois[:, 0].long()], (high, wide)
+        ),
+        "CPU",
+    )
 
 
 @dataclass(frozen=True)
@@ -154,6 +172,13 @@ CASES = [
     case("pack", lambda x: pack_padded_sequence(x, [3, 2, 2], True).data, (3, 4, 5)),
     case("gather of the first", lambda x: x.gather(1, FIRST.expand(2, 2, x.shape[2])), (3, 4, 5)),
     case("index by a mask", lambda x: x[torch.tensor([True, False, True])], (3, 4)),
+    case(PICK, lambda x: x[x > 0] * 2, (3, 4, 5)),
+    case("index by a mask of rows", lambda x: x[x.sum(2) > 0].sum(1), (3, 4, 5)),
+    case("index inside by a mask", lambda x, y: x[:, y > 0], (3, 4), (4,)),
+    case("masked_select", lambda x, y: x.masked_select(y < 0).exp(), (3, 4), (3, 4)),
+    case("nonzero", lambda x: (x > 0).nonzero(), (3, 4)),
+    case("masked_scatter", lambda x, y: x.masked_scatter(x < 0, y[x < 0]), (3, 4), (3, 4)),
+    case("masked_scatter of rows", lambda x, y: x.masked_scatter(ROWS > 1, y), (5, 4), (2, 4)),
     case("index by a wide mask", lambda x: x[:, PLACES], (4, 3, 2)),
     case("index_add", lambda x: x.new_zeros(3, x.shape[1]).index_add_(0, TARGETS, x), (5, 4)),
     case("index_copy", lambda x, y: x.index_copy(-2, TARGETS[:2], y), (4, 3, 5), (4, 2, 5)),
@@ -175,6 +200,7 @@ CASES = [
         *((3, 4), (5, 4)),
     ),
     case("write by a mask", lambda x: put(x, x < 0, 1.0), (3, 4, 2)),
+    case("write what a mask picks", lambda x: put(x, x < 0, x[x < 0] * 2), (3, 4, 2)),
     case("write rows by a mask", lambda x, y: put(x, PLACES, y), (3, 2, 4), (4,)),
     case("write inside by a mask", lambda x, y: put(x, (slice(None), PLACES), y), (4, 3, 2), (4, 1)),
     case("write at positions", lambda x, y: put(x, TARGETS[:2], y), (3, 4), (2, 4)),
@@ -182,13 +208,14 @@ CASES = [
     case("repeat_interleave", lambda x: x.repeat_interleave(2, 1), (3, 4)),
     case("repeat_interleave by counts", lambda x: x.repeat_interleave(TARGETS[:3], 0), (3, 4)),
     case("index", lambda x: x[:, torch.tensor([2, 0])], (3, 4, 5)),
+    case("regions", lambda x: torch.ops.torchvision.roi_align(x, BOXES, 1.0, 2, 2, 2, False), IMAGE),
     case("pooling", lambda x: F.avg_pool2d(F.max_pool2d(x, 2), 2), IMAGE),
     case("resizing", lambda x: F.interpolate(x, scale_factor=2), IMAGE),
     case("grid", lambda x: F.grid_sample(x, GRID, align_corners=False), IMAGE),
     case("windows", lambda x: x.unfold(1, 2, 1), (3, 4)),
     case("patches", lambda x: F.fold(F.unfold(x, 3), (6, 6), 3), IMAGE),
 ]
-FREEZES_ALL = {"restride"}
+FREEZES_ALL = {"restride", "nonzero"}
 
 
 class Apply(nn.Module):
@@ -360,19 +387,34 @@ def unmoved(context, call):
     return Marks(shape, kept), None
 
 
+INDEX = RULES["aten::index"]
+
+
+def reordered(context, call):
+    """What a mask picks, taken to stand the other way round."""
+    marks = INDEX(context, call)
+    return marks.with_factors(tuple(Factor(f.atoms[::-1], f.column) for f in marks.factors))
+
+
 def apart(context, call):
     """A matrix product that does not join what it sums over."""
     left, right = context.of(call.tensor("self")), context.of(call.tensor("mat2"))
     return Marks(context.shape(call.outputs[0]), (*left.along(0), *right.along(1)))
 
 
-BROKEN = {"cat": swapped, "sort": passing, "mm": apart, "pack": unmoved}
+BROKEN = {
+    "cat": swapped,
+    "sort": passing,
+    "mm": apart,
+    "pack": unmoved,
+    PICK: reordered,
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_rule_is_caught(name, monkeypatch):
     one = next(one for one in CASES if one.name == name)
-    operation = {"pack": "_pack_padded_sequence"}.get(name, name)
+    operation = {"pack": "_pack_padded_sequence", PICK: "index"}.get(name, name)
     monkeypatch.setitem(RULES, f"aten::{operation}", BROKEN[name])
     with pytest.raises((AssertionError, RuntimeError)):
         sum(holds(one, seed) for seed in range(50))

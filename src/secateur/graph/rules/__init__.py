@@ -18,6 +18,7 @@ freeze as well, but must not lose a label silently: what a result no longer show
 from secateur.graph.rules import concat_index as concat_index
 from secateur.graph.rules import contract as contract
 from secateur.graph.rules import normalization as normalization
+from secateur.graph.rules import picking as picking
 from secateur.graph.rules import pointwise as pointwise
 from secateur.graph.rules import quantised as quantised
 from secateur.graph.rules import reduce as reduce
@@ -25,6 +26,7 @@ from secateur.graph.rules import scattering as scattering
 from secateur.graph.rules import shape_ops as shape_ops
 from secateur.graph.rules import spatial as spatial
 from secateur.graph.rules.context import RULES as RULES
+from secateur.graph.rules.context import Flags as Flags
 from secateur.graph.rules.context import Result as Result
 from secateur.graph.rules.context import Rule as Rule
 from secateur.graph.rules.context import RuleContext as RuleContext

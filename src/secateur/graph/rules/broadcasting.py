@@ -9,6 +9,7 @@ from secateur.graph.labels import Factor, Marks, Shape, align
 
 MEETS = "is combined with values that have no channels there (an input or a constant)"
 PICKS = "picks channels by position"
+CHOSEN = "is picked by a mask over channels, and how many are picked is counted"
 COUNTS = "is counted: an index names the channel by its position"
 MIXES = "is mixed over positions"
 VARIES = "varies over positions"

@@ -8,7 +8,6 @@ import numpy as np
 from secateur.graph.labels import Factor, IntArray, Marks, align, along_dim, move_dims
 from secateur.graph.rules.broadcasting import OVERLAPS, PICKS, channels_only, freeze_along, join, stretched
 from secateur.graph.rules.context import RuleContext, rule
-from secateur.graph.rules.indexing import indexed_dims, places_after
 from secateur.graph.trace.tape import Call
 
 
@@ -193,27 +192,6 @@ def index_select(context: RuleContext, call: Call) -> Marks:
     source = context.of(call.tensor("self"))
     source = freeze_along(context.atoms, source, {call.integer("dim") % len(source.shape)}, PICKS)
     return Marks(context.shape(call.outputs[0]), source.factors, source.free, source.weight)
-
-
-@rule("index")
-def index(context: RuleContext, call: Call) -> Marks:
-    """Pick by index tensors along some dimensions at once."""
-    source = context.of(call.tensor("self"))
-    picked = indexed_dims(context, call.tensors("indices"))
-    source = freeze_along(context.atoms, source, set(picked), PICKS)
-    for positions in context.operands(call, "indices"):
-        freeze_along(context.atoms, positions, set(range(len(positions.shape))), PICKS)
-    shape = context.shape(call.outputs[0])
-    moved_to = places_after(picked, len(source.shape), len(shape) - (len(source.shape) - len(picked)))
-    came_from = {place: dim for dim, place in moved_to.items()}
-    free = tuple(place in came_from and source.free[came_from[place]] for place in range(len(shape)))
-    factors = []
-    for factor in source.factors:
-        sizes = [1] * len(shape)
-        for dim in factor.support:
-            sizes[moved_to[dim]] = factor.atoms.shape[dim]
-        factors.append(Factor(factor.atoms.reshape(sizes), moved_to[factor.column]))
-    return Marks(shape, tuple(factors), free, source.weight)
 
 
 @rule("_pack_padded_sequence")

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from secateur.graph.atoms import Atoms
 from secateur.graph.labels import Factor, IntArray, Marks, Shape
 from secateur.graph.trace.tape import Call, Ref
@@ -27,6 +30,9 @@ class RuleContext(Protocol):
     def is_mask(self, ref: Ref) -> bool:
         """Whether an argument holds true and false, and as an index picks from all of its dimensions."""
 
+    def picked(self, ref: Ref) -> "Flags | None":
+        """What a mask by which a call picks holds, if the run noted it."""
+
     def state(self, operand: int) -> IntArray | None:
         """The labels that a fill among the operands of this concatenation stands for, if that is known."""
 
@@ -50,6 +56,7 @@ Result = Marks | tuple[Marks | None, ...] | None
 """Labels of the result, or of each result; ``None`` for one that has none."""
 
 Rule = Callable[[RuleContext, Call], Result]
+Flags = npt.NDArray[np.bool_]
 R = TypeVar("R", bound=Rule)
 RULES: dict[str, Rule] = {}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from secateur.graph.labels import Factor, Marks
 from secateur.graph.rules.context import RuleContext
 from secateur.graph.trace.tape import Ref
 
@@ -29,3 +30,14 @@ def places_after(picked: Sequence[int], ndim: int, width: int) -> dict[int, int]
     at = picked[0] if adjacent else 0
     rest = [dim for dim in range(ndim) if dim not in picked]
     return {dim: number + (width if number >= at else 0) for number, dim in enumerate(rest)}
+
+
+def lifted_mask(mask: Marks, lead: int, ndim: int) -> Marks:
+    """A mask of the dimensions from ``lead`` on as it broadcasts with the tensor that it picks from."""
+    rest = ndim - lead - len(mask.shape)
+    factors = tuple(
+        Factor(f.atoms.reshape((*(1,) * lead, *f.atoms.shape, *(1,) * rest)), f.column + lead)
+        for f in mask.factors
+    )
+    free = (*(False,) * lead, *mask.free, *(False,) * rest)
+    return Marks((*(1,) * lead, *mask.shape, *(1,) * rest), factors, free)

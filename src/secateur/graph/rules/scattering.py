@@ -7,7 +7,8 @@ those of every operand, so that labels along them are joined as in an element-wi
 from secateur.graph.labels import Factor, Marks, Shape
 from secateur.graph.rules.broadcasting import PICKS, freeze_along, join
 from secateur.graph.rules.context import RuleContext, rule
-from secateur.graph.rules.indexing import indexed_dims, places_after
+from secateur.graph.rules.indexing import indexed_dims, lifted_mask, places_after
+from secateur.graph.rules.picking import written_by_mask
 from secateur.graph.trace.tape import Call, Ref
 
 
@@ -51,6 +52,11 @@ def index_put(context: RuleContext, call: Call) -> Marks:
     refs = call.tensors("indices")
     if (masked := _masked(context, target, refs, values)) is not None:
         return join(context.atoms, [target, *masked], target.shape)
+    found = [(lead, ref) for lead, ref in enumerate(refs) if ref is not None]
+    if len(found) == 1 and context.is_mask(found[0][1]):
+        written = written_by_mask(context, target, found[0], values)
+        if written is not None:
+            return written
     for positions in context.operands(call, "indices"):
         freeze_along(context.atoms, positions, set(range(len(positions.shape))), PICKS)
     picked = indexed_dims(context, refs)
@@ -86,14 +92,7 @@ def _masked(context: RuleContext, target: Marks, refs: list[Ref | None], values:
     (lead, ref), ndim = masks[0], len(target.shape)
     mask = context.of(ref)
     rest = ndim - lead - len(mask.shape)
-    wide = Marks(
-        (*(1,) * lead, *mask.shape, *(1,) * rest),
-        tuple(
-            Factor(f.atoms.reshape((*(1,) * lead, *f.atoms.shape, *(1,) * rest)), f.column + lead)
-            for f in mask.factors
-        ),
-        (*(False,) * lead, *mask.free, *(False,) * rest),
-    )
+    wide = lifted_mask(mask, lead, ndim)
     place = len(values.shape) - rest - 1
     if place < 0:
         return [wide, values]

@@ -44,6 +44,15 @@ def sampled(context: RuleContext, call: Call) -> Marks:
     return Marks(context.shape(call.outputs[0]), image.factors)
 
 
+@rule("torchvision::roi_align", "torchvision::roi_pool")
+def regions(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
+    """Regions of images, pooled to one size: channels pass, and boxes have none."""
+    image, boxes = context.of(call.tensor("input")), context.of(call.tensor("rois"))
+    freeze_along(context.atoms, boxes, {0, 1}, MIXES)
+    image = channels_only(context.atoms, image, (1,), MIXES)
+    return each_result(context, call, image.factors, weight=image.weight)
+
+
 @rule("unfold")
 def windows(context: RuleContext, call: Call) -> Marks:
     """``x.unfold(dim, size, step)``: windows along one dimension, their positions in a new last one."""

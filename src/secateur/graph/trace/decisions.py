@@ -6,7 +6,7 @@ that is compared with the trace decides as the trace did.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import isinf
 from typing import Any
 
@@ -18,9 +18,14 @@ from secateur.graph.trace.tape import Call, Tape
 
 Decided = tuple[Any, ...]
 """The results of one call: tensors of integers and flags, and None for those that were computed again."""
+_Key = tuple[str, str, int]
 
 _INDEXED = frozenset(f"aten::{name}" for name in ("index", "_unsafe_index"))
 _NAN = frozenset(f"aten::{name}" for name in ("isnan", "isinf", "isposinf", "isneginf"))
+_WRITTEN = frozenset(f"aten::{name}" for name in ("index_put", "index_put_", "_unsafe_index_put"))
+_FILLED = frozenset({"aten::masked_scatter", "aten::masked_scatter_"})
+_MOVES = operations(Does.MOVE)
+_PICKING = operations(Does.PICK) | _WRITTEN
 _FLAGS = {torch.bool, torch.uint8}
 _COUNTS = operations(Does.COUNT)
 
@@ -81,14 +86,70 @@ def _looks_for_nan(call: Call) -> bool:
 def _shape_giving(tape: Tape, call: Call, read: set[int] | frozenset[int]) -> list[int]:
     """The arguments whose values decide the shape of a result, or are read as plain numbers."""
     tags = call.op.tags
-    if call.name in _INDEXED:
+    if call.name in _INDEXED or (call.name in _WRITTEN and _fills_in_order(tape, call)):
         return [ref.id for ref in call.tensors("indices") if ref and tape.values[ref.id].dtype in _FLAGS]
+    if call.name in _FILLED:
+        return [call.tensor("mask").id]
     dynamic = torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags
     # Operations of other packages say nothing of this; suppression of boxes is one of them.
     foreign = call.op.namespace != "aten" and _makes_whole(tape, call)
     # ``tolist`` and numpy leave a copy that nothing reads.
     copied = call.name == "aten::detach" and not read & set(call.outputs)
     return list(call.refs) if dynamic or foreign or copied else []
+
+
+def _fills_in_order(tape: Tape, call: Call) -> bool:
+    """Whether values are written to what a mask picks one by one, so that there must be as many."""
+    masks = [ref for ref in call.tensors("indices") if ref and tape.values[ref.id].dtype in _FLAGS]
+    if len(masks) != 1:
+        return bool(masks)
+    rest = len(tape.values[call.refs[0]].shape) - len(tape.values[masks[0].id].shape)
+    lead = call.tensors("indices").index(masks[0])
+    values = tape.values[call.tensor("values").id].shape
+    return len(values) == rest + 1 and values[lead] != 1
+
+
+def choosing_calls(tape: Tape) -> frozenset[int]:
+    """Positions of the deciding calls whose flags do nothing but pick among the numbers that are compared.
+
+    Which channels there are may change with them; other decisions (of boxes, lengths) mean every number.
+
+    >>> from torch import nn
+    >>> from secateur.graph.trace.recorder import Recorder, record
+    >>> class Positive(nn.Module):
+    ...     def forward(self, x):
+    ...         return x[x > 0].mean()
+    >>> recorder = Recorder(Positive())
+    >>> recorder.decisions = Decisions(frozenset({0}))
+    >>> sorted(choosing_calls(record(Positive(), torch.tensor([1.0, -1.0]), recorder)[0]))
+    [0]
+    """
+    readers: dict[int, list[Call]] = {}
+    for call in tape.calls:
+        for number in dict.fromkeys(call.refs):
+            readers.setdefault(number, []).append(call)
+    kept = {*tape.outputs, *tape.returned}
+
+    def only_picks(number: int) -> bool:
+        return number not in kept and all(
+            call.name in _PICKING
+            or (
+                (torch.Tag.pointwise in call.op.tags or call.name in _MOVES)
+                and all(tape.values[ref].dtype is torch.bool for ref in call.refs)
+                and all(only_picks(out) for out in call.outputs if out is not None)
+            )
+            for call in readers.get(number, ())
+        )
+
+    return frozenset(
+        place
+        for place in tape.decided
+        if torch.Tag.pointwise in tape.calls[place].op.tags
+        and all(
+            number is not None and tape.values[number].dtype is torch.bool and only_picks(number)
+            for number in tape.calls[place].outputs
+        )
+    )
 
 
 def _makes_whole(tape: Tape, call: Call) -> bool:
@@ -138,14 +199,24 @@ def as_decided(result: Any, known: Decided) -> Any:
     )
 
 
-def by_order(tape: Tape) -> dict[tuple[str, int], Decided]:
-    """What was decided, by operation and how often that had run before: so other runs find it."""
-    counts: Counter[str] = Counter()
-    found: dict[tuple[str, int], Decided] = {}
+def by_order(tape: Tape, compact: Callable[[int, Tensor], Tensor]) -> dict[_Key, Decided]:
+    """What was decided, by operation, module, and how often it gave integers or flags there before.
+
+    So other runs find it, which may cast numbers more or less often. ``compact(number, tensor)`` drops the
+    channels that another run does not have.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    found: dict[_Key, Decided] = {}
     for place, call in enumerate(tape.calls):
+        if not _makes_whole(tape, call):
+            continue
+        key = call.name, call.module
         if place in tape.decided:
-            found[call.name, counts[call.name]] = tape.decided[place]
-        counts[call.name] += 1
+            found[*key, counts[key]] = tuple(
+                None if one is None or number is None else compact(number, one)
+                for number, one in zip(call.outputs, tape.decided[place], strict=True)
+            )
+        counts[key] += 1
     return found
 
 
@@ -153,18 +224,20 @@ class Decisions:
     """What a recorder does about decisions: keep those of some places, or decide as another tape did."""
 
     def __init__(
-        self, keep: frozenset[int] = frozenset(), known: Mapping[tuple[str, int], Decided] | None = None
+        self, keep: frozenset[int] = frozenset(), known: Mapping[_Key, Decided] | None = None
     ) -> None:
         self._keep, self._known = keep, known or {}
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
         self.sources: list[Tensor] = []
         self.active = bool(self._keep or self._known)
 
-    def settle(self, tape: Tape, name: str, arguments: list[Tensor], result: Any) -> Any:
-        """The result of the next call, as it was decided; notes the numbers that decide."""
+    def settle(self, tape: Tape, key: tuple[str, str], arguments: list[Tensor], result: Any) -> Any:
+        """The result of the next call of an operation in a module, as it was decided; notes what decides."""
+        if all(item is None for item in decided(result)):
+            return result
         place = len(tape.calls)
-        known = self._known.get((name, self._counts[name]))
-        self._counts[name] += 1
+        known = self._known.get((*key, self._counts[key]))
+        self._counts[key] += 1
         if known is None and place not in self._keep:
             return result
         tape.decided[place] = decided(result) if known is None else known

@@ -27,6 +27,7 @@ _CALLER = call_model.__code__.co_filename
 _TORCH = str(Path(torch.__file__).resolve().parent)
 _REFERRING = (Tensor, list, tuple)
 _BLANK, _WRITES = operations(Does.BLANK), operations(Does.WRITE)
+_PICKS = operations(Does.PICK)
 _SHAPES = operations(Does.FILL | Does.BLANK)
 
 
@@ -92,11 +93,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = self.compute(func, args, kwargs)
         if self.decisions.active:
             arguments = tensors_in([args, kwargs])
-            result = self.decisions.settle(self.tape, name_of(func), arguments, result)
+            result = self.decisions.settle(self.tape, (name_of(func), self.stack[-1]), arguments, result)
         flat = result if isinstance(result, (list, tuple)) else (result,)
         outputs = tuple([self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat])
         if name_of(func) in _BLANK:
             self._blank.update(number for number in outputs if number is not None)
+        if name_of(func) in _PICKS:
+            masks = [item for item in tensors_in(args) if item.dtype is torch.bool and not item.is_meta]
+            self.tape.picked.update((self.number(item), item.clone()) for item in masks)
         source = source_line() if self._sources else ""
         self.tape.calls.append(
             Call(func, name_of(func), listed, named, tuple(refs), outputs, self.stack[-1], source)

@@ -116,7 +116,8 @@ class Tape:
 
     ``outputs`` are what proofs compare, the model's output of the name that was asked for, and the numbers
     that decide later shapes; ``returned`` are all tensors that the model returns; ``decided`` are the
-    integers and flags that calls gave, where later shapes depend on them (see ``decisions``).
+    integers and flags that calls gave, where later shapes depend on them (see ``decisions``); ``picked`` are
+    the masks by which calls picked, by the number of the value.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -126,6 +127,7 @@ class Tape:
     outputs: tuple[int, ...] = ()
     returned: tuple[int, ...] = ()
     decided: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    picked: dict[int, Tensor] = field(default_factory=dict)
 
     def decides(self) -> bool:
         """Whether the code read numbers, by which it may decide what it does."""
