@@ -1,4 +1,4 @@
-"""Figures of a check: security curves of both networks, and the front of a search."""
+"""Figures of a check: security curves of both networks, changes with intervals, the front of a search."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from secateur.budgets import written
-from secateur.decision.lines import robust
+from secateur.decision.lines import Line, robust
+from secateur.errors import UserError
 from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS
 from secateur.report.plots import Drawing
-from secateur.report.theme import PALETTE, SOFT, WIDTH, themed
+from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
 from secateur.stats import wilson
 
 POINTS = 121
@@ -31,7 +32,7 @@ def curves(dense: Mapping[str, Mapping[str, Any]], pruned: Mapping[str, Mapping[
         panels = figure.subplots(1, len(dense), squeeze=False)[0]
         for axes, norm in zip(panels, dense, strict=True):
             record = dense[norm]
-            grid = np.linspace(0.0, _top([record, pruned[norm]]), POINTS)
+            grid = np.linspace(0.0, top_budget([record, pruned[norm]]), POINTS)
             for name, each, colour, dash in (
                 ("dense", record, PALETTE[0], "-"),
                 ("pruned", pruned[norm], PALETTE[1], "--"),
@@ -45,7 +46,7 @@ def curves(dense: Mapping[str, Mapping[str, Any]], pruned: Mapping[str, Mapping[
             axes.set_xlim(0, grid[-1])
             axes.set_ylim(-0.02, 1.02)
             percent_axis(axes.yaxis)
-            axes.xaxis.set_major_formatter(FuncFormatter(partial(_written, record)))
+            axes.xaxis.set_major_formatter(FuncFormatter(partial(written_budget, record)))
             axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[norm]})")
         panels[0].set_ylabel("robust accuracy")
         panels[0].legend()
@@ -93,11 +94,48 @@ def front(points: Sequence[Mapping[str, Any]], robust_key: str | None) -> Drawin
     )
 
 
-def _written(record: Mapping[str, Any], value: float, _: int | None) -> str:
+def changes(lines: Sequence[Line], first: str, second: str) -> Figure:
+    """The change of every share with its interval, one row each; filled signs are better or worse.
+
+    Args:
+        lines: of a comparison or a verdict.
+        first: name of the network that the changes count from.
+        second: name of the other.
+
+    Raises:
+        UserError: no line has a share.
+    """
+    shares = [line for line in lines if line.kind == "share" and line.change is not None]
+    if not shares:
+        raise UserError("the comparison has no accuracy to draw")
+    with themed():
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.32 * len(shares)))
+        axes = figure.subplots()
+        for row, line in enumerate(reversed(shares)):
+            change = 100 * (line.change or 0.0)
+            low, high = (100 * value if value is not None else change for value in (line.low, line.high))
+            sure = line.finding in ("better", "worse")
+            colour = PALETTE[1] if line.finding == "worse" else PALETTE[0]
+            axes.plot([low, high], [row, row], color=colour, lw=1.4)
+            axes.plot(change, row, "o", ms=5, color=colour, mfc=colour if sure else "none")
+            axes.annotate(
+                line.finding, (high, row), (5, 0), textcoords="offset points", va="center", color=SOFT
+            )
+        axes.axvline(0, color=SOFT, lw=0.8)
+        axes.set_yticks(range(len(shares)), [label(line.label, longest=48) for line in reversed(shares)])
+        axes.set_ylim(-0.6, len(shares) - 0.4)
+        axes.margins(x=0.15)
+        axes.set_xlabel(f"points, {second} minus {first}; bars are 95 % intervals over images")
+        figure.draw_without_rendering()
+    return figure
+
+
+def written_budget(record: Mapping[str, Any], value: float, _: int | None) -> str:
+    """A budget on an axis, in /255 where the record's images have 256 levels."""
     return written(value, record["norm"], levels=record["levels"], bounds=tuple(record["bounds"]))
 
 
-def _top(records: Sequence[Mapping[str, Any]]) -> float:
+def top_budget(records: Sequence[Mapping[str, Any]]) -> float:
     """The largest budget of a panel: nearly all distances lie below it."""
     found = [
         value

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from secateur.decision.figures import changes
 from secateur.decision.lines import Line, distance_line, robust_line, robust_names, share_line
 from secateur.display import Shown
 from secateur.errors import UserError
@@ -29,6 +31,10 @@ class Compared(Shown):
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         rows = [(name, f"{first} → {second}: {change}") for name, first, second, change in self.cells()]
         return f"{self.n} images that both results have", rows
+
+    def plot(self) -> Figure:
+        """The change of every share with its interval, as a matplotlib figure."""
+        return changes(self.lines, "first", "second")
 
     def cells(self) -> list[tuple[str, str, str, str]]:
         """Name, first, second and change of every line."""
@@ -87,24 +93,24 @@ def _attack_lines(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Line]:
     ]
     lines = [share_line("accuracy", "accuracy", *right)]
     if {one["kind"], two["kind"]} != {"minimum-norm"}:
-        sizes = [_sizes(each) for each in (one, two)]
+        sizes = [sizes_of(each) for each in (one, two)]
         common = sorted(set(sizes[0]) & set(sizes[1]))
         if not common:
             raise UserError("the two attacks were not run at a common size", hint="give both the same --eps")
         return [*lines, *(share_line(*robust_names(one, e), sizes[0][e], sizes[1][e]) for e in common)]
     stated = {each["eps"] for result in (one, two) for each in result["summary"].get("robust_accuracy", ())}
     lines += [robust_line(one, two, eps) for eps in sorted(stated)]
-    return [*lines, distance_line(one, two, collapsed=_collapsed(one) or _collapsed(two))]
+    return [*lines, distance_line(one, two, collapsed=near_chance_of(one) or near_chance_of(two))]
 
 
-def _collapsed(record: Mapping[str, Any]) -> bool:
+def near_chance_of(record: Mapping[str, Any]) -> bool:
     """Whether the attacked network is near chance on these images."""
     right = sum(outcome != "already_wrong" for outcome in record["outcome"])
     classes = len(record["summary"].get("classes", ())) or max(record["labels"]) + 1
     return near_chance(right, len(record["outcome"]), max(classes, 2))
 
 
-def _sizes(record: Mapping[str, Any]) -> dict[float, Floats]:
+def sizes_of(record: Mapping[str, Any]) -> dict[float, Floats]:
     """By size of a fixed-size attack, 1 for every image that withstands it; of another, nothing."""
     right = np.array([outcome != "already_wrong" for outcome in record["outcome"]])
     return {

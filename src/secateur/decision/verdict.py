@@ -6,8 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from torch import nn
 
+from secateur.decision.figures import changes
 from secateur.decision.limits import Judged, Limits, judged
 from secateur.decision.lines import Line, points
 from secateur.display import frame
@@ -88,6 +90,10 @@ class Verdict:
         words = "".join(f"<li>{escape(said)}</li>" for said in self.sentences)
         tables = _table("dense", self.lines) + (_table("tuned dense", self.control) if self.control else "")
         return f"<p><b>{escape(self.title)}</b></p><ul>{words}</ul>{tables}"
+
+    def plot(self) -> Figure:
+        """The change of every share with its interval, as a matplotlib figure."""
+        return changes(self.lines, "dense", "pruned")
 
     def to_pandas(self) -> Any:
         """One row per line: numbers, change, interval and finding. Needs pandas.

@@ -1,0 +1,96 @@
+"""Curves and changes in a notebook: they show the numbers of the results, and name those to doubt."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgba
+from torch import nn
+
+import secateur
+from secateur import models
+from secateur.decision import Compared, compare, evaluate, plot
+from secateur.decision.lines import robust, share_line
+from secateur.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def results(digits):
+    networks = [models.resolve(f"shipped:digits-{name}") for name in ("plain", "robust")]
+    images = digits[1].take(range(60))
+    return [secateur.attack(network, images, "fmn", norm="linf", steps=10) for network in networks]
+
+
+def test_the_curves_are_the_robust_accuracies_of_the_results(results):
+    axes = plot(*results, names=["plain", "robust"]).axes[0]
+    for line, result in zip(axes.get_lines(), results, strict=True):
+        record = result.to_json()
+        expected = [robust(record, eps).mean() for eps in line.get_xdata()]
+        assert np.array_equal(line.get_ydata(), expected)
+        assert line.get_ydata()[0] == record["accuracy"]
+    assert axes.get_ylabel() == "robust accuracy"
+    # JSON is as good as the result.
+    again = plot(*(result.to_json() for result in results)).axes[0]
+    assert all(text.get_text().startswith("fmn") for text in again.get_legend().get_texts())
+
+
+def test_an_attack_of_fixed_size_has_points_and_no_curve(digits):
+    images = digits[1].take(range(40))
+    network = models.resolve("shipped:digits-plain")
+    result = secateur.attack(network, images, "fgsm", norm="linf", eps=[0.05, 0.1])
+    axes = plot(result).axes[0]
+    (points,) = axes.containers
+    stated = result.summary()["robust_accuracy"]
+    assert list(points.lines[0].get_xdata()) == [row["eps"] for row in stated]
+    assert list(points.lines[0].get_ydata()) == [row["value"] for row in stated]
+    assert points.lines[0].get_linestyle() == "None"
+
+
+def test_a_network_near_chance_and_an_unreliable_attack_say_so_in_the_legend(digits, results):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.eye(10)[0] + 0 * x.flatten(1)[:, :10]
+
+    images = digits[1]
+    chance = secateur.attack(Constant().eval(), images, "fmn", norm="linf", steps=2)
+    legend = plot(chance, results[0].to_json() | {"grade": "C"}).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["fmn (near chance)", "fmn (unreliable)"]
+
+
+def test_changes_are_drawn_with_their_intervals_and_only_clear_ones_are_filled():
+    zeros, ones = np.zeros(100), np.ones(100)
+    lines = (
+        share_line("accuracy", "accuracy", ones, ones),
+        share_line("robust linf 0.1", "robust accuracy at L∞ 0.1", ones, zeros),
+    )
+    axes = Compared(lines, 100).plot().axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [line.label for line in reversed(lines)]
+    signs = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [sign.get_xdata()[0] for sign in signs] == [-100, 0]
+    assert [to_rgba(sign.get_markerfacecolor())[3] for sign in signs] == [1, 0]
+    assert [text.get_text() for text in axes.texts] == [line.finding for line in reversed(lines)]
+    assert axes.get_xlabel().startswith("points, second minus first")
+
+
+def test_a_verdict_draws_itself(quick):
+    verdict = quick(sparsity=0.3)
+    shares = [line for line in verdict.lines if line.kind == "share"]
+    axes = plot(verdict).axes[0]
+    assert len(axes.get_yticklabels()) == len(shares)
+    assert axes.get_xlabel().startswith("points, pruned minus dense")
+
+
+def test_what_cannot_be_drawn_together_is_one_sentence(digits, results):
+    images = digits[1].take(range(20))
+    network = models.resolve("shipped:digits-plain")
+    other = secateur.attack(network, images, "ddn", steps=2)
+    with pytest.raises(UserError, match="the results differ in norm"):
+        plot(results[0], other)
+    with pytest.raises(UserError, match="0 results"):
+        plot()
+    with pytest.raises(UserError, match="1 name for 2 results"):
+        plot(*results, names=["one"])
+    with pytest.raises(UserError, match="only results of attacks"):
+        plot(evaluate(network, images))
+    with pytest.raises(UserError, match="no accuracy to draw"):
+        Compared((), 0).plot()
+    assert compare(*results).plot().axes
