@@ -24,3 +24,5 @@ from secateur.data.splits import random_stratified_indices as random_stratified_
 from secateur.data.splits import split as split
 from secateur.data.splits import split_warnings as split_warnings
 from secateur.data.splits import subset as subset
+from secateur.data.streaming import Stream as Stream
+from secateur.data.streaming import stream as stream

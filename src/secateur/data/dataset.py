@@ -28,7 +28,8 @@ class Dataset(Shown):
     [0, number of classes); other integer types are converted. ``classes`` are their names, by default the
     numbers up to the largest label. ``levels`` is the number of grey levels of the source (17 for the digits,
     256 for 8-bit and 65 536 for 16-bit images, None for continuous values); level k of L has the value
-    k / (L - 1). ``of`` makes a data set of arrays, loaders and the data sets of other libraries.
+    k / (L - 1). ``remarks`` say what its source holds and it does not, one sentence each. ``of`` makes
+    a data set of arrays, loaders and the data sets of other libraries.
 
     Raises:
         UserError: empty, wrong shape or dtype, a pixel outside the bounds, or a label without a class.
@@ -46,6 +47,7 @@ class Dataset(Shown):
     classes: tuple[str, ...] = ()
     levels: int | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -74,9 +76,9 @@ class Dataset(Shown):
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over grey levels, labels and their order; independent of file names and folders."""
-        digest = sha256(f"secateur-data-1 {tuple(self.x.shape)} {self.levels}".encode())
+        digest = sha256(fingerprint_head(self.n, self.shape, self.levels))
         for start in range(0, self.n, 4096):
-            digest.update(_grey_bytes(self, slice(start, start + 4096)))
+            digest.update(grey_bytes(self, slice(start, start + 4096)))
         digest.update(self.y.cpu().numpy().astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -84,7 +86,7 @@ class Dataset(Shown):
         """One sha256 per image over its grey levels: equal images have equal hashes, whatever their label."""
         found = []
         for start in range(0, self.n, 4096):
-            content = _grey_bytes(self, slice(start, start + 4096))
+            content = grey_bytes(self, slice(start, start + 4096))
             size = len(content) // min(4096, self.n - start)
             found += [sha256_hex(content[i : i + size]) for i in range(0, len(content), size)]
         return found
@@ -98,7 +100,8 @@ class Dataset(Shown):
         size = "×".join(map(str, self.x.shape[1:]))
         title = f"Dataset {self.name}: {self.n:,} images of {size}, {grey} in [{low:g}, {high:g}]"
         counts = torch.bincount(self.y.cpu(), minlength=len(self.classes)).tolist()
-        return title, [(name, f"{count:,} images") for name, count in zip(self.classes, counts, strict=True)]
+        rows = [(name, f"{count:,} images") for name, count in zip(self.classes, counts, strict=True)]
+        return title, [*(("remark", said) for said in self.remarks), *rows]
 
     def take(self, indices: Tensor | Sequence[int]) -> "Dataset":
         """The images at ``indices``, in that order."""
@@ -110,7 +113,13 @@ class Dataset(Shown):
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
 
-def _grey_bytes(dataset: Dataset, where: slice) -> bytes:
+def fingerprint_head(n: int, shape: tuple[int, ...], levels: int | None) -> bytes:
+    """The first bytes of what a fingerprint digests; grey levels and labels follow."""
+    return f"secateur-data-1 {(n, *shape)} {levels}".encode()
+
+
+def grey_bytes(dataset: Dataset, where: slice) -> bytes:
+    """What identifies the images ``where``: their grey levels, or their float32 values."""
     # Integers, so that the identity does not depend on how a reader rounds its float32 pixels.
     pixels = dataset.x[where].cpu()
     if dataset.levels is None:

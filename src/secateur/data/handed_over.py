@@ -1,6 +1,7 @@
 """Make a data set of what people have: arrays, loaders, and the data sets of other libraries."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from secateur.data.rows import Keys, columns_of, gathered, rows_of
 from secateur.errors import UserError
 
 MOST = 2**32
-"""Bytes of float32 images that are read without a limit."""
+"""Bytes of float32 images that are read at once without a limit."""
 
 
 def of(
@@ -74,13 +75,31 @@ def of(
     if isinstance(source, Dataset):
         return source if limit is None or limit >= source.n else source.take(spread(source.n, limit))
     images, labels, label_key = _read(source, keys, limit)
-    x, white = as_pixels(images, bounds=bounds, channels_last=channels_last, name=name)
+    listed = names_of(classes, source, label_key)
+    reading = Reading(name, classes if isinstance(classes, int) else None, levels, bounds, channels_last)
+    return dataset_of(images, labels, reading, listed)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How arrays become a data set; see ``of``."""
+
+    name: str
+    classes: int | None = None
+    levels: int | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+    channels_last: bool | None = None
+
+
+def dataset_of(images: Any, labels: Any, reading: Reading, listed: tuple[str, ...] | None) -> Dataset:
+    """Arrays of images and labels as a data set; ``listed`` are the names of its classes, if it has any."""
+    name = reading.name
+    x, white = as_pixels(images, bounds=reading.bounds, channels_last=reading.channels_last, name=name)
     if not len(x):
         raise UserError(f"the data {name!r} have no images")
-    listed = names_of(classes, source, label_key)
     y = class_numbers(labels, len(x), listed, name=name)
-    named = listed or numbered(classes if isinstance(classes, int) else int(y.max()) + 1)
-    return Dataset(name, x, y, named, levels if white is None else white + 1, bounds)
+    named = listed or numbered(int(y.max()) + 1 if reading.classes is None else reading.classes)
+    return Dataset(name, x, y, named, reading.levels if white is None else white + 1, reading.bounds)
 
 
 def spread(n: int, count: int) -> list[int]:
@@ -92,15 +111,8 @@ def _read(source: Any, keys: Keys | None, limit: int | None) -> tuple[Any, Any, 
     """Images, labels, and the key of the labels where rows have names."""
     if isinstance(source, str | bytes) or source is None or isinstance(source, Tensor | np.ndarray):
         raise _unknown(source)
-    if isinstance(source, TensorDataset) and (keys is not None or len(source.tensors) == 2):
-        source = dict(enumerate(source.tensors))
-        keys = keys or (0, 1)
-    if isinstance(source, tuple) and keys is not None and all(hasattr(each, "shape") for each in source):
-        source = dict(enumerate(source))
-    if _is_pair(source):
-        return *_limited(gathered(source[0]), source[1], limit), None
-    if isinstance(source, Mapping):
-        x, y, label = columns_of(source, keys)
+    if (columns := in_memory(source, keys)) is not None:
+        x, y, label = columns
         return *_limited(x, y, limit), label
     indexed = hasattr(source, "__len__") and hasattr(source, "__getitem__")
     if not hasattr(source, "__getitem__") and not isinstance(source, Iterable):
@@ -110,7 +122,19 @@ def _read(source: Any, keys: Keys | None, limit: int | None) -> tuple[Any, Any, 
     return rows_of(source, keys, limit=limit, chosen=chosen, most=MOST)
 
 
-def _is_pair(source: Any) -> bool:
+def in_memory(source: Any, keys: Keys | None) -> tuple[Any, Any, object] | None:
+    """Images, labels, and the key of the labels, of a source that has all of them as arrays; else None."""
+    if isinstance(source, TensorDataset) and (keys is not None or len(source.tensors) == 2):
+        source = dict(enumerate(source.tensors))
+        keys = keys or (0, 1)
+    if isinstance(source, tuple) and keys is not None and all(hasattr(each, "shape") for each in source):
+        source = dict(enumerate(source))
+    if is_pair(source):
+        return gathered(source[0]), source[1], None
+    return columns_of(source, keys) if isinstance(source, Mapping) else None
+
+
+def is_pair(source: Any) -> bool:
     """Whether ``source`` is (x, y): a sequence of two, of which neither is a row."""
     if not isinstance(source, tuple | list) or len(source) != 2:
         return False

@@ -1,6 +1,7 @@
 """Read images and labels row by row, or batch by batch, from anything that can be iterated."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -54,24 +55,59 @@ def rows_of(
     images: list[Any] = []
     labels: list[Any] = []
     held, label_key = 0, None
-    batches = _batches(source, chosen)
-    for row in _readable(_each(source, chosen)):
-        image, label, label_key = _parts(row, keys)
-        x = _array(image)
-        many = _is_batch(x, label) if batches is None else batches
-        images += list(x) if many else [x]
-        labels += list(label) if many else [label]
-        held += 4 * x.size if isinstance(x, np.ndarray) else 4 * x.numel()
+    for rows in batches_of(source, keys, chosen=chosen):
+        images += rows.images
+        labels += rows.labels
+        label_key = rows.label_key
+        held += rows.size
         if limit is not None and len(images) >= limit:
             break
         if held > most:
             raise UserError(
                 f"the data hold more than {counted(len(images), 'image')}, {most // 2**30} GiB",
-                hint=f"give a limit, as in secateur.data.of(loader, limit={min(len(images), 10_000)})",
+                hint=f"give a limit, as in secateur.data.of(loader, limit={min(len(images), 10_000)}); "
+                "secateur.attack and secateur.decision.evaluate read a loader part by part",
             )
+    return *stacked(images[:limit], labels[:limit]), label_key
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images and labels as they were read, a batch or a single row, and the key of the labels."""
+
+    images: list[Any]
+    labels: list[Any]
+    label_key: object
+
+    @property
+    def size(self) -> int:
+        """Bytes of the images as float32."""
+        return sum(4 * (x.size if isinstance(x, np.ndarray) else x.numel()) for x in self.images)
+
+
+def batches_of(source: Any, keys: Keys | None, *, chosen: list[int] | None = None) -> Iterator[Rows]:
+    """The rows of ``source``, or those of the indices ``chosen``, as it gives them.
+
+    Raises:
+        UserError: rows that cannot be read, or are not an image and a label.
+    """
+    batches = _batches(source, chosen)
+    for row in _readable(_each(source, chosen)):
+        image, label, label_key = _parts(row, keys)
+        x = _array(image)
+        many = _is_batch(x, label) if batches is None else batches
+        yield Rows(list(x) if many else [x], list(label) if many else [label], label_key)
+
+
+def stacked(images: list[Any], labels: list[Any]) -> tuple[Any, Any]:
+    """Images and labels of rows as one array each.
+
+    Raises:
+        UserError: images of different shapes, or none.
+    """
     if not images:
         raise UserError("the data have no rows", hint="is the loader or generator used up already?")
-    return _stacked(images[:limit]), _stacked_labels(labels[:limit]), label_key
+    return _stacked(images), _stacked_labels(labels)
 
 
 def _each(source: Any, chosen: list[int] | None) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """How a network classifies images: accuracy per class, confidence and calibration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,8 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from secateur import models
 from secateur.attacks.runner.result import hash_images
-from secateur.data import of
+from secateur.data import Dataset, Stream
+from secateur.data.streaming import whole_or_stream
 from secateur.display import Shown, frame
+from secateur.errors import UserError
 from secateur.stats import wilson
 from secateur.trust import misfit
 
@@ -118,7 +120,8 @@ def evaluate(model: nn.Module, images: Any, *, batch_size: int = 128) -> Classif
 
     Args:
         model: from images to logits; left unchanged.
-        images: a ``Dataset``, or what ``secateur.data.of`` reads.
+        images: a ``Dataset``, or what ``secateur.data.of`` reads; a loader of more than 4 GiB, and a
+            ``secateur.data.stream``, part by part.
         batch_size: images per pass; changes results by rounding only.
 
     Raises:
@@ -129,25 +132,59 @@ def evaluate(model: nn.Module, images: Any, *, batch_size: int = 128) -> Classif
     >>> evaluate(model, secateur.data.load("digits:split")).accuracy > 0.98
     True
     """
-    known = of(images)
-    models.check_accepts(model, known.x, data=known.name)
-    found = [
-        models.logits(model, known.x[start : start + batch_size].to(models.device_of(model))).double().cpu()
-        for start in range(0, known.n, batch_size)
-    ]
-    scores, labels = torch.cat(found), known.y.cpu()
-    sure, predicted = scores.softmax(1).max(1)
-    correct = predicted == labels
-    return Classified(
-        data=known.name,
-        correct=correct,
-        hashes=tuple(hash_images(known.x)),
-        classes=tuple(_by_class(predicted, labels, known.classes)),
-        confidence=sure.mean().item(),
-        calibration_error=calibration_error(sure, correct),
-        loss=cross_entropy(scores, labels).item(),
-        warning=misfit(predicted, labels, known.classes),
-    )
+    given, read = whole_or_stream(images), _Read()
+    for part in given if isinstance(given, Stream) else (given,):
+        if not read.labels:
+            models.check_accepts(model, part.x, data=part.name)
+        read.add(model, part, batch_size)
+        # Two parts would be in memory while the next one is read.
+        del part
+    del given
+    return read.counted()
+
+
+@dataclass
+class _Read:
+    """What is known of the images classified so far: a few numbers of each."""
+
+    name: str = ""
+    classes: tuple[str, ...] = ()
+    labels: list[Tensor] = field(default_factory=list)
+    predicted: list[Tensor] = field(default_factory=list)
+    sure: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+
+    def add(self, model: nn.Module, images: Dataset, batch_size: int) -> None:
+        """Classify the next images."""
+        self.name, self.classes = images.name, max(images.classes, self.classes, key=len)
+        for start in range(0, images.n, batch_size):
+            batch = images.x[start : start + batch_size].to(models.device_of(model))
+            scores = models.logits(model, batch).double().cpu()
+            labels = images.y[start : start + batch_size].cpu()
+            sure, predicted = scores.softmax(1).max(1)
+            self.labels.append(labels)
+            self.sure.append(sure)
+            self.predicted.append(predicted)
+            self.losses.append(cross_entropy(scores, labels, reduction="none"))
+        self.hashes += hash_images(images.x)
+
+    def counted(self) -> Classified:
+        """The result for all of them."""
+        if not self.labels:
+            raise UserError("the data have no images", hint="a stream can be read once")
+        labels, predicted, sure = (torch.cat(each) for each in (self.labels, self.predicted, self.sure))
+        correct = predicted == labels
+        return Classified(
+            data=self.name,
+            correct=correct,
+            hashes=tuple(self.hashes),
+            classes=tuple(_by_class(predicted, labels, self.classes)),
+            confidence=sure.mean().item(),
+            calibration_error=calibration_error(sure, correct),
+            loss=torch.cat(self.losses).mean().item(),
+            warning=misfit(predicted, labels, self.classes),
+        )
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = BINS) -> float:

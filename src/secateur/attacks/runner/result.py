@@ -44,6 +44,9 @@ class AttackResult(Shown):
     and the examples mended. ``start`` [R, N, ...] are the starting points, ``attempts`` counts the runs,
     ``box`` has the bounds of single pixels.
 
+    Of images that were read part by part, ``kept`` [K] numbers those whose examples ``adv`` [K, ...] are
+    there (None: all); ``regions``, instead of ``box``, is what the record says of bounds of single pixels.
+
     Of an attack of fixed size, ``sizes`` are the ε it was run at, rising; ``fell`` float64 [N] is the
     smallest of them at which an example was found, else inf; ``oversized`` [N] marks images whose example
     fools but lies beyond its size, which counts as not found.
@@ -86,6 +89,8 @@ class AttackResult(Shown):
     sizes: tuple[float, ...] = ()
     fell: Tensor | None = None
     oversized: Tensor | None = None
+    kept: Tensor | None = None
+    regions: dict[str, Any] | None = None
 
     @classmethod
     def empty(cls, bound: BoundAttack, whole: Batch, *, seed: int) -> "AttackResult":
@@ -165,6 +170,8 @@ class AttackResult(Shown):
         found = self.distance[self.where(Outcome.FOUND)]
         if len(found):
             rows.append(("median distance", f"{found.median().item():.3g}, of the examples found"))
+        if self.kept is not None:
+            rows.append(("examples kept", f"of {len(self.kept)} images"))
         return title, rows
 
     def to_pandas(self) -> Any:
@@ -222,13 +229,14 @@ class AttackResult(Shown):
             "search": {key: value for key, value in self.search.items() if key not in _BY_MEMORY},
             **self._attempts(),
             **self._sizes(),
-            **self._box(),
+            **self.of_box(),
+            **({} if self.kept is None else {"kept": self.kept.tolist()}),
         }
 
-    def _box(self) -> dict[str, Any]:
+    def of_box(self) -> dict[str, Any]:
         """How many values of each image may change, and the hashes of their bounds; nothing without any."""
         if self.box is None:
-            return {}
+            return self.regions or {}
         free = (self.box.low < self.box.high).flatten(1).sum(1).tolist()
         return {"free": free, "pixel_bounds": hash_images(torch.stack([self.box.low, self.box.high], 1))}
 

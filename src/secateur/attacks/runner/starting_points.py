@@ -114,14 +114,17 @@ def another_class(
 def write_examples(result: AttackResult, path: Path, *, index: Sequence[int] | None, grade: str) -> None:
     """Write the examples of a result as safetensors; see ``secateur.evaluate.save_examples``."""
     numbers = torch.arange(result.n) if index is None else torch.as_tensor(index, dtype=torch.int64)
-    found, codes = result.where(Outcome.FOUND), list(Outcome)
+    kept, codes = torch.arange(result.n) if result.kept is None else result.kept, list(Outcome)
+    found = result.where(Outcome.FOUND)[kept]
     tensors = {
         "adv": result.adv[found].float().contiguous(),
-        "index": numbers[found].contiguous(),
+        "index": numbers[kept[found]].contiguous(),
         "outcome": torch.tensor([codes.index(outcome) for outcome in result.outcome], dtype=torch.uint8),
     }
     plain = result.to_json()
     facts = {key: plain[key] for key in ("attack", "norm", "settings", "seed", "targeted")}
+    if result.kept is not None:
+        facts["kept"] = f"examples of {len(kept)} of {result.n} images"
     save_file(tensors, path, {"secateur": json.dumps({**facts, "grade": grade})})
 
 

@@ -1,4 +1,4 @@
-"""Run one attack against one model: verified, measured and graded. The public ``secateur.attack``."""
+"""The result of an attack with its grade: its summary, its record, its files."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,26 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from secateur import budgets as usual
 from secateur import stats, trust
-from secateur.attacks.core.box import box_of
-from secateur.attacks.runner.averaging import averaged
-from secateur.attacks.runner.bind import bind
 from secateur.attacks.runner.by_class import by_class, withstands
-from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
-from secateur.attacks.runner.goals import one_target, with_outputs
-from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
-from secateur.attacks.runner.run import run
 from secateur.attacks.runner.starting_points import write_examples
-from secateur.data import of
 from secateur.display import Shown
-from secateur.errors import UserError
-from secateur.models import weights_hash
-from secateur.run_options import split
 
 TARGETED = (
     "a targeted attack says how often one class is reached; robust accuracy, the share of images that stay "
@@ -65,6 +53,7 @@ class Evaluated(Shown):
             for row in stated
         ]
         rows += [("network", said) for said in result.search.get("network", ())]
+        rows += [("examples", result.search["examples"])] if "examples" in result.search else []
         title = f"{result.attack} ({result.norm_key}) on {result.n} images, grade {self.grade.letter}"
         return title, [*rows, *(("reason", reason) for reason in self.grade.reasons)]
 
@@ -150,104 +139,6 @@ class Evaluated(Shown):
                 for check in self.grade.checks
             ],
         }
-
-
-@gradients_allowed()
-def attack(
-    model: Callable[..., Any],
-    dataset: Any,
-    name: str = "ddn",
-    *,
-    batch_size: int = 256,
-    seed: int = 0,
-    targets: Tensor | Sequence[int] | int | None = None,
-    start: Tensor | None = None,
-    mask: Any = None,
-    pixel_bounds: Any = None,
-    budgets: Sequence[float] | None = None,
-    expected_accuracy: float | None = None,
-    audit: bool = False,
-    logits: Logits = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    **settings: Any,
-) -> Evaluated:
-    """Run a registered attack against ``model`` on ``dataset``, and grade how far the result can be trusted.
-
-    Args:
-        model: from images in the dataset's bounds to logits: a network, or a function; left unchanged.
-        dataset: images and labels: a ``Dataset``, or whatever ``secateur.data.of`` reads, such as ``(x, y)``,
-            a ``DataLoader``, or a data set of torchvision.
-        name: a registered attack.
-        batch_size: images per batch at most, halved when memory runs out; affects results by rounding only.
-        seed: for attacks and checks that draw random numbers.
-        targets: target classes [N] of a targeted attack, or one class for all: images of that class are left
-            out, and ``facts["index"]`` has the places of the others.
-        start: starting points, [N, ...], or several per image, [R, N, ...]; see ``attacks.run``.
-        mask: where alone pixels may change; see ``attacks.run``.
-        pixel_bounds: (lowest, highest) of single pixels; see ``attacks.run``.
-        budgets: increasing ε in the attack's norm at which robust accuracy is stated and the security curve
-            is drawn, for minimum-norm attacks; by default ``budgets.HEADLINE`` and ``budgets.CURVE``, scaled
-            to the bounds.
-        expected_accuracy: a clean accuracy recorded elsewhere, to compare with.
-        audit: add the expensive checks: other attacks, other seeds, planted examples, on a sample.
-        logits: which part of the model's answer counts; see ``attacks.run``.
-        on_progress: called with (queries of one image done, queries expected).
-        settings: of the attack, as its signature names them, and how it is run, as ``RunOptions`` names it
-            (``restarts=5``, ``early_stop=True``, ``search_precision="bfloat16"``, ``compile=True``). ``eps``
-            of an attack of fixed size may be a list of sizes including 0: robust accuracy is stated at each.
-
-    Raises:
-        UserError: see ``secateur.attacks.run``; or budgets for an attack of fixed size.
-
-    >>> import secateur
-    >>> model = secateur.models.resolve("shipped:digits-plain")
-    >>> images = secateur.data.load("digits:split").take(range(4))
-    >>> attack(model, images, "ddn", steps=10, budgets=[0.0, 9.0]).summary()["robust_accuracy"][1]["value"]
-    0.0
-    """
-    images = of(dataset)
-    network = classifier(model, images.x, logits=logits, batch_size=batch_size, data=images.name)
-    images = images if images is dataset else with_outputs(images, network)
-    box = box_of(images.x, images.bounds, mask=mask, pixel_bounds=pixel_bounds)
-    dataset, targets, index = one_target(images, targets)
-    box = box.rows(torch.tensor(index)) if box and index else box
-    if budgets is not None:
-        budgets = usual.numbers(budgets, "budgets")
-        stats.check_budgets(budgets)
-        bound = bind(name, dataset, split(settings)[1])
-        if bound.kind != "minimum-norm":
-            raise UserError(
-                f"'{name}' attacks at fixed sizes and cannot be evaluated at other budgets",
-                hint="give the sizes to attack at: eps=[...], or --eps",
-            )
-        usual.check_scale("a budget", budgets, usual.NORM_KEYS[bound.norm], dataset.bounds)
-    facts = {
-        "labels": dataset.y.tolist(),
-        "bounds": list(dataset.bounds),
-        "levels": dataset.levels,
-        "fingerprint": dataset.fingerprint,
-        "weights_hash": weights_hash(network.given if isinstance(network, Classifier) else network),
-        **({} if index is None else {"index": index}),
-    }
-    result = run(
-        network,
-        dataset,
-        name,
-        batch_size=batch_size,
-        seed=seed,
-        targets=targets,
-        start=start,
-        pixel_bounds=None if box is None else box.pair,
-        on_progress=on_progress,
-        **settings,
-    )
-    judged = averaged(network, split(settings)[0].eot_samples)
-    graded = trust.grade(judged, dataset, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
-    key, given = result.norm_key, tuple(budgets or ()) or result.sizes
-    headline, curve = (
-        usual.scaled(table[key], key, dataset.bounds) for table in (usual.HEADLINE, usual.CURVE)
-    )
-    return Evaluated(result, graded, given or headline, given or curve, facts)
 
 
 def save_examples(evaluated: Evaluated, path: Path, *, index: Sequence[int] | None = None) -> None:
