@@ -166,8 +166,8 @@ def splits_of(data: str, resize: str | None, seed: int) -> "Splits":
     from secateur.data import load_splits
 
     found = load_splits(data, resize=size_of(resize), generator=torch.Generator().manual_seed(seed))
-    if found.note:
-        note(found.note)
+    for said in found.remarks:
+        note(said)
     return found
 
 

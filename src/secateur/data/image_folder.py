@@ -1,6 +1,7 @@
 """Folders of images: one sub-folder per class, directly or inside train, validation and test folders."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from secateur.data.dataset import Dataset
 from secateur.data.images import Size, common_format, from_pixels, read_image
+from secateur.data.left_out import SUFFIXES, loose, unread
 from secateur.data.loading import SplitReaders, directory
 from secateur.errors import UserError
 from secateur.hashing import sha256_hex
@@ -19,7 +21,6 @@ NAMES = {
     "test": ("test", "testing"),
 }
 """Accepted folder names of each split, in upper or lower case."""
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_DECODED = 2**33
 """Bytes of all images of a split: small files may hold pixels without end."""
 # Left behind by archives that were made on macOS.
@@ -34,6 +35,7 @@ def folder(argument: str, *, resize: Size | None = None) -> SplitReaders:
     Classes are in alphabetical order and must be the same in every split. All images must have one size, or
     are scaled to ``resize``; grey images give one channel, colour images three (if any image has colour, all
     are read as colour). Within a class the order follows the pixels, so renaming files changes nothing.
+    Pictures that are not read, such as those beside the class folders, are told in ``remarks``.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -52,9 +54,30 @@ def folder(argument: str, *, resize: Size | None = None) -> SplitReaders:
             raise UserError(
                 f"'{root}' has no sub-folders", hint="one sub-folder of images per class is expected"
             )
-        return {"all": partial(_read, root, tuple(classes), resize, gaps=False)}
+        return {"all": partial(_read, root, tuple(classes), resize, gaps=False, beside=(root,))}
     classes = _agreed(parts)
-    return {part: partial(_read, path, tuple(classes), resize, gaps=True) for part, path in parts.items()}
+    return {
+        part: partial(_read, path, tuple(classes), resize, gaps=True, beside=(root, path))
+        for part, path in parts.items()
+    }
+
+
+def left_out(argument: str) -> tuple[str, ...]:
+    """What ``folder:ARGUMENT`` holds beside the images of its classes, one sentence each; no image is read.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     (Path(root) / "cat").mkdir()
+    ...     for name in ("cat/1.png", "2.png"):
+    ...         Image.new("L", (4, 4)).save(Path(root) / name)
+    ...     left_out(root)
+    ("1 picture lies beside the class folders of '...', such as '2.png': without a class, it is left out",)
+    """
+    root = directory(argument, "folder")
+    parts = [*_parts(root).values()]
+    said = [_beside((root, place) if parts else (root,), place) for place in parts or [root]]
+    return tuple(dict.fromkeys(each for some in said for each in some))
 
 
 def _parts(root: Path) -> dict[str, Path]:
@@ -108,7 +131,10 @@ def _folders(root: Path) -> list[str]:
     )
 
 
-def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool) -> Dataset:
+def _read(
+    root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool, beside: tuple[Path, ...]
+) -> Dataset:
+    """The images of the classes in ``root``; other pictures lie in the folders ``beside``."""
     pictures: list[np.ndarray] = []
     labels: list[int] = []
     total = 0
@@ -125,7 +151,8 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
             if total > MAX_DECODED:
                 raise UserError(
                     f"the images in '{root}' take more than {MAX_DECODED // 2**30} GiB",
-                    hint="use fewer, or scale them: --resize 32, or resize: 32 under data in a study",
+                    hint="use fewer, or scale them: resize=32, or resize: 32 under data in a study",
+                    command="use fewer, or scale them: --resize 32, or resize: 32 under data in a study",
                 )
         # By content, so that the order does not depend on file names.
         pictures += sorted(images, key=lambda image: sha256_hex(image.tobytes()))
@@ -134,7 +161,13 @@ def _read(root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool
         raise UserError(f"'{root}' has no images", hint="remove it, or add its images")
     stacked = np.stack(common_format(pictures))
     pixels = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
-    return from_pixels(root.name, pixels, np.asarray(labels), classes)
+    read = from_pixels(root.name, pixels, np.asarray(labels), classes)
+    return replace(read, remarks=_beside(beside, root))
+
+
+def _beside(beside: tuple[Path, ...], root: Path) -> tuple[str, ...]:
+    """What lies in the folders ``beside``, and in the class folders of ``root``, and is not read."""
+    return loose(beside, beside[0]) + unread([root / name for name in _folders(root)], beside[0])
 
 
 def _files(place: Path, *, may_be_empty: bool) -> list[Path]:
@@ -142,8 +175,8 @@ def _files(place: Path, *, may_be_empty: bool) -> list[Path]:
     found = sorted(
         path
         for path in place.iterdir()
-        # Hidden files such as "._1.png" beside "1.png" are not images.
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        # Hidden files such as "._1.png" beside "1.png" are not images; a link that leads nowhere is refused.
+        if path.suffix.lower() in SUFFIXES and not path.is_dir() and not path.name.startswith(".")
     )
     if inner := _folders(place):
         raise UserError(f"the class folder '{place}' has folders inside: {_listed(inner)}", hint=_HINT)
@@ -159,7 +192,8 @@ def _differ(
     side = min(*first[1], *second[1])
     return UserError(
         f"images of different sizes in '{root}': {said[0]} pixels, {said[1]}",
-        hint=f"scale them to one size: --resize {side}, or resize: {side} under data in a study",
+        hint=f"scale them to one size: resize={side}, or resize: {side} under data in a study",
+        command=f"scale them to one size: --resize {side}, or resize: {side} under data in a study",
     )
 
 

@@ -27,9 +27,15 @@ class Splits(Shown):
     test: Dataset
     note: str = ""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The note, and what the sources of the images hold beside them, one sentence each."""
+        said = [said for part in (self.train, self.validation, self.test) for said in part.remarks]
+        return tuple(dict.fromkeys([self.note, *said] if self.note else said))
+
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         parts = [(name, f"{getattr(self, name).n:,} images") for name in ("train", "validation", "test")]
-        return f"Splits of {self.test.name}", [*parts, *([("note", self.note)] if self.note else [])]
+        return f"Splits of {self.test.name}", [*parts, *(("note", said) for said in self.remarks)]
 
 
 def subset(dataset: Dataset, n: int, *, generator: Generator) -> Dataset:
@@ -121,7 +127,7 @@ def split_warnings(splits: Splits) -> list[str]:
     >>> split_warnings(split(load("digits"), generator=Generator().manual_seed(0)))
     []
     """
-    said = [splits.note] if splits.note else []
+    said = [*splits.remarks]
     # Test images that were trained on inflate every result.
     seen = set(splits.train.image_hashes()) | set(splits.validation.image_hashes())
     if leaked := sum(digest in seen for digest in splits.test.image_hashes()):

@@ -86,7 +86,7 @@ def remarks(job: Job, networks: Mapping[str, Measured | None], facts: Mapping[st
         networks: by name; ``fine-tuned dense`` is None where it was not measured.
         facts: what is known of the pruned network.
     """
-    said = [job.splits.note] if job.splits.note else []
+    said = [*job.splits.remarks]
     for name, network in networks.items():
         for norm, record in network.attacks.items() if network is not None else ():
             reasons = [each["sentence"] for each in record["checks"] if not each["passed"]]
@@ -105,7 +105,7 @@ def remarks(job: Job, networks: Mapping[str, Measured | None], facts: Mapping[st
         if kept >= _RESISTS * against["accuracy"] > 0:
             said.append(
                 f"the dense network is robust ({100 * kept:.0f} % at L∞ 4/255), but the fine-tuning was not "
-                "adversarial: try --adversarial 4/255"
+                "adversarial: try adversarial=4/255 (--adversarial 4/255)"
             )
     if networks["fine-tuned dense"] is None and (job.recipe.epochs or job.recipe.recalibrate):
         said.append(

@@ -9,6 +9,7 @@ from torch.utils.benchmark import Timer
 
 from secateur.config import Problem, Study, refuse
 from secateur.data import describe_splits, open_dataset
+from secateur.data.image_folder import left_out
 from secateur.errors import UserError
 from secateur.measure import macs, parameters, peak_memory
 from secateur.models import (
@@ -147,7 +148,8 @@ def remarks(study: Study, facts: Facts) -> list[str]:
     """How images are split and inputs normalised where the study file leaves it open, one sentence each."""
     parts = open_dataset(study.data.spec)
     counts = f"{facts.train:,} train, {facts.validation:,} validation and {facts.test:,} test images"
-    notes = [f"{counts}: {describe_splits(parts)}"]
+    source, _, argument = study.data.spec.partition(":")
+    notes = [f"{counts}: {describe_splits(parts)}", *(left_out(argument) if source == "folder" else ())]
     for label, model in study.models.items():
         if model.arch.startswith(("timm:", "torchvision:")) and model.normalise is None:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes)
