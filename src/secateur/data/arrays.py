@@ -45,13 +45,13 @@ MAX_RATIO = 100
 LARGE = 2**30
 
 
-def npz(argument: str) -> SplitReaders:
+def npz(argument: str, *, bounds: tuple[float, float] = (0.0, 1.0)) -> SplitReaders:
     """``npz:FILE``: arrays ``x`` and ``y``, or ``x_train`` and ``y_train``, likewise ``_val`` and ``_test``.
 
     One split is enough; ``valid`` and ``validation`` are read as ``val``. Images are [N, H, W], [N, H, W, C]
-    or [N, C, H, W] with 1 or 3 channels: uint8, uint16 or floating point in [0, 1] (no grey levels). Tables
-    [N, F] and volumes [N, C, D, H, W] keep their shape. An array
-    ``classes`` may name the classes; otherwise the largest label of any split determines their number.
+    or [N, C, H, W] with 1 or 3 channels: uint8, uint16 or floating point within ``bounds`` (no grey levels).
+    Tables [N, F] and volumes [N, C, D, H, W] keep their shape. An array ``classes`` may name the
+    classes; otherwise the largest label of any split determines their number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def npz(argument: str) -> SplitReaders:
     pairs = _pairs(path, list(sizes))
     # The number of classes must be the same in every split, so each reader sees the labels of all.
     every = [labels for _, labels in pairs.values()]
-    return {part: partial(_read_npz, path, *keys, every) for part, keys in pairs.items()}
+    return {part: partial(_read_npz, path, *keys, every, bounds=bounds) for part, keys in pairs.items()}
 
 
 def svhn(argument: str) -> SplitReaders:
@@ -155,10 +155,10 @@ def _pairs(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
     return {part: (found[part]["x"], found[part]["y"]) for part in KEYS if part in found}
 
 
-def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
+def _read_npz(path: Path, x: str, y: str, every: list[str], *, bounds: tuple[float, float]) -> Dataset:
     """The split with the arrays ``x`` and ``y``; ``every`` names the label arrays of all splits."""
     try:
-        _refuse_false_claims(path, {x, y, *every, "classes"})
+        refuse_false_claims(path, {x, y, *every, "classes"})
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[x], arrays[y]
             names = arrays.get("classes")
@@ -186,10 +186,10 @@ def _read_npz(path: Path, x: str, y: str, every: list[str]) -> Dataset:
     pixels = _channels_first(images, path, x)
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
         raise UserError(f"'{path}': '{x}' is {images.dtype}; expected uint8, uint16 or floating point")
-    return from_pixels(path.stem, pixels, labels, classes)
+    return from_pixels(path.stem, pixels, labels, classes, bounds=bounds)
 
 
-def _refuse_false_claims(path: Path, names: set[str]) -> None:
+def refuse_false_claims(path: Path, names: set[str]) -> None:
     """Raise ValueError where the header of an array names other numbers of bytes than there are.
 
     NumPy would make room for what the header says before it reads.
@@ -218,7 +218,10 @@ def _channels_first(images: np.ndarray, path: Path, key: str) -> np.ndarray:
         return images
     raise UserError(
         f"'{path}': '{key}' of shape {list(images.shape)} is not a batch of images with 1 or 3 channels, "
-        "a table [N, F] or a volume [N, C, D, H, W]"
+        "a table [N, F] or a volume [N, C, D, H, W]",
+        hint="an alpha channel that is opaque everywhere can be left out, as in x[..., :3]"
+        if images.ndim == 4 and 4 in images.shape[1::2]
+        else "",
     )
 
 

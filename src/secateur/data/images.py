@@ -25,6 +25,7 @@ MAX_BYTES = 2**30
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}
 # Formats for which Pillow's 32-bit mode holds 16-bit pixels.
 _SIXTEEN_BITS = {"PNG", "PPM"}
+_WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
 # Tags of TIFF files.
 _BITS, _PHOTOMETRIC = 258, 262
 
@@ -52,10 +53,11 @@ def read_image(path: Path, size: Size | None = None) -> np.ndarray:
     """The pixels of an image: uint8, uint16 or float32 [H, W] for grey images, else uint8 [H, W, 3].
 
     Grey images with more than 8 bits keep their depth, with white at 65 535, or at 1 for floating point.
-    Colour, palette and CMYK images become 8-bit RGB. An alpha channel is dropped.
+    Colour, palette and CMYK images become 8-bit RGB. An alpha channel is dropped where it is opaque.
 
     Raises:
-        UserError: not a readable image of a format in ``FORMATS``, too large, or pixels of unknown range.
+        UserError: not a readable image of a format in ``FORMATS``, too large, transparent pixels, or pixels
+            of unknown range.
     """
     try:
         with warnings.catch_warnings():
@@ -71,10 +73,46 @@ def read_image(path: Path, size: Size | None = None) -> np.ndarray:
             f"'{path}' is not a readable image: its content is not {listed(FORMATS, last='or')}",
             hint="remove or convert it",
         ) from error
+    except Transparent as error:
+        raise UserError(f"'{path}' {error}", hint=SAVE_OPAQUE) from None
     except Exception as error:  # decoders raise anything on damaged bytes, a lack of memory among them
         reason = getattr(error, "strerror", None) or first_line(error, type(error).__name__)
         raise UserError(f"'{path}' is not a readable image: {reason}", hint="remove or repair it") from error
     return pixels if size is None else resize_image(pixels, size)
+
+
+class Transparent(ValueError):
+    """A picture of which some pixels let the background through: what a network would see is not in it."""
+
+
+SAVE_OPAQUE = (
+    "save it without transparency: laid on a background, or by image.convert('RGB') of Pillow, "
+    "which shows the hidden colours as most loaders do"
+)
+
+
+def refuse_transparent(image: Image.Image) -> None:
+    """Raise Transparent unless every pixel of an open picture is opaque.
+
+    >>> refuse_transparent(Image.new("RGBA", (1, 1), (255, 0, 0, 255)))
+    >>> refuse_transparent(Image.new("LA", (2, 1), (7, 0)))
+    Traceback (most recent call last):
+    secateur.data.images.Transparent: has 2 of 2 pixels that are transparent: their colour is not defined
+    """
+    if image.mode in _WITH_ALPHA:
+        alpha = np.asarray(image.getchannel(image.getbands()[-1]))
+        count = int((alpha < 255).sum())
+    elif "transparency" not in image.info:
+        return
+    elif image.mode.startswith("I"):
+        count = int((np.asarray(image) == image.info["transparency"]).sum())
+    else:
+        count = int((np.asarray(image.convert("RGBA"))[..., 3] < 255).sum())
+    if count:
+        raise Transparent(
+            f"has {count:,} of {image.width * image.height:,} pixels that are transparent: "
+            "their colour is not defined"
+        )
 
 
 def resize_image(pixels: np.ndarray, size: Size) -> np.ndarray:
@@ -132,25 +170,50 @@ def common_format(pictures: list[np.ndarray]) -> list[np.ndarray]:
     return pictures
 
 
-def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
+def from_pixels(
+    name: str,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Dataset:
     """A dataset from images [N, C, H, W] and integer labels [N].
 
-    Images are uint8 (256 grey levels), uint16 (65 536) or floating point in [0, 1] (no grey levels).
+    Images are uint8 (256 grey levels) or uint16 (65 536), which are scaled to ``bounds``, or floating point
+    within them (no grey levels).
     """
     # Contiguous, because convolutions on transposed memory are slower and round differently.
     x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
     white = WHITE.get(pixels.dtype)
     levels = None if white is None else white + 1
-    x = x if white is None else x.div_(white)
-    return Dataset(name, x, torch.from_numpy(labels.astype(np.int64)), classes, levels=levels)
+    y = torch.from_numpy(labels.astype(np.int64))
+    if white is None:
+        return Dataset(name, x, y, classes, bounds=bounds)
+    return scale_dataset(Dataset(name, x.div_(white), y, classes, levels=levels), bounds)
+
+
+def scale_dataset(dataset: Dataset, bounds: tuple[float, float]) -> Dataset:
+    """The same images in [0, 1] scaled to ``bounds``, for networks that take pixels of another range.
+
+    >>> images = Dataset("grey", torch.tensor([[[[0.0, 0.5, 1.0]]]]), torch.tensor([0]), levels=3)
+    >>> scale_dataset(images, (-1.0, 1.0)).x.flatten()
+    tensor([-1.,  0.,  1.])
+    """
+    if tuple(bounds) == dataset.bounds:
+        return dataset
+    low, high = bounds
+    x = dataset.x.mul(high - low).add_(low).clamp_(low, high)
+    return replace(dataset, x=x, bounds=(low, high))
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
     """The pixels of an open picture, as ``read_image`` gives them.
 
     Raises:
-        ValueError: pixels of unknown range.
+        ValueError: pixels of unknown range, or transparent ones (``Transparent``).
     """
+    refuse_transparent(image)
     if image.mode.startswith("I;16"):
         return _sixteen_bits(image)
     if image.mode == "I":

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from secateur.data.images import pixels_of
+from secateur.data.images import SAVE_OPAQUE, Transparent, pixels_of
 from secateur.errors import UserError
 from secateur.text import counted, first_line
 
@@ -196,6 +196,8 @@ def _array(image: Any) -> Any:
     if isinstance(image, Image.Image):
         try:
             found = pixels_of(image)
+        except Transparent as error:
+            raise UserError(f"a picture of the data {error}", hint=SAVE_OPAQUE) from None
         except ValueError as error:
             raise UserError(f"a picture of the data cannot be read: {error}") from None
         return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)

@@ -172,10 +172,24 @@ def fails_on(x: Tensor, data: str, error: Exception | None) -> UserError:
     the network fails on the images of digits, which are 3x4x4 (channels x height x width): ValueError: no
     """
     shape = f"{_shape(x)} (channels x height x width)" if x.ndim == 4 else f"{list(x.shape[1:])}"
+    resize = "does it expect other channels or sizes? {}, or resize: in a study, scales images"
+    alpha = _about_alpha(x) if x.ndim == 4 and 4 in x.shape[1::2] else ""
     return UserError(
         f"the network fails on the images of {data}, which are {shape}: "
         f"{type(error).__name__}: {first_line(error, '') if error else ''}",
-        hint="does it expect other channels or sizes? --resize, or resize: in a study, scales images",
+        hint=alpha or resize.format("resize= of secateur.data.load"),
+        command=alpha or resize.format("--resize"),
+    )
+
+
+def _about_alpha(x: Tensor) -> str:
+    """What to do with images [N, 4, H, W] or [N, H, W, 4] that a network refuses, by their fourth channel."""
+    fourth, how = (x[:, 3], "x[:, :3]") if x.shape[1] == 4 else (x[..., 3], "x[..., :3]")
+    if bool((fourth == 1).all()):
+        return f"the fourth channel is 1 everywhere, an alpha channel: leave it out, as in {how}"
+    return (
+        "if the fourth channel is alpha, some pixels are transparent, and their colour is not defined: lay "
+        f"the images on a background, or leave the channel out by {how}, as most loaders do"
     )
 
 
@@ -193,7 +207,7 @@ def check_accepts(model: nn.Module, x: Tensor, *, data: str) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise fails_on(image, data, error) from error
+        raise fails_on(x, data, error) from error
 
 
 def _as_parameters(images: Tensor, model: nn.Module) -> Tensor:
