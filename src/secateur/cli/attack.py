@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.cli.attack_output import print_attack
-from secateur.cli.attack_settings import attack_settings, budgets_of, limited, start_of, targets_of
+from secateur.cli.attack_settings import (
+    attack_settings,
+    bounds_of,
+    budgets_of,
+    by_channel,
+    limited,
+    mask_of,
+    start_of,
+    targets_of,
+)
 from secateur.cli.options import Logits, PlugIns, output_of, plug_in, with_run_options
 from secateur.cli.output import bar, note, print_json
 from secateur.cli.targets import (
@@ -22,10 +31,9 @@ from secateur.cli.targets import (
     Seed,
     Std,
     Weights,
-    exported_network,
+    finished_network,
     held_out,
     move,
-    network,
 )
 from secateur.errors import UserError
 from secateur.registry import has_weights
@@ -80,6 +88,21 @@ def attack(
             help="Attack N images, a stratified sample drawn with --seed; the result is marked as partial."
         ),
     ] = None,
+    bounds: Annotated[
+        str | None,
+        typer.Option(
+            help="Range of the pixels that the network takes, LOW..HIGH as in -1..1, 0..1 by default: images "
+            "of grey levels are scaled to it, floating-point arrays lie in it. One number per channel for "
+            "arrays that are normalised already."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where alone pixels may change: a black and white picture, .npy, .npz, .pt or .safetensors, "
+            "of shape [H, W] or [C, H, W], or one per image of the data."
+        ),
+    ] = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
@@ -115,7 +138,8 @@ def attack(
     settings = attack_settings(norm, steps, set_ or [], eps=eps)
     _refuse_arguments(settings, secateur.attack)
     # Images the network was trained on would flatter it, so a held-out split is attacked.
-    part, whole = held_out(data, resize)
+    box, ends = bounds_of(bounds)
+    part, whole = held_out(data, resize, box)
     drawn, numbers = limited(whole, limit, seed)
     dataset, places, targets = targets_of(drawn, target)
     # Both the limit and the target leave images out; the record keeps indices of the whole data set.
@@ -126,10 +150,8 @@ def attack(
     if dataset.num_classes < 2:
         # A network for a single class has nothing to confuse it with.
         raise UserError(f"{data} has a single class", hint="name all classes of the network in its data")
-    if model.endswith(".pt2"):
-        attacked = exported_network(model, weights, mean=mean, std=std)
-    else:
-        attacked = network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
+    pixel_bounds, free = by_channel(ends, whole), mask_of(mask, whole, index)
+    attacked = finished_network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
     if has_weights(model) and (sentence := models.data_mismatch(model, data)):
         note(sentence)
     move(device, attacked)
@@ -147,6 +169,8 @@ def attack(
             seed=seed,
             targets=targets,
             start=points,
+            mask=free,
+            pixel_bounds=pixel_bounds,
             budgets=budgets_of(budgets),
             audit=audit,
             on_progress=tick,
@@ -165,6 +189,8 @@ def attack(
         "images": whole.n,
         "resize": list(whole.shape[1:]) if resize else None,
         "normalise": models.statistics(attacked),
+        **({} if bounds is None else {"bounds": bounds}),
+        **({} if mask is None else {"mask": str(mask)}),
     }
     facts = {
         "schema_version": 2,

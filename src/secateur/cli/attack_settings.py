@@ -8,6 +8,8 @@ from secateur.cli.output import bar
 from secateur.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from secateur.data import Dataset
@@ -53,6 +55,72 @@ def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[i
     if not index:
         raise UserError(f"all {dataset.n} images already belong to --target {target}")
     return dataset.take(index), index, torch.full((len(index),), wanted)
+
+
+def bounds_of(text: str | None) -> "tuple[tuple[float, float] | None, list[list[float]] | None]":
+    """``--bounds LOW..HIGH``: the bounds of all pixels, and the two ends by channel where there are several.
+
+    >>> bounds_of("-1..1"), bounds_of("-2,-1.5..2,2.5")
+    (((-1.0, 1.0), None), ((-2.0, 2.5), [[-2.0, -1.5], [2.0, 2.5]]))
+    """
+    if text is None:
+        return None, None
+    try:
+        ends = [[float(Fraction(part.strip())) for part in end.split(",")] for end in text.split("..")]
+        low, high = ends
+        fits = len(low) == len(high) and all(a < b for a, b in zip(low, high, strict=True))
+    except (ValueError, ZeroDivisionError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"invalid --bounds {text}: expected LOW..HIGH, the lower number first",
+            hint="for example --bounds -1..1, or one number per channel: --bounds -2.1,-2,-1.8..2.2,2.4,2.6",
+        )
+    return (min(low), max(high)), ends if len(low) > 1 else None
+
+
+def by_channel(ends: list[list[float]] | None, images: "Dataset") -> "tuple[Tensor, Tensor] | None":
+    """The bounds of pixels by channel, of a shape that broadcasts to ``images``."""
+    import torch
+
+    if ends is None:
+        return None
+    if len(ends[0]) != images.shape[0]:
+        raise UserError(
+            f"--bounds has {len(ends[0])} channels, the images of {images.name} {images.shape[0]}",
+            hint="give one number for all, or one per channel",
+        )
+    if images.levels is not None:
+        raise UserError(
+            f"--bounds by channel is for images that are normalised already; those of {images.name} have "
+            f"{images.levels} grey levels",
+            hint="let the network normalise, by --mean and --std",
+        )
+    shape = (-1, *[1] * (len(images.shape) - 1))
+    low, high = (torch.tensor(end).reshape(shape) for end in ends)
+    return low, high
+
+
+def mask_of(path: "Path | None", images: "Dataset", index: list[int]) -> "Tensor | None":
+    """The mask of ``--mask`` for the images ``index`` of ``images``."""
+    from secateur.attacks.runner.masks import read_mask
+
+    if path is None:
+        return None
+    mask, rank = read_mask(path), images.x.ndim
+    if mask.ndim == rank and len(mask) not in (1, images.n):
+        raise UserError(
+            f"--mask {path} is for {len(mask)} images, {images.name} has {images.n}",
+            hint="give one mask for all, [H, W] or [C, H, W], or one per image of the data",
+        )
+    mask = mask[index] if mask.ndim == rank and len(mask) == images.n else mask
+    try:
+        return mask.broadcast_to((len(index), *images.shape))
+    except RuntimeError:
+        raise UserError(
+            f"--mask {path} is of shape {list(mask.shape)}, the images of {images.name} {list(images.shape)}",
+            hint="give [H, W], [C, H, W], or one per image of the data",
+        ) from None
 
 
 def start_of(

@@ -8,7 +8,7 @@ import typer
 
 from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
-from secateur.cli.targets import Classes, Mean, Model, Resize, Std, Weights, held_out, move, network
+from secateur.cli.targets import Classes, Mean, Model, Resize, Std, Weights, finished_network, held_out, move
 from secateur.errors import UserError
 
 
@@ -36,7 +36,7 @@ def evaluate(
         raise UserError(f"--out {out} cannot be written", hint="name a file in a folder that exists")
     part, images = held_out(data, resize)
     size = (1, *images.shape)
-    chosen = network(model, weights, size, classes or images.num_classes, mean=mean, std=std)
+    chosen = finished_network(model, weights, size, classes or images.num_classes, mean=mean, std=std)
     move(device, chosen)
     found = classify(chosen, images)
     if found.warning:

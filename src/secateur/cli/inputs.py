@@ -68,6 +68,7 @@ def asked_inputs(
     >>> asked_inputs("mine.py:net", ["ids:int64:2x10:0..50"])[0].shape
     (2, 10)
     """
+    refuse_exported(model)
     if not texts:
         known = _own_shape(model, images)
         if known is None and ".py:" not in model:
@@ -84,6 +85,15 @@ def asked_inputs(
             f"--input names {max(names, key=names.count)} more than once", hint="names must differ"
         )
     return found
+
+
+def refuse_exported(model: str) -> None:
+    """Refuse an exported network where its modules are needed. Raises UserError."""
+    if model.endswith(".pt2"):
+        raise UserError(
+            f"'{model}' is an exported network, which can be attacked and evaluated, and nothing else",
+            hint="name the network that it was exported from",
+        )
 
 
 def unknown(model: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.cli.inputs import Asked, example, unknown
+from secateur.cli.inputs import Asked, example, refuse_exported, unknown
 from secateur.cli.output import note
 from secateur.errors import UserError
 from secateur.registry import has_weights
@@ -23,7 +23,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A zoo name, torchvision:NAME, timm:NAME, shipped:NAME, robustbench:NAME or FILE.py:FUNCTION.",
+        help="A zoo name, torchvision:NAME, timm:NAME, shipped:NAME, robustbench:NAME or FILE.py:FUNCTION; "
+        "`attack` and `evaluate` also take FILE.pt2, which `export` wrote.",
     ),
 ]
 Weights = Annotated[
@@ -91,6 +92,7 @@ def network_and_inputs(
     from secateur import models
     from secateur.pruning import load
 
+    refuse_exported(model)
     given, found = normalise, []
     saved = weights is not None and weights.is_dir()
     chosen = _saved_statistics(weights, given) if saved and weights is not None else given
@@ -144,14 +146,25 @@ def channels_of(asked: Sequence[Asked]) -> int | None:
     return asked[0].shape[1] if asked and len(asked[0].shape) > 1 else None
 
 
-def exported_network(
-    path: str, weights: Path | None, *, mean: str | None = None, std: str | None = None
+def finished_network(
+    model: str,
+    weights: Path | None,
+    shape: tuple[int, ...],
+    classes: int | None,
+    *,
+    mean: str | None = None,
+    std: str | None = None,
 ) -> "nn.Module":
-    """A network that ``secateur export`` wrote as a .pt2 file, which holds its own weights."""
+    """As ``network``, for commands that only ask it: a .pt2 file that ``secateur export`` wrote, too."""
+    if model.endswith(".pt2"):
+        return _exported(model, weights, check_statistics(mean, std))
+    return network(model, weights, shape, classes, mean=mean, std=std)
+
+
+def _exported(path: str, weights: Path | None, given: "Statistics | None") -> "nn.Module":
     from secateur.exports import load_exported
     from secateur.models import normalised
 
-    given = check_statistics(mean, std)
     if weights is not None:
         raise UserError(f"'{path}' holds its own weights", hint="leave out --weights")
     loaded = load_exported(path)
@@ -217,7 +230,7 @@ def fitted(spec: str | None, resize: str | None) -> "Dataset | None":
     if spec is None:
         return None
     size = size_of(resize)
-    return datasets.load(spec, split=datasets.training_split(datasets.open_dataset(spec)), resize=size)
+    return noted(datasets.load(spec, split=datasets.training_split(datasets.open_dataset(spec)), resize=size))
 
 
 def evidence(
@@ -240,7 +253,9 @@ def evidence(
     return calibration_batch(criterion, model, images, generator=generator)
 
 
-def held_out(spec: str, resize: str | None) -> "tuple[str, Dataset]":
+def held_out(
+    spec: str, resize: str | None, bounds: tuple[float, float] | None = None
+) -> "tuple[str, Dataset]":
     """The images to attack, and the name of their split: one held out from training if there is one."""
     from secateur import data as datasets
 
@@ -252,7 +267,14 @@ def held_out(spec: str, resize: str | None) -> "tuple[str, Dataset]":
     elif part in ("all", "train"):
         kept = "no separate test split" if part == "all" else "training images only"
         note(f"{spec} has {kept}: the network may have been trained on the attacked images")
-    return part, datasets.load(spec, split=part, resize=size)
+    return part, noted(datasets.load(spec, split=part, resize=size, bounds=bounds))
+
+
+def noted(images: "Dataset") -> "Dataset":
+    """The images as they are; what their source holds beside them is printed."""
+    for said in images.remarks:
+        note(said)
+    return images
 
 
 def move(device: str, *networks: "nn.Module | None") -> None:

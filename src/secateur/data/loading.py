@@ -5,14 +5,16 @@ from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from inspect import signature
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator
 
 from secateur.data.dataset import Dataset
-from secateur.data.images import image_size, resize_dataset
+from secateur.data.images import image_size, resize_dataset, scale_dataset
 from secateur.data.splits import Splits, given_splits, hold_out, split, stratified_indices, subsample
 from secateur.errors import UserError
 from secateur.registry import DATASETS
@@ -23,9 +25,10 @@ SplitReaders = Mapping[str, Callable[[], Dataset]]
 Source = Callable[..., SplitReaders]
 """A source receives the ARGUMENT of ``name:ARGUMENT`` and returns the readers of its splits.
 
-If it has a parameter ``resize`` it scales to (height, width) itself; otherwise images are scaled after
-reading.
+If it has a parameter ``resize`` it scales to (height, width) itself, and with a parameter ``bounds`` its
+pixels to (lowest, highest); otherwise images are scaled after reading.
 """
+Bounds = tuple[float, float]
 
 Resize = int | Sequence[int] | None
 
@@ -35,7 +38,9 @@ _HELD_OUT = ("test", "validation", "all", "train")
 _SEEN = ("train", "all", "validation", "test")
 
 
-def load(spec: str, *, split: str | None = None, resize: Resize = None) -> Dataset:
+def load(
+    spec: str, *, split: str | None = None, resize: Resize = None, bounds: Bounds | None = None
+) -> Dataset:
     """Read a dataset: ``digits``, ``idx:DIR``, ``folder:DIR``, ... (all names: the registry ``DATASETS``).
 
     Args:
@@ -43,14 +48,17 @@ def load(spec: str, *, split: str | None = None, resize: Resize = None) -> Datas
         split: "train", "validation" or "test" where the source has them. None means the images for
             evaluation: the test split, else the validation split, else all images.
         resize: scale every image to this size: one side of a square, or height and width.
+        bounds: lowest and highest pixel that the network takes, (0, 1) by default: images are scaled to them,
+            but floating-point arrays of ``npz:`` must lie within them as they are.
 
     Raises:
-        UserError: unknown source, missing or damaged files, or a split that the source does not have.
+        UserError: unknown source, missing or damaged files, a split that the source does not have, or bounds
+            that enclose nothing.
 
     >>> load("digits:split", split="test").n
     540
     """
-    parts = open_dataset(spec, resize=resize)
+    parts = open_dataset(spec, resize=resize, bounds=bounds)
     if split is None:
         split = evaluation_split(parts)
     if split not in parts:
@@ -136,11 +144,11 @@ def describe_splits(parts: SplitReaders) -> str:
     return f"the data have {what}: train, validation and test images are drawn from it at random"
 
 
-def open_dataset(spec: str, *, resize: Resize = None) -> SplitReaders:
+def open_dataset(spec: str, *, resize: Resize = None, bounds: Bounds | None = None) -> SplitReaders:
     """The splits of the source named by ``spec``, as functions that read them; nothing is decoded yet.
 
     Raises:
-        UserError: unknown source, missing files, or ``resize`` is not a size.
+        UserError: unknown source, missing files, or ``resize`` is not a size, or ``bounds`` none.
 
     >>> list(open_dataset("digits:split"))
     ['train', 'test']
@@ -152,17 +160,30 @@ def open_dataset(spec: str, *, resize: Resize = None) -> SplitReaders:
         if Path(spec).is_dir():
             raise UserError(error.message, hint=f"write folder:{spec} to read the images in it") from None
         raise
-    if resize is None:
-        return source(argument)
-    size = image_size(resize)
-    if "resize" in signature(source).parameters:
-        return source(argument, resize=size)
+    asked = {"resize": None if resize is None else image_size(resize), "bounds": _bounds(bounds)}
+    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    own = {key: given.pop(key) for key in [*given] if key in signature(source).parameters}
     # Sources of arrays have no files to scale one by one.
-    return {part: partial(_read_resized, read, size) for part, read in source(argument).items()}
+    return {part: partial(_read_scaled, read, **given) for part, read in source(argument, **own).items()}
 
 
-def _read_resized(read: Callable[[], Dataset], size: tuple[int, int]) -> Dataset:
-    return resize_dataset(read(), size)
+def _read_scaled(
+    read: Callable[[], Dataset], resize: tuple[int, int] | None = None, bounds: Bounds | None = None
+) -> Dataset:
+    images = read() if resize is None else resize_dataset(read(), resize)
+    return images if bounds is None else scale_dataset(images, bounds)
+
+
+def _bounds(given: Bounds | None) -> Bounds | None:
+    if given is None:
+        return None
+    try:
+        low, high = (float(bound) for bound in given)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high or not isfinite(high - low):
+        raise UserError(f"the bounds are {given!r}", hint="give (low, high) with low < high")
+    return low, high
 
 
 def digits(argument: str) -> SplitReaders:

@@ -1,5 +1,6 @@
 """How a network classifies images: accuracy per class, confidence and calibration."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from secateur import models
+from secateur.attacks.runner.classifier import classifier
 from secateur.attacks.runner.result import hash_images
 from secateur.data import Dataset, Stream
 from secateur.data.streaming import whole_or_stream
@@ -115,11 +117,11 @@ class Classified(Shown):
         return frame({key: [getattr(each, key) for each in self.classes] for key in columns})
 
 
-def evaluate(model: nn.Module, images: Any, *, batch_size: int = 128) -> Classified:
+def evaluate(model: Callable[..., Any], images: Any, *, batch_size: int = 128) -> Classified:
     """Classify images, and count by class.
 
     Args:
-        model: from images to logits; left unchanged.
+        model: from images to logits: a network, or whatever else ``secateur.attack`` takes; left unchanged.
         images: a ``Dataset``, or what ``secateur.data.of`` reads; a loader of more than 4 GiB, and a
             ``secateur.data.stream``, part by part.
         batch_size: images per pass; changes results by rounding only.
@@ -133,13 +135,14 @@ def evaluate(model: nn.Module, images: Any, *, batch_size: int = 128) -> Classif
     True
     """
     given, read = whole_or_stream(images), _Read()
-    for part in given if isinstance(given, Stream) else (given,):
-        if not read.labels:
-            models.check_accepts(model, part.x, data=part.name)
-        read.add(model, part, batch_size)
+    parts: Iterable[Dataset] = given if isinstance(given, Stream) else (given,)
+    network: nn.Module | None = None
+    for part in parts:
+        # As attacks see it: whatever answers with logits, exported networks among them.
+        network = network or classifier(model, part.x, batch_size=batch_size, data=part.name)
+        read.add(network, part, batch_size)
         # Two parts would be in memory while the next one is read.
         del part
-    del given
     return read.counted()
 
 
@@ -159,7 +162,7 @@ class _Read:
         """Classify the next images."""
         self.name, self.classes = images.name, max(images.classes, self.classes, key=len)
         for start in range(0, images.n, batch_size):
-            batch = images.x[start : start + batch_size].to(models.device_of(model))
+            batch = images.x[start : start + batch_size]
             scores = models.logits(model, batch).double().cpu()
             labels = images.y[start : start + batch_size].cpu()
             sure, predicted = scores.softmax(1).max(1)

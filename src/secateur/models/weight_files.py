@@ -88,6 +88,19 @@ def read_state_dict(path: Path, notes: list[str]) -> dict[str, Tensor]:
     return {str(key): value for key, value in loaded.items()}
 
 
+def read_tensor(path: Path) -> Tensor:
+    """The only tensor in a file.
+
+    Raises:
+        UserError: damaged, hostile, of unknown format, or not one tensor.
+    """
+    loaded = _read(check_file(path))
+    found = [*loaded.values()] if isinstance(loaded, Mapping) else [loaded]
+    if len(found) != 1 or not isinstance(found[0], Tensor):
+        raise UserError(f"'{path}' does not hold one tensor", hint="save it alone: torch.save(tensor, path)")
+    return found[0]
+
+
 def _read(path: Path) -> Any:
     with path.open("rb") as stream:
         start = stream.read(512)
