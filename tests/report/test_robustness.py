@@ -181,6 +181,14 @@ def test_no_share_of_a_distance_where_the_network_has_lost_its_accuracy(tmp_path
     for row in (row for row in shown.rows if row["sparsity"] == "0.5"):
         assert (row["grade"], row["left"], row["left_state"]) == ("C", "", word)
         assert re.fullmatch(rf"{word} \(accuracy \d+ %\)", plain(row["distance_left"]))
+    # Files with every number say it in a column, short tables in place of the percentage.
+    remark = "" if word == "too few images" else word
+    for row in (*shown.rows, *shown.robust):
+        near = row["sparsity"] == "0.5" or word == "dense at chance"
+        assert row["remark"] == (remark if near else "")
+    for line in shown.markdown.splitlines():
+        if "l1 0.5" in line:
+            assert (line.split(" | ")[5] == remark) == bool(remark)
     pruned = [row for row in shown.terminal if row[1] == "l1 0.5"]
     assert all(row[-1].endswith(f"{word} C") for row in pruned)
     # No number of a network near chance stands beside its word.

@@ -79,6 +79,15 @@ def state_of(pairs: Sequence[Pair], *, n: int) -> str:
     return UNRELIABLE if any(attack.grade in "CX" for pair in pairs for attack in pair) else ""
 
 
+def no_robustness(state: str) -> str:
+    """The state where a network near chance resists: no robustness; empty where the number means something.
+
+    >>> no_robustness(COLLAPSED), no_robustness(TOO_FEW)
+    ('collapsed', '')
+    """
+    return state if state in (COLLAPSED, AT_CHANCE) else ""
+
+
 def why(state: str, n: int) -> str:
     """The remark that explains a state."""
     if state == TOO_FEW:

@@ -5,6 +5,7 @@ import numpy as np
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint
 from secateur.report.formatting import Column, Format, Table, Value, named_columns
 from secateur.report.paired_changes import Against, Change
+from secateur.report.pairing import no_robustness
 from secateur.report.records import NORMS, Attack
 from secateur.report.robustness import (
     Budget,
@@ -38,6 +39,7 @@ _HEADS = (
     *named_columns("budget"),
     Column("clean_accuracy", "accuracy, attacked images", "percent"),
     Column("robust_accuracy", "robust accuracy", "percent"),
+    Column("remark", "no robustness", "text"),
     Column("robust_low", "robust accuracy, low", "percent"),
     Column("robust_high", "robust accuracy, high", "percent"),
     Column("interval_over", "interval over", "text"),
@@ -128,6 +130,7 @@ def _point_values(grid: Grid, point: AttackPoint, change: Change) -> dict[str, V
         "reasons": "; ".join(point.reasons),
         "quantity": quantity(grid, point.where.attack),
         "clean_accuracy": clean_share(point).mean,
+        "remark": no_robustness(point.state),
         **_robust_values(point, budget),
         **_left_values("left", change.total),
         **_left_values("left_of_tuned", change.pruning),

@@ -18,7 +18,7 @@ from secateur.report.formatting import (
     percent_range,
 )
 from secateur.report.paired_changes import Change
-from secateur.report.pairing import AT_CHANCE, COLLAPSED, UNRELIABLE
+from secateur.report.pairing import COLLAPSED, UNRELIABLE, no_robustness
 from secateur.report.records import NORMS, Attack, Hole
 from secateur.report.robustness import (
     ROBUST,
@@ -65,7 +65,9 @@ def _paper_row(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) ->
         return (*start, *costs, label, None, grid.holes[where][0].kind if where in grid.holes else None, "X")
     point = grid.points[where]
     robust = robust_share(point, budget)
-    if robust:
+    if remark := no_robustness(point.state):
+        text = remark
+    elif robust:
         interval = percent_range(robust.low, robust.high, ", ").removesuffix(PERCENT)
         text = f"{percent(robust.mean)} [{interval}]"
         text = text if quantity(grid, where.attack) == ROBUST else f"{quantity(grid, where.attack)}: {text}"
@@ -129,8 +131,8 @@ def _overview_entry(grid: Grid, change: dict[GridPoint, Change], where: GridPoin
     point, total = grid.points[where], change[where].total
     grade = change[where].total_grade if total and point.role != "dense" else point.grade
     # A network near chance predicts one class for nearly everything: that it resists is no robustness.
-    if point.state in (COLLAPSED, AT_CHANCE):
-        return f"{point.state} {grade}"
+    if remark := no_robustness(point.state):
+        return f"{remark} {grade}"
     robust = robust_share(point, leading_budget(grid, where.attack))
     if targeted(point):
         return f"not reached {_whole(robust.mean)} {grade}" if robust else grade
@@ -159,7 +161,7 @@ _HASH_AND_CELL = (Column("weights_hash", "weights", "text"), *named_columns("cel
 def per_seed(grid: Grid) -> Table:
     """One row per attacked network, each seed by itself; the interval is over its images."""
     heads = (
-        *_MODEL, _SEED, *_SETTING, *named_columns("role"), *_ATTACK_NORM, *named_columns("grade"),
+        *_MODEL, _SEED, *_SETTING, *named_columns("role"), *_ATTACK_NORM, *named_columns("grade remark"),
         *named_columns("images", "plain"), Column("already_wrong", "already wrong", "plain"),
         *named_columns("found", "plain"), Column("not_found", "not found", "plain"),
         *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
@@ -172,8 +174,9 @@ def per_seed(grid: Grid) -> Table:
         axes, wrong, found = attack.axes, int(attack.already_wrong.sum()), int(attack.found.sum())
         rows.append((
             axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, attack.role, attack.name,
-            attack.norm, attack.grade, attack.n, wrong, found, attack.n - wrong - found,
-            *_medians(attack), attack.id, attack.network.science.weights_hash,
+            attack.norm, attack.grade, COLLAPSED if attack.network.collapsed else "",
+            attack.n, wrong, found, attack.n - wrong - found, *_medians(attack), attack.id,
+            attack.network.science.weights_hash,
         ))  # fmt: skip
     return Table("per_seed", f"{grid.study.name}: every attacked network", heads, tuple(rows))
 
@@ -217,7 +220,7 @@ def security_curves(grid: Grid, *, steps: int = 60) -> Table:
     """
     heads = (
         *_MODEL, *_SETTING, *_ATTACK_NORM, Column("epsilon", "ε"), *named_columns("stated"),
-        Column("robust_accuracy", "robust accuracy", "percent"), *_INTERVAL, *named_columns("grade"),
+        Column("robust_accuracy", "robust accuracy", "percent"), *_INTERVAL, *named_columns("grade remark"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for where, point in grid.points.items():
@@ -230,7 +233,8 @@ def security_curves(grid: Grid, *, steps: int = 60) -> Table:
         for epsilon, mean, low, high in zip(curve.epsilon, curve.mean, curve.low, curve.high, strict=True):
             stated = "yes" if float(epsilon) in chosen else "no"
             shares = (float(mean), float(low), float(high))
-            rows.append((*_grid_values(where), point.norm, float(epsilon), stated, *shares, point.grade))
+            judged = (point.grade, no_robustness(point.state))
+            rows.append((*_grid_values(where), point.norm, float(epsilon), stated, *shares, *judged))
     return Table("security_curves", f"{grid.study.name}: security curves", heads, tuple(rows))
 
 
@@ -241,7 +245,7 @@ def robust_accuracy(grid: Grid) -> Table:
         *named_columns("budget leads quantity"), *named_columns("images", "plain"),
         Column("clean_accuracy", "accuracy", "percent"),
         Column("robust_accuracy", "robust accuracy", "percent"), *_INTERVAL,
-        Column("interval_over", "interval over", "text"), *named_columns("grade"),
+        Column("interval_over", "interval over", "text"), *named_columns("grade remark"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for where, point in grid.points.items():
@@ -252,7 +256,7 @@ def robust_accuracy(grid: Grid) -> Table:
                 rows.append((
                     *_grid_values(where), point.norm, budget.epsilon, budget.label, leads,
                     quantity(grid, where.attack), images, clean,
-                    share.mean, share.low, share.high, share.over, point.grade,
+                    share.mean, share.low, share.high, share.over, point.grade, no_robustness(point.state),
                 ))  # fmt: skip
     title = f"{grid.study.name}: robust accuracy at stated budgets"
     return Table("robust_accuracy", title, heads, tuple(rows))
