@@ -40,23 +40,29 @@ MEANINGS: dict[ExitCode, str] = {
 class UserError(Exception):
     """A mistake of the user's or of their environment: one sentence, and what to do next.
 
-    The command line prints ``message`` and ``hint`` without a traceback and exits with ``code``.
+    ``hint`` is for Python and names arguments; ``command``, where it is given, is for the command line and
+    names options. That prints ``message`` and ``command`` without a traceback and exits with ``code``.
 
     >>> error = UserError("invalid --sparsity 2", hint="use a value from 0 to 1")
     >>> str(error), int(error.code)
     ('invalid --sparsity 2 (use a value from 0 to 1)', 2)
+    >>> UserError("two sizes", hint="resize=8 scales images", command="--resize 8 scales images").command
+    '--resize 8 scales images'
     """
 
-    def __init__(self, message: str, *, hint: str = "", code: ExitCode = ExitCode.BAD_INPUT) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", command: str = "", code: ExitCode = ExitCode.BAD_INPUT
+    ) -> None:
         super().__init__(message if not hint else f"{message} ({hint})")
         self.message = message
         self.hint = hint
+        self.command = command or hint
         self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments are lost by the default pickling of exceptions, and errors cross processes.
-        return (_rebuild, (type(self), self.message, self.hint, self.code))
+        return (_rebuild, (type(self), self.message, self.hint, self.command, self.code))
 
 
-def _rebuild(kind: type[UserError], message: str, hint: str, code: ExitCode) -> UserError:
-    return kind(message, hint=hint, code=code)
+def _rebuild(kind: type[UserError], message: str, hint: str, command: str, code: ExitCode) -> UserError:
+    return kind(message, hint=hint, command=command, code=code)

@@ -33,7 +33,7 @@ def attack(secateur, tmp_path):
 @pytest.mark.parametrize(
     ("forward", "word"),
     [
-        ("return super().forward(x), super().forward(x)", "say which, as in logits=0"),
+        ("return super().forward(x), super().forward(x)", "say which, as in --logits 0"),
         ("return super().forward(x)[:, :1]", "beyond the model's 2 classes"),
         ("return super().forward(x)[:, 0].sigmoid()", "beyond the model's 2 classes"),
         ("return super().forward(x).argmax(1)", "the classes themselves"),

@@ -122,8 +122,8 @@ def test_pictures_of_different_sizes_name_two_and_the_way_out(tmp_path):
     with pytest.raises(UserError) as caught:
         load(spec)
     assert "a/0.png has 4x5 pixels, b/1.png has 6x8" in caught.value.message
-    assert "--resize 4" in caught.value.hint
-    assert "resize: 4" in caught.value.hint
+    assert "--resize 4" in caught.value.command
+    assert "resize=4, or resize: 4" in caught.value.hint
     assert load(spec, resize=4).shape == (1, 4, 4)
     assert load(spec, resize=(3, 5)).shape == (1, 3, 5)
 

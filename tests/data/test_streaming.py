@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import secateur
 from secateur import data, decision
-from secateur.data import Dataset, streaming
-from secateur.data.streaming import Stream, whole_or_stream
+from secateur.data import Dataset, Stream, streaming
+from secateur.data.streaming import whole_or_stream
 from secateur.errors import UserError
 from secateur.evaluate import save_examples
 
@@ -279,3 +279,9 @@ def test_grey_pictures_after_coloured_ones_are_read_as_colour():
     assert data.stream([(colour, [0, 1, 0, 1])], part=np.int64(2)).name == "data"
     with pytest.raises(UserError, match="part is 0"):
         data.stream((X, Y), part=0)
+
+
+def test_what_needs_all_images_at_once_refuses_a_stream():
+    for call in (secateur.attacks.run, secateur.attacks.another_class):
+        with pytest.raises(UserError, match="a stream is read part by part, and this needs all images"):
+            call(Corners(), in_parts(50), **({"name": "ddn"} if call is secateur.attacks.run else {}))

@@ -170,7 +170,8 @@ def test_rows_of_other_conditions_are_not_mixed(folder, clock):
         UserError, match=r"batches of 1, 1 CPU thread, .* this would be batches of 8"
     ) as refused:
         measure_latencies(folder, threads=1, batch=8)
-    assert "--again" in refused.value.hint
+    assert "--again" in refused.value.command
+    assert "again=True" in refused.value.hint
     assert refused.value.code is ExitCode.BAD_INPUT
     assert (folder / LATENCIES).read_bytes() == before
 

@@ -114,7 +114,7 @@ def test_a_study_that_needs_more_memory_than_there_is_can_not_fit(monkeypatch):
         UserError, match=r"needs at least 8\.1 GB of memory, this machine has 8\.0 GB"
     ) as caught:
         footprint.refuse_small_memory(8_100_000_000, 0, name="cpu", jobs=2)
-    assert (caught.value.code, caught.value.hint) == (ExitCode.ENVIRONMENT, "choose fewer --jobs")
+    assert (caught.value.code, caught.value.command) == (ExitCode.ENVIRONMENT, "choose fewer --jobs")
     monkeypatch.setattr(footprint, "host_memory", lambda: None)
     footprint.refuse_small_memory(10**15, 0, name="cpu", jobs=1)
 

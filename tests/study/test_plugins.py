@@ -168,7 +168,7 @@ def test_a_worker_needs_the_same_file(mine, tmp_path, monkeypatch):
         UserError, match="needs attack mine, attack mine-once, criterion own, model net"
     ) as caught:
         join(tmp_path / "new", execute=EXECUTE, check_files=False)
-    assert caught.value.hint == "add --plugin mine.py"
+    assert caught.value.command == "add --plugin mine.py"
     mine.write_text(FILE + "# changed\n")
     load_plugin(mine)
     with pytest.raises(UserError, match="has changed since the run was planned") as caught:

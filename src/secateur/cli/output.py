@@ -20,8 +20,8 @@ def complain(error: UserError) -> None:
     """Print an error and its hint on stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"error: {shown(error.message)}", style="bold red", markup=False)
-    if error.hint:
-        console.print(f"  hint: {shown(error.hint)}", markup=False)
+    if error.command:
+        console.print(f"  hint: {shown(error.command)}", markup=False)
 
 
 def note(text: str) -> None:

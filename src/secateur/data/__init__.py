@@ -6,6 +6,7 @@ from secateur.data.arrays import svhn as svhn
 from secateur.data.cifar import cifar10 as cifar10
 from secateur.data.cifar import cifar100 as cifar100
 from secateur.data.dataset import Dataset as Dataset
+from secateur.data.handed_over import Stream as Stream
 from secateur.data.handed_over import of as of
 from secateur.data.idx_files import fashion_mnist as fashion_mnist
 from secateur.data.idx_files import idx as idx
@@ -24,5 +25,4 @@ from secateur.data.splits import random_stratified_indices as random_stratified_
 from secateur.data.splits import split as split
 from secateur.data.splits import split_warnings as split_warnings
 from secateur.data.splits import subset as subset
-from secateur.data.streaming import Stream as Stream
 from secateur.data.streaming import stream as stream

@@ -1,6 +1,6 @@
 """Make a data set of what people have: arrays, loaders, and the data sets of other libraries."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,26 @@ from secateur.errors import UserError
 
 MOST = 2**32
 """Bytes of float32 images that are read at once without a limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Labelled images that are read part by part, once and in order; see ``stream``.
+
+    ``rows`` is the number of images where the source states it.
+
+    >>> from secateur.data import stream
+    >>> x = np.random.rand(10, 1, 4, 4)
+    >>> [part.n for part in stream(((x[at : at + 1], [0]) for at in range(10)), part=4)]
+    [4, 4, 2]
+    """
+
+    name: str
+    parts: Iterator[Dataset]
+    rows: int | None = None
+
+    def __iter__(self) -> Iterator[Dataset]:
+        return self.parts
 
 
 def of(
@@ -74,6 +94,11 @@ def of(
         raise UserError(f"keys is {keys!r}", hint="name image and label, as in keys=('image', 'label')")
     if isinstance(source, Dataset):
         return source if limit is None or limit >= source.n else source.take(spread(source.n, limit))
+    if isinstance(source, Stream):
+        raise UserError(
+            "a stream is read part by part, and this needs all images at once",
+            hint="give the loader itself: secateur.data.of(loader, limit=1000)",
+        )
     images, labels, label_key = _read(source, keys, limit)
     listed = names_of(classes, source, label_key)
     reading = Reading(name, classes if isinstance(classes, int) else None, levels, bounds, channels_last)

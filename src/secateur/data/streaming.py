@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import chain
@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from secateur.budgets import plain
 from secateur.data import handed_over
 from secateur.data.dataset import Dataset, fingerprint_head, grey_bytes
-from secateur.data.handed_over import Reading, dataset_of, in_memory, is_pair, of
+from secateur.data.handed_over import Reading, Stream, dataset_of, in_memory, is_pair, of
 from secateur.data.labels import names_of
 from secateur.data.rows import Keys, Rows, batches_of, stacked
 from secateur.errors import UserError
@@ -27,25 +27,6 @@ LEAST = 16
 
 Piece = tuple[Any, Any, object]
 """Images and labels as arrays, and the key of the labels where rows have names."""
-
-
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """Labelled images that are read part by part, once and in order; see ``stream``.
-
-    ``rows`` is the number of images where the source states it.
-
-    >>> x = np.random.rand(10, 1, 4, 4)
-    >>> [part.n for part in stream(((x[at : at + 1], [0]) for at in range(10)), part=4)]
-    [4, 4, 2]
-    """
-
-    name: str
-    parts: Iterator[Dataset]
-    rows: int | None = None
-
-    def __iter__(self) -> Iterator[Dataset]:
-        return self.parts
 
 
 def stream(
@@ -85,6 +66,7 @@ def stream(
         return Stream(source.name, _taken(source, part or _size(4 * source.x[0].numel())), source.n)
     reading = Reading(name, classes if isinstance(classes, int) else None, levels, bounds, channels_last)
     columns = in_memory(source, keys)
+    rows: int | None
     if columns is not None:
         pieces, rows = _sliced(*columns, part), len(columns[0])
     else:
@@ -107,7 +89,7 @@ def whole_or_stream(source: Any, *, most: int | None = None) -> Dataset | Stream
     most = handed_over.MOST if most is None else most
     if isinstance(source, Stream):
         return source
-    whole = Dataset | TensorDataset | Mapping | Tensor | np.ndarray | str | bytes
+    whole = (Dataset, TensorDataset, Mapping, Tensor, np.ndarray, str, bytes)
     if isinstance(source, whole) or not _has_rows(source) or is_pair(source):
         return of(source)
     count, held = _stated(source), 0
@@ -242,7 +224,8 @@ def _datasets(
             part = dataset_of(images, labels, reading, listed)
         except UserError as error:
             where = f"among the images from number {seen} on: " if seen else ""
-            raise UserError(f"{where}{error.message}", hint=error.hint, code=error.code) from None
+            said = f"{where}{error.message}"
+            raise UserError(said, hint=error.hint, command=error.command, code=error.code) from None
         first = first or (part.shape, part.levels)
         seen += part.n
         yield _alike(part, *first, seen=seen - part.n)

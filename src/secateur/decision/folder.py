@@ -28,14 +28,16 @@ def claim(folder: Path, key: Mapping[str, Any]) -> Path:
     if found is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"{folder} exists and holds no check",
-            hint="choose another folder with --out",
+            hint="choose another folder by out=",
+            command="choose another folder with --out",
             code=ExitCode.FOREIGN_FOLDER,
         )
     if found is not None and found != wanted:
         names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         raise UserError(
             f"{folder} holds a check with another {', '.join(names)}",
-            hint="choose another folder with --out",
+            hint="choose another folder by out=",
+            command="choose another folder with --out",
             code=ExitCode.FOREIGN_FOLDER,
         )
     folder.mkdir(parents=True, exist_ok=True)

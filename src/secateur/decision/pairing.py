@@ -66,7 +66,9 @@ def compare(first: Result | Mapping[str, Any], second: Result | Mapping[str, Any
     for each in pair:
         if not isinstance(each.get("hashes"), list):
             raise UserError(
-                "one of the results names no images", hint="write it with --out of attack or evaluate"
+                "one of the results names no images",
+                hint="give what attack or evaluate returned, or its to_json()",
+                command="write it with --out of attack or evaluate",
             )
     kinds = ["evaluation" if each.get("kind") == "evaluation" else "attack" for each in pair]
     if kinds[0] != kinds[1]:
@@ -96,7 +98,11 @@ def _attack_lines(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Line]:
         sizes = [sizes_of(each) for each in (one, two)]
         common = sorted(set(sizes[0]) & set(sizes[1]))
         if not common:
-            raise UserError("the two attacks were not run at a common size", hint="give both the same --eps")
+            raise UserError(
+                "the two attacks were not run at a common size",
+                hint="give both the same eps",
+                command="give both the same --eps",
+            )
         return [*lines, *(share_line(*robust_names(one, e), sizes[0][e], sizes[1][e]) for e in common)]
     stated = {each["eps"] for result in (one, two) for each in result["summary"].get("robust_accuracy", ())}
     lines += [robust_line(one, two, eps) for eps in sorted(stated)]

@@ -124,7 +124,9 @@ def _fine_tuned(
         )
         if history.outcome == "diverged":
             raise UserError(
-                f"the fine-tuning diverged: {history.sentence}", hint="choose a smaller --learning-rate"
+                f"the fine-tuning diverged: {history.sentence}",
+                hint="choose a recipe with a smaller learning_rate",
+                command="choose a smaller --learning-rate",
             )
         pruning.save(model.eval(), final, overwrite=True)
         Checkpoints(folder / "checkpoints").clear()

@@ -37,7 +37,8 @@ def smallest(
     if best is None:
         raise UserError(
             f"no network keeps the limits: the smallest sparsity tried was {high:g}",
-            hint="loosen a limit, fine-tune longer with --epochs, or start from a smaller --rounds search",
+            hint="loosen a limit, fine-tune longer by the epochs of recipe=, or search with other rounds=",
+            command="loosen a limit, fine-tune longer with --epochs, or start from a smaller --rounds search",
         )
     return best, sorted(tried, key=lambda point: point["sparsity"])
 

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from secateur import budgets as usual
 from secateur import stats, trust
@@ -163,14 +163,15 @@ def _checked(
     if bound.kind != "minimum-norm":
         raise UserError(
             f"'{name}' attacks at fixed sizes and cannot be evaluated at other budgets",
-            hint="give the sizes to attack at: eps=[...], or --eps",
+            hint="give the sizes to attack at: eps=[...]",
+            command="give the sizes to attack at, as in --eps 1/255,2/255",
         )
     usual.check_scale("a budget", budgets, usual.NORM_KEYS[bound.norm], images.bounds)
     return budgets
 
 
 def _facts(
-    network: Callable[..., Any],
+    network: nn.Module,
     images: Dataset,
     labels: list[int],
     fingerprint: str | None,

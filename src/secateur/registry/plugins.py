@@ -78,7 +78,7 @@ def require(wanted: Iterable[Mapping[str, Any]]) -> None:
     >>> require([])
     >>> require([{"file": "mine.py", "version": "0123456789abcdef", "names": [["attack", "mine"]]}])
     Traceback (most recent call last):
-    secateur.errors.UserError: the run needs attack mine of the plug-in mine.py (add --plugin mine.py)
+    secateur.errors.UserError: the run needs attack mine of the plug-in mine.py (...load_plugin...)
     """
     here = {(plugin.path.name, plugin.version) for plugin in loaded()}
     for plugin in wanted:
@@ -92,7 +92,11 @@ def require(wanted: Iterable[Mapping[str, Any]]) -> None:
                 code=ExitCode.FOREIGN_FOLDER,
             )
         names = ", ".join(" ".join(name) for name in plugin["names"])
-        raise UserError(f"the run needs {names} of the plug-in {file}", hint=f"add --plugin {file}")
+        raise UserError(
+            f"the run needs {names} of the plug-in {file}",
+            hint="run secateur.registry.load_plugin on it first",
+            command=f"add --plugin {file}",
+        )
 
 
 def load_plugin(path: Path) -> list[str]:
@@ -111,11 +115,13 @@ def load_plugin(path: Path) -> list[str]:
 
     >>> load_plugin(Path("mine.py"))
     Traceback (most recent call last):
-    secateur.errors.UserError: there is no file 'mine.py' (--plugin names a Python file that registers names)
+    secateur.errors.UserError: there is no file 'mine.py' (a plug-in is a Python file that registers names)
     """
     if not path.is_file():
         raise UserError(
-            f"there is no file '{path}'", hint="--plugin names a Python file that registers names"
+            f"there is no file '{path}'",
+            hint="a plug-in is a Python file that registers names",
+            command="--plugin names a Python file that registers names",
         )
     before = {registry.kind: {entry.name: entry for entry in registry.entries()} for registry in REGISTRIES}
 

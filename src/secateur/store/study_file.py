@@ -76,7 +76,9 @@ def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:
 def _damaged(path: Path, why: str, *, code: ExitCode = ExitCode.BAD_INPUT) -> DamagedStudy:
     return DamagedStudy(
         f"{path} is damaged: {why}",
-        hint=f"run the study file that it was made with, with --out {path.parent}: "
+        hint=f"run the study file that it was made with, with out='{path.parent}': "
+        "it is written anew, and finished cells are kept",
+        command=f"run the study file that it was made with, with --out {path.parent}: "
         "it is written anew, and finished cells are kept",
         code=code,
     )
@@ -115,6 +117,7 @@ def _foreign(root: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]) 
     listing = "\n".join(f"  {line}" for line in [*lines[:SHOWN], *more])
     return UserError(
         f"{root} belongs to another study, '{present.get('name')}':\n{listing}",
-        hint=f"choose another folder with --out; --reuse {root} takes over the cells they share",
+        hint=f"choose another folder by out=; reuse=['{root}'] takes over the cells they share",
+        command=f"choose another folder with --out; --reuse {root} takes over the cells they share",
         code=ExitCode.FOREIGN_FOLDER,
     )

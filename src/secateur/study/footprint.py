@@ -91,7 +91,8 @@ def refuse_small_disk(needed: int | None, folder: Path) -> None:
     if needed is not None and free < needed:
         raise UserError(
             f"the study will write about {needed / 1e6:,.0f} MB, {existing} has {free / 1e6:,.0f} MB left",
-            hint="free some space, or choose another disk with --out",
+            hint="free some space, or choose another disk by out=",
+            command="free some space, or choose another disk with --out",
             code=ExitCode.ENVIRONMENT,
         )
 
@@ -108,7 +109,8 @@ def refuse_small_memory(host: int, device: int, *, name: str, jobs: int) -> None
             raise UserError(
                 f"the study needs at least {needed / 1e9:,.1f} GB of memory, "
                 f"{what} has {there / 1e9:,.1f} GB",
-                hint="choose fewer --jobs" if jobs > 1 else "choose smaller batches, fewer or smaller images",
+                hint="choose fewer jobs" if jobs > 1 else "choose smaller batches, fewer or smaller images",
+                command="choose fewer --jobs" if jobs > 1 else "",
                 code=ExitCode.ENVIRONMENT,
             )
 

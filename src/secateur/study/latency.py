@@ -211,7 +211,8 @@ def _stored(store: Store, conditions: Conditions) -> dict[str, Measured]:
     if stored.conditions != conditions:
         raise UserError(
             f"{store.root / LATENCIES} was measured with {stored.conditions}; this would be {conditions}",
-            hint="ask for the same, or let --again measure all networks afresh",
+            hint="ask for the same, or let again=True measure all networks afresh",
+            command="ask for the same, or let --again measure all networks afresh",
         )
     return {cell: row for cell, row in stored.rows.items() if _is_of(row, store)}
 
@@ -225,7 +226,8 @@ def _conditions(batch: int, threads: int | None, device: str) -> Conditions:
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"there is no device {device} here: {first_line(error)}",
-            hint="--device cpu",
+            hint="device='cpu'",
+            command="--device cpu",
             code=ExitCode.ENVIRONMENT,
         ) from error
     return Conditions(

@@ -268,6 +268,6 @@ def _done(laid: StudyPlan, out: str | Path | None) -> frozenset[str]:
 
 def _limited(study: Study, limit: int) -> Study:
     if limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
+        raise UserError(f"the limit must be at least 1, not {limit}")
     images = limit if study.images is None else min(limit, study.images)
     return study.model_copy(update={"images": images})

@@ -197,13 +197,12 @@ def _check_settings(
                 raise UserError(
                     f"setting '{key}' of attack '{name}' is now called '{new}'", hint=f"write {new}="
                 )
-            hint = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}")
+            hint, command = did_you_mean(key, own, otherwise=f"it has {', '.join(own)}"), ""
             # A likely mistake: ε for an attack that looks for the smallest one.
             if key == "eps":
-                hint = (
-                    "it looks for the smallest size; robust accuracy at given sizes: budgets=[...], --budgets"
-                )
-            raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint)
+                smallest = "it looks for the smallest size; robust accuracy at given sizes: "
+                hint, command = f"{smallest}budgets=[...]", f"{smallest}--budgets"
+            raise UserError(f"attack '{name}' has no setting '{key}'", hint=hint, command=command)
     for key in own:
         parameter = parameters[key]
         optional = parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD

@@ -37,7 +37,7 @@ def merged(parts: Sequence[AttackResult]) -> AttackResult:
         name: None if getattr(first, name) is None else torch.cat([getattr(part, name) for part in parts])
         for name in COLUMNS
     }
-    tables = {
+    tables: dict[str, Any] = {
         name: {key: torch.cat([getattr(part, name)[key] for part in parts]) for key in getattr(first, name)}
         for name in TABLES
     }
@@ -62,7 +62,9 @@ def rows_of(result: AttackResult, rows: Tensor, adv: Tensor, box: Box | None = N
     columns: dict[str, Any] = {
         name: None if (column := getattr(result, name)) is None else column[rows] for name in COLUMNS
     }
-    tables = {name: {key: column[rows] for key, column in getattr(result, name).items()} for name in TABLES}
+    tables: dict[str, Any] = {
+        name: {key: column[rows] for key, column in getattr(result, name).items()} for name in TABLES
+    }
     hashes = [result.hashes[row] for row in rows.tolist()]
     return replace(result, **columns, **tables, hashes=hashes, adv=adv, box=box, kept=None, regions=None)
 

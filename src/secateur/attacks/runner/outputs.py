@@ -172,7 +172,8 @@ def _only(answer: Any, parts: list[tuple[tuple[Any, ...], Tensor]], n: int) -> t
     word = repr(first) if first is not None else "lambda answer: answer[0][0]"
     raise UserError(
         f"the network answers {n} images with {shapes}: several may be its logits",
-        hint=f"say which, as in logits={word}" + (f", or --logits {first}" if first is not None else ""),
+        hint=f"say which, as in logits={word}",
+        command="" if first is None else f"say which, as in --logits {first}",
     )
 
 

@@ -44,7 +44,9 @@ def points_of(start: Tensor | None, dataset: Dataset) -> Tensor | None:
         try:
             check_batch(each, torch.zeros_like(dataset.y), None, dataset.bounds)
         except UserError as refused:
-            raise UserError(f"of the starting points, {refused.message}", hint=refused.hint) from None
+            raise UserError(
+                f"of the starting points, {refused.message}", hint=refused.hint, command=refused.command
+            ) from None
     return points
 
 
@@ -146,7 +148,8 @@ def found_before(path: Path, dataset: Dataset, index: list[int]) -> Tensor:
         missing = isinstance(error, FileNotFoundError)
         raise UserError(
             f"{path} {'does not exist' if missing else 'holds no adversarial examples'}",
-            hint="name a file that secateur attack --examples wrote",
+            hint="name a file that secateur.evaluate.save_examples wrote",
+            command="name a file that secateur attack --examples wrote",
         ) from None
     if adv.shape[1:] != dataset.x.shape[1:] or numbered.shape != adv.shape[:1]:
         raise UserError(
