@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur.attacks.runner.averaging import drawing
 from secateur.attacks.runner.classifier import classifier, gradients_allowed
 from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
@@ -88,7 +89,7 @@ def grade(
     wider = {**ALWAYS_WIDE, **(MINIMUM_WIDE if minimum else FIXED_WIDE)}
     jobs += [(many, id, check) for id, check in wider.items()]
     joint = None
-    with held_still(model):
+    with held_still(model), drawing(seed, bool({"draws", "eot_samples"} & result.search.keys())):
         done = [clean_accuracy(result, expected_accuracy), enough_attacked(result)]
         done += [guarded(id, partial(check, context)) for context, id, check in jobs]
         done.append(guarded("F24", partial(knows_the_images, model, dataset, result, many.passes)))

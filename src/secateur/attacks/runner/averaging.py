@@ -1,10 +1,14 @@
 """Random networks as the mean of several forwards (expectation over transformation, Athalye et al. 2018)."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from secateur.undisturbed import same_randomness
 
 
 class Averaged(nn.Module):
@@ -33,11 +37,13 @@ def averaged(network: nn.Module, samples: int) -> nn.Module:
 
 
 @contextmanager
-def drawing(seed: int, samples: int) -> Iterator[None]:
-    """The network draws from ``seed``, where there are several ``samples``; afterwards as before."""
-    if samples == 1:
+def drawing(seed: int, random_numbers: bool) -> Iterator[None]:
+    """A network that draws ``random_numbers`` draws them from ``seed``; afterwards as before."""
+    if not random_numbers:
         yield
         return
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), same_randomness():
         torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         yield

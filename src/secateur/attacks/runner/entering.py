@@ -4,23 +4,22 @@ import torch
 from torch import Tensor
 
 from secateur.attacks.core.batch import Batch, Found
-from secateur.attacks.core.losses import reaches_goal
 from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.bind import BoundAttack
 from secateur.attacks.runner.query_counter import QueryCounter
+from secateur.attacks.runner.random_networks import Answer
 from secateur.attacks.runner.result import AttackResult
 from secateur.attacks.runner.verification import largest_distance
 from secateur.budgets import recorded
 
 
-def enter_clean(result: AttackResult, part: Tensor, logits: Tensor, batch: Batch) -> None:
+def enter_clean(result: AttackResult, part: Tensor, answer: Answer) -> None:
     """Enter the clean predictions of the images ``part``."""
-    classes = logits.argmax(1)
-    wrong = reaches_goal(batch, logits).cpu()
-    result.correct[part] = (classes == batch.y).cpu()
+    wrong = answer.reached.cpu()
+    result.correct[part] = answer.correct.cpu()
     result.ori_success[part] = wrong
     result.adv_success[part] = wrong
-    result.classes[part] = classes.cpu()
+    result.classes[part] = answer.classes.cpu()
     columns = (*result.distances.values(), *result.best_optim_distances.values(), result.halfway, result.late)
     for column in columns:
         column[part] = torch.where(wrong, 0.0, torch.inf).double()
@@ -37,12 +36,13 @@ def enter_found(
     verified: Tensor,
     classes: Tensor,
     samples: int = 1,
+    draws: int = 1,
 ) -> None:
     """Enter what an attack found for the images ``part``, as far as it was ``verified`` [N].
 
     An image comes again where an attack of several sizes did not find it: passes add up. At a size,
     ``bound.settings["eps"]``, an example that lies farther is no success. A query asks the network
-    ``samples`` times.
+    ``samples`` times. Where several ``draws`` decide, a query that fooled once is no example.
     """
     low, high = batch.limits
     adv = batch.clip(found.adv)
@@ -66,7 +66,7 @@ def enter_found(
     for norm, key in recorded(bound.norm).items():
         reached = torch.where(mask, distance(delta, norm), torch.inf)
         result.distances[key][part] = reached.cpu()
-        best = torch.minimum(reached, counter.best[norm].double()).cpu()
+        best = (reached if draws > 1 else torch.minimum(reached, counter.best[norm].double())).cpu()
         column = result.best_optim_distances[key]
         column[part] = torch.minimum(column[part], best)
     for column, snapshot in ((result.halfway, counter.halfway), (result.late, counter.late)):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch
-from secateur.attacks.core.losses import is_adversarial
-from secateur.attacks.core.norms import distance
+from secateur.attacks.core.losses import is_adversarial, logit_difference
+from secateur.attacks.core.norms import distance, per_sample
 from secateur.attacks.runner.bind import BoundAttack
 from secateur.budgets import recorded
 
@@ -25,7 +25,9 @@ class QueryCounter(nn.Module):
 
     ``forwards`` and ``backwards`` [N] count passes per image. A query with as many images as the batch counts
     one forward for each of its images; any other number counts the same fraction for all. ``best`` maps a
-    norm to the least distance [N] of a query that reached the goal, inf where none did.
+    norm to the least distance [N] of a query that reached the goal, inf where none did. Of the queries no
+    farther than ``within``, where it is given, ``last`` [N, ...] is the last one and ``deepest`` that of the
+    lowest logit difference; None before there is one.
 
     With ``early_stop`` the mask ``active`` [N] excludes an image: in a fixed-size attack once a query has
     fooled, in a minimum-norm attack once its best distance (which must exist) has gained less than ``GAIN``
@@ -44,6 +46,7 @@ class QueryCounter(nn.Module):
         *,
         on_forward: Callable[[], None],
         early_stop: bool = False,
+        within: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -57,7 +60,10 @@ class QueryCounter(nn.Module):
         self.best = dict(zip(norms, self._best.unbind(), strict=True))
         self.halfway: Tensor | None = None
         self.late: Tensor | None = None
-        self._norm = bound.norm
+        self.norm = bound.norm
+        self.last: Tensor | None = None
+        self.deepest: Tensor | None = None
+        self._within, self._lowest = within, torch.full((n,), torch.inf, device=device)
         self._steps = steps = bound.steps
         self._problem = problem
         self._on_forward = on_forward
@@ -160,7 +166,7 @@ class QueryCounter(nn.Module):
         return blank.detach().to(part.dtype).index_copy(0, self._rows, part)
 
     def _stop_converged(self) -> None:
-        best = self.best[self._norm]
+        best = self.best[self.norm]
         gain = best < self._reference * (1 - GAIN)
         self._reference = torch.where(gain, best, self._reference)
         self._gained = torch.where(gain, self._queries, self._gained)
@@ -172,9 +178,9 @@ class QueryCounter(nn.Module):
         if self._steps is None:
             return
         if self.halfway is None and self._queries > 0.5 * self._steps:
-            self.halfway = self.best[self._norm].clone()
+            self.halfway = self.best[self.norm].clone()
         if self.late is None and self._queries > 0.75 * self._steps:
-            self.late = self.best[self._norm].clone()
+            self.late = self.best[self.norm].clone()
 
     def _counter(self, share: Tensor) -> Callable[[Tensor], None]:
         def count(_: Tensor) -> None:
@@ -185,9 +191,22 @@ class QueryCounter(nn.Module):
     def _remember(self, x: Tensor, logits: Tensor, active: Tensor | None) -> None:
         if x.shape != self._problem.x.shape or logits.ndim != 2:
             return
+        if self._within is not None:
+            self._keep(x, logits, self._within)
         missed = ~is_adversarial(self._problem, logits)
         if active is not None:
             missed |= ~active
         delta = x - self._problem.x
         reached = torch.stack([distance(delta, norm) for norm in self.best]).masked_fill_(missed, torch.inf)
         torch.minimum(self._best, reached, out=self._best)
+
+    def _keep(self, x: Tensor, logits: Tensor, within: float) -> None:
+        clean = self._problem.x
+        last = clean if self.last is None else self.last
+        deepest = clean if self.deepest is None else self.deepest
+        inside = distance(x.double() - clean.double(), self.norm) <= within
+        margin = logit_difference(self._problem, logits).to(self._lowest.dtype)
+        lower = inside & (margin < self._lowest)
+        self.last = torch.where(per_sample(inside, x), x, last)
+        self.deepest = torch.where(per_sample(lower, x), x, deepest)
+        self._lowest = torch.where(lower, margin, self._lowest)

@@ -7,6 +7,7 @@
    ``restarts`` or starting points, one size after another where ``eps`` lists several. ``QueryCounter``
    stands between attack and model: it counts passes and remembers the best adversarial query.
 5. Every example is verified on the original model; one that fools only the copy is mended (``verification``).
+   Of a network that draws random numbers most of many answers decide (``random_networks``).
 6. ``result`` records distances, passes and outcomes per image.
 """
 
@@ -20,18 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.attacks.core.batch import (
-    NO_GRADIENT,
-    Batch,
-    Found,
-    check_batch,
-    check_logits,
-    minimum,
-    scatter,
-    select,
-)
+from secateur.attacks.core.batch import Batch, Found, check_batch, check_logits
 from secateur.attacks.core.box import box_of
-from secateur.attacks.runner.averaging import Averaged, averaged, drawing
+from secateur.attacks.runner.attempts import Judge, attempts
+from secateur.attacks.runner.averaging import averaged, drawing
 from secateur.attacks.runner.batching import Progress, Tick, batch_of, in_batches, tick_of_run
 from secateur.attacks.runner.bind import BoundAttack, bind
 from secateur.attacks.runner.classifier import Classifier, classifier, gradients_allowed
@@ -40,6 +33,8 @@ from secateur.attacks.runner.fast_model import accelerated, tf32_matmul
 from secateur.attacks.runner.goals import as_targets
 from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.query_counter import QueryCounter
+from secateur.attacks.runner.random_networks import SAID, Answer, draws_of
+from secateur.attacks.runner.random_networks import asked as asked_often
 from secateur.attacks.runner.result import AttackResult
 from secateur.attacks.runner.starting_points import points_of
 from secateur.attacks.runner.verification import reverify, reverify_random, stored, verify
@@ -130,20 +125,27 @@ def run(
             )
         whole = replace(whole, bounds=box)
     asked = averaged(network, options.eot_samples)
-    job = _Job(bound, asked, whole, AttackResult.empty(bound, whole, seed=_check_seed(seed)), options)
-    with held_still(asked), tf32_matmul("float32"), kept_heap(), drawing(seed, options.eot_samples):
-        everything = torch.arange(len(whole.x))
-        batch_size, short = in_batches(everything, min(batch_size, len(everything)), job.classify)
-        left = (~job.result.ori_success).nonzero().squeeze(1)
-        facts: dict[str, Any] = {}
-        if len(left):
-            fast, facts = accelerated(asked, batch_of(whole, left[:8], asked), options)
-            batch_size, more = _attack_all(job, fast, left, batch_size, on_progress)
-            short += more
+    result = AttackResult.empty(bound, whole, seed=_check_seed(seed))
+    with held_still(asked), tf32_matmul("float32"), kept_heap():
+        # Where the caller says how many forwards count as one, the caller knows that the network is random.
+        draws = draws_of(asked, whole) if options.eot_samples == 1 else 1
+        job = _Job(bound, asked, whole, result, options, draws)
+        with drawing(seed, job.random):
+            everything = torch.arange(len(whole.x))
+            batch_size, short = in_batches(everything, min(batch_size, len(everything)), job.classify)
+            left = (~job.result.ori_success).nonzero().squeeze(1)
+            facts: dict[str, Any] = {}
+            if len(left):
+                fast, facts = accelerated(asked, batch_of(whole, left[:8], asked), options)
+                batch_size, more = _attack_all(job, fast, left, batch_size, on_progress)
+                short += more
     # The last key of the record, after the facts of the search.
     mended = job.result.search.pop("mended", 0)
-    if isinstance(network, Classifier) and network.said:
-        job.result.search["network"] = list(network.said)
+    said = [*(network.said if isinstance(network, Classifier) else ()), *([SAID] if draws > 1 else [])]
+    if said:
+        job.result.search["network"] = said
+    if draws > 1:
+        job.result.search["draws"] = draws
     if options.eot_samples > 1:
         job.result.search["eot_samples"] = options.eot_samples
     job.result.search.update(facts, batch_size=batch_size, out_of_memory=short, mended=mended)
@@ -159,6 +161,13 @@ class _Job:
     whole: Batch
     result: AttackResult
     options: RunOptions
+    draws: int
+    """Answers that decide an outcome: several where the network draws random numbers."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the network draws random numbers, by what the caller says or by its answers."""
+        return self.draws > 1 or self.options.eot_samples > 1
 
     def classify(self, part: Tensor) -> None:
         """Enter the clean predictions of the images ``part``."""
@@ -166,7 +175,11 @@ class _Job:
         with torch.no_grad():
             logits = self.model(batch.x)
         check_logits(logits, batch)
-        enter_clean(self.result, part, logits, batch)
+        often = self.draws > 1
+        enter_clean(
+            self.result, part,
+            asked_often(self.model, batch, batch.x, draws=self.draws) if often else Answer.of(batch, logits),
+        )  # fmt: skip
 
 
 def _attack_all(
@@ -196,7 +209,10 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
     minimum = bound.kind == "minimum-norm"
 
     def attack(network: nn.Module, problem: Batch) -> tuple[Found, QueryCounter]:
-        return _attempts(job, network, problem, progress)
+        return attempts(
+            bound, network, problem, seed=job.result.seed, early_stop=job.options.early_stop,
+            on_forward=progress.forward, judge=Judge(model, job.draws) if job.random else None,
+        )  # fmt: skip
 
     begin = time.perf_counter()
     # The search alone is rounded; verification below is in full float32.
@@ -204,14 +220,14 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
         found, counter = attack(fast, batch)
     # An example on the boundary of a float64 network may be the clean class again when it is rounded.
     found = replace(found, adv=stored(found.adv))
-    verified, classes = verify(model, batch, found)
+    verified, classes = verify(model, batch, found, draws=job.draws)
     lost = found.mask & ~verified
-    if isinstance(model, Averaged) and minimum:
+    if job.random and minimum:
         found, verified, classes = reverify_random(
-            model, batch, found, counter, verified,
+            model, batch, found, counter, verified, draws=job.draws,
             classes=classes, norm=bound.norm, levels=bound.settings.get("levels"),
         )  # fmt: skip
-    elif bool(lost.any()) and (fast is not model or found.adv.dtype is torch.float64):
+    elif not job.random and bool(lost.any()) and (fast is not model or found.adv.dtype is torch.float64):
         levels = bound.settings.get("levels")
         found = reverify(
             model, batch, found, counter, lost,
@@ -225,57 +241,11 @@ def _attack_batch(job: _Job, fast: nn.Module, progress: Progress, part: Tensor) 
     result = job.result
     enter_found(
         result, bound, part, batch, found, counter,
-        verified=verified, classes=classes, samples=job.options.eot_samples,
+        verified=verified, classes=classes, samples=job.options.eot_samples, draws=job.draws,
     )  # fmt: skip
     result.search["mended"] = result.search.get("mended", 0) + int((lost & found.mask & verified).sum())
     result.times.append(time.perf_counter() - begin)
     progress.finish()
-
-
-def _attempts(job: _Job, network: nn.Module, batch: Batch, progress: Progress) -> tuple[Found, QueryCounter]:
-    """Run the attack on a batch once per restart or starting point, and add up the passes.
-
-    The nearest example of each image counts. The first run draws from the seed itself; an attack of fixed
-    size is run again only on images that are not fooled yet.
-
-    Raises:
-        UserError: the attack needs a gradient that does not reach the images.
-    """
-    bound, seed = job.bound, job.result.seed
-
-    def begin(attempt: int, problem: Batch) -> tuple[Found, QueryCounter]:
-        counter = QueryCounter(
-            network, problem, bound, early_stop=job.options.early_stop, on_forward=progress.forward
-        )
-        generator = torch.Generator().manual_seed(seeds[attempt])
-        with _gradient_expected():
-            return bound.attack(counter, problem, generator, attempt=attempt), counter
-
-    more = torch.Generator().manual_seed(seed)
-    # The first run draws from the seed itself, so that restarts only add runs to a single one.
-    seeds = [seed, *torch.randint(2**62, (bound.attempts - 1,), generator=more).tolist()]
-    found, counter = begin(0, batch)
-    for attempt in range(1, bound.attempts):
-        left = torch.ones_like(found.mask) if bound.kind == "minimum-norm" else ~found.mask
-        rows = (left & ~found.already_wrong).nonzero().squeeze(1)
-        if not len(rows):
-            break
-        again, other = begin(attempt, select(batch, rows))
-        before = Found(found.adv[rows], found.mask[rows], found.already_wrong[rows], found.distance[rows])
-        found = scatter(found, rows, minimum(before, again))
-        counter.absorb(rows, other, nearer=True)
-    return found, counter
-
-
-@contextmanager
-def _gradient_expected() -> Iterator[None]:
-    # The graph of int8 layers, or of a backward pass of one's own, may end before it reaches the images.
-    try:
-        yield
-    except RuntimeError as error:
-        if "appears to not have been used in the graph" not in str(error):
-            raise
-        raise UserError("the model's logits carry no gradient to its input", hint=NO_GRADIENT) from error
 
 
 @contextmanager

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attacks.core.batch import Batch, Found, scatter, select
-from secateur.attacks.core.losses import is_adversarial, reaches_goal
+from secateur.attacks.core.losses import is_adversarial
 from secateur.attacks.core.norms import INF, distance, per_sample
 from secateur.attacks.core.pixel_units import quantise
 from secateur.attacks.runner.query_counter import QueryCounter
+from secateur.attacks.runner.random_networks import asked
 from secateur.budgets import L0_PIXELS
 
 PUSHES = (1.001, 1.003, 1.01, 1.03, 1.1, 1.3)
@@ -24,10 +25,13 @@ Attack = Callable[[Batch], tuple[Found, QueryCounter]]
 
 
 @torch.no_grad()
-def verify(model: nn.Module, batch: Batch, found: Found) -> tuple[Tensor, Tensor]:
-    """Whether the examples reach the goal on ``model`` [N], and the classes it gives them [N]."""
-    logits: Tensor = model(batch.clip(found.adv))
-    return reaches_goal(batch, logits), logits.argmax(1)
+def verify(model: nn.Module, batch: Batch, found: Found, *, draws: int = 1) -> tuple[Tensor, Tensor]:
+    """Whether the examples reach the goal on ``model`` [N], and the classes it gives them [N].
+
+    Of a random network most of ``draws`` answers decide.
+    """
+    answer = asked(model, batch, batch.clip(found.adv), draws=draws)
+    return answer.reached, answer.classes
 
 
 def stored(adv: Tensor) -> Tensor:
@@ -73,6 +77,7 @@ def reverify_random(
     classes: Tensor,
     norm: float,
     levels: int | None,
+    draws: int,
 ) -> tuple[Found, Tensor, Tensor]:
     """Examples on a random ``model`` that are ``verified`` [N], and the ``classes`` [N] it gives them.
 
@@ -83,8 +88,8 @@ def reverify_random(
         lost = found.mask & ~verified
         if not bool(lost.any()):
             break
-        found = _lengthened(model, batch, found, counter, lost, norm=norm, levels=levels)
-        again, seen = verify(model, batch, found)
+        found = _lengthened(model, batch, found, counter, lost, norm=norm, levels=levels, draws=draws)
+        again, seen = verify(model, batch, found, draws=draws)
         # What was verified once is not asked again: chance would decide against some of it.
         verified, classes = verified | (lost & again), torch.where(lost, seen, classes)
     return found, verified, classes
@@ -118,6 +123,7 @@ def _lengthened(
     *,
     norm: float,
     levels: int | None,
+    draws: int = 1,
 ) -> Found:
     rows = lost.nonzero().squeeze(1)
     part = select(batch, rows)
@@ -125,8 +131,11 @@ def _lengthened(
     adv, open_ = found.adv[rows].clone(), torch.ones_like(rows, dtype=torch.bool)
     for push in PUSHES:
         trial = stored(part.keep(quantise(part.clip(part.x + push * delta), levels, part.bounds)))
-        fools = is_adversarial(part, model(trial)) & open_
-        counter.forwards[rows] += open_
+        if draws == 1:
+            fools = is_adversarial(part, model(trial)) & open_
+        else:
+            fools = asked(model, part, trial, draws=draws).reached & open_
+        counter.forwards[rows] += draws * open_
         adv = torch.where(per_sample(fools, adv), trial, adv)
         open_ = open_ & ~fools
     reached = distance(adv - part.x, norm)
