@@ -163,7 +163,11 @@ def _resolved(
             # A file that --plugin names has been run already, and its functions have names.
             own = f"{Path(source).name}:{name}"
             if own not in MODELS.names():
-                raise UserError(f"model '{spec}' would run code", hint=f"add --plugin {source}")
+                raise UserError(
+                    f"model '{spec}' would run code",
+                    hint=f"run secateur.registry.load_plugin on {source} first",
+                    command=f"add --plugin {source}",
+                )
             return build(own, num_classes=num_classes or 10, in_channels=in_channels, **settings), None
         return _from_file(Path(source), name, num_classes, in_channels)
     num_classes = num_classes or 10
