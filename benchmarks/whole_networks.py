@@ -3,8 +3,9 @@
     python benchmarks/whole_networks.py                      # all
     python benchmarks/whole_networks.py bert fasterrcnn      # names that begin like this
 
-Text models take what a tokeniser returns, detectors a list of images. Weights are random, configurations small.
-Needs transformers and torchvision (requirements-peers.txt); what is missing is skipped. Seconds are CPU time.
+Text models take what a tokeniser returns, detectors a list of images. Weights are random, configurations
+small. Needs transformers and torchvision (requirements-peers.txt); what is missing is skipped. Seconds are
+CPU time.
 """
 
 import sys
@@ -19,7 +20,7 @@ from secateur import UserError
 
 
 def row(make):
-    """Prune one network by half: what came of it, the share of parameters left, and the reason for what stays."""
+    """Prune one network by half: what came of it, the share of parameters left, and the seconds."""
     torch.manual_seed(0)
     model, inputs = make()
     before = sum(parameter.numel() for parameter in model.parameters())
@@ -56,7 +57,7 @@ def main(wanted):
             continue
         try:
             result, left, seconds = row(make)
-        except ModuleNotFoundError as missing:
+        except ImportError as missing:
             result, left, seconds = f"skipped: {missing}", 1.0, 0.0
         except Exception as error:
             result, left, seconds = f"stops: {type(error).__name__}: {error}", 1.0, 0.0

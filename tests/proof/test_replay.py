@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from graph.networks import BLOCKS, build, images
 from secateur.cpu.depthwise import applies, convolve
@@ -39,3 +40,27 @@ def test_a_depthwise_convolution_is_torchs(spatial, stride, padding, dilation, t
     grads = [torch.autograd.grad(y.square().sum(), (x, w)) for y in (wanted, found)]
     for ours, theirs in zip(*grads, strict=True):
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+class Experts(nn.Module):
+    """A product by experts as libraries have it, which torch computes in float32 alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.experts = nn.Parameter(torch.randn(2, 16, 16))
+
+    def forward(self, x):
+        ends = torch.tensor([2, 5], dtype=torch.int32)
+        h = torch.ops.aten._grouped_mm.default(self.first(x).relu(), self.experts, offs=ends)
+        return self.last(h)
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.aten, "_grouped_mm"), reason="this torch has no such product")
+def test_products_of_experts_are_replayed_in_float64():
+    torch.manual_seed(0)
+    model, x = Experts(), torch.randn(5, 6)
+    tape, outputs = record(model, x)
+    state = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
+    (again,) = replay(tape, state, [x.double()])
+    torch.testing.assert_close(again.float(), outputs[0])

@@ -174,8 +174,11 @@ def test_filters_that_are_orthogonal_to_each_other_stay_together():
     parametrizations.orthogonal(model[2])
     graph = secateur.trace(model, batch()[0][:2])
     assert [group.name for group in graph.groups] == ["0.weight[0]"]
-    assert "an operation that no rule knows (tril" in graph.explain()
-    assert secateur.apply(model, secateur.plan(graph)).verified
+    assert "belongs to an orthogonal weight, whose rows all depend on each other (tril" in graph.explain()
+    report = secateur.apply(model, secateur.plan(graph))
+    assert report.verified
+    assert "2.weight is orthogonal" in "".join(report.notes)
+    assert "orthogonal no longer" in "".join(report.notes)
 
 
 class Tokens(nn.Module):

@@ -67,9 +67,65 @@ def test_a_first_state_need_not_be_zero_where_it_is_joined():
 
 def test_a_width_that_stands_in_the_code_keeps_the_state_alone():
     model = Cell(lambda net, x: torch.zeros(len(x), 16, dtype=x.dtype), joined).eval()
+    model.hidden = None
     report = secateur.prune(model, torch.rand(2, 3, 6), sparsity=0.5)
     assert report.verified
     assert (model.f.in_features, model.x.out_features) == (16, 6)
+    (note,) = [note for note in report.notes if "is a number in the code" in note]
+    assert "the width 16 of zeros at repair/test_first_states.py:" in note
+    assert note.endswith("write self.c.out_features there")
+
+
+class Started(nn.Module):
+    """The first state of torch's own layer, as wide as a number in the code."""
+
+    def __init__(self, kind, constant=True):
+        super().__init__()
+        self.e, self.lstm, self.f = nn.Linear(6, 12), kind(12, 16, batch_first=True), nn.Linear(16, 5)
+        self.kind, self.constant = kind, constant
+
+    def forward(self, x):
+        first = torch.zeros(1, len(x), 16 if self.constant else self.lstm.hidden_size)
+        state = (first, first.clone()) if self.kind is nn.LSTM else first
+        return self.f(self.lstm(self.e(x), state)[0])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_first_state_of_a_constant_width_is_named_and_what_to_write(kind):
+    torch.manual_seed(0)
+    model = Started(kind).eval()
+    report = secateur.prune(model, torch.rand(3, 4, 6), sparsity=0.5)
+    assert report.verified
+    assert (model.e.out_features, model.lstm.hidden_size) == (6, 16)
+    (note,) = [note for note in report.notes if "is a number in the code" in note]
+    assert "the width 16 of zeros at repair/test_first_states.py:" in note
+    assert note.endswith("write self.lstm.hidden_size there")
+    model = Started(kind, constant=False).eval()
+    report = secateur.prune(model, torch.rand(3, 4, 6), sparsity=0.5)
+    assert model.lstm.hidden_size == 8
+    assert not any("is a number in the code" in note for note in report.notes)
+
+
+class Stepped(nn.Module):
+    """A cell of torch in a loop, inside of another module."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.f = nn.GRUCell(6, 16), nn.Linear(16, 5)
+
+    def forward(self, x):
+        h = torch.zeros(len(x), 16)
+        for one in x.unbind(1):
+            h = self.cell(one, h)
+        return self.f(h)
+
+
+def test_a_state_made_inside_of_a_module_is_named_as_that_module_writes_it():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), Stepped()).eval()
+    report = secateur.prune(model, torch.rand(3, 4, 6), sparsity=0.5)
+    assert model[1].cell.hidden_size == 16
+    assert any(note.endswith("write self.cell.hidden_size there") for note in report.notes)
 
 
 class ConvLstm(nn.Module):

@@ -18,7 +18,7 @@ from secateur.graph.quantised_scales import couple_scales
 from secateur.graph.rules import Flags, Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
 from secateur.graph.states import States, first_states
-from secateur.graph.trace.computed_weights import computed_weights, spectral_vectors
+from secateur.graph.trace.computed_weights import computed_weights, orthogonal_weights, spectral_vectors
 from secateur.graph.trace.decisions import choosing_calls
 from secateur.graph.trace.named_tensors import scripted_modules
 from secateur.graph.trace.tape import Call, Ref, Tape, mutates
@@ -26,6 +26,7 @@ from secateur.graph.written_parts import in_owner, spans
 from secateur.text import first_line
 
 OUTPUT = "is an output of the model"
+ORTHOGONAL = "belongs to an orthogonal weight, whose rows all depend on each other"
 FAILED = "reaches an operation whose rule failed"
 _QUIET = operations(Does.QUIET)
 
@@ -46,6 +47,7 @@ class Tracer:
     position: int = 0
     whole: IntArray | None = None
     states: States | None = None
+    orthogonal: tuple[str, ...] = ()
 
     def of(self, ref: Ref) -> Marks:
         """Labels of an argument."""
@@ -149,6 +151,7 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         if isinstance(module, nn.modules.conv._ConvNd)
     }
     computed = computed_weights(model).values()
+    tracer.orthogonal = tuple(one.inside for one in orthogonal_weights(model))
     # Masks and vectors of a norm are parts of a weight: they stay whole where weights do.
     parts = {source for one in computed for source in one.sources}
     vectors = spectral_vectors(model)
@@ -230,7 +233,8 @@ def step(tracer: Tracer, call: Call) -> None:
             # What cannot be said about a call is not guessed, whatever went wrong.
             tracer.freeze_all(call, f"{FAILED} ({type(error).__name__}: {first_line(error)})")
     elif call.name not in _QUIET or numbers:
-        tracer.freeze_all(call, "passes through an operation that no rule knows")
+        inside = any(f"{call.module}.".startswith(f"{name}.") for name in tracer.orthogonal)
+        tracer.freeze_all(call, ORTHOGONAL if inside else "passes through an operation that no rule knows")
     elastic = _elastic(tracer, call)
     whole = any(tracer.marks[number].whole for number in call.refs)
     listed = list(results) if isinstance(results, (tuple, list)) else [results]

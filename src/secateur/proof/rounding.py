@@ -1,4 +1,4 @@
-"""Fake quantisation in float64, where torch has it in narrower types only."""
+"""Operations in float64 that torch has in narrower types only: fake quantisation, products of experts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +26,22 @@ def per_channel(
     return torch.where(inside, x + (rounded - x).detach(), rounded), inside
 
 
+def grouped_product(
+    rows: Tensor, experts: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, **_: Any
+) -> Tensor:
+    """``rows`` [T, K] times ``experts`` [E, K, M], where expert ``e`` has the rows up to ``offs[e]``: [T, M].
+
+    >>> rows, experts = torch.ones(3, 2), torch.tensor([[[1.0], [1.0]], [[2.0], [2.0]]])
+    >>> grouped_product(rows, experts, torch.tensor([1, 3])).flatten()
+    tensor([2., 4., 4.])
+    """
+    if offs is None or rows.ndim != 2 or experts.ndim != 3 or bias is not None:
+        raise RuntimeError("a grouped product of this form has no counterpart in float64")
+    starts = [0, *offs.tolist()]
+    parts = [rows[start:end] @ one for start, end, one in zip(starts, starts[1:], experts, strict=False)]
+    return torch.cat([*parts, rows.new_zeros(len(rows) - starts[-1], experts.shape[2])])
+
+
 _OPS = torch.ops.aten
 WIDE: dict[Any, Callable[..., Any]] = {
     _OPS.fake_quantize_per_channel_affine_cachemask.default: per_channel,
@@ -33,3 +49,5 @@ WIDE: dict[Any, Callable[..., Any]] = {
     _OPS._fake_quantize_learnable_per_channel_affine.default: lambda *args: per_channel(*args)[0],
 }
 """Functions in place of operations that refuse float64."""
+if hasattr(_OPS, "_grouped_mm"):
+    WIDE[_OPS._grouped_mm.default] = grouped_product

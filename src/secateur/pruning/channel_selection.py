@@ -10,6 +10,7 @@ from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
 from secateur.graph.propagation import FAILED
+from secateur.graph.trace.computed_weights import orthogonal_weights
 from secateur.graph.trace.named_tensors import named_tensors, scripted_modules, shapes_of
 from secateur.models.normalisation import INNER, Normalised
 from secateur.pruning.keep_counts import Request, global_target
@@ -144,6 +145,10 @@ def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> t
     failed = (str(reason) for _, reason in graph.atoms.frozen if reason.why.startswith(FAILED))
     notes = [f"not pruned: what {reason}" for reason in dict.fromkeys(failed)]
     notes += [f"not pruned: {name}: compiled to TorchScript" for name in scripted_modules(graph.model)]
+    cut_tensors = {part.tensor for item in cuts for part in item.slices}
+    for one in orthogonal_weights(graph.model):
+        after = "; without what is removed it is orthogonal no longer" if cut_tensors & {*one.sources} else ""
+        notes.append(f"{one.name} is orthogonal: what depends on all its rows stays whole{after}")
     cut = {item.group for item in cuts}
     for number, group in enumerate(graph.groups):
         if number in request.protected:

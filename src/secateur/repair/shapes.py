@@ -15,19 +15,18 @@ from torch import Tensor, nn
 
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
-from secateur.graph.states import stood_for
 from secateur.graph.trace.decisions import Decisions, by_order
 from secateur.graph.trace.example_inputs import inputs_near, meta_inputs, random_inputs
 from secateur.graph.trace.input_tree import call_model
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import Recorder, record
-from secateur.graph.trace.tape import Call, Tape
-from secateur.graph.width_attributes import Literal, Match, factor_at, literal_value, siblings, slots
+from secateur.graph.trace.tape import Tape
+from secateur.graph.width_attributes import Literal, Match, literal_value, siblings, slots
 from secateur.proof.lifetimes import writes_parameters
 from secateur.proof.matching import computing_calls, departs, detours, match_calls, matched_results
-from secateur.proof.suspects import groups_of, groups_reaching
 from secateur.repair.candidates import candidates, needs_shapes, states_a_width
+from secateur.repair.constants import describe, groups_to_block, same_fills, written_width
 from secateur.repair.meta_shapes import ShapeRecorder, TapeFollower
 from secateur.surgery.cut import cut_tensors, temporarily_cut, temporarily_on_meta
 from secateur.surgery.plan import Plan, Repair, masks_of
@@ -40,11 +39,15 @@ _ROUNDS = 400
 
 @dataclass(frozen=True)
 class ShapeRun:
-    """How far the pruned model ran: calls that agreed, and the failing call (``None``: all agreed)."""
+    """How far the pruned model ran: calls that agreed, and the failing call (``None``: all agreed).
+
+    ``fills`` are the calls that filled tensors of the same size as in the dense run.
+    """
 
     progress: int
     place: int | None
     why: str = ""
+    fills: tuple[int, ...] = ()
 
 
 def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
@@ -68,31 +71,13 @@ def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
             better = plan, real
         if better is None:
             call = graph.tape.calls[outcome.place]
-            for name in _to_block(plan, graph, call):
-                graph.learned.blocked[name] = describe(call, outcome.why)
+            width, instead = written_width(graph, plan, outcome.place, outcome.fills)
+            for name in groups_to_block(plan, graph, call, width):
+                graph.learned.blocked[name] = describe(call, outcome.why) + instead
             plan = draft()
             better = plan, shape_run(model, plan, graph) if plan.cuts else ShapeRun(0, None)
         plan, outcome = better
     return plan
-
-
-def _to_block(plan: Plan, graph: DependencyGraph, call: Call) -> frozenset[str]:
-    """The groups to leave whole because of a failing call: those whose widths its module states or reads."""
-    planned = {cut.group for cut in plan.cuts}
-    # A first state whose width the code does not read: the channels beside it are not to blame.
-    if states := groups_of(graph, stood_for(graph.tape, graph.marks, call)) & planned:
-        return frozenset(states)
-    told = [literal.spot for literal in graph.learned.literals if literal.module == call.module]
-    factors = (factor_at(graph.tape, graph.marks, spot) for spot in told)
-    named = groups_of(graph, (factor for factor in factors if factor is not None)) & planned
-    seen = groups_reaching(plan, graph, call)
-    return frozenset(named) if named and seen == planned else seen
-
-
-def describe(call: Call, why: str) -> str:
-    """The call and the reason, in words."""
-    place = f"{call.name.removeprefix('aten::')} in {call.module or 'the model'} ({call.source})"
-    return f"{place} {why}"
 
 
 def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) -> tuple[Repair, ...]:
@@ -221,14 +206,15 @@ def _sized(tensors: Mapping[str, Tensor], plan: Plan, model: nn.Module) -> dict[
 def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> ShapeRun:
     masks = masks_of(graph, plan)
     matched, odd = match_calls(graph.tape, tape)
+    fills = same_fills(graph.tape, tape, matched)
     progress = 0
     for place, results in matched_results(graph.tape, tape, matched):
         if not all(masks.fits(mine, tape.values[theirs].shape) for mine, theirs in results):
-            return ShapeRun(progress, place, "gives another shape than expected")
+            return ShapeRun(progress, place, "gives another shape than expected", fills)
         progress += 1
     if why and odd is None:
         odd = computing_calls(graph.tape)[-1]
-    return ShapeRun(progress, odd, why or "is missing or another operation")
+    return ShapeRun(progress, odd, why or "is missing or another operation", fills)
 
 
 def _learn(

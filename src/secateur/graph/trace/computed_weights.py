@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -34,6 +34,11 @@ class Computed:
     def name(self) -> str:
         """The name that a plain parameter would have."""
         return f"{self.module}.{self.attribute}" if self.module else self.attribute
+
+    @property
+    def inside(self) -> str:
+        """The name of the module that computes a parametrised weight."""
+        return f"{self.module}.parametrizations.{self.attribute}".lstrip(".")
 
 
 def computed_weights(model: nn.Module) -> dict[str, Computed]:
@@ -93,6 +98,20 @@ def spectral_vectors(model: nn.Module) -> set[str]:
         for hook, attribute in computing_hooks(module):
             if isinstance(hook, SpectralNorm):
                 found |= {f"{start}{attribute}_u", f"{start}{attribute}_v"}
+    return found
+
+
+def orthogonal_weights(model: nn.Module) -> list[Computed]:
+    """The weights that torch keeps orthogonal: each row (or column) is computed from all of them.
+
+    >>> [one.name for one in orthogonal_weights(nn.utils.parametrizations.orthogonal(nn.Linear(4, 3)))]
+    ['weight']
+    """
+    found = []
+    for one in computed_weights(model).values():
+        made = dict(_parametrisations(model.get_submodule(one.module))).get(one.attribute, [])
+        if any(isinstance(part, _Orthogonal) for part in made):
+            found.append(one)
     return found
 
 
