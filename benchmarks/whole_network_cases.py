@@ -21,7 +21,7 @@ NO_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
 def tokens(**more):
-    """What a tokeniser returns: ids, and a mask of which the last three of the second sentence are padding."""
+    """What a tokeniser returns: ids, and a mask: the last three of the second sentence are padding."""
     from transformers import BatchEncoding
 
     return BatchEncoding({"input_ids": IDS.clone(), "attention_mask": MASK.clone(), **more})

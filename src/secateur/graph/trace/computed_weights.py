@@ -109,8 +109,8 @@ def orthogonal_weights(model: nn.Module) -> list[Computed]:
     """
     found = []
     for one in computed_weights(model).values():
-        made = dict(_parametrisations(model.get_submodule(one.module))).get(one.attribute, [])
-        if any(isinstance(part, _Orthogonal) for part in made):
+        made = dict(_parametrisations(model.get_submodule(one.module))).get(one.attribute)
+        if made is not None and any(isinstance(part, _Orthogonal) for part in made):
             found.append(one)
     return found
 
