@@ -277,7 +277,7 @@ def test_better_is_put_down_to_the_fine_tuning_unless_a_control_says_otherwise(c
     assert alone == (
         [
             "Against the dense network with the same fine-tuning, accuracy is the same within 5 points "
-            "(+0.0 points); robust accuracy worse at L∞ 0.1."
+            "(+0.0 points); robust accuracy is worse at L∞ 0.1."
         ]
         if control
         else []

@@ -1,8 +1,11 @@
 """Limits as people write them, and how a measured number is judged by them."""
 
+import numpy as np
 import pytest
 
 from secateur.decision.limits import RobustLimit, judged, limits_of, robust_limit
+from secateur.decision.lines import share_line
+from secateur.decision.verdict import judge
 from secateur.errors import UserError
 
 
@@ -71,3 +74,17 @@ def test_the_most_that_is_allowed_is_judged_from_above():
     assert judged("latency", 0.004, most=0.005, unit=1e3, suffix=" ms").state == "kept"
     found = judged("latency", 0.006, most=0.005, unit=1e3, suffix=" ms")
     assert found.sentence == "broken: latency 6.0 ms, at most 5.0 ms asked"
+
+
+def test_a_budget_is_written_as_in_the_lines_above_it():
+    line = share_line(
+        "robust linf 0.03137", "robust accuracy at L∞ 8/255", np.ones(100), np.repeat([1.0, 0.0], 50)
+    )
+    accuracy = share_line("accuracy", "accuracy", np.ones(100), np.ones(100))
+    found = judge(
+        limits_of(min_robust="0.4@linf:8/255"),
+        [accuracy, line],
+        robust_of={("linf", 8 / 255): (50, 100)},
+        seconds=None,
+    )
+    assert found[0].sentence.startswith("kept: robust accuracy at L∞ 8/255 50.0 %, at least 40.0 % asked")

@@ -13,7 +13,6 @@ from secateur.decision.figures import changes
 from secateur.decision.limits import Judged, Limits, judged
 from secateur.decision.lines import Line, points
 from secateur.display import frame
-from secateur.report.formatting import NORM_LABELS
 from secateur.stats import SAME_SHARE, wilson
 from secateur.text import listed
 
@@ -142,7 +141,9 @@ def judge(
         )
     for limit in limits.min_robust:
         right, n = robust_of[limit.norm, limit.eps]
-        what = f"robust accuracy at {NORM_LABELS[limit.norm]} {limit.eps:.4g}"
+        # As the line of this budget writes it: in /255 where images have 256 levels.
+        same = (line for line in lines if line.key == f"robust {limit.norm} {limit.eps:.4g}")
+        what = next(same).label.partition(",")[0]
         found.append(judged(what, right / n, least=limit.share, interval=wilson(right, n)))
     if limits.max_latency is not None and seconds is not None:
         median, low, high = seconds
@@ -206,16 +207,21 @@ def _said(line: Line) -> str:
 def _against_control(shares: Sequence[Line]) -> str:
     """One sentence on what the pruning alone has changed."""
     accuracy = next(line for line in shares if line.key == "accuracy")
-    words = [f"accuracy is {_state(accuracy.finding)} ({points(accuracy.change)} points)"]
-    for finding in ("worse", "better", "same", "undecided"):
-        places = [_budget(line) for line in shares if line.key != "accuracy" and line.finding == finding]
-        if places:
-            words.append(f"robust accuracy {_state(finding)} at {listed(places)}")
-    return f"Against the dense network with the same fine-tuning, {'; '.join(words)}."
+    state = {"same": "the same within 5 points", "undecided": "not clearly changed"}
+    words = f"accuracy is {state.get(accuracy.finding, accuracy.finding)} ({points(accuracy.change)} points)"
+    lines = _comparable([line for line in shares if line.key != "accuracy"])
+    found = {
+        finding: [_budget(line) for line in lines if line.finding == finding]
+        for finding in ("worse", "better")
+    }
+    clear = [f"{finding} at {listed(places)}" for finding, places in found.items() if places]
+    robust = f"robust accuracy is {listed(clear)}" if clear else "robust accuracy shows no clear change"
+    return f"Against the dense network with the same fine-tuning, {words}{f'; {robust}' if lines else ''}."
 
 
-def _state(finding: str) -> str:
-    return {"same": "the same within 5 points", "undecided": "not clearly changed"}.get(finding, finding)
+def _comparable(lines: Sequence[Line]) -> list[Line]:
+    """Without budgets that hardly any image withstands in either network: there is nothing to compare."""
+    return [line for line in lines if max(line.dense or 0.0, line.pruned or 0.0) > SAME_SHARE]
 
 
 def _robust_words(lines: Sequence[Line], doubt: str) -> list[str]:
@@ -225,9 +231,8 @@ def _robust_words(lines: Sequence[Line], doubt: str) -> list[str]:
         lines: of robust accuracy.
         doubt: what has to be added where it is better.
     """
-    # Where hardly any image withstands either network, there is nothing to compare.
-    floor = [line for line in lines if max(line.dense or 0.0, line.pruned or 0.0) <= SAME_SHARE]
-    lines = [line for line in lines if line not in floor]
+    kept = _comparable(lines)
+    floor, lines = [line for line in lines if line not in kept], kept
     said = []
     if floor:
         said.append(
