@@ -4,7 +4,7 @@ import pytest
 
 from report.clocked import SMALL, measure, slowly
 from report.synthetic import Grid, write
-from secateur.report import compare, figures
+from secateur.report import compare, figures, report, theme
 from secateur.report.aggregate import aggregate
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
@@ -31,6 +31,32 @@ def grid(study):
 @pytest.fixture(scope="session")
 def change(grid):
     return changes(grid)
+
+
+def first_for_all(svg):
+    """Writes the first figure, and gives its drawing to all others."""
+    made = []
+
+    def write(figure):
+        if not made:
+            made.append(svg(figure))
+        return made[0]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def index(run_folder, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        # What is looked at here stands around the figures; to write them all costs more than all the rest.
+        patch.setattr(theme, "save", lambda *_: ())
+        patch.setattr(theme, "svg", first_for_all(theme.svg))
+        return report(run_folder, out=tmp_path_factory.mktemp("report")).index
+
+
+@pytest.fixture(scope="session")
+def page(index):
+    return index.read_text(encoding="utf-8")
 
 
 @pytest.fixture

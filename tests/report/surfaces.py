@@ -1,10 +1,14 @@
 """Everything that a report shows of a run folder, as text, without drawing a figure."""
 
+import base64
 import csv
+import hashlib
 import io
+import json
 import re
 from dataclasses import dataclass
 from html import unescape
+from html.parser import HTMLParser
 
 from secateur.report import page
 from secateur.report.aggregate import aggregate
@@ -67,10 +71,40 @@ def plain(text):
 
 def text_of(html):
     """The words of a page, on one line."""
-    text = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.S)
+    text = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", html, flags=re.S)
     return " ".join(unescape(plain(re.sub(r"<[^>]+>", " ", text))).split())
+
+
+def data_of(html):
+    """The data that the control of a page chooses from."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, flags=re.S)
+    return json.loads(text)
 
 
 def only(rows, **wanted):
     (found,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
     return found
+
+
+def digest(script):
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def tags(page):
+    parser = Tags()
+    parser.feed(page)
+    return parser.found
+
+
+def plain_text(page):
+    text = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", page, flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", " ", text).split())

@@ -31,7 +31,7 @@ def test_the_same_records_give_the_same_bytes_in_the_run_folder_and_elsewhere(tm
         assert sorted(files) == sorted(path for path in root.rglob("*") if path.is_file())
         made.append({str(path.relative_to(root)): path.read_bytes() for path in files})
     assert made[0] == made[1]
-    assert len(made[0]) == 1 + 2 * 1 + 9 + 2 + 1
+    assert len(made[0]) == 1 + 2 * 1 + 10 + 2 + 1
 
 
 def test_the_terminal_has_a_row_per_network_and_a_column_per_attack(run_folder):

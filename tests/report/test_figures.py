@@ -7,12 +7,14 @@ from matplotlib.figure import Figure
 
 from report.synthetic import Grid, write
 from secateur.report import plots, theme
-from secateur.report.aggregate import aggregate
-from secateur.report.figures import draw
+from secateur.report.aggregate import GridPoint, aggregate, distances
+from secateur.report.curve_figures import draw_curves
+from secateur.report.figures import draw, draw_distances
 from secateur.report.intervals import Estimate
 from secateur.report.load import load
 from secateur.report.paired_changes import changes
 from secateur.report.plots import Mark, Style, draw_line
+from secateur.stats import median_interval
 
 STYLE = Style("#0072b2", robust=True)
 
@@ -111,29 +113,74 @@ def drawings(grid, change):
 
 
 def test_the_figures_of_the_thesis_are_there(drawings):
-    assert [drawing.stem for drawing in drawings] == [
-        "robust-ddn-standard",
-        "curves-ddn-standard",
-        "left-ddn-standard",
-        "robust-fmn-linf-standard",
-        "curves-fmn-linf-standard",
-        "left-fmn-linf-standard",
-        "cost",
-        "accuracy-standard",
-        "distances-ddn-standard",
-        "distances-fmn-linf-standard",
+    """Robust and non-robust networks apart, as in its figures 4.1 to 4.8."""
+    kinds = ("non-robust", "robust")
+    attacked = [
+        f"{what}-{attack}-standard-{kind}"
+        for attack in ("ddn", "fmn-linf")
+        for kind in kinds
+        for what in ("robust", "curves", "left")
     ]
+    costs = [f"{what}-{kind}" for what in ("cost", "accuracy-standard") for kind in kinds]
+    distances = [f"distances-{attack}-standard-{kind}" for attack in ("ddn", "fmn-linf") for kind in kinds]
+    assert [drawing.stem for drawing in drawings] == attacked + costs + distances
+    for drawing in drawings:
+        labels = {text.get_text() for text in drawing.figure.legends[0].get_texts()}
+        words = {name for name in ("plain (non-robust)", "robust (robust)") if name in labels}
+        titles = {text.get_text() for axes in drawing.figure.axes for text in axes.texts}
+        words |= {text.replace("\n", " ") for text in titles}
+        assert words == {"plain (non-robust)" if drawing.stem.endswith("non-robust") else "robust (robust)"}
+
+
+def test_the_rows_of_a_figure_share_one_axis(grid, change, drawings):
+    """Budgets have one axis per norm over all models; distances one per norm over all criteria."""
+    both = dataclasses.replace(grid, robust=dict.fromkeys(grid.models, True))
+    with theme.themed():
+        drawn = [
+            draw_curves(both, "ddn", "standard"),
+            *(d for d in drawings if d.stem.startswith("distances")),
+        ]
+    curves, *distances = (drawing.figure.axes for drawing in drawn)
+    assert len(curves) == 4
+    assert len({axes.get_xlim() for axes in curves}) == 1
+    for panels in distances:
+        assert len(panels) == 8
+        for column in range(4):
+            assert panels[column].get_ylim() == panels[column + 4].get_ylim()
+            assert panels[column].get_xlim() == panels[column + 4].get_xlim()
+
+
+def test_the_median_of_one_training_has_the_interval_over_its_images(tmp_path):
+    settings = {"models": {"m": False}, "seeds": (0,), "sparsities": (0, 0.5), "attacks": {"ddn": 2.0}}
+    grid = aggregate(load(write(tmp_path / "run", Grid(failed=(), grade_c=(), **settings))))
+    point = grid.points[GridPoint("m", "l1", 0.5, "standard", "ddn")]
+    low, high = median_interval(distances(point.attacks[0], "l2", "correct"))
+    with theme.themed():
+        panel = draw_distances(grid, "ddn", "standard").figure.axes[2]
+    drawn = [list(line.get_ydata()) for line in panel.lines if line.get_linewidth() == 0.9]
+    assert any([low, high] == ys[3:5] for ys in drawn)
+
+
+def test_an_interval_without_an_end_reaches_the_edge_and_does_not_stretch_the_axis():
+    axes, _ = line([Mark(0.0, Estimate((3.0,), 3.0, 2.0, math.inf)), mark(0.2, 4.0)])
+    (bar,) = [drawn for drawn in axes.lines if list(drawn.get_xdata()) == [0.0, 0.0]]
+    assert bar.get_ydata()[0] == 2.0
+    assert bar.get_ydata()[1] > axes.get_ylim()[1]
+    assert axes.get_ylim()[1] < 10
 
 
 def test_distances_have_a_row_per_criterion_and_a_column_per_norm(drawings):
-    figure = next(drawing.figure for drawing in drawings if drawing.stem == "distances-ddn-standard")
+    figure = next(d.figure for d in drawings if d.stem == "distances-ddn-standard-non-robust")
     assert [axes.get_title() for axes in figure.axes[:4]] == ["L₀", "L₁", "L₂ (minimised)", "L∞"]
     assert [axes.get_ylabel() for axes in figure.axes[::4]] == ["l1", "random"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "plain (non-robust)" in labels
     assert "grade C: unreliable" in labels
-    dashes = {drawn.get_linestyle() for drawn in figure.axes[2].lines}
-    assert len(dashes - {"None"}) >= 2
+    dashes = {drawn.get_linestyle() for drawn in figure.axes[2].lines} - {"None"}
+    robust = next(d.figure for d in drawings if d.stem == "distances-ddn-standard-robust")
+    solid = {drawn.get_linestyle() for drawn in robust.axes[2].lines} - {"None"}
+    assert "-" not in dashes
+    assert "-" in solid
 
 
 def test_a_failed_pruning_leaves_a_gap_in_every_figure(tmp_path):
@@ -219,6 +266,7 @@ def test_a_model_without_the_arm_of_a_figure_has_no_row_and_no_line(tmp_path):
 
     study = dataclasses.replace(
         study,
+        robust={"plain": True, "robust": True},
         networks=tuple(each for each in study.networks if kept(each.axes)),
         attacks=tuple(each for each in study.attacks if kept(each.axes)),
         planned=tuple((axes, stage) for axes, stage in study.planned if kept(axes)),
@@ -230,7 +278,7 @@ def test_a_model_without_the_arm_of_a_figure_has_no_row_and_no_line(tmp_path):
         assert len(drawn[f"curves-ddn-{arm}"].figure.axes) == models
         for stem in (f"robust-ddn-{arm}", f"left-ddn-{arm}", f"accuracy-{arm}", f"distances-ddn-{arm}"):
             labels = [text.get_text() for text in drawn[stem].figure.legends[0].get_texts()]
-            assert ("plain (non-robust)" in labels) == (models == 2)
+            assert ("plain (robust)" in labels) == (models == 2)
             assert "robust (robust)" in labels
         assert ("plain from" in drawn[f"robust-ddn-{arm}"].alt) == (models == 2)
     assert "plain from no result" not in drawn["cost"].alt

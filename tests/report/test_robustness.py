@@ -6,7 +6,7 @@ import re
 import pytest
 from matplotlib.figure import Figure
 
-from report.surfaces import only, plain, show
+from report.surfaces import data_of, only, plain, show
 from report.synthetic import Grid, write
 from secateur.report import curve_figures, report, theme
 from secateur.report.aggregate import aggregate
@@ -114,7 +114,8 @@ def test_a_wrong_image_is_not_robust_on_any_surface(tiny):
 def test_budgets_are_those_of_the_study_in_every_place(tmp_path):
     asked = study(tmp_path, config={"epsilons": {"l2": [0.2, 0.35]}})
     assert sorted({float(row["epsilon"]) for row in asked.robust}) == [0.2, 0.35]
-    assert 'data-epsilon="0.2 0.35"' in asked.html
+    (attack,) = data_of(asked.html)["attacks"]
+    assert attack["budgets"] == [[0.2, "0.2"], [0.35, "0.35"]]
     usual = study(tmp_path / "other")
     assert sorted({float(row["epsilon"]) for row in usual.robust}) == [0.25, 0.5, 1.0]
 
@@ -195,11 +196,17 @@ def test_no_share_of_a_distance_where_the_network_has_lost_its_accuracy(tmp_path
     assert all((row[-1] == f"{word} C") == (word != "too few images") for row in pruned)
     for text in (shown.markdown, shown.latex.replace("\\", ""), *shown.cards.values()):
         assert f"{word} (accuracy" in text
-    section = shown.html[shown.html.index('<section id="left">') : shown.html.index('<section id="figures">')]
-    assert re.search(rf'class="tile grade-C"><b>{word}</b>', section)
+    section = shown.html[shown.html.index('<section id="left">') : shown.html.index('<section id="table">')]
+    assert re.search(rf'class="tile grade-C" data-at="\d+"><b>{word}</b>', section)
     assert f", {word})" in shown.page
     # What is robust of a network near chance is no robustness either: the word stands in place of it.
-    assert (f'grade-C"><small>{word}</small>' in shown.html) == (word != "too few images")
+    tile = re.search(rf'class="tile grade-C" data-at="\d+"><small>{word}</small>', shown.html)
+    assert (tile is not None) == (word != "too few images")
+    # Nor does the data of the page hold a share that its control could show.
+    pruned = [point for point in data_of(shown.html)["points"] if point["sparsity"]]
+    assert all(
+        ("curve" in point, bool(point["robust"])) == (word == "too few images",) * 2 for point in pruned
+    )
     for text in (shown.page, shown.markdown, *shown.cards.values()):
         assert not re.search(r"[23]\d\d %", text)
     with theme.themed():
@@ -214,7 +221,9 @@ def test_more_than_all_of_the_distance_is_no_gain_where_accuracy_fell(tmp_path):
     assert float(row["left"]) > 1.1
     assert re.fullmatch(r"\d{3} % \(\d+ images, accuracy 60 %\)", plain(row["distance_left"]))
     (tile,) = re.findall(
-        r'<td class="tile ([^>]*)><b>\d{3}.%</b><small>\d+ images</small><small>acc. 60.%</small>', shown.html
+        r'<td class="tile ([^>]*)><b>\d{3}.%</b><small class="interval">[^<]* to [^<]*%</small>'
+        r"<small>\d+ images</small><small>acc. 60.%</small>",
+        shown.html,
     )
     assert "--share" not in tile
     with theme.themed():
@@ -244,7 +253,9 @@ def test_an_attack_of_one_size_gives_one_number_with_its_interval_and_no_curve(t
     assert "DDN, L₂ ≤ 0.1 | 100 % | 12 % (7.0 to 20 %)" in shown.cards["m-l1-0.5-standard.md"]
     assert {row["median"] for row in shown.rows} == {""}
     assert "∞" not in shown.page.replace("L∞", "")
-    assert '<input type="range"' not in shown.html
+    data = data_of(shown.html)
+    assert data["attacks"][0]["budgets"] == [[0.1, "0.1"]]
+    assert data["attacks"][0]["eps"] == [0.0, 0.1]
     with theme.themed():
         stems = {drawing.stem.split("-")[0] for drawing in draw(shown.grid, shown.change)}
     assert stems == {"robust", "cost", "accuracy"}

@@ -23,11 +23,12 @@ GAPS = "Lines break where a cell has no result; nothing is interpolated."
 def styles(grid: Grid, arm: str | None = None) -> dict[str, Style]:
     """A style per model that has ``arm`` (by default per model): colours by model, dashes by robustness."""
     # Colours and offsets belong to a model in every figure, also where other models are left out.
-    middle = (len(grid.models) - 1) / 2
+    models = tuple(dict.fromkeys(axes.model for axes, _ in grid.study.planned))
+    middle = (len(models) - 1) / 2
     shown = grid.models if arm is None else models_of(grid, arm)
     return {
         model: Style(PALETTE[i % len(PALETTE)], grid.robust.get(model, False), offset=0.012 * (i - middle))
-        for i, model in enumerate(grid.models)
+        for i, model in enumerate(models)
         if model in shown
     }
 
@@ -136,6 +137,16 @@ def label_below(axes: Axes, text: str) -> None:
     axes.tick_params(labelbottom=last)
     if last:
         axes.set_xlabel(text)
+
+
+def same_range(panels: Sequence[Axes]) -> None:
+    """Give the axes of all panels the same ranges, so that rows can be compared."""
+    wide, high = (
+        [limits() for limits in each] for each in ([a.get_xlim for a in panels], [a.get_ylim for a in panels])
+    )
+    for axes in panels:
+        axes.set_xlim(min(low for low, _ in wide), max(end for _, end in wide))
+        axes.set_ylim(min(low for low, _ in high), max(end for _, end in high))
 
 
 def percent_axis(axis: Axis) -> None:

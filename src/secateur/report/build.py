@@ -23,6 +23,7 @@ from secateur.report.latency import (
 from secateur.report.load import load
 from secateur.report.paired_changes import Change, changes
 from secateur.report.paired_tests import criteria_table
+from secateur.report.paper import paper_tables
 from secateur.report.summary import summary
 from secateur.untrusted import own_folder, refuse_link, write_new
 
@@ -72,8 +73,9 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
     change = changes(grid)
     with _writing(target):
         places = {name: own_folder(target, name) for name in ("figures", "tables", "cards")}
-        written = _write_tables(grid, change, places["tables"])
-        page, figures = _write_figures(grid, change, places["figures"], run_folder=folder.name)
+        paper = list(paper_tables(grid, change))
+        written = _write_tables(grid, change, places["tables"], paper)
+        page, figures = _write_figures(grid, change, places["figures"], paper, run_folder=folder.name)
         citations = write_new(target / "CITATION.bib", bibliography(grid))
         written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
         index = write_new(target / "index.html", page)
@@ -146,9 +148,13 @@ def _writing(target: Path) -> Iterator[Path]:
         ) from problem
 
 
-def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> list[Path]:
+Texts = list[tuple[str, str]]
+
+
+def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path, paper: Texts) -> list[Path]:
     short, robust = in_paper(tables.paper_table(grid, change), grid), tables.robust_accuracy(grid)
     texts = {"summary.md": to_markdown(short), "summary.tex": to_latex(short)}
+    texts |= dict(paper)
     texts |= {"robust_accuracy.md": to_markdown(robust), "robust_accuracy.csv": to_csv(robust)}
     if (criteria := criteria_table(grid)).values:
         texts |= {"criteria.md": to_markdown(criteria), "criteria.csv": to_csv(criteria)}
@@ -168,7 +174,7 @@ def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path) -> 
 
 
 def _write_figures(
-    grid: Grid, change: dict[GridPoint, Change], folder: Path, *, run_folder: str
+    grid: Grid, change: dict[GridPoint, Change], folder: Path, paper: Texts, *, run_folder: str
 ) -> tuple[str, list[Path]]:
     # matplotlib is slow to import, and a table in the terminal does not need it.
     from secateur.report import figures, page, theme
@@ -178,4 +184,4 @@ def _write_figures(
         drawings = list(figures.draw(grid, change))
     pictures, paths = save_all(drawings, folder)
     whole = in_summary(summary(grid, change), grid)
-    return page.render(grid, change, pictures, whole, run_folder=run_folder), paths
+    return page.render(grid, change, pictures, whole, run_folder=run_folder, paper=paper), paths

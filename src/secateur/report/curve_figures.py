@@ -3,27 +3,26 @@
 from dataclasses import replace
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from secateur.budgets import written
-from secateur.report.aggregate import AttackPoint, Grid, GridPoint, dense_of, security_curve
+from secateur.report.aggregate import Grid, GridPoint, dense_of, security_curve
 from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, slug
 from secateur.report.plots import Drawing
 from secateur.report.robustness import (
     attack_points,
+    budgets_top,
     definition,
     leading_budget,
     models_of,
     quantity,
     stated_budgets,
 )
-from secateur.report.theme import INK, PANEL_HEIGHT, SOFT, WIDTH, label
+from secateur.report.theme import INK, PANEL_HEIGHT, SOFT, WIDTH, label, shades
 from secateur.stats import Floats
 
 _DOTTED, _DASHED = (0, (1, 1.5)), (0, (4, 2))
@@ -42,8 +41,8 @@ def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
     figure = Figure(figsize=(WIDTH, 0.7 + len(models) * PANEL_HEIGHT))
     panels = figure.subplots(len(models), len(criteria), squeeze=False)
     what, fixed = quantity(grid, attack), points[0].fixed
+    epsilon = _axis(grid, attack, models)
     for row, model in zip(panels, models, strict=True):
-        epsilon = _axis(grid, attack, model)
         for axes, criterion in zip(row, criteria, strict=True):
             _draw_panel(grid, axes, GridPoint(model, criterion, 0.0, arm, attack), epsilon)
             axes.tick_params(labelleft=axes is row[0])
@@ -80,17 +79,15 @@ def _marks_text(grid: Grid, attack: str, fixed: bool) -> str:
     return f"Marks: the stated budgets ({written}). Dashed line: the leading one, {leads}."
 
 
-def _axis(grid: Grid, attack: str, model: str) -> Floats:
-    """The budgets of a model's panels; those of a fixed-size attack are the sizes that it tried, and 0."""
+def _axis(grid: Grid, attack: str, models: tuple[str, ...]) -> Floats:
+    """The budgets of all panels; those of a fixed-size attack are the sizes that it tried, and 0."""
     budgets = stated_budgets(grid, attack)
-    points = [point for point in attack_points(grid, attack) if point.where.model == model]
+    points = [point for point in attack_points(grid, attack) if point.where.model in models]
     if any(point.fixed for point in points):
         return np.array(sorted({0.0, *(budget.epsilon for budget in budgets)}))
-    first = leading_budget(grid, attack)
-    # The leading budget must be visible although the attack succeeds long before it.
-    top = max(_farthest(points), 1.15 * first.epsilon if first else 0.0)
+    top = budgets_top(grid, attack_points(grid, attack)[0].norm, models)
     shown = [budget.epsilon for budget in budgets if budget.epsilon <= top]
-    return np.array(sorted({*np.linspace(0, top, 121).tolist(), *shown}))
+    return np.array(sorted({*np.linspace(0, top, 81).tolist(), *shown}))
 
 
 def _draw_panel(grid: Grid, axes: Axes, panel: GridPoint, epsilon: Floats) -> None:
@@ -142,20 +139,10 @@ def _add_legend(grid: Grid, figure: Figure, attack: str, arm: str) -> None:
 
 
 def _shades(grid: Grid) -> dict[float, str]:
-    """A colour per sparsity, from the middle of the map: its ends would vanish on a light or a dark page."""
-    steps = np.linspace(0.2, 0.85, max(len(grid.sparsities), 2))
-    return {s: to_hex(colormaps["plasma"](step)) for s, step in zip(grid.sparsities, steps, strict=False)}
+    """A colour per sparsity."""
+    return dict(zip(grid.sparsities, shades(len(grid.sparsities)), strict=True))
 
 
 def _banded(grid: Grid) -> bool:
     # More bands than that hide each other.
     return len(grid.sparsities) <= 5
-
-
-def _farthest(points: list[AttackPoint]) -> float:
-    """The budget at which the attack succeeds on nearly every image (97 %) of a model's reliable networks."""
-    # Distances of an unreliable attack may be far too large.
-    chosen = [point for point in points if point.grade not in "CX"] or points
-    finite = [d[np.isfinite(d)] for p in chosen for a in p.attacks for d in [a.distances[a.norm]] if d.size]
-    reach = max((float(np.quantile(d, 0.97)) for d in finite if d.size), default=0.0)
-    return reach or 1.0

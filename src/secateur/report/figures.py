@@ -6,7 +6,7 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, tuned_arms
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint, NetworkPoint, distances, tuned_arms
 from secateur.report.axes import (
     GAPS,
     MACS_LABEL,
@@ -20,6 +20,7 @@ from secateur.report.axes import (
     label_below,
     model_marks,
     percent_axis,
+    same_range,
     sparsity_axis,
     styles,
 )
@@ -39,9 +40,10 @@ from secateur.report.paired_changes import Change
 from secateur.report.pairing import UNRELIABLE
 from secateur.report.plots import Drawing, Mark, draw_line
 from secateur.report.records import NORMS
-from secateur.report.robustness import attack_points
+from secateur.report.robustness import attack_points, models_of
 from secateur.report.robustness_figures import draw_left, draw_robust
 from secateur.report.theme import INK, SOFT, label
+from secateur.stats import median_interval
 
 
 def draw(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing]:
@@ -55,17 +57,43 @@ def draw(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing]:
 def _drawings(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing | None]:
     arms = tuned_arms(grid)
     pairs = [(attack, arm) for arm in arms for attack in grid.attacks]
+    kinds = _kinds(grid)
     for attack, arm in pairs:
-        yield draw_robust(grid, attack, arm)
-        yield draw_curves(grid, attack, arm)
-        yield draw_left(grid, change, attack, arm)
+        for word, part in kinds:
+            if models_of(part, arm):
+                yield _of_kind(draw_robust(part, attack, arm), word)
+                yield _of_kind(draw_curves(part, attack, arm), word)
+                yield _of_kind(draw_left(part, change, attack, arm), word)
     if grid.networks:
-        yield draw_cost(grid)
+        yield from (_of_kind(draw_cost(part), word) for word, part in kinds)
         yield draw_latency(grid)
         for arm in arms:
-            yield draw_accuracy(grid, arm)
+            yield from (
+                _of_kind(draw_accuracy(part, arm), word) for word, part in kinds if models_of(part, arm)
+            )
     for attack, arm in pairs:
-        yield draw_distances(grid, attack, arm)
+        for word, part in kinds:
+            if models_of(part, arm):
+                yield _of_kind(draw_distances(part, attack, arm), word)
+
+
+def _kinds(grid: Grid) -> list[tuple[str, Grid]]:
+    """The grid with its non-robust and with its robust models alone; as it is where it has one kind only."""
+    kinds = {
+        robust: tuple(model for model in grid.models if grid.robust.get(model, False) == robust)
+        for robust in (False, True)
+    }
+    if not all(kinds.values()):
+        return [("", grid)]
+    words = {False: "non-robust", True: "robust"}
+    return [(words[robust], replace(grid, models=models)) for robust, models in kinds.items()]
+
+
+def _of_kind(drawing: Drawing | None, word: str) -> Drawing | None:
+    """The drawing with the kind of its networks in its name and title."""
+    if drawing is None or not word:
+        return drawing
+    return replace(drawing, stem=f"{drawing.stem}-{word}", title=f"{drawing.title}: {word} networks")
 
 
 def draw_cost(grid: Grid) -> Drawing:
@@ -178,6 +206,7 @@ def draw_accuracy(grid: Grid, arm: str) -> Drawing:
         row[0].set_ylim(-0.02, 1.02)
         for axes in row:
             percent_axis(axes.yaxis)
+    same_range([row[1] for _, row in rows])
     add_legend(figure, grid, signs, arm)
     networks = grid.networks
     text = first_to_last(grid, arm, lambda p: f"{100 * networks[p].accuracy.mean:.1f} %", known=networks)
@@ -205,9 +234,12 @@ def draw_distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
         for axes, norm in zip(row, norms, strict=True):
             sparsity_axis(axes, grid.sparsities)
             signs |= draw_models(grid, axes, criterion, arm, _median_mark(grid, attack, norm))
-            # Distances of 0 alone would give an axis without height.
-            axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1e-9) * 1.06)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    for column in zip(*(row for _, row in rows), strict=True):
+        # One axis per norm, for all criteria. Distances of 0 alone would give an axis without height.
+        top = max(1e-9, *(axes.get_ylim()[1] for axes in column)) * 1.06
+        for axes in column:
+            axes.set_ylim(bottom=0, top=top)
     add_legend(figure, grid, signs, arm)
     name = attack_label(attack, own)
     points = grid.points
@@ -219,7 +251,8 @@ def draw_distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
         "classifies correctly; an image without an adversarial example counts as infinitely far. The images "
         "differ from network to network: one that loses accuracy keeps the images far from the boundary. "
         "Compare networks by robust accuracy and by the distance left on common images. One row per "
-        f"criterion. {GAPS}",
+        "criterion. Bars: 95 % intervals, over trainings from three on; of one training, over its images. "
+        f"{GAPS}",
         f"Line chart of median distances, {name}, {arm_label(arm)}; in {NORM_LABELS[own]}: {text}.",
         figure,
     )
@@ -233,6 +266,15 @@ def _median_mark(grid: Grid, attack: str, norm: str) -> Callable[[GridPoint], Ma
             return gap(grid, where)
         # A median needs no other network: an unreliable one is drawn hollow, not replaced by a sign.
         word = "" if point.state == UNRELIABLE else point.state
-        return Mark(where.sparsity, point.median(norm), point.grade, word)
+        return Mark(where.sparsity, _median(point, norm), point.grade, word)
 
     return mark
+
+
+def _median(point: AttackPoint, norm: str) -> Estimate:
+    """The median over trainings; of one training with the interval over its images."""
+    found = point.median(norm)
+    if len(point.attacks) > 1:
+        return found
+    low, high = median_interval(distances(point.attacks[0], norm, "correct"))
+    return replace(found, low=low, high=high)

@@ -239,14 +239,15 @@ def to_latex(table: Table) -> str:
         "% needs \\usepackage{booktabs}",
         f"\\begin{{tabular}}{{{spec}}}",
         "\\toprule",
-        " & ".join(_latex(title) for title in table.columns) + r" \\",
+        " & ".join(latex_text(title) for title in table.columns) + r" \\",
         "\\midrule",
-        *(" & ".join(_latex(text) for text in row) + r" \\" for row in table.rows),
+        *(" & ".join(latex_text(text) for text in row) + r" \\" for row in table.rows),
         "\\bottomrule",
         "\\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """A user's text escaped for LaTeX, on one line."""
     return "".join(_LATEX.get(c, c) for c in shown(" ".join(text.split())))

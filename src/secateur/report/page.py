@@ -1,9 +1,8 @@
 """The report, and a comparison, as one HTML file that loads nothing from outside."""
 
 import base64
-import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -14,19 +13,23 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.hashing import sha256_hex
-from secateur.report.aggregate import Grid, GridPoint, grid_point_of
+from secateur.report.aggregate import Grid, GridPoint, grid_point_of, worst
 from secateur.report.comparison import Comparison
 from secateur.report.conclusions import conclusions, headlines, warnings
-from secateur.report.formatting import Table, Value, arm_label, network_label, percent, value_text
+from secateur.report.formatting import Table, Value, arm_label, network_label, percent, to_csv
 from secateur.report.latency import latency_sentences, measurement_noise
+from secateur.report.linked import linked_data, page_arms, point_numbers, script_json
+from secateur.report.page_rows import criteria_rows, result_table, table_entry
 from secateur.report.paired_changes import Change
+from secateur.report.pairing import UNRELIABLE
 from secateur.report.robustness import LEADING_RULE, targeted
 from secateur.report.tiles import latency_rows, left_tables, robust_tables
 from secateur.stats import SEEDS_FOR_SPREAD
 from secateur.text import counted, duration
 
-COLUMNS = (
+COLUMNS = (  # of the CSV file on the page
     "model", "criterion", "sparsity", "arm", "attack", "grade", "test_accuracy", "budget", "robust_accuracy",
+    "remark",
     "robust_low", "robust_high", "macs", "latency_share", "distance_left", "left_low", "left_high", "median",
     "found", "correct", "trainings", "images",
 )  # fmt: skip
@@ -57,6 +60,7 @@ def render(
     summary: Table,
     *,
     run_folder: str,
+    paper: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page of a study.
 
@@ -64,34 +68,59 @@ def render(
     """
     # The summary has a column of latency only if it was measured.
     known = {head.key for head in summary.heads}
-    table = summary.select([key for key in COLUMNS if key in known])
-    return _render(
-        "report.html.j2",
-        table,
-        study=grid.study,
-        counts=_counts(grid),
-        headlines=[*warnings(grid), *headlines(grid)],
-        conclusions=list(conclusions(grid, change)),
-        robust=robust_tables(grid),
-        left=left_tables(grid, change),
-        leading_rule=LEADING_RULE,
-        targeted=any(targeted(point) for point in grid.points.values()),
-        sparsities=[f"{sparsity:g}" for sparsity in grid.sparsities],
-        latency=latency_rows(grid),
-        latency_sentences=latency_sentences(grid),
-        noise=measurement_noise(grid),
-        intervals=interval_note(grid),
-        figures=pictures,
-        remarks=_remarks(grid),
-        holes=[
-            (f"{hole.stage} {_label(grid_point_of(hole.axes))}, seed {hole.axes.seed}", hole)
-            for hole in grid.study.holes
-        ],
-        image_sets=_image_sets(grid),
-        hours=duration(grid.study.seconds),
-        run_folder=run_folder,
-        config=yaml.safe_dump(dict(grid.study.config), sort_keys=False, allow_unicode=True),
-    )
+    numbers = point_numbers(grid)
+    arms = page_arms(grid)
+    shown: dict[str, Any] = {
+        "study": grid.study,
+        "counts": _counts(grid),
+        "headlines": [*warnings(grid), *headlines(grid)],
+        "conclusions": list(conclusions(grid, change)),
+        "robust": robust_tables(grid, arms),
+        "left": left_tables(grid, change, arms),
+        "criteria": criteria_rows(grid),
+        "table": result_table(grid, change, summary),
+        "numbers": numbers,
+        "linked": script_json(linked_data(grid, change)) if grid.points else "",
+        "csv_uri": _data_uri("text/csv", to_csv(summary.select([key for key in COLUMNS if key in known]))),
+        "latex": [(name, _data_uri("text/x-tex", text)) for name, text in paper],
+        "leading_rule": LEADING_RULE,
+        "targeted": any(targeted(point) for point in grid.points.values()),
+        "sparsities": [f"{sparsity:g}" for sparsity in grid.sparsities],
+        "latency": latency_rows(grid),
+        "latency_sentences": latency_sentences(grid),
+        "noise": measurement_noise(grid),
+        "intervals": interval_note(grid),
+        "figures": pictures,
+        "remarks": _remarks(grid),
+        "doubtful": _doubtful(grid),
+        "holes": grid.study.holes,
+        "holes_by_reason": _holes_by_reason(grid),
+        "image_sets": _image_sets(grid),
+        "hours": duration(grid.study.seconds),
+        "run_folder": run_folder,
+        "config": yaml.safe_dump(dict(grid.study.config), sort_keys=False, allow_unicode=True),
+    }
+    return _render("report.html.j2", contents=_contents(shown), **shown)
+
+
+_CONTENTS = (
+    ("answer", "Verdict", "study"), ("budgets", "Robust accuracy", "robust"),
+    ("left", "Distance left", "left"),
+    ("criteria", "Criteria", "criteria"), ("table", "Table", "table"), ("doubtful", "Unreliable", "doubtful"),
+    ("holes", "Failed", "holes"), ("measured-latency", "Latency", "latency"),
+    ("cards", "Details", "conclusions"), ("figures", "Figures", "figures"),
+    ("grades", "Warnings", "remarks"), ("provenance", "Provenance", "study"),
+)  # fmt: skip
+
+
+def _contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Id and title of every section that the page has."""
+    rows = {key: getattr(value, "rows", value) for key, value in shown.items()}
+    return [(id_, title) for id_, title, key in _CONTENTS if rows[key]]
+
+
+def _data_uri(kind: str, text: str) -> str:
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -100,16 +129,18 @@ def render_comparison(comparison: Comparison) -> str:
         (comparison.first, comparison.only_first),
         (comparison.second, comparison.only_second),
     )
+    table = comparison.table
     return _render(
         "comparison.html.j2",
-        comparison.table,
+        table=table,
+        rows=[_row(table, row) for row in table.values],
         comparison=comparison,
         verdicts=Counter(each.verdict for each in comparison.differences),
         only=[(study, [_label(where) for where in points]) for study, points in sides if points],
     )
 
 
-def _render(template: str, table: Table, **values: Any) -> str:
+def _render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("secateur.report"),
         autoescape=True,
@@ -120,15 +151,13 @@ def _render(template: str, table: Table, **values: Any) -> str:
     environment.filters["percent"] = percent
     environment.filters["counted"] = counted
     # The policy allows a script by its hash, so no script from a study's texts can run.
-    script = _template_file("table.js")
+    script = _template_file("report.js")
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
         policy="default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         css=_template_file("report.css"),
         script=script,
-        table=table,
-        rows=[_row(table, row) for row in table.values],
         version=version("secateur"),
         **values,
     )
@@ -164,27 +193,42 @@ def interval_note(grid: Grid) -> str:
 
 
 def _row(table: Table, values: tuple[Value, ...]) -> dict[str, Any]:
-    entries = [
-        {"text": value_text(value, head.format), "key": None if head.format == "text" else _sort_key(value)}
-        for head, value in zip(table.heads, values, strict=True)
-    ]
+    entries = [table_entry(value, head.format) for head, value in zip(table.heads, values, strict=True)]
     grade = dict(zip((head.key for head in table.heads), values, strict=True))["grade"]
     return {"entries": entries, "grade": grade}
 
 
-def _sort_key(value: Value) -> str:
-    if not isinstance(value, int | float) or math.isnan(value):
-        return ""
-    return "Infinity" if value == math.inf else repr(value)
-
-
 def _remarks(grid: Grid) -> list[dict[str, str]]:
-    found = [
-        {"grade": point.grade, "where": _label(point.where), "reasons": "; ".join(point.reasons)}
+    """The points with warnings alone, and the warnings."""
+    return [
+        {"where": _label(point.where), "reasons": "; ".join(point.reasons)}
         for point in grid.points.values()
-        if point.grade != "A"
+        if point.grade == "B"
     ]
-    return sorted(found, key=lambda remark: remark["grade"], reverse=True)
+
+
+def _doubtful(grid: Grid) -> list[dict[str, Any]]:
+    """The networks without a conclusion: a word per attack, such as "collapsed", and the reasons."""
+    found: dict[GridPoint, dict[str, Any]] = {}
+    for point in grid.points.values():
+        if point.grade in "CX":
+            where = point.network_grid_point
+            each = found.setdefault(
+                where, {"grade": point.grade, "where": _label(where), "words": {}, "reasons": []}
+            )
+            each["grade"] = worst([each["grade"], point.grade])
+            each["words"].setdefault(point.state or UNRELIABLE, []).append(point.where.attack)
+            each["reasons"].append((point.where.attack, point.reasons))
+    return list(found.values())
+
+
+def _holes_by_reason(grid: Grid) -> list[tuple[str, str, list[str], str]]:
+    """Kind, reason, cells and traceback: cells that fail for one reason share a line."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for hole in grid.study.holes:
+        where = f"{hole.stage} {_label(grid_point_of(hole.axes))}, seed {hole.axes.seed}"
+        found.setdefault((hole.kind, hole.reason, hole.detail), []).append(where)
+    return [(kind, reason, where, detail) for (kind, reason, detail), where in found.items()]
 
 
 def _label(where: GridPoint) -> str:

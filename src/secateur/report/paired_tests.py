@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint, worst
@@ -68,6 +69,16 @@ class Difference:
         if robust or distance:
             return "better" if robust + distance > 0 else "worse"
         return "equivalent" if equivalent(self.against) else "undecided"
+
+    @property
+    def directions(self) -> tuple[int, int]:
+        """Of robust accuracy and distance: 1 where the second network is better, -1 worse, 0 undecided.
+
+        Both are 0 unless the verdict is "better" or "worse".
+        """
+        if self.against is None or self.verdict not in ("better", "worse"):
+            return 0, 0
+        return _direction(self.against.overall, self.p_robust), _direction(self.against.left, self.p_left)
 
     @property
     def sentence(self) -> str:
@@ -235,11 +246,17 @@ def criteria_table(grid: Grid) -> Table:
     Both networks had the same fine-tuning and were attacked on the same images, so fine-tuning is no part of
     the difference. The p-values are adjusted for all valid tests of the table.
     """
-    pairs = list(_criterion_pairs(grid))
-    found = adjusted([each for _, each in pairs])
-    rows = [(first, *difference_row(each)) for (first, _), each in zip(pairs, found, strict=True)]
+    rows = [(first, *difference_row(each)) for first, each in criteria_differences(grid)]
     title = f"{grid.study.name}: criteria against each other, same images"
     return Table("criteria", title, (Column("against", "compared with", "text"), *HEADS), tuple(rows))
+
+
+@lru_cache(maxsize=8)
+def criteria_differences(grid: Grid) -> tuple[tuple[str, Difference], ...]:
+    """The rows of :func:`criteria_table`: the earlier criterion, and the later one's difference from it."""
+    pairs = list(_criterion_pairs(grid))
+    found = adjusted([each for _, each in pairs])
+    return tuple((first, each) for (first, _), each in zip(pairs, found, strict=True))
 
 
 def _criterion_pairs(grid: Grid) -> Iterator[tuple[str, Difference]]:

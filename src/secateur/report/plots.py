@@ -111,7 +111,11 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
         found = mark.estimate
         if found is None:
             continue
-        if found.low is not None and found.high is not None and found.low < found.high:
+        if found.low is not None and found.high == math.inf:
+            # Up to the edge of the panel and beyond it; an artist of its own does not stretch the axis.
+            ends = [found.low, 1e6 * max(found.low, 1e-6)]
+            axes.add_artist(Line2D([mark.x] * 2, ends, color=style.colour, lw=0.9, alpha=0.7, zorder=3))
+        elif found.low is not None and found.high is not None and found.low < found.high:
             # All bars are one artist, separated by nan: drawing is faster and files are smaller.
             bars += [(mark.x, found.low), (mark.x, found.high), (mark.x, float("nan"))]
         elif len(set(found.values)) > 1:

@@ -14,7 +14,7 @@ import numpy as np
 
 from secateur import budgets
 from secateur.report.aggregate import AttackPoint, Grid, GridPoint
-from secateur.report.formatting import NORM_LABELS, attack_label, number, percent, percent_range
+from secateur.report.formatting import NORM_LABELS, PERCENT, attack_label, number, percent, percent_range
 from secateur.report.intervals import over_seeds
 from secateur.report.paired_changes import Against
 from secateur.stats import wilson
@@ -65,8 +65,9 @@ def attack_points(grid: Grid, attack: str) -> tuple[AttackPoint, ...]:
 
 
 def models_of(grid: Grid, arm: str) -> tuple[str, ...]:
-    """The models that the study fine-tunes by ``arm``."""
-    return tuple(dict.fromkeys(where.model for where in grid.order if where.arm == arm))
+    """The models of the grid that the study fine-tunes by ``arm``."""
+    tuned = dict.fromkeys(where.model for where in grid.order if where.arm == arm)
+    return tuple(model for model in tuned if model in grid.models)
 
 
 def closest_to_half(sparsities: Iterable[float]) -> float | None:
@@ -144,6 +145,28 @@ def _share(values: list[float], point: AttackPoint) -> Share:
     # All seeds attack the same images, so together they are no larger a sample of images than one of them.
     low, high = wilson(min(round(found.mean * n, 9), n), n)
     return Share(found.mean, low, high, "images")
+
+
+def share_text(share: Share) -> str:
+    """A share with its interval: "48 % [47, 50]"."""
+    low_high = percent_range(share.low, share.high, ", ").removesuffix(PERCENT)
+    return f"{percent(share.mean)} [{low_high}]"
+
+
+@lru_cache(maxsize=32)
+def budgets_top(grid: Grid, norm: str, models: tuple[str, ...] | None = None) -> float:
+    """The end of every axis of budgets in ``norm``: there the attacks succeed on nearly every image (97 %).
+
+    It is the farthest over all minimum-norm attacks of the norm, on ``models`` or on all; without grade C
+    where there are others, as such distances may be far too large. Leading budgets are always on the axis.
+    """
+    same = [p for p in grid.points.values() if p.norm == norm and not p.fixed]
+    same = [p for p in same if models is None or p.where.model in models] or same
+    chosen = [point for point in same if point.grade not in "CX"] or same
+    finite = [d[np.isfinite(d)] for p in chosen for a in p.attacks for d in [a.distances[norm]]]
+    reach = max((float(np.quantile(d, 0.97)) for d in finite if d.size), default=0.0)
+    leading = [leading_budget(grid, attack) for attack in dict.fromkeys(p.where.attack for p in same)]
+    return max([reach or 1.0, *(1.15 * budget.epsilon for budget in leading if budget)])
 
 
 def macs_share(grid: Grid, where: GridPoint) -> float | None:

@@ -15,11 +15,13 @@ from secateur.report.axes import (
     first_to_last,
     gap,
     percent_axis,
+    same_range,
     sparsity_axis,
 )
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, percent, slug
 from secateur.report.intervals import Estimate
 from secateur.report.paired_changes import Against, Change
+from secateur.report.pairing import no_robustness
 from secateur.report.plots import Drawing, Mark
 from secateur.report.robustness import (
     attack_points,
@@ -56,6 +58,7 @@ def draw_robust(grid: Grid, attack: str, arm: str) -> Drawing | None:
             axes.set_ylim(-0.02, 1.02)
             percent_axis(axes.yaxis)
             axes.tick_params(labelleft=axes is row[0])
+    same_range([row[2] for _, row in rows])
     add_legend(figure, grid, signs, arm)
 
     def text(where: GridPoint) -> str | None:
@@ -82,7 +85,7 @@ def _share_mark(grid: Grid, attack: str, *, robust: bool) -> Callable[[GridPoint
             return gap(grid, where)
         share = robust_share(point, leading_budget(grid, attack)) if robust else clean_share(point)
         estimate = Estimate((), share.mean, share.low, share.high) if share else None
-        return Mark(where.sparsity, estimate, point.grade)
+        return Mark(where.sparsity, estimate, point.grade, no_robustness(point.state) if robust else "")
 
     return mark
 
@@ -101,7 +104,10 @@ def draw_left(grid: Grid, change: dict[GridPoint, Change], attack: str, arm: str
         against.share
         for where, each in change.items()
         for against in (_with_left(each) if (where.attack, where.arm) == (attack, arm) else ())
-        if against.share is not None and np.isfinite(against.share) and not overstated(against)
+        if where.model in grid.models
+        and against.share is not None
+        and np.isfinite(against.share)
+        and not overstated(against)
     ]
     top = max([1.0, *shown]) * 1.15
     for criterion, row in rows:

@@ -14,8 +14,6 @@ from secateur.report.formatting import (
     arm_label,
     named_columns,
     network_label,
-    percent,
-    percent_range,
 )
 from secateur.report.paired_changes import Change
 from secateur.report.pairing import COLLAPSED, UNRELIABLE, no_robustness
@@ -30,6 +28,7 @@ from secateur.report.robustness import (
     left_text,
     quantity,
     robust_share,
+    share_text,
     stated_budgets,
     targeted,
 )
@@ -68,8 +67,7 @@ def _paper_row(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) ->
     if remark := no_robustness(point.state):
         text = remark
     elif robust:
-        interval = percent_range(robust.low, robust.high, ", ").removesuffix(PERCENT)
-        text = f"{percent(robust.mean)} [{interval}]"
+        text = share_text(robust)
         text = text if quantity(grid, where.attack) == ROBUST else f"{quantity(grid, where.attack)}: {text}"
     left = "–" if point.role == "dense" else left_text(change[where].total)
     return (*start, *costs, label, text if robust else None, left, point.grade)

@@ -1,42 +1,45 @@
 """The coloured tables of the page: robust accuracy, distance left and latency, a tile per network."""
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from secateur.report.aggregate import Grid, GridPoint, dense_of, tuned_arms
-from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, percent
+from secateur.report.aggregate import AttackPoint, Grid, GridPoint, dense_of, tuned_arms
+from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, percent, percent_range
 from secateur.report.latency import latency_and_macs
 from secateur.report.paired_changes import Change
-from secateur.report.pairing import AT_CHANCE, COLLAPSED
+from secateur.report.pairing import no_robustness
 from secateur.report.robustness import (
     Budget,
     attack_points,
     clean_share,
     leading_budget,
+    left_interval,
     left_percent,
     macs_share,
     models_of,
     overstated,
     quantity,
     robust_share,
-    stated_budgets,
 )
+from secateur.text import counted
 
 
 @dataclass(frozen=True)
 class Tile:
     """One network: its number or the word in place of it, lines in small print, and a grade.
 
-    ``shade`` in [0, 1.2] sets the colour; None where colour would mislead. ``curve`` holds robust accuracy in
-    whole percent at every stated budget, where the reader can choose one.
+    ``shade`` in [0, 1.2] sets the colour; None where colour would mislead. ``interval`` is the number's.
+    ``where`` is the grid point of an attacked network, for the control of the page.
     """
 
     text: str
     details: tuple[str, ...] = ()
     shade: float | None = None
     grade: str = ""
-    curve: tuple[int, ...] = ()
+    interval: str = ""
+    where: GridPoint | None = None
 
 
 @dataclass(frozen=True)
@@ -50,28 +53,28 @@ class TileRow:
 
 @dataclass(frozen=True)
 class TileTable:
-    """A table of tiles. ``quantity``, ``norm``, ``epsilon`` and ``start`` say what the reader can choose.
-
-    ``epsilon`` holds the stated budgets, of which the one at index ``start`` is shown first.
-    """
+    """Tiles of one attack and arm; ``budget`` is the one shown, ``images`` the usual sample size."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[TileRow, ...]
+    attack: str
+    arm: str
     quantity: str = ""
-    norm: str = ""
-    epsilon: tuple[str, ...] = ()
-    start: int = 0
+    budget: str = ""
+    images: str = ""
 
 
-def robust_tables(grid: Grid) -> list[TileTable]:
-    """Robust accuracy at the stated budgets: a table per attack and arm."""
+def robust_tables(grid: Grid, arms: Sequence[str] | None = None) -> list[TileTable]:
+    """Robust accuracy at the leading budget: a table per attack and arm (by default the fine-tuned)."""
     found = []
     for attack in grid.attacks:
-        budgets, first = stated_budgets(grid, attack), leading_budget(grid, attack)
-        for arm in tuned_arms(grid) if first else ():
+        first = leading_budget(grid, attack)
+        sizes = Counter(sample_size(point) for point in attack_points(grid, attack))
+        usual = max(sizes, key=sizes.__getitem__, default="")
+        for arm in (arms or tuned_arms(grid)) if first else ():
             rows = tuple(
-                TileRow(row.model, row.criterion, tuple(_robust_tiles(grid, row, budgets)))
+                TileRow(row.model, row.criterion, tuple(_robust_tiles(grid, row, first, usual)))
                 for row in _rows(grid, arm, attack)
             )
             if rows and first:
@@ -80,22 +83,31 @@ def robust_tables(grid: Grid) -> list[TileTable]:
                         title=f"{attack_label(attack, first.norm)}, {arm_label(arm)}",
                         columns=tuple(_column_titles(grid, arm)),
                         rows=rows,
+                        attack=attack,
+                        arm=arm,
                         quantity=quantity(grid, attack),
-                        norm=NORM_LABELS[first.norm],
-                        epsilon=tuple(budget.text for budget in budgets),
-                        start=budgets.index(first),
+                        budget=f"{NORM_LABELS[first.norm]} ≤ {first.text}",
+                        images=usual,
                     )
                 )
     return found
 
 
-def left_tables(grid: Grid, change: dict[GridPoint, Change]) -> list[TileTable]:
+def sample_size(point: AttackPoint) -> str:
+    """What the share of a point is over: "200 images, 3 trainings"."""
+    images = counted(min(attack.n for attack in point.attacks), "image")
+    return f"{images}, {counted(len(point.attacks), 'training')}"
+
+
+def left_tables(
+    grid: Grid, change: dict[GridPoint, Change], arms: Sequence[str] | None = None
+) -> list[TileTable]:
     """The distance that is left: a table per minimum-norm attack and arm, without the dense network."""
     found = []
     for attack in grid.attacks:
         points = attack_points(grid, attack)
         # Without a criterion there is no pruned network to compare with its dense one.
-        for arm in tuned_arms(grid) if grid.criteria and points and not points[0].fixed else ():
+        for arm in (arms or tuned_arms(grid)) if grid.criteria and points and not points[0].fixed else ():
             rows = tuple(
                 TileRow(
                     row.model,
@@ -107,7 +119,7 @@ def left_tables(grid: Grid, change: dict[GridPoint, Change]) -> list[TileTable]:
             if rows:
                 title = f"{attack_label(attack, points[0].norm)}, {arm_label(arm)}"
                 titles = [t for t in _column_titles(grid, arm) if t not in ("dense", "dense, not tuned")]
-                found.append(TileTable(title, tuple(titles), rows))
+                found.append(TileTable(title, tuple(titles), rows, attack, arm))
     return found
 
 
@@ -149,28 +161,26 @@ def _points_of(grid: Grid, row: GridPoint) -> Iterator[GridPoint]:
 
 
 def _no_result(grid: Grid, where: GridPoint) -> Tile:
-    return Tile("✕", grade="X") if where in grid.holes else Tile("")
+    return Tile("✕", grade="X", where=where) if where in grid.holes else Tile("")
 
 
-def _robust_tiles(grid: Grid, row: GridPoint, budgets: tuple[Budget, ...]) -> Iterator[Tile]:
-    # The tile shows one budget; the slider of the page reads the others from ``curve``.
-    start = budgets.index(leading_budget(grid, row.attack) or budgets[0])
+def _robust_tiles(grid: Grid, row: GridPoint, budget: Budget | None, usual: str) -> Iterator[Tile]:
+    """A tile says its sample size where it is not the ``usual`` one, which the heading says."""
     for where in _points_of(grid, row):
         if where not in grid.points:
             yield _no_result(grid, where)
             continue
         point = grid.points[where]
-        shares = [robust_share(point, budget) for budget in budgets]
-        curve = tuple(round(100 * share.mean) for share in shares if share is not None)
-        macs = macs_share(grid, where)
-        details = (f"acc. {percent(clean_share(point).mean)}", *((f"MACs {percent(macs)}",) if macs else ()))
-        # A network near chance predicts one class for nearly everything: that it resists is no robustness.
-        if point.state in (COLLAPSED, AT_CHANCE):
-            yield Tile("", (point.state, *details), grade=point.grade)
-        elif len(curve) < len(budgets):
-            yield Tile("", details, grade=point.grade)
+        share, macs, word = robust_share(point, budget), macs_share(grid, where), no_robustness(point.state)
+        details = [word] if word else []
+        details += [f"acc. {percent(clean_share(point).mean)}"]
+        details += [f"MACs {percent(macs)}"] if macs else []
+        details += [sample_size(point)] if sample_size(point) != usual else []
+        if word or share is None:
+            yield Tile("", tuple(details), grade=point.grade, where=where)
         else:
-            yield Tile(f"{curve[start]} %", details, curve[start] / 100, point.grade, curve)
+            number = percent(share.mean)
+            yield Tile(number, tuple(details), share.mean, point.grade, share.interval, where)
 
 
 def _left_tile(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> Tile:
@@ -178,9 +188,12 @@ def _left_tile(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) ->
         return _no_result(grid, where)
     against = change[where].total
     if against is None:
-        return Tile("–", ("no dense network",), grade=change[where].total_grade)
+        return Tile("–", ("no dense network",), grade=change[where].total_grade, where=where)
     accuracy = f"acc. {percent(against.accuracy[1])}"
     if against.share is None:
-        return Tile(against.state or "–", (accuracy,), grade=against.grade)
+        return Tile(against.state or "–", (accuracy,), grade=against.grade, where=where)
     shade = None if overstated(against) or math.isinf(against.share) else min(against.share, 1.0)
-    return Tile(left_percent(against), (f"{against.n} images", accuracy), shade, against.grade)
+    bounds = left_interval(against)
+    interval = percent_range(*bounds[:2]) if bounds else ""
+    details = (f"{against.n} images", accuracy)
+    return Tile(left_percent(against), details, shade, against.grade, interval, where)
