@@ -132,7 +132,7 @@ def _ticks(grid: Grid, norm: str, top: float) -> list[tuple[float, str]]:
 
 
 def _point(grid: Grid, change: dict[GridPoint, Change], where: GridPoint, axis: Floats) -> dict[str, Any]:
-    place = {
+    place: dict[str, Any] = {
         "model": grid.models.index(where.model),
         "criterion": grid.criteria.index(where.criterion) if where.criterion else None,
         "sparsity": where.sparsity,
