@@ -42,6 +42,8 @@ class Does(Flag):
     """Makes a tensor of memory as it is, to be written to."""
     WRITE = auto()
     """Writes all of its first argument anew, without a look at what was there."""
+    SCRATCH = auto()
+    """Memory among its arguments is room for its own numbers, and never read."""
     PICK = auto()
     """Picks by masks among its arguments, or writes what was picked."""
     READ = auto()
@@ -84,6 +86,8 @@ _TABLE: dict[str, Does] = {
     "copy_": Does.MOVE | Does.SAVES_NOTHING | Does.WRITE,
     "fill_": Does.WRITE,
     "zero_": Does.WRITE,
+    "rrelu_with_noise": Does.SCRATCH,
+    "rrelu_with_noise_": Does.SCRATCH,
     "as_strided_": Does.LAYOUT,
     "empty": Does.LAYOUT | Does.BLANK,
     "empty_like": Does.BLANK,

@@ -28,7 +28,7 @@ _TORCH = str(Path(torch.__file__).resolve().parent)
 _REFERRING = (Tensor, list, tuple)
 _BLANK, _WRITES = operations(Does.BLANK), operations(Does.WRITE)
 _PICKS = operations(Does.PICK)
-_SHAPES = operations(Does.FILL | Does.BLANK)
+_SHAPES = operations(Does.FILL | Does.BLANK | Does.SCRATCH)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
