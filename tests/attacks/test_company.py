@@ -21,6 +21,7 @@ from secateur.attacks.pgd import pgd
 from secateur.attacks.sigma_zero import sigma_zero
 from secateur.attacks.square_attack import square
 from secateur.attacks.steep.attack import steep
+from secateur.budgets import counts
 from secateur.errors import UserError
 from secateur.registry import ATTACKS
 
@@ -129,7 +130,7 @@ def test_clipping_after_projecting_is_not_the_nearest_point():
 
 
 EVERY = [
-    (entry.name, norm, {"eps": 0.3 if norm else 3} if entry.facts["kind"] == "fixed-eps" else {})
+    (entry.name, norm, {"eps": 3 if counts(norm) else 0.3} if entry.facts["kind"] == "fixed-eps" else {})
     for entry in ATTACKS.entries()
     for norm in entry.facts["norms"]
 ]

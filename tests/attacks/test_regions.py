@@ -8,6 +8,7 @@ import secateur
 from attacks.every import CASES, INF
 from secateur.attacks import RunOptions, run
 from secateur.attacks.core.box import box_of
+from secateur.budgets import L0_PIXELS
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, takes_steps
@@ -30,7 +31,11 @@ def linear():
 def settings_of(name, norm):
     facts = ATTACKS.entry(name).facts
     chosen = {"norm": norm} if len(facts["norms"]) > 1 else {}
-    chosen |= {"eps": {0.0: 6, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]} if facts["kind"] == "fixed-eps" else {}
+    chosen |= (
+        {"eps": {L0_PIXELS: 6, 0.0: 6, 1.0: 2.0, 2.0: 1.0, INF: 0.4}[norm]}
+        if facts["kind"] == "fixed-eps"
+        else {}
+    )
     return chosen | ({"steps": 60} if takes_steps(name) else {})
 
 

@@ -67,7 +67,9 @@ def test_of_several_points_the_nearest_example_counts(mixed):
 
 
 def test_an_attack_that_keeps_its_last_attempt_is_seen(mixed, monkeypatch):
-    monkeypatch.setattr(sys.modules["secateur.attacks.runner.run"], "minimum", lambda before, again: again)
+    monkeypatch.setattr(
+        sys.modules["secateur.attacks.runner.attempts"], "minimum", lambda before, again: again
+    )
     with pytest.raises(AssertionError):
         check_nearest_of_both(*mixed)
 

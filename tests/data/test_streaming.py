@@ -132,7 +132,8 @@ def held():
     storages = {
         each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()
         for each in gc.get_objects()
-        if isinstance(each, torch.Tensor) and each.layout == torch.strided
+        # Tensors of other classes, which a compiler may have left, hold no memory of their own.
+        if type(each) is torch.Tensor and each.layout == torch.strided and each.device.type == "cpu"
     }
     return sum(storages.values())
 
