@@ -64,6 +64,7 @@ def test_ones_own_network_is_a_study_that_validates(secateur, own):
     ],
 )
 def test_the_networks_of_the_zoo_and_the_package_have_what_they_need(secateur, own, options, label, holds):
+    (own / "w: 1.pt").touch()
     assert secateur("init", "s.yaml", *options, "--data", "digits").code == 0
     assert holds in (own / "s.yaml").read_text()
     study = load_study(own / "s.yaml")
@@ -77,6 +78,8 @@ def test_the_networks_of_the_zoo_and_the_package_have_what_they_need(secateur, o
         (("--data", "digits"), "--data needs --model"),
         (("--robust",), "--robust needs --model"),
         (("--model", "net.py:build"), "--model needs --data"),
+        (("--model", "nope.py:build", "--data", "digits"), "there is no file 'nope.py'"),
+        (("--model", "resnet-tiny", "--data", "digits", "--weights", "w.pth"), "there is no file 'w.pth'"),
         (("--model", "resnet18", "--data", "digits", "--preset", "thesis"), "no --preset"),
         (("--model", "resnet18", "--data", "digits", "--mean", "0.5"), "--mean and --std"),
     ],

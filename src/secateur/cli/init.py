@@ -46,6 +46,10 @@ def init(
             "--model needs --data, and no --preset",
             hint=f"secateur init {path} --model {model} --data folder:DIR",
         )
+    named = Path(model.rpartition(":")[0]) if model is not None and of_own_file(model) else None
+    for needed in (named, weights):
+        if needed is not None and not needed.exists():
+            raise UserError(f"there is no file '{needed}'", hint="paths start at the working directory")
     if model is None or data is None:
         text, option = preset_text(preset or "digits").replace("THIS", str(path)), ""
     else:
@@ -57,7 +61,7 @@ def init(
             robust=robust,
             normalise=_normalisation(mean, std),
         )
-        option = f" --plugin {quote(model.rpartition(':')[0])}" if of_own_file(model) else ""
+        option = "" if named is None else f" --plugin {quote(str(named))}"
     try:
         # Mode x never overwrites a file that somebody has edited.
         with path.open("x", encoding="utf-8") as file:
