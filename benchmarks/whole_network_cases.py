@@ -8,6 +8,16 @@ MASK = torch.ones(2, 10, dtype=torch.int64)
 MASK[1, 7:] = 0
 SMALL = {"vocab_size": 200, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 BERT = {**SMALL, "intermediate_size": 96}
+SPEECH = {
+    **BERT,
+    "vocab_size": 32,
+    "conv_dim": (16, 16),
+    "conv_kernel": (10, 3),
+    "conv_stride": (5, 2),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+}
 LLAMA = {**BERT, "num_key_value_heads": 2, "pad_token_id": 0}
 SEEN = {
     **{"image_size": 32, "patch_size": 8, "hidden_size": 48, "num_hidden_layers": 2},
@@ -171,25 +181,13 @@ SIGHT = {
         "Wav2Vec2",
         "Wav2Vec2ForSequenceClassification",
         sound(400),
-        **{**BERT, "vocab_size": 32},
-        conv_dim=(16, 16),
-        conv_kernel=(10, 3),
-        conv_stride=(5, 2),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=4,
+        **SPEECH,
     ),
     "hubert": hf(
         "Hubert",
         "HubertForSequenceClassification",
         sound(400),
-        **{**BERT, "vocab_size": 32},
-        conv_dim=(16, 16),
-        conv_kernel=(10, 3),
-        conv_stride=(5, 2),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=4,
+        **SPEECH,
     ),
 }
 
