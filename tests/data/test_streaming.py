@@ -156,6 +156,7 @@ LIMIT = 200 * BYTES
 """Bytes of tensors that may be alive: half of the images of ``Endless(50)``."""
 WAYS = {
     "attack": lambda source: secateur.attack(Corners(), source, "ddn", steps=2, keep_examples=10),
+    "run": lambda source: secateur.attacks.run(Corners(), source, "ddn", steps=2),
     "attack by itself": lambda source: secateur.attack(Corners(), source, "fgsm", eps=0.1),
     "evaluate": lambda source: decision.evaluate(Corners(), source),
 }
@@ -165,7 +166,8 @@ WAYS = {
 def small(monkeypatch):
     monkeypatch.setattr("secateur.data.handed_over.MOST", 20 * BYTES)
     monkeypatch.setattr("secateur.evaluate.attacking.KEPT", 10)
-    monkeypatch.setattr("secateur.evaluate.streaming.GRADED", 10)
+    monkeypatch.setattr("secateur.attacks.runner.streaming.KEPT", 10)
+    monkeypatch.setattr("secateur.attacks.runner.streaming.GRADED", 10)
     monkeypatch.setattr("secateur.data.streaming.PART", 16 * BYTES)
 
 
@@ -173,7 +175,7 @@ def small(monkeypatch):
 def test_images_beyond_the_memory_are_read_and_let_go_of(small, way):
     source = Endless(50)
     found = way(source)
-    assert getattr(found, "n", None) or found.result.n == 400
+    assert (getattr(found, "n", None) or found.result.n) == 400
     assert source.most < LIMIT
 
 
@@ -192,7 +194,7 @@ def test_parts_in_another_order_are_caught(monkeypatch):
     from secateur.attacks.runner import merging
 
     sound = merging.merged
-    monkeypatch.setattr("secateur.evaluate.streaming.merged", lambda parts: sound(parts[::-1]))
+    monkeypatch.setattr("secateur.attacks.runner.streaming.merged", lambda parts: sound(parts[::-1]))
     broken = secateur.attack(Corners(), in_parts(13), "fgsm", eps=0.1)
     assert numbers(broken) != numbers(secateur.attack(Corners(), loader(), "fgsm", eps=0.1))
 
@@ -209,6 +211,22 @@ def test_a_source_within_memory_is_read_at_once_as_ever():
     assert isinstance(whole, Dataset)
     assert whole.fingerprint == data.of(loader()).fingerprint
     assert isinstance(whole_or_stream(loader(), most=5 * PIXELS), Stream)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_loader_without_a_length_is_not_held_before_it_is_streamed(small, monkeypatch, sound):
+    """All of it would fit into memory; a reader that holds it is caught."""
+    monkeypatch.setattr("secateur.data.handed_over.MOST", 2**32)
+    if not sound:
+        monkeypatch.setattr(streaming, "_room", lambda source, count, most: most)
+    source = Endless(50)
+    found = secateur.attack(Corners(), source, "fgsm", eps=0.1)
+    assert found.result.n == 400
+    assert (source.most < LIMIT) is sound
+    assert (found.result.kept is not None) is sound
+    # What ends within one part is read as ever, and lists are in memory anyway.
+    assert isinstance(whole_or_stream(Endless(1)), Dataset)
+    assert isinstance(whole_or_stream([*Endless(50)]), Dataset)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +279,9 @@ def test_parts_that_are_not_alike_are_refused_with_their_place(source, said):
     ("settings", "said"),
     [
         ({"keep_examples": -1}, "keep_examples is -1"),
-        ({"start": X}, "starting points need all images at once"),
+        ({"start": X[:90]}, "starting points are for 90 images, the data have more"),
+        ({"start": torch.cat([X, X])}, "starting points are for 406 images, the data have 203"),
+        ({"start": [0.0]}, "starting points are a list"),
         ({"targets": [1] * 30}, "targets is for 30 images, the data have more"),
         ({"targets": [1] * 900}, "label|targets is for 900 images, the data have 203"),
         ({"mask": torch.ones(900, *SHAPE, dtype=torch.bool)}, "mask is for 900 images, the data have 203"),
@@ -283,6 +303,61 @@ def test_grey_pictures_after_coloured_ones_are_read_as_colour():
 
 
 def test_what_needs_all_images_at_once_refuses_a_stream():
-    for call in (secateur.attacks.run, secateur.attacks.another_class):
-        with pytest.raises(UserError, match="a stream is read part by part, and this needs all images"):
-            call(Corners(), in_parts(50), **({"name": "ddn"} if call is secateur.attacks.run else {}))
+    with pytest.raises(UserError, match="a stream is read part by part, and this needs all images"):
+        secateur.attacks.another_class(Corners(), in_parts(50))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ddn", {"steps": 6}),
+        ("pgd", {"eps": [0.05, 0.2], "steps": 3, "norm": "Linf", "restarts": 2}),
+        ("fmn", {"norm": 2, "steps": 5, "targets": ((Y + 1) % 3).tolist(), "mask": X > 0.2}),
+    ],
+)
+def test_a_run_on_a_stream_has_the_numbers_of_the_whole(name, settings):
+    whole = secateur.attacks.run(Corners(), loader(), name, **settings)
+    parts = secateur.attacks.run(Corners(), in_parts(13), name, **settings)
+    own = ("search", "times", "batch_failures", "kept")
+    one, two = ({k: v for k, v in each.to_json().items() if k not in own} for each in (parts, whole))
+    assert one == two
+    assert torch.equal(parts.adv, whole.adv[parts.kept])
+    with pytest.raises(UserError, match="a stream can be read once"):
+        read = in_parts(13)
+        secateur.attacks.run(Corners(), read, "fgsm", eps=0.1)
+        secateur.attacks.run(Corners(), read, "fgsm", eps=0.1)
+
+
+def test_one_target_for_all_is_refused_for_images_of_that_class_as_in_a_run_on_the_whole():
+    for images in (loader(), in_parts(50)):
+        with pytest.raises(UserError, match="the target of image .* is its own label"):
+            secateur.attacks.run(Corners(), images, "fmn", norm=2, steps=2, targets=1)
+
+
+class OnDisk:
+    """Rows that are read where they are asked for, as those of a memory-mapped file, and how many."""
+
+    def __init__(self, rows, axis):
+        self.rows, self.axis, self.asked = rows.numpy(), axis, []
+        self.shape = rows.shape
+
+    def __getitem__(self, where):
+        found = self.rows[where]
+        self.asked.append(found.shape[self.axis])
+        return found
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_starting_points_of_a_stream_are_read_with_their_images(several):
+    far = torch.rand(2, *X.shape, generator=torch.Generator().manual_seed(1))
+    start = far if several else far[0]
+    asked = {"norm": 2, "steps": 6, "targets": 1}
+    whole = secateur.attack(Corners(), (X, Y), "fmn", start=start[..., Y != 1, :, :, :], **asked)
+    rows = OnDisk(start, axis=int(several))
+    parts = secateur.attack(Corners(), in_parts(64), "fmn", start=rows, keep_examples=10, **asked)
+    assert rows.asked == [64, 64, 64, 11]
+    assert numbers(parts) | {"fingerprint": whole.facts["fingerprint"]} == numbers(whole) | {
+        "index": parts.facts["index"]
+    }
+    again = secateur.attack(Corners(), in_parts(64), "fmn", start=start.flip(-4), **asked)
+    assert numbers(again)["distances"] != numbers(whole)["distances"]

@@ -40,7 +40,10 @@ from secateur.registry import has_weights
 from secateur.run_options import NAMES
 
 if TYPE_CHECKING:
-    from secateur.data import Dataset
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from secateur.data import Dataset, Parts
     from secateur.evaluate import Evaluated
 
 
@@ -130,7 +133,8 @@ def attack(
     """Run an attack, verify its adversarial examples, and grade the result."""
     import secateur
     from secateur import models
-    from secateur.attacks.runner.classifier import Classifier, classifier
+    from secateur.attacks.runner.classifier import PROBED, Classifier, classifier
+    from secateur.data.parts import first_images, fitting, handed
 
     plug_in(plugin)
     # The attack may take hours: an output that cannot be written is refused before it.
@@ -141,10 +145,12 @@ def attack(
     box, ends = bounds_of(bounds)
     part, whole = held_out(data, resize, box)
     drawn, numbers = limited(whole, limit, seed)
-    dataset, places, targets = targets_of(drawn, target)
+    chosen, places, targets = targets_of(drawn, target)
+    # A sample of images that do not fit into memory may fit.
+    dataset = fitting(chosen)
     # Both the limit and the target leave images out; the record keeps indices of the whole data set.
     index = [numbers[place] for place in places]
-    if dataset.x.ndim != 4 and (pictures or mean or std):
+    if len(dataset.shape) != 3 and (pictures or mean or std):
         given = "--pictures" if pictures else "--mean and --std"
         raise UserError(f"{given}: the data are no images, but rows of shape {list(dataset.shape)}")
     if dataset.num_classes < 2:
@@ -155,7 +161,8 @@ def attack(
     if has_weights(model) and (sentence := models.data_mismatch(model, data)):
         note(sentence)
     move(device, attacked)
-    asked = classifier(attacked, dataset.x, logits=output_of(logits), batch_size=batch_size, data=data)
+    example = first_images(dataset, PROBED).x
+    asked = classifier(attacked, example, logits=output_of(logits), batch_size=batch_size, data=data)
     for sentence in asked.said if isinstance(asked, Classifier) else ():
         note(sentence)
     points = start_of(start, asked, dataset, index, targets=targets, count=options["restarts"], quiet=as_json)
@@ -163,7 +170,7 @@ def attack(
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
         result = secateur.attack(
             asked,
-            dataset,
+            handed(dataset),
             name,
             batch_size=batch_size,
             seed=seed,
@@ -177,6 +184,8 @@ def attack(
             **options,
             **settings,
         )
+    if (kept := result.result.search.get("examples")) is not None:
+        note(f"{data} is read part by part; adversarial examples are {kept}")
     summary = {
         **result.summary(),
         "kind": result.result.kind,
@@ -247,7 +256,7 @@ def _compare_with_published(model: str, accuracy: float, n: int) -> None:
 def _write(
     result: "Evaluated",
     facts: dict[str, Any],
-    dataset: "Dataset",
+    dataset: "Dataset | Parts",
     index: list[int],
     *,
     out: Path | None,
@@ -268,8 +277,18 @@ def _write(
     if pictures is not None:
         from secateur.report.attack_figures import draw_attack, save_attack
 
-        clean, adv = dataset.x.numpy(), result.result.adv.numpy()
+        clean, adv = _clean(dataset, result.result.kept), result.result.adv.numpy()
         drawn = draw_attack(record, clean, adv, dataset.y.tolist(), dataset.classes)
         written += save_attack(drawn, pictures)
     for path in written:
         note(f"wrote {path}")
+
+
+def _clean(dataset: "Dataset | Parts", kept: "Tensor | None") -> "NDArray[Any]":
+    """The clean images of the examples that are there: all of them, or those that were kept."""
+    from secateur.data import Parts
+
+    if not isinstance(dataset, Parts):
+        return dataset.x.numpy()
+    found = dataset.take(kept).whole() if kept is not None and len(kept) else dataset.like
+    return found.x.numpy()

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from secateur.data import Dataset
+    from secateur.attacks.runner.starting_points import SavedPoints
+    from secateur.data import Dataset, Parts
 
 
-def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset, list[int]]":
+def limited(dataset: "Dataset | Parts", limit: int | None, seed: int) -> "tuple[Dataset | Parts, list[int]]":
     """A stratified sample of ``limit`` images drawn with ``seed``, and their dataset indices."""
     import torch
 
@@ -31,7 +32,9 @@ def limited(dataset: "Dataset", limit: int | None, seed: int) -> "tuple[Dataset,
     return dataset.take(index), index.tolist()
 
 
-def targets_of(dataset: "Dataset", target: str | None) -> "tuple[Dataset, list[int], Tensor | None]":
+def targets_of(
+    dataset: "Dataset | Parts", target: str | None
+) -> "tuple[Dataset | Parts, list[int], Tensor | None]":
     """The images to attack, their indices, and their target classes (None: untargeted).
 
     Images that already belong to the target class are left out.
@@ -79,7 +82,7 @@ def bounds_of(text: str | None) -> "tuple[tuple[float, float] | None, list[list[
     return (min(low), max(high)), ends if len(low) > 1 else None
 
 
-def by_channel(ends: list[list[float]] | None, images: "Dataset") -> "tuple[Tensor, Tensor] | None":
+def by_channel(ends: list[list[float]] | None, images: "Dataset | Parts") -> "tuple[Tensor, Tensor] | None":
     """The bounds of pixels by channel, of a shape that broadcasts to ``images``."""
     import torch
 
@@ -101,13 +104,13 @@ def by_channel(ends: list[list[float]] | None, images: "Dataset") -> "tuple[Tens
     return low, high
 
 
-def mask_of(path: "Path | None", images: "Dataset", index: list[int]) -> "Tensor | None":
+def mask_of(path: "Path | None", images: "Dataset | Parts", index: list[int]) -> "Tensor | None":
     """The mask of ``--mask`` for the images ``index`` of ``images``."""
     from secateur.attacks.runner.masks import read_mask
 
     if path is None:
         return None
-    mask, rank = read_mask(path), images.x.ndim
+    mask, rank = read_mask(path), len(images.shape) + 1
     if mask.ndim == rank and len(mask) not in (1, images.n):
         raise UserError(
             f"--mask {path} is for {len(mask)} images, {images.name} has {images.n}",
@@ -126,21 +129,28 @@ def mask_of(path: "Path | None", images: "Dataset", index: list[int]) -> "Tensor
 def start_of(
     text: str | None,
     model: "nn.Module",
-    dataset: "Dataset",
+    dataset: "Dataset | Parts",
     index: list[int],
     *,
     targets: "Tensor | None",
     count: int,
     quiet: bool,
-) -> "Tensor | None":
+) -> "Tensor | SavedPoints | None":
     """The starting points; ``index`` holds the dataset indices of the images."""
     from pathlib import Path
 
-    from secateur.attacks.runner.starting_points import another_class, found_before
+    from secateur.attacks.runner.starting_points import SavedPoints, another_class, found_before
+    from secateur.data import Parts
 
     if text is None:
         return None
     if text == "another-class":
+        if isinstance(dataset, Parts):
+            raise UserError(
+                f"the nearest image of another class may be any of {dataset.n} images, which do not fit into "
+                "memory",
+                hint="attack a sample by --limit, or start from a FILE.safetensors",
+            )
         with bar(f"nearest images of other classes, for {dataset.n} images", quiet=quiet) as tick:
             return another_class(model, dataset, targets=targets, count=count, on_progress=tick)
     if not text.endswith(".safetensors"):
@@ -148,6 +158,8 @@ def start_of(
             f"invalid --start {text}",
             hint="use another-class, or a FILE.safetensors written by --examples",
         )
+    if isinstance(dataset, Parts):
+        return SavedPoints(Path(text), dataset, index)
     return found_before(Path(text), dataset, index)
 
 

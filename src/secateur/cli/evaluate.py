@@ -28,6 +28,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Classify the test images: accuracy per class, confidence and calibration."""
+    from secateur.data.parts import handed
     from secateur.decision import evaluate as classify
     from secateur.stats import wilson
 
@@ -38,7 +39,7 @@ def evaluate(
     size = (1, *images.shape)
     chosen = finished_network(model, weights, size, classes or images.num_classes, mean=mean, std=std)
     move(device, chosen)
-    found = classify(chosen, images)
+    found = classify(chosen, handed(images))
     if found.warning:
         note(found.warning)
     document = {"model": model, "weights": str(weights) if weights else None, "part": part, **found.to_json()}

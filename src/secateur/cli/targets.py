@@ -15,7 +15,7 @@ from secateur.registry import has_weights
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from secateur.data import Dataset
+    from secateur.data import Dataset, Parts
     from secateur.models import Statistics
 
 Model = Annotated[
@@ -255,8 +255,11 @@ def evidence(
 
 def held_out(
     spec: str, resize: str | None, bounds: tuple[float, float] | None = None
-) -> "tuple[str, Dataset]":
-    """The images to attack, and the name of their split: one held out from training if there is one."""
+) -> "tuple[str, Dataset | Parts]":
+    """The images to attack, and the name of their split: one held out from training if there is one.
+
+    More than 4 GiB in a folder or an .npz file are not read yet.
+    """
     from secateur import data as datasets
 
     size = size_of(resize)
@@ -267,14 +270,20 @@ def held_out(
     elif part in ("all", "train"):
         kept = "no separate test split" if part == "all" else "training images only"
         note(f"{spec} has {kept}: the network may have been trained on the attacked images")
-    return part, noted(datasets.load(spec, split=part, resize=size, bounds=bounds))
+    images = datasets.load_or_parts(spec, split=part, resize=size, bounds=bounds)
+    _note_remarks(images)
+    return part, images
 
 
 def noted(images: "Dataset") -> "Dataset":
     """The images as they are; what their source holds beside them is printed."""
+    _note_remarks(images)
+    return images
+
+
+def _note_remarks(images: "Dataset | Parts") -> None:
     for said in images.remarks:
         note(said)
-    return images
 
 
 def move(device: str, *networks: "nn.Module | None") -> None:

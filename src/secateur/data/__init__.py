@@ -16,9 +16,11 @@ from secateur.data.loading import describe_splits as describe_splits
 from secateur.data.loading import digits as digits
 from secateur.data.loading import evaluation_split as evaluation_split
 from secateur.data.loading import load as load
+from secateur.data.loading import load_or_parts as load_or_parts
 from secateur.data.loading import load_splits as load_splits
 from secateur.data.loading import open_dataset as open_dataset
 from secateur.data.loading import training_split as training_split
+from secateur.data.parts import Parts as Parts
 from secateur.data.splits import Splits as Splits
 from secateur.data.splits import hold_out as hold_out
 from secateur.data.splits import random_stratified_indices as random_stratified_indices

@@ -4,7 +4,7 @@ import lzma
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from secateur.data.dataset import MAX_CLASSES, Dataset
 from secateur.data.idx_files import MAX_BYTES
 from secateur.data.images import from_pixels
 from secateur.data.loading import SplitReaders, directory, open_dataset
+from secateur.data.npy_rows import array_header, array_rows, header_of
+from secateur.data.parts import Blocks, Parts, SplitReader
 from secateur.errors import UserError
 
 KEYS = {
@@ -67,14 +69,18 @@ def npz(argument: str, *, bounds: tuple[float, float] = (0.0, 1.0)) -> SplitRead
             sizes = {member.filename.removesuffix(".npy"): member.file_size for member in archive.infolist()}
     except DAMAGED as error:
         raise UserError(f"'{path}' is not a readable .npz file: {error}") from error
-    if (total := sum(sizes.values())) > 4 * MAX_BYTES:
-        raise UserError(f"'{path}' unpacks to more than {4 * MAX_BYTES // 2**30} GiB and is refused")
-    if total > max(LARGE, MAX_RATIO * path.stat().st_size):
+    if sum(sizes.values()) > max(LARGE, MAX_RATIO * path.stat().st_size):
         raise UserError(f"'{path}' unpacks to more than {MAX_RATIO} times its size and is refused")
     pairs = _pairs(path, list(sizes))
     # The number of classes must be the same in every split, so each reader sees the labels of all.
     every = [labels for _, labels in pairs.values()]
-    return {part: partial(_read_npz, path, *keys, every, bounds=bounds) for part, keys in pairs.items()}
+    return {
+        part: SplitReader(
+            partial(_read_npz, path, *keys, every, bounds=bounds),
+            partial(_npz_parts, path, *keys, every, bounds=bounds),
+        )
+        for part, keys in pairs.items()
+    }
 
 
 def svhn(argument: str) -> SplitReaders:
@@ -157,16 +163,71 @@ def _pairs(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
 
 def _read_npz(path: Path, x: str, y: str, every: list[str], *, bounds: tuple[float, float]) -> Dataset:
     """The split with the arrays ``x`` and ``y``; ``every`` names the label arrays of all splits."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > 4 * MAX_BYTES:
+            raise UserError(f"'{path}' unpacks to more than {4 * MAX_BYTES // 2**30} GiB and is refused")
     try:
         refuse_false_claims(path, {x, y, *every, "classes"})
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[x], arrays[y]
-            names = arrays.get("classes")
-            others = [arrays[other] for other in every] if names is None else []
+            names, others = _names_and_labels(arrays, every)
     except DAMAGED as error:
-        pickled = "allow_pickle" in str(error)
-        reason = "an object array needs pickle, which would execute code" if pickled else str(error)
-        raise UserError(f"'{path}' cannot be read: {reason}", hint="save plain numeric arrays") from error
+        raise _unreadable(path, error) from error
+    classes = _classes(path, y, labels, names, others)
+    pixels = _channels_first(images, path, x)
+    if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
+        raise UserError(f"'{path}': '{x}' is {images.dtype}; expected uint8, uint16 or floating point")
+    return from_pixels(path.stem, pixels, labels, classes, bounds=bounds)
+
+
+def _npz_parts(
+    path: Path, x: str, y: str, every: list[str], most: int, *, bounds: tuple[float, float]
+) -> Parts | None:
+    """The split as parts; None where it is small, or no plain array of rows one after another."""
+    try:
+        refuse_false_claims(path, {x, y, *every, "classes"})
+        header = array_header(path, x)
+        wrong = header.dtype not in (np.uint8, np.uint16) and header.dtype.kind != "f"
+        if wrong or header.fortran or 4 * math.prod(header.shape) <= most:
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            labels = arrays[y]
+            names, others = _names_and_labels(arrays, every)
+    except DAMAGED as error:
+        raise _unreadable(path, error) from error
+    classes = _classes(path, y, labels, names, others)
+    if len(labels) != header.shape[0]:
+        raise UserError(f"'{path}' has {header.shape[0]} images in '{x}' and {len(labels)} labels in '{y}'")
+
+    def read(blocks: Blocks) -> Iterator[Dataset]:
+        try:
+            for places, rows in array_rows(path, x, blocks):
+                pixels = _channels_first(rows, path, x)
+                yield from_pixels(path.stem, pixels, labels[places], classes, bounds=bounds)
+                del rows, pixels
+        except DAMAGED as error:
+            raise _unreadable(path, error) from error
+
+    like = next(read([[0]]))
+    return Parts(like, torch.from_numpy(labels.astype(np.int64)), read, torch.arange(len(labels)))
+
+
+def _names_and_labels(arrays: Any, every: list[str]) -> tuple[np.ndarray | None, list[np.ndarray]]:
+    """The names of the classes, or else the labels of all splits, of which the largest is their number."""
+    names = arrays.get("classes")
+    return names, [arrays[other] for other in every] if names is None else []
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    pickled = "allow_pickle" in str(error)
+    reason = "an object array needs pickle, which would execute code" if pickled else str(error)
+    return UserError(f"'{path}' cannot be read: {reason}", hint="save plain numeric arrays")
+
+
+def _classes(
+    path: Path, y: str, labels: np.ndarray, names: np.ndarray | None, others: list[np.ndarray]
+) -> tuple[str, ...]:
+    """The names of the classes, once the labels are found to be labels."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
         raise UserError(
             f"'{path}': '{y}' must be one-dimensional integers, not {labels.dtype} {list(labels.shape)}"
@@ -182,11 +243,7 @@ def _read_npz(path: Path, x: str, y: str, every: list[str], *, bounds: tuple[flo
             f"'{path}': 'classes' must be one-dimensional, with at most {MAX_CLASSES} names, "
             f"not of shape {list(names.shape)}"
         )
-    classes = tuple(map(str, names if names is not None else range(largest + 1)))
-    pixels = _channels_first(images, path, x)
-    if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
-        raise UserError(f"'{path}': '{x}' is {images.dtype}; expected uint8, uint16 or floating point")
-    return from_pixels(path.stem, pixels, labels, classes, bounds=bounds)
+    return tuple(map(str, names if names is not None else range(largest + 1)))
 
 
 def refuse_false_claims(path: Path, names: set[str]) -> None:
@@ -200,12 +257,10 @@ def refuse_false_claims(path: Path, names: set[str]) -> None:
             if name not in names:
                 continue
             with archive.open(member) as stream:
-                version = np.lib.format.read_magic(stream)
-                old = version == (1, 0)
-                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(stream)
-                claimed, has = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
-            if claimed != has and not dtype.hasobject:
+                header = header_of(stream)
+                claimed = math.prod(header.shape) * header.dtype.itemsize
+                has = member.file_size - stream.tell()
+            if claimed != has and not header.dtype.hasobject:
                 raise ValueError(f"the header of '{name}' promises {claimed:,} bytes, it has {has:,}")
 
 

@@ -1,16 +1,19 @@
 """Folders of images: one sub-folder per class, directly or inside train, validation and test folders."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from secateur.data.dataset import Dataset
 from secateur.data.images import Size, common_format, from_pixels, read_image
 from secateur.data.left_out import SUFFIXES, loose, unread
 from secateur.data.loading import SplitReaders, directory
+from secateur.data.parts import Blocks, Parts, SplitReader
 from secateur.errors import UserError
 from secateur.hashing import sha256_hex
 from secateur.text import first_few
@@ -54,11 +57,10 @@ def folder(argument: str, *, resize: Size | None = None) -> SplitReaders:
             raise UserError(
                 f"'{root}' has no sub-folders", hint="one sub-folder of images per class is expected"
             )
-        return {"all": partial(_read, root, tuple(classes), resize, gaps=False, beside=(root,))}
+        return {"all": _reader(root, classes, resize, gaps=False, beside=(root,))}
     classes = _agreed(parts)
     return {
-        part: partial(_read, path, tuple(classes), resize, gaps=True, beside=(root, path))
-        for part, path in parts.items()
+        part: _reader(path, classes, resize, gaps=True, beside=(root, path)) for part, path in parts.items()
     }
 
 
@@ -131,38 +133,101 @@ def _folders(root: Path) -> list[str]:
     )
 
 
-def _read(
-    root: Path, classes: tuple[str, ...], size: Size | None, *, gaps: bool, beside: tuple[Path, ...]
-) -> Dataset:
+def _reader(
+    root: Path, classes: list[str], size: Size | None, *, gaps: bool, beside: tuple[Path, ...]
+) -> SplitReader:
     """The images of the classes in ``root``; other pictures lie in the folders ``beside``."""
-    pictures: list[np.ndarray] = []
-    labels: list[int] = []
-    total = 0
-    first: tuple[Path, tuple[int, ...]] | None = None
+    listing = partial(_listing, root, classes, gaps=gaps)
+    asked = (root, tuple(classes), size, listing, beside)
+    return SplitReader(partial(_read, *asked), partial(_in_parts, *asked))
+
+
+def _listing(root: Path, classes: list[str], *, gaps: bool) -> Iterator[tuple[int, Path]]:
+    """The label and the file of every image."""
     for label, name in enumerate(classes):
-        images = []
         for path in _files(root / name, may_be_empty=gaps):
-            image = read_image(path, size)
-            first = first or (path, image.shape[:2])
-            if image.shape[:2] != first[1]:
-                raise _differ(first, (path, image.shape[:2]), root)
-            images.append(image)
-            total += image.nbytes
-            if total > MAX_DECODED:
-                raise UserError(
-                    f"the images in '{root}' take more than {MAX_DECODED // 2**30} GiB",
-                    hint="use fewer, or scale them: resize=32, or resize: 32 under data in a study",
-                    command="use fewer, or scale them: --resize 32, or resize: 32 under data in a study",
-                )
-        # By content, so that the order does not depend on file names.
-        pictures += sorted(images, key=lambda image: sha256_hex(image.tobytes()))
-        labels += [label] * len(images)
-    if not pictures:
+            yield label, path
+
+
+Listing = Callable[[], Iterator[tuple[int, Path]]]
+
+
+def _read(
+    root: Path, classes: tuple[str, ...], size: Size | None, listing: Listing, beside: tuple[Path, ...]
+) -> Dataset:
+    found: list[tuple[int, np.ndarray]] = []
+    first, total = None, 0
+    for label, path in listing():
+        image = read_image(path, size)
+        first = _same_size(path, image, first, root)
+        found.append((label, image))
+        total += image.nbytes
+        if total > MAX_DECODED:
+            raise UserError(
+                f"the images in '{root}' take more than {MAX_DECODED // 2**30} GiB",
+                hint="use fewer, or scale them: resize=32, or resize: 32 under data in a study",
+                command="use fewer, or scale them: --resize 32, or resize: 32 under data in a study",
+            )
+    if not found:
         raise UserError(f"'{root}' has no images", hint="remove it, or add its images")
-    stacked = np.stack(common_format(pictures))
-    pixels = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
-    read = from_pixels(root.name, pixels, np.asarray(labels), classes)
+    found.sort(key=lambda each: (each[0], _order(each[1])))
+    pictures = common_format([image for _, image in found])
+    read = _of_pictures(root.name, pictures, [label for label, _ in found], classes)
     return replace(read, remarks=_beside(beside, root))
+
+
+def _in_parts(
+    root: Path,
+    classes: tuple[str, ...],
+    size: Size | None,
+    listing: Listing,
+    beside: tuple[Path, ...],
+    most: int,
+) -> Parts | None:
+    """The images as parts; None where they take at most ``most`` bytes as float32 even if they have colour.
+
+    Every file is read here as well, because the order of the images is that of their pixels.
+    """
+    files = [*listing()]
+    if not files or 12 * len(files) * prod(read_image(files[0][1], size).shape[:2]) <= most:
+        return None
+    found: list[tuple[int, str, Path]] = []
+    first, kinds = None, set()
+    for label, path in files:
+        image = read_image(path, size)
+        first = _same_size(path, image, first, root)
+        kinds.add((image.ndim, image.dtype))
+        found.append((label, _order(image), path))
+    found.sort(key=lambda each: each[:2])
+    # Channels and depth follow those of all images, wherever a part ends.
+    others = [np.empty((0, 0, 3)[:ndim], dtype) for ndim, dtype in kinds]
+
+    def read(blocks: Blocks) -> Iterator[Dataset]:
+        for places in blocks:
+            pictures = []
+            for place in places:
+                pictures.append(read_image(found[place][2], size))
+                _same_size(found[place][2], pictures[-1], first, root)
+            pictures = common_format([*pictures, *others])[: len(places)]
+            yield _of_pictures(root.name, pictures, [found[place][0] for place in places], classes)
+            # Two parts would be in memory while the next one is read.
+            del pictures
+
+    like = replace(next(read([[0]])), remarks=_beside(beside, root))
+    return Parts(like, torch.tensor([label for label, _, _ in found]), read, torch.arange(len(found)))
+
+
+def _order(image: np.ndarray) -> str:
+    # By content, so that the order does not depend on file names.
+    return sha256_hex(image.tobytes())
+
+
+def _of_pictures(
+    name: str, pictures: list[np.ndarray], labels: list[int], classes: tuple[str, ...]
+) -> Dataset:
+    stacked = np.stack(pictures)
+    pixels = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
+    return from_pixels(name, pixels, np.asarray(labels), classes)
 
 
 def _beside(beside: tuple[Path, ...], root: Path) -> tuple[str, ...]:
@@ -185,12 +250,23 @@ def _files(place: Path, *, may_be_empty: bool) -> list[Path]:
     return found
 
 
-def _differ(
-    first: tuple[Path, tuple[int, ...]], second: tuple[Path, tuple[int, ...]], root: Path
-) -> UserError:
-    said = [f"{path.relative_to(root)} has {width}x{height}" for path, (height, width) in (first, second)]
-    side = min(*first[1], *second[1])
-    return UserError(
+First = tuple[Path, tuple[int, ...]]
+
+
+def _same_size(path: Path, image: np.ndarray, first: First | None, root: Path) -> First:
+    """The first image, and its height and width, which those of all others are.
+
+    Raises:
+        UserError: this one has others.
+    """
+    size = image.shape[:2]
+    if first is None or size == first[1]:
+        return first or (path, size)
+    said = [
+        f"{file.relative_to(root)} has {width}x{height}" for file, (height, width) in (first, (path, size))
+    ]
+    side = min(*first[1], *size)
+    raise UserError(
         f"images of different sizes in '{root}': {said[0]} pixels, {said[1]}",
         hint=f"scale them to one size: resize={side}, or resize: {side} under data in a study",
         command=f"scale them to one size: --resize {side}, or resize: {side} under data in a study",

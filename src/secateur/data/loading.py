@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Generator
 
+from secateur.data import handed_over
 from secateur.data.dataset import Dataset
 from secateur.data.images import image_size, resize_dataset, scale_dataset
+from secateur.data.parts import Parts, SplitReader
 from secateur.data.splits import Splits, given_splits, hold_out, split, stratified_indices, subsample
 from secateur.errors import UserError
 from secateur.registry import DATASETS
@@ -64,6 +66,32 @@ def load(
     if split not in parts:
         raise UserError(f"dataset '{spec}' has no split '{split}'", hint=f"it has: {', '.join(parts)}")
     return parts[split]()
+
+
+def load_or_parts(
+    spec: str, *, split: str, resize: Resize = None, bounds: Bounds | None = None, most: int | None = None
+) -> Dataset | Parts:
+    """As ``load``; where images of a folder or an .npz file take more than ``most`` bytes, as ``Parts``.
+
+    Args:
+        spec: as for ``load``.
+        split: as for ``load``.
+        resize: as for ``load``.
+        bounds: as for ``load``.
+        most: bytes as float32; 4 GiB by default.
+
+    Raises:
+        UserError: as ``load``.
+
+    >>> type(load_or_parts("digits", split="all")).__name__
+    'Dataset'
+    """
+    read = open_dataset(spec, resize=resize, bounds=bounds)[split]
+    most = handed_over.MOST if most is None else most
+    found = read.parts(most) if isinstance(read, SplitReader) else None
+    if found is None:
+        return read()
+    return found if found.size > most else found.whole()
 
 
 def load_splits(
@@ -164,13 +192,19 @@ def open_dataset(spec: str, *, resize: Resize = None, bounds: Bounds | None = No
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     own = {key: given.pop(key) for key in [*given] if key in signature(source).parameters}
     # Sources of arrays have no files to scale one by one.
-    return {part: partial(_read_scaled, read, **given) for part, read in source(argument, **own).items()}
+    readers, change = source(argument, **own), partial(_scaled, **given)
+    return {
+        part: read.changed(change) if isinstance(read, SplitReader) else partial(_read_scaled, read, change)
+        for part, read in readers.items()
+    }
 
 
-def _read_scaled(
-    read: Callable[[], Dataset], resize: tuple[int, int] | None = None, bounds: Bounds | None = None
-) -> Dataset:
-    images = read() if resize is None else resize_dataset(read(), resize)
+def _read_scaled(read: Callable[[], Dataset], change: Callable[[Dataset], Dataset]) -> Dataset:
+    return change(read())
+
+
+def _scaled(images: Dataset, resize: tuple[int, int] | None = None, bounds: Bounds | None = None) -> Dataset:
+    images = images if resize is None else resize_dataset(images, resize)
     return images if bounds is None else scale_dataset(images, bounds)
 
 

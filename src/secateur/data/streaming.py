@@ -63,7 +63,7 @@ def stream(
     if part is not None and (isinstance(part, bool) or not isinstance(part, int) or part < 1):
         raise UserError(f"part is {part!r}", hint="give a whole number of images, at least 1")
     if isinstance(source, Dataset):
-        return Stream(source.name, _taken(source, part or _size(4 * source.x[0].numel())), source.n)
+        return Stream(source.name, _taken(source, part or part_size(4 * source.x[0].numel())), source.n)
     reading = Reading(name, classes if isinstance(classes, int) else None, levels, bounds, channels_last)
     columns = in_memory(source, keys)
     rows: int | None
@@ -80,7 +80,8 @@ def whole_or_stream(source: Any, *, most: int | None = None) -> Dataset | Stream
     """The images of ``source``: all at once, or as a ``Stream`` where they take more than ``most`` bytes.
 
     Args:
-        source: whatever ``of`` reads, or a ``Stream``, which is returned as it is.
+        source: whatever ``of`` reads, or a ``Stream``, which is returned as it is. Of a loader that does not
+            state its length no more than a part is held before it becomes a ``Stream``.
         most: bytes as float32; 4 GiB by default.
 
     >>> type(whole_or_stream([(np.random.rand(2, 1, 4, 4), [0, 1])])).__name__
@@ -93,6 +94,7 @@ def whole_or_stream(source: Any, *, most: int | None = None) -> Dataset | Stream
     if isinstance(source, whole) or not _has_rows(source) or is_pair(source):
         return of(source)
     count, held = _stated(source), 0
+    most = _room(source, count, most)
     batches, read = batches_of(source, None), deque[Rows]()
     for batch in batches:
         read.append(batch)
@@ -162,8 +164,25 @@ def _stated(source: Any) -> int | None:
         return None
 
 
-def _size(each: int) -> int:
-    """Images of a part, of ``each`` bytes: whole batches of the usual size where there is room."""
+def _room(source: Any, count: int | None, most: int) -> int:
+    """Bytes that are read before the images are taken for too many to hold."""
+    # A list holds its images anyway; a loader without a length may hold any number of them.
+    return most if count is not None or isinstance(source, list | tuple) else min(most, PART)
+
+
+def placed_error(error: UserError, seen: int) -> UserError:
+    """An error of the images after the first ``seen`` ones, with their place."""
+    where = f"among the images from number {seen} on: " if seen else ""
+    said = f"{where}{error.message}"
+    return UserError(said, hint=error.hint, command=error.command, code=error.code)
+
+
+def part_size(each: int) -> int:
+    """Images of a part, of ``each`` bytes: whole batches of the usual size where there is room.
+
+    >>> part_size(4 * 3 * 224 * 224)
+    256
+    """
     count = max(LEAST, PART // max(1, each))
     return count if count < 256 else count // 256 * 256
 
@@ -174,7 +193,7 @@ def _taken(images: Dataset, size: int) -> Iterator[Dataset]:
 
 
 def _sliced(x: Any, y: Any, label_key: object, part: int | None) -> Iterator[Piece]:
-    size = part or _size(4 * int(np.prod(x.shape[1:])))
+    size = part or part_size(4 * int(np.prod(x.shape[1:])))
     y = y if isinstance(y, Tensor | list | tuple) else np.asarray(y)
     if len(x) != len(y):
         yield x, y, label_key  # refused, with its shapes
@@ -192,7 +211,7 @@ def _grouped(batches: Iterator[Rows], part: int | None) -> Iterator[Piece]:
         labels += batch.labels
         label_key, empty = batch.label_key, False
         if size is None and images:
-            size = _size(batch.size // len(batch.images))
+            size = part_size(batch.size // len(batch.images))
         while size is not None and len(images) >= size:
             yield *_cut(images, labels, size), label_key
     if images or empty:
@@ -223,9 +242,7 @@ def _datasets(
         try:
             part = dataset_of(images, labels, reading, listed)
         except UserError as error:
-            where = f"among the images from number {seen} on: " if seen else ""
-            said = f"{where}{error.message}"
-            raise UserError(said, hint=error.hint, command=error.command, code=error.code) from None
+            raise placed_error(error, seen) from None
         first = first or (part.shape, part.levels)
         seen += part.n
         yield _alike(part, *first, seen=seen - part.n)

@@ -1,8 +1,6 @@
 """Run one attack against one model: verified, measured and graded. The public ``secateur.attack``."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import torch
@@ -18,11 +16,11 @@ from secateur.attacks.runner.goals import one_target, with_outputs
 from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult
 from secateur.attacks.runner.run import run
+from secateur.attacks.runner.streaming import KEPT, attack_stream, begun
 from secateur.data import Dataset, Stream, stream
 from secateur.data.streaming import whole_or_stream
 from secateur.errors import UserError
 from secateur.evaluate.evaluated import Evaluated
-from secateur.evaluate.streaming import KEPT, attack_stream
 from secateur.evaluate.whole_grade import grade_of
 from secateur.models import weights_hash
 from secateur.run_options import split
@@ -37,7 +35,7 @@ def attack(
     batch_size: int = 256,
     seed: int = 0,
     targets: Tensor | Sequence[int] | int | None = None,
-    start: Tensor | None = None,
+    start: Any = None,
     mask: Any = None,
     pixel_bounds: Any = None,
     budgets: Sequence[float] | None = None,
@@ -79,8 +77,7 @@ def attack(
             of an attack of fixed size may be a list of sizes including 0: robust accuracy is stated at each.
 
     Raises:
-        UserError: see ``secateur.attacks.run``; budgets for an attack of fixed size; starting points of
-            images that are read part by part.
+        UserError: see ``secateur.attacks.run``; budgets for an attack of fixed size.
 
     >>> import secateur
     >>> model = secateur.models.resolve("shipped:digits-plain")
@@ -89,20 +86,16 @@ def attack(
     0.0
     """
     given = _read(dataset, keep_examples)
-    first = next(given.parts, None) if isinstance(given, Stream) else given
-    if first is None:
-        raise UserError("the data have no images", hint="a stream can be read once")
+    first: Dataset | None
+    first, given = begun(given) if isinstance(given, Stream) else (given, given)
     network = classifier(model, first.x, logits=logits, batch_size=batch_size, data=first.name)
     budgets = _checked(budgets, name, first, settings)
     judged = averaged(network, split(settings)[0].eot_samples)
     if isinstance(given, Stream):
-        if start is not None:
-            raise UserError(
-                "starting points need all images at once", hint="leave out start, or keep_examples"
-            )
         # Nothing here may hold the first part while the others are read.
-        given, first = replace(given, parts=chain((first,), given.parts)), None
+        first = None
         found = attack_stream(
+            run,
             network,
             given,
             name,
@@ -110,6 +103,7 @@ def attack(
             batch_size=batch_size,
             seed=seed,
             targets=targets,
+            start=start,
             mask=mask,
             pixel_bounds=pixel_bounds,
             on_progress=on_progress,

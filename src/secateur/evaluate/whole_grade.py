@@ -10,7 +10,7 @@ from torch import nn
 from secateur import trust
 from secateur.attacks.runner.merging import as_dataset, rows_of
 from secateur.attacks.runner.result import AttackResult
-from secateur.evaluate.streaming import GRADED, Attacked
+from secateur.attacks.runner.streaming import GRADED, Attacked
 from secateur.models import predict
 from secateur.trust.audit import Auditor, enough
 from secateur.trust.audit_context import AuditContext
@@ -35,9 +35,9 @@ def grade_of(
         sentence = f"none of the {whole.n} images was classified correctly: nothing was attacked"
         knows = guarded("F24", partial(_knows, network, found))
         return Grade("X", [Check("F02", False, "fail", sentence), knows])
-    images, adv, box = as_dataset(chosen, found.last)
+    images, box = as_dataset(chosen, found.last)
     index = torch.tensor([image.number for image in chosen])
-    part = rows_of(whole, index, adv, box)
+    part = rows_of(whole, index, chosen, box)
     graded = trust.grade(network, images, part, audit=audit, seed=seed)
     context = AuditContext(network, images, whole, torch.arange(len(index)), seed)
     again = [clean_accuracy(whole, expected_accuracy), enough_attacked(whole)]
@@ -64,14 +64,14 @@ def _has(graded: Grade, id: str) -> bool:
 def _knows(network: nn.Module, found: Attacked) -> Check:
     """F24 over all images; normalisations are tried on the sample of all."""
     whole, labels, chosen = found.result, torch.tensor(found.labels), found.any.chosen()
-    images, adv, box = as_dataset(chosen, found.last)
+    images, box = as_dataset(chosen, found.last)
     if whole.targets is None:
         # An image that was wrong already was not attacked: its class is that of the clean image.
         predicted = torch.where(whole.correct, labels, whole.classes)
     else:
         predicted, labels = predict(network, images.x).cpu(), images.y
     wrong = misfit(predicted, labels, found.last.classes)
-    part = rows_of(whole, torch.tensor([image.number for image in chosen]), adv, box)
+    part = rows_of(whole, torch.tensor([image.number for image in chosen]), chosen, box)
     better = better_normalised(network, images, part, Counter())
     known = f"{whole.accuracy:.1%} of {whole.n} images are classified as labelled"
     sentence = "; ".join(filter(None, (wrong, better))) or known

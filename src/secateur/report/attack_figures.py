@@ -38,7 +38,8 @@ def draw_attack(
     Args:
         record: the output of ``Evaluated.to_json``. Without ``sizes`` (older versions), the record of a
             fixed-size attack must have its size in ``settings``.
-        clean: the attacked images [N, C, H, W] in the ``bounds`` of the record, C = 1 or 3.
+        clean: the attacked images [N, C, H, W] in the ``bounds`` of the record, C = 1 or 3; where the record
+            says that only some examples were ``kept``, those images.
         adv: the adversarial images, of the same shape.
         labels: true classes [N].
         classes: their names.
@@ -50,7 +51,9 @@ def draw_attack(
         drawn = [_draw_sizes(record) if record.get("kind") == "fixed-eps" else _draw_curve(record)]
         chosen = _examples_by_distance(record)
         if len(chosen) and clean.shape[1] in (1, 3):
-            pixels = (_unit(record, clean[chosen]), _unit(record, adv[chosen]))
+            kept = {image: row for row, image in enumerate(_kept(record))}
+            rows = [kept[image] for image in chosen]
+            pixels = (_unit(record, clean[rows]), _unit(record, adv[rows]))
             drawn.insert(0, _draw_examples(record, *pixels, [labels[i] for i in chosen], chosen, classes))
         for drawing in drawn:
             drawing.figure.draw_without_rendering()
@@ -72,10 +75,16 @@ def save_attack(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
 def _examples_by_distance(record: Mapping[str, Any]) -> list[int]:
     """Indices of found images from the smallest to the largest distance, evenly over their ranks."""
     distances = record["distances"][record["norm"]]
-    found = [i for i, outcome in enumerate(record["outcome"]) if outcome == "found"]
+    found = [i for i in _kept(record) if record["outcome"][i] == "found"]
     found.sort(key=lambda i: distances[i])
     ranks = np.linspace(0, len(found) - 1, min(COLUMNS, len(found))).round().astype(int)
     return [found[rank] for rank in ranks]
+
+
+def _kept(record: Mapping[str, Any]) -> Sequence[int]:
+    """The images whose examples are there, in the order of the examples."""
+    kept: Sequence[int] | None = record.get("kept")
+    return range(len(record["outcome"])) if kept is None else kept
 
 
 def _draw_examples(

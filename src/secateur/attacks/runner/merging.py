@@ -21,9 +21,15 @@ TABLES = ("distances", "best_optim_distances")
 
 def without_images(result: AttackResult) -> AttackResult:
     """``result`` without its images: examples, starting points and bounds of single pixels."""
-    nothing = torch.zeros(0, dtype=torch.int64)
-    regions = result.of_box() or None
-    return replace(result, adv=result.adv[:0].clone(), kept=nothing, start=None, box=None, regions=regions)
+    return replace(
+        result,
+        adv=result.adv[:0].clone(),
+        kept=torch.zeros(0, dtype=torch.int64),
+        start=None,
+        points=result.of_start(),
+        box=None,
+        regions=result.of_box() or None,
+    )
 
 
 def merged(parts: Sequence[AttackResult]) -> AttackResult:
@@ -46,10 +52,16 @@ def merged(parts: Sequence[AttackResult]) -> AttackResult:
         regions = {
             key: [each for part in parts for each in (part.regions or {})[key]] for key in first.regions
         }
+    points = None
+    if first.points is not None:
+        # The points of one run after another, each of all images.
+        runs = zip(*(part.points or [] for part in parts), strict=True)
+        points = [[name for names in run for name in names] for run in runs]
     return replace(
         first,
         **columns,
         **tables,
+        points=points,
         search=_searched([part.search for part in parts]),
         times=[seconds for part in parts for seconds in part.times],
         hashes=[name for part in parts for name in part.hashes],
@@ -57,8 +69,8 @@ def merged(parts: Sequence[AttackResult]) -> AttackResult:
     )
 
 
-def rows_of(result: AttackResult, rows: Tensor, adv: Tensor, box: Box | None = None) -> AttackResult:
-    """The result on the images ``rows`` [n] alone, with their examples ``adv`` [n, ...]."""
+def rows_of(result: AttackResult, rows: Tensor, chosen: Sequence["Image"], box: Box | None) -> AttackResult:
+    """The result on the images ``rows`` [n] alone, with the examples and starting points of ``chosen``."""
     columns: dict[str, Any] = {
         name: None if (column := getattr(result, name)) is None else column[rows] for name in COLUMNS
     }
@@ -66,7 +78,19 @@ def rows_of(result: AttackResult, rows: Tensor, adv: Tensor, box: Box | None = N
         name: {key: column[rows] for key, column in getattr(result, name).items()} for name in TABLES
     }
     hashes = [result.hashes[row] for row in rows.tolist()]
-    return replace(result, **columns, **tables, hashes=hashes, adv=adv, box=box, kept=None, regions=None)
+    points = [image.points for image in chosen if image.points is not None]
+    return replace(
+        result,
+        **columns,
+        **tables,
+        hashes=hashes,
+        adv=torch.stack([image.adv for image in chosen]),
+        start=torch.stack(points, 1) if points else None,
+        points=None,
+        box=box,
+        kept=None,
+        regions=None,
+    )
 
 
 def _searched(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -90,13 +114,14 @@ def _searched(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Image:
-    """One image with its example, and the bounds of its pixels if it has its own."""
+    """One image with its example, and its starting points and the bounds of its pixels if it has its own."""
 
     number: int
     x: Tensor
     y: int
     adv: Tensor
     box: tuple[Tensor, Tensor] | None
+    points: Tensor | None = None
 
 
 class Sample:
@@ -136,11 +161,12 @@ class Sample:
 def image_of(result: AttackResult, images: Dataset, at: int, number: int) -> Image:
     """A copy of image ``at`` of a part and of its example; ``number`` is its own among all parts."""
     box = None if result.box is None else (result.box.low[at].clone(), result.box.high[at].clone())
-    return Image(number, images.x[at].clone(), int(images.y[at]), result.adv[at].clone(), box)
+    points = None if result.start is None else result.start[:, at].clone()
+    return Image(number, images.x[at].clone(), int(images.y[at]), result.adv[at].clone(), box, points)
 
 
-def as_dataset(chosen: Sequence[Image], like: Dataset) -> tuple[Dataset, Tensor, Box | None]:
-    """Images of a sample as a data set, their examples [n, ...], and the bounds of their pixels."""
+def as_dataset(chosen: Sequence[Image], like: Dataset) -> tuple[Dataset, Box | None]:
+    """Images of a sample as a data set, and the bounds of their pixels."""
     images = replace(
         like, x=torch.stack([each.x for each in chosen]), y=torch.tensor([each.y for each in chosen])
     )
@@ -148,4 +174,4 @@ def as_dataset(chosen: Sequence[Image], like: Dataset) -> tuple[Dataset, Tensor,
     if chosen[0].box is not None:
         ends = [torch.stack([each.box[end] for each in chosen if each.box]) for end in (0, 1)]
         box = Box(like.bounds, low=ends[0], high=ends[1])
-    return images, torch.stack([each.adv for each in chosen]), box
+    return images, box

@@ -45,7 +45,8 @@ class AttackResult(Shown):
     ``box`` has the bounds of single pixels.
 
     Of images that were read part by part, ``kept`` [K] numbers those whose examples ``adv`` [K, ...] are
-    there (None: all); ``regions``, instead of ``box``, is what the record says of bounds of single pixels.
+    there (None: all); ``regions`` and ``points``, instead of ``box`` and ``start``, are what the record says
+    of bounds of single pixels and of starting points.
 
     Of an attack of fixed size, ``sizes`` are the ε it was run at, rising; ``fell`` float64 [N] is the
     smallest of them at which an example was found, else inf; ``oversized`` [N] marks images whose example
@@ -91,6 +92,7 @@ class AttackResult(Shown):
     oversized: Tensor | None = None
     kept: Tensor | None = None
     regions: dict[str, Any] | None = None
+    points: list[list[str]] | None = None
 
     @classmethod
     def empty(cls, bound: BoundAttack, whole: Batch, *, seed: int) -> "AttackResult":
@@ -248,9 +250,14 @@ class AttackResult(Shown):
 
     def _attempts(self) -> dict[str, Any]:
         """The number of runs and the starting points; nothing of a single run from the images."""
-        if self.start is None:
+        points = self.of_start()
+        if points is None:
             return {} if self.attempts == 1 else {"attempts": self.attempts}
-        return {"attempts": self.attempts, "start": [hash_images(points) for points in self.start]}
+        return {"attempts": self.attempts, "start": points}
+
+    def of_start(self) -> list[list[str]] | None:
+        """The hashes of the starting points, by run and image; None without any."""
+        return self.points if self.start is None else [hash_images(points) for points in self.start]
 
 
 # The available memory changes no number, so it stays out of records that are compared.

@@ -37,10 +37,12 @@ from secateur.attacks.runner.random_networks import SAID, Answer, draws_of
 from secateur.attacks.runner.random_networks import asked as asked_often
 from secateur.attacks.runner.result import AttackResult
 from secateur.attacks.runner.starting_points import points_of
+from secateur.attacks.runner.streaming import result_of_stream
 from secateur.attacks.runner.verification import reverify, reverify_random, stored, verify
 from secateur.budgets import plain
 from secateur.cpu.malloc import kept_heap
-from secateur.data import of
+from secateur.data import Stream
+from secateur.data.streaming import whole_or_stream
 from secateur.errors import UserError
 from secateur.registry import ATTACKS
 from secateur.run_options import RunOptions, split
@@ -56,7 +58,7 @@ def run(
     batch_size: int = 256,
     seed: int = 0,
     targets: Tensor | Sequence[int] | int | None = None,
-    start: Tensor | None = None,
+    start: Any = None,
     mask: Any = None,
     pixel_bounds: Any = None,
     options: RunOptions | None = None,
@@ -74,14 +76,18 @@ def run(
     Args:
         model: images to logits: a network, or a function; see ``logits``.
         dataset: images, labels, bounds and grey levels, or what ``secateur.data.of`` reads. An attack that
-            quantises uses the dataset's levels unless told otherwise (``levels=None`` switches it off).
+            quantises uses the dataset's levels unless told otherwise (``levels=None`` switches it off). A
+            ``secateur.data.stream``, and a loader of more than 4 GiB, is attacked part by part: ``adv`` has
+            the examples of 256 attacked images, which ``kept`` numbers.
         name: a registered attack, see ``secateur ls attacks``.
         batch_size: images per batch at most, halved when memory runs out.
         seed: for attacks that draw random numbers; every batch starts from it.
         targets: wanted classes [N] of a targeted attack, or one for all images.
         start: starting points, [N, ...] or several for each image, [R, N, ...], in the images' bounds, such
             as ``secateur.attacks.another_class`` gives, or adversarial examples of another network; for
-            attacks with a parameter ``start``. Each costs a whole attack; the nearest example counts.
+            attacks with a parameter ``start``. Each costs a whole attack; the nearest example counts. For
+            images that are read part by part, whatever has a shape and gives rows by slices, such as a
+            memory-mapped array.
         mask: bool, broadcast to the images: only where it is true pixels may change. Numbers as lists, arrays
             and tensors.
         pixel_bounds: (lowest, highest), each broadcast to the images: the bounds of single pixels.
@@ -111,7 +117,14 @@ def run(
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
     options, settings = split(settings, options)
-    dataset = of(dataset)
+    given = whole_or_stream(dataset)
+    if isinstance(given, Stream):
+        return result_of_stream(
+            run, model, given, name, batch_size=batch_size, seed=seed, targets=targets, start=start,
+            mask=mask, pixel_bounds=pixel_bounds, options=options, logits=logits, on_progress=on_progress,
+            **settings,
+        )  # fmt: skip
+    dataset = given
     goals = as_targets(targets, dataset)
     network = classifier(model, dataset.x, logits=logits, batch_size=batch_size, data=dataset.name)
     points = points_of(start, dataset)

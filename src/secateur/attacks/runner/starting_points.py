@@ -1,13 +1,14 @@
 """Starting points of attacks: images of another class, or adversarial examples of an earlier attack."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from secateur.attacks.core.batch import check_batch
@@ -16,7 +17,7 @@ from secateur.attacks.runner.classifier import classifier
 from secateur.attacks.runner.goals import as_targets
 from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
-from secateur.data import Dataset, of
+from secateur.data import Dataset, Parts, of
 from secateur.errors import UserError
 from secateur.models import predict
 
@@ -141,28 +142,77 @@ def found_before(path: Path, dataset: Dataset, index: list[int]) -> Tensor:
     Raises:
         UserError: not a file of examples, or examples of other images.
     """
+    with _saved(path) as file:
+        rows = _rows(path, file, dataset, index)
+        adv = file.get_tensor("adv")
+    known = [k for k, row in enumerate(rows) if row is not None]
+    start = dataset.x.clone()
+    start[known] = adv[[row for row in rows if row is not None]].to(start)
+    return start.unsqueeze(0)
+
+
+class SavedPoints:
+    """As ``found_before``, [N, ...], for images that are not in memory: rows are read when asked for."""
+
+    def __init__(self, path: Path, images: Parts, index: list[int]) -> None:
+        with _saved(path) as file:
+            self._rows = _rows(path, file, images, index)
+        self._path, self._images = path, images
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all points."""
+        return (self._images.n, *self._images.shape)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """The points of neighbouring images."""
+        start = self._images.take(range(self._images.n)[rows]).whole().x
+        with _saved(self._path) as file:
+            adv = file.get_slice("adv")
+            for at, row in enumerate(self._rows[rows]):
+                if row is not None:
+                    start[at] = adv[row : row + 1][0].to(start)
+        return start
+
+
+@contextmanager
+def _saved(path: Path) -> Iterator[Any]:
+    """A file of examples, opened.
+
+    Raises:
+        UserError: it is none.
+    """
     try:
-        tensors = load_file(path)
-        adv, numbered = tensors["adv"], tensors["index"]
+        with safe_open(path, "pt") as file:
+            if missing := {"adv", "index"} - {*file.keys()}:
+                raise KeyError(missing)
+            yield file
     except (OSError, SafetensorError, KeyError) as error:
-        missing = isinstance(error, FileNotFoundError)
+        nowhere = isinstance(error, FileNotFoundError)
         raise UserError(
-            f"{path} {'does not exist' if missing else 'holds no adversarial examples'}",
+            f"{path} {'does not exist' if nowhere else 'holds no adversarial examples'}",
             hint="name a file that secateur.evaluate.save_examples wrote",
             command="name a file that secateur attack --examples wrote",
         ) from None
-    if adv.shape[1:] != dataset.x.shape[1:] or numbered.shape != adv.shape[:1]:
+
+
+def _rows(path: Path, file: Any, images: Dataset | Parts, index: list[int]) -> list[int | None]:
+    """The rows of the file that hold the examples of the images ``index``; None where there is none.
+
+    Raises:
+        UserError: examples of other images.
+    """
+    shape, numbered = file.get_slice("adv").get_shape(), file.get_tensor("index")
+    if tuple(shape[1:]) != images.shape or list(numbered.shape) != shape[:1]:
         raise UserError(
-            f"the {list(numbered.shape)} examples of {path} have shape {list(adv.shape)}, "
-            f"images {list(dataset.x.shape)}",
+            f"the {list(numbered.shape)} examples of {path} have shape {shape}, "
+            f"images {[images.n, *images.shape]}",
             hint="name examples of the same data",
         )
-    place = {number: k for k, number in enumerate(numbered.tolist())}
-    known = [k for k, number in enumerate(index) if number in place]
-    if not known:
+    place = {number: row for row, number in enumerate(numbered.tolist())}
+    rows = [place.get(number) for number in index]
+    if all(row is None for row in rows):
         raise UserError(
-            f"{path} has an example of none of these {dataset.n} images", hint="attack the same ones"
+            f"{path} has an example of none of these {images.n} images", hint="attack the same ones"
         )
-    start = dataset.x.clone()
-    start[known] = adv[[place[index[k]] for k in known]].to(start)
-    return start.unsqueeze(0)
+    return rows

@@ -1,18 +1,22 @@
 """Attack more images than memory holds: part by part, as they are read, with one result for all."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.attacks.core.box import Box, box_of
 from secateur.attacks.runner.batching import Tick
+from secateur.attacks.runner.classifier import classifier
 from secateur.attacks.runner.goals import one_target, with_outputs
 from secateur.attacks.runner.merging import Sample, image_of, merged, without_images
+from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult
-from secateur.attacks.runner.run import run
 from secateur.budgets import plain
 from secateur.data import Dataset, Stream
 from secateur.data.handed_over import spread
@@ -86,7 +90,50 @@ class _Run:
         self.parts.append(without_images(result))
 
 
+def result_of_stream(
+    run: Callable[..., AttackResult],
+    model: Callable[..., Any],
+    stream: Stream,
+    name: str,
+    *,
+    batch_size: int,
+    logits: Logits,
+    **settings: Any,
+) -> AttackResult:
+    """The result of ``attacks.run`` on a stream; see ``attack_stream``.
+
+    Raises:
+        UserError: as ``attack_stream``; a stream that has been read.
+    """
+    first, stream = begun(stream)
+    network = classifier(model, first.x, logits=logits, batch_size=batch_size, data=first.name)
+    # Nothing here may hold the first part while the others are read.
+    del first
+    found = attack_stream(
+        run, network, stream, name, kept=KEPT, batch_size=batch_size, leave_out=False, **settings
+    )
+    return found.keeping()
+
+
+def begun(stream: Stream) -> tuple[Dataset, Stream]:
+    """The first part of a stream, and the stream with all parts.
+
+    Raises:
+        UserError: a stream that has been read.
+
+    >>> from secateur.data import stream
+    >>> first, whole = begun(stream((np.zeros((3, 2)), [0, 1, 0]), part=2))
+    >>> first.n, [part.n for part in whole]
+    (2, [2, 1])
+    """
+    first = next(stream.parts, None)
+    if first is None:
+        raise UserError("the data have no images", hint="a stream can be read once")
+    return first, replace(stream, parts=chain((first,), stream.parts))
+
+
 def attack_stream(
+    run: Callable[..., AttackResult],
     network: nn.Module,
     stream: Stream,
     name: str,
@@ -94,17 +141,35 @@ def attack_stream(
     kept: int,
     batch_size: int,
     targets: Any,
+    start: Any,
     mask: Any,
     pixel_bounds: Any,
     on_progress: Tick | None,
+    leave_out: bool = True,
     **settings: Any,
 ) -> Attacked:
-    """Attack the parts of ``stream`` one after another; arguments are those of ``attack``.
+    """Attack the parts of ``stream`` one after another with ``run``; arguments are those of ``attack``.
+
+    Args:
+        run: attacks a data set, as ``attacks.run``.
+        network: images to logits.
+        stream: the images.
+        name: of the attack.
+        kept: images whose examples are kept.
+        batch_size: as for ``run``, and so are the others.
+        targets: with one class for all, its images are left out where ``leave_out`` says so.
+        start: what has a shape [N, ...] or [R, N, ...] and gives rows, such as a memory-mapped array.
+        mask: as for ``run``.
+        pixel_bounds: as for ``run``.
+        on_progress: as for ``run``.
+        leave_out: see ``targets``.
+        settings: as for ``run``.
 
     Raises:
-        UserError: as ``run``; or targets, or bounds of pixels, for another number of images.
+        UserError: as ``run``; or targets, starting points or bounds of pixels for another number of images.
     """
-    going, single = _Run(kept, Fingerprint(stream.rows)), isinstance(plain(targets), int)
+    single = leave_out and isinstance(plain(targets), int)
+    going = _Run(kept, Fingerprint(stream.rows))
     for part in stream:
         images, rows = with_outputs(part, network), slice(going.read, going.read + part.n)
         del part
@@ -114,14 +179,18 @@ def attack_stream(
             continue
         wanted = targets if single else _of_part("targets", targets, rows, 1)
         box = _box(images, rows, mask, pixel_bounds)
-        images, goals, places = one_target(images, wanted)
-        box = box.rows(torch.tensor(places)) if box and places else box
+        points = _points(start, images, rows)
+        images, goals, places = one_target(images, wanted) if leave_out else (images, wanted, None)
+        if places:
+            box = box and box.rows(torch.tensor(places))
+            points = points[:, places] if isinstance(points, Tensor) else points
         result = run(
             network,
             images,
             name,
             batch_size=batch_size,
             targets=goals,
+            start=points,
             pixel_bounds=None if box is None else box.pair,
             on_progress=_tick(going, stream, rows, on_progress),
             **settings,
@@ -130,10 +199,10 @@ def attack_stream(
         batch_size = result.search["batch_size"] if result.search["out_of_memory"] else batch_size
         going.enter(result, images, rows.start, places)
         # Two parts would be in memory while the next one is read.
-        del images, box, result
+        del images, box, points, result
     if going.last is None:
         raise UserError(f"all {going.read} images belong to class {plain(targets)} already")
-    _of_all(going, None if single else targets, mask, pixel_bounds)
+    _of_all(going, None if single else targets, start, mask, pixel_bounds)
     whole = len(going.index) == going.read
     return Attacked(
         merged(going.parts),
@@ -155,6 +224,29 @@ def _box(images: Dataset, rows: slice, mask: Any, pixel_bounds: Any) -> Box | No
     return box_of(images.x, images.bounds, mask=mask, pixel_bounds=pixel_bounds)
 
 
+def _points(start: Any, images: Dataset, rows: slice) -> Any:
+    """The starting points [R, n, ...] of a part; what has no rows as it is, for ``run`` to refuse."""
+    count = _points_count(start, images.x.ndim)
+    if count is None:
+        return start
+    if count < rows.stop:
+        raise UserError(
+            f"starting points are for {count} images, the data have more", hint="give them for each"
+        )
+    found = start[rows] if len(start.shape) == images.x.ndim else start[:, rows]
+    # Of a memory-mapped array only these rows are copied.
+    found = found if isinstance(found, Tensor) else torch.from_numpy(np.array(found))
+    return found.unsqueeze(0) if found.ndim == images.x.ndim else found
+
+
+def _points_count(start: Any, ndim: int) -> int | None:
+    """For how many images there are starting points; None where that cannot be told."""
+    shape = getattr(start, "shape", None)
+    if shape is None or len(shape) not in (ndim, ndim + 1) or not hasattr(start, "__getitem__"):
+        return None
+    return int(shape[len(shape) - ndim])
+
+
 def _of_part(what: str, given: Any, rows: slice, ndim: int) -> Any:
     """What is given for every image, for those of a part; anything else as it is."""
     count = _per_image(given, ndim)
@@ -165,19 +257,19 @@ def _of_part(what: str, given: Any, rows: slice, ndim: int) -> Any:
     return torch.as_tensor(given)[rows]
 
 
-def _of_all(going: _Run, targets: Any, mask: Any, pixel_bounds: Any) -> None:
+def _of_all(going: _Run, targets: Any, start: Any, mask: Any, pixel_bounds: Any) -> None:
     """Refuse what was given for more images than there are."""
     ndim = 1 if going.last is None else going.last.x.ndim
     ends = pixel_bounds if isinstance(pixel_bounds, list | tuple) else ()
-    for what, given, rank in (
-        ("targets", targets, 1),
-        ("the mask", mask, ndim),
-        *(("a bound of the pixels", end, ndim) for end in ends),
+    for what, count in (
+        ("targets is", _per_image(targets, 1)),
+        ("starting points are", _points_count(start, ndim)),
+        ("the mask is", _per_image(mask, ndim)),
+        *(("a bound of the pixels is", _per_image(end, ndim)) for end in ends),
     ):
-        count = _per_image(given, rank)
         if count is not None and count != going.read:
             raise UserError(
-                f"{what} is for {count} images, the data have {going.read}", hint="give one for each"
+                f"{what} for {count} images, the data have {going.read}", hint="give one for each"
             )
 
 
