@@ -138,7 +138,7 @@ LIMIT = 48 * BYTES
 
 
 def held():
-    """Bytes of all tensors and of all Python objects that are alive; arrays that tensors share count twice."""
+    """Bytes of all tensors and Python objects that are alive; arrays that tensors share count twice."""
     gc.collect()
     found = {
         each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()

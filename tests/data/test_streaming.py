@@ -322,9 +322,9 @@ def test_a_run_on_a_stream_has_the_numbers_of_the_whole(name, settings):
     one, two = ({k: v for k, v in each.to_json().items() if k not in own} for each in (parts, whole))
     assert one == two
     assert torch.equal(parts.adv, whole.adv[parts.kept])
+    read = in_parts(13)
+    secateur.attacks.run(Corners(), read, "fgsm", eps=0.1)
     with pytest.raises(UserError, match="a stream can be read once"):
-        read = in_parts(13)
-        secateur.attacks.run(Corners(), read, "fgsm", eps=0.1)
         secateur.attacks.run(Corners(), read, "fgsm", eps=0.1)
 
 
