@@ -150,7 +150,7 @@ def test_a_check_that_trusts_the_record_would_miss_an_edit(store, monkeypatch):
     edited["science"]["value"] = 2
     place(store).write_text(readable_json(edited))
     assert "edited" in Store.open(store.root).damage(CELL.id)
-    monkeypatch.setattr("secateur.store.record.digest", lambda body: edited["self_hash"])
+    monkeypatch.setattr("secateur.store.seal.digest", lambda body: edited["self_hash"])
     assert not Store.open(store.root).damage(CELL.id)
 
 

@@ -153,11 +153,12 @@ def distances(attack: Attack, norm: str, samples: Samples) -> Floats:
 def aggregate(study: Study) -> Grid:
     """Group the rows of a study by grid point."""
     axes = [each for each, _ in study.planned]
+    seeds = _planned_seeds(axes)
     networks = {
-        p: NetworkPoint(p, rows[0].role, rows[0].robust, tuple(rows), _planned(p, study))
+        p: NetworkPoint(p, rows[0].role, rows[0].robust, tuple(rows), len(seeds.get(p, ())))
         for p, rows in _group(study.networks).items()
     }
-    attacked = {p: _attack_point(p, rows, study) for p, rows in _group(study.attacks).items()}
+    attacked = {p: _attack_point(p, rows, len(seeds.get(p, ()))) for p, rows in _group(study.attacks).items()}
     points = {p: _judged(point, attacked.get(dense_of(p))) for p, point in attacked.items()}
     return Grid(
         study=study,
@@ -170,7 +171,7 @@ def aggregate(study: Study) -> Grid:
         points=points,
         holes={p: tuple(rows) for p, rows in _group(study.holes).items()},
         robust={**{row.axes.model: row.robust for row in study.networks}, **study.robust},
-        order=tuple(dict.fromkeys(grid_point_of(a) for a in axes)),
+        order=tuple(seeds),
     )
 
 
@@ -247,12 +248,15 @@ def grid_point_of(axes: Axes) -> GridPoint:
     return GridPoint(axes.model, axes.criterion or "", axes.sparsity, axes.arm, axes.attack or "")
 
 
-def _planned(where: GridPoint, study: Study) -> int:
-    return len({axes.seed for axes, _ in study.planned if grid_point_of(axes) == where})
+def _planned_seeds(planned: Iterable[Axes]) -> dict[GridPoint, set[int]]:
+    """The seeds of every grid point, in the order of the study."""
+    seeds: dict[GridPoint, set[int]] = {}
+    for axes in planned:
+        seeds.setdefault(grid_point_of(axes), set()).add(axes.seed)
+    return seeds
 
 
-def _attack_point(where: GridPoint, attacks: list[Attack], study: Study) -> AttackPoint:
-    planned = _planned(where, study)
+def _attack_point(where: GridPoint, attacks: list[Attack], planned: int) -> AttackPoint:
     grade = worst(attack.grade for attack in attacks)
     reasons = list(dict.fromkeys(reason for attack in attacks for reason in attack.reasons))
     # A seed without a result may be missing because its network broke: the others may flatter the point.

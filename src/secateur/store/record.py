@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from secateur.config import Cell, Role, Stage
-from secateur.hashing import digest, file_sha256
+from secateur.hashing import file_sha256
 from secateur.store.files import stamp, strict_json
 from secateur.store.science import SCIENCE, Damaged, Fields, Real, Science
+from secateur.store.seal import is_sealed, seal_of
 from secateur.untrusted import UNFIT, read_bounded, refuse_irregular
 
 SCHEMA_VERSION = 1
@@ -139,8 +140,7 @@ class Record(Fields):
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """``record`` with its schema version and the hash of everything else in it."""
     body = {**record, "schema_version": SCHEMA_VERSION}
-    body.pop("self_hash", None)
-    return {**body, "self_hash": digest(body)}
+    return {**body, "self_hash": seal_of(body)}
 
 
 def checked(pattern: re.Pattern[str], name: str) -> str:
@@ -168,12 +168,12 @@ def read_record(folder: Path, cell_id: str, stage: str | None = None) -> Record 
         data = strict_json(raw)
         if not isinstance(data, dict):
             raise Damaged("its record is no object")
-        seal = digest({key: value for key, value in data.items() if key != "self_hash"})
+        sound = is_sealed(raw, data)
     except (ValueError, RecursionError):
         # Also text that is no Unicode, and lists nested too deeply to be read.
         raise Damaged("its record is not JSON (truncated?)") from None
     # An edited number is noticed here, whatever its shape.
-    if seal != data.get("self_hash"):
+    if not sound:
         raise Damaged("its record was edited after it was committed")
     # Only now: one flipped bit makes a version of any other.
     if told := newer(data.get("schema_version")):
