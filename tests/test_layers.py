@@ -1,6 +1,8 @@
 """The direction of data: a room imports only from rooms below it."""
 
 import ast
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,15 @@ def test_an_import_that_points_upwards_is_caught():
     assert not allowed("graph", "study")
     assert not allowed("attacks", "pruning")
     assert allowed("study", "store")
+
+
+def test_a_result_is_drawn_by_a_function_of_a_room_above():
+    named = {}
+    for path in modules():
+        for found in re.findall(r'drawn_by: ClassVar\[str\] = "([\w.]+:\w+)"', path.read_text()):
+            named[room_of(path)] = found
+    assert named
+    for room, target in named.items():
+        module, _, function = target.partition(":")
+        assert LEVEL[module.split(".")[1]] > LEVEL[room]
+        assert callable(getattr(import_module(module), function))

@@ -3,9 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from secateur.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST = 10
 """Rows below the title; with it and a last line for the rest, a result has at most twelve lines."""
@@ -49,6 +53,26 @@ class Shown:
         )
         rest = f"<p>… {len(rows) - MOST} more</p>" if len(rows) > MOST else ""
         return f"<p><b>{escape(_short(title))}</b></p><table>{body}</table>{rest}"
+
+
+class Drawn:
+    """A result that a function of a higher layer draws, which is imported when somebody asks for the figure.
+
+    A subclass names it in ``drawn_by``, as the rows of a registry name theirs: "package.module:function".
+
+    >>> class Point(Drawn):
+    ...     drawn_by = "builtins:type"
+    >>> Point().plot().__name__
+    'Point'
+    """
+
+    drawn_by: ClassVar[str]
+
+    def plot(self) -> "Figure":
+        """The result as a matplotlib figure; a notebook shows it."""
+        module, _, name = self.drawn_by.partition(":")
+        figure: Figure = getattr(import_module(module), name)(self)
+        return figure
 
 
 def frame(columns: Mapping[str, Sequence[Any]]) -> Any:

@@ -15,7 +15,10 @@ def test_a_pruned_network_is_fine_tuned_evaluated_and_compared(secateur, tmp_pat
     assert said.json["after"] > said.json["before"]
     assert {path.name for path in tuned.iterdir()} >= {"plan.json", "weights.safetensors"}
 
-    dense = secateur("evaluate", *NETWORK, *DATA, "--out", tmp_path / "dense.json")
+    dense = secateur(
+        "evaluate", *NETWORK, *DATA, "--out", tmp_path / "dense.json", "--pictures", tmp_path / "pictures"
+    )
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"evaluation.png", "evaluation.svg"}
     assert dense.code == 0
     assert "taken for" in dense.out
     again = secateur(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from secateur.decision.lines import share_line
 from secateur.decision.verdict import sentences
 from secateur.errors import ExitCode, UserError
 from secateur.recipes import Distillation, Recipe
+from secateur.report.examples import MOST, RULE
 
 RECIPE = Recipe(
     epochs=2, learning_rate=0.01, recalibrate=True, distillation=Distillation(), checkpoint_every=1
@@ -78,6 +80,19 @@ def test_the_folder_holds_network_page_and_numbers(finished):
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert all(sentence in page.replace("&#39;", "'") for sentence in verdict.sentences)
+
+
+def test_the_page_shows_the_same_images_on_both_networks(finished, digits):
+    page = (finished[1] / "check.html").read_text()
+    assert RULE in page
+    blocks = re.findall(r"<figcaption>image (\d+) of 40</figcaption>(.*?)</figure>", page, flags=re.S)
+    assert len(blocks) == MOST
+    for _, block in blocks:
+        assert '<th scope="col">dense</th><th scope="col">pruned</th>' in block
+        assert block.count("data:image/png;base64,") == 5
+        clean = re.search(r'alt="clean image of class ([^"]+)"', block)[1]
+        assert clean in digits[1].classes
+        assert f'alt="pruned: adversarial image of class {clean}, taken for' in block
 
 
 def test_a_second_call_computes_nothing_and_other_limits_need_nothing_new(

@@ -6,6 +6,7 @@ from torch import nn
 
 from secateur.data import Dataset
 from secateur.decision import evaluate
+from secateur.decision.calibration import reliability_bins
 from secateur.decision.classifying import calibration_error
 
 
@@ -53,3 +54,14 @@ def test_confidence_and_loss_are_those_of_the_softmax():
     assert found.confidence == pytest.approx(sure, abs=1e-6)
     expected = -(torch.tensor([[2.0, 0.0], [0.0, 2.0]]).log_softmax(1)[:, 0]).mean().item()
     assert found.loss == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_bins_give_the_calibration_error():
+    generator = torch.Generator().manual_seed(0)
+    sure = torch.rand(500, generator=generator, dtype=torch.float64)
+    correct = torch.rand(500, generator=generator) < sure
+    bins = reliability_bins(sure, correct, 15)
+    gap = sum(each.n * abs(each.accuracy - each.confidence) for each in bins) / 500
+    assert gap == pytest.approx(calibration_error(sure, correct))
+    assert [each.confidence for each in bins] == sorted(each.confidence for each in bins)
+    assert reliability_bins(torch.ones(3), torch.tensor([True, True, False]), 15)[0].n == 3

@@ -8,7 +8,7 @@ from torch import nn
 
 import secateur
 from secateur import models
-from secateur.decision import Compared, compare, evaluate, plot
+from secateur.decision import Compared, calibration, compare, evaluate, plot
 from secateur.decision.lines import robust, share_line
 from secateur.errors import UserError
 
@@ -94,3 +94,31 @@ def test_what_cannot_be_drawn_together_is_one_sentence(digits, results):
     with pytest.raises(UserError, match="no accuracy to draw"):
         Compared((), 0).plot()
     assert compare(*results).plot().axes
+
+
+def test_a_result_of_an_attack_draws_itself(results):
+    record = results[0].to_json()
+    (line,) = results[0].plot().axes[0].get_lines()
+    assert list(line.get_ydata()) == [robust(record, eps).mean() for eps in line.get_xdata()]
+
+
+def test_an_evaluation_draws_its_calibration_and_its_classes(digits):
+    found = evaluate(models.resolve("shipped:digits-plain"), digits[1])
+    left, right = found.plot().axes
+    (points,) = left.collections[1:]
+    assert points.get_offsets().tolist() == [[each.confidence, each.accuracy] for each in found.bins]
+    assert sum(each.n for each in found.bins) == found.n
+    assert sum(each.right for each in found.bins) == int(found.correct.sum())
+    assert left.get_title() == f"calibration error {100 * found.calibration_error:.1f} %"
+    signs = [line.get_xdata()[0] for line in right.get_lines() if line.get_marker() == "o"]
+    assert signs == [each.share for each in reversed(found.classes)]
+    names = [text.get_text() for text in right.get_yticklabels()]
+    assert names == [f"{each.name}, {each.n}" for each in reversed(found.classes)]
+
+
+def test_of_many_classes_the_least_accurate_are_drawn():
+    classes = [calibration.Share(f"class {i}", 100, i) for i in range(50)] + [calibration.Share("none", 0, 0)]
+    right = calibration.draw([calibration.Bin(10, 5, 0.5)], classes, error=0.0).axes[1]
+    names = [text.get_text() for text in right.get_yticklabels()]
+    assert names == [f"class {i}, 100" for i in reversed(range(20))]
+    assert right.get_title() == "the 20 least accurate of 50 classes"

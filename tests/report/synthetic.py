@@ -48,6 +48,7 @@ class Grid:
     edit: Callable = field(default=lambda cell, science: science)  # the last word on the numbers of a cell
     weakening: float = 1.0
     classes: int | None = None
+    artefacts: Callable = field(default=lambda cell: {})  # the files beside the record of a cell
 
 
 def cell_id(*axes):
@@ -84,13 +85,14 @@ def write(folder: Path, grid: Grid | None = None) -> Path:
             commit(store, {**cell, **FRAME, **failed})
         elif cell["id"] not in gone:
             science = grid.edit(cell, records[cell["id"]]())
-            commit(store, {**cell, **FRAME, "status": "ok", "science": science, "error": None})
+            plain = {**cell, **FRAME, "status": "ok", "science": science, "error": None}
+            commit(store, plain, grid.artefacts(cell))
     return folder
 
 
-def commit(store, record):
+def commit(store, record, artefacts=None):
     """Commit a record as it is, even one that no stage could write."""
-    store.commit(Raw(record["id"], record))
+    store.commit(Raw(record["id"], record), artefacts)
 
 
 @dataclass

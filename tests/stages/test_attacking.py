@@ -1,10 +1,13 @@
 """How a study asks its attacks, beside their own settings."""
 
+import numpy as np
 import pytest
 
 from secateur import evaluate
 from secateur.config import parse_study
 from secateur.errors import UserError
+from secateur.stages import attacked_images
+from secateur.store import EXAMPLES, Examples, evenly
 from secateur.study import plan
 from whole import TINY, run_here
 
@@ -104,3 +107,21 @@ def test_ddn_of_a_study_follows_the_difference_and_is_not_quantised_unless_the_s
     assert (asked[0]["loss"], asked[0]["levels"]) == ("difference", None)
     assert [told[label]["settings"]["levels"] for label in "ab"] == [None, 17]
     assert [told[label]["settings"]["loss"] for label in "ab"] == ["difference", "cross_entropy"]
+
+
+def test_a_few_images_and_their_examples_stay_for_the_page(tmp_path):
+    asked = "images=60", "attacks={ddn: {steps: 20}}"
+    store, records = run_here(ONE_NETWORK, tmp_path, *asked)
+    (record,) = [record for record in records if record["stage"] == "attack"]
+    assert list(record["artefacts"]) == [EXAMPLES]
+    kept = Examples.from_bytes(store.artefact(record["id"], EXAMPLES).read_bytes())
+    assert kept.places == tuple(evenly(60))
+    images = attacked_images(parse_study(ONE_NETWORK, overrides=asked))
+    for place in kept.places:
+        assert np.abs(kept.pixels(place) - images.x[place].numpy()).max() <= 0.5 / 255 + 1e-6
+        # What was added has the distance that the record states.
+        norm = float(np.linalg.norm(kept.added(place).astype(np.float64)))
+        stated = record["science"]["distances"]["l2"][place]
+        found = record["science"]["outcome"][place] == "found"
+        assert norm == (pytest.approx(stated, rel=2e-3) if found else 0)
+    assert "found" in [record["science"]["outcome"][place] for place in kept.places]

@@ -24,6 +24,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the result to this JSON file, for `compare`.")
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for a picture: reliability diagram and accuracy per class.")
+    ] = None,
     plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
@@ -35,6 +38,8 @@ def evaluate(
     plug_in(plugin)
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise UserError(f"--out {out} cannot be written", hint="name a file in a folder that exists")
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
     part, images = held_out(data, resize)
     size = (1, *images.shape)
     chosen = finished_network(model, weights, size, classes or images.num_classes, mean=mean, std=std)
@@ -46,6 +51,11 @@ def evaluate(
     if out is not None:
         out.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
         note(f"wrote {out}")
+    if pictures is not None:
+        from secateur.report.attack_figures import save_figures
+
+        for path in save_figures({"evaluation": found.plot()}, pictures):
+            note(f"wrote {path}")
     if as_json:
         print_json({key: value for key, value in document.items() if key not in ("correct", "hashes")})
         return

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -13,6 +14,7 @@ from secateur.attacks.runner.classifier import classifier
 from secateur.attacks.runner.result import hash_images
 from secateur.data import Dataset, Stream
 from secateur.data.streaming import whole_or_stream
+from secateur.decision.calibration import Bin, Share, draw, place_in_bins, reliability_bins
 from secateur.display import Shown, frame
 from secateur.errors import UserError
 from secateur.stats import wilson
@@ -54,6 +56,7 @@ class Classified(Shown):
         calibration_error: expected difference of confidence and accuracy, over 15 bins of confidence.
         loss: mean cross-entropy.
         warning: evidence that network and images do not fit; empty if there is none.
+        bins: the images by confidence, for the reliability diagram.
     """
 
     data: str
@@ -64,6 +67,7 @@ class Classified(Shown):
     calibration_error: float
     loss: float
     warning: str = ""
+    bins: tuple[Bin, ...] = ()
 
     @property
     def n(self) -> int:
@@ -103,9 +107,15 @@ class Classified(Shown):
             "loss": self.loss,
             "warning": self.warning,
             "classes": [vars(each) for each in self.classes],
+            "bins": [vars(each) for each in self.bins],
             "correct": self.correct.tolist(),
             "hashes": list(self.hashes),
         }
+
+    def plot(self) -> Figure:
+        """A reliability diagram beside the accuracy of each class, as a matplotlib figure."""
+        shares = [Share(each.name, each.n, each.right) for each in self.classes]
+        return draw(self.bins, shares, error=self.calibration_error)
 
     def to_pandas(self) -> Any:
         """One row per class. Needs pandas.
@@ -187,6 +197,7 @@ class _Read:
             calibration_error=calibration_error(sure, correct),
             loss=torch.cat(self.losses).mean().item(),
             warning=misfit(predicted, labels, self.classes),
+            bins=reliability_bins(sure, correct, BINS),
         )
 
 
@@ -201,7 +212,7 @@ def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = BINS) 
     >>> round(calibration_error(torch.full((4,), 0.9), torch.tensor([True, True, True, False])), 6)
     0.15
     """
-    place = (confidence * bins).long().clamp(max=bins - 1)
+    place = place_in_bins(confidence, bins)
     gaps = torch.zeros(bins, dtype=torch.float64)
     gaps.index_add_(0, place, correct.double() - confidence.double())
     return float(gaps.abs().sum() / len(correct))

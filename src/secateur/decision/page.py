@@ -7,21 +7,26 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import numpy as np
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from secateur import pruning
+from secateur.data import Dataset
 from secateur.decision.figures import curves, front
 from secateur.decision.folder import write
 from secateur.decision.job import Job
+from secateur.decision.network import Measured
 from secateur.decision.trial import Trial
 from secateur.decision.verdict import Verdict
 from secateur.errors import ExitCode, UserError
 from secateur.exports import export
 from secateur.models import device_of
-from secateur.report.attack_figures import draw_attack
+from secateur.report.examples import MOST, RULE, Attacked, Cards, example_cards, typical_places
+from secateur.report.formatting import attack_label
 from secateur.report.page import Picture
 from secateur.report.plots import Drawing
 from secateur.report.theme import svg, themed
+from secateur.store import Examples
 from secateur.text import listed
 from secateur.untrusted import write_new
 
@@ -46,7 +51,7 @@ def write_results(
     if missing := _export(trial, job, folder / ONNX):
         verdict = replace(verdict, notes=(*verdict.notes, missing))
     write(folder / JSON, verdict.to_json())
-    page = _render(verdict, job, [*_pictures(trial, job)], exported=not missing)
+    page = _render(verdict, job, [*_pictures(trial, job)], [*_examples(trial, job)], exported=not missing)
     write_new(folder / PAGE, page)
     return verdict
 
@@ -70,14 +75,34 @@ def _pictures(trial: Trial, job: Job) -> Iterator[Picture]:
         if trial.verdict.points:
             shown = next((line.key for line in trial.verdict.lines if line.key.startswith("robust")), None)
             yield _picture(front(trial.verdict.points, shown))
-        sample = job.sample
-        if sample.shape[0] in (1, 3):
-            for norm, record in trial.pruned.attacks.items():
-                clean, adv = sample.x.numpy(), trial.pruned.adversarial(norm, sample).numpy()
-                drawn = draw_attack(record, clean, adv, sample.y.tolist(), sample.classes)
-                for drawing in drawn:
-                    if drawing.stem == "examples":
-                        yield _picture(replace(drawing, title=f"{drawing.title} on the pruned network"))
+
+
+def _examples(trial: Trial, job: Job) -> Iterator[Cards]:
+    """Adversarial pictures of both networks, by norm; nothing of data that are no pictures."""
+    sample = job.sample
+    if sample.x.ndim != 4 or sample.shape[0] not in (1, 3):
+        return
+    networks = {"dense": trial.dense, "pruned": trial.pruned}
+    for norm in trial.pruned.attacks:
+        records = {name: each.attacks[norm] for name, each in networks.items()}
+        found = np.array([[o == "found" for o in record["outcome"]] for record in records.values()])
+        distances = np.array(records["dense"]["distances"][norm], dtype=np.float64)
+        # Only these are made into pictures: all of them may be many and large.
+        places = typical_places(found, distances, range(sample.n))[:MOST]
+        if places:
+            shown = [
+                Attacked.of_record(name, record, _kept(networks[name], norm, sample, places))
+                for name, record in records.items()
+            ]
+            cards = tuple(example_cards(shown))
+            yield Cards(attack_label(job.attacks.name, norm), job.attacks.name, "", cards)
+
+
+def _kept(network: Measured, norm: str, sample: Dataset, places: list[int]) -> Examples:
+    clean, adversarial = (
+        each[places].cpu().numpy() for each in (sample.x, network.adversarial(norm, sample))
+    )
+    return Examples.of(clean, adversarial, places, sample.classes, bounds=sample.bounds)
 
 
 def _picture(drawing: Drawing) -> Picture:
@@ -87,9 +112,11 @@ def _picture(drawing: Drawing) -> Picture:
     )
 
 
-def _render(verdict: Verdict, job: Job, pictures: list[Picture], *, exported: bool) -> str:
+def _render(
+    verdict: Verdict, job: Job, pictures: list[Picture], examples: list[Cards], *, exported: bool
+) -> str:
     environment = Environment(
-        loader=PackageLoader("secateur.decision"),
+        loader=ChoiceLoader([PackageLoader("secateur.decision"), PackageLoader("secateur.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -106,6 +133,8 @@ def _render(verdict: Verdict, job: Job, pictures: list[Picture], *, exported: bo
         css=style,
         verdict=verdict,
         pictures=pictures,
+        examples=examples,
+        example_rule=RULE,
         files=named,
         attack=f"{job.attacks.name}, {job.attacks.settings.get('steps', 'its usual number of')} steps",
         grades=listed([f"{grade} ({norm})" for norm, grade in verdict.grades.items()]),

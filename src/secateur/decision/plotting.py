@@ -72,7 +72,7 @@ def _refuse(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     if any("outcome" not in record for record in records):
         raise UserError(
             "only results of attacks have security curves",
-            hint="of an evaluation, draw a comparison: secateur.decision.compare(a, b).plot()",
+            hint="an evaluation has plot() itself; of two, draw secateur.decision.compare(a, b).plot()",
         )
     for what in ("norm", "targeted"):
         if len({record[what] for record in records}) > 1:

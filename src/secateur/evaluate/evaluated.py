@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from secateur import stats, trust
 from secateur.attacks.runner.by_class import by_class, withstands
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.attacks.runner.starting_points import write_examples
-from secateur.display import Shown
+from secateur.display import Drawn, Shown
 
 TARGETED = (
     "a targeted attack says how often one class is reached; robust accuracy, the share of images that stay "
@@ -22,7 +22,7 @@ TARGETED = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evaluated(Shown):
+class Evaluated(Shown, Drawn):
     """The result of an attack per image, its grade, and the budgets of its headline and security curve.
 
     ``budgets`` are those at which robust accuracy is stated, ``eps`` those of the security curve; for an
@@ -42,6 +42,7 @@ class Evaluated(Shown):
     budgets: tuple[float, ...]
     eps: tuple[float, ...]
     facts: dict[str, Any]
+    drawn_by: ClassVar[str] = "secateur.decision.plotting:plot"
 
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         result, share = self.result, "target not reached" if self.result.targeted else "robust accuracy"

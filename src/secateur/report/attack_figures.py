@@ -62,13 +62,18 @@ def draw_attack(
 
 def save_attack(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
     """Write every drawing as PNG and SVG into ``folder``, which is created if it does not exist."""
+    return save_figures({drawing.stem: drawing.figure for drawing in drawings}, folder)
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write figures as PNG and SVG under their names into ``folder``, which is created if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with themed():
-        for drawing in drawings:
+        for stem, figure in figures.items():
             for kind, facts in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                written.append(cleared(folder / f"{drawing.stem}.{kind}"))
-                drawing.figure.savefig(written[-1], metadata=facts)
+                written.append(cleared(folder / f"{stem}.{kind}"))
+                figure.savefig(written[-1], metadata=facts)
     return written
 
 

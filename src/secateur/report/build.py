@@ -11,6 +11,7 @@ from secateur.report.aggregate import Grid, GridPoint, aggregate
 from secateur.report.cards import bibliography, cards
 from secateur.report.comparison import Comparison
 from secateur.report.conclusions import warnings
+from secateur.report.examples import study_cards
 from secateur.report.formatting import Table, to_csv, to_latex, to_markdown
 from secateur.report.latency import (
     PAPER_COLUMNS,
@@ -20,7 +21,8 @@ from secateur.report.latency import (
     latency_sentences,
     latency_table,
 )
-from secateur.report.load import load
+from secateur.report.linked import page_arms
+from secateur.report.load import examples_of, load
 from secateur.report.paired_changes import Change, changes
 from secateur.report.paired_tests import criteria_table
 from secateur.report.paper import paper_tables
@@ -75,7 +77,7 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
         places = {name: own_folder(target, name) for name in ("figures", "tables", "cards")}
         paper = list(paper_tables(grid, change))
         written = _write_tables(grid, change, places["tables"], paper)
-        page, figures = _write_figures(grid, change, places["figures"], paper, run_folder=folder.name)
+        page, figures = _write_figures(grid, change, places["figures"], paper, folder)
         citations = write_new(target / "CITATION.bib", bibliography(grid))
         written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
         index = write_new(target / "index.html", page)
@@ -174,7 +176,7 @@ def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path, pap
 
 
 def _write_figures(
-    grid: Grid, change: dict[GridPoint, Change], folder: Path, paper: Texts, *, run_folder: str
+    grid: Grid, change: dict[GridPoint, Change], folder: Path, paper: Texts, run: Path
 ) -> tuple[str, list[Path]]:
     # matplotlib is slow to import, and a table in the terminal does not need it.
     from secateur.report import figures, page, theme
@@ -184,4 +186,6 @@ def _write_figures(
         drawings = list(figures.draw(grid, change))
     pictures, paths = save_all(drawings, folder)
     whole = in_summary(summary(grid, change), grid)
-    return page.render(grid, change, pictures, whole, run_folder=run_folder, paper=paper), paths
+    shown = study_cards(grid, page_arms(grid), examples_of(run))
+    text = page.render(grid, change, pictures, whole, run_folder=run.name, paper=paper, examples=shown)
+    return text, paths

@@ -1,7 +1,7 @@
 """Read the records of a run folder into rows; no other module of the report opens a run folder."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from secateur.registry import ATTACKS
 from secateur.report.records import Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.stats import near_chance
 from secateur.store import (
+    EXAMPLES,
     AttackScience,
+    Damaged,
+    Examples,
     Latencies,
     NetworkScience,
     PruneScience,
@@ -27,8 +30,10 @@ from secateur.store import (
     architecture_cell,
     read_latencies,
 )
+from secateur.untrusted import read_bounded
 
 ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")
+PICTURES_BYTES = 2**22
 
 
 @dataclass
@@ -75,6 +80,27 @@ def load(folder: Path | str) -> Study:
         conditions=latencies.conditions if latencies and any(each.latency for each in networks) else None,
         **_units(store.study, _norms(store.cells, rows.attacks), rows.pixels),
     )
+
+
+def examples_of(folder: Path | str) -> Callable[[str], Examples | None]:
+    """Opens the pictures that an attack cell of a run folder kept; None where it kept none, or damaged ones.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    store = Store.open(folder)
+
+    def read(cell_id: str) -> Examples | None:
+        record = store.record(cell_id)
+        if record is None or EXAMPLES not in record.artefacts:
+            return None
+        try:
+            return Examples.from_bytes(read_bounded(store.artefact(cell_id, EXAMPLES), PICTURES_BYTES))
+        # Archives of published studies hold the records alone.
+        except (UserError, OSError, Damaged):
+            return None
+
+    return read
 
 
 def _read(cell: Cell, store: Store, rows: _Rows) -> None:

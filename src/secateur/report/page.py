@@ -16,6 +16,7 @@ from secateur.hashing import sha256_hex
 from secateur.report.aggregate import Grid, GridPoint, grid_point_of, worst
 from secateur.report.comparison import Comparison
 from secateur.report.conclusions import conclusions, headlines, warnings
+from secateur.report.examples import RULE, Cards
 from secateur.report.formatting import Table, Value, arm_label, network_label, percent, to_csv
 from secateur.report.latency import latency_sentences, measurement_noise
 from secateur.report.linked import linked_data, page_arms, point_numbers, script_json
@@ -61,9 +62,11 @@ def render(
     *,
     run_folder: str,
     paper: Sequence[tuple[str, str]] = (),
+    examples: tuple[Sequence[Cards], int] = ((), 0),
 ) -> str:
     """The page of a study.
 
+    ``examples`` are its adversarial pictures, and how many models under an attack had no room.
     Every text of the study is escaped, and the content security policy forbids all scripts but our own.
     """
     # The summary has a column of latency only if it was measured.
@@ -77,6 +80,9 @@ def render(
         "conclusions": list(conclusions(grid, change)),
         "robust": robust_tables(grid, arms),
         "left": left_tables(grid, change, arms),
+        "examples": examples[0],
+        "examples_left_out": examples[1],
+        "example_rule": RULE,
         "criteria": criteria_rows(grid),
         "table": result_table(grid, change, summary),
         "numbers": numbers,
@@ -105,7 +111,7 @@ def render(
 
 _CONTENTS = (
     ("answer", "Verdict", "study"), ("budgets", "Robust accuracy", "robust"),
-    ("left", "Distance left", "left"),
+    ("left", "Distance left", "left"), ("examples", "Pictures", "examples"),
     ("criteria", "Criteria", "criteria"), ("table", "Table", "table"), ("doubtful", "Unreliable", "doubtful"),
     ("holes", "Failed", "holes"), ("measured-latency", "Latency", "latency"),
     ("cards", "Details", "conclusions"), ("figures", "Figures", "figures"),

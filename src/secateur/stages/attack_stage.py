@@ -2,13 +2,15 @@
 
 import time
 
+from torch import Tensor
+
 from secateur import evaluate
 from secateur.config import Cell, Study
 from secateur.data import Dataset, subset
 from secateur.hashing import derive_seed
 from secateur.models import to_device
 from secateur.stages.networks import Tick, generator, network, parent_of, splits_of
-from secateur.store import AttackScience, Parts, Store
+from secateur.store import EXAMPLES, AttackScience, Examples, Parts, Store, evenly
 
 # Keys of a cell's settings that the attack itself does not take.
 _NOT_THE_ATTACKS = {"attack", "attack_version", "images"}
@@ -36,10 +38,11 @@ def attack(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     """Attack the parent's network; the result is verified, counted and graded by :func:`evaluate.attack`."""
     start = time.perf_counter()
     model = to_device(network(study, parent_of(cell), store), study.device)
+    images = attacked_images(study)
     settings = {key: value for key, value in cell.settings.items() if key not in _NOT_THE_ATTACKS}
     result = evaluate.attack(
         model,
-        attacked_images(study),
+        images,
         cell.settings["attack"],
         batch_size=study.batch_size,
         seed=cell.seed,
@@ -48,4 +51,14 @@ def attack(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     )
     # Seconds differ from run to run and are no part of the science.
     science = AttackScience.from_json(result.to_json(timings=False))
-    return Parts(science, {}, {"seconds": time.perf_counter() - start, "times": list(result.result.times)})
+    timing = {"seconds": time.perf_counter() - start, "times": list(result.result.times)}
+    return Parts(science, _pictures(images, result.result.adv), timing)
+
+
+def _pictures(images: Dataset, adversarial: Tensor) -> dict[str, bytes]:
+    """A few images and their examples, for the page of the study; nothing of data that are no pictures."""
+    if images.x.ndim != 4 or images.shape[0] not in (1, 3):
+        return {}
+    places = evenly(images.n)
+    clean, adv = (each[places].cpu().numpy() for each in (images.x, adversarial))
+    return {EXAMPLES: Examples.of(clean, adv, places, images.classes, bounds=images.bounds).to_bytes()}

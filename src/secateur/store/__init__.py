@@ -1,5 +1,8 @@
 """The run folder: content-addressed cells, committed in one step. It knows no models."""
 
+from secateur.store.examples import EXAMPLES as EXAMPLES
+from secateur.store.examples import Examples as Examples
+from secateur.store.examples import evenly as evenly
 from secateur.store.folder import Store as Store
 from secateur.store.latencies import LATENCIES as LATENCIES
 from secateur.store.latencies import Conditions as Conditions

@@ -10,6 +10,7 @@ from pathlib import Path
 from secateur.config import Cell, Study
 from secateur.errors import ExitCode, UserError
 from secateur.recipes import Recipe
+from secateur.store.examples import KEPT, LONGEST_SIDE
 from secateur.study.cells import Facts
 from secateur.study.cost import Footprint
 
@@ -25,6 +26,11 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 def image_bytes(facts: Facts) -> int:
     """The images of all three parts, as every worker holds them."""
     return (facts.train + facts.validation + facts.test) * math.prod(facts.shape) * FLOAT_BYTES
+
+
+def picture_bytes(facts: Facts) -> int:
+    """The pictures that an attack keeps beside its record: per pixel a grey level, and its change in half."""
+    return 3 * KEPT * math.prod(min(side, LONGEST_SIDE) for side in facts.shape)
 
 
 def network_bytes(cell: Cell, study: Study, facts: Facts, needs: Footprint) -> int:

@@ -16,7 +16,7 @@ from secateur.store.study_file import study_hash_of
 from secateur.study.cells import SCIENCE, Facts, grid, is_as_planned
 from secateur.study.cost import Clock, Cost, Speed, cost_of
 from secateur.study.dataset_facts import known_facts, read_facts, unknown_settings
-from secateur.study.footprint import PROCESS_BYTES, image_bytes, largest, network_bytes
+from secateur.study.footprint import PROCESS_BYTES, image_bytes, largest, network_bytes, picture_bytes
 from secateur.study.spelled import without_defaults
 
 # Estimates of what a record holds beside its artefacts, and of what an attack's record adds for each image.
@@ -116,7 +116,8 @@ class StudyPlan:
 
     def _size(self, cell: Cell) -> int:
         if cell.stage == "attack":
-            return RECORD_BYTES + IMAGE_BYTES * (cell.settings["images"] or self.facts.test)
+            images = cell.settings["images"] or self.facts.test
+            return RECORD_BYTES + IMAGE_BYTES * images + picture_bytes(self.facts)
         return RECORD_BYTES + self._weights(cell)
 
     def _weights(self, cell: Cell) -> int:

@@ -297,7 +297,7 @@
       if (block.hidden) continue;
       const output = block.querySelector("output");
       if (output) output.textContent = budget;
-      for (const row of block.querySelectorAll("tbody tr")) {
+      for (const row of block.querySelectorAll("tr[data-model], figure[data-model]")) {
         row.hidden = (model !== null && row.dataset.model !== model) || (criterion !== null && row.dataset.criterion !== "" && row.dataset.criterion !== criterion);
       }
       for (const cell of block.querySelectorAll("[data-at]")) {
