@@ -117,7 +117,11 @@ def test_the_wheel_has_the_mark_of_types_and_the_readme_of_an_index(hook, tmp_pa
     wheel = ZipFile(next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path))))
     assert "secateur/py.typed" in wheel.namelist()
     (metadata,) = [name for name in wheel.namelist() if name.endswith("/METADATA")]
-    assert "](docs/" not in wheel.read(metadata).decode()
+    text = wheel.read(metadata).decode()
+    assert "](docs/" not in text
+    shown = re.findall(r"^Project-URL: ([^,\n]+), (https://\S+)$", text, re.M)
+    assert dict(shown) == PROJECT["urls"]
+    assert len(shown) > 1
 
 
 def test_links_of_the_readme_hold_on_a_package_index(hook):

@@ -66,6 +66,25 @@ def test_a_network_at_chance_stands_below_the_axis_however_far_it_seems(distance
     assert axes.get_ylim()[1] < 50
 
 
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_signs_of_several_models_stand_beside_each_other_on_every_axis(scale, tmp_path):
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.set_xscale(scale)
+    axes.set_xlim(0.002, 1.3)
+    for offset in (-0.02, 0.0, 0.02):
+        collapsed = Mark(0.003, Estimate((0.1,), 0.1), word="collapsed")
+        draw_line(axes, [collapsed, mark(0.9, 1.0)], Style("C0", robust=False, offset=offset))
+    signs = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "d"]
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(x, 1.0) for x in signs]))[:, 0]
+    assert places[1] - places[0] == pytest.approx(0.02, abs=1e-3)
+    assert places[2] - places[1] == pytest.approx(0.02, abs=1e-3)
+    # A sign far outside takes the room of everything else: the layout is then given up with a warning.
+    with theme.themed():
+        theme.save(figure, tmp_path, "signs")
+    assert figure.axes[0].get_position().height > 0.5
+
+
 def test_what_lies_beyond_the_axis_is_said_and_does_not_stretch_it():
     axes = Figure().subplots()
     used = draw_line(axes, [mark(0.0, 1.0), mark(0.2, 30.0, "C")], STYLE, ceiling=1.4)

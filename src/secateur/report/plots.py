@@ -130,11 +130,14 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
 
 def _at_edge(axes: Axes, x: float, sign: str, style: Style) -> None:
     """Draw a sign at the edge of the panel for a point that is not on the axis."""
-    # Signs of several models at one sparsity would hide each other, hence the offset.
-    left, right = axes.get_xlim()
+    # Signs of several models at one sparsity would hide each other, hence the offset: a share of the axis as it
+    # is drawn, because a share of a logarithmic one would lead below zero.
+    scale = axes.xaxis.get_transform()
+    left, right, drawn = scale.transform([*axes.get_xlim(), x])
+    (x,) = scale.inverted().transform([drawn + style.offset * (right - left)])
     look = {key: value for key, value in _SIGNS[sign][1].items() if key in ("marker", "ms", "mew", "mfc")}
     height = 0.97 if sign in ("inf", "beyond", "fell") else 0.025
-    axes.plot([x + style.offset * (right - left)], [height], ls="none", color=style.colour, **look,
+    axes.plot([x], [height], ls="none", color=style.colour, **look,
               transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
 
 
