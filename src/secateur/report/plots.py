@@ -130,8 +130,8 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
 
 def _at_edge(axes: Axes, x: float, sign: str, style: Style) -> None:
     """Draw a sign at the edge of the panel for a point that is not on the axis."""
-    # Signs of several models at one sparsity would hide each other, hence the offset: a share of the axis as it
-    # is drawn, because a share of a logarithmic one would lead below zero.
+    # Signs of several models at one sparsity would hide each other, hence the offset: a share of the axis as
+    # it is drawn, because a share of a logarithmic one would lead below zero.
     scale = axes.xaxis.get_transform()
     left, right, drawn = scale.transform([*axes.get_xlim(), x])
     (x,) = scale.inverted().transform([drawn + style.offset * (right - left)])
