@@ -1,9 +1,14 @@
 """Numbers with known answers."""
 
+import subprocess
+import sys
+
+import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from secateur import measure
+from secateur import measure, models
 
 
 def lenet():
@@ -60,3 +65,48 @@ def test_gradients_keep_what_the_backward_pass_needs():
     assert four - two == 2 * (two - one)
     # An image, its inner result, and the gradient of that.
     assert two - one >= 3 * 400
+
+
+class Mixed(nn.Module):
+    """Products of several kinds, some of which torch takes apart before it counts them."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.recurrent = nn.GRU(8, 6, batch_first=True)
+        self.up = nn.ConvTranspose1d(6, 4, 3, groups=2)
+
+    def forward(self, x):
+        """[N, L, 8] to [N, 4, L + 2]."""
+        seen = nn.functional.scaled_dot_product_attention(x, x, x) + self.attention(x, x, x)[0]
+        return self.up(self.recurrent(torch.einsum("nlc,ncd->nld", seen, x.mT @ x))[0].mT)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (models.build("resnet20"), (2, 3, 32, 32)),
+        (models.build("vgg16-bn"), (1, 3, 32, 32)),
+        (models.build("resnet-tiny"), (3, 1, 8, 8)),
+        (Mixed(), (2, 5, 8)),
+        (nn.Conv3d(2, 4, 3, groups=2, stride=2), (2, 2, 7, 7, 7)),
+    ],
+)
+def test_macs_are_half_of_what_torch_counts(model, shape):
+    x = torch.rand(shape)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(x)
+    assert measure.macs(model, x) == counter.get_total_flops() // (2 * len(x)) > 0
+
+
+def test_sizes_are_measured_without_torchs_compiler():
+    code = (
+        "import sys, torch\n"
+        "from torch import nn\n"
+        "from secateur import measure\n"
+        "net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 4))\n"
+        "measure.macs(net, torch.rand(1, 1, 8, 8))\n"
+        "measure.peak_memory(net, torch.rand(1, 1, 8, 8), gradients=True)\n"
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from secateur.graph.trace.input_tree import as_call, tensors_in
 from secateur.models import eval_mode, time_calls
@@ -23,7 +23,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, example_inputs: Any) -> int:
-    """Multiply-adds of convolutions and matrix products per image: half of FlopCounterMode's count.
+    """Multiply-adds of convolutions and matrix products per image: half of what torch's flop counter counts.
 
     Other operations (normalisation, activations, pooling) count nothing. The batch size is the length of the
     first tensor in ``example_inputs``.
@@ -33,9 +33,9 @@ def macs(model: nn.Module, example_inputs: Any) -> int:
     """
     arguments, keywords = as_call(example_inputs)
     first = tensors_in([arguments, keywords])[0]
-    with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with eval_mode(model), torch.no_grad(), _FlopCounter() as counter:
         model(*arguments, **keywords)
-    return int(counter.get_total_flops()) // (2 * len(first))
+    return counter.flops // (2 * len(first))
 
 
 def latency(
@@ -82,6 +82,32 @@ def peak_memory(model: nn.Module, example_inputs: Any, *, gradients: bool = Fals
     return int(meter.peak)
 
 
+# FlopCounterMode counts the same, by the same formulas, but imports torch's compiler at its first operation.
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the floating-point operations for which torch has a formula; a multiply-add is two."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        # The formulas are those of the parts that an operation consists of, where it has any.
+        with self:
+            result = func.decompose(*args, **named)
+        if result is not NotImplemented:
+            return result
+        result = func(*args, **named)
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.flops += int(formula(*args, **named, out_val=result))
+        return result
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # The method of the base class would import torch's compiler.
+        return False
+
+
 # A dispatch mode sees every storage that an operation returns, on any device; allocator statistics exist for
 # CUDA alone and include cached blocks.
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -115,3 +141,8 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self.see, result)
         return result
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # The method of the base class would import torch's compiler.
+        return False

@@ -147,6 +147,16 @@ def test_what_is_no_classifier_is_refused(what, said):
         predict(Returns(what), torch.rand(2, 1, 2, 2, generator=seeded()))
 
 
+def test_a_batch_on_a_cpu_is_small_unless_it_is_chosen():
+    seen = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    accuracy(model, torch.rand(300, 1, 2, 2), torch.zeros(300, dtype=torch.int64))
+    assert seen == [128, 128, 44]
+    predict(model, torch.rand(300, 1, 2, 2), batch_size=512)
+    assert seen[3:] == [300]
+
+
 def test_a_batch_size_of_zero_is_refused():
     with pytest.raises(UserError, match="batch size"):
         predict(build("resnet-tiny"), torch.zeros(1, 1, 8, 8), batch_size=0)

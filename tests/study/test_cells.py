@@ -293,6 +293,24 @@ def test_the_ids_of_the_studies_in_this_repository_never_change(name):
     assert hashlib.sha256("".join(cell.id for cell in cells).encode()).hexdigest()[:16] == IDS[name]
 
 
+def test_more_training_images_than_are_measured_give_other_cells():
+    """The accuracy of a sample is another number; up to its size nothing changes."""
+    sizes = (cells_module.TRAIN_SAMPLE, cells_module.TRAIN_SAMPLE + 1)
+    whole, sampled = (small_plan(FULL, train=size) for size in sizes)
+    assert {cell.id for cell in whole.cells} == {cell.id for cell in small_plan(FULL).cells}
+    assert not {cell.id for cell in whole.cells} & {cell.id for cell in sampled.cells}
+    told = [(cell.stage in ("train", "tune"), cell.settings.get("train_sample")) for cell in sampled.cells]
+    assert set(told) == {(True, 10_000), (False, None)}
+    assert all("train_sample" not in cell.settings for cell in whole.cells)
+    dense = [laid.costs[laid.cells[0].id].forwards for laid in (whole, sampled)]
+    assert dense[1] - dense[0] == laid_epochs(whole)
+
+
+def laid_epochs(laid):
+    """How often a network of a plan sees each of its training images."""
+    return laid.cells[0].settings["recipe"]["epochs"]
+
+
 def test_a_setting_that_a_later_version_adds_orphans_nothing(monkeypatch):
     before = [cell.id for cell in small_plan(FULL).cells]
 

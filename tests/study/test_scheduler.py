@@ -1,5 +1,18 @@
+from dataclasses import replace
+
+from secateur.config import repeats
 from secateur.study.scheduler import make_board
-from toy.study import SMALL, small_plan
+from toy.study import FACTS, SMALL, small_plan
+
+GIVEN = """
+name: given
+data: digits
+models: {net: {arch: resnet-tiny, weights: somewhere.th}}
+sparsities: [0]
+attacks: {ddn: {steps: 10}}
+seeds: [0, 1]
+images: 20
+"""
 
 
 def board_of(plan, done=()):
@@ -50,3 +63,45 @@ def test_a_failure_skips_all_descendants_and_nothing_else():
     assert all("skipped, because" in board.failed[c.id] for c in skipped)
     left = board.open
     assert all(board.cells[cell_id].axes["criterion"] is None for cell_id in left)
+
+
+def given():
+    """A plan of two equal networks, its attacks, and its board with both networks done."""
+    plan = small_plan(GIVEN, facts=replace(FACTS, weights={"net": "ab" * 32}))
+    dense = [cell.id for cell in plan.cells if cell.stage == "train"]
+    first, second = (cell for cell in plan.cells if cell.stage == "attack")
+    assert repeats(plan.cells) == {second.id: first.id}
+    return plan, first, second, board_of(plan, dense)
+
+
+def test_an_attack_that_repeats_another_waits_for_it_and_costs_nothing():
+    plan, first, second, board = given()
+    assert board.take() == first
+    assert board.take() is None
+    board.succeed(first.id)
+    assert board.take() == second
+    assert plan.costs[second.id].units == 0 < plan.costs[first.id].units
+    assert plan.forwards == plan.costs[first.id].forwards + sum(
+        plan.costs[cell.id].forwards for cell in plan.cells if cell.stage == "train"
+    )
+
+
+def test_a_repetition_is_computed_where_the_first_attack_fails():
+    _, first, second, board = given()
+    board.take()
+    assert board.fail(first.id, "broken") == []
+    assert board.take() == second
+
+
+def test_a_repetition_waits_for_its_own_network_as_well():
+    plan = small_plan(GIVEN, facts=replace(FACTS, weights={"net": "ab" * 32}))
+    board = board_of(plan)
+    networks = [board.take(), board.take()]
+    assert board.take() is None
+    board.succeed(networks[0].id)
+    first = board.take()
+    board.succeed(first.id)
+    assert board.take() is None
+    board.succeed(networks[1].id)
+    assert board.take().parent == networks[1].id
+    assert board.take() is None

@@ -157,6 +157,8 @@ def facts(store: "Store", cell: "Cell", record: "Record | None") -> list[tuple[s
     found += [(f"file {name}", digest[:12]) for name, digest in sorted(record.artefacts.items())]
     found.append(("took", duration(record.timing.seconds)))
     made = record.provenance
+    if (first := made.get("same_as")) is not None:
+        found.append(("numbers of", labels.get(str(first), str(first))))
     for key in ("finished", "host", "device", "torch", "secateur"):
         if made.get(key) is not None:
             found.append((key, str(made[key])))

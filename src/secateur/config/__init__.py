@@ -13,5 +13,6 @@ from secateur.config.presets import preset as preset
 from secateur.config.presets import summaries as summaries
 from secateur.config.problems import Problem as Problem
 from secateur.config.problems import refuse as refuse
+from secateur.config.repeats import repeats as repeats
 from secateur.config.study import Study as Study
 from secateur.config.study import study_schema as study_schema

@@ -21,6 +21,7 @@ from secateur.models.weights import accuracy as accuracy
 from secateur.models.weights import check_accepts as check_accepts
 from secateur.models.weights import device_of as device_of
 from secateur.models.weights import eval_mode as eval_mode
+from secateur.models.weights import evaluation_batch as evaluation_batch
 from secateur.models.weights import initialise as initialise
 from secateur.models.weights import logits as logits
 from secateur.models.weights import place_of as place_of

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.benchmark import timer
 
-# torch.utils.benchmark supplies the clock, which waits for accelerators. Its Timer measures one call to the
-# end before the next: on a shared machine two networks would then be timed under different load. Here they
-# alternate in short turns, so that a slow phase hits all of them and cancels in ``share_of``.
-# Seconds per turn, and the fewest turns.
+# The Timer of torch.utils.benchmark measures one call to the end before the next: on a shared machine two
+# networks would then be timed under different load. Here they alternate in short turns, so that a slow phase
+# hits all of them and cancels in ``share_of``. Seconds per turn, and the fewest turns.
 _TURN, _TURNS = 0.005, 4
 # Shortest run in seconds: reading the clock then costs under a thousandth. Not longer, so that an
 # interruption spoils few runs, which the median ignores.
@@ -108,6 +107,19 @@ def time_calls(
     ]
 
 
+def timer() -> float:
+    """Seconds of a clock, once an accelerator has done what it was given.
+
+    The timer of torch.utils.benchmark is the same, but its package imports setuptools (0.14 s).
+
+    >>> timer() <= timer()
+    True
+    """
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
 @contextmanager
 def _measuring(threads: int) -> Iterator[None]:
     """Set the number of threads and disable garbage collection, which would run at arbitrary times."""
@@ -143,4 +155,4 @@ def _run(call: Callable[[], object], times: int) -> float:
     started = timer()
     for _ in range(times):
         call()
-    return float(timer() - started) / times
+    return (timer() - started) / times

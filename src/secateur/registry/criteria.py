@@ -1,4 +1,9 @@
-"""The criteria that score channels."""
+"""The criteria that score channels.
+
+``needs_batch`` says that channels are scored on images, "adversarial" that these are attacked first;
+``needs_layers`` that not every network has what is scored; ``draws`` that scores are random numbers; ``kind``
+"weights" that single weights are masked.
+"""
 
 from secateur.registry.registry import Registry
 
@@ -13,7 +18,11 @@ CRITERIA.register(
     bibtex=("li2017",),
 )
 CRITERIA.register(
-    "random", "secateur.pruning.criteria_weights:random", "seeded, uniform over channels", bibtex=()
+    "random",
+    "secateur.pruning.criteria_weights:random",
+    "seeded, uniform over channels",
+    draws=True,
+    bibtex=(),
 )
 CRITERIA.register(
     "l2", "secateur.pruning.criteria_weights:l2", "Euclidean norm of the filters", label="L₂ norm", bibtex=()
@@ -107,6 +116,7 @@ CRITERIA.register(
     "secateur.pruning.weight_masks:uniform",
     "masks single weights at random",
     kind="weights",
+    draws=True,
     label="random weights",
     bibtex=(),
 )

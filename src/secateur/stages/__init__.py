@@ -19,7 +19,8 @@ def execute(study: Study, cell: Cell, store: Store, *, on_progress: Tick | None 
     """Compute one cell from its settings and its parent's artefacts. The caller commits the result.
 
     The numbers in ``science`` depend on the cell's id alone: they are the same on every run and engine and in
-    every order of the cells.
+    every order of the cells. An attack that an earlier cell of the study has done on equal weights is not
+    done again: its numbers are those of that cell.
 
     Args:
         study: what the cells were planned from; names data, models and device.

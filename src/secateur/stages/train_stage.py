@@ -132,15 +132,23 @@ def _fit(
             on_progress=tick,
         )
     _refuse_divergence(history)
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    size: int | None = cell.settings.get("train_sample")
+    seen = splits.train if size is None else _sample(splits.train, size, study.seed)
+    parts = {"train": seen, "validation": splits.validation, "test": splits.test}
     plain = history.to_json()
     science = TuneScience(
         **measured(study, cell, model, **parts).to_json(),
+        **({} if size is None else {"train_sample": seen.n}),
         best_epoch=plain["best_epoch"],
         history=plain["epochs"],
     )
     seconds = {"seconds": time.perf_counter() - start}
     return science, saved(model, store, cell), seconds, _shortage(history)
+
+
+def _sample(images: Dataset, size: int, seed: int) -> Dataset:
+    """Training images drawn by class, the same for every network of a study."""
+    return data.subset(images, size, generator=generator(derive_seed(seed, "train_sample")))
 
 
 def _shortage(history: History) -> dict[str, str]:

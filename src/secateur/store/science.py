@@ -112,9 +112,13 @@ class NetworkScience(Fields):
 
 
 class TuneScience(NetworkScience):
-    """A fine-tuned network; ``history`` has an entry per epoch, ``best_epoch`` is the one that was kept."""
+    """A fine-tuned network; ``history`` has an entry per epoch, ``best_epoch`` is the one that was kept.
+
+    ``train_sample`` is the number of training images that ``accuracy.train`` is of, where it is not of all.
+    """
 
     best_epoch: int | None = None
+    train_sample: Count | None = None
     history: list[dict[str, Any]] = []
 
 

@@ -5,7 +5,6 @@ from time import perf_counter
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from secateur.config import Problem, Study, refuse
 from secateur.data import describe_splits, open_dataset
@@ -193,6 +192,8 @@ def _footprint(network: nn.Module, images: Tensor) -> Footprint:
 
 
 def _seconds_per_unit(network: nn.Module, images: Tensor, threads: int) -> float:
+    from torch.utils.benchmark import Timer  # imports setuptools, not needed without a probe
+
     few = images[:FEW]
     _gradient(network, few)  # the first call allocates memory and chooses kernels
     begun = perf_counter()

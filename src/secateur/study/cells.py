@@ -19,6 +19,8 @@ from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, registered, take
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
 SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 3}
 ID_DIGITS = 32
+# Of more training images the accuracy of a network is measured on a sample of so many.
+TRAIN_SAMPLE = 10_000
 # Settings that the chain of cells expresses itself.
 _SCHEDULE = {"schedule", "rounds", "spacing"}
 
@@ -135,7 +137,8 @@ def _in_rounds(
         finished = number == last
         role: Role = "round" if not finished else "dense_tuned" if settings is None else "pruned"
         point = axes if finished else {**axes, **step}
-        above = _cell("tune", above, point, role, {"recipe": asdict(recipe)})
+        sample = {name: value for name, value in dense.settings.items() if name == "train_sample"}
+        above = _cell("tune", above, point, role, {"recipe": asdict(recipe), **sample})
         yield above
     yield from _attacks(study, above)
 
@@ -188,6 +191,8 @@ def _training(study: Study, facts: Facts, model: str, seed: int) -> dict[str, An
         **({"normalise": chosen.statistics} if chosen.statistics else {}),
         "weights": facts.weights.get(model),
         "recipe": asdict(study.recipe(model)),
+        # Smaller splits are measured whole, and their ids stay as they were.
+        **({"train_sample": TRAIN_SAMPLE} if facts.train > TRAIN_SAMPLE else {}),
     }
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from secateur.config import Cell
+from secateur.config import Cell, repeats
 from secateur.study.cells import Facts
 
 # The share of the time per image that pruning does not reduce. Without it, the time of a network pruned to
@@ -75,8 +75,16 @@ def cost_of(cell: Cell, facts: Facts) -> Cost:
     epochs = recipe.get("epochs", 0)
     seen = epochs * facts.train
     steps = (recipe.get("adversary") or {"steps": 0})["steps"]
-    evaluated = epochs * facts.validation + facts.train + facts.validation + facts.test
+    trained_on = cell.settings.get("train_sample", facts.train)
+    evaluated = epochs * facts.validation + trained_on + facts.validation + facts.test
     return Cost(seen * (1 + steps) + evaluated, seen * (1 + steps), share)
+
+
+def costs_of(cells: Iterable[Cell], facts: Facts) -> dict[str, Cost]:
+    """The work of every cell of a study, by id; attacks that repeat another one are not computed."""
+    known = tuple(cells)
+    free = dict.fromkeys(repeats(known), Cost(0, 0, 1.0))
+    return {cell.id: free.get(cell.id) or cost_of(cell, facts) for cell in known}
 
 
 class Clock:

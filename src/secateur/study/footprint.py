@@ -17,7 +17,6 @@ from secateur.study.cost import Footprint
 # A process with torch and nothing else, on Linux; others are within a factor of two.
 PROCESS_BYTES = 350_000_000
 FLOAT_BYTES = 4
-EVALUATION_BATCH = 512
 # Weights, their gradients and momenta, the best so far, and one copy of all that for a checkpoint.
 TRAINED_COPIES = 7
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -39,7 +38,9 @@ def network_bytes(cell: Cell, study: Study, facts: Facts, needs: Footprint) -> i
     Batches of attacks, and of networks without batch normalisation, are halved where they do not fit; this is
     for whole ones.
     """
-    evaluated = needs.weights + needs.forward * min(EVALUATION_BATCH, facts.train)
+    from secateur.models import evaluation_batch  # imports torch, which the probe has imported
+
+    evaluated = needs.weights + needs.forward * min(evaluation_batch(study.device), facts.train)
     if cell.stage == "attack":
         images = min(study.batch_size, cell.settings["images"] or facts.test)
         return max(evaluated, needs.weights + needs.gradient * images)

@@ -14,7 +14,7 @@ from secateur.registry import loaded
 from secateur.store import Store
 from secateur.store.study_file import study_hash_of
 from secateur.study.cells import SCIENCE, Facts, grid, is_as_planned
-from secateur.study.cost import Clock, Cost, Speed, cost_of
+from secateur.study.cost import Clock, Cost, Speed, costs_of
 from secateur.study.dataset_facts import known_facts, read_facts, unknown_settings
 from secateur.study.footprint import PROCESS_BYTES, image_bytes, largest, network_bytes, picture_bytes
 from secateur.study.spelled import without_defaults
@@ -56,7 +56,7 @@ class StudyPlan:
     @cached_property
     def costs(self) -> dict[str, Cost]:
         """The work of every cell, by id."""
-        return {cell.id: cost_of(cell, self.facts) for cell in self.cells}
+        return costs_of(self.cells, self.facts)
 
     @property
     def todo(self) -> tuple[Cell, ...]:

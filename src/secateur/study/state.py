@@ -8,7 +8,7 @@ from typing import Any
 from secateur.config import Cell
 from secateur.store import Leases, Record, Store
 from secateur.study.cells import Facts
-from secateur.study.cost import Clock, cost_of
+from secateur.study.cost import Clock, costs_of
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _finished(store: Store) -> Iterator[tuple[Cell, Record]]:
 
 def _remaining(store: Store, done: list[tuple[Cell, float]], left: list[Cell]) -> float | None:
     facts = Facts.from_json(store.study["facts"])
-    clock = Clock({cell.id: cost_of(cell, facts) for cell in store.cells})
+    clock = Clock(costs_of(store.cells, facts))
     for cell, seconds in done:
         clock.learn(cell, seconds)
     return clock.remaining(left, 1)

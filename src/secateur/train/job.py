@@ -14,6 +14,7 @@ from secateur.models import logits
 from secateur.recipes import Recipe, problems
 from secateur.text import first_line
 from secateur.train.averaging import Average
+from secateur.train.descent import Descent
 from secateur.train.history import Epoch
 from secateur.train.losses import Penaliser
 from secateur.train.moment import Moment
@@ -114,7 +115,7 @@ def prepare(
     device = next(model.parameters()).device
     # Before the optimiser, whose momentum takes over the memory format of the weights.
     last = channels_last(model, asked=recipe.channels_last)
-    optimiser = torch.optim.SGD(
+    optimiser = Descent(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
