@@ -35,7 +35,7 @@ def macs(model: nn.Module, example_inputs: Any) -> int:
     first = tensors_in([arguments, keywords])[0]
     with eval_mode(model), torch.no_grad(), _FlopCounter() as counter:
         model(*arguments, **keywords)
-    return counter.flops // (2 * len(first))
+    return int(counter.flops) // (2 * len(first))
 
 
 def latency(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -134,11 +135,12 @@ def _fit(
     _refuse_divergence(history)
     size: int | None = cell.settings.get("train_sample")
     seen = splits.train if size is None else _sample(splits.train, size, study.seed)
+    sampled: dict[str, Any] = {} if size is None else {"train_sample": seen.n}
     parts = {"train": seen, "validation": splits.validation, "test": splits.test}
     plain = history.to_json()
     science = TuneScience(
         **measured(study, cell, model, **parts).to_json(),
-        **({} if size is None else {"train_sample": seen.n}),
+        **sampled,
         best_epoch=plain["best_epoch"],
         history=plain["epochs"],
     )
