@@ -76,13 +76,17 @@ def stream(
     return Stream(name, _datasets(pieces, reading, partial(names_of, classes, source)), rows)
 
 
-def whole_or_stream(source: Any, *, most: int | None = None) -> Dataset | Stream:
+def whole_or_stream(
+    source: Any, *, name: str = "data", most: int | None = None, hold: bool = False
+) -> Dataset | Stream:
     """The images of ``source``: all at once, or as a ``Stream`` where they take more than ``most`` bytes.
 
     Args:
-        source: whatever ``of`` reads, or a ``Stream``, which is returned as it is. Of a loader that does not
-            state its length no more than a part is held before it becomes a ``Stream``.
+        source: whatever ``of`` reads, or a ``Stream``, which is returned as it is.
+        name: of the data set.
         most: bytes as float32; 4 GiB by default.
+        hold: whether so many bytes are also held of a loader that does not state its length; if not, it
+            becomes a ``Stream`` as soon as it is longer than a part.
 
     >>> type(whole_or_stream([(np.random.rand(2, 1, 4, 4), [0, 1])])).__name__
     'Dataset'
@@ -92,9 +96,9 @@ def whole_or_stream(source: Any, *, most: int | None = None) -> Dataset | Stream
         return source
     whole = (Dataset, TensorDataset, Mapping, Tensor, np.ndarray, str, bytes)
     if isinstance(source, whole) or not _has_rows(source) or is_pair(source):
-        return of(source)
+        return of(source, name=name)
     count, held = _stated(source), 0
-    most = _room(source, count, most)
+    most = most if hold else _room(source, count, most)
     batches, read = batches_of(source, None), deque[Rows]()
     for batch in batches:
         read.append(batch)
@@ -103,9 +107,9 @@ def whole_or_stream(source: Any, *, most: int | None = None) -> Dataset | Stream
             # What was read is let go of while the parts are made.
             again = chain((read.popleft() for _ in range(len(read))), batches)
             named = partial(names_of, None, source)
-            return Stream("data", _datasets(_grouped(again, None), Reading("data"), named), count)
+            return Stream(name, _datasets(_grouped(again, None), Reading(name), named), count)
     arrays = stacked([x for batch in read for x in batch.images], [y for each in read for y in each.labels])
-    return dataset_of(*arrays, Reading("data"), names_of(None, source, read[-1].label_key))
+    return dataset_of(*arrays, Reading(name), names_of(None, source, read[-1].label_key))
 
 
 class Fingerprint:

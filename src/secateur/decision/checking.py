@@ -9,7 +9,8 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from secateur.decision.job import attacks_of, set_up, splits_of
+from secateur.decision.images import images_of
+from secateur.decision.job import attacks_of, set_up
 from secateur.decision.limits import limits_of
 from secateur.decision.page import write_results
 from secateur.decision.progress import Tell
@@ -64,8 +65,9 @@ def check(
     Args:
         model: from images to logits; left unchanged.
         train: images to fine-tune on: a ``Dataset``, or whatever ``secateur.data.of`` reads, such as a
-            DataLoader or a pair (x, y).
-        test: images that no training has seen.
+            DataLoader or a pair (x, y). Of more than 4 GiB a random sample is taken, and the verdict says so.
+        test: images that no training has seen. More than 4 GiB of a loader are read part by part, once for
+            every network: all of them count for the accuracy.
         validation: chooses the best epoch; a tenth of ``train`` is held out if there is none.
         min_accuracy: a limit, as ``0.9`` or ``"90%"``: the least accuracy on the test images.
         max_drop: the largest fall of that accuracy, as ``0.01`` or ``"1%"``.
@@ -117,9 +119,9 @@ def check(
             "a search needs at least one limit and chooses the sparsity itself",
             hint="for example max_drop='1%', without sparsity or a budget",
         )
-    splits = splits_of(model, train, validation, test, seed=seed)
+    data = images_of(model, train, validation, test, seed=seed)
     attacks = attacks_of(
-        attack, steps=steps, budgets=budgets, limits=limits, bounds=splits.test.bounds, seed=seed
+        attack, steps=steps, budgets=budgets, limits=limits, bounds=data.test.bounds, seed=seed
     )
     with ExitStack() as stack:
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -127,7 +129,7 @@ def check(
         job = set_up(
             model,
             name or type(model).__name__,
-            splits,
+            data,
             attacks,
             limits,
             recipe=recipe,

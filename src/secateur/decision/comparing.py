@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from secateur import measure
-from secateur.data import Dataset
+from secateur.data import Dataset, Parts
 from secateur.decision.job import Job
 from secateur.decision.lines import Line, cost_line, distance_line, robust, robust_line, share_line
 from secateur.decision.network import Measured
@@ -24,9 +24,9 @@ SECONDS = 0.5
 _RESISTS, _BUDGET = 0.3, 3.9 / 255
 
 
-def measured_costs(dense: nn.Module, pruned: nn.Module, images: Dataset) -> dict[str, Any]:
-    """Parameters, multiply-adds, latency and memory of both networks, measured in turns."""
-    example = images.x[:1].to(device_of(dense))
+def measured_costs(dense: nn.Module, pruned: nn.Module, image: Tensor) -> dict[str, Any]:
+    """Parameters, multiply-adds, latency and memory of both networks for one ``image``, measured in turns."""
+    example = image.to(device_of(dense))
     found = measure_costs(
         {"dense": dense, "pruned": pruned},
         batch_input_specs(example),
@@ -60,10 +60,10 @@ def lines_of(job: Job, dense: Measured, pruned: Measured, costs: Mapping[str, An
 
 def network_lines(job: Job, dense: Measured, pruned: Measured) -> tuple[Line, ...]:
     """Accuracy, robust accuracy at every budget, and distances of two networks on the same images."""
-    labels = job.splits.test.y
+    labels = job.images.test.y
     right = [(each.predicted == labels).numpy().astype(np.float64) for each in (dense, pruned)]
     lines = [share_line("accuracy", "accuracy", *right)]
-    fallen = collapsed(pruned, job.splits.test)
+    fallen = collapsed(pruned, job.images.test)
     for norm, budgets in job.attacks.budgets.items():
         pair = dense.attacks[norm], pruned.attacks[norm]
         lines += [robust_line(*pair, eps) for eps in budgets]
@@ -72,7 +72,7 @@ def network_lines(job: Job, dense: Measured, pruned: Measured) -> tuple[Line, ..
     return tuple(lines)
 
 
-def collapsed(network: Measured, test: Dataset) -> bool:
+def collapsed(network: Measured, test: Dataset | Parts) -> bool:
     """Whether the accuracy on the test images is near chance, by the rule of every report."""
     right = int((network.predicted == test.y).sum())
     return near_chance(right, test.n, test.num_classes)
@@ -86,7 +86,7 @@ def remarks(job: Job, networks: Mapping[str, Measured | None], facts: Mapping[st
         networks: by name; ``fine-tuned dense`` is None where it was not measured.
         facts: what is known of the pruned network.
     """
-    said = [*job.splits.remarks]
+    said = [*job.images.remarks]
     for name, network in networks.items():
         for norm, record in network.attacks.items() if network is not None else ():
             reasons = [each["sentence"] for each in record["checks"] if not each["passed"]]

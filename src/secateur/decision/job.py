@@ -1,7 +1,7 @@
 """A check that is set up: its images, its attack, its fine-tuning, and the refusal of what cannot work."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,9 @@ from torch import nn
 
 from secateur import budgets as usual
 from secateur import models
-from secateur.data import Dataset, Splits, hold_out, of, subset
-from secateur.data.dataset import numbered
-from secateur.data.splits import given_splits
+from secateur.data import Dataset
 from secateur.decision.folder import claim
+from secateur.decision.images import Images
 from secateur.decision.limits import Limits
 from secateur.decision.network import NORMS, Attacks
 from secateur.decision.progress import Meter, Tell
@@ -35,42 +34,13 @@ class Job:
 
     dense: nn.Module
     name: str
-    splits: Splits
+    images: Images
     sample: Dataset
     recipe: Recipe
     attacks: Attacks
     limits: Limits
     work: Path
     meter: Meter
-
-
-def splits_of(model: nn.Module, train: Any, validation: Any | None, test: Any, *, seed: int) -> Splits:
-    """The images of a check; validation is a tenth of ``train`` unless it is given.
-
-    Data that are not ours have the classes of the network's outputs, with the names that the test images
-    state.
-
-    Raises:
-        UserError: what ``data.of`` refuses, images that the network does not accept, or data with different
-            shapes.
-    """
-    known = of(test, name="test")
-    models.check_accepts(model, known.x, data=known.name)
-    outputs = models.logits(model, known.x[:1]).shape[1]
-    names = known.classes if len(known.classes) == outputs or test is known else numbered(outputs)
-    whole, fitted, held = (
-        each if each is given or each is None else replace(each, classes=names)
-        for given, each in (
-            (test, known),
-            (train, of(train, name="train")),
-            (validation, None if validation is None else of(validation, name="validation")),
-        )
-    )
-    assert whole is not None  # for the types: only validation may be missing
-    assert fitted is not None
-    if held is not None:
-        return given_splits(fitted, held, whole)
-    return hold_out(fitted, whole, generator=stream(seed, "validation split"))
 
 
 def attacks_of(
@@ -113,7 +83,7 @@ def attacks_of(
 def set_up(
     model: nn.Module,
     name: str,
-    splits: Splits,
+    data: Images,
     attacks: Attacks,
     limits: Limits,
     *,
@@ -131,18 +101,18 @@ def set_up(
     Raises:
         UserError: as for ``check``.
     """
-    test = splits.test
-    models.check_accepts(model, test.x, data=test.name)
+    test = data.test
+    models.check_accepts(model, data.example, data=test.name)
     if images < 1:
         raise UserError(f"{images} images cannot be attacked", hint="give at least 100")
     if recipe is not None and adversarial is not None:
         raise UserError("a recipe says itself how it trains", hint="leave out adversarial")
-    recipe = recipe or usual_recipe(splits.train.n, adversarial=adversarial)
-    sample = subset(test, min(images, test.n), generator=stream(attacks.seed, "attacked images"))
+    recipe = recipe or usual_recipe(data.train.n, adversarial=adversarial)
+    sample = data.sample(images, generator=stream(attacks.seed, "attacked images"))
     key = {
         "network": models.weights_hash(model),
-        "training images": splits.train.fingerprint,
-        "validation images": splits.validation.fingerprint,
+        "training images": data.train.fingerprint,
+        "validation images": data.validation.fingerprint,
         "test images": test.fingerprint,
         "attacked images": sample.fingerprint,
         "recipe": asdict(recipe),
@@ -159,18 +129,18 @@ def set_up(
     return Job(
         model,
         name,
-        splits,
+        data,
         sample,
         recipe,
         attacks,
         limits,
         work,
-        Meter(_costs(splits, sample, recipe, attacks, rounds, control=control), tell),
+        Meter(_costs(data.train.n, sample, recipe, attacks, rounds, control=control), tell),
     )
 
 
 def _costs(
-    splits: Splits, sample: Dataset, recipe: Recipe, attacks: Attacks, rounds: int, *, control: bool
+    trained: int, sample: Dataset, recipe: Recipe, attacks: Attacks, rounds: int, *, control: bool
 ) -> dict[str, int]:
     """What each part costs, in passes of one image."""
     one = sample.n * int(attacks.settings.get("steps", 100)) * _ATTACKED
@@ -178,7 +148,7 @@ def _costs(
     parts = {f"dense {norm}": one for norm in attacks.budgets}
     tuned = [f"pruned {number}" if rounds > 1 else "pruned" for number in range(1, rounds + 1)]
     for label in [*tuned, *(["control"] if control else [])]:
-        parts[f"{label} fine-tuning"] = recipe.epochs * splits.train.n * _TRAINED * steps
+        parts[f"{label} fine-tuning"] = recipe.epochs * trained * _TRAINED * steps
         parts |= {f"{label} {norm}": one for norm in attacks.budgets}
     return parts
 

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from secateur import evaluate, models
+from secateur import evaluate
 from secateur.data import Dataset
 from secateur.decision.folder import remembered
+from secateur.decision.images import Images
 
 Tick = Callable[[str, int, int], None]
 
@@ -49,13 +50,13 @@ NORMS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 
 
 def measure(
-    model: nn.Module, test: Dataset, sample: Dataset, attacks: Attacks, *, folder: Path, tick: Tick
+    model: nn.Module, images: Images, sample: Dataset, attacks: Attacks, *, folder: Path, tick: Tick
 ) -> Measured:
     """Classify all test images, and attack the ``sample`` of them in every norm.
 
     Args:
         model: in evaluation mode.
-        test: all test images.
+        images: all test images among them.
         sample: those that are attacked.
         attacks: the attack and its budgets.
         folder: where finished parts are kept.
@@ -64,7 +65,7 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
 
     def classify() -> dict[str, Any]:
-        return {"predicted": models.predict(model, test.x, batch_size=128).tolist()}
+        return {"predicted": images.predicted(model).tolist()}
 
     predicted = remembered(folder / "predictions.json", classify)["predicted"]
     records = {}

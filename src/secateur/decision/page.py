@@ -58,7 +58,7 @@ def write_results(
 
 def _export(trial: Trial, job: Job, path: Path) -> str:
     """Write the ONNX file; a sentence if that is not possible."""
-    example = job.splits.test.x[:1].to(device_of(trial.model))
+    example = job.images.example.to(device_of(trial.model))
     try:
         export(trial.model, path, example, before=job.dense, batch_sizes=(), overwrite=True)
     except UserError as error:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from secateur import pruning
-from secateur.data import Splits
 from secateur.decision.folder import remembered
+from secateur.decision.images import Images
 from secateur.decision.network import Tick
 from secateur.errors import UserError
 from secateur.models import device_of
@@ -48,7 +48,7 @@ def usual_recipe(n: int, *, adversarial: float | None = None) -> Recipe:
 
 def pruned_network(
     dense: nn.Module,
-    splits: Splits,
+    images: Images,
     recipe: Recipe,
     options: Mapping[str, Any],
     *,
@@ -60,7 +60,7 @@ def pruned_network(
 
     Args:
         dense: left unchanged; it is the teacher.
-        splits: the fine-tuning fits ``train`` and chooses its epoch on ``validation``.
+        images: the fine-tuning fits ``train`` and chooses its epoch on ``validation``.
         recipe: of the fine-tuning.
         options: of ``secateur.plan``: the amount, the criterion and others.
         seed: of the random choices of both.
@@ -72,30 +72,30 @@ def pruned_network(
     """
 
     def prune(model: nn.Module) -> dict[str, Any]:
-        report = pruning.prune(model, splits.train.x[:1].to(device_of(model)), seed=seed, **options)
+        report = pruning.prune(model, images.train.x[:1].to(device_of(model)), seed=seed, **options)
         if report.channels == report.channels_before:
             why = f": {report.notes[0]}" if report.notes else ""
             raise UserError(f"no channel can be removed{why}", hint="see secateur graph")
         return {"pruning": report.to_json()}
 
-    return _fine_tuned(dense, prune, splits, recipe, seed=seed, folder=folder, tick=tick)
+    return _fine_tuned(dense, prune, images, recipe, seed=seed, folder=folder, tick=tick)
 
 
 def control_network(
-    dense: nn.Module, splits: Splits, recipe: Recipe, *, seed: int, folder: Path, tick: Tick
+    dense: nn.Module, images: Images, recipe: Recipe, *, seed: int, folder: Path, tick: Tick
 ) -> nn.Module:
     """A copy of ``dense`` that is fine-tuned like the pruned network, and not pruned.
 
     What differs between it and the pruned network is the pruning alone. Arguments and errors are those of
     :func:`pruned_network`.
     """
-    return _fine_tuned(dense, lambda _: {}, splits, recipe, seed=seed, folder=folder, tick=tick)[0]
+    return _fine_tuned(dense, lambda _: {}, images, recipe, seed=seed, folder=folder, tick=tick)[0]
 
 
 def _fine_tuned(
     dense: nn.Module,
     change: Callable[[nn.Module], dict[str, Any]],
-    splits: Splits,
+    images: Images,
     recipe: Recipe,
     *,
     seed: int,
@@ -114,8 +114,8 @@ def _fine_tuned(
         model.eval()
         history = fit(
             model,
-            splits.train,
-            splits.validation,
+            images.train,
+            images.validation,
             recipe,
             seed=seed,
             checkpoints=Checkpoints(folder / "checkpoints"),

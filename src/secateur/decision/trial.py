@@ -32,7 +32,7 @@ def measure_dense(job: Job) -> Measured:
     """Predictions and attacks of the dense network."""
     return network.measure(
         job.dense,
-        job.splits.test,
+        job.images,
         job.sample,
         job.attacks,
         folder=own_folder(job.work, "dense"),
@@ -44,9 +44,9 @@ def measure_control(job: Job) -> Measured:
     """Predictions and attacks of the dense network after the fine-tuning that the pruned one gets."""
     folder, tick = own_folder(job.work, "control"), job.meter.of("control")
     model = control_network(
-        job.dense, job.splits, job.recipe, seed=job.attacks.seed, folder=folder, tick=tick
+        job.dense, job.images, job.recipe, seed=job.attacks.seed, folder=folder, tick=tick
     )
-    return network.measure(model, job.splits.test, job.sample, job.attacks, folder=folder, tick=tick)
+    return network.measure(model, job.images, job.sample, job.attacks, folder=folder, tick=tick)
 
 
 def attempt(
@@ -74,7 +74,7 @@ def attempt(
     folder = own_folder(job.work, f"pruned-{json_sha256(plain)[:8]}")
     model, facts = pruned_network(
         job.dense,
-        job.splits,
+        job.images,
         job.recipe,
         options,
         seed=job.attacks.seed,
@@ -82,9 +82,9 @@ def attempt(
         tick=job.meter.of(part),
     )
     pruned = network.measure(
-        model, job.splits.test, job.sample, job.attacks, folder=folder, tick=job.meter.of(part)
+        model, job.images, job.sample, job.attacks, folder=folder, tick=job.meter.of(part)
     )
-    costs = remembered(folder / "costs.json", lambda: measured_costs(job.dense, model, job.splits.test))
+    costs = remembered(folder / "costs.json", lambda: measured_costs(job.dense, model, job.images.example))
     lines = lines_of(job, dense, pruned, costs)
     against = () if control is None else network_lines(job, control, pruned)
     time = costs["pruned"]["times"]["1"]
@@ -100,7 +100,7 @@ def attempt(
         lines=lines,
         limits=limits,
         control=against,
-        sentences=sentences(lines, limits, collapsed=collapsed(pruned, job.splits.test), control=against),
+        sentences=sentences(lines, limits, collapsed=collapsed(pruned, job.images.test), control=against),
         notes=remarks(job, {"dense": dense, "fine-tuned dense": control, "pruned": pruned}, facts),
         grades={
             norm: max(each.attacks[norm]["grade"] for each in (dense, control, pruned) if each is not None)
