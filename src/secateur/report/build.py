@@ -1,9 +1,10 @@
 """Write all files of a report, and of a comparison."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from secateur.errors import ExitCode, UserError
 from secateur.report import tables
@@ -27,7 +28,11 @@ from secateur.report.paired_changes import Change, changes
 from secateur.report.paired_tests import criteria_table
 from secateur.report.paper import paper_tables
 from secateur.report.summary import summary
+from secateur.text import did_you_mean
 from secateur.untrusted import own_folder, refuse_link, write_new
+
+if TYPE_CHECKING:
+    from secateur.report.page import Picture
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,21 @@ class ReportPaths:
     latency: tuple[tuple[str, str], ...]
 
 
-def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
+FIGURE_FILES = ("pdf", "png", "svg")
+"""The kinds of files that figures are written as on request."""
+
+
+def report(
+    folder: Path | str, *, out: Path | str | None = None, figures: Sequence[str] = ()
+) -> ReportPaths:
     """Write the report of a run folder, finished or not, to ``out`` (by default ``<folder>/report``).
 
-    The same records give the same bytes. Cells without a result are gaps.
+    The same records give the same bytes. Cells without a result are gaps. The figures are on the page;
+    ``figures`` names the kinds of files that they are written as besides: "pdf", "png", "svg". Kinds that an
+    earlier report left in ``out`` are written anew, so that no file is older than the page.
 
     Raises:
-        UserError: ``folder`` holds no study, or ``out`` cannot be written.
+        UserError: ``folder`` holds no study, ``out`` cannot be written, or a kind is unknown.
 
     >>> from tempfile import mkdtemp
     >>> from secateur.store import Store
@@ -66,6 +79,7 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
     >>> paths.index.name, sorted(path.name for path in paths.tables)[:3]
     ('index.html', ['holes.csv', 'networks.csv', 'per_seed.csv'])
     """
+    _check_kinds(figures)
     folder = Path(folder)
     target = Path(out) if out is not None else folder / "report"
     grid = aggregate(load(folder))
@@ -77,13 +91,15 @@ def report(folder: Path | str, *, out: Path | str | None = None) -> ReportPaths:
         places = {name: own_folder(target, name) for name in ("figures", "tables", "cards")}
         paper = list(paper_tables(grid, change))
         written = _write_tables(grid, change, places["tables"], paper)
-        page, figures = _write_figures(grid, change, places["figures"], paper, folder)
+        kinds = _kinds_in(places["figures"], besides=figures)
+        pictures, drawn = _draw(grid, change, places["figures"], kinds)
+        page = _page(grid, change, pictures, paper, folder)
         citations = write_new(target / "CITATION.bib", bibliography(grid))
         written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
         index = write_new(target / "index.html", page)
     return ReportPaths(
         index=index,
-        figures=tuple(figures),
+        figures=tuple(drawn),
         tables=tuple(written),
         cards=tuple(written_cards),
         citations=citations,
@@ -175,17 +191,36 @@ def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path, pap
     return [write_new(folder / name, text) for name, text in texts.items()]
 
 
-def _write_figures(
-    grid: Grid, change: dict[GridPoint, Change], folder: Path, paper: Texts, run: Path
-) -> tuple[str, list[Path]]:
+def _check_kinds(kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        if kind not in FIGURE_FILES:
+            raise UserError(
+                f"figures cannot be written as '{kind}'",
+                hint=did_you_mean(kind, FIGURE_FILES, otherwise=f"choose from {', '.join(FIGURE_FILES)}"),
+            )
+
+
+def _kinds_in(folder: Path, *, besides: Sequence[str]) -> list[str]:
+    """The kinds of figures that are in a folder, and others."""
+    present = {path.suffix[1:] for path in folder.iterdir()}
+    return [kind for kind in FIGURE_FILES if kind in present or kind in besides]
+
+
+def _draw(
+    grid: Grid, change: dict[GridPoint, Change], folder: Path, kinds: Sequence[str]
+) -> tuple[list["Picture"], list[Path]]:
     # matplotlib is slow to import, and a table in the terminal does not need it.
-    from secateur.report import figures, page, theme
+    from secateur.report import figures
     from secateur.report.drawing import save_all
 
-    with theme.themed():
-        drawings = list(figures.draw(grid, change))
-    pictures, paths = save_all(drawings, folder)
+    return save_all(figures.plans(grid, change), folder, kinds)
+
+
+def _page(
+    grid: Grid, change: dict[GridPoint, Change], pictures: list["Picture"], paper: Texts, run: Path
+) -> str:
+    from secateur.report import page
+
     whole = in_summary(summary(grid, change), grid)
     shown = study_cards(grid, page_arms(grid), examples_of(run))
-    text = page.render(grid, change, pictures, whole, run_folder=run.name, paper=paper, examples=shown)
-    return text, paths
+    return page.render(grid, change, pictures, whole, run_folder=run.name, paper=paper, examples=shown)

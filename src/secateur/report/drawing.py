@@ -1,54 +1,77 @@
-"""Save figures as files and as pictures of the page, several at a time where the platform allows it."""
+"""Draw figures as pictures of the page and as files, several at a time where the platform allows it."""
 
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 from secateur.report import theme
+from secateur.report.figures import Plan
+from secateur.report.formatting import unique_stem
 from secateur.report.page import Picture
-from secateur.report.plots import Drawing
+from secateur.untrusted import cleared
 
 MOST = 4
 """Processes that draw."""
 FEW = 3
 """Figures for which no process is worth its start."""
-_shared: list[tuple[Drawing, Path]] = []
+_shared: list[tuple[Plan, Sequence[str]]] = []
 
 
-def save_all(drawings: Sequence[Drawing], folder: Path) -> tuple[list[Picture], list[Path]]:
-    """Write every drawing as PNG and PDF into ``folder``; return pictures for the page, and the files.
+def save_all(plans: Sequence[Plan], folder: Path, kinds: Sequence[str]) -> tuple[list[Picture], list[Path]]:
+    """Draw all figures: pictures for the page, and a file of each of the ``kinds`` in ``folder``.
 
-    A figure takes about a second. Forked processes share them, because figures cannot be sent to a process;
-    the bytes are the same as from one process.
+    Forked processes share them, because figures cannot be sent to a process; the bytes are the same as from
+    one process.
     """
-    workers = min(MOST, _cores(), len(drawings))
-    if workers < 2 or len(drawings) < FEW or not _may_fork():
-        done = [_saved(drawing, folder) for drawing in drawings]
-    else:
-        _shared[:] = [(drawing, folder) for drawing in drawings]
-        try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-                done = list(pool.map(_saved_by_number, range(len(drawings))))
-        finally:
-            _shared.clear()
-    return [picture for picture, _ in done], [path for _, paths in done for path in paths]
+    workers = min(MOST, _cores(), len(plans))
+    if workers < 2 or len(plans) < FEW or not _may_fork():
+        return _named([_drawn(plan, kinds) for plan in plans], folder)
+    _shared[:] = [(plan, kinds) for plan in plans]
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+            return _named(pool.map(_drawn_by_number, range(len(plans))), folder)
+    finally:
+        _shared.clear()
 
 
-def _saved_by_number(number: int) -> tuple[Picture, tuple[Path, Path]]:
-    return _saved(*_shared[number])
+Drawn = tuple[Picture, dict[str, bytes]]
 
 
-def _saved(drawing: Drawing, folder: Path) -> tuple[Picture, tuple[Path, Path]]:
+def _named(drawn: Iterable[Drawn | None], folder: Path) -> tuple[list[Picture], list[Path]]:
+    """Give every figure a name of its own, and write its files."""
+    pictures, paths, stems = list[Picture](), list[Path](), set[str]()
+    for each in drawn:
+        if each is None:
+            continue
+        picture, files = each
+        stem = unique_stem(picture.stem, stems)
+        pictures.append(replace(picture, stem=stem))
+        for kind, content in files.items():
+            paths.append(cleared(folder / f"{stem}.{kind}"))
+            paths[-1].write_bytes(content)
+    return pictures, paths
+
+
+def _drawn_by_number(number: int) -> Drawn | None:
+    return _drawn(*_shared[number])
+
+
+def _drawn(plan: Plan, kinds: Sequence[str]) -> Drawn | None:
     with theme.themed():
-        paths = theme.save(drawing.figure, folder, drawing.stem)
+        drawing = plan()
+        if drawing is None:
+            return None
+        files = theme.written(drawing.figure, [kind for kind in kinds if kind != "svg"])
+        svg = theme.svg(drawing.figure)
         # Browsers count 96 CSS pixels per inch.
         width, height = (round(96 * inches) for inches in drawing.figure.get_size_inches())
         texts = drawing.stem, drawing.title, drawing.caption, drawing.alt
-        return Picture(*texts, theme.svg(drawing.figure), width, height), paths
+    return Picture(*texts, svg, width, height), files | ({"svg": svg.encode()} if "svg" in kinds else {})
 
 
 def _may_fork() -> bool:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
@@ -46,35 +48,44 @@ from secateur.report.theme import INK, SOFT, label
 from secateur.stats import median_interval
 
 
+Draw = Callable[..., Drawing | None]
+Plan = Callable[[], Drawing | None]
+"""Draws a figure; None where there is nothing to show."""
+
+
 def draw(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing]:
     """Every figure that the study has data for, in reading order. Call inside ``theme.themed()``."""
     stems: set[str] = set()
-    for drawing in _drawings(grid, change):
-        if drawing is not None:
+    for plan in plans(grid, change):
+        if (drawing := plan()) is not None:
             yield replace(drawing, stem=unique_stem(drawing.stem, stems))
 
 
-def _drawings(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[Drawing | None]:
+def plans(grid: Grid, change: dict[GridPoint, Change]) -> list[Plan]:
+    """What draws every figure of a study, in reading order; their stems are not yet unique."""
+    return [partial(_drawn, word, draw, *given) for word, draw, given in _plans(grid, change)]
+
+
+def _plans(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[tuple[str, Draw, tuple[Any, ...]]]:
+    """The kind of the networks in a figure, the function that draws it, and what it is given."""
     arms = tuned_arms(grid)
     pairs = [(attack, arm) for arm in arms for attack in grid.attacks]
     kinds = _kinds(grid)
     for attack, arm in pairs:
         for word, part in kinds:
             if models_of(part, arm):
-                yield _of_kind(draw_robust(part, attack, arm), word)
-                yield _of_kind(draw_curves(part, attack, arm), word)
-                yield _of_kind(draw_left(part, change, attack, arm), word)
+                yield word, draw_robust, (part, attack, arm)
+                yield word, draw_curves, (part, attack, arm)
+                yield word, draw_left, (part, change, attack, arm)
     if grid.networks:
-        yield from (_of_kind(draw_cost(part), word) for word, part in kinds)
-        yield draw_latency(grid)
+        yield from ((word, draw_cost, (part,)) for word, part in kinds)
+        yield "", draw_latency, (grid,)
         for arm in arms:
-            yield from (
-                _of_kind(draw_accuracy(part, arm), word) for word, part in kinds if models_of(part, arm)
-            )
+            yield from ((word, draw_accuracy, (part, arm)) for word, part in kinds if models_of(part, arm))
     for attack, arm in pairs:
         for word, part in kinds:
             if models_of(part, arm):
-                yield _of_kind(draw_distances(part, attack, arm), word)
+                yield word, draw_distances, (part, attack, arm)
 
 
 def _kinds(grid: Grid) -> list[tuple[str, Grid]]:
@@ -89,8 +100,9 @@ def _kinds(grid: Grid) -> list[tuple[str, Grid]]:
     return [(words[robust], replace(grid, models=models)) for robust, models in kinds.items()]
 
 
-def _of_kind(drawing: Drawing | None, word: str) -> Drawing | None:
+def _drawn(word: str, draw: Draw, *given: Any) -> Drawing | None:
     """The drawing with the kind of its networks in its name and title."""
+    drawing = draw(*given)
     if drawing is None or not word:
         return drawing
     return replace(drawing, stem=f"{drawing.stem}-{word}", title=f"{drawing.title}: {word} networks")

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import colormaps, rc_context, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -102,25 +103,46 @@ def themed() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
-    """Write ``stem.png`` and ``stem.pdf``."""
-    # Solved once: ``savefig`` would solve it again, and draw twice, for each file.
+def save(figure: Figure, folder: Path, stem: str, kinds: Sequence[str] = ("png", "pdf")) -> tuple[Path, ...]:
+    """Write the figure as ``stem.png`` and ``stem.pdf``, or as other ``kinds`` of files."""
+    paths = []
+    for kind, content in written(figure, kinds).items():
+        paths.append(cleared(folder / f"{stem}.{kind}"))
+        paths[-1].write_bytes(content)
+    return tuple(paths)
+
+
+def written(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
+    """The figure as the content of files: "pdf", "png" and "svg"."""
+    # Solved once: each file would solve it again.
     if figure.axes and (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
     figure.set_layout_engine("none")
     figure.dpi = rcParams["savefig.dpi"]
-    png, pdf = (cleared(folder / f"{stem}.{kind}") for kind in ("png", "pdf"))
+    writers = {"pdf": _pdf, "png": _png, "svg": lambda figure: svg(figure).encode()}
+    return {kind: writers[kind](figure) for kind in kinds}
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
     dates = {"CreationDate": None, "Producer": None, "Creator": None}
-    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    FigureCanvasPdf(figure).print_pdf(pdf, metadata=dates)  # type: ignore[no-untyped-call]
-    return png, pdf
+    FigureCanvasPdf(figure).print_pdf(buffer, metadata=dates)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
 
 
 def svg(figure: Figure) -> str:
     """The figure as SVG text, with dark colours for readers who prefer a dark page."""
     buffer = io.StringIO()
     absent = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=absent)
+    with _transparent(figure):
+        # ``figure.savefig`` would draw everything twice.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=absent)  # type: ignore[no-untyped-call]
     # No date and no id from a clock: the same figure gives the same bytes.
     text = _smaller(_POSITIONS.sub(lambda match: _DIGITS.sub(r"\1", match[0]), buffer.getvalue()))
     rules = "".join(
@@ -133,6 +155,20 @@ def svg(figure: Figure) -> str:
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
     head, tag, body = text.partition("<defs>")
     return f"{head}{style}{tag}{body}"
+
+
+@contextmanager
+def _transparent(figure: Figure) -> Iterator[None]:
+    """The figure without its own background, for now."""
+    patches = [figure.patch, *(axes.patch for axes in figure.axes)]
+    colours = [(patch.get_facecolor(), patch.get_edgecolor()) for patch in patches]
+    for patch in patches:
+        patch.set(facecolor="none", edgecolor="none")
+    try:
+        yield
+    finally:
+        for patch, (face, edge) in zip(patches, colours, strict=True):
+            patch.set(facecolor=face, edgecolor=edge)
 
 
 def _smaller(text: str) -> str:
