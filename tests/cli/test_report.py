@@ -8,6 +8,7 @@ import pytest
 from report.clocked import measure, slowly
 from report.synthetic import Grid, write
 from secateur.cli import report as measuring
+from secateur.report import figures
 from secateur.store import LATENCIES, read_latencies
 from secateur.study import latency
 from whole import TINY, run_here
@@ -24,7 +25,7 @@ def finished(tmp_path_factory):
 def folder(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(latency.measure_latencies, "__kwdefaults__", QUICK)
     # Figures take their time; that they are drawn is tested where they are.
-    monkeypatch.setattr("secateur.report.figures.draw", lambda grid, change: iter(()))
+    monkeypatch.setattr("secateur.report.figures.plans", lambda grid, change: [])
     return shutil.copytree(finished, tmp_path / "run")
 
 
@@ -140,7 +141,22 @@ def test_networks_that_are_not_finished_are_named(secateur, folder):
 
 
 def test_a_report_of_published_latencies_needs_no_networks(secateur, tmp_path, monkeypatch):
-    monkeypatch.setattr("secateur.report.figures.draw", lambda grid, change: iter(()))
+    monkeypatch.setattr("secateur.report.figures.plans", lambda grid, change: [])
     run = measure(write(tmp_path / "run", Grid(models={"plain": False}, seeds=(0,), failed=())), slowly)
     said = secateur("report", run)
     assert (said.code, "latency: plain, at sparsity 0.4" in said.out) == (0, True)
+
+
+def test_figures_become_files_on_request_and_the_way_there_is_said(secateur, tmp_path, monkeypatch):
+    planned = figures.plans
+    monkeypatch.setattr(figures, "plans", lambda grid, change: planned(grid, change)[:1])
+    run = write(tmp_path / "run", Grid(models={"plain": False}, seeds=(0,), failed=()))
+    told = secateur("report", run)
+    assert f"figures: on the page; as files: secateur report {run} --figures pdf\n" in told.out
+    elsewhere = secateur("report", run, "--out", tmp_path / "out")
+    assert f"secateur report {run} --out {tmp_path / 'out'} --figures pdf\n" in elsewhere.out
+    said = secateur("report", run, "--figures", "pdf, png")
+    assert f"figures: {run / 'report' / 'figures'} (2 files, PDF and PNG)\n" in said.out
+    assert len(list((run / "report" / "figures").iterdir())) == 2
+    refused = secateur("report", run, "--figures", "jpg")
+    assert (refused.code, "choose from pdf, png, svg" in refused.err) == (2, True)

@@ -19,7 +19,7 @@ def test_a_run_ends_with_its_report_in_the_report_folder_whether_out_is_named_or
 
     monkeypatch.setattr(study, "run_plan", finished)
     # Drawing is what a report takes its time for.
-    monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
+    monkeypatch.setattr(figures, "plans", lambda grid, change: [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(CONFIG)
     for options, folder in (((), "runs/seen"), (("--out", "elsewhere"), "elsewhere")):

@@ -118,7 +118,7 @@ def test_a_limit_that_cannot_be_read_is_refused(secateur, tmp_path):
 
 
 def test_a_report_can_be_written_elsewhere(secateur, tmp_path, monkeypatch):
-    monkeypatch.setattr("secateur.report.figures.draw", lambda grid, change: iter(()))
+    monkeypatch.setattr("secateur.report.figures.plans", lambda grid, change: [])
     run = write(tmp_path / "run", Grid(name="kept", sparsities=(0.0, 0.4), **COMPARED))
     said = secateur("report", run, "--out", tmp_path / "results")
     assert said.code == 0

@@ -49,7 +49,6 @@ def first_for_all(svg):
 def index(run_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # What is looked at here stands around the figures; to write them all costs more than all the rest.
-        patch.setattr(theme, "save", lambda *_: ())
         patch.setattr(theme, "svg", first_for_all(theme.svg))
         return report(run_folder, out=tmp_path_factory.mktemp("report")).index
 
@@ -62,7 +61,7 @@ def page(index):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Reports without figures, for tests of everything else: drawing is what a report takes its time for."""
-    monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
+    monkeypatch.setattr(figures, "plans", lambda grid, change: [])
 
 
 @pytest.fixture

@@ -1,5 +1,3 @@
-from itertools import islice
-
 import pytest
 
 from report.synthetic import Grid, write
@@ -19,12 +17,12 @@ SMALL = {
 
 def test_the_same_records_give_the_same_bytes_in_the_run_folder_and_elsewhere(tmp_path, monkeypatch):
     # The first figure stands for all: that each is drawn the same again is stated beside the figures.
-    drawn = figures.draw
-    monkeypatch.setattr(figures, "draw", lambda grid, change: islice(drawn(grid, change), 1))
+    planned = figures.plans
+    monkeypatch.setattr(figures, "plans", lambda grid, change: planned(grid, change)[:1])
     folder = write(tmp_path / "run", Grid(**SMALL))
     made = []
     for out in (None, tmp_path / "out"):
-        paths = report(folder, out=out)
+        paths = report(folder, out=out, figures=("pdf", "png"))
         root = paths.index.parent
         assert root == (out or folder / "report")
         files = [paths.index, *paths.figures, *paths.tables, *paths.cards, paths.citations]
@@ -49,3 +47,39 @@ def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     with pytest.raises(UserError, match="cannot be written") as refused:
         report(folder, out=tmp_path / "taken")
     assert refused.value.code is ExitCode.ENVIRONMENT
+
+
+@pytest.fixture
+def first_figure(monkeypatch):
+    """Reports with their first figure alone."""
+    planned = figures.plans
+    monkeypatch.setattr(figures, "plans", lambda grid, change: planned(grid, change)[:1])
+
+
+def test_figures_are_on_the_page_and_files_on_request(tmp_path, first_figure):
+    folder = write(tmp_path / "run", Grid(**SMALL))
+    paths = report(folder)
+    assert (paths.figures, list((folder / "report" / "figures").iterdir())) == ((), [])
+    page = paths.index.read_bytes()
+    assert b'<figure id="robust-ddn-standard">' in page
+    asked = report(folder, figures=("svg", "pdf"))
+    names = [f"robust-ddn-standard.{kind}" for kind in ("pdf", "svg")]
+    assert [path.name for path in asked.figures] == names
+    assert sorted(path.name for path in (folder / "report" / "figures").iterdir()) == names
+    assert [path.read_bytes()[:5] for path in asked.figures] == [b"%PDF-", b"<?xml"]
+    assert asked.index.read_bytes() == page
+
+
+def test_files_of_figures_are_never_older_than_the_page(tmp_path, first_figure):
+    folder = write(tmp_path / "run", Grid(**SMALL))
+    (pdf,) = report(folder, figures=("pdf",)).figures
+    drawn = pdf.read_bytes()
+    pdf.write_bytes(b"of an earlier state")
+    assert report(folder).figures == (pdf,)
+    assert pdf.read_bytes() == drawn
+
+
+def test_a_kind_of_file_that_is_not_drawn_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(UserError, match="cannot be written as 'pfd'") as refused:
+        report(tmp_path / "nowhere", figures=("pfd",))
+    assert refused.value.hint == "did you mean 'pdf'?"

@@ -211,7 +211,7 @@ def test_a_lost_control_leaves_shares_unknown_instead_of_inventing_them(tmp_path
 
 def test_a_study_without_results_has_a_page_too(tmp_path):
     everything = tuple(("train", m, s, None, 0.0, None, None) for m in ("plain", "robust") for s in (0, 1))
-    paths = report(write(tmp_path / "run", Grid(absent=everything, failed=())))
+    paths = report(write(tmp_path / "run", Grid(absent=everything, failed=())), figures=("pdf",))
     assert "No pruned network has been attacked yet" in paths.index.read_text()
     assert paths.overview.rows == ()
     assert paths.figures == ()

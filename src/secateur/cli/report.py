@@ -11,7 +11,7 @@ import typer
 from secateur.cli.options import Folder, Json, PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table, say
 from secateur.errors import UserError
-from secateur.text import counted, duration, first_few
+from secateur.text import counted, duration, first_few, listed
 
 if TYPE_CHECKING:
     from secateur.report import ReportPaths
@@ -27,6 +27,13 @@ def report(
     folder: Folder,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Output folder; FOLDER/report by default.")
+    ] = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the figures of the page as files too: pdf, png, svg, or several with commas. By "
+            "default the kinds that the output folder already holds."
+        ),
     ] = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="First measure the latency of networks that have none yet.")
@@ -46,7 +53,7 @@ def report(
     plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
-    """Write the figures, tables and HTML page of a run from its records.
+    """Write the HTML page, tables and figures of a run from its records.
 
     With --latency, first time every pruned network in turns with its dense network.
     The timings are kept in FOLDER/latency.json and shown by later reports.
@@ -62,7 +69,8 @@ def report(
             "--again, --batch, --threads and --device need --latency",
             hint=f"secateur report {folder} --latency",
         )
-    paths = write_report(folder, out=out)
+    kinds = [kind.strip() for kind in figures.split(",")] if figures is not None else []
+    paths = write_report(folder, out=out, figures=kinds)
     if as_json:
         print_json(
             {
@@ -92,9 +100,18 @@ def print_report(folder: Path, paths: "ReportPaths") -> None:
     for model, sentence in paths.latency:
         say(f"latency: {model}, {sentence}")
     say(f"report:  {paths.index}")
-    say(f"figures: {paths.index.parent / 'figures'} ({len(paths.figures)} files, PNG and PDF)")
+    say(f"figures: {_figures(folder, paths)}")
     say(f"tables:  {paths.index.parent / 'tables'}")
     say(f"records: {folder / 'cells'}")
+
+
+def _figures(folder: Path, paths: "ReportPaths") -> str:
+    target = paths.index.parent
+    if paths.figures:
+        kinds = listed([kind.upper() for kind in dict.fromkeys(path.suffix[1:] for path in paths.figures)])
+        return f"{target / 'figures'} ({len(paths.figures)} files, {kinds})"
+    elsewhere = "" if target == folder / "report" else f" --out {target}"
+    return f"on the page; as files: secateur report {folder}{elsewhere} --figures pdf"
 
 
 def measure(folder: Path, *, again: bool, batch: int, threads: int | None, device: str, quiet: bool) -> None:

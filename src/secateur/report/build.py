@@ -58,9 +58,7 @@ FIGURE_FILES = ("pdf", "png", "svg")
 """The kinds of files that figures are written as on request."""
 
 
-def report(
-    folder: Path | str, *, out: Path | str | None = None, figures: Sequence[str] = ()
-) -> ReportPaths:
+def report(folder: Path | str, *, out: Path | str | None = None, figures: Sequence[str] = ()) -> ReportPaths:
     """Write the report of a run folder, finished or not, to ``out`` (by default ``<folder>/report``).
 
     The same records give the same bytes. Cells without a result are gaps. The figures are on the page;

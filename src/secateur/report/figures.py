@@ -47,7 +47,6 @@ from secateur.report.robustness_figures import draw_left, draw_robust
 from secateur.report.theme import INK, SOFT, label
 from secateur.stats import median_interval
 
-
 Draw = Callable[..., Drawing | None]
 Plan = Callable[[], Drawing | None]
 """Draws a figure; None where there is nothing to show."""

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -119,8 +119,7 @@ def written(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
         engine.execute(figure)
     figure.set_layout_engine("none")
     figure.dpi = rcParams["savefig.dpi"]
-    writers = {"pdf": _pdf, "png": _png, "svg": lambda figure: svg(figure).encode()}
-    return {kind: writers[kind](figure) for kind in kinds}
+    return {kind: _WRITERS[kind](figure) for kind in kinds}
 
 
 def _png(figure: Figure) -> bytes:
@@ -155,6 +154,13 @@ def svg(figure: Figure) -> str:
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
     head, tag, body = text.partition("<defs>")
     return f"{head}{style}{tag}{body}"
+
+
+_WRITERS: dict[str, Callable[[Figure], bytes]] = {
+    "pdf": _pdf,
+    "png": _png,
+    "svg": lambda figure: svg(figure).encode(),
+}
 
 
 @contextmanager
