@@ -21,7 +21,7 @@ from secateur.decision.verdict import Verdict
 from secateur.errors import ExitCode, UserError
 from secateur.exports import export
 from secateur.models import device_of
-from secateur.report.examples import MOST, RULE, Attacked, Cards, example_cards, typical_places
+from secateur.report.examples import RULE, Attacked, Cards, example_cards, typical_places
 from secateur.report.formatting import attack_label
 from secateur.report.page import Picture
 from secateur.report.plots import Drawing
@@ -31,6 +31,8 @@ from secateur.text import listed
 from secateur.untrusted import write_new
 
 PAGE, JSON, NETWORK, ONNX = "check.html", "verdict.json", "network", "network.onnx"
+PICTURES = 4
+"""Images in a norm."""
 _PIXELS = 96  # CSS pixels per inch
 
 
@@ -88,13 +90,13 @@ def _examples(trial: Trial, job: Job) -> Iterator[Cards]:
         found = np.array([[o == "found" for o in record["outcome"]] for record in records.values()])
         distances = np.array(records["dense"]["distances"][norm], dtype=np.float64)
         # Only these are made into pictures: all of them may be many and large.
-        places = typical_places(found, distances, range(sample.n))[:MOST]
+        places = typical_places(found, distances, range(sample.n))[:PICTURES]
         if places:
             shown = [
                 Attacked.of_record(name, record, _kept(networks[name], norm, sample, places))
                 for name, record in records.items()
             ]
-            cards = tuple(example_cards(shown))
+            cards = tuple(example_cards(shown, most=PICTURES))
             yield Cards(attack_label(job.attacks.name, norm), job.attacks.name, "", cards)
 
 

@@ -15,8 +15,8 @@ from secateur.report.pairing import no_robustness
 from secateur.report.records import Attack
 from secateur.store import Examples, evenly
 
-MOST = 3
-"""Images of a model under an attack."""
+MOST = 2
+"""Images of a model under an attack on the page of a study."""
 PRUNED = 3
 """Pruned networks beside the dense one."""
 BYTES = 1_500_000
