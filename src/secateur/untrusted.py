@@ -146,5 +146,16 @@ def cleared(path: Path) -> Path:
     return path
 
 
+def cache_folder() -> Path:
+    """The folder of this user's downloads and indices; all in it can be made again.
+
+    Raises:
+        RuntimeError: there is no home to put it.
+    """
+    if chosen := os.environ.get("SECATEUR_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secateur"
+
+
 def _too_large(path: Path, limit: int) -> OSError:
     return OSError(errno.EFBIG, f"it has more than {limit / MIB:,.0f} MiB", str(path))

@@ -418,3 +418,10 @@ def test_records_are_laid_out_for_people():
 def test_an_unregistered_fault_point_is_an_error():
     with pytest.raises(KeyError):
         faults.reach("nowhere")
+
+
+def test_cells_are_found_by_id_and_by_parent(store):
+    for cell in store.cells:
+        assert store.cell(cell.id) is cell
+        assert list(store.children(cell.id)) == [each for each in store.cells if each.parent == cell.id]
+    assert sum(len(store.children(cell.id)) for cell in store.cells) == len(store.cells) - 1

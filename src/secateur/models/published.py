@@ -1,6 +1,5 @@
 """Published and shipped weights: their network, their download, and the accuracy they should reach."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from secateur.errors import ExitCode, UserError
 from secateur.models.checkpoint import load_weights
 from secateur.registry import Entry, checkpoint
 from secateur.text import first_line
+from secateur.untrusted import cache_folder
 
 TOLERANCE = 0.2
 _ANYTHING = {"folder", "npz", "idx"}
@@ -96,13 +96,6 @@ def data_mismatch(spec: str, data: str) -> str | None:
     if source == own:
         return f"{spec} was trained on part of {data}: {known} holds those images apart"
     return f"{spec} was trained on {own}, not on {source}"
-
-
-def cache_folder() -> Path:
-    """The folder of downloads."""
-    if chosen := os.environ.get("SECATEUR_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secateur"
 
 
 def _download(entry: Entry, path: Path) -> None:

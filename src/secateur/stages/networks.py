@@ -27,7 +27,7 @@ def network(study: Study, cell_id: str, store: Store) -> nn.Module:
         UserError: the cell is not finished, or its artefacts are damaged.
     """
     folder = store.artefacts(cell_id)
-    label = next(cell.axes["model"] for cell in store.cells if cell.id == cell_id)
+    label = store.cell(cell_id).axes["model"]
     return pruning.load(folder, lambda: architecture(study, label, splits_of(study).test)).eval()
 
 

@@ -109,8 +109,8 @@ def _refuse_growth(cell: Cell, store: Store, science: PruneScience) -> None:
     """
     points = [(0.0, science.parameters_dense, "the dense network")]
     if cell.settings["scope"] == "local":
-        for other in store.cells:
-            if other.stage != "prune" or other.parent != cell.parent or not _differ_in_sparsity(cell, other):
+        for other in store.children(parent_of(cell)):
+            if other.stage != "prune" or not _differ_in_sparsity(cell, other):
                 continue
             if store.committed(other.id):
                 sibling = store.network_science(other.id)

@@ -43,7 +43,7 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
                 return sealed
         # Of this study or of another one: a runner may have been faster a moment ago.
         try:
-            present = match_study(root, sealed)
+            present, _ = match_study(root, sealed)
         except DamagedStudy as damaged:
             _refuse_other_cells(root, sealed, damaged)
             _set_aside(root, damaged)
@@ -54,18 +54,22 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
         return sealed
 
 
-def study_of_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
+def study_of_folder(root: Path, study: Mapping[str, Any], *, known: str = "") -> tuple[dict[str, Any], str]:
     """The content of the study.json of ``root`` if it is that of ``study``, or would be; changes nothing.
+
+    Returns:
+        The content, and the sha256 of the file's bytes; "" of what would be written. ``known`` is for
+        :func:`secateur.store.study_file.whole_study`.
 
     Raises:
         UserError: the folder belongs to another study.
     """
     try:
-        return match_study(root, study)
+        return match_study(root, study, known=known)
     except DamagedStudy as damaged:
         sealed = _sealed(study)
         _refuse_other_cells(root, sealed, damaged)
-        return sealed
+        return sealed, ""
 
 
 def _sealed(study: Mapping[str, Any]) -> dict[str, Any]:

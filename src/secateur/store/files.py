@@ -17,6 +17,7 @@ from secateur.hashing import canonical, canonical_json, sha256_hex
 from secateur.store.faults import reach
 from secateur.untrusted import UNFIT, open_to_append, read_bounded
 
+Stamp = tuple[int, ...]
 MAX_LINES = 2**24
 # Errors of the machine, not of a cell: the study pauses, and the same command resumes it.
 MACHINE = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE}
@@ -159,13 +160,17 @@ def machine_errors(folder: Path, *, which: frozenset[int] = MACHINE) -> Iterator
         ) from error
 
 
-def stamp(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written anew; empty where there is none."""
+def stamp(path: Path | str) -> Stamp:
+    """What changes when a file is written anew or in place; empty where there is none.
+
+    Inode, device, size, and the times of writing and of change: programs set the first of the two, no program
+    can set the second.
+    """
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116  (called for each of very many records)
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
+    return (status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def children(folder: Path) -> Iterator[Path]:

@@ -1,40 +1,25 @@
 """The run folder of a study: cells are committed in one step, and checked whenever they are read."""
 
-import errno
-import os
 import shutil
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from secateur.config import Cell
-from secateur.durable import sync_folder, write_durably
+from secateur.durable import sync_folder
 from secateur.errors import UserError
 from secateur.store.claim import claim_folder, study_of_folder
+from secateur.store.commit import put_in_place, write_cell
 from secateur.store.faults import reach
-from secateur.store.files import (
-    append_line,
-    machine_errors,
-    read_lines,
-    readable_json,
-    stamp,
-    writer_mark,
-)
+from secateur.store.files import append_line, machine_errors, read_lines, stamp, writer_mark
 from secateur.store.leftovers import discard_failure, set_aside, sweep
-from secateur.store.record import (
-    ARTEFACT,
-    CELL_ID,
-    RECORD,
-    Newer,
-    Record,
-    artefact_damage,
-    checked,
-    read_record,
-    sealed,
-)
+from secateur.store.reading import Look, Reader
+from secateur.store.record import CELL_ID, RECORD, Newer, Record, checked
 from secateur.store.science import Damaged, NetworkScience
-from secateur.store.study_file import STUDY, read_study
+from secateur.store.seals import FEW, Seals, read_seals
+from secateur.store.study_file import STUDY, whole_study
 from secateur.untrusted import own_folder
 
 
@@ -54,13 +39,19 @@ class Store:
     ([], [{'note': 'a remark'}])
     """
 
-    def __init__(self, root: Path, study: Mapping[str, Any]) -> None:
+    def __init__(
+        self, root: Path, study: Mapping[str, Any], *, sha256: str = "", seals: Seals | None = None
+    ) -> None:
         self.root = root
         self.study = study
         self.cells = tuple(Cell.from_json(cell) for cell in study["cells"])
+        self._by_id = {cell.id: cell for cell in self.cells}
         self._stages = {cell.id: cell.stage for cell in self.cells}
-        self._records: dict[str, tuple[tuple[int, ...], Record]] = {}
-        self._verified: dict[Path, tuple[int, ...]] = {}
+        self._sha256 = sha256
+        self._children: dict[str | None, list[Cell]] = defaultdict(list)
+        # An index is of one content of study.json, which says what the cells are.
+        self._sealed = seals is not None and seals.study == sha256 != ""
+        self._reader = Reader(root, self._stages, seals if self._sealed else None)
 
     @classmethod
     def create(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
@@ -82,13 +73,17 @@ class Store:
     def matching(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
         """Open ``folder`` if it is the run folder of this study, changing nothing; else as :meth:`create`."""
         root = Path(folder)
-        return cls(root, study_of_folder(root, study))
+        seals = read_seals(root)
+        content, sha256 = study_of_folder(root, study, known=seals.study)
+        return cls(root, content, sha256=sha256, seals=seals)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Store":
         """Open the run folder of a study. Raises UserError when it is none."""
         root = Path(folder)
-        return cls(root, read_study(root))
+        seals = read_seals(root)
+        study, sha256 = whole_study(root, known=seals.study)
+        return cls(root, study, sha256=sha256, seals=seals)
 
     def record(self, cell_id: str) -> Record | None:
         """The record of a cell, failed ones included; None when it is absent or damaged."""
@@ -100,6 +95,31 @@ class Store:
         """Every undamaged record of this study, in the order of the study."""
         found = (self.record(cell.id) for cell in self.cells)
         return [record for record in found if record is not None]
+
+    def look(self, cell_id: str) -> Look:
+        """What became of a cell. It is not read again if this user found its record whole and it is untouched.
+
+        Whoever uses the numbers of a record reads it by :meth:`record`, which checks its seal.
+        """
+        return self._reader.look(cell_id)
+
+    def keep_seals(self) -> None:
+        """Remember for later looks, in the user's cache, which records were found whole."""
+        if len(self.cells) >= FEW and (self._reader.learned or not self._sealed):
+            self._sha256 = self._sha256 or whole_study(self.root)[1]
+            self._reader.keep_seals(self._sha256)
+            self._sealed = True
+
+    def cell(self, cell_id: str) -> Cell:
+        """The cell of this id. Raises KeyError if the study has none."""
+        return self._by_id[cell_id]
+
+    def children(self, cell_id: str) -> Sequence[Cell]:
+        """The cells that start from this one."""
+        if not self._children:
+            for cell in self.cells:
+                self._children[cell.parent].append(cell)
+        return self._children.get(cell_id, ())
 
     def committed(self, cell_id: str) -> bool:
         """Whether the cell is done: an undamaged record of status ``ok``."""
@@ -116,7 +136,7 @@ class Store:
         if record is None or name not in record.artefacts:
             raise UserError(f"cell {cell_id} has no artefact '{name}' in {self.root}")
         path = self._cell_folder(cell_id) / name
-        if why := self._artefact_damage(path, record.artefacts[name]):
+        if why := self._reader.artefact_damage(path, record.artefacts[name]):
             raise UserError(
                 f"{path} is damaged: {why}", hint="run the study again; the cell will be computed afresh"
             )
@@ -165,7 +185,7 @@ class Store:
             temporary = parent / f"{checked(CELL_ID, record.id)}.{writer_mark()}"
             temporary.mkdir()
             try:
-                self._write(temporary, record, artefacts or {})
+                write_cell(temporary, record, artefacts or {})
                 return self._publish(temporary, record)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -201,7 +221,7 @@ class Store:
             except Damaged as damaged:
                 return str(damaged)
             hashes = record.artefacts if record and artefacts else {}
-            found = ((name, self._artefact_damage(folder / name, hashes[name])) for name in hashes)
+            found = ((name, self._reader.artefact_damage(folder / name, hashes[name])) for name in hashes)
             why = next((f"{name}: {why}" for name, why in found if why), "")
             # Another runner may have put a new cell in the place of an old one between the two looks. A new
             # record may even have the stamp of the old one, so that only what is seen twice is damage.
@@ -234,40 +254,10 @@ class Store:
         return sweep(self.root, self.committed, quarantine=quarantine, dry_run=dry_run)
 
     def _cell_folder(self, cell_id: str) -> Path:
-        return self.root / "cells" / cell_id[:2] / checked(CELL_ID, cell_id)
+        return self._reader.folder(cell_id)
 
     def _read(self, cell_id: str) -> Record | None:
-        folder = self._cell_folder(cell_id)
-        now = stamp(folder / RECORD)
-        known = self._records.get(cell_id)
-        if known and now and known[0] == now:
-            return known[1]
-        record = read_record(folder, cell_id, self._stages.get(cell_id))
-        if record is not None and now:
-            self._records[cell_id] = (now, record)
-        return record
-
-    def _artefact_damage(self, path: Path, sha256: str) -> str:
-        now = stamp(path)
-        if not now:
-            return "it is missing"
-        # A large file is hashed once, not at every look.
-        if self._verified.get(path) != now:
-            if why := artefact_damage(path, sha256):
-                return why
-            self._verified[path] = now
-        return ""
-
-    def _write(self, folder: Path, record: Record, artefacts: Mapping[str, bytes | Path]) -> None:
-        reach("commit.started")
-        hashes = {}
-        for name, content in sorted(artefacts.items()):
-            hashes[name] = write_durably(folder / checked(ARTEFACT, name), content)
-            reach("commit.artefact")
-        full = sealed({**record.to_json(), "artefacts": hashes})
-        write_durably(folder / RECORD, readable_json(full).encode())
-        sync_folder(folder)
-        reach("commit.record")
+        return self._reader.record(cell_id)
 
     def _publish(self, temporary: Path, record: Record) -> bool:
         cell_id = record.id
@@ -276,15 +266,8 @@ class Store:
         sync_folder(folder.parent.parent)
         self._clear(cell_id)
         reach("commit.cleared")
-        try:
-            os.rename(temporary, folder)  # noqa: PTH104  (Path.rename reads as a method of the target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        if not put_in_place(temporary, folder):
             return False
-        reach("commit.renamed")
-        sync_folder(folder.parent)
-        reach("commit.synced")
         # A cell that failed or was lost is tried again, from its last checkpoint.
         if record.ok:
             shutil.rmtree(self.root / "scratch" / cell_id, ignore_errors=True)

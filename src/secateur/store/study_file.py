@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.errors import ExitCode, UserError
-from secateur.hashing import canonical, digest
+from secateur.hashing import canonical, digest, sha256_hex
 from secateur.store.files import strict_json
 from secateur.store.record import newer
 from secateur.store.science import Damaged
@@ -22,12 +22,16 @@ class DamagedStudy(UserError):
     """``study.json`` is not what was written; the same study can write it anew."""
 
 
-def match_study(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of the study.json of ``root``. Raises UserError if it is not that of ``study``."""
-    present = read_study(root)
+def match_study(root: Path, study: Mapping[str, Any], *, known: str = "") -> tuple[dict[str, Any], str]:
+    """The content of the study.json of ``root``, and the sha256 of its bytes; see :func:`whole_study`.
+
+    Raises:
+        UserError: it is not that of ``study``, or as :func:`read_study`.
+    """
+    present, sha256 = whole_study(root, known=known)
     if present["study_hash"] != study["study_hash"]:
         raise _foreign(root, present, canonical(study))
-    return present
+    return present, sha256
 
 
 def study_hash_of(root: Path) -> str | None:
@@ -43,9 +47,21 @@ def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:
     Raises:
         UserError: there is none, it is damaged, or a newer version of the software wrote it.
     """
+    return whole_study(root, name)[0]
+
+
+def whole_study(root: Path, name: str = STUDY, *, known: str = "") -> tuple[dict[str, Any], str]:
+    """As :func:`read_study`, and the sha256 of the bytes.
+
+    Bytes of the sha256 ``known`` were found whole before: their seal and shape are not checked again.
+    """
     path = root / name
     try:
-        study = strict_json(read_bounded(path, MAX_BYTES))
+        raw = read_bounded(path, MAX_BYTES)
+        sha256 = sha256_hex(raw)
+        study = strict_json(raw)
+        if sha256 == known:
+            return study, sha256
         sealed = isinstance(study, dict) and sealed_study(study)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{root} is not a run folder: it has no {STUDY}") from None
@@ -70,7 +86,7 @@ def read_study(root: Path, name: str = STUDY) -> dict[str, Any]:
         StudyShape.from_json(study)
     except Damaged as damaged:
         raise _damaged(path, str(damaged)) from None
-    return study
+    return study, sha256
 
 
 def _damaged(path: Path, why: str, *, code: ExitCode = ExitCode.BAD_INPUT) -> DamagedStudy:

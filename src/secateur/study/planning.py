@@ -264,7 +264,9 @@ def _done(laid: StudyPlan, out: str | Path | None) -> frozenset[str]:
     if out is None or not (Path(out) / "study.json").exists():
         return frozenset()
     store = Store.matching(out, laid.to_json())
-    return frozenset(cell.id for cell in laid.cells if store.committed(cell.id))
+    done = frozenset(cell.id for cell in laid.cells if store.look(cell.id).ok)
+    store.keep_seals()
+    return done
 
 
 def _limited(study: Study, limit: int) -> Study:

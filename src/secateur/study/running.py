@@ -103,6 +103,8 @@ def run_plan(
                 if not retry_failed:
                     _keep_failures(run)
                 work_through(run, hands, stop)
+                if stop.signal is None:
+                    _keep_seals(store)
             finally:
                 hands.close()
                 run.leases.close()
@@ -137,13 +139,14 @@ def join(
 
 
 def _prepare(plan: StudyPlan, store: Store, listener: Listener, jobs: int) -> Run:
-    records = {record.id: record for record in store.records()}
-    done = [cell_id for cell_id, record in records.items() if record.ok]
+    # What repair has just read is not read again.
+    looks = {cell.id: store.look(cell.id) for cell in store.cells}
+    done = [cell_id for cell_id, look in looks.items() if look.ok]
     board = make_board(plan.cells, done, {cell_id: cost.units for cell_id, cost in plan.costs.items()})
     clock = Clock(plan.costs, plan.speeds)
     for cell_id in done:
-        clock.learn(board.cells[cell_id], records[cell_id].timing.seconds)
-    failures = {cell_id: record.self_hash for cell_id, record in records.items() if not record.ok}
+        clock.learn(board.cells[cell_id], looks[cell_id].seconds)
+    failures = {cell_id: look.self_hash for cell_id, look in looks.items() if look.state == "failed"}
     return Run(store, board, clock, Leases(store.root, by_progress=True), listener, jobs, failures)
 
 
@@ -160,9 +163,16 @@ def _leave_newer(run: Run) -> None:
     """Leave alone what a newer version has recorded; its open descendants wait for that version, too."""
     board = run.board
     for cell in [board.cells[cell_id] for cell_id in board.open]:
-        if cell.id in board.open and (sentence := run.store.newer(cell.id)):
-            board.fail(cell.id, f"left as it is: {sentence}")
+        if cell.id in board.open and (look := run.store.look(cell.id)).state == "newer":
+            board.fail(cell.id, f"left as it is: {look.sentence}")
     board.ready = [entry for entry in board.ready if entry[2] in board.open]
+
+
+def _keep_seals(store: Store) -> None:
+    """Check what was committed, here or elsewhere, so that whoever asks for the status need not."""
+    for cell in store.cells:
+        store.look(cell.id)
+    store.keep_seals()
 
 
 def _keep_failures(run: Run) -> None:

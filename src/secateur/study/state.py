@@ -1,12 +1,11 @@
 """The status of a run, read from its folder at any time, also while runners work on it."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from secateur.config import Cell
-from secateur.store import Leases, Record, Store
+from secateur.store import Leases, Store
 from secateur.study.cells import Facts
 from secateur.study.cost import Clock, costs_of
 
@@ -54,7 +53,9 @@ class Status:
 
 
 def status(store: Store) -> Status:
-    """The status of the run in this folder; records are checked, artefacts are not read.
+    """The status of the run in this folder; its artefacts are not read.
+
+    A record is checked once; later its file need only be the same one, untouched (:meth:`Store.look`).
 
     >>> import tempfile
     >>> from secateur.config import parse_study
@@ -67,24 +68,24 @@ def status(store: Store) -> Status:
     """
     held = Leases(store.root).holders()
     stages: dict[str, Counter[str]] = {}
-    failed, damaged, running, left = [], [], [], []
+    failed, damaged, running, left, done = [], [], [], [], []
     for cell in store.cells:
-        record, damage = store.record(cell.id), store.damage(cell.id, artefacts=False)
-        state = "damaged" if damage else "running" if cell.id in held else "open"
-        state = record.status if record else state
-        if newer := store.newer(cell.id):
-            state, damage = "failed", ""
-            failed.append((cell.label, newer))
+        look = store.look(cell.id)
+        state = "failed" if look.state == "newer" else look.state
+        if state == "absent":
+            state = "running" if cell.id in held else "open"
         stages.setdefault(cell.stage, Counter())[state] += 1
-        if damage:
-            damaged.append((cell.label, damage))
-        if record and not record.ok:
-            failed.append((cell.label, record.reason))
+        if state == "damaged":
+            damaged.append((cell.label, look.sentence))
+        if state == "failed":
+            failed.append((cell.label, look.sentence))
         if state == "running":
             running.append(cell.label)
-        if state != "ok":
+        if state == "ok":
+            done.append((cell, look.seconds))
+        else:
             left.append(cell)
-    done = [(cell, record.timing.seconds) for cell, record in _finished(store)]
+    store.keep_seals()
     return Status(
         name=store.study["name"],
         limited=store.study["limited"],
@@ -96,13 +97,6 @@ def status(store: Store) -> Status:
         remaining=_remaining(store, done, left),
         notes=tuple(str(note["note"]) for note in store.notes()),
     )
-
-
-def _finished(store: Store) -> Iterator[tuple[Cell, Record]]:
-    for cell in store.cells:
-        record = store.record(cell.id)
-        if record is not None and record.ok:
-            yield cell, record
 
 
 def _remaining(store: Store, done: list[tuple[Cell, float]], left: list[Cell]) -> float | None:
