@@ -159,7 +159,7 @@ def test_what_has_no_time_of_change_of_its_own_is_never_settled():
 
 
 def test_bits_that_a_disk_loses_silently_are_noticed_by_whoever_reads(run, monkeypatch):
-    """The stamp stays the same: a look cannot know, but whatever uses the record does, and tells the others."""
+    """The stamp stays the same: a look cannot know, but whatever uses the record does, and says so."""
     stamps = {str(place(run, cell)): stamp(place(run, cell)) for cell in PLAN.cells}
     monkeypatch.setattr(reading, "stamp", lambda path: stamps.get(str(path)) or stamp(path))
     flip(place(run))
