@@ -14,11 +14,11 @@ from secateur.store.claim import claim_folder, study_of_folder
 from secateur.store.commit import put_in_place, write_cell
 from secateur.store.faults import reach
 from secateur.store.files import append_line, machine_errors, read_lines, stamp, writer_mark
+from secateur.store.index import FEW, Index, read_index
 from secateur.store.leftovers import discard_failure, set_aside, sweep
 from secateur.store.reading import Look, Reader
 from secateur.store.record import CELL_ID, RECORD, Newer, Record, checked
 from secateur.store.science import Damaged, NetworkScience
-from secateur.store.seals import FEW, Seals, read_seals
 from secateur.store.study_file import STUDY, whole_study
 from secateur.untrusted import own_folder
 
@@ -40,7 +40,7 @@ class Store:
     """
 
     def __init__(
-        self, root: Path, study: Mapping[str, Any], *, sha256: str = "", seals: Seals | None = None
+        self, root: Path, study: Mapping[str, Any], *, sha256: str = "", index: Index | None = None
     ) -> None:
         self.root = root
         self.study = study
@@ -50,8 +50,8 @@ class Store:
         self._sha256 = sha256
         self._children: dict[str | None, list[Cell]] = defaultdict(list)
         # An index is of one content of study.json, which says what the cells are.
-        self._sealed = seals is not None and seals.study == sha256 != ""
-        self._reader = Reader(root, self._stages, seals if self._sealed else None)
+        self._sealed = index is not None and index.study == sha256 != ""
+        self._reader = Reader(root, self._stages, index if self._sealed else None)
 
     @classmethod
     def create(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
@@ -73,17 +73,17 @@ class Store:
     def matching(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
         """Open ``folder`` if it is the run folder of this study, changing nothing; else as :meth:`create`."""
         root = Path(folder)
-        seals = read_seals(root)
-        content, sha256 = study_of_folder(root, study, known=seals.study)
-        return cls(root, content, sha256=sha256, seals=seals)
+        index = read_index(root)
+        content, sha256 = study_of_folder(root, study, known=index.study)
+        return cls(root, content, sha256=sha256, index=index)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Store":
         """Open the run folder of a study. Raises UserError when it is none."""
         root = Path(folder)
-        seals = read_seals(root)
-        study, sha256 = whole_study(root, known=seals.study)
-        return cls(root, study, sha256=sha256, seals=seals)
+        index = read_index(root)
+        study, sha256 = whole_study(root, known=index.study)
+        return cls(root, study, sha256=sha256, index=index)
 
     def record(self, cell_id: str) -> Record | None:
         """The record of a cell, failed ones included; None when it is absent or damaged."""
@@ -103,11 +103,11 @@ class Store:
         """
         return self._reader.look(cell_id)
 
-    def keep_seals(self) -> None:
+    def keep_index(self) -> None:
         """Remember for later looks, in the user's cache, which records were found whole."""
         if len(self.cells) >= FEW and (self._reader.learned or not self._sealed):
             self._sha256 = self._sha256 or whole_study(self.root)[1]
-            self._reader.keep_seals(self._sha256)
+            self._reader.keep_index(self._sha256)
             self._sealed = True
 
     def cell(self, cell_id: str) -> Cell:

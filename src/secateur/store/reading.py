@@ -1,4 +1,4 @@
-"""The cells of a run folder as they are found: read, checked, and remembered as long as nobody touches them."""
+"""The cells of a run folder as they are found: read, checked, and remembered while nobody touches them."""
 
 import os
 import stat
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from secateur.store.files import Stamp, stamp
+from secateur.store.index import Index, settled, write_index
 from secateur.store.record import CELL_ID, RECORD, Newer, Record, artefact_damage, checked, read_record
 from secateur.store.science import Damaged
-from secateur.store.seals import Seals, settled, write_seals
 
 # Records that are read again at once: a cell's own, its parent's, its dense network's.
 KEPT = 8
@@ -22,8 +22,8 @@ class Look:
     """What a look at a cell tells, without its numbers.
 
     Attributes:
-        state: ``ok`` and ``failed`` as in its record; ``damaged``; ``newer`` if a newer version wrote it, which
-            leaves it alone; ``absent``.
+        state: ``ok`` and ``failed`` as in its record; ``damaged``; ``newer`` if a newer version wrote it;
+            ``absent``.
         seconds: that it took, if it is ``ok`` or ``failed``.
         sentence: why it has no numbers, if there is more to say than that it is absent.
         self_hash: the seal of a failed record.
@@ -52,13 +52,13 @@ class Reader:
     Args:
         root: the run folder.
         stages: the stage of every cell of its study, by id.
-        seals: what earlier processes found whole; :meth:`look` alone believes it.
+        index: what earlier processes found whole; :meth:`look` alone believes it.
     """
 
-    def __init__(self, root: Path, stages: Mapping[str, str], seals: Seals | None = None) -> None:
+    def __init__(self, root: Path, stages: Mapping[str, str], index: Index | None = None) -> None:
         self._cells = os.path.join(root, "cells")  # noqa: PTH118  (text, for very many names)
         self._root, self._stages = root, stages
-        known = seals.cells if seals else {}
+        known = index.cells if index else {}
         self._looks = {cell: (mark, Look("ok", seconds)) for cell, (mark, seconds) in known.items()}
         self._fresh: set[str] = set()
         self._changed = False
@@ -126,7 +126,7 @@ class Reader:
         """Whether this process found more records whole than it was told of."""
         return self._changed
 
-    def keep_seals(self, study: str) -> None:
+    def keep_index(self, study: str) -> None:
         """Let later processes know which records are whole.
 
         ``study`` is the sha256 of the bytes of the study.json, which was found whole as well.
@@ -136,7 +136,7 @@ class Reader:
             for cell, (mark, look) in self._looks.items()
             if look.ok and cell not in self._fresh and cell in self._stages
         }
-        write_seals(self._root, Seals(study, whole))
+        write_index(self._root, Index(study, whole))
         self._changed = False
 
     def _remember(self, cell_id: str, now: Stamp, record: Record, *, fresh: bool) -> None:

@@ -265,7 +265,7 @@ def _done(laid: StudyPlan, out: str | Path | None) -> frozenset[str]:
         return frozenset()
     store = Store.matching(out, laid.to_json())
     done = frozenset(cell.id for cell in laid.cells if store.look(cell.id).ok)
-    store.keep_seals()
+    store.keep_index()
     return done
 
 

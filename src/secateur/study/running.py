@@ -104,7 +104,7 @@ def run_plan(
                     _keep_failures(run)
                 work_through(run, hands, stop)
                 if stop.signal is None:
-                    _keep_seals(store)
+                    _keep_index(store)
             finally:
                 hands.close()
                 run.leases.close()
@@ -168,11 +168,11 @@ def _leave_newer(run: Run) -> None:
     board.ready = [entry for entry in board.ready if entry[2] in board.open]
 
 
-def _keep_seals(store: Store) -> None:
+def _keep_index(store: Store) -> None:
     """Check what was committed, here or elsewhere, so that whoever asks for the status need not."""
     for cell in store.cells:
         store.look(cell.id)
-    store.keep_seals()
+    store.keep_index()
 
 
 def _keep_failures(run: Run) -> None:

@@ -85,7 +85,7 @@ def status(store: Store) -> Status:
             done.append((cell, look.seconds))
         else:
             left.append(cell)
-    store.keep_seals()
+    store.keep_index()
     return Status(
         name=store.study["name"],
         limited=store.study["limited"],

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from secateur.store import Store, folder, reading, record, seals
+from secateur.store import Store, folder, index, reading, record
 from secateur.store.files import stamp
-from secateur.store.seals import Seals, read_seals, settled, write_seals
+from secateur.store.index import Index, read_index, settled, write_index
 from secateur.study import status
 from toy.numbers import record_of
 from toy.study import run_toy, small_plan
 
-pytestmark = pytest.mark.skipif(not seals.AVAILABLE, reason="there is no index on this system")
+pytestmark = pytest.mark.skipif(not index.AVAILABLE, reason="there is no index on this system")
 PLAN = small_plan()
 CELL = PLAN.cells[0]
 
@@ -28,8 +28,8 @@ def cache(tmp_path, monkeypatch):
     """A cache of its own, in which small studies leave an index too, and records count as settled at once."""
     monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(folder, "FEW", 0)
-    monkeypatch.setattr(seals, "TICK_NS", 0)
-    return tmp_path / "cache" / "seals"
+    monkeypatch.setattr(index, "TICK_NS", 0)
+    return tmp_path / "cache" / "index"
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def coarse(path):
 
 @pytest.mark.parametrize("careful", [True, False])
 def test_a_change_in_the_same_tick_of_the_clock_is_noticed(tmp_path, monkeypatch, careful):
-    monkeypatch.setattr(seals, "TICK_NS", 2_000_000_000)
+    monkeypatch.setattr(index, "TICK_NS", 2_000_000_000)
     monkeypatch.setattr(reading, "stamp", coarse)
     if not careful:  # the broken variant
         monkeypatch.setattr(reading, "settled", lambda stamp, now: True)
@@ -169,7 +169,7 @@ def test_bits_that_a_disk_loses_silently_are_noticed_by_whoever_reads(run, monke
     assert not store.committed(CELL.id)
     assert store.damage(CELL.id) == "its record was edited after it was committed"
     assert store.look(CELL.id).state == "damaged"
-    store.keep_seals()
+    store.keep_index()
     assert counts(run) == {"damaged": 1, "ok": 7}
 
 
@@ -194,7 +194,7 @@ def test_an_index_that_is_cut_short_is_none(run, cache, keep):
     path = index_of(cache)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
-    assert read_seals(run) == Seals()
+    assert read_index(run) == Index()
     assert counts(run) == {"ok": 8}
     assert path.read_bytes() == whole
 
@@ -207,13 +207,13 @@ def test_an_index_with_a_flipped_bit_is_none(run, cache):
             broken = bytearray(whole)
             broken[position] ^= 1 << bit
             path.write_bytes(broken)
-            assert read_seals(run) == Seals(), (position, bit)
+            assert read_index(run) == Index(), (position, bit)
 
 
 def test_an_index_without_its_hash_would_be_believed(run, cache, monkeypatch):
     """The broken variant of the two tests above."""
     path = index_of(cache)
-    monkeypatch.setattr(seals, "_body", lambda raw: raw[64:])
+    monkeypatch.setattr(index, "_body", lambda raw: raw[64:])
     path.write_bytes(re.sub(rb"1\.0\]", b"9.0]", path.read_bytes(), count=1))
     assert status(Store.open(run)).seconds == 16
 
@@ -249,20 +249,20 @@ ODD = {
 @pytest.mark.parametrize("what", ODD)
 def test_an_index_of_another_shape_is_none(run, cache, what):
     resealed(index_of(cache), lambda data: data)
-    assert len(read_seals(run).cells) == 8
+    assert len(read_index(run).cells) == 8
     resealed(index_of(cache), ODD[what])
-    assert read_seals(run) == Seals()
+    assert read_index(run) == Index()
     assert counts(run) == {"ok": 8}
 
 
 def test_cells_that_the_study_does_not_have_are_forgotten(run, cache):
     resealed(index_of(cache), lambda data: {**data, "cells": {"../../etc": [1, 2, 3, 4, 5, 6.0]}})
     assert counts(run) == {"ok": 8}
-    assert set(read_seals(run).cells) == {cell.id for cell in PLAN.cells}
+    assert set(read_index(run).cells) == {cell.id for cell in PLAN.cells}
 
 
 def foreign_user(path, monkeypatch):
-    monkeypatch.setattr(seals.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(index.os, "geteuid", lambda: os.getuid() + 1)
 
 
 def writable_by_all(path, monkeypatch):
@@ -294,7 +294,7 @@ STRANGE = (foreign_user, writable_by_all, writable_by_the_group, a_link, a_pipe,
 @pytest.mark.parametrize("stranger", STRANGE)
 def test_an_index_that_somebody_else_could_have_written_is_none(run, cache, monkeypatch, stranger):
     stranger(index_of(cache), monkeypatch)
-    assert read_seals(run) == Seals()
+    assert read_index(run) == Index()
     assert counts(run) == {"ok": 8}
 
 
@@ -311,9 +311,9 @@ def test_the_index_is_for_its_owner_alone(run, cache):
 def test_nothing_in_a_run_folder_is_taken_for_an_index(run, cache):
     """Whatever somebody else puts into the folder, also a true index of it."""
     flip(place(run))
-    for name in (index_of(cache).name, "seals.json", "index.json"):
+    for name in (index_of(cache).name, "index.json"):
         shutil.copy(index_of(cache), run / name)
-    shutil.copytree(cache, run / "seals")
+    shutil.copytree(cache, run / "index")
     shutil.rmtree(cache)
     assert counts(run) == {"damaged": 1, "ok": 7}
 
@@ -322,14 +322,14 @@ def test_nothing_in_a_run_folder_is_taken_for_an_index(run, cache):
 def test_a_copied_folder_is_checked_anew(run, cache, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", str(run), str(copy)], check=True)
-    assert read_seals(copy) == Seals()
+    assert read_index(copy) == Index()
     # Even if the index is copied with it, and made to name the copy: its files are other files.
     own = index_of(cache)
-    other = seals._place(copy)
+    other = index._place(copy)
     shutil.copy(own, other)
-    assert read_seals(copy) == Seals()
-    resealed(other, lambda data: {**data, "root": list(seals._identity(copy))})
-    assert len(read_seals(copy).cells) == 8
+    assert read_index(copy) == Index()
+    resealed(other, lambda data: {**data, "root": list(index._identity(copy))})
+    assert len(read_index(copy).cells) == 8
     flip(place(copy))
     assert read_again(copy, monkeypatch) == 8
     assert counts(copy) == {"damaged": 1, "ok": 7}
@@ -360,19 +360,19 @@ def test_a_changed_study_is_checked_whatever_the_index_says(run):
 
 def test_two_writers_leave_the_index_of_one_of_them(run):
     rows = {f"{number:032x}": ((1, 2, 3, 4, number), 1.0) for number in range(500)}
-    both = [Seals("a" * 64, rows), Seals("b" * 64, {**rows, "c": ((1, 2, 3, 4, 5), 2.0)})]
+    both = [Index("a" * 64, rows), Index("b" * 64, {**rows, "c": ((1, 2, 3, 4, 5), 2.0)})]
     ended, seen = threading.Event(), []
 
     def look():
         while not ended.is_set():
-            seen.append(read_seals(run))
+            seen.append(read_index(run))
 
     def write(which):
         for _ in range(100):
-            write_seals(run, which)
+            write_index(run, which)
 
     reader, writers = threading.Thread(target=look), [threading.Thread(target=write, args=(e,)) for e in both]
-    write_seals(run, both[0])
+    write_index(run, both[0])
     for thread in (reader, *writers):
         thread.start()
     for thread in writers:
@@ -381,7 +381,7 @@ def test_two_writers_leave_the_index_of_one_of_them(run):
     reader.join()
     assert seen
     assert all(each in both for each in seen)
-    assert read_seals(run) in both
+    assert read_index(run) in both
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(run, tmp_path, monkeypatch):
@@ -401,11 +401,11 @@ def test_old_indices_are_deleted(run, cache):
     resealed(index_of_run(run), lambda data: {**data, "cells": {}})
     counts(run)
     assert not old.exists()
-    assert len(read_seals(run).cells) == 8
+    assert len(read_index(run).cells) == 8
 
 
 def index_of_run(root):
-    return seals._place(root)
+    return index._place(root)
 
 
 def test_a_small_study_leaves_no_index(run, cache, monkeypatch):

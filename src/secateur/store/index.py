@@ -45,10 +45,10 @@ Seconds = Annotated[float, Field(ge=0, le=1e30)]
 
 
 @dataclass(frozen=True)
-class Seals:
+class Index:
     """What is known of a run folder: sha256 of its study.json, and the stamp and seconds of whole records.
 
-    >>> Seals().cells
+    >>> Index().cells
     {}
     """
 
@@ -56,7 +56,7 @@ class Seals:
     cells: Mapping[str, tuple[Stamp, float]] = field(default_factory=dict)
 
 
-class _Index(Fields):
+class _File(Fields):
     version: Literal[1]
     # Another version of the software may find other records whole.
     software: str
@@ -68,34 +68,35 @@ class _Index(Fields):
 def settled(stamp: Stamp, now_ns: int) -> bool:
     """Whether any change of a file since ``now_ns``, when it had this stamp, has given it another one.
 
-    >>> settled((1, 2, 3, 4, 1_000_000_001), 9_000_000_000), settled((1, 2, 3, 4, 8_999_999_999), 9_000_000_000)
+    >>> second = 1_000_000_000
+    >>> settled((1, 2, 3, 4, second + 1), 9 * second), settled((1, 2, 3, 4, 8 * second + 1), 9 * second)
     (True, False)
     """
     changed = stamp[-1]
     return changed % COARSE_NS != 0 and now_ns - changed > TICK_NS
 
 
-def read_seals(root: Path) -> Seals:
+def read_index(root: Path) -> Index:
     """The index of a run folder; an empty one where it is lost, damaged, of another folder or of others."""
     with suppress(OSError, RuntimeError, ValidationError):
         if AVAILABLE:
-            index = _Index.model_validate_json(_body(_own_bytes(_place(root))))
+            index = _File.model_validate_json(_body(_own_bytes(_place(root))))
             if (index.software, index.root) == (version("secateur"), _identity(root)):
-                return Seals(index.study, {cell: (row[:5], row[5]) for cell, row in index.cells.items()})
-    return Seals()
+                return Index(index.study, {cell: (row[:5], row[5]) for cell, row in index.cells.items()})
+    return Index()
 
 
-def write_seals(root: Path, seals: Seals) -> None:
+def write_index(root: Path, index: Index) -> None:
     """Replace the index of a run folder in one step, if this user's cache takes it."""
     if not AVAILABLE:
         return
-    rows = {cell: (*stamp, seconds) for cell, (stamp, seconds) in seals.cells.items()}
+    rows = {cell: (*stamp, seconds) for cell, (stamp, seconds) in index.cells.items()}
     with suppress(OSError, RuntimeError):
-        index = _Index(
+        index = _File(
             version=1,
             software=version("secateur"),
             root=_identity(root),
-            study=seals.study,
+            study=index.study,
             cells=rows,
         )
         body = index.model_dump_json().encode()
@@ -118,7 +119,7 @@ def _identity(root: Path) -> tuple[str, int, int]:
 def _place(root: Path) -> Path:
     # Machines that share a home see other devices.
     name = sha256("\0".join(map(str, (socket.gethostname(), *_identity(root)))).encode()).hexdigest()
-    return cache_folder() / "seals" / f"{name[:32]}.json"
+    return cache_folder() / "index" / f"{name[:32]}.json"
 
 
 def _own_bytes(path: Path) -> bytes:
