@@ -97,7 +97,7 @@ class Store:
         return [record for record in found if record is not None]
 
     def look(self, cell_id: str) -> Look:
-        """What became of a cell. It is not read again if this user found its record whole and it is untouched.
+        """What became of a cell; not read again if this user found its record whole and it is untouched.
 
         Whoever uses the numbers of a record reads it by :meth:`record`, which checks its seal.
         """
