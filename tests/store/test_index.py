@@ -236,12 +236,12 @@ ODD = {
     "no root": lambda data: {**data, "root": []},
     "another root": lambda data: {**data, "root": ["/", *data["root"][1:]]},
     "cells in a list": lambda data: {**data, "cells": list(data["cells"].values())},
-    "a short row": with_row([1, 2, 3]),
-    "a row of words": with_row(["1"] * 6),
-    "no seconds": with_row([1, 2, 3, 4, 5, None]),
-    "seconds before 0": with_row([1, 2, 3, 4, 5, -1.0]),
-    "endless seconds": with_row([1, 2, 3, 4, 5, float("inf")]),
-    "no number": with_row([1, 2, 3, 4, 5, float("nan")]),
+    "a short row": with_row([[1, 2, 3], 1.0]),
+    "a row of words": with_row([["1"] * 5, 1.0]),
+    "no seconds": with_row([[1, 2, 3, 4, 5], None]),
+    "seconds before 0": with_row([[1, 2, 3, 4, 5], -1.0]),
+    "endless seconds": with_row([[1, 2, 3, 4, 5], float("inf")]),
+    "no number": with_row([[1, 2, 3, 4, 5], float("nan")]),
     "a deep row": with_row([[[[[[1]]]]]]),
 }
 
@@ -256,7 +256,7 @@ def test_an_index_of_another_shape_is_none(run, cache, what):
 
 
 def test_cells_that_the_study_does_not_have_are_forgotten(run, cache):
-    resealed(index_of(cache), lambda data: {**data, "cells": {"../../etc": [1, 2, 3, 4, 5, 6.0]}})
+    resealed(index_of(cache), lambda data: {**data, "cells": {"../../etc": [[1, 2, 3, 4, 5], 6.0]}})
     assert counts(run) == {"ok": 8}
     assert set(read_index(run).cells) == {cell.id for cell in PLAN.cells}
 

@@ -62,7 +62,7 @@ class _File(Fields):
     software: str
     root: tuple[str, int, int]
     study: str
-    cells: dict[str, tuple[int, int, int, int, int, Seconds]]
+    cells: dict[str, tuple[tuple[int, int, int, int, int], Seconds]]
 
 
 def settled(stamp: Stamp, now_ns: int) -> bool:
@@ -80,9 +80,9 @@ def read_index(root: Path) -> Index:
     """The index of a run folder; an empty one where it is lost, damaged, of another folder or of others."""
     with suppress(OSError, RuntimeError, ValidationError):
         if AVAILABLE:
-            index = _File.model_validate_json(_body(_own_bytes(_place(root))))
-            if (index.software, index.root) == (version("secateur"), _identity(root)):
-                return Index(index.study, {cell: (row[:5], row[5]) for cell, row in index.cells.items()})
+            file = _File.model_validate_json(_body(_own_bytes(_place(root))))
+            if (file.software, file.root) == (version("secateur"), _identity(root)):
+                return Index(file.study, file.cells)
     return Index()
 
 
@@ -90,16 +90,10 @@ def write_index(root: Path, index: Index) -> None:
     """Replace the index of a run folder in one step, if this user's cache takes it."""
     if not AVAILABLE:
         return
-    rows = {cell: (*stamp, seconds) for cell, (stamp, seconds) in index.cells.items()}
     with suppress(OSError, RuntimeError):
-        index = _File(
-            version=1,
-            software=version("secateur"),
-            root=_identity(root),
-            study=index.study,
-            cells=rows,
-        )
-        body = index.model_dump_json().encode()
+        known = {"study": index.study, "cells": dict(index.cells), "root": _identity(root)}
+        file = _File.from_json({"version": 1, "software": version("secateur"), **known})
+        body = file.model_dump_json().encode()
         place = _place(root)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _forget_old(place.parent)

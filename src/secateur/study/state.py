@@ -1,6 +1,7 @@
 """The status of a run, read from its folder at any time, also while runners work on it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +9,9 @@ from secateur.config import Cell
 from secateur.store import Leases, Store
 from secateur.study.cells import Facts
 from secateur.study.cost import Clock, costs_of
+
+# The state of a cell by what a look at it tells; where there is nothing, a runner may be at work.
+_STATES: Mapping[str, str] = {"ok": "ok", "failed": "failed", "damaged": "damaged", "newer": "failed"}
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,12 @@ def status(store: Store) -> Status:
     """
     held = Leases(store.root).holders()
     stages: dict[str, Counter[str]] = {}
-    failed, damaged, running, left, done = [], [], [], [], []
+    failed, damaged, done = [], [], []
+    running: list[str] = []
+    left: list[Cell] = []
     for cell in store.cells:
         look = store.look(cell.id)
-        state = "failed" if look.state == "newer" else look.state
-        if state == "absent":
-            state = "running" if cell.id in held else "open"
+        state = _STATES.get(look.state) or ("running" if cell.id in held else "open")
         stages.setdefault(cell.stage, Counter())[state] += 1
         if state == "damaged":
             damaged.append((cell.label, look.sentence))
