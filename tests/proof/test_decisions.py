@@ -234,3 +234,38 @@ def test_a_cast_of_numbers_is_no_decision():
     model = Cast().eval()
     assert secateur.prune(model, torch.randn(5, 6), sparsity=0.5).verified
     assert model.h.out_features == 8
+
+
+class Found(nn.Module):
+    """A patch of the size that the network finds, in whole pixels, and where it is brightest."""
+
+    def __init__(self, pixels):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU())
+        self.size, self.heat, self.pixels = nn.Linear(16, 2), nn.Conv2d(16, 4, 1), pixels
+
+    def forward(self, x):
+        h = self.stem(x)
+        wide, high = self.pixels(3 + 9 * self.size(h.mean((2, 3))).sigmoid()[0])
+        patch = F.interpolate(self.heat(h), size=(high, wide), mode="bicubic")
+        place = patch.flatten(2).argmax(2)
+        return patch.flatten(2).amax(2), (place % wide + 0.5) / wide, (place // wide + 0.5) / high
+
+
+PIXELS = {
+    "ceil": lambda sides: [int(side.ceil()) for side in sides],
+    "floor, then at least 4": lambda sides: [int(side.item()) for side in sides.floor().clamp(min=4)],
+    "round to a list": lambda sides: [int(side) for side in sides.round().tolist()],
+    "trunc to numpy": lambda sides: sides.trunc().detach().numpy().astype("int").tolist(),
+    "to integers": lambda sides: sides.long().tolist(),
+}
+
+
+@pytest.mark.parametrize("way", PIXELS)
+def test_sizes_in_whole_pixels_are_followed(way):
+    torch.manual_seed(0)
+    net = Found(PIXELS[way])
+    report = secateur.prune(net, torch.rand(1, 3, 20, 20), sparsity=0.5)
+    assert report.verified
+    assert not [note for note in report.notes if "not pruned" in note]
+    assert net.stem[0].out_channels == 8

@@ -14,6 +14,7 @@ from secateur.graph.consumers import channel_dim, readers
 from secateur.graph.heads import are_heads, as_wholes
 from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chunks, columns_last, reshape
 from secateur.graph.ops import Does, operations
+from secateur.graph.outputs import why_compared
 from secateur.graph.quantised_scales import couple_scales
 from secateur.graph.rules import Flags, Result, find, pointwise
 from secateur.graph.rules.broadcasting import PICKS
@@ -25,7 +26,6 @@ from secateur.graph.trace.tape import Call, Ref, Tape, mutates
 from secateur.graph.written_parts import in_owner, spans
 from secateur.text import first_line
 
-OUTPUT = "is an output of the model"
 ORTHOGONAL = "belongs to an orthogonal weight, whose rows all depend on each other"
 FAILED = "reaches an operation whose rule failed"
 _QUIET = operations(Does.QUIET)
@@ -166,10 +166,15 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
         elif value.kind in {"input", "constant"}:
             tracer.marks[number] = Marks(value.shape)
     _freeze_scripted(tracer, model)
+    idle = tape.idle()
     for position, call in enumerate(tape.calls):
         tracer.position = position
         tracer.atoms.here = Reason.at(call)
+        known = len(tracer.atoms.frozen)
         step(tracer, call)
+        if position in idle:
+            # What nobody looks at may lose any channel.
+            del tracer.atoms.frozen[known:]
     coupled = couple_scales(tape, tracer.atoms, tracer.marks, model)
     for one in computed:
         tracer.atoms.one_role(one.sources)
@@ -182,8 +187,7 @@ def propagate(tracer: Tracer, model: nn.Module) -> set[str]:
     for number in compared:
         tracer.atoms.here = Reason.at(makers[number]) if number in makers else Reason("")
         for factor in tracer.marks[number].factors:
-            seen = number in tape.returned or not tape.decided
-            tracer.atoms.freeze(factor.atoms, OUTPUT if seen else "decides which values are picked")
+            tracer.atoms.freeze(factor.atoms, why_compared(tape, number))
     return coupled | {tape.values[number].name for number in used if tape.values[number].name}
 
 

@@ -51,9 +51,9 @@ def _mark_ends(tracer: Tracer, component: IntArray, read: BoolArray) -> None:
                 known[key] = component[atoms[atoms >= 0]]
         return {key: known[key] for key in labels}
 
-    passed = np.zeros(len(read), dtype=bool)
-    for call in tracer.tape.calls:
-        if call.name in _SILENT:
+    passed, idle = np.zeros(len(read), dtype=bool), tracer.tape.idle()
+    for place, call in enumerate(tracer.tape.calls):
+        if call.name in _SILENT or place in idle:
             continue
         before = {key: own for number in call.refs for key, own in found(number).items()}
         after = {

@@ -85,7 +85,7 @@ def trace(
         propagate(tracer, model)
     tracers = [tracer]
     if not _with_channels(tape) <= used:
-        second, in_training = _couple_training(model, example_inputs, tracer)
+        second, in_training = _couple_training(model, example_inputs, tracer, logits)
         used |= in_training
         tracers += second
     _freeze_unused(tracer, used)
@@ -132,16 +132,23 @@ def _with_channels(tape: Tape) -> set[str]:
     }
 
 
-def _couple_training(model: nn.Module, example_inputs: Any, tracer: Tracer) -> tuple[list[Tracer], set[str]]:
+def _couple_training(
+    model: nn.Module, example_inputs: Any, tracer: Tracer, logits: str | int | None
+) -> tuple[list[Tracer], set[str]]:
     """Couple the parts that only run in training (auxiliary heads); the effects of that pass are undone.
 
     Returns the labels of that pass and the names of the parameters that it used; none if the model cannot
     run in train mode like this.
     """
-    try:
-        with torch.random.fork_rng():
-            tape, _ = record(model, example_inputs, training=True)
-    except Exception:
+    # In training a model may return something else, with no output of that name.
+    for name in dict.fromkeys((logits, None)):
+        try:
+            with torch.random.fork_rng():
+                tape, _ = record(model, example_inputs, logits=name, training=True)
+            break
+        except Exception:
+            continue
+    else:
         # A model that cannot run like this in training has nothing to add; its unused parts stay frozen.
         return [], set()
     second = Tracer(tape, tracer.atoms, whole=tracer.whole)

@@ -9,6 +9,7 @@ from torch import nn
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Tie
+from secateur.graph.outputs import features_returned
 from secateur.graph.propagation import FAILED
 from secateur.graph.trace.computed_weights import orthogonal_weights
 from secateur.graph.trace.named_tensors import named_tensors, scripted_modules, shapes_of
@@ -149,6 +150,7 @@ def notes_of(graph: DependencyGraph, request: Request, cuts: Sequence[Cut]) -> t
     for one in orthogonal_weights(graph.model):
         after = "; without what is removed it is orthogonal no longer" if cut_tensors & {*one.sources} else ""
         notes.append(f"{one.name} is orthogonal: what depends on all its rows stays whole{after}")
+    notes += [f"not pruned: {kept}" for kept in features_returned(graph.tape, graph.atoms, graph.frozen)]
     cut = {item.group for item in cuts}
     for number, group in enumerate(graph.groups):
         if number in request.protected:

@@ -17,7 +17,7 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape
 
 Decided = tuple[Any, ...]
-"""The results of one call: tensors of integers and flags, and None for those that were computed again."""
+"""The results of one call: integers, flags and rounded numbers, and None for those that are computed again."""
 _Key = tuple[str, str, int]
 
 _INDEXED = frozenset(f"aten::{name}" for name in ("index", "_unsafe_index"))
@@ -28,12 +28,14 @@ _MOVES = operations(Does.MOVE)
 _PICKING = operations(Does.PICK) | _WRITTEN
 _FLAGS = {torch.bool, torch.uint8}
 _COUNTS = operations(Does.COUNT)
+_READS = operations(Does.READ)
+_ROUNDS = frozenset(f"aten::{name}" for name in ("ceil", "floor", "round", "trunc"))
 
 
 def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
     """Positions of the calls that turn numbers into integers or flags on which later shapes depend.
 
-    What is computed from the ``given`` inputs alone is the same in every run, and decides nothing.
+    Whole numbers that the code reads (``int(width.ceil())``) count as integers. What is computed from the ``given`` inputs alone is the same in every run, and decides nothing.
 
     >>> from torch import nn
     >>> from secateur.graph.trace.recorder import record
@@ -59,6 +61,7 @@ def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
             and _takes_numbers(tape, call, moving)
         ):
             found.add(place)
+    found |= _rounding(tape, makers, moving, read)
     seen = set(queue)
     while queue:
         number = queue.pop()
@@ -72,6 +75,23 @@ def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
         seen |= more
         queue += more
     return frozenset(found)
+
+
+def _rounding(tape: Tape, makers: Mapping[int | None, int], moving: set[int], read: set[int]) -> set[int]:
+    """The calls that round numbers which the code reads: the size of a box in whole pixels."""
+    queue = [ref for call in tape.calls if call.name in _READS or _copied(call, read) for ref in call.refs]
+    found, seen = set[int](), set(queue)
+    while queue:
+        place = makers.get(queue.pop(), -1)
+        call = tape.calls[place]
+        if place < 0 or _makes_whole(tape, call):
+            continue
+        if call.name in _ROUNDS and _takes_numbers(tape, call, moving):
+            found.add(place)
+        elif call.name in _MOVES or torch.Tag.pointwise in call.op.tags:
+            queue += set(call.refs) - seen
+            seen.update(call.refs)
+    return found
 
 
 def _looks_for_nan(call: Call) -> bool:
@@ -93,9 +113,12 @@ def _shape_giving(tape: Tape, call: Call, read: set[int] | frozenset[int]) -> li
     dynamic = torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags
     # Operations of other packages say nothing of this; suppression of boxes is one of them.
     foreign = call.op.namespace != "aten" and _makes_whole(tape, call)
-    # ``tolist`` and numpy leave a copy that nothing reads.
-    copied = call.name == "aten::detach" and not read & set(call.outputs)
-    return list(call.refs) if dynamic or foreign or copied else []
+    return list(call.refs) if dynamic or foreign or _copied(call, read) else []
+
+
+def _copied(call: Call, read: set[int] | frozenset[int]) -> bool:
+    """Whether numbers leave torch: ``tolist`` and numpy leave a copy that nothing reads."""
+    return call.name == "aten::detach" and not read & set(call.outputs)
 
 
 def _fills_in_order(tape: Tape, call: Call) -> bool:
@@ -174,11 +197,13 @@ def _moving(tape: Tape, given: Collection[int]) -> set[int]:
     return found
 
 
-def decided(result: Any) -> Decided:
-    """The integers and flags among the results of a call."""
+def decided(result: Any, name: str = "") -> Decided:
+    """The integers and flags among the results of a call, and what an operation of that name rounded."""
     flat = result if isinstance(result, (list, tuple)) else (result,)
     return tuple(
-        item.detach().clone() if isinstance(item, Tensor) and not item.is_floating_point() else None
+        item.detach().clone()
+        if isinstance(item, Tensor) and (name in _ROUNDS or not item.is_floating_point())
+        else None
         for item in flat
     )
 
@@ -190,12 +215,9 @@ def as_decided(result: Any, known: Decided) -> Any:
     (tensor([0.5000]), tensor([1]))
     """
     if not isinstance(result, (list, tuple)):
-        return result if known[0] is None else known[0].to(result.device, copy=True)
+        return result if known[0] is None else known[0].to(result, copy=True)
     return type(result)(
-        [
-            item if one is None else one.to(item.device, copy=True)
-            for item, one in zip(result, known, strict=True)
-        ]
+        [item if one is None else one.to(item, copy=True) for item, one in zip(result, known, strict=True)]
     )
 
 
@@ -208,7 +230,7 @@ def by_order(tape: Tape, compact: Callable[[int, Tensor], Tensor]) -> dict[_Key,
     counts: Counter[tuple[str, str]] = Counter()
     found: dict[_Key, Decided] = {}
     for place, call in enumerate(tape.calls):
-        if not _makes_whole(tape, call):
+        if not (_makes_whole(tape, call) or call.name in _ROUNDS):
             continue
         key = call.name, call.module
         if place in tape.decided:
@@ -233,13 +255,14 @@ class Decisions:
 
     def settle(self, tape: Tape, key: tuple[str, str], arguments: list[Tensor], result: Any) -> Any:
         """The result of the next call of an operation in a module, as it was decided; notes what decides."""
-        if all(item is None for item in decided(result)):
+        mine = decided(result, key[0])
+        if all(item is None for item in mine):
             return result
         place = len(tape.calls)
         known = self._known.get((*key, self._counts[key]))
         self._counts[key] += 1
         if known is None and place not in self._keep:
             return result
-        tape.decided[place] = decided(result) if known is None else known
+        tape.decided[place] = mine if known is None else known
         self.sources += [item for item in arguments if item.is_floating_point()]
         return as_decided(result, tape.decided[place])

@@ -98,6 +98,19 @@ def tensors_in(tree: Any) -> list[Tensor]:
     return [tensor for item in parts(tree).values() for tensor in tensors_in(item)]
 
 
+def paths_in(tree: Any, path: str = "") -> list[str]:
+    """The path of every tensor of a tree, in order, as :func:`mapped` has it.
+
+    >>> import torch
+    >>> paths_in({"logits": torch.zeros(1), "states": (torch.zeros(2), None)})
+    ['logits', 'states.0']
+    """
+    if isinstance(tree, Tensor):
+        return [path]
+    start = f"{path}." if path else ""
+    return [name for key, item in parts(tree).items() for name in paths_in(item, f"{start}{key}")]
+
+
 def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments: of a tuple or list, of a mapping; anything else is one argument.
 

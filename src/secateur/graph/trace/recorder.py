@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from secateur.errors import UserError
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.decisions import Decisions
-from secateur.graph.trace.input_tree import call_model, mapped, named_output, tensors_in
+from secateur.graph.trace.input_tree import call_model, mapped, named_output, paths_in, tensors_in
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import parameters_and_buffers
 from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, mutates, name_of
@@ -259,6 +259,7 @@ def record(
     recorder.tape.outputs = tuple(recorder.number(item) for item in found)
     _add_sources(recorder, found)
     recorder.tape.returned = tuple(recorder.number(item) for item in tensors_in(result))
+    recorder.tape.names = dict(zip(recorder.tape.returned, paths_in(result), strict=True))
     return recorder.tape, found
 
 

@@ -17,6 +17,7 @@ from secateur.graph.ops import Does, operations
 
 T = TypeVar("T")
 _UNDECLARED_VIEWS, _READS = operations(Does.VIEW), operations(Does.READ)
+_MOVES = operations(Does.MOVE)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class Tape:
     """The operations and values of one forward pass; ``inputs`` and ``outputs`` are numbers of values.
 
     ``outputs`` are what proofs compare, the model's output of the name that was asked for, and the numbers
-    that decide later shapes; ``returned`` are all tensors that the model returns; ``decided`` are the
+    that decide later shapes; ``returned`` are all tensors that the model returns, with their paths there in
+    ``names`` (empty where it returns a tensor alone); ``decided`` are the
     integers and flags that calls gave, where later shapes depend on them (see ``decisions``); ``picked`` are
     the masks by which calls picked, by the number of the value.
     """
@@ -126,12 +128,26 @@ class Tape:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     returned: tuple[int, ...] = ()
+    names: dict[int, str] = field(default_factory=dict)
     decided: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     picked: dict[int, Tensor] = field(default_factory=dict)
 
     def decides(self) -> bool:
         """Whether the code read numbers, by which it may decide what it does."""
         return any(call.name in _READS for call in self.calls)
+
+    def idle(self) -> frozenset[int]:
+        """Positions of the calls that move values of which only the shape is read: ``x[:, -1].shape``."""
+        needed, found = {*self.outputs, *self.returned}, set[int]()
+        for place in range(len(self.calls) - 1, -1, -1):
+            call = self.calls[place]
+            # numpy and ``tolist`` read what was detached.
+            moves = call.name in _MOVES and call.name != "aten::detach" and not mutates(call.op)
+            if moves and needed.isdisjoint(call.outputs):
+                found.add(place)
+            else:
+                needed.update(call.refs)
+        return frozenset(found)
 
     def read(self) -> set[int]:
         """The values that a later operation or the caller of the model reads."""
