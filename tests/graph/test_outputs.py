@@ -1,4 +1,4 @@
-"""Channels that stay because the model returns them say so by name; values read for their shape stay no channel."""
+"""Channels that stay because the model returns them say so by name; what is read for its shape keeps none."""
 
 import pytest
 import torch

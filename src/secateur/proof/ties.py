@@ -67,9 +67,9 @@ def _picking(tape: Tape, masks: ChannelMasks) -> list[int]:
             continue
         results = [number for number in call.outputs if number is not None]
         kinds = [[tape.values[n].dtype.is_floating_point for n in some] for some in (call.refs, results)]
-        if any(kinds[0]) and not all(kinds[1]):
-            if not any(masks.loses_channels(number) for number in (*call.refs, *results)):
-                found.append(place)
+        picks = any(kinds[0]) and not all(kinds[1])
+        if picks and not any(masks.loses_channels(number) for number in (*call.refs, *results)):
+            found.append(place)
     return found
 
 
