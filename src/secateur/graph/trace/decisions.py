@@ -17,7 +17,7 @@ from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape
 
 Decided = tuple[Any, ...]
-"""The results of one call: integers, flags and rounded numbers, and None for those that are computed again."""
+"""The results of one call: integers, flags, rounded numbers, and None for what is computed again."""
 _Key = tuple[str, str, int]
 
 _INDEXED = frozenset(f"aten::{name}" for name in ("index", "_unsafe_index"))
@@ -35,7 +35,8 @@ _ROUNDS = frozenset(f"aten::{name}" for name in ("ceil", "floor", "round", "trun
 def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
     """Positions of the calls that turn numbers into integers or flags on which later shapes depend.
 
-    Whole numbers that the code reads (``int(width.ceil())``) count as integers. What is computed from the ``given`` inputs alone is the same in every run, and decides nothing.
+    Whole numbers that the code reads (``int(width.ceil())``) count as integers. What is computed from the
+    ``given`` inputs alone is the same in every run, and decides nothing.
 
     >>> from torch import nn
     >>> from secateur.graph.trace.recorder import record
