@@ -29,6 +29,7 @@ from secateur.report.formatting import (
 from secateur.report.latency import Latency, latency_of
 from secateur.report.page import interval_note
 from secateur.report.paired_changes import Change
+from secateur.report.repetitions import trainings
 from secateur.report.robustness import (
     LEADING_RULE,
     budget_label,
@@ -91,7 +92,7 @@ def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoin
         "intervals": interval_note(grid),
         "cells": [
             {"id": network.id, "seed": network.axes.seed, "weights": network.science.weights_hash[:16]}
-            for network in point.networks
+            for network in trainings(point)
         ],
         "environments": "; ".join(text for text, _ in grid.study.environments),
     }

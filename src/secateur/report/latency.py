@@ -8,6 +8,7 @@ import numpy as np
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint
 from secateur.report.formatting import Column, Table, Value, named_columns, number, percent, percent_range
 from secateur.report.records import Network
+from secateur.report.repetitions import networks_once
 from secateur.report.robustness import closest_to_half, macs_share
 from secateur.text import listed
 
@@ -134,7 +135,7 @@ def in_networks(table: Table, grid: Grid) -> Table:
     """The table of networks with latency and memory; unchanged where nothing was measured."""
     if grid.study.conditions is None:
         return table
-    return table.insert_after("macs", _NETWORK, [_network_values(each) for each in grid.study.networks])
+    return table.insert_after("macs", _NETWORK, [_network_values(each) for each, _ in networks_once(grid)])
 
 
 def _network_values(network: Network) -> tuple[Value, ...]:

@@ -23,6 +23,7 @@ from secateur.report.linked import linked_data, page_arms, point_numbers, script
 from secateur.report.page_rows import criteria_rows, result_table, table_entry
 from secateur.report.paired_changes import Change
 from secateur.report.pairing import UNRELIABLE
+from secateur.report.repetitions import undrawn
 from secateur.report.robustness import LEADING_RULE, targeted
 from secateur.report.tiles import latency_rows, left_tables, robust_tables
 from secateur.stats import SEEDS_FOR_SPREAD
@@ -173,13 +174,14 @@ def _template_file(name: str) -> str:
     return files("secateur.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _counts(grid: Grid) -> dict[str, int]:
+def _counts(grid: Grid) -> dict[str, int | bool]:
     cells = len(grid.study.planned)
     return {
         "models": len(grid.models),
         "criteria": len(grid.criteria),
         "sparsities": len(grid.sparsities),
         "seeds": len({axes.seed for axes, _ in grid.study.planned}),
+        "undrawn": undrawn(grid),
         "cells": cells,
         "done": cells - len(grid.study.holes),
     }

@@ -18,6 +18,7 @@ from secateur.report.formatting import (
 from secateur.report.paired_changes import Change
 from secateur.report.pairing import COLLAPSED, UNRELIABLE, no_robustness
 from secateur.report.records import NORMS, Attack, Hole
+from secateur.report.repetitions import attacks_once, networks_once
 from secateur.report.robustness import (
     ROBUST,
     attack_points,
@@ -153,11 +154,15 @@ _SEED, _SPARSITY = named_columns("seed sparsity", "plain")
 _SETTING = (*named_columns("criterion"), _SPARSITY, Column("arm", "fine-tuning", "text"))
 _ATTACK_NORM = named_columns("attack norm")
 _INTERVAL = (Column("low", "low", "percent"), Column("high", "high", "percent"))
+_ALSO = Column("also_seeds", "seeds with the same network", "text")
 _HASH_AND_CELL = (Column("weights_hash", "weights", "text"), *named_columns("cell"))
 
 
 def per_seed(grid: Grid) -> Table:
-    """One row per attacked network, each seed by itself; the interval is over its images."""
+    """One row per attacked network, each seed by itself; the interval is over its images.
+
+    Seeds that gave the same network share a row: ``also_seeds`` names the others.
+    """
     heads = (
         *_MODEL, _SEED, *_SETTING, *named_columns("role"), *_ATTACK_NORM, *named_columns("grade remark"),
         *named_columns("images", "plain"), Column("already_wrong", "already wrong", "plain"),
@@ -165,16 +170,16 @@ def per_seed(grid: Grid) -> Table:
         *(Column(f"median_correct_{norm}", f"median {norm}") for norm in NORMS),
         *(Column(f"median_all_{norm}", f"median {norm}, all images") for norm in NORMS),
         Column("median_low", "median, low"), Column("median_high", "median, high"),
-        *reversed(_HASH_AND_CELL),
+        *reversed(_HASH_AND_CELL), _ALSO,
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
-    for attack in grid.study.attacks:
+    for attack, also in attacks_once(grid):
         axes, wrong, found = attack.axes, int(attack.already_wrong.sum()), int(attack.found.sum())
         rows.append((
             axes.model, axes.seed, axes.criterion or "", axes.sparsity, axes.arm, attack.role, attack.name,
             attack.norm, attack.grade, COLLAPSED if attack.network.collapsed else "",
             attack.n, wrong, found, attack.n - wrong - found, *_medians(attack), attack.id,
-            attack.network.science.weights_hash,
+            attack.network.science.weights_hash, also,
         ))  # fmt: skip
     return Table("per_seed", f"{grid.study.name}: every attacked network", heads, tuple(rows))
 
@@ -190,13 +195,13 @@ def _medians(attack: Attack) -> tuple[Value, ...]:
 
 
 def networks(grid: Grid) -> Table:
-    """One row per network and seed: its size, multiply-adds and accuracy."""
+    """One row per network and seed: its size, multiply-adds and accuracy; ``also_seeds`` as above."""
     splits = ("train", "validation", "test")
     heads = (
         *_MODEL, _SEED, *_SETTING, *named_columns("role"), Column("sparsity_achieved", "achieved", "plain"),
         Column("parameters", "parameters", "count"), Column("macs", "MACs", "count"),
         *(Column(f"{split}_accuracy", f"{split} accuracy", "percent") for split in splits),
-        Column("best_epoch", "best epoch", "plain"), *named_columns("collapsed"), *_HASH_AND_CELL,
+        Column("best_epoch", "best epoch", "plain"), *named_columns("collapsed"), *_HASH_AND_CELL, _ALSO,
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = [
         (
@@ -204,9 +209,9 @@ def networks(grid: Grid) -> Table:
             row.role, row.sparsity_achieved, row.science.parameters, row.science.macs,
             *(getattr(row.science.accuracy, split) for split in splits),
             row.science.best_epoch if isinstance(row.science, TuneScience) else None,
-            "yes" if row.collapsed else "no", row.science.weights_hash, row.id,
+            "yes" if row.collapsed else "no", row.science.weights_hash, row.id, also,
         )
-        for row in grid.study.networks
+        for row, also in networks_once(grid)
     ]  # fmt: skip
     return Table("networks", f"{grid.study.name}: networks", heads, tuple(rows))
 
