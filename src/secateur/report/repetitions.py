@@ -1,4 +1,4 @@
-"""Rows of single seeds. Where nothing is drawn from the seed, several seeds are one row: they repeat nothing."""
+"""Rows of single seeds: seeds that give one network, because nothing is drawn from them, share a row."""
 
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
