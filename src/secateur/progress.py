@@ -99,7 +99,7 @@ class _Count(ProgressColumn):
 
 @contextmanager
 def _bars(stream: TextIO) -> Iterator[Listener]:
-    console = Console(file=stream, highlight=False)
+    console = Console(file=stream, highlight=False, emoji=False)
     # A label is no markup: square brackets in it are its own.
     texts = [TextColumn(what, markup=False) for what in ("{task.description}", "{task.fields[eta]}")]
     columns = (texts[0], BarColumn(), _Count(), texts[1])

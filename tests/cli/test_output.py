@@ -30,6 +30,21 @@ def test_control_characters_are_spelled_out(capsys, write):
     assert not set(ODD[1]) & set(said.out + said.err)
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        note,
+        lambda text: complain(UserError(text, hint=text)),
+        lambda text: print_table(text, (text,), [(text,)]),
+    ],
+)
+def test_a_word_between_colons_is_no_picture(capsys, write):
+    write("--data idx:cat:x")
+    said = capsys.readouterr()
+    assert "idx:cat:x" in said.out + said.err
+    assert "🐱" not in said.out + said.err
+
+
 def test_json_says_the_same_without_them(capsys):
     print_json({"name": ODD, "accent": "é"})
     said = capsys.readouterr().out

@@ -22,6 +22,7 @@ from secateur.cli.targets import (
     network,
     size_of,
 )
+from secateur.cli.tracking import LogTo, refuse_absent, tracked
 from secateur.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -97,13 +98,16 @@ def check(
         Path | None,
         typer.Option("--out", "-o", help="Folder for the results; checks/MODEL by default. Resumes."),
     ] = None,
+    log_to: LogTo = None,
     plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
     """Prune, fine-tune and attack a trained network, and say what is lost and whether limits are kept."""
+    from secateur.cli.tracked_values import log_verdict
     from secateur.decision import check as decide
 
     plug_in(plugin)
+    refuse_absent(log_to)
     splits = splits_of(data, resize, seed)
     test = splits.test
     count = classes or test.num_classes
@@ -117,7 +121,7 @@ def check(
         "latency": latency_of(latency),
     }
     given: dict[str, Any] = {key: value for key, value in amount.items() if value is not None}
-    with part_bar(quiet=as_json) as tick:
+    with tracked(log_to, model) as log, part_bar(quiet=as_json) as tick:
         verdict = decide(
             dense,
             splits.train,
@@ -145,6 +149,7 @@ def check(
             batch=evidence(criterion, data, splits.train, dense, seed),
             **given,
         )
+        log_verdict(log, verdict)
     if as_json:
         print_json({**verdict.to_json(), "folder": str(target)})
     else:

@@ -25,6 +25,7 @@ _EXTRAS = {
     "timm": ("timm",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "pandas": ("pandas",),
+    "tracking": ("tensorboard", "wandb", "trackio"),
 }
 
 

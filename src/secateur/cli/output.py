@@ -18,7 +18,7 @@ from secateur.text import json_line, shown, shown_in_line
 
 def complain(error: UserError) -> None:
     """Print an error and its hint on stderr."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     console.print(f"error: {shown(error.message)}", style="bold red", markup=False)
     if error.command:
         console.print(f"  hint: {shown(error.command)}", markup=False)
@@ -26,7 +26,9 @@ def complain(error: UserError) -> None:
 
 def note(text: str) -> None:
     """Print a note on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(shown(text), style="dim", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+        shown(text), style="dim", markup=False
+    )
 
 
 def say(text: str) -> None:
@@ -47,7 +49,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         "padding": (0, 1, 0, 0),
         "header_style": "bold",
     }
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(escape(shown_in_line(title)), style="bold")
     table = Table(**look)
     for index, column in enumerate(columns):
@@ -62,7 +64,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 @contextmanager
 def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with an ETA on stderr; the value is the callback ``(done, total)`` that moves it."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=console, transient=True, disable=quiet or not console.is_terminal
@@ -81,7 +83,7 @@ def part_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]
 
     The value is the callback ``(part, done, total)``.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     shown = console.is_terminal and not quiet
     with Progress(*columns, console=console, transient=True, disable=not shown) as progress:

@@ -25,6 +25,7 @@ from secateur.cli.options import (
 )
 from secateur.cli.output import note, print_json
 from secateur.cli.report import print_report
+from secateur.cli.tracking import LogTo, refuse_absent, tracked
 
 
 def run(
@@ -39,11 +40,13 @@ def run(
     engine: EngineOption = EngineName.LOCAL,
     address: Address = None,
     trusted: Trusted = False,
+    log_to: LogTo = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Events and the result as JSON lines on stdout.")
     ] = False,
 ) -> None:
     """Run a study, or the rest of it, and write its report. Can be interrupted and repeated."""
+    from secateur.cli.tracked_values import listening
     from secateur.config import load_study
     from secateur.progress import show
     from secateur.report import report as write_report
@@ -51,6 +54,7 @@ def run(
     from secateur.study import run_plan
 
     plug_in(plugin)
+    refuse_absent(log_to)
     study = load_study(config, overrides=overrides or ())
     folder = out or Path("runs") / study.name
     mode, stream = (Progress.JSON, sys.stdout) if as_json else (progress, sys.stderr)
@@ -62,8 +66,9 @@ def run(
         # Ray hides all GPUs from a task that does not ask for one.
         gpus = 0 if study.device == "cpu" else 1
         ray = RayEngine(folder, threads=study.threads, gpus=gpus, address=address, trusted=trusted)
-    with show(mode.value, stream=stream) as listener:
-        outcome = run_plan(laid, folder, jobs=jobs, on_event=listener, engine=ray, reuse=reuse or ())
+    with tracked(log_to, study.name) as log, show(mode.value, stream=stream) as listener:
+        told = listening(listener, log, folder) if log_to else listener
+        outcome = run_plan(laid, folder, jobs=jobs, on_event=told, engine=ray, reuse=reuse or ())
     # An interrupted run (128 and above) must end at once; its report can be written later.
     if outcome.exit_code < 128:
         paths = write_report(folder)

@@ -131,7 +131,8 @@ def _fine_tuned(
         pruning.save(model.eval(), final, overwrite=True)
         Checkpoints(folder / "checkpoints").clear()
         lost = collapsed(history.epochs)
-        return facts | {"tuning": history.sentence, "collapsed_epochs": list(lost)}
+        told = {"tuning": history.sentence, "collapsed_epochs": list(lost)}
+        return facts | told | {"epochs": history.to_json()["epochs"]}
 
     if not (final / "plan.json").is_file():
         (folder / "made.json").unlink(missing_ok=True)

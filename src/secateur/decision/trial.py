@@ -107,5 +107,6 @@ def attempt(
             for norm in pruned.attacks
         },
         model=model,
+        epochs=tuple(facts.get("epochs", ())),  # a check of an older version did not keep them
     )
     return Trial(model, dense, pruned, verdict)

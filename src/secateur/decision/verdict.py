@@ -33,6 +33,7 @@ class Verdict:
         points: of a search, the sparsities that were tried, as plain data.
         control: with a control, the same quantities with the dense network after the same fine-tuning in the
             place of the dense one.
+        epochs: of the fine-tuning, as plain data; see ``secateur.train.Epoch``.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Verdict:
     folder: Path | None = None
     points: tuple[dict[str, Any], ...] = ()
     control: tuple[Line, ...] = ()
+    epochs: tuple[dict[str, Any], ...] = ()
 
     @property
     def kept(self) -> bool:
@@ -68,6 +70,7 @@ class Verdict:
             "grades": self.grades,
             "notes": list(self.notes),
             "points": list(self.points),
+            "epochs": list(self.epochs),
         }
 
     def __str__(self) -> str:
