@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from secateur import evaluate, models, pruning
 from secateur.decision import check, pruned, usual_recipe
-from secateur.decision.images import images_of
+from secateur.decision.images import network_and_images
 from secateur.decision.lines import share_line
 from secateur.decision.verdict import sentences
 from secateur.errors import ExitCode, UserError
@@ -261,7 +261,7 @@ def test_the_control_is_the_dense_network_with_the_same_fine_tuning(
     assert trained == [sum(each.numel() for each in dense.parameters())]
     assert with_control.lines[0] == verdict.lines[0]
     by_hand, (train, test) = copy.deepcopy(dense), digits
-    splits = images_of(dense, train, None, test, seed=0)
+    _, splits = network_and_images(dense, train, None, test, seed=0)
     fit(by_hand, splits.train, splits.validation, RECIPE, seed=0, teacher=dense)
     accuracy = next(line for line in with_control.control if line.key == "accuracy")
     assert accuracy.dense == models.accuracy(by_hand.eval(), test.x, test.y)

@@ -93,7 +93,7 @@ def test_a_missing_package_is_an_error_of_the_environment(monkeypatch, package):
             raise ModuleNotFoundError(f"No module named '{package}'")
         return importlib.import_module(name, *arguments)
 
-    monkeypatch.setattr("secateur.models.factory.import_module", without)
+    monkeypatch.setattr("secateur.models.packages.import_module", without)
     with pytest.raises(UserError, match=f"needs the package {package}") as caught:
         resolve(f"{package}:resnet18")
     assert caught.value.code == ExitCode.ENVIRONMENT

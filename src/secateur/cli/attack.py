@@ -31,6 +31,8 @@ from secateur.cli.targets import (
     Seed,
     Std,
     Weights,
+    check_class_order,
+    chosen_size,
     finished_network,
     held_out,
     move,
@@ -143,7 +145,8 @@ def attack(
     _refuse_arguments(settings, secateur.attack)
     # Images the network was trained on would flatter it, so a held-out split is attacked.
     box, ends = bounds_of(bounds)
-    part, whole = held_out(data, resize, box)
+    size = chosen_size(resize, model)
+    part, whole = held_out(data, size, box)
     drawn, numbers = limited(whole, limit, seed)
     chosen, places, targets = targets_of(drawn, target)
     # A sample of images that do not fit into memory may fit.
@@ -158,6 +161,7 @@ def attack(
         raise UserError(f"{data} has a single class", hint="name all classes of the network in its data")
     pixel_bounds, free = by_channel(ends, whole), mask_of(mask, whole, index)
     attacked = finished_network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
+    check_class_order(attacked, dataset, name=model)
     if has_weights(model) and (sentence := models.data_mismatch(model, data)):
         note(sentence)
     move(device, attacked)
@@ -196,7 +200,7 @@ def attack(
         "data": data,
         "part": part,
         "images": whole.n,
-        "resize": list(whole.shape[1:]) if resize else None,
+        "resize": list(whole.shape[1:]) if size else None,
         "normalise": models.statistics(attacked),
         **({} if bounds is None else {"bounds": bounds}),
         **({} if mask is None else {"mask": str(mask)}),

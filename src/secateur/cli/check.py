@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.cli.attack_settings import budgets_of
-from secateur.cli.options import Json, PlugIns, plug_in
+from secateur.cli.options import Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, part_bar, print_json, say
 from secateur.cli.prune import Criterion, Keep, LatencyOption, Macs, Parameters, budget_of, latency_of
 from secateur.cli.targets import (
@@ -17,10 +17,11 @@ from secateur.cli.targets import (
     Seed,
     Std,
     Weights,
+    check_class_order,
+    chosen_size,
     evidence,
     move,
     network,
-    size_of,
 )
 from secateur.cli.tracking import LogTo, refuse_absent, tracked
 from secateur.errors import ExitCode, UserError
@@ -88,6 +89,7 @@ def check(
         typer.Option(help="Budgets of a norm, as linf:2/255,8/255 or l2:0.5. May be repeated."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images to attack, a stratified sample.")] = 200,
+    logits: Logits = None,
     device: Annotated[str, typer.Option(help="Device of the networks, such as cuda.")] = "cpu",
     resize: Resize = None,
     mean: Mean = None,
@@ -108,10 +110,11 @@ def check(
 
     plug_in(plugin)
     refuse_absent(log_to)
-    splits = splits_of(data, resize, seed)
+    splits = splits_of(data, chosen_size(resize, model), seed)
     test = splits.test
     count = classes or test.num_classes
     dense = network(model, weights, (1, *test.shape), count, mean=mean, std=std)
+    check_class_order(dense, test, name=model)
     move(device, dense)
     target = out or Path("checks") / _stem(model)
     amount = {
@@ -139,6 +142,7 @@ def check(
             steps=steps,
             budgets=_budgets(budgets),
             images=images,
+            logits=output_of(logits),
             name=model,
             out=target,
             origin={"model": model, "classes": count, "input": [1, *test.shape]},
@@ -164,13 +168,13 @@ def check(
 COMMANDS = (check,)
 
 
-def splits_of(data: str, resize: str | None, seed: int) -> "Splits":
+def splits_of(data: str, size: tuple[int, ...] | None, seed: int) -> "Splits":
     """Train, validation and test images; those that the source does not have are drawn."""
     import torch
 
     from secateur.data import load_splits
 
-    found = load_splits(data, resize=size_of(resize), generator=torch.Generator().manual_seed(seed))
+    found = load_splits(data, resize=size, generator=torch.Generator().manual_seed(seed))
     for said in found.remarks:
         note(said)
     return found

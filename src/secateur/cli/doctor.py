@@ -23,6 +23,7 @@ _EXTRAS = {
     "ray": ("ray",),
     "data": ("gdown",),
     "timm": ("timm",),
+    "hf": ("transformers", "huggingface_hub"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "pandas": ("pandas",),
     "tracking": ("tensorboard", "wandb", "trackio"),

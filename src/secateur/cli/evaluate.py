@@ -8,7 +8,19 @@ import typer
 
 from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
-from secateur.cli.targets import Classes, Mean, Model, Resize, Std, Weights, finished_network, held_out, move
+from secateur.cli.targets import (
+    Classes,
+    Mean,
+    Model,
+    Resize,
+    Std,
+    Weights,
+    check_class_order,
+    chosen_size,
+    finished_network,
+    held_out,
+    move,
+)
 from secateur.errors import UserError
 
 
@@ -40,9 +52,10 @@ def evaluate(
         raise UserError(f"--out {out} cannot be written", hint="name a file in a folder that exists")
     if pictures is not None and pictures.exists() and not pictures.is_dir():
         raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
-    part, images = held_out(data, resize)
+    part, images = held_out(data, chosen_size(resize, model))
     size = (1, *images.shape)
     chosen = finished_network(model, weights, size, classes or images.num_classes, mean=mean, std=std)
+    check_class_order(chosen, images, name=model)
     move(device, chosen)
     found = classify(chosen, handed(images))
     if found.warning:

@@ -8,7 +8,20 @@ import typer
 from secateur.cli.check import fine_tuning, splits_of
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, say
-from secateur.cli.targets import Classes, Json, Mean, Model, Resize, Seed, Std, Weights, move, network
+from secateur.cli.targets import (
+    Classes,
+    Json,
+    Mean,
+    Model,
+    Resize,
+    Seed,
+    Std,
+    Weights,
+    check_class_order,
+    chosen_size,
+    move,
+    network,
+)
 from secateur.errors import UserError
 
 
@@ -45,18 +58,19 @@ def finetune(
     from dataclasses import replace
 
     from secateur import models, pruning
-    from secateur.registry import has_weights
+    from secateur.registry import HUB, has_weights
     from secateur.train import Checkpoints, train
 
     plug_in(plugin)
     if (out / "plan.json").exists() or (out.exists() and not out.is_dir()):
         raise UserError(f"{out} exists and holds something else", hint="choose another --out")
-    splits = splits_of(data, resize, seed)
+    splits = splits_of(data, chosen_size(resize, model), seed)
     size, count = (1, *splits.test.shape), classes or splits.test.num_classes
     student = network(model, weights, size, count, mean=mean, std=std)
+    check_class_order(student, splits.test, name=model)
     recipe = fine_tuning(splits, epochs, learning_rate, adversarial)
     dense = None
-    if teacher is not None or has_weights(model):
+    if teacher is not None or has_weights(model) or model.startswith(HUB):
         dense = network(model, teacher, size, count, mean=mean, std=std)
     else:
         recipe = replace(recipe, distillation=None)

@@ -8,7 +8,7 @@ import typer
 
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, say
-from secateur.cli.targets import Mean, Std, check_statistics
+from secateur.cli.targets import Mean, Resize, Std, check_statistics, chosen_size
 from secateur.errors import UserError
 from secateur.registry import of_own_file
 
@@ -30,6 +30,7 @@ def init(
     robust: Annotated[
         bool, typer.Option("--robust", help="With --model: it was trained adversarially.")
     ] = False,
+    resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
 ) -> None:
@@ -38,6 +39,7 @@ def init(
     from secateur.config.presets import own_study
 
     own = {"--data": data, "--weights": weights, "--robust": robust or None, "--mean": mean, "--std": std}
+    own["--resize"] = resize
     given = [option for option, value in own.items() if value is not None]
     if model is None and given:
         raise UserError(f"{given[0]} needs --model", hint="secateur init study.yaml --model net.py:build ...")
@@ -60,6 +62,7 @@ def init(
             weights=None if weights is None else str(weights),
             robust=robust,
             normalise=_normalisation(mean, std),
+            size=chosen_size(resize, model),
         )
         option = "" if named is None else f" --plugin {quote(str(named))}"
     try:

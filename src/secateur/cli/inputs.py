@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.errors import UserError
-from secateur.registry import MODELS, checkpoint, has_weights
+from secateur.registry import HUB, MODELS, checkpoint, has_weights
 from secateur.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ def _own_shape(model: str, images: "Dataset | None") -> tuple[int, ...] | None:
         known = MODELS.entry(name).facts.get("input")
         if known is not None:
             return (1, *known)
+    if images is None and model.startswith(HUB):
+        from secateur.models import stated_size
+
+        size = stated_size(model)
+        return None if size is None else (1, 3, *size)
     return None if images is None else (1, *images.shape)
 
 

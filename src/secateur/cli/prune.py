@@ -21,6 +21,7 @@ from secateur.cli.targets import (
     Weights,
     channels_of,
     check_statistics,
+    chosen_size,
     evidence,
     fitted,
     inputs_for,
@@ -121,7 +122,7 @@ def prune(
     # Pruning never overwrites: weights in an old folder may be the only copy.
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder", hint="choose another --out")
-    images = fitted(data, resize)
+    images = fitted(data, None if data is None else chosen_size(resize, model))
     asked = asked_inputs(model, input, images)
     if classes is None and images is not None:
         classes = images.num_classes

@@ -10,7 +10,7 @@ import typer
 from secateur.cli.inputs import Asked, example, refuse_exported, unknown
 from secateur.cli.output import note
 from secateur.errors import UserError
-from secateur.registry import has_weights
+from secateur.registry import HUB, has_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +23,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A zoo name, torchvision:NAME, timm:NAME, shipped:NAME, robustbench:NAME or FILE.py:FUNCTION; "
+        help="A zoo name, hf:NAME or hf:FOLDER of transformers, torchvision:NAME, timm:NAME, shipped:NAME, "
+        "robustbench:NAME or FILE.py:FUNCTION; "
         "`attack` and `evaluate` also take FILE.pt2, which `export` wrote.",
     ),
 ]
@@ -87,7 +88,7 @@ def network_and_inputs(
     """The network in evaluation mode, and its example inputs where FILE.py:FUNCTION returns them, else None.
 
     A folder written by ``prune`` states the normalisation of its network. With ``raw``, networks of
-    torchvision and timm get no normalisation in front of them.
+    torchvision, timm and Hugging Face get no normalisation in front of them.
     """
     from secateur import models
     from secateur.pruning import load
@@ -106,13 +107,15 @@ def network_and_inputs(
             raw=raw or saved,
             pretrained=weights is None,
         )
+        if not raw and (said := models.describe_hub_network(built)):
+            note(f"{model}: {said}")
         if not raw and given is None and (said := models.describe_normalisation(built)):
             note(f"{model}: {said}" + ("" if saved else "; turn it off with --mean 0 --std 1"))
         found.append(inputs)
         return built
 
     if weights is None:
-        if not has_weights(model):
+        if not has_weights(model) and not model.startswith(HUB):
             note(f"no --weights given: {model} has the weights of its constructor")
         return build().eval(), found[-1]
     # A pruned folder replays its plan on the dense network before the weights are loaded.
@@ -223,13 +226,30 @@ def size_of(text: str | None) -> tuple[int, ...] | None:
         ) from None
 
 
-def fitted(spec: str | None, resize: str | None) -> "Dataset | None":
+def chosen_size(resize: str | None, model: str) -> tuple[int, ...] | None:
+    """Height and width of the images: those of ``--resize``, or those that the network states for itself.
+
+    Raises:
+        UserError: no size, or a network of Hugging Face that cannot be read.
+    """
+    if resize is not None or not model.startswith(HUB):
+        return size_of(resize)
+    from secateur.models import stated_size
+
+    size = stated_size(model)
+    if size is not None:
+        note(
+            f"{model}: images are resized to {size[0]}x{size[1]}, as it states; --resize chooses another size"
+        )
+    return size
+
+
+def fitted(spec: str | None, size: tuple[int, ...] | None) -> "Dataset | None":
     """The images of ``--data`` that a network was trained on: the train split if there is one."""
     from secateur import data as datasets
 
     if spec is None:
         return None
-    size = size_of(resize)
     return noted(datasets.load(spec, split=datasets.training_split(datasets.open_dataset(spec)), resize=size))
 
 
@@ -254,7 +274,7 @@ def evidence(
 
 
 def held_out(
-    spec: str, resize: str | None, bounds: tuple[float, float] | None = None
+    spec: str, size: tuple[int, ...] | None, bounds: tuple[float, float] | None = None
 ) -> "tuple[str, Dataset | Parts]":
     """The images to attack, and the name of their split: one held out from training if there is one.
 
@@ -262,7 +282,6 @@ def held_out(
     """
     from secateur import data as datasets
 
-    size = size_of(resize)
     parts = datasets.open_dataset(spec)
     part = datasets.evaluation_split(parts)
     if len(parts) > 1:
@@ -273,6 +292,26 @@ def held_out(
     images = datasets.load_or_parts(spec, split=part, resize=size, bounds=bounds)
     _note_remarks(images)
     return part, images
+
+
+def check_class_order(model: "nn.Module", images: "Dataset | Parts", *, name: str) -> None:
+    """Refuse images whose classes have the names of the network's, in another order.
+
+    Labels are numbers: every image of such a class would count as wrong. Networks of Hugging Face know the
+    names of their classes, other networks do not.
+    """
+    from secateur.models import classes_of
+    from secateur.text import first_few
+
+    own, theirs = (
+        [each.lower().replace("_", " ") for each in names] for names in (classes_of(model), images.classes)
+    )
+    if own != theirs and sorted(own) == sorted(theirs):
+        raise UserError(
+            f"the classes of {name} are in the order {first_few(classes_of(model), 3)}, those of {images.name} "
+            f"in the order {first_few(images.classes, 3)}",
+            hint="put the number of its class before the name of every folder, as in 00-cat and 01-dog",
+        )
 
 
 def noted(images: "Dataset") -> "Dataset":

@@ -96,7 +96,7 @@ class Model(Settings):
     """A network of the study: its architecture, and the recipe or the weights that make it what it is."""
 
     arch: Annotated[str, AfterValidator(known_model)] = Field(
-        description="a zoo name, torchvision:NAME, timm:NAME, shipped:NAME or robustbench:NAME, or "
+        description="a zoo name, hf:NAME, torchvision:NAME, timm:NAME, shipped:NAME or robustbench:NAME, or "
         "FILE.py:FUNCTION of a file that --plugin names"
     )
     settings: Annotated[dict[str, Any], AfterValidator(plain_settings)] = Field(

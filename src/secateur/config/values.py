@@ -15,6 +15,7 @@ from secateur.registry import (
     ATTACKS,
     CRITERIA,
     DATASETS,
+    HUB,
     MODELS,
     RATES,
     Registry,
@@ -37,7 +38,7 @@ RESERVED = {
     *(f"{p}{i}" for p in ("com", "lpt") for i in range(10)),
 }
 DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
-ZOOS = ("torchvision", "timm", "shipped", "robustbench")
+ZOOS = ("torchvision", "timm", "hf", "shipped", "robustbench")
 
 
 class Settings(BaseModel):
@@ -163,7 +164,7 @@ def known_model(value: str) -> str:
         except UserError as error:
             raise ValueError(str(error)) from None
     # The names of other packages are checked when the network is built, which needs torch.
-    elif not LABEL.fullmatch(name):
+    elif not (name.isprintable() and name.strip() if value.startswith(HUB) else LABEL.fullmatch(name)):
         raise ValueError(f"{name!r} is not a valid model name")
     return value
 

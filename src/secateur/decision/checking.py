@@ -9,7 +9,8 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from secateur.decision.images import images_of
+from secateur.attacks.runner.outputs import Logits
+from secateur.decision.images import network_and_images
 from secateur.decision.job import attacks_of, set_up
 from secateur.decision.limits import limits_of
 from secateur.decision.page import write_results
@@ -50,6 +51,7 @@ def check(
     origin: Mapping[str, Any] | None = None,
     on_progress: Tell | None = None,
     seed: int = 0,
+    logits: Logits = None,
     sparsity: float | None = None,
     macs: float | int | None = None,
     parameters: float | int | None = None,
@@ -63,7 +65,8 @@ def check(
     images, and the same sample of them is attacked by a minimum-norm attack in L∞ and L2.
 
     Args:
-        model: from images to logits; left unchanged.
+        model: from images to logits, or to a dictionary, a tuple or a record that holds them, or to one
+            number, in any precision; left unchanged.
         train: images to fine-tune on: a ``Dataset``, or whatever ``secateur.data.of`` reads, such as a
             DataLoader or a pair (x, y). Of more than 4 GiB a random sample is taken, and the verdict says so.
         test: images that no training has seen. More than 4 GiB of a loader are read part by part, once for
@@ -89,6 +92,7 @@ def check(
         origin: how the command line named the network (``model``, ``classes``, ``input``); see ``save``.
         on_progress: called as ``on_progress(part, done, total)``, in passes of one image.
         seed: of all random choices.
+        logits: which part of the answer counts, as in ``secateur.attack``.
         sparsity: fraction of each group's channels to remove; 0.5 if no other amount is given.
         macs: instead of it, an upper limit on multiply-adds: a count, or a fraction of the dense network's.
         parameters: the same for parameters.
@@ -119,7 +123,8 @@ def check(
             "a search needs at least one limit and chooses the sparsity itself",
             hint="for example max_drop='1%', without sparsity or a budget",
         )
-    data = images_of(model, train, validation, test, seed=seed)
+    chosen = dict(options) | ({"logits": logits} if isinstance(logits, str | int) else {})
+    network, data = network_and_images(model, train, validation, test, logits=logits, seed=seed)
     attacks = attacks_of(
         attack, steps=steps, budgets=budgets, limits=limits, bounds=data.test.bounds, seed=seed
     )
@@ -127,7 +132,7 @@ def check(
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(eval_mode(model))
         job = set_up(
-            model,
+            network,
             name or type(model).__name__,
             data,
             attacks,
@@ -135,10 +140,11 @@ def check(
             recipe=recipe,
             adversarial=adversarial,
             images=images,
-            options=dict(options) | amount,
+            options=chosen | amount,
             folder=folder,
             rounds=rounds if find else 1,
             control=control,
+            logits=logits,
             tell=on_progress,
         )
         dense, tuned = measure_dense(job), measure_control(job) if control else None
@@ -146,12 +152,12 @@ def check(
 
             def measured(sparsity: float, number: int) -> Trial:
                 part = f"pruned {number}" if rounds > 1 else "pruned"
-                return attempt(job, dense, {**options, "sparsity": sparsity}, part=part, control=tuned)
+                return attempt(job, dense, {**chosen, "sparsity": sparsity}, part=part, control=tuned)
 
             trial, points = smallest(measured, rounds=rounds)
             trial = replace(trial, verdict=replace(trial.verdict, points=tuple(points)))
         else:
-            trial = attempt(job, dense, dict(options) | amount, control=tuned)
+            trial = attempt(job, dense, chosen | amount, control=tuned)
         if out is None:
             return trial.verdict
         return write_results(trial, job, folder, origin=origin)

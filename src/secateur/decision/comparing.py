@@ -13,7 +13,7 @@ from secateur.decision.lines import Line, cost_line, distance_line, robust, robu
 from secateur.decision.network import Measured
 from secateur.exports import measure_costs
 from secateur.exports.inputs import batch_input_specs
-from secateur.models import device_of
+from secateur.models import place_of
 from secateur.stats import near_chance
 from secateur.text import listed
 
@@ -26,7 +26,7 @@ _RESISTS, _BUDGET = 0.3, 3.9 / 255
 
 def measured_costs(dense: nn.Module, pruned: nn.Module, image: Tensor) -> dict[str, Any]:
     """Parameters, multiply-adds, latency and memory of both networks for one ``image``, measured in turns."""
-    example = image.to(device_of(dense))
+    example = image.to(*place_of(dense, image))
     found = measure_costs(
         {"dense": dense, "pruned": pruned},
         batch_input_specs(example),
@@ -86,7 +86,7 @@ def remarks(job: Job, networks: Mapping[str, Measured | None], facts: Mapping[st
         networks: by name; ``fine-tuned dense`` is None where it was not measured.
         facts: what is known of the pruned network.
     """
-    said = [*job.images.remarks]
+    said = [*job.images.remarks, *job.handed.said]
     for name, network in networks.items():
         for norm, record in network.attacks.items() if network is not None else ():
             reasons = [each["sentence"] for each in record["checks"] if not each["passed"]]

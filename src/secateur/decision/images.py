@@ -7,11 +7,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from secateur import models
+from secateur.attacks.runner.classifier import PROBED
+from secateur.attacks.runner.outputs import Logits
 from secateur.data import Dataset, Parts, Splits, hold_out
 from secateur.data.dataset import numbered
 from secateur.data.parts import first_images
 from secateur.data.rereading import reread, within_memory
 from secateur.data.splits import given_splits, stratified_indices
+from secateur.decision.handed import Handed, handed
 from secateur.hashing import stream
 
 
@@ -47,8 +50,16 @@ class Images:
         return torch.cat(classes)
 
 
-def images_of(model: nn.Module, train: Any, validation: Any | None, test: Any, *, seed: int) -> Images:
-    """The images of a check; validation is a tenth of ``train`` unless it is given.
+def network_and_images(
+    model: nn.Module,
+    train: Any,
+    validation: Any | None,
+    test: Any,
+    *,
+    logits: Logits = None,
+    seed: int,
+) -> tuple[Handed, Images]:
+    """The network and the images of a check; validation is a tenth of ``train`` unless it is given.
 
     Data that are not ours have the classes of the network's outputs, with the names that the test images
     state. Of more images to train on than memory holds a random sample is taken.
@@ -58,9 +69,9 @@ def images_of(model: nn.Module, train: Any, validation: Any | None, test: Any, *
             fit into memory and can be read once only, or data with different shapes.
     """
     known = reread(test, name="test")
-    one = first_images(known, 1) if isinstance(known, Dataset) else known.like
-    models.check_accepts(model, one.x, data=known.name)
-    outputs = models.logits(model, one.x).shape[1]
+    few = first_images(known, PROBED) if isinstance(known, Dataset) else known.like
+    network = handed(model, few.x, logits=logits, data=known.name)
+    outputs = models.logits(network.asked, few.x[:1]).shape[1]
     names = known.classes if len(known.classes) == outputs or test is known else numbered(outputs)
 
     def fitted(source: Any, name: str) -> Dataset:
@@ -71,7 +82,7 @@ def images_of(model: nn.Module, train: Any, validation: Any | None, test: Any, *
     whole = tested if isinstance(tested, Dataset) else _one_of(tested)
     held = None if validation is None else fitted(validation, "validation")
     splits = _split(fitted(train, "train"), held, whole, seed)
-    return Images(splits.train, splits.validation, tested, splits.remarks)
+    return network, Images(splits.train, splits.validation, tested, splits.remarks)
 
 
 def _named(images: Dataset | Parts, names: tuple[str, ...]) -> Dataset | Parts:

@@ -10,8 +10,10 @@ from torch import nn
 
 from secateur import budgets as usual
 from secateur import models
+from secateur.attacks.runner.outputs import Logits
 from secateur.data import Dataset
 from secateur.decision.folder import claim
+from secateur.decision.handed import Handed
 from secateur.decision.images import Images
 from secateur.decision.limits import Limits
 from secateur.decision.network import NORMS, Attacks
@@ -32,7 +34,7 @@ _TRAINED, _ATTACKED = 4, 3
 class Job:
     """A check that is set up: the dense network, its images, and everything that is asked."""
 
-    dense: nn.Module
+    handed: Handed
     name: str
     images: Images
     sample: Dataset
@@ -41,6 +43,11 @@ class Job:
     limits: Limits
     work: Path
     meter: Meter
+
+    @property
+    def dense(self) -> nn.Module:
+        """The network as it was handed over."""
+        return self.handed.network
 
 
 def attacks_of(
@@ -81,7 +88,7 @@ def attacks_of(
 
 
 def set_up(
-    model: nn.Module,
+    network: Handed,
     name: str,
     data: Images,
     attacks: Attacks,
@@ -94,6 +101,7 @@ def set_up(
     folder: Path,
     rounds: int,
     control: bool,
+    logits: Logits,
     tell: Tell | None,
 ) -> Job:
     """Check that network and images fit, claim the folder, and add up what the check will cost.
@@ -102,7 +110,6 @@ def set_up(
         UserError: as for ``check``.
     """
     test = data.test
-    models.check_accepts(model, data.example, data=test.name)
     if images < 1:
         raise UserError(f"{images} images cannot be attacked", hint="give at least 100")
     if recipe is not None and adversarial is not None:
@@ -110,7 +117,7 @@ def set_up(
     recipe = recipe or usual_recipe(data.train.n, adversarial=adversarial)
     sample = data.sample(images, generator=stream(attacks.seed, "attacked images"))
     key = {
-        "network": models.weights_hash(model),
+        "network": models.weights_hash(network.network),
         "training images": data.train.fingerprint,
         "validation images": data.validation.fingerprint,
         "test images": test.fingerprint,
@@ -121,13 +128,15 @@ def set_up(
         "pruning options": _plain(options),
         "seed": attacks.seed,
     }
+    if logits is not None:
+        key |= _plain({"logits": logits})
     work = claim(folder, key)
     # A network that recognises nothing has no robustness to lose, and the reason is nearly always the data.
-    predicted = models.predict(model, sample.x, batch_size=128)
+    predicted = models.predict(network.asked, sample.x, batch_size=128)
     if sentence := misfit(predicted, sample.y, sample.classes):
         raise UserError(f"the dense network does not fit these images: {sentence}", hint="see docs/data.md")
     return Job(
-        model,
+        network,
         name,
         data,
         sample,

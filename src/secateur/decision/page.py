@@ -20,7 +20,7 @@ from secateur.decision.trial import Trial
 from secateur.decision.verdict import Verdict
 from secateur.errors import ExitCode, UserError
 from secateur.exports import export
-from secateur.models import device_of
+from secateur.models import place_of
 from secateur.report.examples import RULE, Attacked, Cards, example_cards, typical_places
 from secateur.report.formatting import attack_label
 from secateur.report.page import Picture
@@ -60,7 +60,7 @@ def write_results(
 
 def _export(trial: Trial, job: Job, path: Path) -> str:
     """Write the ONNX file; a sentence if that is not possible."""
-    example = job.images.example.to(device_of(trial.model))
+    example = job.images.example.to(*place_of(trial.model, job.images.example))
     try:
         export(trial.model, path, example, before=job.dense, batch_sizes=(), overwrite=True)
     except UserError as error:

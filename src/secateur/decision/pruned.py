@@ -10,6 +10,7 @@ from torch import nn
 
 from secateur import pruning
 from secateur.decision.folder import remembered
+from secateur.decision.handed import Handed
 from secateur.decision.images import Images
 from secateur.decision.network import Tick
 from secateur.errors import UserError
@@ -47,7 +48,7 @@ def usual_recipe(n: int, *, adversarial: float | None = None) -> Recipe:
 
 
 def pruned_network(
-    dense: nn.Module,
+    dense: Handed,
     images: Images,
     recipe: Recipe,
     options: Mapping[str, Any],
@@ -59,7 +60,7 @@ def pruned_network(
     """Prune a copy of ``dense``, fine-tune it, and return it with what is known about it, as JSON.
 
     Args:
-        dense: left unchanged; it is the teacher.
+        dense: left unchanged; in float32 it is the teacher.
         images: the fine-tuning fits ``train`` and chooses its epoch on ``validation``.
         recipe: of the fine-tuning.
         options: of ``secateur.plan``: the amount, the criterion and others.
@@ -82,7 +83,7 @@ def pruned_network(
 
 
 def control_network(
-    dense: nn.Module, images: Images, recipe: Recipe, *, seed: int, folder: Path, tick: Tick
+    dense: Handed, images: Images, recipe: Recipe, *, seed: int, folder: Path, tick: Tick
 ) -> nn.Module:
     """A copy of ``dense`` that is fine-tuned like the pruned network, and not pruned.
 
@@ -93,7 +94,7 @@ def control_network(
 
 
 def _fine_tuned(
-    dense: nn.Module,
+    dense: Handed,
     change: Callable[[nn.Module], dict[str, Any]],
     images: Images,
     recipe: Recipe,
@@ -106,20 +107,20 @@ def _fine_tuned(
     final = folder / "network"
 
     def fresh() -> nn.Module:
-        return copy.deepcopy(dense)
+        return copy.deepcopy(dense.network)
 
     def make() -> dict[str, Any]:
-        model = fresh()
+        model = copy.deepcopy(dense.working)
         facts = change(model)
         model.eval()
         history = fit(
-            model,
+            dense.as_taught(model),
             images.train,
             images.validation,
             recipe,
             seed=seed,
             checkpoints=Checkpoints(folder / "checkpoints"),
-            teacher=dense,
+            teacher=dense.taught,
             on_progress=lambda done, total: tick("fine-tuning", done, total),
         )
         if history.outcome == "diverged":
@@ -128,7 +129,7 @@ def _fine_tuned(
                 hint="choose a recipe with a smaller learning_rate",
                 command="choose a smaller --learning-rate",
             )
-        pruning.save(model.eval(), final, overwrite=True)
+        pruning.save(dense.converted_back(model).eval(), final, overwrite=True)
         Checkpoints(folder / "checkpoints").clear()
         lost = collapsed(history.epochs)
         told = {"tuning": history.sentence, "collapsed_epochs": list(lost)}

@@ -31,7 +31,7 @@ class Trial:
 def measure_dense(job: Job) -> Measured:
     """Predictions and attacks of the dense network."""
     return network.measure(
-        job.dense,
+        job.handed.asked,
         job.images,
         job.sample,
         job.attacks,
@@ -44,9 +44,10 @@ def measure_control(job: Job) -> Measured:
     """Predictions and attacks of the dense network after the fine-tuning that the pruned one gets."""
     folder, tick = own_folder(job.work, "control"), job.meter.of("control")
     model = control_network(
-        job.dense, job.images, job.recipe, seed=job.attacks.seed, folder=folder, tick=tick
+        job.handed, job.images, job.recipe, seed=job.attacks.seed, folder=folder, tick=tick
     )
-    return network.measure(model, job.images, job.sample, job.attacks, folder=folder, tick=tick)
+    asked = job.handed.as_asked(model)
+    return network.measure(asked, job.images, job.sample, job.attacks, folder=folder, tick=tick)
 
 
 def attempt(
@@ -73,7 +74,7 @@ def attempt(
     }
     folder = own_folder(job.work, f"pruned-{json_sha256(plain)[:8]}")
     model, facts = pruned_network(
-        job.dense,
+        job.handed,
         job.images,
         job.recipe,
         options,
@@ -81,10 +82,13 @@ def attempt(
         folder=folder,
         tick=job.meter.of(part),
     )
+    asked = job.handed.as_asked(model)
     pruned = network.measure(
-        model, job.images, job.sample, job.attacks, folder=folder, tick=job.meter.of(part)
+        asked, job.images, job.sample, job.attacks, folder=folder, tick=job.meter.of(part)
     )
-    costs = remembered(folder / "costs.json", lambda: measured_costs(job.dense, model, job.images.example))
+    costs = remembered(
+        folder / "costs.json", lambda: measured_costs(job.handed.asked, asked, job.images.example)
+    )
     lines = lines_of(job, dense, pruned, costs)
     against = () if control is None else network_lines(job, control, pruned)
     time = costs["pruned"]["times"]["1"]

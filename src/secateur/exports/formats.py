@@ -110,7 +110,13 @@ def _open_onnx(path: Path, threads: int) -> Run:
     options = runtime.SessionOptions()
     # onnxruntime would use all cores, whatever torch was told.
     options.intra_op_num_threads = threads
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base
+        raise UserError(
+            f"onnxruntime cannot run the exported {path.name} on a CPU: {first_line(error)[:300]}",
+            hint="it lacks some operations in half precision: export a copy in float32",
+        ) from error
     names = [item.name for item in session.get_inputs()]
 
     def run(inputs: Any) -> list[Tensor]:

@@ -5,6 +5,9 @@ from secateur.models.checkpoint import load_weights as load_weights
 from secateur.models.factory import build as build
 from secateur.models.factory import resolve as resolve
 from secateur.models.factory import resolve_with_inputs as resolve_with_inputs
+from secateur.models.hugging_face import classes_of as classes_of
+from secateur.models.hugging_face import describe_hub_network as describe_hub_network
+from secateur.models.hugging_face import stated_size as stated_size
 from secateur.models.normalisation import Normalised as Normalised
 from secateur.models.normalisation import Statistics as Statistics
 from secateur.models.normalisation import check_statistics as check_statistics

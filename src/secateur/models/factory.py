@@ -3,7 +3,6 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.errors import ExitCode, UserError
+from secateur.errors import UserError
+from secateur.models.hugging_face import pretrained_classifier
 from secateur.models.normalisation import Statistics, check_channels, is_identity, published_statistics, wrap
+from secateur.models.packages import needed
 from secateur.models.published import load_published
-from secateur.registry import MODELS, checkpoint, has_weights
+from secateur.registry import HUB, MODELS, checkpoint, has_weights
 from secateur.text import counted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -52,7 +53,7 @@ def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, *
 def resolve(
     spec: str,
     *,
-    num_classes: int | None = 10,
+    num_classes: int | None = None,
     in_channels: int | None = None,
     settings: Mapping[str, Any] | None = None,
     normalise: Statistics | None = None,
@@ -63,20 +64,22 @@ def resolve(
     """Build what a command line names.
 
     A zoo name, ``torchvision:NAME``, ``timm:NAME``, ``FILE.py:FUNCTION``, or a network with its weights:
-    ``shipped:NAME`` comes with the package, ``robustbench:NAME`` is downloaded on first use.
+    ``shipped:NAME`` comes with the package, ``hf:FOLDER`` is one that ``save_pretrained`` of transformers
+    wrote, ``hf:NAME`` (of the hub of Hugging Face) and ``robustbench:NAME`` are downloaded on first use.
 
     Args:
         spec: the name.
-        num_classes: number of logits. None takes the default of a function in a file, and 10 otherwise.
+        num_classes: number of logits. None takes the default of a function in a file, those of ``hf:``, and
+            10 otherwise.
         in_channels: image channels; None takes the network's default.
         settings: of a zoo architecture.
         normalise: mean and deviation to apply in front of the network, replacing its default; mean 0 and
-            deviation 1 apply nothing. Without it, networks of torchvision and timm get those of their own
-            configuration.
-        raw: leave out the normalisation of torchvision and timm networks.
+            deviation 1 apply nothing. Without it, networks of torchvision, timm and ``hf:`` get those of
+            their own configuration.
+        raw: leave out the normalisation of torchvision, timm and ``hf:`` networks.
         allow_code: whether ``FILE.py:FUNCTION`` may run. Pass False where the name comes from a file that
             others wrote. The function receives ``num_classes`` and ``in_channels`` if it takes them.
-        pretrained: whether to load the weights of ``shipped:`` and ``robustbench:`` networks.
+        pretrained: whether to load the weights of ``shipped:``, ``robustbench:`` and ``hf:`` networks.
 
     Raises:
         UserError: unknown name, missing file or function, a function that fails or returns no module, a
@@ -101,7 +104,7 @@ def resolve(
 def resolve_with_inputs(
     spec: str,
     *,
-    num_classes: int | None = 10,
+    num_classes: int | None = None,
     in_channels: int | None = None,
     settings: Mapping[str, Any] | None = None,
     normalise: Statistics | None = None,
@@ -127,7 +130,7 @@ def resolve_with_inputs(
     )
     if normalise is not None:
         return (model if is_identity(normalise) else wrap(model, normalise)), inputs
-    if raw or spec.partition(":")[0] not in ("timm", "torchvision"):
+    if raw or spec.partition(":")[0] not in ("timm", "torchvision", "hf"):
         return model, inputs
     own = published_statistics(spec, model, channels=in_channels)
     return (model if own is None else wrap(model, own, source=OWN)), inputs
@@ -170,6 +173,14 @@ def _resolved(
                 )
             return build(own, num_classes=num_classes or 10, in_channels=in_channels, **settings), None
         return _from_file(Path(source), name, num_classes, in_channels)
+    if settings and colon:
+        raise UserError(
+            f"'{spec}' has no settings, but '{next(iter(settings))}' is given",
+            hint="settings are those of networks of the zoo",
+        )
+    if spec.startswith(HUB):
+        name = spec.removeprefix(HUB)
+        return pretrained_classifier(name, num_classes, in_channels, pretrained=pretrained), None
     num_classes = num_classes or 10
     if not colon:
         return build(spec, num_classes=num_classes, in_channels=in_channels, **settings), None
@@ -181,7 +192,8 @@ def _resolved(
         return _timm(name, num_classes, in_channels)
     raise UserError(
         f"unknown model source '{source}' in '{spec}'",
-        hint="write a zoo name, FILE.py:FUNCTION, or NAME after shipped:, robustbench:, torchvision:, timm:",
+        hint="write a zoo name, FILE.py:FUNCTION, "
+        "or NAME after shipped:, hf:, robustbench:, torchvision:, timm:",
     )
 
 
@@ -254,7 +266,7 @@ def _published(spec: str, num_classes: int, in_channels: int | None, pretrained:
 
 
 def _torchvision(name: str, num_classes: int) -> tuple[nn.Module, Any]:
-    models = _package("torchvision.models", "torchvision", f"torchvision:{name}")
+    models = needed("torchvision.models", f"torchvision:{name}")
     if not NAME.fullmatch(name) or name not in models.list_models(module=models):
         raise UserError(
             f"torchvision has no classifier '{name}'", hint="see torchvision.models.list_models()"
@@ -263,19 +275,8 @@ def _torchvision(name: str, num_classes: int) -> tuple[nn.Module, Any]:
 
 
 def _timm(name: str, num_classes: int, in_channels: int | None) -> tuple[nn.Module, Any]:
-    timm = _package("timm", "timm", f"timm:{name}")
+    timm = needed("timm", f"timm:{name}")
     if not NAME.fullmatch(name) or not timm.is_model(name):
         raise UserError(f"timm has no model '{name}'", hint="see timm.list_models()")
     settings = {"model_name": name, "num_classes": num_classes, "in_chans": in_channels or 3}
     return _built(name, timm.create_model, settings)
-
-
-def _package(module: str, package: str, wanted_by: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"'{wanted_by}' needs the package {package}: {error}",
-            hint=f"pip install {package}",
-            code=ExitCode.ENVIRONMENT,
-        ) from error

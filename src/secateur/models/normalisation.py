@@ -185,7 +185,7 @@ def describe_normalisation(model: nn.Module) -> str:
 
 
 def published_statistics(spec: str, model: nn.Module, *, channels: int | None) -> Statistics | None:
-    """The statistics published with ``timm:NAME`` or ``torchvision:NAME``; None if its package states none.
+    """The statistics published with ``timm:``, ``torchvision:`` or ``hf:NAME``; None if there are none.
 
     For images with another number of channels than the published statistics, their average over channels.
 
@@ -195,7 +195,10 @@ def published_statistics(spec: str, model: nn.Module, *, channels: int | None) -
     [0.5, 0.2]
     """
     package, _, name = spec.partition(":")
-    found = _of_timm(model) if package == "timm" else _of_torchvision(name)
+    if package == "hf":
+        found = getattr(getattr(model, "preprocessing", None), "statistics", None)
+    else:
+        found = _of_timm(model) if package == "timm" else _of_torchvision(name)
     if found is None or channels in (None, len(found[0])):
         return found
     mean, std = (sum(values) / len(values) for values in found)

@@ -1,5 +1,6 @@
 """Save a pruned network as plans and weights; load rebuilds it from the original class and verifies it."""
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -244,9 +245,17 @@ def _fingerprint(model: nn.Module, plans: tuple[Plan, ...]) -> list[float] | Non
     if missing_class(plans[-1].inputs) is not None:
         return None
     inputs = random_inputs(plans[-1].inputs, torch.Generator().manual_seed(0), device_of(model))
-    with isolated_forward(model), torch.no_grad():
-        outputs = tensors_in(call_model(model, inputs))
+    try:
+        outputs = _outputs(model, inputs)
+    except RuntimeError:
+        # Converted to another precision since it was planned: half precision would differ between processors.
+        outputs = _outputs(copy.deepcopy(model).float(), inputs)
     return [float(value) for value in outputs[0].flatten()[:16]]
+
+
+def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    with isolated_forward(model), torch.no_grad():
+        return tensors_in(call_model(model, inputs))
 
 
 def _check_fingerprint(model: nn.Module, plans: tuple[Plan, ...], wanted: list[float], source: Path) -> None:

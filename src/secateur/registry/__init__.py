@@ -6,6 +6,7 @@ from secateur.registry.checkpoints import checkpoint as checkpoint
 from secateur.registry.checkpoints import has_weights as has_weights
 from secateur.registry.criteria import CRITERIA as CRITERIA
 from secateur.registry.datasets import DATASETS as DATASETS
+from secateur.registry.models import HUB as HUB
 from secateur.registry.models import MODELS as MODELS
 from secateur.registry.models import comes_with_weights as comes_with_weights
 from secateur.registry.models import of_own_file as of_own_file

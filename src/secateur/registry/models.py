@@ -4,6 +4,8 @@ from secateur.registry.registry import Registry
 
 MODELS = Registry("model")
 
+HUB = "hf:"
+"""Before the name of a trained network of Hugging Face, or the folder of one."""
 _CIFAR = (3, 32, 32)
 
 
@@ -26,13 +28,15 @@ def registered(arch: str) -> bool:
 
 
 def comes_with_weights(arch: str) -> bool:
-    """Whether a registered network brings its weights: from a plug-in or a package, not from our zoo.
+    """Whether a network brings its weights: of Hugging Face, a plug-in or a package, not from our zoo.
 
     A study keeps the weights of such a network; those of the zoo, torchvision and timm are drawn by seed.
 
-    >>> comes_with_weights("resnet18")
-    False
+    >>> comes_with_weights("resnet18"), comes_with_weights("hf:google/vit-base-patch16-224")
+    (False, True)
     """
+    if arch.startswith(HUB):
+        return True
     return registered(arch) and not MODELS.entry(arch).target.startswith("secateur.")
 
 

@@ -39,7 +39,8 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     label = cell.axes["model"]
     chosen = study.models[label]
     published = has_weights(chosen.arch)
-    build = partial(architecture, study, label, splits.test, pretrained=published and not chosen.weights)
+    own = published or comes_with_weights(chosen.arch)
+    build = partial(architecture, study, label, splits.test, pretrained=own and not chosen.weights)
     model = _planned(cell, build, chosen.weights) if chosen.weights else build()
     if not chosen.weights and comes_with_weights(chosen.arch):
         _refuse_other_weights(cell, model)
@@ -51,7 +52,7 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     if published and (sentence := models.data_mismatch(chosen.arch, study.data.spec)):
         notes.append(sentence)
     # Weights from elsewhere may expect another normalisation or order of classes; trained ones cannot.
-    given = bool(chosen.weights) or published or comes_with_weights(chosen.arch)
+    given = bool(chosen.weights) or own
     if given and study.recipe(label).epochs == 0:
         notes += _misfits(model, splits.test, study.device)
     if published and study.recipe(label).epochs == 0:

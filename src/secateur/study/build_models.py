@@ -21,7 +21,7 @@ from secateur.models import (
 )
 from secateur.models.normalisation import unwrapped
 from secateur.pruning.starting import with_weights
-from secateur.registry import comes_with_weights
+from secateur.registry import HUB, comes_with_weights
 from secateur.study.cells import Facts
 from secateur.study.cost import Footprint, Speed
 from secateur.text import nearest
@@ -30,8 +30,10 @@ SECONDS = 0.3
 BATCH, FEW = 16, 2
 
 
-def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The architecture of a model of the study, without its weights. Raises UserError."""
+def dense_network(
+    study: Study, label: str, *, shape: tuple[int, ...], classes: int, pretrained: bool = False
+) -> nn.Module:
+    """A model of the study, without its weights unless ``pretrained``. Raises UserError."""
     model = study.models[label]
     try:
         return resolve(
@@ -41,7 +43,7 @@ def dense_network(study: Study, label: str, *, shape: tuple[int, ...], classes: 
             settings=model.settings,
             normalise=model.statistics,
             allow_code=False,
-            pretrained=False,
+            pretrained=pretrained,
         )
     except UserError:
         raise
@@ -125,7 +127,14 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
             continue
         key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
         try:
-            build = partial(dense_network, study, label, shape=shape, classes=classes)
+            build = partial(
+                dense_network,
+                study,
+                label,
+                shape=shape,
+                classes=classes,
+                pretrained=model.weights is None and not shipped,
+            )
             network = build() if model.weights is None else with_weights(build, model.weights)
             if model.weights is None and shipped:
                 load_published(unwrapped(network), model.arch)
@@ -150,7 +159,7 @@ def remarks(study: Study, facts: Facts) -> list[str]:
     source, _, argument = study.data.spec.partition(":")
     notes = [f"{counts}: {describe_splits(parts)}", *(left_out(argument) if source == "folder" else ())]
     for label, model in study.models.items():
-        if model.arch.startswith(("timm:", "torchvision:")) and model.normalise is None:
+        if model.arch.startswith(("timm:", "torchvision:", HUB)) and model.normalise is None:
             network = dense_network(study, label, shape=facts.shape, classes=facts.classes)
             notes.append(
                 f"models.{label}: {describe_normalisation(network) or 'the input is not normalised'}"

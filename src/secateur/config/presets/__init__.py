@@ -7,7 +7,7 @@ from pathlib import PurePath
 from shlex import quote
 
 from secateur.errors import UserError
-from secateur.registry import has_weights, of_own_file
+from secateur.registry import HUB, has_weights, of_own_file
 from secateur.text import nearest
 
 NAMES = ("digits", "thesis", "thesis-literal")
@@ -34,6 +34,7 @@ def own_study(
     weights: str | None = None,
     robust: bool = False,
     normalise: str | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> str:
     """The text of a study of one's own network.
 
@@ -45,6 +46,7 @@ def own_study(
             others keep the weights that they come with.
         robust: whether the network was trained adversarially; published networks say so themselves.
         normalise: what the network expects, as ``{mean: 0.5, std: 0.2}``.
+        size: height and width that images are resized to.
 
     >>> text = own_study("s.yaml", model="net.py:build", data="folder:my images", weights="w.pth")
     >>> [line.split("#")[0].strip() for line in text.splitlines() if "arch" in line or "folder:" in line]
@@ -53,12 +55,12 @@ def own_study(
     source, _, function = model.rpartition(":")
     file = source if of_own_file(model) else ""
     given = f"weights: {_scalar(weights)}" if weights else "# weights: FILE"
-    trained = weights or file or has_weights(model)
+    trained = weights or file or has_weights(model) or model.startswith(HUB)
     words = {
         "THIS": path,
         " PLUGIN": f" --plugin {quote(file)}" if file else "",
         "NAME": _label(PurePath(file).stem if file else function),
-        "DATA": _scalar(data),
+        "DATA": _scalar(data) if size is None else f"{{spec: {_scalar(data)}, resize: {[*size]}}}",
         "ARCH": _scalar(model),
         "WEIGHTS": given if trained else "recipe: {epochs: 20, batch_size: 128}",
         "ROBUST": "# robust: as it was published"
