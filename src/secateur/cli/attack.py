@@ -21,6 +21,7 @@ from secateur.cli.attack_settings import (
     start_of,
     targets_of,
 )
+from secateur.cli.images import check_class_order, chosen_size, held_out
 from secateur.cli.options import Logits, PlugIns, output_of, plug_in, with_run_options
 from secateur.cli.output import bar, note, print_json
 from secateur.cli.targets import (
@@ -31,10 +32,7 @@ from secateur.cli.targets import (
     Seed,
     Std,
     Weights,
-    check_class_order,
-    chosen_size,
     finished_network,
-    held_out,
     move,
 )
 from secateur.errors import UserError

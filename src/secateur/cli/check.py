@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.cli.attack_settings import budgets_of
+from secateur.cli.images import check_class_order, chosen_size
 from secateur.cli.options import Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, part_bar, print_json, say
 from secateur.cli.prune import Criterion, Keep, LatencyOption, Macs, Parameters, budget_of, latency_of
@@ -17,8 +18,6 @@ from secateur.cli.targets import (
     Seed,
     Std,
     Weights,
-    check_class_order,
-    chosen_size,
     evidence,
     move,
     network,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.images import check_class_order, chosen_size, held_out
 from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
 from secateur.cli.targets import (
@@ -15,10 +16,7 @@ from secateur.cli.targets import (
     Resize,
     Std,
     Weights,
-    check_class_order,
-    chosen_size,
     finished_network,
-    held_out,
     move,
 )
 from secateur.errors import UserError

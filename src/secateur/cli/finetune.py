@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.check import fine_tuning, splits_of
+from secateur.cli.images import check_class_order, chosen_size
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, say
 from secateur.cli.targets import (
@@ -17,8 +18,6 @@ from secateur.cli.targets import (
     Seed,
     Std,
     Weights,
-    check_class_order,
-    chosen_size,
     move,
     network,
 )

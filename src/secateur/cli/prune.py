@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secateur.cli.images import chosen_size, fitted
 from secateur.cli.inputs import Input, asked_inputs, told
 from secateur.cli.options import Heads, HeadsOption, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, print_json, print_table
@@ -21,9 +22,7 @@ from secateur.cli.targets import (
     Weights,
     channels_of,
     check_statistics,
-    chosen_size,
     evidence,
-    fitted,
     inputs_for,
     network_and_inputs,
 )
