@@ -236,3 +236,5 @@ SCENES = {
     "fcn resnet50": segments("fcn_resnet50"),
 }
 CASES = {**TEXT, **SIGHT, **SCENES}
+# Networks that return features beside their answer: pruned once more with the answer named.
+ANSWERS = {"t5": "logits", "bart": "logits", "whisper": "logits", "clip": "logits_per_image"}

@@ -21,6 +21,7 @@ from secateur.graph.propagation import FAILED, Tracer, step
 from secateur.graph.rules import RULES, find
 from secateur.graph.trace.recorder import Recorder, record
 from secateur.graph.trace.tape import Ref, Tape
+from secateur.proof.rounding import WIDE, grouped_product
 
 HEADS = 2
 GRID = torch.rand(2, 3, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -33,6 +34,7 @@ LINKS = torch.sparse_coo_tensor(
     torch.stack([TARGETS, TARGETS.flip(0)]), torch.rand(5).double(), (3, 5), check_invariants=True
 )
 BOXES = torch.tensor([[0, 1, 1, 3, 4], [1, 0, 0, 5, 5], [1, 2, 0, 4, 4]]).double()
+ENDS = torch.tensor([2, 2, 5], dtype=torch.int32)
 FIRST = torch.tensor([[1], [0]])
 PLACES = torch.tensor([[True, False], [False, True], [True, True]])
 
@@ -84,6 +86,11 @@ def by_channels(x, scale):
     return torch.fake_quantize_per_channel_affine(x, scale, torch.zeros_like(scale).int(), 1, -9, 9)
 
 
+def by_experts(x, weight):
+    product = getattr(torch.ops.aten, "_grouped_mm", grouped_product)
+    return product(x, weight.transpose(1, 2), ENDS)
+
+
 def heads(x):
     return x.reshape(x.shape[0], HEADS, -1).transpose(1, 2)
 
@@ -110,6 +117,7 @@ CASES = [
     case("mm", torch.mm, (3, 4), (4, 5)),
     case("addmm", torch.addmm, (5,), (3, 4), (4, 5)),
     case("bmm", torch.bmm, (2, 3, 4), (2, 4, 5)),
+    case("products of experts", by_experts, (5, 4), (3, 6, 4)),
     case("baddbmm", torch.baddbmm, (2, 3, 5), (2, 3, 4), (2, 4, 5)),
     case("mv", torch.mv, (3, 4), (4,)),
     case("addmv", torch.addmv, (3,), (3, 4), (4,)),
@@ -235,7 +243,7 @@ class Keeping(Recorder):
         self.results = []
 
     def compute(self, func, args, kwargs):
-        result = super().compute(func, args, kwargs)
+        result = super().compute(WIDE.get(func, func), args, kwargs)
         flat = result if isinstance(result, (list, tuple)) else (result,)
         self.results.append([item.clone() if isinstance(item, Tensor) else None for item in flat])
         return result
@@ -318,7 +326,7 @@ def filled(thing, values):
 
 def outputs(call, values):
     kwargs = {name: filled(item, values) for name, item in call.kwargs.items()}
-    result = call.op(*filled(call.args, values), **kwargs)
+    result = WIDE.get(call.op, call.op)(*filled(call.args, values), **kwargs)
     return result if isinstance(result, (list, tuple)) else (result,)
 
 

@@ -162,3 +162,33 @@ def test_the_best_of_several_and_a_gather_along_them_stay_right():
     net = Counting(lambda y: y.gather(1, y.topk(4, 1).indices).sum(1, keepdim=True))
     halved(net)
     assert (net.first.out_features, net.head.out_features) == (WIDTH // 2, CLASSES)
+
+
+class Sorted(nn.Module):
+    """Tokens sorted by their expert, and one product of all experts, as libraries have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gate, self.last = nn.Linear(8, 16), nn.Linear(16, 4), nn.Linear(16, 5)
+        self.up, self.down = nn.Parameter(torch.randn(4, 64, 16)), nn.Parameter(torch.randn(4, 16, 32))
+
+    def forward(self, x):
+        h = self.first(x)
+        best, which = self.gate(h).softmax(1).topk(2)
+        own, order = which.flatten().sort()
+        ends = torch.bincount(own, minlength=4).cumsum(0).int()
+        rows = torch._grouped_mm(h[order // 2], self.up.transpose(1, 2), offs=ends)
+        gate, up = rows.chunk(2, dim=-1)
+        rows = torch._grouped_mm((nn.functional.silu(gate) * up), self.down.transpose(1, 2), offs=ends)
+        return self.last(h.index_add(0, order // 2, rows * best.flatten()[order][:, None]))
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has no such product")
+def test_experts_in_one_product_keep_their_number_and_lose_width():
+    torch.manual_seed(0)
+    net = Sorted()
+    report = secateur.prune(net, torch.randn(9, 8), sparsity=0.5)
+    assert report.verified
+    assert (net.up.shape, net.down.shape) == ((4, 32, 8), (4, 8, 16))
+    assert net.gate.weight.shape == (4, 8)
+    assert net(torch.randn(9, 8)).isfinite().all()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from secateur.graph.labels import Factor, Marks, Shape, move_dims, reshape
 from secateur.graph.rules.broadcasting import (
     MEETS,
+    PICKS,
     broadcast_shape,
     channels_only,
     freeze_along,
@@ -77,6 +78,18 @@ def addmm(context: RuleContext, call: Call) -> Marks:
 def bmm(context: RuleContext, call: Call) -> Marks:
     """``a[b, n, k] @ b[b, k, m]``."""
     return _product(context, call, "bnm", self="bnk", mat2="bkm")
+
+
+@rule("_grouped_mm")
+def grouped(context: RuleContext, call: Call) -> Marks:
+    """``a[n, k] @ b[e, k, m]``, each row by the expert ``e`` that ``offs`` names: experts stay, by number."""
+    rows, experts = context.of(call.tensor("self")), context.of(call.tensor("mat2"))
+    if (len(rows.shape), len(experts.shape)) != (2, 3) or call.argument("bias") is not None:
+        context.freeze_all(call, "is a grouped product of another form")
+        return Marks(context.shape(call.outputs[0]))
+    experts = freeze_along(context.atoms, experts, {0}, PICKS)
+    rows = freeze_along(context.atoms, rows, {0}, PICKS)
+    return contract(context, [(rows, "nk"), (experts, "ekm")], "nm")
 
 
 @rule("baddbmm")
