@@ -158,5 +158,5 @@ def test_figures_become_files_on_request_and_the_way_there_is_said(secateur, tmp
     said = secateur("report", run, "--figures", "pdf, png")
     assert f"figures: {run / 'report' / 'figures'} (2 files, PDF and PNG)\n" in said.out
     assert len(list((run / "report" / "figures").iterdir())) == 2
-    refused = secateur("report", run, "--figures", "jpg")
+    refused = secateur("report", run, "--figures", "postscript")
     assert (refused.code, "choose from pdf, png, svg" in refused.err) == (2, True)

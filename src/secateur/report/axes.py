@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
 from secateur.report.formatting import compact
 from secateur.report.intervals import Estimate
+from secateur.report.layout import PanelLayout
 from secateur.report.plots import Mark, Style, draw_dense, draw_legend, draw_line
 from secateur.report.robustness import models_of
 from secateur.report.theme import LEGEND_ROW, PALETTE, PANEL_HEIGHT, WIDTH, label
@@ -38,7 +39,8 @@ def criterion_panels(grid: Grid, titles: Sequence[str]) -> tuple[Figure, list[tu
     criteria = grid.criteria or ("",)
     # An estimate: the models in three columns, and two rows of signs.
     legend_rows = 2 + len(grid.models) / 3
-    figure = Figure(figsize=(WIDTH, 0.35 + len(criteria) * PANEL_HEIGHT + legend_rows * LEGEND_ROW))
+    height = 0.35 + len(criteria) * PANEL_HEIGHT + legend_rows * LEGEND_ROW
+    figure = Figure(figsize=(WIDTH, height), layout=PanelLayout())
     panels = figure.subplots(len(criteria), len(titles), squeeze=False)
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)

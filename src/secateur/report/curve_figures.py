@@ -12,6 +12,7 @@ from secateur.budgets import written
 from secateur.report.aggregate import Grid, GridPoint, dense_of, security_curve
 from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS, arm_label, attack_label, slug
+from secateur.report.layout import PanelLayout
 from secateur.report.plots import Drawing
 from secateur.report.robustness import (
     attack_points,
@@ -38,7 +39,7 @@ def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
     if not points or (points[0].fixed and len(stated_budgets(grid, attack)) < 2):
         return None
     models, criteria = models_of(grid, arm), grid.criteria or ("",)
-    figure = Figure(figsize=(WIDTH, 0.7 + len(models) * PANEL_HEIGHT))
+    figure = Figure(figsize=(WIDTH, 0.7 + len(models) * PANEL_HEIGHT), layout=PanelLayout())
     panels = figure.subplots(len(models), len(criteria), squeeze=False)
     what, fixed = quantity(grid, attack), points[0].fixed
     epsilon = _axis(grid, attack, models)
