@@ -35,7 +35,7 @@ class PanelLayout(LayoutEngine):
 
     def execute(self, fig: Figure) -> None:
         """Set the position of every panel."""
-        renderer = FigureCanvasAgg(fig).get_renderer()
+        renderer = FigureCanvasAgg(fig).get_renderer()  # type: ignore[no-untyped-call]
         below = sum(legend.get_window_extent(renderer).height / fig.dpi + 2 * PAD for legend in fig.legends)
         # The number of ticks follows the size, so labels are measured in panels of about their final size.
         _place(fig, [_GUESS] * len(fig.axes), below)
