@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -297,3 +298,34 @@ def test_better_is_put_down_to_the_fine_tuning_unless_a_control_says_otherwise(c
         if control
         else []
     )
+
+
+def test_the_card_states_what_was_measured_to_the_hub(finished):
+    verdict, folder = finished
+    card = (folder / "network" / "README.md").read_text()
+    told = yaml.safe_load(card.split("---\n")[1])
+    (result,) = told["model-index"][0]["results"]
+    metrics = {each["name"]: each for each in result["metrics"]}
+    accuracy, robust = metrics["Accuracy"], metrics["Robust accuracy at L∞ 0.05"]
+    assert accuracy["value"] == verdict.line("accuracy").pruned
+    assert accuracy["args"]["n"] == 120
+    assert robust["value"] == verdict.line("robust linf 0.05").pruned
+    assert robust["args"] == {
+        "n": 40,
+        "low": pytest.approx(robust["args"]["low"]),
+        "high": pytest.approx(robust["args"]["high"]),
+        "attack": "steep",
+        "norm": "linf",
+        "epsilon": 0.05,
+    }
+    assert robust["args"]["low"] < robust["value"] < robust["args"]["high"]
+    assert "base_model" not in told
+
+
+def test_the_card_names_the_model_of_the_hub_that_was_pruned(tmp_path, quick, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for number, (model, base) in enumerate({"hf:owner/net@v1": "owner/net", "hf:mine": None}.items()):
+        quick(sparsity=0.2, images=12, steps=3, out=tmp_path / str(number), origin={"model": model})
+        card = (tmp_path / str(number) / "network" / "README.md").read_text()
+        assert yaml.safe_load(card.split("---\n")[1]).get("base_model") == base

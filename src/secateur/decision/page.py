@@ -21,11 +21,14 @@ from secateur.decision.verdict import Verdict
 from secateur.errors import ExitCode, UserError
 from secateur.exports import export
 from secateur.models import place_of
+from secateur.registry import HUB
 from secateur.report.examples import RULE, Attacked, Cards, example_cards, typical_places
 from secateur.report.formatting import attack_label
+from secateur.report.hub_card import Metric, front_matter
 from secateur.report.page import Picture
 from secateur.report.plots import Drawing
 from secateur.report.theme import svg, themed
+from secateur.stats import wilson
 from secateur.store import Examples
 from secateur.text import listed
 from secateur.untrusted import write_new
@@ -49,13 +52,40 @@ def write_results(
     """
     verdict = replace(trial.verdict, folder=folder)
     card = "\n".join(["## What was measured", "", *(f"- {sentence}" for sentence in verdict.sentences)])
-    pruning.save(trial.model, folder / NETWORK, card=card, origin=origin, overwrite=True)
+    front = front_matter(
+        verdict.title.partition(";")[0],
+        [*_metrics(verdict, job)],
+        data=job.images.test.name,
+        base=_base(str((origin or {}).get("model", ""))),
+    )
+    pruning.save(trial.model, folder / NETWORK, card=card, front=front, origin=origin, overwrite=True)
     if missing := _export(trial, job, folder / ONNX):
         verdict = replace(verdict, notes=(*verdict.notes, missing))
     write(folder / JSON, verdict.to_json())
     page = _render(verdict, job, [*_pictures(trial, job)], [*_examples(trial, job)], exported=not missing)
     write_new(folder / PAGE, page)
     return verdict
+
+
+def _metrics(verdict: Verdict, job: Job) -> Iterator[Metric]:
+    """Accuracy and robust accuracies of the pruned network, each with its images and its 95 % interval."""
+    for line in verdict.lines:
+        if line.kind != "share" or line.pruned is None or not line.n:
+            continue
+        low, high = wilson(round(line.pruned * line.n), line.n)
+        facts: dict[str, Any] = {"n": line.n, "low": low, "high": high}
+        kind = "accuracy"
+        if line.key != kind:
+            kind, norm, size = line.key.split(" ")
+            kind = "robust_accuracy"
+            facts |= {"attack": job.attacks.name, "norm": norm, "epsilon": float(size)}
+        yield Metric(kind, f"{line.label[0].upper()}{line.label[1:].partition(',')[0]}", line.pruned, facts)
+
+
+def _base(model: str) -> str:
+    """The model of the hub that ``--model`` names; "" for others, folders among them."""
+    name = model.removeprefix(HUB).partition("@")[0]
+    return name if model.startswith(HUB) and not Path(name).expanduser().is_dir() else ""
 
 
 def _export(trial: Trial, job: Job, path: Path) -> str:

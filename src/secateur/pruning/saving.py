@@ -35,6 +35,7 @@ def save(
     folder: str | Path,
     *,
     card: str = "",
+    front: str = "",
     origin: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -44,6 +45,7 @@ def save(
         model: a model pruned with ``apply`` or ``prune``, or not pruned; its history is then empty.
         folder: created if missing.
         card: text to put into the card, in Markdown.
+        front: front matter of the card, as the Hugging Face hub reads it, with its lines of dashes.
         origin: how the command line named the network (``model``, ``classes``, ``input``), for later
             commands; JSON.
         overwrite: whether files of the same names may be replaced.
@@ -83,7 +85,7 @@ def save(
         target.mkdir(parents=True, exist_ok=True)
         save_file(tensors, cleared(target / _WEIGHTS_FILE), metadata={"format": "pt"})
         write_new(target / _PLAN_FILE, json.dumps(document, indent=1) + "\n")
-        write_new(target / _CARD_FILE, _card(model, plans, card))
+        write_new(target / _CARD_FILE, _card(model, plans, card, front))
     except OSError as error:
         raise UserError(
             f"cannot write to '{folder}': {error.strerror}", hint="choose another folder"
@@ -270,9 +272,15 @@ def _check_fingerprint(model: nn.Module, plans: tuple[Plan, ...], wanted: list[f
         )
 
 
-def _card(model: nn.Module, plans: tuple[Plan, ...], text: str) -> str:
+def _card(model: nn.Module, plans: tuple[Plan, ...], text: str, front: str) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    lines = ["# A pruned network", "", f"Class `{type(model).__name__}`, {parameters:,} parameters.", ""]
+    lines = [
+        *([front, ""] if front else []),
+        "# A pruned network",
+        "",
+        f"Class `{type(model).__name__}`, {parameters:,} parameters.",
+        "",
+    ]
     for number, plan in enumerate(plans, start=1):
         removed = sum(cut.channels - cut.kept for cut in plan.cuts)
         lines += [

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secateur.recipes import BIBTEX
-from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES, Registry
+from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, HUB, MODELS, RATES, Registry
 from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
 from secateur.report.conclusions import images
 from secateur.report.formatting import (
@@ -26,6 +26,7 @@ from secateur.report.formatting import (
     slug,
     unique_stem,
 )
+from secateur.report.hub_card import Metric, front_matter
 from secateur.report.latency import Latency, latency_of
 from secateur.report.page import interval_note
 from secateur.report.paired_changes import Change
@@ -70,9 +71,14 @@ def cards(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[tuple[str, st
 def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoint) -> dict[str, object]:
     where = point.where
     attacked = [p for attack in grid.attacks if (p := replace(where, attack=attack)) in grid.points]
+    what = f"{where.criterion} at sparsity {where.sparsity:g}, {arm_label(where.arm)}"
+    data = str(grid.study.config.get("data", {}).get("spec", "unknown"))
     return {
+        "front": front_matter(
+            f"{where.model}, {what}", [*_metrics(grid, point, attacked)], data=data, base=_base(grid, where)
+        ),
         "model": where.model,
-        "what": f"{where.criterion} at sparsity {where.sparsity:g}, {arm_label(where.arm)}",
+        "what": what,
         "study": grid.study.name,
         "study_hash": grid.study.study_hash,
         "version": version("secateur"),
@@ -86,7 +92,7 @@ def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoin
         "achieved": f"{point.networks[0].sparsity_achieved:.4g}",
         "arm": arm_label(where.arm),
         "attacks": [_attack(grid, change, each) for each in attacked],
-        "data": str(grid.study.config.get("data", {}).get("spec", "unknown")),
+        "data": data,
         "leading_rule": LEADING_RULE,
         "targeted": any(targeted(grid.points[each]) for each in attacked),
         "intervals": interval_note(grid),
@@ -96,6 +102,39 @@ def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoin
         ],
         "environments": "; ".join(text for text, _ in grid.study.environments),
     }
+
+
+def _metrics(grid: Grid, point: NetworkPoint, attacked: list[GridPoint]) -> Iterator[Metric]:
+    """The accuracy on all test images, and robust accuracy at the leading budget of every attack."""
+    trainings = len(point.networks)
+    yield Metric("accuracy", "Accuracy", point.accuracy.mean, {"trainings": trainings})
+    for where in attacked:
+        found, budget = grid.points[where], leading_budget(grid, where.attack)
+        robust = robust_share(found, budget)
+        # Whether one class is reached says nothing of the others.
+        if budget is None or robust is None or targeted(found):
+            continue
+        facts = {
+            "n": min(each.n for each in found.attacks),
+            "trainings": len(found.attacks),
+            "low": robust.low,
+            "high": robust.high,
+            "attack": where.attack,
+            "norm": found.norm,
+            "epsilon": budget.epsilon,
+        }
+        name = f"Robust accuracy, {budget_label(grid, where.attack, budget)}"
+        yield Metric("robust_accuracy", name, robust.mean, facts)
+
+
+def _base(grid: Grid, where: GridPoint) -> str:
+    """The model of the hub that a network was pruned from; "" for others, folders among them."""
+    settings = grid.study.config.get("models", {}).get(where.model, {})
+    arch = str(settings.get("arch", "")) if isinstance(settings, Mapping) else ""
+    name = arch.removeprefix(HUB).partition("@")[0]
+    return (
+        name if arch.startswith(HUB) and name.count("/") == 1 and not name.startswith((".", "/", "~")) else ""
+    )
 
 
 def _size(point: NetworkPoint | None) -> dict[str, str]:
