@@ -108,7 +108,10 @@ def norm_of(value: Any) -> float:
     if isinstance(value, Real) and not isinstance(value, bool):
         if value == L0_PIXELS:
             raise UserError("there is no norm '-1' here", hint=f"choose {NORM_CHOICES}")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError("norm is larger than any number", hint=f"choose {NORM_CHOICES}") from None
     if not isinstance(value, str):
         raise UserError(f"norm is {value!r}", hint=f"choose 0, 1, 2 or inf, or {NORM_CHOICES}")
     if re.sub(r"[^a-z0-9]", "", value.lower()).removeprefix("l") in _PIXEL_WORDS:

@@ -158,6 +158,7 @@ def test_what_was_not_measured_has_no_number_anywhere(folder):
 def check_that_only_the_measured_network_counts(folder):
     path = folder / LATENCIES
     data = json.loads(path.read_text())
+    del data["self_hash"]  # whoever changes it on purpose seals it again, or not at all
     victim = next(id_ for id_, row in data["rows"].items() if row["share"]["median"] == 0.8)
     data["rows"][victim]["weights"] = "of another training"
     path.write_text(json.dumps(data))

@@ -151,3 +151,16 @@ def test_reports_need_no_torch(tmp_path):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("norm", [1000, 10**400, "seven", {"a": 1}])
+def test_a_norm_that_is_none_has_no_budgets(tmp_path, norm):
+    """As in a study that somebody else has made: sealed, and of the right shape otherwise."""
+    folder = write(tmp_path / "run", Grid(models={"plain": False}, seeds=(0,), failed=()))
+    path = folder / "study.json"
+    study = json.loads(path.read_text())
+    study.pop("self_hash")
+    (cell,) = [cell for cell in study["cells"] if cell["stage"] == "attack"][-1:]
+    cell["settings"] |= {"attack": "ddn", "norm": norm}
+    path.write_text(json.dumps({**study, "self_hash": digest(study)}))
+    assert load(folder).attacks

@@ -68,12 +68,24 @@ def test_a_file_that_makes_no_sense_is_refused_in_one_sentence(tmp_path, change)
     write_latencies(tmp_path, MEASURED)
     path = tmp_path / LATENCIES
     data = json.loads(path.read_text())
+    del data["self_hash"]  # as in a file of an older version
     change(data)
     path.write_text(json.dumps(data))
     with pytest.raises(UserError, match="is damaged") as refused:
         read_latencies(tmp_path)
     assert refused.value.code is ExitCode.BAD_INPUT
     assert "\n" not in refused.value.message
+
+
+def test_a_changed_number_is_noticed_and_a_file_of_an_older_version_is_read(tmp_path):
+    write_latencies(tmp_path, MEASURED)
+    path = tmp_path / LATENCIES
+    text = path.read_text()
+    path.write_text(text.replace('"turns": 12', '"turns": 13'))
+    with pytest.raises(UserError, match="was edited"):
+        read_latencies(tmp_path)
+    path.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key != "self_hash"}))
+    assert read_latencies(tmp_path) == MEASURED
 
 
 def test_a_truncated_file_is_refused_and_one_of_a_newer_version_too(tmp_path):

@@ -129,8 +129,16 @@ def _norms(cells: Sequence[Cell], attacks: Sequence[Attack]) -> tuple[str, ...]:
     fixed |= {entry.name for entry in ATTACKS.entries() if entry.facts.get("kind") == "fixed-eps"}
     minimum = [cell for cell in cells if cell.stage == "attack" and cell.settings["attack"] not in fixed]
     planned = (restore(cell.settings.get("norm")) for cell in minimum)
-    known = [NORM_KEYS[norm_of(norm)] for norm in planned if norm is not None]
+    known = [key for norm in planned if (key := _norm_key(norm))]
     return tuple(dict.fromkeys([*known, *(attack.norm for attack in attacks if not attack.fixed)]))
+
+
+def _norm_key(value: Any) -> str | None:
+    """The name of a norm in records; None of what is none, which others may have written into a study."""
+    try:
+        return None if value is None else NORM_KEYS.get(norm_of(value))
+    except UserError:
+        return None
 
 
 def _units(study: Mapping[str, Any], norms: tuple[str, ...], pixels: Mapping[str, Any]) -> dict[str, Any]:

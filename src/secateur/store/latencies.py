@@ -7,6 +7,7 @@ from typing import Any
 
 from secateur.config import Cell
 from secateur.errors import ExitCode, UserError
+from secateur.hashing import digest
 from secateur.store.files import machine_errors, replace_json, strict_json
 from secateur.store.record import CELL_ID
 from secateur.text import counted
@@ -108,6 +109,10 @@ def read_latencies(root: Path) -> Latencies | None:
     path = root / LATENCIES
     try:
         data = strict_json(read_bounded(path, MAX_BYTES))
+        # Files of older versions have no seal.
+        seal = data.pop("self_hash", None)
+        if seal is not None and seal != digest(data):
+            raise ValueError("it was edited after it was measured")
         version = data["schema_version"]
         if isinstance(version, int) and version > LATENCY_SCHEMA:
             raise UserError(
@@ -146,7 +151,7 @@ def write_latencies(root: Path, measured: Latencies) -> None:
     }
     data = {"schema_version": LATENCY_SCHEMA, "conditions": asdict(measured.conditions), "rows": rows}
     with machine_errors(root):
-        replace_json(root / LATENCIES, data)
+        replace_json(root / LATENCIES, {**data, "self_hash": digest(data)})
 
 
 def architecture_cell(cells: Mapping[str, Cell], cell: Cell) -> Cell:
