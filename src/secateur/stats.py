@@ -129,8 +129,16 @@ def t_interval(values: Sequence[float], *, level: float = CONFIDENCE_LEVEL) -> t
     array = np.asarray(values, dtype=np.float64)
     if array.size < SEEDS_FOR_SPREAD or not np.isfinite(array).all():
         return None
-    half = float(stdtrit(array.size - 1, (1 + level) / 2) * array.std(ddof=1) / math.sqrt(array.size))
-    return float(array.mean()) - half, float(array.mean()) + half
+    low, high = t_intervals(array[None], level=level)
+    return float(low[0]), float(high[0])
+
+
+def t_intervals(values: Floats, *, level: float = CONFIDENCE_LEVEL) -> tuple[Floats, Floats]:
+    """The ends of :func:`t_interval` for every row of finite numbers, [k, trainings]."""
+    n = values.shape[1]
+    half = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=1, ddof=1) / math.sqrt(n)
+    mean = values.mean(axis=1)
+    return mean - half, mean + half
 
 
 def security_curve(distances: ArrayLike, eps: ArrayLike) -> Floats:
@@ -241,10 +249,14 @@ def why_not_over_trainings(values: Sequence[float]) -> str:
         return f"no interval over trainings: {count}, {SEEDS_FOR_SPREAD} are needed"
     if not np.isfinite(array).all():
         return "no interval over trainings: the ratio of one is 0 or infinite"
-    # Counts of images are coarse: equal counts do not show that trainings agree.
-    if float(array.std()) <= 1e-12 * (1 + float(np.abs(array).max())):
+    if trainings_agree(array[None])[0]:
         return "no interval over trainings: they agree to the last image"
     return ""
+
+
+def trainings_agree(values: Floats) -> NDArray[np.bool_]:
+    """Whether all trainings of a row agree, [k, trainings]; counts of images are too coarse to show it."""
+    return np.asarray(values.std(axis=1) <= 1e-12 * (1 + np.abs(values).max(axis=1)))
 
 
 def share_effect(differences: ArrayLike) -> Effect:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from secateur.report import intervals
-from secateur.report.intervals import RESAMPLES, left, over_seeds, shares
+from secateur.report.intervals import RESAMPLES, each_over_seeds, left, over_seeds, shares
 
 INF = float("inf")
 NAN = float("nan")
@@ -48,6 +48,34 @@ def test_medians_of_resamples_are_the_medians_of_what_was_drawn(values):
         drawn = drawn[~np.isnan(drawn)]
         expected = np.median(drawn) if drawn.size else NAN
         assert fast[b] == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_middle_of_a_resample_is_found_wherever_it_is():
+    """Next to all images without a ratio, and middles far from the middle row."""
+    generator = np.random.default_rng(0)
+    for n, kept in ((40, 1), (40, 3), (400, 390)):
+        drawn = intervals._image_weights(n)[:kept].copy()
+        drawn[:, :5] = 0
+        drawn[:, 5:10] = 0
+        drawn[0, 5], drawn[-1, 6], drawn[-1, 7], drawn[0, 8:10] = 7, 7, 8, 3
+        lower, upper = intervals._middles(drawn)
+        for b in (*range(10), *generator.integers(10, RESAMPLES, 40)):
+            rows = np.repeat(np.arange(kept), drawn[:, b])
+            middle = [rows[(rows.size - 1) // 2], rows[rows.size // 2]] if rows.size else [kept, kept]
+            assert [lower[b], upper[b]] == middle
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 9), st.lists(st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 1.0, INF]), min_size=9, max_size=45)
+)
+def test_rows_of_seeds_have_the_intervals_that_each_has_alone(seeds, values):
+    rows = np.array(values[: len(values) // seeds * seeds]).reshape(-1, seeds)
+    means, lows, highs = each_over_seeds(rows, highest=1.0)
+    for row, mean, low, high in zip(rows.tolist(), means, lows, highs, strict=True):
+        alone = over_seeds(row, highest=1.0)
+        assert mean == alone.mean
+        assert (low, high) == (alone.low, alone.high) or (np.isnan([low, high]).all() and alone.low is None)
 
 
 def test_every_resample_draws_as_many_images_as_there_are():

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from secateur import budgets as usual
-from secateur.report.intervals import Estimate, over_seeds
+from secateur.report.intervals import Estimate, each_over_seeds, over_seeds
 from secateur.report.pairing import UNRELIABLE, common_images, pair_trainings, state_of, why
 from secateur.report.records import Attack, Axes, Hole, Network, Study
 from secateur.stats import Floats, median, wilson
@@ -208,15 +208,11 @@ def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
     tried = [eps for eps in epsilon if all(a.robust_images(eps) is not None for a in point.attacks)]
     kept = np.array(tried, dtype=np.float64)
     per_seed = [_curve(attack, kept) for attack in point.attacks]
-    estimates = [over_seeds(values, highest=1.0) for values in np.stack(per_seed, axis=1).tolist()]
-    mean = np.array([e.mean for e in estimates])
+    mean, low, high = each_over_seeds(np.stack(per_seed, axis=1), highest=1.0)
     # Without an interval over trainings: over the images of one training, as all trainings share them.
     n = min(attack.n for attack in point.attacks)
-    bounds = [
-        (e.low, e.high) if e.low is not None and e.high is not None else wilson(round(e.mean * n, 9), n)
-        for e in estimates
-    ]
-    low, high = np.array(bounds).reshape(-1, 2).T
+    for i in np.flatnonzero(np.isnan(low)):
+        low[i], high[i] = wilson(round(float(mean[i]) * n, 9), n)
     return Curve(kept, mean, low, high, tuple(per_seed))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from secateur.errors import ExitCode, UserError
 from secateur.report import tables
@@ -23,16 +22,14 @@ from secateur.report.latency import (
     latency_table,
 )
 from secateur.report.linked import page_arms
-from secateur.report.load import examples_of, load
+from secateur.report.load import load, load_with_examples
+from secateur.report.page import Picture, render, render_comparison
 from secateur.report.paired_changes import Change, changes
 from secateur.report.paired_tests import criteria_table
 from secateur.report.paper import paper_tables
 from secateur.report.summary import summary
 from secateur.text import did_you_mean
 from secateur.untrusted import own_folder, refuse_link, write_new
-
-if TYPE_CHECKING:
-    from secateur.report.page import Picture
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ def report(folder: Path | str, *, out: Path | str | None = None, figures: Sequen
     _check_kinds(figures)
     folder = Path(folder)
     target = Path(out) if out is not None else folder / "report"
-    grid = aggregate(load(folder))
+    study, examples = load_with_examples(folder)
+    grid = aggregate(study)
     if out is None:
         refuse_link(target)
     # Compared once, used by every table, figure, page and card.
@@ -91,7 +89,9 @@ def report(folder: Path | str, *, out: Path | str | None = None, figures: Sequen
         written = _write_tables(grid, change, places["tables"], paper)
         kinds = _kinds_in(places["figures"], besides=figures)
         pictures, drawn = _draw(grid, change, places["figures"], kinds)
-        page = _page(grid, change, pictures, paper, folder)
+        shown = study_cards(grid, page_arms(grid), examples)
+        whole = in_summary(summary(grid, change), grid)
+        page = render(grid, change, pictures, whole, run_folder=folder.name, paper=paper, examples=shown)
         citations = write_new(target / "CITATION.bib", bibliography(grid))
         written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
         index = write_new(target / "index.html", page)
@@ -135,11 +135,9 @@ def write_comparison(comparison: Comparison, folder: Path | str) -> tuple[Path, 
     >>> [path.name for path in write_comparison(empty, mkdtemp())]
     ['comparison.html', 'comparison.csv', 'comparison.md', 'comparison.tex']
     """
-    from secateur.report import page
-
     table = comparison.table
     texts = {
-        "comparison.html": page.render_comparison(comparison),
+        "comparison.html": render_comparison(comparison),
         "comparison.csv": to_csv(table),
         "comparison.md": to_markdown(table),
         "comparison.tex": to_latex(table),
@@ -206,19 +204,9 @@ def _kinds_in(folder: Path, *, besides: Sequence[str]) -> list[str]:
 
 def _draw(
     grid: Grid, change: dict[GridPoint, Change], folder: Path, kinds: Sequence[str]
-) -> tuple[list["Picture"], list[Path]]:
+) -> tuple[list[Picture], list[Path]]:
     # matplotlib is slow to import, and a table in the terminal does not need it.
     from secateur.report import figures
     from secateur.report.drawing import save_all
 
     return save_all(figures.plans(grid, change), folder, kinds)
-
-
-def _page(
-    grid: Grid, change: dict[GridPoint, Change], pictures: list["Picture"], paper: Texts, run: Path
-) -> str:
-    from secateur.report import page
-
-    whole = in_summary(summary(grid, change), grid)
-    shown = study_cards(grid, page_arms(grid), examples_of(run))
-    return page.render(grid, change, pictures, whole, run_folder=run.name, paper=paper, examples=shown)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from secateur.stats import (
     CONFIDENCE_LEVEL,
+    SEEDS_FOR_SPREAD,
     Effect,
     Floats,
     median,
@@ -18,6 +19,8 @@ from secateur.stats import (
     share_effect,
     sign_test,
     t_interval,
+    t_intervals,
+    trainings_agree,
     why_not_over_trainings,
 )
 
@@ -50,6 +53,21 @@ def over_seeds(values: Sequence[float], *, highest: float = math.inf) -> Estimat
     if found is None:
         return Estimate(tuple(array.tolist()), mean)
     return Estimate(tuple(array.tolist()), mean, max(found[0], 0.0), min(found[1], highest))
+
+
+def each_over_seeds(values: Floats, *, highest: float = math.inf) -> tuple[Floats, Floats, Floats]:
+    """:func:`over_seeds` of every row of [k, seeds]: means and ends, nan where there is no interval.
+
+    >>> each_over_seeds(np.array([[0.5, 0.5], [0.25, 0.75]]))[0].tolist()
+    [0.5, 0.5]
+    """
+    mean = values.mean(axis=1)
+    low, high = np.full((2, len(values)), np.nan)
+    if values.shape[1] >= SEEDS_FOR_SPREAD:
+        rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+        rows = rows[~trainings_agree(values[rows])]
+        low[rows], high[rows] = t_intervals(values[rows])
+    return mean, np.maximum(low, 0.0), np.minimum(high, highest)
 
 
 @dataclass(frozen=True)
@@ -147,19 +165,19 @@ class Shares:
 
 def shares(eps: float | None, before: Sequence[Floats], after: Sequence[Floats]) -> Shares:
     """Compare robustness of the same images, float [n] in [0, 1] per training."""
-    gains = [b - a for a, b in zip(before, after, strict=True)]
-    means = [float(gain.mean()) for gain in gains]
-    votes = np.sum([np.sign(gain) for gain in gains], axis=0)
+    gains = np.subtract(after, before)
+    means = gains.mean(axis=1).tolist()
+    votes = np.sign(gains).sum(axis=0)
     return Shares(
         eps=eps,
-        before=tuple(float(each.mean()) for each in before),
-        after=tuple(float(each.mean()) for each in after),
+        before=tuple(np.mean(before, axis=1).tolist()),
+        after=tuple(np.mean(after, axis=1).tolist()),
         n=before[0].size,
         gained=int((votes > 0).sum()),
         lost=int((votes < 0).sum()),
         trainings=over_trainings(means),
         no_interval=why_not_over_trainings(means),
-        images=share_effect(np.mean(gains, axis=0)),
+        images=share_effect(gains.mean(axis=0)),
     )
 
 

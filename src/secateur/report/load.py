@@ -56,7 +56,16 @@ def load(folder: Path | str) -> Study:
     Raises:
         UserError: there is no study in the folder, or a newer version of secateur wrote it.
     """
+    return _study(Store.open(folder))
+
+
+def load_with_examples(folder: Path | str) -> tuple[Study, Callable[[str], Examples | None]]:
+    """The rows of a run folder as :func:`load` reads them, and what :func:`examples_of` gives."""
     store = Store.open(folder)
+    return _study(store), _examples(store)
+
+
+def _study(store: Store) -> Study:
     rows = _Rows(pixels=store.study["facts"])
     for cell in store.cells:
         _read(cell, store, rows)
@@ -88,8 +97,10 @@ def examples_of(folder: Path | str) -> Callable[[str], Examples | None]:
     Raises:
         UserError: as :func:`load`.
     """
-    store = Store.open(folder)
+    return _examples(Store.open(folder))
 
+
+def _examples(store: Store) -> Callable[[str], Examples | None]:
     def read(cell_id: str) -> Examples | None:
         record = store.record(cell_id)
         if record is None or EXAMPLES not in record.artefacts:

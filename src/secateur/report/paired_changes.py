@@ -15,7 +15,7 @@ from secateur.report.aggregate import (
     worst,
 )
 from secateur.report.intervals import Left, Shares, left, shares
-from secateur.report.pairing import Pair, on_images, pair_trainings, rows_of, shared_images, state_of
+from secateur.report.pairing import Pair, in_order, on_images, pair_trainings, shared_images, state_of
 from secateur.stats import Floats
 
 
@@ -91,13 +91,14 @@ def changes(grid: Grid) -> dict[GridPoint, Change]:
 
 
 def _change(grid: Grid, point: AttackPoint) -> Change:
-    found = [
-        compare_points(grid.points[where], point, budgets=grid.budgets(point.norm))
+    controls = (dense_of(point.where), dense_tuned_of(point.where))
+    # Without fine-tuning both are the same network.
+    found = {
+        where: compare_points(grid.points[where], point, budgets=grid.budgets(point.norm))
+        for where in dict.fromkeys(controls)
         if where in grid.points
-        else None
-        for where in (dense_of(point.where), dense_tuned_of(point.where))
-    ]
-    total, pruning = found
+    }
+    total, pruning = (found.get(where) for where in controls)
     return Change(total, total.grade if total else "X", pruning, pruning.grade if pruning else "X")
 
 
@@ -124,19 +125,20 @@ def compare_attacks(pairs: Sequence[Pair], *, budgets: Sequence[float] = ()) -> 
     if not order:
         return None
     first = pairs[0][0]
-    clean = _shares(pairs, order, 0.0)
+    clean = _robust(pairs, order, 0.0)
     if clean is None:
         return None
-    robust = [_shares(pairs, order, eps) for eps in (tuple(first.sizes) if first.fixed else budgets)]
-    stated = tuple(each for each in robust if each is not None)
+    sizes = tuple(first.sizes) if first.fixed else budgets
+    robust = [(eps, sides) for eps in sizes if (sides := _robust(pairs, order, eps)) is not None]
+    accurate = shares(0.0, *clean)
     distance = None if first.fixed else left(*_both(pairs, order, first.norm))
-    state = state_of(pairs, n=distance.n if distance else clean.n)
+    state = state_of(pairs, n=distance.n if distance else accurate.n)
     return Against(
         left=distance,
-        clean=clean,
-        robust=stated,
+        clean=accurate,
+        robust=tuple(shares(eps, *sides) for eps, sides in robust),
         # At 0 nothing is attacked: accuracy would pass for robust accuracy in the mean.
-        overall=_overall(pairs, order, [each.eps for each in stated if each.eps]),
+        overall=_overall([sides for eps, sides in robust if eps]),
         trainings=len(pairs),
         accuracy=_accuracy(pairs),
         grade=worst([*(attack.grade for pair in pairs for attack in pair), *("C" if state else "")]),
@@ -153,30 +155,27 @@ def _accuracy(pairs: Sequence[Pair]) -> tuple[float, float]:
     return float(np.mean(before)), float(np.mean(after))
 
 
-def _robust(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> list[list[Floats]] | None:
+Sides = tuple[list[Floats], list[Floats]]
+
+
+def _robust(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> Sides | None:
     """Robustness [n] of the images per side and training; None where a size was not tried."""
-    sides: list[list[Floats]] = [[], []]
+    sides: Sides = ([], [])
     for pair in pairs:
         for attack, side in zip(pair, sides, strict=True):
             found = attack.robust_images(eps)
             if found is None:
                 return None
-            side.append(found[rows_of(attack, order)].astype(np.float64))
+            side.append(in_order(attack, order, found).astype(np.float64))
     return sides
 
 
-def _shares(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> Shares | None:
-    sides = _robust(pairs, order, eps)
-    return None if sides is None else shares(eps, *sides)
-
-
-def _overall(pairs: Sequence[Pair], order: Sequence[str], budgets: Sequence[float]) -> Shares | None:
+def _overall(budgets: Sequence[Sides]) -> Shares | None:
     """The mean robust accuracy over the budgets; None without any."""
-    each = [sides for eps in budgets if (sides := _robust(pairs, order, eps)) is not None]
-    if not each:
+    if not budgets:
         return None
     before, after = (
-        [np.mean(values, axis=0) for values in zip(*(sides[side] for sides in each), strict=True)]
+        [np.mean(values, axis=0) for values in zip(*(sides[side] for sides in budgets), strict=True)]
         for side in (0, 1)
     )
     return shares(None, before, after)

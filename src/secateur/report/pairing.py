@@ -1,6 +1,7 @@
 """Pair the trainings and images of two grid points, and say when no share of a distance may be stated."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,18 +48,23 @@ def rows_of(attack: Attack, order: Sequence[str]) -> NDArray[np.intp]:
     return np.array([row[image] for image in order], dtype=np.intp)
 
 
+def in_order(attack: Attack, order: Sequence[str], values: NDArray[Any]) -> NDArray[Any]:
+    """The entries of the named images, of ``values`` [n] of an attack."""
+    return values if order is attack.hashes else values[rows_of(attack, order)]
+
+
 def on_images(attack: Attack, order: Sequence[str], norm: str) -> Floats:
     """Distances [n] of the named images; nan where the network is wrong without an attack."""
     values = attack.distances[norm].copy()
     values[attack.already_wrong] = np.nan
-    return np.asarray(values[rows_of(attack, order)], dtype=np.float64)
+    return np.asarray(in_order(attack, order, values), dtype=np.float64)
 
 
 def common_images(pairs: Sequence[Pair]) -> int:
     """Number of images that both networks of a pair classify correctly, in the pair that has the fewest."""
     order = shared_images(pairs)
     counts = [
-        int((~(a.already_wrong[rows_of(a, order)] | b.already_wrong[rows_of(b, order)])).sum())
+        int((~(in_order(a, order, a.already_wrong) | in_order(b, order, b.already_wrong))).sum())
         for a, b in pairs
     ]
     return min(counts, default=0)

@@ -4,8 +4,8 @@ A new number is one line in one of the classes below, ``None`` where older recor
 measures it sets it, the table or figure that shows it reads it, and nothing in between has to know.
 """
 
-import math
 from collections.abc import Mapping
+from itertools import compress
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -250,10 +250,11 @@ class AttackScience(Fields):
         for name, column in columns.items():
             if len(column) != n:
                 raise ValueError(f"{name} has {len(column)} entries for {n} images")
+        found = [outcome == "found" for outcome in self.outcome]
         for norm, column in self.distances.items():
-            for outcome, value in zip(self.outcome, column, strict=False):
-                if outcome == "found" and (value is None or not 0 <= value < math.inf):
-                    raise ValueError(f"distances.{norm} lacks the distance of an example that was found")
+            values = list(compress(column, found))
+            if None in values or min(filter(None, values), default=0.0) < 0:
+                raise ValueError(f"distances.{norm} lacks the distance of an example that was found")
         return self
 
 
