@@ -34,7 +34,8 @@ class StandIn(SimpleNamespace):
 
     def init(self, *, project, name):
         self.projects.append((project, name))
-        return SimpleNamespace(log=self.log, finish=self.finish, define_metric=self.define)
+        print("welcome")
+        return SimpleNamespace(log=self.log, define_metric=self.define)
 
     def define(self, name, *, step_metric):
         self.metrics.append((name, step_metric))
@@ -42,9 +43,11 @@ class StandIn(SimpleNamespace):
     def log(self, row):
         if self.fails:
             raise ConnectionError("no route to host")
+        print("logged")
         self.rows.append(row)
 
     def finish(self):
+        print("goodbye")
         self.finished += 1
 
 
@@ -220,6 +223,9 @@ def test_a_tracker_that_fails_does_not_end_the_study(secateur, made_up, monkeypa
     assert json.loads(said.out.splitlines()[-1])["ok"]
     assert said.err.count("--log-to wandb:a: ConnectionError: no route to host; nothing more is logged") == 1
     assert other.rows
+    # Standard output is for results alone, whatever a tracker prints.
+    assert [json.loads(line)["event"] for line in said.out.splitlines()] == ["begin", "end", "report"]
+    assert {"welcome", "logged", "goodbye"} <= {*said.err.splitlines()}
 
 
 def test_an_error_of_the_study_is_not_taken_for_one_of_the_tracker(wandb):

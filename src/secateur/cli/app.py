@@ -27,6 +27,7 @@ from secateur.cli import (
     run,
     transfer,
 )
+from secateur.cli.completion import in_words_of_bash
 from secateur.cli.output import complain
 from secateur.errors import ExitCode, UserError
 
@@ -82,7 +83,8 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with an exit code of ``secateur.errors.ExitCode``."""
     try:
-        _run(arguments)
+        with in_words_of_bash():
+            _run(arguments)
     except UserError as error:
         complain(error)
         sys.exit(error.code)

@@ -21,6 +21,7 @@ from secateur.cli.attack_settings import (
     start_of,
     targets_of,
 )
+from secateur.cli.completion import attack_names, data_names, norm_names, setting_names
 from secateur.cli.images import check_class_order, chosen_size, held_out
 from secateur.cli.options import Logits, PlugIns, output_of, plug_in, with_run_options
 from secateur.cli.output import bar, note, print_json
@@ -51,18 +52,33 @@ if TYPE_CHECKING:
 def attack(
     model: Model,
     data: Annotated[
-        str, typer.Option("--data", "-d", help="digits, idx:DIR, folder:DIR; see `secateur ls data`.")
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="digits, idx:DIR, folder:DIR; see `secateur ls data`.",
+            autocompletion=data_names,
+        ),
     ],
     weights: Weights = None,
-    name: Annotated[str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.")] = "ddn",
+    name: Annotated[
+        str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.", autocompletion=attack_names)
+    ] = "ddn",
     norm: Annotated[
         str | None,
-        typer.Option(help="L0, L0-pixels, L1, L2 or Linf (or 0, 1, 2, inf); the attack's own by default."),
+        typer.Option(
+            help="L0, L0-pixels, L1, L2 or Linf (or 0, 1, 2, inf); the attack's own by default.",
+            autocompletion=norm_names,
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting of the attack, as in gamma=0.05. May be repeated."),
+        typer.Option(
+            "--set",
+            help="A setting of the attack, as in gamma=0.05. May be repeated.",
+            autocompletion=setting_names,
+        ),
     ] = None,
     eps: Annotated[
         str | None,

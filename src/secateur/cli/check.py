@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.cli.attack_settings import budgets_of
+from secateur.cli.completion import data_names, minimum_norm_names
 from secateur.cli.images import check_class_order, chosen_size
 from secateur.cli.options import Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, part_bar, print_json, say
@@ -38,6 +39,7 @@ def check(
             "--data",
             "-d",
             help="Images to fine-tune and test on: folder:DIR, npz:FILE; see `secateur ls data`.",
+            autocompletion=data_names,
         ),
     ],
     weights: Weights = None,
@@ -80,7 +82,13 @@ def check(
         typer.Option(help="Fine-tune adversarially with this L∞ budget, as 4/255, for robust networks."),
     ] = None,
     name: Annotated[
-        str, typer.Option("--attack", "-a", help="A minimum-norm attack; see `secateur ls attacks`.")
+        str,
+        typer.Option(
+            "--attack",
+            "-a",
+            help="A minimum-norm attack; see `secateur ls attacks`.",
+            autocompletion=minimum_norm_names,
+        ),
     ] = "steep",
     steps: Annotated[int | None, typer.Option(min=1, help="Iterations of the attack.")] = None,
     budgets: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.completion import data_names
 from secateur.cli.images import check_class_order, chosen_size, held_out
 from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
@@ -24,7 +25,9 @@ from secateur.errors import UserError
 
 def evaluate(
     model: Model,
-    data: Annotated[str, typer.Option("--data", "-d", help="Images; see `secateur ls data`.")],
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="Images; see `secateur ls data`.", autocompletion=data_names)
+    ],
     weights: Weights = None,
     resize: Resize = None,
     mean: Mean = None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.cli.completion import model_names
 from secateur.cli.inputs import Input, asked_inputs, texts_of
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table, say
@@ -35,7 +36,10 @@ def export(
         Path | None, typer.Argument(help="A folder written by `prune`; otherwise give --model and --weights.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The model the folder was pruned from.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="The model the folder was pruned from.", autocompletion=model_names
+        ),
     ] = None,
     weights: Weights = None,
     input: Input = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.check import fine_tuning, splits_of
+from secateur.cli.completion import data_names
 from secateur.cli.images import check_class_order, chosen_size
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, say
@@ -26,7 +27,12 @@ from secateur.errors import UserError
 
 def finetune(
     model: Model,
-    data: Annotated[str, typer.Option("--data", "-d", help="Images to train on; see `secateur ls data`.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", "-d", help="Images to train on; see `secateur ls data`.", autocompletion=data_names
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the network; an interrupted call resumes.")
     ],

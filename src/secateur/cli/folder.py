@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from secateur.cli.completion import cell_names
 from secateur.cli.options import Folder, Json
 from secateur.cli.output import note, print_json, print_table, say
 from secateur.errors import UserError
@@ -55,6 +56,7 @@ def show(
         typer.Argument(
             help="Its id, the beginning of it, or words of its label, as 'attack plain/0 l1 0.5 ddn'.",
             show_default=False,
+            autocompletion=cell_names,
         ),
     ],
     as_json: Json = False,

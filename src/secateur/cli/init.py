@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.completion import data_names, model_names, preset_names
 from secateur.cli.images import chosen_size
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, say
@@ -22,13 +23,25 @@ from secateur.registry import of_own_file
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml"),
     preset: Annotated[
-        str | None, typer.Option(help="digits, thesis or thesis-literal; digits by default.")
+        str | None,
+        typer.Option(
+            help="digits, thesis or thesis-literal; digits by default.", autocompletion=preset_names
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Your network instead: FILE.py:FUNCTION or a name.")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Your network instead: FILE.py:FUNCTION or a name.",
+            autocompletion=model_names,
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help="With --model: its images, as folder:DIR.")
+        str | None,
+        typer.Option(
+            "--data", "-d", help="With --model: its images, as folder:DIR.", autocompletion=data_names
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", "-w", help="With --model: its weights, or a pruned folder.")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.completion import one_of
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, print_table
 from secateur.errors import UserError
@@ -38,7 +39,10 @@ _ONLY_JSON = {
 def ls(
     kind: Annotated[
         str | None,
-        typer.Argument(help="models, checkpoints, data, criteria, attacks or rates; all of them by default."),
+        typer.Argument(
+            help="models, checkpoints, data, criteria, attacks or rates; all of them by default.",
+            autocompletion=one_of(_KINDS),
+        ),
     ] = None,
     plugin: PlugIns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secateur.cli.completion import criterion_names, rate_names
 from secateur.cli.images import chosen_size, fitted
 from secateur.cli.inputs import Input, asked_inputs, told
 from secateur.cli.options import Heads, HeadsOption, Logits, PlugIns, output_of, plug_in
@@ -47,7 +48,9 @@ Reduction = StrEnum("Reduction", "MEAN SUM MAX FIRST SHORTCUT")
 Sparsity = Annotated[
     float, typer.Option("--sparsity", "-s", help="Fraction of each group's channels to remove.")
 ]
-Criterion = Annotated[str, typer.Option("--criterion", "-c", help="See `secateur ls criteria`.")]
+Criterion = Annotated[
+    str, typer.Option("--criterion", "-c", help="See `secateur ls criteria`.", autocompletion=criterion_names)
+]
 ScopeOption = Annotated[
     Scope,
     typer.Option(help="local: every group loses this fraction; global: channels of all groups compete."),
@@ -60,7 +63,8 @@ Keep = Annotated[list[str] | None, typer.Option(help="Name of a module not to pr
 Rates = Annotated[
     list[str] | None,
     typer.Option(
-        help="Sparsity of one layer, as in layer1=0.3 (repeatable), or a name from `secateur ls rates`."
+        help="Sparsity of one layer, as in layer1=0.3 (repeatable), or a name from `secateur ls rates`.",
+        autocompletion=rate_names,
     ),
 ]
 Parameters = Annotated[

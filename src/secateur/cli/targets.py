@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.cli.completion import data_names, model_names
 from secateur.cli.inputs import Asked, example, refuse_exported, unknown
 from secateur.cli.output import note
 from secateur.errors import UserError
@@ -26,6 +27,7 @@ Model = Annotated[
         help="A zoo name, hf:NAME or hf:FOLDER of transformers, torchvision:NAME, timm:NAME, shipped:NAME, "
         "robustbench:NAME or FILE.py:FUNCTION; "
         "`attack` and `evaluate` also take FILE.pt2, which `export` wrote.",
+        autocompletion=model_names,
     ),
 ]
 Weights = Annotated[
@@ -49,7 +51,10 @@ Resize = Annotated[
     str | None,
     typer.Option(help="Resize the images: the side of a square as in 64, or height x width as in 48x64."),
 ]
-Data = Annotated[str | None, typer.Option("--data", "-d", help="Images, for criteria that need data.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="Images, for criteria that need data.", autocompletion=data_names),
+]
 Classes = Annotated[
     int | None,
     typer.Option(

@@ -1,14 +1,16 @@
 """Trackers of experiments: TensorBoard, Weights & Biases, Trackio; imported when --log-to names one."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
 
+from secateur.cli.completion import tracker_names
 from secateur.cli.output import note
 from secateur.errors import ExitCode, UserError
 from secateur.text import did_you_mean, first_line
@@ -19,6 +21,7 @@ LogTo = Annotated[
         "--log-to",
         help="Also log accuracy, robust accuracy, distances and the loss of every epoch to tensorboard:DIR, "
         "wandb:PROJECT or trackio:PROJECT. May be repeated.",
+        autocompletion=tracker_names,
     ),
 ]
 
@@ -62,7 +65,7 @@ class Online:
     """One run of Weights & Biases or of Trackio, whose functions are alike."""
 
     def __init__(self, module: Any, project: str, name: str) -> None:
-        self._run = module.init(project=project, name=name)
+        self._module, self._run = module, module.init(project=project, name=name)
 
     def log(self, group: str, points: Sequence[Point]) -> None:
         """Log under the name of the group, with the step as a number of its own."""
@@ -75,7 +78,7 @@ class Online:
 
     def close(self) -> None:
         """End the run, which uploads what is left."""
-        self._run.finish()
+        self._module.finish()
 
 
 KINDS: Mapping[str, Callable[[str, str], Tracker]] = {
@@ -102,7 +105,8 @@ def tracked(texts: Sequence[str] | None, name: str) -> Iterator[Log]:
     with ExitStack() as stack:
         trackers: dict[str, Tracker] = {}
         for kind, place in asked:
-            trackers[f"{kind}:{place}"] = KINDS[kind](place, name)
+            with redirect_stdout(sys.stderr):
+                trackers[f"{kind}:{place}"] = KINDS[kind](place, name)
         for text, tracker in trackers.items():
             stack.callback(_safely, text, tracker.close)
 
@@ -122,7 +126,9 @@ def refuse_absent(texts: Sequence[str] | None) -> None:
 
 def _safely(text: str, act: Callable[[], object]) -> bool:
     try:
-        act()
+        # Standard output is for results; trackers greet on it.
+        with redirect_stdout(sys.stderr):
+            act()
     except Exception as error:  # a service or a disk may fail in any way
         note(
             f"--log-to {text}: {type(error).__name__}: {first_line(error, '')}; nothing more is logged there"

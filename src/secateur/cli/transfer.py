@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.attack_settings import attack_settings
+from secateur.cli.completion import attack_names, criterion_names, norm_names, setting_names
 from secateur.cli.options import Folder, Json, Limit, PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table, say
 
@@ -14,16 +15,27 @@ SHOWN = 12
 
 def transfer(
     folder: Folder,
-    name: Annotated[str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.")] = "ddn",
+    name: Annotated[
+        str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.", autocompletion=attack_names)
+    ] = "ddn",
     norm: Annotated[
-        str | None, typer.Option(help="L0, L0-pixels, L1, L2 or Linf; the attack's own by default.")
+        str | None,
+        typer.Option(
+            help="L0, L0-pixels, L1, L2 or Linf; the attack's own by default.", autocompletion=norm_names
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the attack, as in gamma=0.05.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="A setting of the attack, as in gamma=0.05.", autocompletion=setting_names
+        ),
     ] = None,
     model: Annotated[list[str] | None, typer.Option(help="Only this model. May be repeated.")] = None,
-    criterion: Annotated[list[str] | None, typer.Option(help="Only this criterion. May be repeated.")] = None,
+    criterion: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this criterion. May be repeated.", autocompletion=criterion_names),
+    ] = None,
     sparsity: Annotated[list[float] | None, typer.Option(help="Only this sparsity. May be repeated.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only this fine-tuning. May be repeated.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Only this seed. May be repeated.")] = None,
