@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from secateur.errors import UserError
-from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES, Registry
+from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, HUB, MODELS, RATES, Registry
 
 VARIABLE = "_SECATEUR_COMPLETE"
 """Set by the shell's script, to the shell's name among others."""
@@ -24,7 +24,11 @@ NORMS = {
 }
 _SPELLED = {0.0: "L0", 1.0: "L1", 2.0: "L2", float("inf"): "Linf"}
 TRACKERS = {"tensorboard:": "a folder", "wandb:": "a project", "trackio:": "a project"}
-PACKAGES = {"torchvision:": "its networks by name", "timm:": "its networks by name"}
+PACKAGES = {
+    "torchvision:": "its networks by name",
+    "timm:": "its networks by name",
+    HUB: "a folder, or a network of Hugging Face by name",
+}
 Pair = tuple[str, str]
 """A value, and what it is."""
 
