@@ -1,6 +1,7 @@
 """Networks that pick by their own numbers: detectors, thresholds, predicted lengths."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -100,21 +101,26 @@ def test_what_decides_is_an_output():
     assert len(graph.tape.outputs) > len(graph.tape.returned)
 
 
+def spoilt(plan, group, tensor, size):
+    """The plan, but with one consumer of a group that loses other channels than the producer."""
+    cut = next(cut for cut in plan.cuts if cut.group == group)
+    parts = tuple(
+        dataclasses.replace(part, removed=tuple(sorted({(i + 1) % size for i in part.removed})))
+        if part.tensor == tensor
+        else part
+        for part in cut.slices
+    )
+    wrong = dataclasses.replace(cut, slices=parts)
+    cuts = tuple(wrong if one is cut else one for one in plan.cuts)
+    return dataclasses.replace(plan, cuts=cuts, graph=None)
+
+
 def test_a_wrong_index_before_the_decision_is_found():
     torch.manual_seed(0)
     model = Detector().eval()
     graph = secateur.trace(model, (IMAGES,))
     plan = secateur.plan(graph, sparsity=0.5)
-    cut = next(cut for cut in plan.cuts if cut.group == "deep.0.weight[0]")
-    # The consumers lose other channels than the producer.
-    parts = tuple(
-        dataclasses.replace(part, removed=tuple(sorted({(i + 1) % 12 for i in part.removed})))
-        if part.tensor == "scores.weight"
-        else part
-        for part in cut.slices
-    )
-    wrong = dataclasses.replace(cut, slices=parts)
-    bad = dataclasses.replace(plan, cuts=tuple(wrong if one is cut else one for one in plan.cuts), graph=None)
+    bad = spoilt(plan, "deep.0.weight[0]", "scores.weight", 12)
     assert not secateur.proof.verify(model, bad, graph).ok
 
 
@@ -258,14 +264,28 @@ PIXELS = {
     "round to a list": lambda sides: [int(side) for side in sides.round().tolist()],
     "trunc to numpy": lambda sides: sides.trunc().detach().numpy().astype("int").tolist(),
     "to integers": lambda sides: sides.long().tolist(),
+    "by code": lambda sides: [int(side) for side in sides],
+    "by code, from a list": lambda sides: [int(side) + 1 for side in sides.tolist()],
+    "by code, from an array": lambda sides: [math.ceil(side) for side in sides.detach().numpy()],
 }
 
 
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("way", PIXELS)
-def test_sizes_in_whole_pixels_are_followed(way):
-    torch.manual_seed(0)
+def test_sizes_in_whole_pixels_are_followed(way, seed):
+    torch.manual_seed(seed)
     net = Found(PIXELS[way])
     report = secateur.prune(net, torch.rand(1, 3, 20, 20), sparsity=0.5)
     assert report.verified
     assert not [note for note in report.notes if "not pruned" in note]
     assert net.stem[0].out_channels == 8
+
+
+@pytest.mark.parametrize("way", ["by code", "by code, from a list", "ceil"])
+def test_a_wrong_index_before_a_number_that_code_reads_is_found(way):
+    torch.manual_seed(0)
+    net = Found(PIXELS[way])
+    graph = secateur.trace(net, torch.rand(1, 3, 20, 20))
+    plan = secateur.plan(graph, sparsity=0.5)
+    assert secateur.proof.verify(net, plan, graph).ok
+    assert not secateur.proof.verify(net, spoilt(plan, "stem.0.weight[0]", "size.weight", 16), graph).ok

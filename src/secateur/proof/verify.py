@@ -21,6 +21,7 @@ from secateur.graph.trace.input_tree import mapped, tensors_in
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Call, Tape
+from secateur.graph.trace.told import comparing_told, told_in_order
 from secateur.models import device_of
 from secateur.proof.alive import depends
 from secateur.proof.checkpointing import with_gradient
@@ -52,7 +53,8 @@ class Proof:
     ``gradient_error`` is ``None`` where inputs are integers or the network has no gradient. On failure
     ``reason`` says what went wrong where, and ``suspects`` names the groups involved. ``nothing`` says why
     nothing was compared; then the network may be pruned, but is not proved. ``alive`` is whether the output
-    depends on the input, and ``outputs`` are those of the masked dense network.
+    depends on the input, and ``outputs`` are those of the masked dense network. ``same_picks`` is the tape to
+    compare with instead where rounding may have decided what was picked.
     """
 
     error: float
@@ -64,6 +66,7 @@ class Proof:
     alive: bool = True
     nothing: str = ""
     outputs: tuple[Tensor, ...] = field(default=(), repr=False, compare=False)
+    same_picks: Tape | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -97,12 +100,26 @@ def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
             continue
         if astray:
             proof = replace(proof, reason=f"{proof.reason}, {_ASTRAY}")
-        if proof.alive or proof.reason:
+        if proof.reason:
+            return _told_as_the_example(model, plan, graph) or replace(proof, outputs=())
+        if proof.alive:
             return replace(proof, outputs=())
         dead.append(proof)
         if len(dead) == _DRAWS:
             break
     return replace(dead[-1], outputs=(), nothing=_why_nothing([proof.outputs for proof in dead]))
+
+
+def _told_as_the_example(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof | None:
+    """A proof whose runs tell the code the numbers of the example, and compare them; None if it fails too."""
+    tape = comparing_told(graph.tape)
+    for attempt in range(_DRAWS if tape else 0):
+        generator = torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
+        told = told_in_order(graph.tape, masks_of(graph, plan).compact)
+        proof = _attempt(model, plan, replace(graph, tape=tape), generator, near=False, told=told)
+        if proof.alive or proof.reason:
+            return None if proof.reason else replace(proof, outputs=())
+    return None
 
 
 def _why_nothing(draws: Sequence[Sequence[Tensor]]) -> str:
@@ -116,7 +133,32 @@ def _why_nothing(draws: Sequence[Sequence[Tensor]]) -> str:
 
 
 def _attempt(
-    model: nn.Module, plan: Plan, graph: DependencyGraph, generator: torch.Generator, *, near: bool
+    model: nn.Module,
+    plan: Plan,
+    graph: DependencyGraph,
+    generator: torch.Generator,
+    *,
+    near: bool,
+    told: Mapping[Any, Any] | None = None,
+) -> Proof:
+    """One draw, and the same once more for the same picks if it fails where there are picks."""
+    start = generator.get_state()
+    proof = _once(model, plan, graph, generator, near=near, told=told)
+    if proof.same_picks is None or told:
+        return proof
+    alike = replace(graph, tape=proof.same_picks)
+    second = _once(model, plan, alike, generator.set_state(start), near=near)
+    return second if second.ok else proof
+
+
+def _once(
+    model: nn.Module,
+    plan: Plan,
+    graph: DependencyGraph,
+    generator: torch.Generator,
+    *,
+    near: bool,
+    told: Mapping[Any, Any] | None = None,
 ) -> Proof:
     """One draw of weights and inputs; ``near`` the model's own and the example, where these are known."""
     near = near and graph.example is not None
@@ -134,7 +176,7 @@ def _attempt(
         smaller = cut_tensors(dense, plan, model)
         with temporarily_cut(model, plan, smaller), kept_heap() if boundaries else nullcontext():
             recorder = Float64Recorder(model)
-            recorder.decisions = Decisions(known=by_order(graph.tape, compact))
+            recorder.decisions = Decisions(known=by_order(graph.tape, compact), told=told)
             pruned, outputs = record(model, _wide(inputs), recorder, logits=graph.logits)
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
@@ -179,12 +221,6 @@ def _compare(
     try:
         reference, wanted = with_gradient(graph.tape, dense, inputs, masks, boundaries=boundaries)
         error, gradient_error = _errors(seen, (reference, wanted), graph, masks)
-        if max(error, gradient_error or 0.0) > TOLERANCE:
-            same = with_same_picks(graph, plan, masks, dense=dense, inputs=inputs)
-            if same is not None:
-                graph = same
-                reference, wanted = with_gradient(graph.tape, dense, inputs, masks, boundaries=boundaries)
-                error, gradient_error = _errors(seen, (reference, wanted), graph, masks)
     except (RuntimeError, ValueError, IndexError) as trouble:
         # Other inputs may need more or fewer results than the example: one for each chosen expert.
         why = f"cannot be compared: {type(trouble).__name__}: {first_line(trouble)}"
@@ -210,9 +246,11 @@ def _compare(
             return _refused(place, "differs from the masked dense network", plan, graph, masks.pruned)
         kept = () if alive else tuple(reference)
         return Proof(error, gradient_error, masks.pruned, "", frozenset(), changed_by_design, alive, "", kept)
-    place = first_wrong(graph, dense, cut_tensors(dense, plan, graph.model), inputs, masks)
+    smaller = cut_tensors(dense, plan, graph.model)
+    place = first_wrong(graph, dense, smaller, inputs, masks)
     why = f"differs from the masked dense network by {max(error, gradient_error or 0.0):.1e}"
-    return _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
+    refused = _refused(place, why, plan, graph, masks.pruned, error, gradient_error)
+    return replace(refused, same_picks=with_same_picks(graph, masks, smaller, inputs))
 
 
 def _errors(

@@ -22,6 +22,7 @@ from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import Recorder, record
 from secateur.graph.trace.tape import Tape
+from secateur.graph.trace.told import comparing_told, told_in_order
 from secateur.graph.width_attributes import Literal, Match, literal_value, siblings, slots
 from secateur.proof.lifetimes import writes_parameters
 from secateur.proof.matching import computing_calls, departs, detours, match_calls, matched_results
@@ -154,11 +155,15 @@ def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) ->
         tape, why = _drawn_run(model, plan, graph, meta=meta, draw=draw)
         if not departs(graph.tape, tape):
             break
-    return _outcome(graph, plan, tape, why)
+    outcome = _outcome(graph, plan, tape, why)
+    if meta or outcome.place is None or comparing_told(graph.tape) is None:
+        return outcome
+    told = _outcome(graph, plan, *_drawn_run(model, plan, graph, meta=meta, draw=0, told=True))
+    return told if told.place is None or told.progress > outcome.progress else outcome
 
 
 def _drawn_run(
-    model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool, draw: int
+    model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool, draw: int, told: bool = False
 ) -> tuple[Tape, str]:
     """The calls of the pruned model on one draw of inputs, and why it failed, if it did."""
     device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
@@ -171,7 +176,8 @@ def _drawn_run(
     if near:
         inputs = inputs_near(graph.example, start)
     recorder: Recorder | None = None
-    known = by_order(graph.tape, masks_of(graph, plan).compact)
+    compact = masks_of(graph, plan).compact
+    known, numbers = by_order(graph.tape, compact), told_in_order(graph.tape, compact) if told else {}
     why = ""
     try:
         with (
@@ -181,7 +187,7 @@ def _drawn_run(
         ):
             recorder = ShapeRecorder(model) if meta else Recorder(model, sources=False)
             # The meta device has no numbers to compare; what depends on them fails there.
-            recorder.decisions = Decisions(known={} if meta else known)
+            recorder.decisions = Decisions(known={} if meta else known, told=numbers)
             record(model, inputs, recorder, logits=graph.logits)
     except Exception as error:
         # The model's code may raise anything on smaller shapes; that is the finding.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Call, Tape
+from secateur.graph.trace.told import TELLING
 
 Decided = tuple[Any, ...]
 """The results of one call: integers, flags, rounded numbers, and None for what is computed again."""
@@ -244,18 +245,27 @@ def by_order(tape: Tape, compact: Callable[[int, Tensor], Tensor]) -> dict[_Key,
 
 
 class Decisions:
-    """What a recorder does about decisions: keep those of some places, or decide as another tape did."""
+    """What a recorder does about decisions: keep those of some places, or decide as another tape did.
+
+    ``told`` are numbers to give to plain code in place of the run's own.
+    """
 
     def __init__(
-        self, keep: frozenset[int] = frozenset(), known: Mapping[_Key, Decided] | None = None
+        self,
+        keep: frozenset[int] = frozenset(),
+        known: Mapping[_Key, Decided] | None = None,
+        told: Mapping[_Key, Any] | None = None,
     ) -> None:
-        self._keep, self._known = keep, known or {}
+        self._keep, self._known, self._told = keep, known or {}, told or {}
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._telling: Counter[tuple[str, str]] = Counter()
         self.sources: list[Tensor] = []
-        self.active = bool(self._keep or self._known)
+        self.active = bool(self._keep or self._known or self._told)
 
     def settle(self, tape: Tape, key: tuple[str, str], arguments: list[Tensor], result: Any) -> Any:
         """The result of the next call of an operation in a module, as it was decided; notes what decides."""
+        if key[0] in TELLING:
+            result = self._tell(key, arguments, result)
         mine = decided(result, key[0])
         if all(item is None for item in mine):
             return result
@@ -267,3 +277,12 @@ class Decisions:
         tape.decided[place] = mine if known is None else known
         self.sources += [item for item in arguments if item.is_floating_point()]
         return as_decided(result, tape.decided[place])
+
+    def _tell(self, key: tuple[str, str], arguments: list[Tensor], result: Any) -> Any:
+        """The result of a call that tells plain code a number: what it is to be told, if that is given."""
+        known = self._told.get((*key, self._telling[key]))
+        self._telling[key] += 1
+        if known is None:
+            return result
+        self.sources += [item for item in arguments if item.is_floating_point()]
+        return known.to(result, copy=True) if isinstance(known, Tensor) else known

@@ -22,6 +22,7 @@ from secateur.graph.trace.input_tree import call_model, mapped, named_output, pa
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import parameters_and_buffers
 from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, mutates, name_of
+from secateur.graph.trace.told import TELLING, as_told
 
 _CALLER = call_model.__code__.co_filename
 _TORCH = str(Path(torch.__file__).resolve().parent)
@@ -94,6 +95,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.decisions.active:
             arguments = tensors_in([args, kwargs])
             result = self.decisions.settle(self.tape, (name_of(func), self.stack[-1]), arguments, result)
+        if name_of(func) in TELLING and (told := as_told(result)) is not None:
+            self.tape.told[len(self.tape.calls)] = told
         flat = result if isinstance(result, (list, tuple)) else (result,)
         outputs = tuple([self._result(out, roots or {}) if isinstance(out, Tensor) else None for out in flat])
         if name_of(func) in _BLANK:
@@ -266,6 +269,7 @@ def record(
 def _add_sources(recorder: Recorder, found: list[Tensor]) -> None:
     """Count the numbers that decide later shapes among the outputs."""
     tape = recorder.tape
+    tape.named = len(tape.outputs)
     for tensor in recorder.decisions.sources:
         number = recorder.number(tensor)
         if number not in tape.outputs:

@@ -119,7 +119,8 @@ class Tape:
     that decide later shapes; ``returned`` are all tensors that the model returns, with their paths there in
     ``names`` (empty where it returns a tensor alone); ``decided`` are the
     integers and flags that calls gave, where later shapes depend on them (see ``decisions``); ``picked`` are
-    the masks by which calls picked, by the number of the value.
+    the masks by which calls picked, by the number of the value; ``told`` are the numbers that calls gave to
+    plain code. The first ``named`` outputs are the model's own.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -131,6 +132,8 @@ class Tape:
     names: dict[int, str] = field(default_factory=dict)
     decided: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     picked: dict[int, Tensor] = field(default_factory=dict)
+    told: dict[int, Any] = field(default_factory=dict)
+    named: int = 0
 
     def decides(self) -> bool:
         """Whether the code read numbers, by which it may decide what it does."""
