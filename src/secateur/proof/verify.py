@@ -112,8 +112,9 @@ def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
 
 def _told_as_the_example(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof | None:
     """A proof whose runs tell the code the numbers of the example, and compare them; None if it fails too."""
-    tape = comparing_told(graph.tape)
-    for attempt in range(_DRAWS if tape else 0):
+    if (tape := comparing_told(graph.tape)) is None:
+        return None
+    for attempt in range(_DRAWS):
         generator = torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
         told = told_in_order(graph.tape, masks_of(graph, plan).compact)
         proof = _attempt(model, plan, replace(graph, tape=tape), generator, near=False, told=told)
