@@ -66,6 +66,54 @@ def test_a_network_at_chance_stands_below_the_axis_however_far_it_seems(distance
     assert axes.get_ylim()[1] < 50
 
 
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (("standard",), {"collapsed though fine-tuned"}),
+        (("none",), {"collapsed, not fine-tuned"}),
+        (("none", "standard"), {"collapsed though fine-tuned", "collapsed, not fine-tuned"}),
+        ((), set()),
+    ],
+)
+def test_a_figure_says_whether_a_collapsed_network_was_fine_tuned(tmp_path, lost, said):
+    def edit(cell, science):
+        axes = cell["axes"]
+        if axes["sparsity"] == 0.8 and cell["stage"] in ("prune", "tune"):
+            science = science | {"collapsed": axes["arm"] in lost}
+        return science
+
+    made = Grid(edit=edit, models={"plain": False}, attacks={"ddn": 2.0}, failed=(), grade_c=())
+    grid = aggregate(load(write(tmp_path / "run", made)))
+    drawn = {drawing.stem: drawing for drawing in draw(grid, changes(grid))}
+    for stem in ("robust-ddn-standard", "left-ddn-standard", "distances-ddn-standard"):
+        figure = drawn[stem].figure
+        legend = {text.get_text() for text in figure.legends[0].get_texts()}
+        assert {text for text in legend if "collapsed" in text} == said
+        assert ("whose accuracy is near chance" in drawn[stem].caption) == bool(said)
+        # Both signs of one place are seen.
+        places = {
+            (round(x, 6), y)
+            for axes in figure.axes for line in axes.lines if line.get_marker() in ("d", "D")
+            for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+        }  # fmt: skip
+        assert len({y for _, y in places}) == len(said)
+
+
+def test_in_a_figure_without_fine_tuning_no_collapsed_network_is_called_fine_tuned(tmp_path):
+    def edit(cell, science):
+        return science | {"collapsed": True} if cell["stage"] == "prune" else science
+
+    made = Grid(
+        edit=edit, models={"plain": False}, attacks={"ddn": 2.0}, arms=("none",), failed=(), grade_c=()
+    )
+    grid = aggregate(load(write(tmp_path / "run", made)))
+    for drawing in draw(grid, changes(grid)):
+        texts = [text.get_text() for legend in drawing.figure.legends for text in legend.get_texts()]
+        assert "collapsed though fine-tuned" not in texts
+        if drawing.stem.startswith(("robust", "left", "distances")):
+            assert "collapsed, not fine-tuned" in texts
+
+
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_signs_of_several_models_stand_beside_each_other_on_every_axis(scale, tmp_path):
     figure = Figure(layout="constrained")

@@ -13,12 +13,23 @@ from secateur.report.aggregate import Grid, GridPoint, NetworkPoint, dense_of
 from secateur.report.formatting import compact
 from secateur.report.intervals import Estimate
 from secateur.report.layout import PanelLayout
-from secateur.report.plots import Mark, Style, draw_dense, draw_legend, draw_line
+from secateur.report.pairing import COLLAPSED
+from secateur.report.plots import UNTUNED, Mark, Style, draw_dense, draw_legend, draw_line
 from secateur.report.robustness import models_of
 from secateur.report.theme import LEGEND_ROW, PALETTE, PANEL_HEIGHT, WIDTH, label
 
 MACS_LABEL = "MACs, share of the dense network"
 GAPS = "Lines break where a cell has no result; nothing is interpolated."
+
+
+def breaks(signs: set[str]) -> str:
+    """Why lines break in a figure that uses these signs.
+
+    >>> breaks({"interval"}) == GAPS
+    True
+    """
+    lost = "They break at collapsed networks too, whose accuracy is near chance."
+    return f"{GAPS} {lost}" if signs & {COLLAPSED, UNTUNED} else GAPS
 
 
 def styles(grid: Grid, arm: str | None = None) -> dict[str, Style]:
@@ -67,14 +78,15 @@ def draw_models(
     used: set[str] = set()
     for model, style in styles(grid, arm).items():
         if arm != "none":
-            faint = replace(style, faint=True)
+            faint = replace(style, faint=True, tuned=False)
             marks = model_marks(grid, model, criterion, "none", mark)
             used |= draw_line(axes, marks, faint, ceiling=ceiling)
             used |= {"untuned"} if len(marks) > 1 else set()
             if marks and marks[0].x == 0 and marks[0].estimate is not None:
                 draw_dense(axes, marks[0].estimate.mean, style)
                 used.add("dense")
-        used |= draw_line(axes, model_marks(grid, model, criterion, arm, mark), style, ceiling=ceiling)
+        own = replace(style, tuned=arm != "none")
+        used |= draw_line(axes, model_marks(grid, model, criterion, arm, mark), own, ceiling=ceiling)
     return used
 
 
@@ -113,7 +125,8 @@ def draw_against_macs(
             found = mark(point)
             return replace(found, x=point.macs.mean / dense.macs.mean) if found and dense.macs.mean else None
 
-        draw_line(axes, model_marks(grid, model, criterion, arm, at_macs), style)
+        own = replace(style, tuned=arm != "none")
+        draw_line(axes, model_marks(grid, model, criterion, arm, at_macs), own)
 
 
 def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> None:

@@ -13,6 +13,7 @@ from secateur.report.axes import (
     GAPS,
     MACS_LABEL,
     add_legend,
+    breaks,
     count_axis,
     criterion_panels,
     draw_against_macs,
@@ -263,7 +264,7 @@ def draw_distances(grid: Grid, attack: str, arm: str) -> Drawing | None:
         "differ from network to network: one that loses accuracy keeps the images far from the boundary. "
         "Compare networks by robust accuracy and by the distance left on common images. One row per "
         "criterion. Bars: 95 % intervals, over trainings from three on; of one training, over its images. "
-        f"{GAPS}",
+        f"{breaks(signs)}",
         f"Line chart of median distances, {name}, {arm_label(arm)}; in {NORM_LABELS[own]}: {text}.",
         figure,
     )

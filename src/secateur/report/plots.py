@@ -10,7 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from secateur.report.intervals import Estimate
+from secateur.report.pairing import COLLAPSED
 from secateur.report.theme import INK, PAPER, SOFT
+
+UNTUNED = "collapsed untuned"
+"""The sign of a collapsed network that was not fine-tuned."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Style:
-    """The look of a model's line; ``offset`` (in panel widths) separates the signs of missing points."""
+    """The look of a model's line; ``offset`` (in panel widths) separates the signs of missing points.
+
+    ``tuned`` says whether its pruned networks are fine-tuned: the sign of a collapsed one tells it.
+    """
 
     colour: str
     robust: bool
     faint: bool = False
     offset: float = 0.0
+    tuned: bool = True
 
     @property
     def dashes(self) -> str | tuple[float, tuple[float, ...]]:
@@ -94,6 +102,7 @@ def draw_line(axes: Axes, marks: Sequence[Mark], style: Style, *, ceiling: float
                       mew=0.9, ls="none", alpha=alpha, zorder=4)  # fmt: skip
     for mark in marks:
         if sign := mark.sign(ceiling):
+            sign = UNTUNED if sign == COLLAPSED and not style.tuned else sign
             used.add(sign)
             _at_edge(axes, mark.x, sign, style)
     return used
@@ -136,7 +145,8 @@ def _at_edge(axes: Axes, x: float, sign: str, style: Style) -> None:
     left, right, drawn = scale.transform([*axes.get_xlim(), x])
     (x,) = scale.inverted().transform([drawn + style.offset * (right - left)])
     look = {key: value for key, value in _SIGNS[sign][1].items() if key in ("marker", "ms", "mew", "mfc")}
-    height = 0.97 if sign in ("inf", "beyond", "fell") else 0.025
+    # Above the sign of the fine-tuned network, which may have collapsed at the same place.
+    height = 0.97 if sign in ("inf", "beyond", "fell") else 0.085 if sign == UNTUNED else 0.025
     axes.plot([x], [height], ls="none", color=style.colour, **look,
               transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
 
@@ -166,7 +176,8 @@ _SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"marker": "o", "ms": 3.8, "mfc": PAPER, "mec": SOFT, "mew": 0.9, "ls": "none"},
     ),
     "X": ("no result", {"marker": "x", "ms": 4, "mew": 1.1, "ls": "none", "color": SOFT}),
-    "collapsed": ("collapsed: near chance", _hollow("d")),
+    COLLAPSED: ("collapsed though fine-tuned", _hollow("d")),
+    UNTUNED: ("collapsed, not fine-tuned", _hollow("D", 3)),
     "dense at chance": ("dense network near chance", _hollow("P")),
     "too few images": ("too few common images", _hollow("v")),
     "unreliable": ("not stated: grade C", _hollow("o", 3.6)),

@@ -7,8 +7,8 @@ import numpy as np
 
 from secateur.report.aggregate import Grid, GridPoint
 from secateur.report.axes import (
-    GAPS,
     add_legend,
+    breaks,
     criterion_panels,
     draw_against_macs,
     draw_models,
@@ -70,7 +70,7 @@ def draw_robust(grid: Grid, attack: str, arm: str) -> Drawing | None:
         f"robust-{slug(attack)}-{slug(arm)}",
         f"{label(name)}: accuracy and {what}, {arm_label(arm)}",
         f"Left: accuracy on the {n} attacked images. Middle and right: {what} at {budget.label} under "
-        f"{name}: {definition(grid, attack)} One row per criterion. {INTERVALS} {GAPS}",
+        f"{name}: {definition(grid, attack)} One row per criterion. {INTERVALS} {breaks(signs)}",
         f"Line charts of accuracy and {what} at {budget.label}, {name}, {arm_label(arm)}: "
         f"{first_to_last(grid, arm, text, known=grid.points, attack=attack)}.",
         figure,
@@ -127,7 +127,7 @@ def draw_left(grid: Grid, change: dict[GridPoint, Change], attack: str, arm: str
         "control's: the median ratio over the images that both networks classify correctly. Left: pruning "
         "and fine-tuning together. Right: pruning alone, both networks with the same fine-tuning. Read it "
         "together with the accuracy. The line breaks where the share is above 100 % but accuracy fell: this "
-        f"is no gain. {INTERVALS} {GAPS}",
+        f"is no gain. {INTERVALS} {breaks(signs)}",
         f"Line chart of the share of the distance that is left, {name}, {arm_label(arm)}.",
         figure,
     )
