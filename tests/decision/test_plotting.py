@@ -1,5 +1,7 @@
 """Curves and changes in a notebook: they show the numbers of the results, and name those to doubt."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,10 @@ from torch import nn
 import secateur
 from secateur import models
 from secateur.decision import Compared, calibration, compare, evaluate, plot
-from secateur.decision.lines import robust, share_line
+from secateur.decision.figures import front
+from secateur.decision.limits import RobustLimit
+from secateur.decision.lines import Line, robust, share_line
+from secateur.decision.page import _shares
 from secateur.errors import UserError
 
 
@@ -122,3 +127,37 @@ def test_of_many_classes_the_least_accurate_are_drawn():
     names = [text.get_text() for text in right.get_yticklabels()]
     assert names == [f"class {i}, 100" for i in reversed(range(20))]
     assert right.get_title() == "the 20 least accurate of 50 classes"
+
+
+LINES = [
+    Line("accuracy", "accuracy, 60 images", "share", 0.9, 0.8),
+    Line("robust linf 0.1", "robust accuracy at L∞ 0.1, 60 images", "share", 0.8, 0.3),
+    Line("robust linf 0.2", "robust accuracy at L∞ 0.2, 60 images", "share", 0.4, 0.2),
+]
+
+
+def test_the_front_shows_every_network_beside_the_dense_one():
+    shares = {"accuracy": 0.8, "robust linf 0.2": 0.2}
+    tried = [{"macs_share": macs, "kept": macs > 0.05, **shares} for macs in (0.25, 0.02, 0.07)]
+    axes = front(tried, [LINES[0], LINES[2]]).figure.axes[0]
+    signs = [each for each in axes.collections if len(each.get_offsets()) == 1]
+    assert [each.get_offsets()[0].tolist() for each in signs[:3]] == [[0.02, 0.8], [0.07, 0.8], [0.25, 0.8]]
+    filled = [to_rgba(each.get_facecolor()[0])[:3] != (1.0, 1.0, 1.0) for each in signs]
+    assert filled == [False, True, True] * 2
+    dense = [
+        line.get_ydata()[0] for line in axes.get_lines() if line.get_ls() == ":" and len(line.get_xdata())
+    ]
+    assert dense == [0.9, 0.4]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "accuracy",
+        "robust accuracy at L∞ 0.2",
+        "dense network",
+    ]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["3 %", "10 %", "30 %", "100 %"]
+
+
+def test_the_front_shows_the_budget_of_a_limit_or_the_one_that_says_most():
+    verdict = SimpleNamespace(lines=LINES, line=lambda key: LINES[0])
+    for limits, expected in (((), "robust linf 0.2"), ((RobustLimit(0.3, "linf", 0.1),), "robust linf 0.1")):
+        job = SimpleNamespace(limits=SimpleNamespace(min_robust=limits))
+        assert [line.key for line in _shares(SimpleNamespace(verdict=verdict), job)] == ["accuracy", expected]

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from report import pictures
 from report.clocked import SMALL, measure, slowly
 from report.synthetic import Grid, write
 from secateur.report import compare, figures, report, theme
@@ -127,3 +128,15 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def comparison(folders):
     return compare(folders["before"], folders["after"])
+
+
+@pytest.fixture(scope="session")
+def pictured_folder(tmp_path_factory):
+    """A study whose attacks kept pictures."""
+    return pictures.write(tmp_path_factory.mktemp("pictured") / "run")
+
+
+@pytest.fixture(scope="session")
+def pictured(pictured_folder):
+    """Its page, without figures."""
+    return pictures.page_of(pictured_folder)

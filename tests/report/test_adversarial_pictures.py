@@ -8,67 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from report import pictures
+from report.pictures import CLASSES, SETTINGS, N, labelled, page_of, shown
 from report.surfaces import plain_text, tags
 from report.synthetic import Grid, write
 from secateur.report import examples as module
-from secateur.report import page as page_module
-from secateur.report.aggregate import GridPoint, aggregate
-from secateur.report.examples import MOST, study_cards, typical_places
-from secateur.report.linked import page_arms
-from secateur.report.load import examples_of, load
-from secateur.report.paired_changes import changes
-from secateur.report.summary import summary
-from secateur.store import EXAMPLES, Examples, evenly
-
-CLASSES = ("cat", "<script>alert('x')</script>", *"cdefghij")
-N = 100
-SETTINGS = {
-    "models": {"plain": False, "robust": True},
-    "criteria": ("l1", "random"),
-    "attacks": {"ddn": 2.0},
-    "seeds": (0,),
-    "failed": (),
-    "images": N,
-}
-
-
-def kept(cell):
-    """Images whose grey level is their place, changed in one corner the more the sparser the network is."""
-    if cell["stage"] != "attack":
-        return {}
-    places = evenly(N)
-    clean = np.zeros((len(places), 1, 8, 8)) + np.array(places).reshape(-1, 1, 1, 1) / 255
-    adv = clean.copy()
-    adv[:, :, 0, 0] += 0.1 * (1 + cell["axes"]["sparsity"])
-    return {EXAMPLES: Examples.of(clean, adv, places, CLASSES, bounds=(0.0, 1.0)).to_bytes()}
-
-
-def labelled(cell, science):
-    if cell["stage"] == "attack":
-        science |= {"labels": [i % 10 for i in range(N)], "adv_preds": [(i + 1) % 10 for i in range(N)]}
-    return science
-
-
-def pictured(folder, **changed):
-    return write(folder, Grid(**{"edit": labelled, "artefacts": kept, **SETTINGS, **changed}))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return pictured(tmp_path_factory.mktemp("pictured") / "run")
-
-
-def shown(folder):
-    grid = aggregate(load(folder))
-    return grid, *study_cards(grid, page_arms(grid), examples_of(folder))
-
-
-def page_of(folder):
-    grid, *found = shown(folder)
-    change = changes(grid)
-    return page_module.render(
-        grid, change, [], summary(grid, change), run_folder="run", examples=tuple(found)
-    )
+from secateur.report.aggregate import GridPoint
+from secateur.report.examples import MOST, typical_places
+from secateur.store import EXAMPLES, evenly
 
 
 def decoded(uri):
@@ -76,8 +23,8 @@ def decoded(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
-def test_images_are_those_nearest_to_the_median_of_the_dense_network(folder):
-    grid, blocks, left_out = shown(folder)
+def test_images_are_those_nearest_to_the_median_of_the_dense_network(pictured_folder):
+    grid, blocks, left_out = shown(pictured_folder)
     assert left_out == 0
     assert [(block.attack, block.arm) for block in blocks] == [("ddn", "standard"), ("ddn", "none")]
     (block, _) = blocks
@@ -103,8 +50,8 @@ def test_images_are_those_nearest_to_the_median_of_the_dense_network(folder):
             )
 
 
-def test_changes_are_magnified_by_one_factor_per_image(folder):
-    _, (block, _), _ = shown(folder)
+def test_changes_are_magnified_by_one_factor_per_image(pictured_folder):
+    _, (block, _), _ = shown(pictured_folder)
     card = next(card for card in block.cards if card.model == "robust")
     corners = [int(decoded(shot.uri)[0, 0]) for shot in card.added]
     assert all((decoded(shot.uri)[1:, 1:] == 128).all() for shot in card.added)
@@ -114,15 +61,15 @@ def test_changes_are_magnified_by_one_factor_per_image(folder):
     assert float(card.factor.removeprefix("×")) == pytest.approx(1 / 0.18, rel=2e-3)
 
 
-def test_an_unreliable_network_is_not_shown(folder):
-    grid, (block, _), _ = shown(folder)
+def test_an_unreliable_network_is_not_shown(pictured_folder):
+    grid, (block, _), _ = shown(pictured_folder)
     assert grid.points[GridPoint("plain", "l1", 0.6, "standard", "ddn")].checked == "C"
     card = next(card for card in block.cards if card.model == "plain")
     assert "l1 0.6" not in card.names
 
 
-def test_the_page_shows_them_with_words_and_the_rule(folder):
-    page = page_of(folder)
+def test_the_page_shows_them_with_words_and_the_rule(pictured_folder):
+    page = page_of(pictured_folder)
     text = plain_text(page)
     assert "What do the adversarial images look like?" in text
     assert module.RULE in text
@@ -142,7 +89,7 @@ def test_a_study_without_pictures_has_no_section(tmp_path):
 
 
 def test_files_that_were_damaged_or_left_out_are_no_pictures(tmp_path):
-    folder = pictured(tmp_path / "run")
+    folder = pictures.write(tmp_path / "run")
     for number, path in enumerate(sorted(folder.rglob(EXAMPLES))):
         if number % 2:
             path.unlink()
@@ -151,23 +98,23 @@ def test_files_that_were_damaged_or_left_out_are_no_pictures(tmp_path):
     assert shown(folder)[1:] == ([], 0)
 
 
-def test_a_large_study_shows_fewer_images_and_says_so(folder, monkeypatch):
-    _, blocks, _ = shown(folder)
+def test_a_large_study_shows_fewer_images_and_says_so(pictured_folder, monkeypatch):
+    _, blocks, _ = shown(pictured_folder)
     whole = [card for block in blocks for card in block.cards]
     first = {(block.arm, card.model): card.size for block in blocks for card in reversed(block.cards)}
     assert len(whole) > len(first) == 4
     monkeypatch.setattr(module, "BYTES", sum(first.values()))
-    assert [card.size for block in shown(folder)[1] for card in block.cards] == [
+    assert [card.size for block in shown(pictured_folder)[1] for card in block.cards] == [
         next(card.size for card in block.cards if card.model == model)
         for block in blocks
         for model in ("plain", "robust")
     ]
     room = sum(first.values()) - 1
     monkeypatch.setattr(module, "BYTES", room)
-    _, blocks, left_out = shown(folder)
+    _, blocks, left_out = shown(pictured_folder)
     assert left_out == 1
     assert sum(card.size for block in blocks for card in block.cards) <= room
-    assert f"no room for the pictures of {left_out} further model" in plain_text(page_of(folder))
+    assert f"no room for the pictures of {left_out} further model" in plain_text(page_of(pictured_folder))
 
 
 def test_fixed_sizes_have_no_typical_distance():
@@ -184,7 +131,7 @@ def test_a_model_without_a_common_image_is_named(tmp_path):
                 science["outcome"][place] = "already_wrong"
         return science
 
-    _, blocks, _ = shown(pictured(tmp_path / "run", edit=nothing, grade_c=()))
+    _, blocks, _ = shown(pictures.write(tmp_path / "run", edit=nothing, grade_c=()))
     assert {block.without for block in blocks} == {("plain",)}
     assert {card.model for block in blocks for card in block.cards} == {"robust"}
     text = plain_text(page_of(tmp_path / "run"))

@@ -127,3 +127,34 @@ def test_keys_reach_every_control(page, tmp_path):
     said, dom = complaints(path, tmp_path)
     assert said == []
     assert "<title>true 0</title>" in dom
+
+
+CHOICE = """
+const fields = document.getElementById("control").elements;
+fields.model.value = "1"; fields.model.dispatchEvent(new Event("change", { bubbles: true }));
+"""
+
+
+def test_adversarial_pictures_follow_the_control(pictured, tmp_path):
+    """One block for the attack and the fine-tuning, and in it the pictures of the chosen model alone."""
+    path = tmp_path / "pictured.html"
+    path.write_text(with_script(pictured, CHOICE))
+    said, dom = complaints(path, tmp_path)
+    assert said == []
+    section = dom[dom.index('<section id="examples">') :].partition("</section>")[0]
+    blocks = re.findall(r'<div class="block"([^>]*)>(.*?)</figure>\s*</div>', section, flags=re.S)
+    ((_, shown),) = [(a, text) for a, text in blocks if "hidden" not in a]
+    figures = re.findall(r"<figure([^>]*)>", shown)
+    assert {"hidden" in each for each in figures if 'data-model="plain"' in each} == {True}
+    assert {"hidden" in each for each in figures if 'data-model="robust"' in each} == {False}
+
+
+def test_charts_are_drawn_anew_for_paper(page, tmp_path):
+    """Two side by side: shrunk from the width of a screen, their letters would be too small."""
+    path = tmp_path / "printed.html"
+    for events, expected in ((["beforeprint"], True), (["beforeprint", "afterprint"], False)):
+        path.write_text(with_script(page, "".join(f'dispatchEvent(new Event("{name}"));' for name in events)))
+        said, dom = complaints(path, tmp_path)
+        assert said == []
+        chart = dom[dom.index('id="chart-robust"') :].partition("</svg>")[0]
+        assert ('viewBox="0 0 336 300"' in chart) is expected

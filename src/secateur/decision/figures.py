@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -14,7 +15,7 @@ from secateur.errors import UserError
 from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS
 from secateur.report.plots import Drawing
-from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
+from secateur.report.theme import PALETTE, PAPER, SOFT, WIDTH, label, themed
 from secateur.stats import wilson
 
 POINTS = 121
@@ -61,29 +62,36 @@ def curves(dense: Mapping[str, Mapping[str, Any]], pruned: Mapping[str, Mapping[
     )
 
 
-def front(points: Sequence[Mapping[str, Any]], robust_key: str | None) -> Drawing:
-    """Accuracy, and robust accuracy at one budget, against the multiply-adds that are left."""
+_MACS_TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+def front(points: Sequence[Mapping[str, Any]], shares: Sequence[Line]) -> Drawing:
+    """Shares of images against the multiply-adds that are left, a sign per network that was tried.
+
+    Args:
+        points: of a search.
+        shares: accuracy, and robust accuracy at one budget; their dense numbers are drawn as lines.
+    """
+    points = sorted(points, key=lambda point: point["macs_share"])
+    left = [point["macs_share"] for point in points]
     with themed():
-        figure = Figure(figsize=(0.6 * WIDTH, 2.6))
+        figure = Figure(figsize=(0.7 * WIDTH, 2.8))
         axes = figure.subplots()
-        left = [point["macs_share"] for point in points]
-        for key, colour, marker in (("accuracy", PALETTE[0], "o"), (robust_key, PALETTE[1], "s")):
-            if key is None:
-                continue
-            order = np.argsort(left)
-            values = [points[i][key] for i in order]
-            axes.plot([left[i] for i in order], values, color=colour, lw=1, zorder=1)
-            for i in order:
-                inside = colour if points[i]["kept"] else "none"
-                axes.scatter(left[i], points[i][key], color=colour, facecolor=inside, marker=marker, zorder=2)
-            axes.plot([], [], color=colour, marker=marker, lw=1, label=key)
+        for line, colour, marker in zip(shares, PALETTE, "os", strict=False):
+            values = [point[line.key] for point in points]
+            axes.plot(left, values, color=colour, lw=1, zorder=2)
+            for x, y, point in zip(left, values, points, strict=True):
+                inside = colour if point["kept"] else PAPER
+                axes.scatter(x, y, color=colour, facecolor=inside, marker=marker, zorder=3)
+            axes.plot([], [], color=colour, marker=marker, lw=1, label=line.label.partition(",")[0])
+            if line.dense is not None:
+                axes.axhline(line.dense, color=colour, lw=0.9, ls=":", zorder=1)
+        axes.plot([], [], color=SOFT, lw=0.9, ls=":", label="dense network")
+        _macs_axis(axes, min(left))
         axes.set_ylim(-0.02, 1.02)
-        axes.set_xlim(0, 1)
-        percent_axis(axes.xaxis)
         percent_axis(axes.yaxis)
-        axes.set_xlabel("multiply-adds left")
-        axes.set_ylabel("share of images", color=SOFT)
-        axes.legend()
+        axes.set_ylabel("share of images")
+        axes.legend(loc="lower right")
         figure.draw_without_rendering()
     return Drawing(
         "front",
@@ -92,6 +100,17 @@ def front(points: Sequence[Mapping[str, Any]], robust_key: str | None) -> Drawin
         f"{len(points)} networks by multiply-adds left.",
         figure,
     )
+
+
+def _macs_axis(axes: Axes, least: float) -> None:
+    """A logarithmic axis of the multiply-adds that are left, up to the dense network."""
+    low = 0.8 * min(least, 0.5)
+    ticks = [tick for tick in (*_MACS_TICKS, *((0.5,) if low > 0.1 else ())) if low <= tick]
+    axes.set_xscale("log")
+    axes.set_xlim(low, 1.05)
+    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("multiply-adds left (logarithmic)")
 
 
 def changes(lines: Sequence[Line], first: str, second: str) -> Figure:

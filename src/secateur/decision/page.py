@@ -15,6 +15,7 @@ from secateur.data import Dataset
 from secateur.decision.figures import curves, front
 from secateur.decision.folder import write
 from secateur.decision.job import Job
+from secateur.decision.lines import Line
 from secateur.decision.network import Measured
 from secateur.decision.trial import Trial
 from secateur.decision.verdict import Verdict
@@ -23,11 +24,11 @@ from secateur.exports import export
 from secateur.models import place_of
 from secateur.registry import HUB
 from secateur.report.examples import RULE, Attacked, Cards, example_cards, typical_places
-from secateur.report.formatting import attack_label
+from secateur.report.formatting import NORM_LABELS, attack_label
 from secateur.report.hub_card import Metric, front_matter
 from secateur.report.page import Picture
 from secateur.report.plots import Drawing
-from secateur.report.theme import svg, themed
+from secateur.report.theme import WIDTH, svg, themed
 from secateur.stats import wilson
 from secateur.store import Examples
 from secateur.text import listed
@@ -37,6 +38,8 @@ PAGE, JSON, NETWORK, ONNX = "check.html", "verdict.json", "network", "network.on
 PICTURES = 4
 """Images in a norm."""
 _PIXELS = 96  # CSS pixels per inch
+# Figures as wide as a paper's page fill the column; the others are enlarged as much: texts are alike.
+_ENLARGED = 56 * 16 / (_PIXELS * WIDTH)
 
 
 def write_results(
@@ -105,8 +108,17 @@ def _pictures(trial: Trial, job: Job) -> Iterator[Picture]:
     with themed():
         yield _picture(curves(trial.dense.attacks, trial.pruned.attacks))
         if trial.verdict.points:
-            shown = next((line.key for line in trial.verdict.lines if line.key.startswith("robust")), None)
-            yield _picture(front(trial.verdict.points, shown))
+            yield _picture(front(trial.verdict.points, _shares(trial, job)))
+
+
+def _shares(trial: Trial, job: Job) -> list[Line]:
+    """Accuracy, and the robust accuracy that says most: of a limit, else the closest to half of it."""
+    accuracy = trial.verdict.line("accuracy")
+    limited = {f"robust {limit.norm} {limit.eps:.4g}" for limit in job.limits.min_robust}
+    lines = [line for line in trial.verdict.lines if line.key.startswith("robust ")]
+    lines = [line for line in lines if line.key in limited] or lines
+    half = (accuracy.dense or 0.0) / 2
+    return [accuracy, *sorted(lines, key=lambda line: abs((line.dense or 0.0) - half))[:1]]
 
 
 def _examples(trial: Trial, job: Job) -> Iterator[Cards]:
@@ -165,10 +177,11 @@ def _render(
         css=style,
         verdict=verdict,
         pictures=pictures,
+        enlarged=_ENLARGED,
         examples=examples,
         example_rule=RULE,
         files=named,
         attack=f"{job.attacks.name}, {job.attacks.settings.get('steps', 'its usual number of')} steps",
-        grades=listed([f"{grade} ({norm})" for norm, grade in verdict.grades.items()]),
+        grades=listed([f"{grade} ({NORM_LABELS[norm]})" for norm, grade in verdict.grades.items()]),
         version=version("secateur"),
     )

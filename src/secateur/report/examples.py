@@ -19,7 +19,7 @@ MOST = 2
 """Images of a model under an attack on the page of a study."""
 PRUNED = 3
 """Pruned networks beside the dense one."""
-BYTES = 1_500_000
+BYTES = 1_000_000
 """Room for the pictures of a page."""
 RULE = (
     "Shown are the images whose distance on the dense network is closest to its median, among those for "

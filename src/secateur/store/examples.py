@@ -14,7 +14,7 @@ from secateur.store.science import Damaged
 EXAMPLES = "examples.safetensors"
 KEPT = 8
 """Images that an attack keeps."""
-LONGEST_SIDE = 128
+LONGEST_SIDE = 64
 """Pixels of a picture's side; of larger images every second, third … pixel is kept."""
 MAX_NAME = 100
 Images = NDArray[np.floating[Any]]

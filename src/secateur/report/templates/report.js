@@ -366,9 +366,16 @@
     if (innerWidth !== width) draw();
     width = innerWidth;
   });
+  // On paper the charts have other widths, and letters of a drawing for the screen would be too small.
+  for (const [event, printed] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      document.body.classList.toggle("printed", printed);
+      draw();
+    });
+  }
   // The first figure says without a script what the two charts say with one.
   const first = document.querySelector("#first > figure");
-  if (first) document.querySelector("#figures h2").after(first);
+  if (first) document.querySelector("#figures > .note").after(first);
   for (const part of all("#control, .charts, .keys, .state, #undrawn, #every-label")) part.hidden = false;
   start();
 })();
