@@ -27,7 +27,7 @@ NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?")
 
 
 def test_the_python_example_prints_what_is_shown(tmp_path):
-    (example,), (shown,) = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")
+    (_, example), (_, shown) = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
         cwd=tmp_path,
@@ -38,6 +38,40 @@ def test_the_python_example_prints_what_is_shown(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pruned" / "plan.json").exists()
     assert differences(shown, done.stdout) == []
+
+
+@pytest.mark.slow
+def test_the_first_screen_prints_the_rows_that_it_shows(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    example, shown = blocks(ROOT / "README.md", "python")[0], blocks(ROOT / "README.md", "text")[0]
+    # What it is, how to install it, ten lines, five rows, within one screen.
+    assert text.index("pip install") < text.index(example) < text.index(shown) < text.index("\n## ")
+    assert len(text[: text.index(shown) + len(shown)].splitlines()) <= 40
+    assert len(example.splitlines()) <= 10
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "checked" / "check.html").exists()
+    printed = {row_of(line)[0]: row_of(line)[1] for line in done.stdout.splitlines()}
+    rows = [row_of(line) for line in shown.splitlines() if re.search(r"\d  ", line)]
+    assert len(rows) == 5
+    for label, numbers in rows:
+        assert label in printed, label
+        for old, new in zip(numbers[:2], printed[label][:2], strict=True):
+            # A network fine-tuned with other kernels moves by some points; sizes and counts do not.
+            loose = 4 if "accuracy" in label else 0.03 if "distance" in label else 0
+            assert abs(float(old) - float(new)) <= loose, (label, old, new)
+
+
+def row_of(line: str) -> tuple[str, list[str]]:
+    """The label of a row, and its numbers."""
+    label, _, numbers = line.strip().partition("  ")
+    return label, re.findall(r"\d+(?:\.\d+)?", numbers)
 
 
 def differences(shown: str, printed: str) -> list[str]:

@@ -22,7 +22,7 @@ from secateur.cli.attack_settings import (
     targets_of,
 )
 from secateur.cli.completion import attack_names, data_names, norm_names, setting_names
-from secateur.cli.images import check_class_order, chosen_size, held_out
+from secateur.cli.images import check_class_order, chosen_size, held_out, note_other_data
 from secateur.cli.options import Logits, PlugIns, output_of, plug_in, with_run_options
 from secateur.cli.output import bar, note, print_json
 from secateur.cli.targets import (
@@ -176,8 +176,7 @@ def attack(
     pixel_bounds, free = by_channel(ends, whole), mask_of(mask, whole, index)
     attacked = finished_network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
     check_class_order(attacked, dataset, name=model)
-    if has_weights(model) and (sentence := models.data_mismatch(model, data)):
-        note(sentence)
+    note_other_data(model, data)
     move(device, attacked)
     example = first_images(dataset, PROBED).x
     asked = classifier(attacked, example, logits=output_of(logits), batch_size=batch_size, data=data)

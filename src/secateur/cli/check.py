@@ -7,7 +7,7 @@ import typer
 
 from secateur.cli.attack_settings import budgets_of
 from secateur.cli.completion import data_names, minimum_norm_names
-from secateur.cli.images import check_class_order, chosen_size
+from secateur.cli.images import check_class_order, chosen_size, note_other_data
 from secateur.cli.options import Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, part_bar, print_json, say
 from secateur.cli.prune import Criterion, Keep, LatencyOption, Macs, Parameters, budget_of, latency_of
@@ -121,6 +121,7 @@ def check(
     test = splits.test
     count = classes or test.num_classes
     dense = network(model, weights, (1, *test.shape), count, mean=mean, std=std)
+    note_other_data(model, data)
     check_class_order(dense, test, name=model)
     move(device, dense)
     target = out or Path("checks") / _stem(model)

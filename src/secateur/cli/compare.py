@@ -36,6 +36,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two studies, attacks or evaluations on the images of both, with intervals; a gate for CI."""
+    for path in (first, second):
+        if not path.exists():
+            raise UserError(
+                f"there is no file or folder '{path}'", hint="name two run folders, or two JSON files"
+            )
     if first.is_file() and second.is_file():
         _results(first, second, fail_if, out, as_json=as_json)
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.completion import data_names
-from secateur.cli.images import check_class_order, chosen_size, held_out
+from secateur.cli.images import check_class_order, chosen_size, held_out, note_other_data
 from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
 from secateur.cli.targets import (
@@ -56,6 +56,7 @@ def evaluate(
     part, images = held_out(data, chosen_size(resize, model))
     size = (1, *images.shape)
     chosen = finished_network(model, weights, size, classes or images.num_classes, mean=mean, std=std)
+    note_other_data(model, data)
     check_class_order(chosen, images, name=model)
     move(device, chosen)
     found = classify(chosen, handed(images))

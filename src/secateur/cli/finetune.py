@@ -7,7 +7,7 @@ import typer
 
 from secateur.cli.check import fine_tuning, splits_of
 from secateur.cli.completion import data_names
-from secateur.cli.images import check_class_order, chosen_size
+from secateur.cli.images import check_class_order, chosen_size, note_other_data
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, say
 from secateur.cli.targets import (
@@ -72,6 +72,7 @@ def finetune(
     splits = splits_of(data, chosen_size(resize, model), seed)
     size, count = (1, *splits.test.shape), classes or splits.test.num_classes
     student = network(model, weights, size, count, mean=mean, std=std)
+    note_other_data(model, data)
     check_class_order(student, splits.test, name=model)
     recipe = fine_tuning(splits, epochs, learning_rate, adversarial)
     dense = None
@@ -93,6 +94,11 @@ def finetune(
             checkpoints=kept,
             teacher=dense,
             on_progress=tick,
+        )
+    if history.outcome == "diverged":
+        raise UserError(
+            f"the fine-tuning diverged: {history.sentence}; nothing was saved",
+            hint="choose a smaller --learning-rate",
         )
     after = models.accuracy(student.eval(), splits.test.x.to(device), splits.test.y.to(device))
     student.cpu()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from secateur.cli.output import note
 from secateur.errors import UserError
-from secateur.registry import HUB
+from secateur.registry import HUB, has_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,6 +74,14 @@ def held_out(
     images = datasets.load_or_parts(spec, split=part, resize=size, bounds=bounds)
     _note_remarks(images)
     return part, images
+
+
+def note_other_data(model: str, data: str) -> None:
+    """Print that a published or shipped network saw these images in its training, or was made for others."""
+    from secateur.models import data_mismatch
+
+    if has_weights(model) and (sentence := data_mismatch(model, data)):
+        note(sentence)
 
 
 def check_class_order(model: "nn.Module", images: "Dataset | Parts", *, name: str) -> None:

@@ -71,6 +71,8 @@ def init(
     for needed in (named, weights):
         if needed is not None and not needed.exists():
             raise UserError(f"there is no file '{needed}'", hint="paths start at the working directory")
+    if model is not None and data is not None:
+        _refuse_unknown(model, data)
     if model is None or data is None:
         text, option = preset_text(preset or "digits").replace("THIS", str(path)), ""
     else:
@@ -105,6 +107,32 @@ def schema(plugin: PlugIns = None) -> None:
 
 
 COMMANDS = (init, schema)
+
+
+def _refuse_unknown(model: str, data: str) -> None:
+    """Refuse a network or images that no command would find. A file of the user's is read, not run."""
+    import ast
+
+    from secateur.config.values import known_model
+    from secateur.data import open_dataset
+
+    source, _, function = model.rpartition(":")
+    if model.endswith(".py"):
+        raise UserError(f"'{model}' is a file: name the function in it", hint=f"write {model}:FUNCTION")
+    if of_own_file(model):
+        try:
+            parts = list(ast.walk(ast.parse(Path(source).read_text(encoding="utf-8"))))
+        except (SyntaxError, ValueError) as error:
+            raise UserError(f"'{source}' cannot be read as Python: {error}") from error
+        names = {getattr(part, kind, None) for part in parts for kind in ("id", "name", "asname")}
+        if not names & {function, "*"}:
+            raise UserError(f"'{source}' has no function '{function}'", hint="write FILE.py:FUNCTION")
+    else:
+        try:
+            known_model(model)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    open_dataset(data)
 
 
 def _normalisation(mean: str | None, std: str | None) -> str | None:

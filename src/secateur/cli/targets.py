@@ -120,9 +120,10 @@ def network_and_inputs(
         return built
 
     if weights is None:
+        network = build()
         if not has_weights(model) and not model.startswith(HUB):
             note(f"no --weights given: {model} has the weights of its constructor")
-        return build().eval(), found[-1]
+        return network.eval(), found[-1]
     # A pruned folder replays its plan on the dense network before the weights are loaded.
     if weights.is_dir():
         return load(weights, build).eval(), found[-1]

@@ -18,7 +18,7 @@ from secateur.decision.images import Images
 from secateur.decision.limits import Limits
 from secateur.decision.network import NORMS, Attacks
 from secateur.decision.progress import Meter, Tell
-from secateur.decision.pruned import usual_recipe
+from secateur.decision.pruned import refuse_impossible, usual_recipe
 from secateur.errors import UserError
 from secateur.hashing import json_sha256, stream
 from secateur.recipes import Recipe
@@ -130,11 +130,13 @@ def set_up(
     }
     if logits is not None:
         key |= _plain({"logits": logits})
-    work = claim(folder, key)
     # A network that recognises nothing has no robustness to lose, and the reason is nearly always the data.
     predicted = models.predict(network.asked, sample.x, batch_size=128)
     if sentence := misfit(predicted, sample.y, sample.classes):
         raise UserError(f"the dense network does not fit these images: {sentence}", hint="see docs/data.md")
+    refuse_impossible(network, data, options, seed=attacks.seed)
+    # Only now: a folder that a refused check had claimed would be refused to the next one.
+    work = claim(folder, key)
     return Job(
         network,
         name,

@@ -84,6 +84,9 @@ def limits_of(
     Limits(min_accuracy=None, max_drop=0.01, min_robust=(), max_latency=0.005)
     """
     texts = (min_robust,) if isinstance(min_robust, str) else tuple(min_robust)
+    if max_drop is not None and str(max_drop).strip() in ("1", "1.0"):
+        # Meant as one percent, it would let every fall pass.
+        raise UserError("max_drop 1 is a fall by all of the accuracy", hint="write 1% for one point, or 100%")
     return Limits(
         min_accuracy=_share("min_accuracy", min_accuracy),
         max_drop=_share("max_drop", max_drop),

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from secateur.decision.handed import Handed
 from secateur.decision.images import Images
 from secateur.decision.network import Tick
 from secateur.errors import UserError
+from secateur.graph import trace
 from secateur.models import device_of
+from secateur.pruning.budget import latency_limit
 from secateur.recipes import Adversary, Distillation, Recipe
 from secateur.train import Checkpoints, collapsed
 from secateur.train import train as fit
@@ -47,6 +49,27 @@ def usual_recipe(n: int, *, adversarial: float | None = None) -> Recipe:
     )
 
 
+def refuse_impossible(dense: Handed, images: Images, options: Mapping[str, Any], *, seed: int) -> None:
+    """Plan the pruning once before anything is attacked, so that a mistake is told at once.
+
+    Raises:
+        UserError: as for :func:`pruned_network`; whether a latency can be reached is not tried.
+    """
+    known = {name: value for name, value in options.items() if name not in ("latency", "logits")}
+    if options.get("latency") is not None:
+        latency_limit(options["latency"])
+    example = images.train.x[:1].to(device_of(dense.working))
+    graph = trace(dense.working, example, logits=options.get("logits"))
+    planned = pruning.plan(graph, seed=seed, **known)
+    if not planned.cuts:
+        raise _nothing_to_remove(planned.notes)
+
+
+def _nothing_to_remove(notes: Sequence[str]) -> UserError:
+    why = f": {notes[0]}" if notes else ""
+    return UserError(f"no channel can be removed{why}", hint="see secateur graph")
+
+
 def pruned_network(
     dense: Handed,
     images: Images,
@@ -75,8 +98,7 @@ def pruned_network(
     def prune(model: nn.Module) -> dict[str, Any]:
         report = pruning.prune(model, images.train.x[:1].to(device_of(model)), seed=seed, **options)
         if report.channels == report.channels_before:
-            why = f": {report.notes[0]}" if report.notes else ""
-            raise UserError(f"no channel can be removed{why}", hint="see secateur graph")
+            raise _nothing_to_remove(report.notes)
         return {"pruning": report.to_json()}
 
     return _fine_tuned(dense, prune, images, recipe, seed=seed, folder=folder, tick=tick)

@@ -2,19 +2,19 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from importlib.util import module_from_spec, spec_from_file_location
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from secateur.errors import UserError
 from secateur.models.hugging_face import pretrained_classifier
 from secateur.models.normalisation import Statistics, check_channels, is_identity, published_statistics, wrap
+from secateur.models.own_file import built, from_file
 from secateur.models.packages import needed
 from secateur.models.published import load_published
+from secateur.models.weight_files import SUFFIXES
 from secateur.registry import HUB, MODELS, checkpoint, has_weights
 from secateur.text import counted
 
@@ -47,7 +47,7 @@ def build(name: str, *, num_classes: int = 10, in_channels: int | None = None, *
     known = inspect.signature(factory).parameters
     if unknown := [argument for argument in arguments if argument not in known]:
         raise UserError(f"model '{name}' has no setting '{unknown[0]}'", hint=f"it has: {', '.join(known)}")
-    return _built(name, factory, arguments)[0]
+    return built(name, factory, arguments)[0]
 
 
 def resolve(
@@ -172,7 +172,7 @@ def _resolved(
                     command=f"add --plugin {source}",
                 )
             return build(own, num_classes=num_classes or 10, in_channels=in_channels, **settings), None
-        return _from_file(Path(source), name, num_classes, in_channels)
+        return from_file(Path(source), name, num_classes, in_channels)
     if settings and colon:
         raise UserError(
             f"'{spec}' has no settings, but '{next(iter(settings))}' is given",
@@ -183,6 +183,7 @@ def _resolved(
         return pretrained_classifier(name, num_classes, in_channels, pretrained=pretrained), None
     num_classes = num_classes or 10
     if not colon:
+        _refuse_files(spec)
         return build(spec, num_classes=num_classes, in_channels=in_channels, **settings), None
     if has_weights(spec):
         return _published(spec, num_classes, in_channels, pretrained), None
@@ -197,57 +198,18 @@ def _resolved(
     )
 
 
-def _built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> tuple[nn.Module, Any]:
-    # torch constructors draw from the global generator: fork it, so that the caller's state does not change.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        made = factory(**arguments)
-    pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)
-    model, inputs = made if pair else (made, None)
-    if not isinstance(model, nn.Module):
+def _refuse_files(spec: str) -> None:
+    """Weights and names of the hub in the place of a network, which a newcomer writes."""
+    if Path(spec).suffix in SUFFIXES:
         raise UserError(
-            f"model '{spec}' is a {type(model).__name__}, not a torch.nn.Module",
-            hint="name a function that returns the model, or (model, inputs)",
+            f"'{spec}' is a file of weights: they need their network",
+            hint="name the network, as in FILE.py:FUNCTION, and load the weights into it",
+            command=f"name the network, as in --model FILE.py:FUNCTION --weights {spec}",
         )
-    return model, inputs
-
-
-def _from_file(
-    path: Path, function: str, num_classes: int | None, in_channels: int | None
-) -> tuple[nn.Module, Any]:
-    if not path.is_file():
+    if "/" in spec:
         raise UserError(
-            f"there is no file '{path}'", hint="FILE.py:FUNCTION names a function that builds a model"
+            f"unknown model '{spec}'", hint=f"write hf:{spec} for a model of Hugging Face or its folder"
         )
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"'{path}' cannot be imported", hint="its name must end in .py")
-    module = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(
-            f"'{path}' cannot be imported: {type(error).__name__}: {error}", hint="python FILE.py must run"
-        ) from error
-    factory = getattr(module, function, None)
-    if not callable(factory):
-        raise UserError(f"'{path}' has no function '{function}'", hint="write FILE.py:FUNCTION")
-    known = inspect.signature(factory).parameters
-    if (
-        num_classes is None
-        and "num_classes" in known
-        and known["num_classes"].default is inspect.Parameter.empty
-    ):
-        num_classes = 10
-    offered = {"num_classes": num_classes, "in_channels": in_channels}
-    taken = {key: value for key, value in offered.items() if key in known and value is not None}
-    try:
-        return _built(f"{path}:{function}", factory, taken)
-    except TypeError as error:
-        raise UserError(
-            f"'{function}' of '{path}' cannot be called: {error}",
-            hint="it may require num_classes and in_channels only",
-        ) from error
 
 
 def _published(spec: str, num_classes: int, in_channels: int | None, pretrained: bool) -> nn.Module:
@@ -271,7 +233,7 @@ def _torchvision(name: str, num_classes: int) -> tuple[nn.Module, Any]:
         raise UserError(
             f"torchvision has no classifier '{name}'", hint="see torchvision.models.list_models()"
         )
-    return _built(name, models.get_model, {"name": name, "weights": None, "num_classes": num_classes})
+    return built(name, models.get_model, {"name": name, "weights": None, "num_classes": num_classes})
 
 
 def _timm(name: str, num_classes: int, in_channels: int | None) -> tuple[nn.Module, Any]:
@@ -279,4 +241,4 @@ def _timm(name: str, num_classes: int, in_channels: int | None) -> tuple[nn.Modu
     if not NAME.fullmatch(name) or not timm.is_model(name):
         raise UserError(f"timm has no model '{name}'", hint="see timm.list_models()")
     settings = {"model_name": name, "num_classes": num_classes, "in_chans": in_channels or 3}
-    return _built(name, timm.create_model, settings)
+    return built(name, timm.create_model, settings)
