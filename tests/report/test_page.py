@@ -2,6 +2,8 @@ import base64
 import csv
 import io
 import re
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import jinja2
 import numpy as np
@@ -143,7 +145,7 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script(page):
     assert f"script-src 'sha256-{digest(script)}'" in policy
     for tag, attributes in found:
         assert not [name for name in attributes if name.startswith("on")]
-        assert attributes.get("src", "data:image/svg+xml;base64,").startswith("data:image/svg+xml;base64,")
+        assert attributes.get("src", "data:image/svg+xml,").startswith("data:image/svg+xml,")
         # A file to download is in the page, too.
         kinds = ("data:text/csv;", "data:text/x-tex;") if "download" in attributes else ("#",)
         assert attributes.get("href", kinds[0]).startswith(kinds), tag
@@ -215,3 +217,18 @@ def test_a_study_without_results_has_a_page_too(tmp_path):
     assert "No pruned network has been attacked yet" in paths.index.read_text()
     assert paths.overview.rows == ()
     assert paths.figures == ()
+
+
+def test_a_picture_is_the_same_drawing_in_its_address(page):
+    """Quotes are others, and nothing in it ends the attribute or is escaped by the page."""
+    svg = """<svg style="fill:#fff" title="it's &amp; 50 %">ä<a href="#b"/></svg>"""
+    uri = str(page_module.Picture("a", "", "", "", svg, 1, 1).uri)
+    assert not set(uri) & set('"<>&#')
+    data, _, address = uri.partition(",")
+    assert data == "data:image/svg+xml"
+    first, second = (ElementTree.fromstring(text) for text in (svg, unquote(address)))
+    assert ElementTree.tostring(first) == ElementTree.tostring(second)
+    sources = re.findall(r'<img src="(data:image/svg[^"]*)"', page)
+    assert sources
+    for source in sources:
+        assert ElementTree.fromstring(unquote(source.partition(",")[2])).tag.endswith("svg")

@@ -7,6 +7,7 @@ The references of a name are in its registration (``bibtex`` and ``paper``), tho
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -68,6 +69,12 @@ def cards(grid: Grid, change: dict[GridPoint, Change]) -> Iterator[tuple[str, st
             yield f"{name}.md", template.render(**_card_values(grid, change, point))
 
 
+@cache
+def _version() -> str:
+    """Of this package; its metadata are read once, not for every card."""
+    return version("secateur")
+
+
 def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoint) -> dict[str, object]:
     where = point.where
     attacked = [p for attack in grid.attacks if (p := replace(where, attack=attack)) in grid.points]
@@ -81,7 +88,7 @@ def _card_values(grid: Grid, change: dict[GridPoint, Change], point: NetworkPoin
         "what": what,
         "study": grid.study.name,
         "study_hash": grid.study.study_hash,
-        "version": version("secateur"),
+        "version": _version(),
         "collapsed": point.collapsed,
         "dense": _size(grid.networks.get(dense_of(where))),
         "this": _size(point),

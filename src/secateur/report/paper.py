@@ -1,6 +1,8 @@
 """Tables for a paper: a LaTeX float per attack and kind of fine-tuning, in eight columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from secateur.report.aggregate import Grid, GridPoint, tuned_arms
 from secateur.report.formatting import (
@@ -14,7 +16,7 @@ from secateur.report.formatting import (
     unique_stem,
 )
 from secateur.report.paired_changes import Against, Change
-from secateur.report.paired_tests import criteria_differences
+from secateur.report.paired_tests import Difference, criteria_differences
 from secateur.report.pairing import no_robustness
 from secateur.report.robustness import (
     attack_points,
@@ -115,7 +117,7 @@ def best(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> tuple
     Never where a comparison is missing or undecided, or where the stated number itself is not the highest.
     """
     wins: list[tuple[bool, bool]] = []
-    for first, each in criteria_differences(grid):
+    for first, each in _compared(grid).get(replace(where, criterion=""), ()):
         other = GridPoint(where.model, first, where.sparsity, where.arm, where.attack)
         if where == each.where:
             sides, rival = each.directions, other
@@ -127,6 +129,15 @@ def best(grid: Grid, change: dict[GridPoint, Change], where: GridPoint) -> tuple
         wins.append((sides[ROBUST] > 0 and higher[ROBUST], sides[DISTANCE] > 0 and higher[DISTANCE]))
     complete = bool(wins) and len(wins) == len(grid.criteria) - 1
     return complete and all(win[ROBUST] for win in wins), complete and all(win[DISTANCE] for win in wins)
+
+
+@lru_cache(maxsize=8)
+def _compared(grid: Grid) -> Mapping[GridPoint, Sequence[tuple[str, Difference]]]:
+    """The differences between criteria by grid point, criteria aside."""
+    found: dict[GridPoint, list[tuple[str, Difference]]] = {}
+    for first, each in criteria_differences(grid):
+        found.setdefault(replace(each.where, criterion=""), []).append((first, each))
+    return found
 
 
 def _key(where: GridPoint, criterion: str) -> tuple[str, str, float, str, str]:
