@@ -1,6 +1,6 @@
 """Whether outputs depend on the values before them, so that comparing them says something."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,3 +50,13 @@ def _found_with_integers(tape: Tape) -> set[int]:
         else:
             whole.update(results)
     return places
+
+
+def why_nothing(draws: Sequence[Sequence[Tensor]]) -> str:
+    """Why outputs of several draws of weights and inputs compare nothing; empty where they do."""
+    if not any(item.numel() for item in draws[0]):
+        return "the model's output is empty on inputs like the example, so that nothing was compared"
+    first, *others = draws
+    if all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True)):
+        return "the model's output is constant, whatever the weights and inputs, so that nothing was compared"
+    return ""

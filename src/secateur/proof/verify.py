@@ -23,7 +23,7 @@ from secateur.graph.trace.recorder import record
 from secateur.graph.trace.tape import Call, Tape
 from secateur.graph.trace.told import comparing_told, told_in_order
 from secateur.models import device_of
-from secateur.proof.alive import depends
+from secateur.proof.alive import depends, why_nothing
 from secateur.proof.checkpointing import with_gradient
 from secateur.proof.first_wrong import first_wrong
 from secateur.proof.float64 import Float64Recorder, to_float64
@@ -107,7 +107,7 @@ def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
         dead.append(proof)
         if len(dead) == _DRAWS:
             break
-    return replace(dead[-1], outputs=(), nothing=_why_nothing([proof.outputs for proof in dead]))
+    return replace(dead[-1], outputs=(), nothing=why_nothing([proof.outputs for proof in dead]))
 
 
 def _told_as_the_example(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof | None:
@@ -121,16 +121,6 @@ def _told_as_the_example(model: nn.Module, plan: Plan, graph: DependencyGraph) -
         if proof.alive or proof.reason:
             return None if proof.reason else replace(proof, outputs=())
     return None
-
-
-def _why_nothing(draws: Sequence[Sequence[Tensor]]) -> str:
-    """Why outputs of several draws of weights and inputs compare nothing; empty where they do."""
-    if not any(item.numel() for item in draws[0]):
-        return "the model's output is empty on inputs like the example, so that nothing was compared"
-    first, *others = draws
-    if all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True)):
-        return "the model's output is constant, whatever the weights and inputs, so that nothing was compared"
-    return ""
 
 
 def _attempt(

@@ -221,3 +221,39 @@ def test_channels_pass_what_mixes_positions(name):
 def test_channels_that_are_mixed_stay(what):
     with pytest.raises(UserError, match="cannot remove a single channel"):
         secateur.prune(Done(what).eval(), images(), sparsity=0.5)
+
+
+class Symmetric(nn.Module):
+    """A layer whose weight is made symmetric, as metrics and energies have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.weight = nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.triu() + self.weight.triu(1).t()
+        return self.last(F.linear(self.first(x).relu(), weight).relu())
+
+
+class Codes(nn.Module):
+    """Vector quantisation with its loss beside the answer; the codes are counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.codes, self.last = nn.Linear(6, 16), nn.Embedding(20, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.first(x)
+        found = self.codes(torch.cdist(z, self.codes.weight).argmin(1))
+        return self.last(z + (found - z).detach()), F.mse_loss(found, z)
+
+
+@pytest.mark.parametrize(("make", "shape"), [(Symmetric, (8, 8)), (Codes, (20, 8))])
+def test_symmetric_weights_and_losses_inside_are_pruned(make, shape):
+    torch.manual_seed(0)
+    net = make()
+    report = secateur.prune(net, torch.randn(5, 6), sparsity=0.5)
+    assert report.verified
+    assert not report.notes
+    assert (net.weight if make is Symmetric else net.codes.weight).shape == shape

@@ -2,7 +2,14 @@
 
 from secateur.graph.labels import Factor, Marks, squash
 from secateur.graph.ops import Does, operations
-from secateur.graph.rules.broadcasting import COUNTS, MIXES, freeze_along, reduce_dims
+from secateur.graph.rules.broadcasting import (
+    COUNTS,
+    MIXES,
+    broadcast_shape,
+    freeze_along,
+    join,
+    reduce_dims,
+)
 from secateur.graph.rules.context import RuleContext, each_result, rule
 from secateur.graph.rules.pointwise import elementwise
 from secateur.graph.trace.tape import Call
@@ -65,6 +72,22 @@ def _freeze_counted(context: RuleContext, marks: Marks, dims: set[int]) -> None:
     for factor in marks.factors:
         if factor.column in dims:
             context.atoms.freeze(factor.atoms, COUNTS)
+
+
+@rule(
+    *("mse_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss", "binary_cross_entropy"),
+    "binary_cross_entropy_with_logits",
+)
+def loss(context: RuleContext, call: Call) -> Marks:
+    """Differences element by element, and their mean or sum unless ``reduction`` is 0, that is none."""
+    operands = context.operands(call)
+    joined = join(context.atoms, operands, broadcast_shape([operand.shape for operand in operands]))
+    if call.integer("reduction") == 0:
+        return joined
+    # Even in a sum zeros count: of two logits that are zero this loss is log 2.
+    if joined.factors:
+        context.statistic(call)
+    return Marks((), (), (), joined.weight)
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax")

@@ -65,6 +65,22 @@ def permute(context: RuleContext, call: Call) -> Marks:
     return Marks(tuple(marks.shape[dim] for dim in order), factors, free, marks.weight)
 
 
+@rule("triu", "tril")
+def triangle(context: RuleContext, call: Call) -> Marks:
+    """A triangle of a matrix: rows and columns of the same number stay or go together."""
+    marks = context.of(call.tensor("self"))
+    ndim = len(marks.shape)
+    dims = {ndim - 2, ndim - 1}
+    sides = [factor for factor in marks.factors if dims & set(factor.support)]
+    # Which of two numbers is larger stays true in any choice of them; how far apart they are does not.
+    ordered = call.integer("diagonal") in ((0, 1) if call.name.startswith("aten::triu") else (-1, 0))
+    square = marks.shape[-2] == marks.shape[-1]
+    if ordered and square and sorted(factor.support for factor in sides) == [(ndim - 2,), (ndim - 1,)]:
+        context.atoms.union(sides[0].atoms.reshape(-1), sides[1].atoms.reshape(-1))
+        return marks
+    return freeze_along(context.atoms, marks, dims, PICKS)
+
+
 @rule("as_strided")
 def restride(context: RuleContext, call: Call) -> Marks | None:
     """A new memory layout of the same shape changes nothing; any other freezes its channels."""
