@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -93,3 +96,16 @@ def test_a_probe_measures_every_model():
     assert probed.speeds["plain"].macs > 1000
     assert probed.seconds(jobs=2) > 0
     assert plan(parse_study(SMALL)).seconds() is None
+
+
+def test_a_plan_does_not_load_torchs_compiler():
+    code = (
+        "import sys\n"
+        "from secateur.config import parse_study\n"
+        "from secateur.study import plan\n"
+        "text = '{name: small, data: digits, models: {a: resnet-tiny, b: resnet20}}'\n"
+        "plan(parse_study(text, overrides=['sparsities=[0.5]', 'pruning.max_sparsity=0.9']), probe=True)\n"
+        "assert 'torch' in sys.modules\n"
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -35,6 +35,23 @@ class ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
         return empty_result(func, args, kwargs)
 
 
+class ShapesAlone(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, operations on the meta device are computed by the shapes of this file, and nothing is kept.
+
+    >>> with ShapesAlone(), torch.no_grad():
+    ...     nn.Conv2d(1, 4, 3, device="meta")(torch.empty(2, 1, 8, 8, device="meta")).shape
+    torch.Size([2, 4, 6, 6])
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return empty_result(func, args, kwargs or {})
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # The method of the base class would import torch's compiler.
+        return False
+
+
 class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Compares a run on the meta device with a tape, call by call, and records nothing.
 

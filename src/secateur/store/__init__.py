@@ -1,8 +1,7 @@
 """The run folder: content-addressed cells, committed in one step. It knows no models."""
 
-from secateur.store.examples import EXAMPLES as EXAMPLES
-from secateur.store.examples import Examples as Examples
-from secateur.store.examples import evenly as evenly
+from typing import TYPE_CHECKING, Any
+
 from secateur.store.folder import Store as Store
 from secateur.store.latencies import LATENCIES as LATENCIES
 from secateur.store.latencies import Conditions as Conditions
@@ -29,3 +28,17 @@ from secateur.store.science import Science as Science
 from secateur.store.science import Size as Size
 from secateur.store.science import TrainScience as TrainScience
 from secateur.store.science import TuneScience as TuneScience
+
+if TYPE_CHECKING:
+    from secateur.store.examples import EXAMPLES as EXAMPLES
+    from secateur.store.examples import Examples as Examples
+    from secateur.store.examples import evenly as evenly
+
+
+# Pictures need numpy, which the check of a study does without.
+def __getattr__(name: str) -> Any:
+    if name not in {"EXAMPLES", "Examples", "evenly"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from secateur.store import examples
+
+    return getattr(examples, name)

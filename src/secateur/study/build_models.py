@@ -1,5 +1,6 @@
 """The dense networks of a study, for planning: whether they fit, the hash of their weights, their speed."""
 
+from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
 
@@ -22,6 +23,7 @@ from secateur.models import (
 from secateur.models.normalisation import unwrapped
 from secateur.pruning.starting import with_weights
 from secateur.registry import HUB, comes_with_weights
+from secateur.repair.meta_shapes import ShapesAlone
 from secateur.study.cells import Facts
 from secateur.study.cost import Footprint, Speed
 from secateur.text import nearest
@@ -103,7 +105,9 @@ def _refusal(
         with torch.device(device):
             network, image = dense_network(study, label, shape=shape, classes=classes), torch.zeros(1, *shape)
             part = "arch"
-            check_accepts(network, image, data=study.data.spec)
+            # torch's own meta functions import its compiler.
+            with ShapesAlone() if device == "meta" else nullcontext():
+                check_accepts(network, image, data=study.data.spec)
     except UserError as error:
         return part, str(error)
     except Exception as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 from secateur.config import Cell, Study
 from secateur.errors import ExitCode, UserError
 from secateur.recipes import Recipe
-from secateur.store.examples import KEPT, LONGEST_SIDE
 from secateur.study.cells import Facts
 from secateur.study.cost import Footprint
 
@@ -29,6 +28,8 @@ def image_bytes(facts: Facts) -> int:
 
 def picture_bytes(facts: Facts) -> int:
     """The pictures that an attack keeps beside its record: per pixel a grey level, and its change in half."""
+    from secateur.store.examples import KEPT, LONGEST_SIDE  # imports numpy
+
     return 3 * KEPT * math.prod(min(side, LONGEST_SIDE) for side in facts.shape)
 
 
