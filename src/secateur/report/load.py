@@ -17,10 +17,8 @@ from secateur.registry import ATTACKS
 from secateur.report.records import Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.stats import near_chance
 from secateur.store import (
-    EXAMPLES,
     AttackScience,
     Damaged,
-    Examples,
     Latencies,
     NetworkScience,
     PruneScience,
@@ -30,6 +28,7 @@ from secateur.store import (
     architecture_cell,
     read_latencies,
 )
+from secateur.store.examples import EXAMPLES, Examples
 from secateur.untrusted import read_bounded
 
 ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")

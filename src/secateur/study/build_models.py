@@ -106,7 +106,7 @@ def _refusal(
             network, image = dense_network(study, label, shape=shape, classes=classes), torch.zeros(1, *shape)
             part = "arch"
             # torch's own meta functions import its compiler.
-            with ShapesAlone() if device == "meta" else nullcontext():
+            with ShapesAlone() if device == "meta" else nullcontext():  # type: ignore[no-untyped-call]
                 check_accepts(network, image, data=study.data.spec)
     except UserError as error:
         return part, str(error)
