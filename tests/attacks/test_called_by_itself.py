@@ -1,5 +1,6 @@
 """An attack called by its public name takes what ``attack`` takes; its bare function names who does."""
 
+import pickle
 from inspect import signature
 from types import SimpleNamespace
 
@@ -86,7 +87,7 @@ def test_a_network_that_answers_with_logits_is_asked_as_before():
     own = secateur.ddn(model, x, y, steps=5)
     assert asked == [4] * 6
     assert torch.equal(own.adv, registry.ATTACKS.get("ddn")(made.model, x, y, steps=5).adv)
-    assert secateur.ddn is secateur.attacks.ddn
+    assert secateur.ddn is secateur.attacks.ddn is pickle.loads(pickle.dumps(secateur.ddn))
     assert signature(secateur.ddn) == signature(registry.ATTACKS.get("ddn"))
 
 
