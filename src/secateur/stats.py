@@ -134,7 +134,12 @@ def t_interval(values: Sequence[float], *, level: float = CONFIDENCE_LEVEL) -> t
 
 
 def t_intervals(values: Floats, *, level: float = CONFIDENCE_LEVEL) -> tuple[Floats, Floats]:
-    """The ends of :func:`t_interval` for every row of finite numbers, [k, trainings]."""
+    """The ends of :func:`t_interval` for every row of finite numbers, [k, trainings].
+
+    >>> low, high = t_intervals(np.array([[0.70, 0.72, 0.74]]))
+    >>> round(low.item(), 2), round(high.item(), 2)
+    (0.67, 0.77)
+    """
     n = values.shape[1]
     half = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=1, ddof=1) / math.sqrt(n)
     mean = values.mean(axis=1)
@@ -255,7 +260,11 @@ def why_not_over_trainings(values: Sequence[float]) -> str:
 
 
 def trainings_agree(values: Floats) -> NDArray[np.bool_]:
-    """Whether all trainings of a row agree, [k, trainings]; counts of images are too coarse to show it."""
+    """Whether all trainings of a row agree, [k, trainings]; counts of images are too coarse to show it.
+
+    >>> trainings_agree(np.array([[0.5, 0.5, 0.5], [0.5, 0.5, 0.6]])).tolist()
+    [True, False]
+    """
     return np.asarray(values.std(axis=1) <= 1e-12 * (1 + np.abs(values).max(axis=1)))
 
 
