@@ -42,7 +42,8 @@ def disk_trouble(error: BaseException | None) -> OSError | None:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, OSError):
-            if error.errno in DISK:
+            # A write that exceeds a limit on the size of files names no file; readers of too large ones do.
+            if error.errno in DISK or (error.errno == errno.EFBIG and error.filename is None):
                 return error
         elif (said := _RUST.search(str(error))) and int(said[1]) in DISK:
             return OSError(int(said[1]), os.strerror(int(said[1])))

@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     FOREIGN_FOLDER = 4
     ENVIRONMENT = 5
     LIMIT_BROKEN = 6
+    HUNG_UP = 129
     INTERRUPTED = 130
     READER_GONE = 141
     TERMINATED = 143
@@ -31,6 +32,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.FOREIGN_FOLDER: "the run folder belongs to another study, or to another version",
     ExitCode.ENVIRONMENT: "environment: missing package, no such device, disk, memory, unreachable cluster",
     ExitCode.LIMIT_BROKEN: "a limit of `check` or of `compare --fail-if` is broken",
+    ExitCode.HUNG_UP: "the terminal was closed (SIGHUP); the same command continues",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); the same command continues",
     ExitCode.READER_GONE: "whatever read the output has closed it, as `head` does",
     ExitCode.TERMINATED: "terminated (SIGTERM); the same command continues",

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -30,7 +30,7 @@ def show(mode: Mode = "auto", *, stream: TextIO | None = None) -> Iterator[Liste
             seconds, ``json`` one JSON object per event, ``auto`` rich on a terminal and plain elsewhere.
         stream: where to; by default standard error, so that standard output stays free for results.
     """
-    stream = stream or sys.stderr
+    stream = cast("TextIO", _Lasting(stream or sys.stderr))
     if mode == "auto":
         mode = "rich" if stream.isatty() else "plain"
     if mode == "rich":
@@ -38,6 +38,36 @@ def show(mode: Mode = "auto", *, stream: TextIO | None = None) -> Iterator[Liste
             yield listener
     else:
         yield {"plain": _plain(stream), "json": _json(stream), "none": _silent}[mode]
+
+
+class _Lasting:
+    """A stream that says nothing more once it cannot be written: a run outlives its terminal.
+
+    A closed pipe is an error still, as its reader has ended the program on purpose.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._lost = stream, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, write: Callable[[], Any]) -> None:
+        if self._lost:
+            return
+        try:
+            write()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            self._lost = True
 
 
 def sentence(event: Event) -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import io
 import json
 
@@ -127,3 +128,35 @@ def test_names_and_messages_from_files_do_nothing_to_a_terminal(mode):
     assert "\x07" not in said
     assert "it\\x1b]0;owned\\x07broke" in said or "it\\u001b]0;owned\\u0007broke" in said
     assert "[red]a" in said
+
+
+class Closed(Terminal):
+    """A terminal that is closed after the first words."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.refused = error, 0
+
+    def write(self, text):
+        if self.tell() > 20:
+            self.refused += 1
+            raise self.error
+        return super().write(text)
+
+    def flush(self):
+        if self.tell() > 20:
+            raise self.error
+
+
+@pytest.mark.parametrize("mode", ["plain", "rich", "json"])
+def test_a_run_outlives_its_terminal(mode):
+    stream = Closed(OSError(errno.EIO, "Input/output error"))
+    with show(mode, stream=stream) as listener:
+        for event in EVENTS:
+            listener(event)
+    assert stream.refused <= 1
+
+
+def test_a_pipe_whose_reader_has_gone_still_ends_the_program():
+    with pytest.raises(BrokenPipeError):
+        shown("plain", Closed(BrokenPipeError()))

@@ -1,9 +1,11 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -152,7 +154,35 @@ def test_a_full_disk_pauses_the_study_instead_of_failing_its_cells(tmp_path, mon
     assert run_toy(tmp_path / "run").exit_code == 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.fixture
+def file_limit():
+    """Limit the size of files that this process and its children write, as ``ulimit -f`` does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("writer", ["runner", "worker"])
+def test_a_limit_on_the_size_of_files_pauses_the_study_too(tmp_path, file_limit, writer):
+    if writer == "runner":
+        file_limit(1000)
+    with pytest.raises(UserError, match="File too large") as caught:
+        run_toy(tmp_path / "run", on_event=lambda event: file_limit(1000))
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert not science(tmp_path / "run")
+
+
+def test_a_run_folder_that_is_removed_ends_the_run_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_SLEEP", "0.05")
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="run is gone") as caught:
+        run_toy(out, on_event=lambda event: shutil.rmtree(out) if event.kind == "ok" else None)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_one_signal_stops_the_run_and_it_can_go_on(whole_run, tmp_path, monkeypatch, number, code):
     monkeypatch.setenv("TOY_SLEEP", "0.05")
     out = tmp_path / "run"
@@ -172,6 +202,51 @@ def test_one_signal_stops_the_run_and_it_can_go_on(whole_run, tmp_path, monkeypa
     monkeypatch.delenv("TOY_SLEEP")
     assert run_toy(out).exit_code == 0
     assert science(out) == science(whole_run)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_leaves_the_worker_to_its_runner(whole_run, tmp_path, monkeypatch, number):
+    """As a terminal sends it, or a batch system at the end of a job: the cell still ends at a step of its own."""
+    monkeypatch.setenv("TOY_SLEEP", "0.05")
+    out, events = tmp_path / "run", []
+
+    def signal_the_worker(event):
+        events.append(event.kind)
+        if event.kind == "tick" and events.count("tick") == 2:
+            for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+                os.kill(int(child), number)
+
+    assert run_toy(out, on_event=signal_the_worker).exit_code == 0
+    assert events.count("tick") >= 2
+    assert "retry" not in events
+    assert science(out) == science(whole_run)
+
+
+def test_a_run_under_nohup_is_not_stopped_by_its_terminal(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        outcome = run_toy(tmp_path / "run", on_event=lambda event: os.kill(os.getpid(), signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert outcome.exit_code == 0
+
+
+def test_a_run_folder_may_be_a_link_but_not_to_nothing(whole_run, tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "large disk")
+    with pytest.raises(UserError, match="is a link to a folder that is not there"):
+        run_toy(tmp_path / "run")
+    (tmp_path / "large disk").mkdir()
+    assert run_toy(tmp_path / "run").exit_code == 0
+    assert science(tmp_path / "large disk") == science(whole_run)
+
+
+def test_a_user_without_a_home_may_have_run_folders(tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert Store.create(tmp_path / "run", small_plan().to_json()).records() == []
 
 
 def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):

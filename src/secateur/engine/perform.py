@@ -65,13 +65,18 @@ def perform(
 def _of_the_machine(store: Store, error: Exception) -> bool:
     if isinstance(error, UserError) and error.code is ExitCode.ENVIRONMENT:
         return True
+    refuse_gone(store, error)
+    return disk_trouble(error) is not None
+
+
+def refuse_gone(store: Store, error: Exception) -> None:
+    """Say that the run folder is gone, if it is, instead of ``error``. Raises UserError then."""
     if not store.present():
         raise UserError(
             f"{store.root} is gone, or its disk is no longer there",
             hint="bring it back, then run the same command again",
             code=ExitCode.ENVIRONMENT,
         ) from error
-    return disk_trouble(error) is not None
 
 
 def commit_failure(store: Store, cell: Cell, sentence: str, *, seconds: float = 0.0, trace: str = "") -> None:

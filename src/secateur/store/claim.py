@@ -139,11 +139,15 @@ def _set_aside(root: Path, damaged: DamagedStudy) -> None:
 
 
 def _refuse_unsafe(root: Path) -> None:
-    resolved = root.resolve()
-    if resolved in (Path(resolved.anchor), Path.home().resolve()):
+    resolved, unsafe = root.resolve(), [Path(root.resolve().anchor)]
+    with suppress(RuntimeError):  # a user without a name, as in a container, may have no home
+        unsafe.append(Path.home().resolve())
+    if resolved in unsafe:
         raise UserError(f"{resolved} is not suitable for results", hint="name a folder, such as runs/demo")
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file, not a folder")
+    if root.is_symlink() and not root.exists():
+        raise UserError(f"{root} is a link to a folder that is not there", hint="make it, or remove the link")
 
 
 def _refuse_foreign_files(root: Path) -> None:

@@ -34,14 +34,15 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects from a process that ended because of the signal: 130 or 143."""
+        """What a shell expects from a process that ended because of the signal: 129, 130 or 143."""
         return 128 + (self.signal or 0)
 
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Inside the ``with`` block, SIGINT and SIGTERM set the value instead of ending the process.
+    """Inside the ``with`` block, SIGINT, SIGTERM and SIGHUP set the value instead of ending the process.
 
+    SIGHUP, which a terminal that closes sends, stays ignored where it is, as under ``nohup``.
     A second signal asks to stop at once. The handler raises nothing, because an exception could interrupt any
     statement, a commit among them. Only the main thread can catch signals; in others this does nothing.
     """
@@ -54,7 +55,11 @@ def stop_signals() -> Iterator[Stop]:
         stop.at_once = stop.signal is not None
         stop.signal = number
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        numbers.append(hang_up)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

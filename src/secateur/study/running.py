@@ -9,7 +9,7 @@ from typing import Any
 from secateur.durable import DISK
 from secateur.engine import EXECUTE, Engine, Event
 from secateur.engine.local import LocalEngine
-from secateur.engine.perform import commit_failure
+from secateur.engine.perform import commit_failure, refuse_gone
 from secateur.errors import ExitCode
 from secateur.store import Leases, Store
 from secateur.store.files import machine_errors
@@ -30,7 +30,7 @@ class RunResult:
 
     Attributes:
         store: the run folder.
-        exit_code: 0, 3 when cells failed, 130 or 143 when interrupted (and resumable).
+        exit_code: 0, 3 when cells failed, 129, 130 or 143 when interrupted (and resumable).
         ok: cells that are done, earlier runs included.
         failed: the sentence of every failed or skipped cell, by id.
         seconds: wall time of this run.
@@ -74,11 +74,11 @@ def run_plan(
         reuse: other run folders; cells that they share with this study are copied instead of computed.
 
     Returns:
-        The result. Failed cells do not stop the others; a first SIGINT or SIGTERM does.
+        The result. Failed cells do not stop the others; a first SIGINT, SIGTERM or SIGHUP does.
 
     Raises:
         UserError: the folder belongs to another study, or the machine is in trouble (disk full, or too small
-            for the estimate of a plan with a probe).
+            for the estimate of a plan with a probe; the folder is gone).
         SystemExit: a second signal.
 
     >>> result = run_plan(plan(load_study("study.yaml")), "runs/small", jobs=4)  # doctest: +SKIP
@@ -105,6 +105,9 @@ def run_plan(
                 work_through(run, hands, stop)
                 if stop.signal is None:
                     _keep_index(store)
+            except OSError as error:
+                refuse_gone(store, error)
+                raise
             finally:
                 hands.close()
                 run.leases.close()
