@@ -26,8 +26,8 @@ TICK_SECONDS = 0.1
 def main(folder: str, execute_target: str, *plugins: str) -> None:
     """Work until the parent closes the input; ``plugins`` are the files of plug-ins that it has loaded."""
     _end_with_parent()
-    # Ctrl-C, a terminal that closes and a batch system reach this process too, but the parent decides: it asks
-    # for a checkpoint first.
+    # Ctrl-C, a terminal that closes and a batch system reach this process too, but the parent decides: it
+    # asks for a checkpoint first.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
