@@ -207,7 +207,7 @@ def test_one_signal_stops_the_run_and_it_can_go_on(whole_run, tmp_path, monkeypa
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_leaves_the_worker_to_its_runner(whole_run, tmp_path, monkeypatch, number):
-    """As a terminal sends it, or a batch system at the end of a job: the runner decides what becomes of it."""
+    """As a terminal sends it, or a batch system at the end of a job: the runner decides what follows."""
     monkeypatch.setenv("TOY_SLEEP", "0.05")
     out, events = tmp_path / "run", []
 
