@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -209,6 +210,46 @@ def test_a_signal_stops_a_ray_run_and_it_can_go_on(run, tmp_path):
     assert outcome.exit_code == 143
     assert 1 <= outcome.ok < 8
     assert run().exit_code == 0
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from secateur.engine.ray import RayEngine
+from secateur.study import run_plan
+from toy.study import EXECUTE, small_plan
+root = Path(sys.argv[1])
+engine = RayEngine(root, execute=EXECUTE, address=sys.argv[2], trusted=True, prepare=None)
+run_plan(small_plan(), root, engine=engine)
+"""
+
+
+def computing():
+    """The processes of Ray that compute a cell."""
+    listing = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if line.startswith("ray::_compute")]
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_no_process_and_its_study_goes_on(cluster, run, tmp_path):
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    sleep = tmp_path / "run" / "logs" / "TOY_SLEEP"
+    sleep.write_text("1")
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path / "run"), cluster.address])
+    deadline = time.monotonic() + 60
+    while not (list(tmp_path.glob("run/scratch/*")) and computing()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert computing()
+    driver.kill()
+    driver.wait()
+    deadline = time.monotonic() + 30
+    while computing() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not computing()
+    sleep.write_text("0")
+    assert run().exit_code == 0
+    run_toy(tmp_path / "local")
+    assert science(tmp_path / "run") == science(tmp_path / "local")
 
 
 @pytest.mark.slow
