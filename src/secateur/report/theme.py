@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps, rc_context, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -132,6 +131,9 @@ def _png(figure: Figure) -> bytes:
 
 
 def _pdf(figure: Figure) -> bytes:
+    # It imports what cuts fonts down, which the page alone does not need.
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
     buffer = io.BytesIO()
     dates = {"CreationDate": None, "Producer": None, "Creator": None}
     FigureCanvasPdf(figure).print_pdf(buffer, metadata=dates)  # type: ignore[no-untyped-call]
