@@ -24,6 +24,11 @@ STATISTICS = ((0.3,), (0.4,))
 def transformers():
     """The package, without its progress bars."""
     found = pytest.importorskip("transformers")
+    try:
+        # Its networks are imported when they are asked for, torchvision with them if that is installed.
+        found.ResNetForImageClassification  # noqa: B018
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"transformers cannot be used here: {error}")
     found.logging.set_verbosity_error()
     found.logging.disable_progress_bar()
     return found

@@ -1,5 +1,8 @@
 """`secateur evaluate`, `finetune`, and `compare` of two of their files."""
 
+import torch
+from safetensors.torch import load_file
+
 from secateur.errors import ExitCode
 
 NETWORK = ("--model", "shipped:digits-plain")
@@ -44,3 +47,43 @@ def test_files_that_are_no_results_are_one_sentence(secateur, tmp_path):
     said = secateur("compare", tmp_path / "b.json", tmp_path / "b.json")
     assert said.code == ExitCode.BAD_INPUT
     assert "names no images" in said.err
+
+
+ANSWERS = """
+import torch
+from torch import nn
+from secateur.models import resolve
+
+class Answers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = resolve("shipped:digits-plain")
+
+    def forward(self, x):
+        z = self.net(x)
+        return {"halved": z / 2, "scores": z}
+
+def answers():
+    return Answers()
+
+def half():
+    return resolve("shipped:digits-plain").bfloat16()
+"""
+
+
+def test_a_network_that_answers_otherwise_or_in_half_precision_is_fine_tuned(secateur, tmp_path):
+    (tmp_path / "net.py").write_text(ANSWERS)
+    for function, shape, options in (
+        ("answers", "1x1x8x8", ("--logits", "scores")),
+        ("half", "bfloat16:1x1x8x8", ()),
+    ):
+        model, folder = ("--model", f"{tmp_path}/net.py:{function}"), tmp_path / function
+        pruned = secateur("prune", *model, *options, "--input", shape, "--sparsity", 0.5, "--out", folder)
+        assert pruned.code == 0, pruned.err
+        tuned = ("--weights", folder, "--epochs", 1, "--out", tmp_path / f"{function}-tuned", "--json")
+        said = secateur("finetune", *model, *DATA, *options, *tuned)
+        assert said.code == 0, said.err
+        assert said.json["after"] > said.json["before"]
+        told = load_file(tmp_path / f"{function}-tuned" / "weights.safetensors")
+        kinds = {tensor.dtype for tensor in told.values() if tensor.is_floating_point()}
+        assert kinds == {torch.bfloat16 if function == "half" else torch.float32}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import hub
 from secateur.errors import UserError
 from secateur.models.hub_preprocessing import Preprocessing, preprocessing_of
 
@@ -80,7 +81,7 @@ def test_what_is_no_number_is_refused(processor):
     ],
 )
 def test_it_is_what_the_processor_itself_does(model, options):
-    pytest.importorskip("transformers")
+    hub.transformers()
     from importlib import import_module
 
     file = import_module(f"transformers.models.{model}.image_processing_pil_{model}")

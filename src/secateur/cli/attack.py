@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.cli.attack_output import print_attack
+from secateur.cli.attack_output import check_outputs, print_attack
 from secateur.cli.attack_settings import (
     attack_settings,
     bounds_of,
@@ -154,7 +154,7 @@ def attack(
 
     plug_in(plugin)
     # The attack may take hours: an output that cannot be written is refused before it.
-    _check_outputs(out, examples, pictures)
+    check_outputs(out, examples, pictures)
     settings = attack_settings(norm, steps, set_ or [], eps=eps)
     _refuse_arguments(settings, secateur.attack)
     # Images the network was trained on would flatter it, so a held-out split is attacked.
@@ -250,17 +250,6 @@ def _refuse_arguments(settings: dict[str, Any], attack: Callable[..., Any]) -> N
             f"invalid --set {name}: '{name}' is no setting of an attack",
             hint="see secateur attack --help",
         )
-
-
-def _check_outputs(out: Path | None, examples: Path | None, pictures: Path | None) -> None:
-    """Refuse output paths that cannot be written, before anything runs."""
-    for option, path in (("--out", out), ("--examples", examples)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UserError(f"{option} {path} cannot be written", hint="name a file in a folder that exists")
-    if examples is not None and examples.suffix != ".safetensors":
-        raise UserError(f"--examples {examples} must end in .safetensors", hint="name it FILE.safetensors")
-    if pictures is not None and pictures.exists() and not pictures.is_dir():
-        raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
 
 
 def _compare_with_published(model: str, accuracy: float, n: int) -> None:

@@ -1,13 +1,26 @@
 """The output of `secateur attack`: robust accuracy first, then distances, cost and grade."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from secateur.cli.output import print_table, say
+from secateur.errors import UserError
 
 NORM_SYMBOLS = {"l0": "L0", "l0_pixels": "L0 (pixels)", "l1": "L1", "l2": "L2", "linf": "L∞"}
 ENOUGH = 30
 """Fewest attacked images for which shares are shown as percentages."""
+
+
+def check_outputs(out: Path | None, examples: Path | None, pictures: Path | None) -> None:
+    """Refuse output paths that cannot be written, before anything runs."""
+    for option, path in (("--out", out), ("--examples", examples)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UserError(f"{option} {path} cannot be written", hint="name a file in a folder that exists")
+    if examples is not None and examples.suffix != ".safetensors":
+        raise UserError(f"--examples {examples} must end in .safetensors", hint="name it FILE.safetensors")
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
 
 
 def print_attack(summary: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import typer
 from secateur.cli.check import fine_tuning, splits_of
 from secateur.cli.completion import data_names
 from secateur.cli.images import check_class_order, chosen_size, note_other_data
-from secateur.cli.options import PlugIns, plug_in
+from secateur.cli.options import Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import bar, note, print_json, say
 from secateur.cli.targets import (
     Classes,
@@ -50,6 +50,7 @@ def finetune(
     adversarial: Annotated[
         str | None, typer.Option(help="Train adversarially with this L∞ budget, as 4/255.")
     ] = None,
+    logits: Logits = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
@@ -63,6 +64,7 @@ def finetune(
     from dataclasses import replace
 
     from secateur import models, pruning
+    from secateur.decision.handed import handed
     from secateur.registry import HUB, has_weights
     from secateur.train import Checkpoints, train
 
@@ -82,11 +84,16 @@ def finetune(
         recipe = replace(recipe, distillation=None)
         note("no --teacher given: the fine-tuning has no distillation")
     move(device, student, dense)
-    before = models.accuracy(student, splits.test.x.to(device), splits.test.y.to(device))
+    given = handed(student, splits.test.x, logits=output_of(logits), data=data)
+    for said in given.said:
+        note(said)
+    if dense is not None:
+        dense = handed(dense, splits.test.x, logits=output_of(logits), data=data).taught
+    before = models.accuracy(given.asked, splits.test.x.to(device), splits.test.y.to(device))
     kept = Checkpoints(out / "checkpoints")
     with bar(f"{recipe.epochs} epochs on {splits.train.n:,} images", quiet=as_json) as tick:
         history = train(
-            student,
+            given.taught,
             splits.train,
             splits.validation,
             recipe,
@@ -100,7 +107,10 @@ def finetune(
             f"the fine-tuning diverged: {history.sentence}; nothing was saved",
             hint="choose a smaller --learning-rate",
         )
-    after = models.accuracy(student.eval(), splits.test.x.to(device), splits.test.y.to(device))
+    if given.working is not student:
+        student.load_state_dict(given.working.state_dict())
+    student.eval()
+    after = models.accuracy(given.asked, splits.test.x.to(device), splits.test.y.to(device))
     student.cpu()
     pruning.save(student, out, origin={"model": model, "classes": count, "input": list(size)})
     kept.clear()
