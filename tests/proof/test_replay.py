@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import secateur
 from graph.networks import BLOCKS, build, images
 from secateur.cpu.depthwise import applies, convolve
 from secateur.graph.trace.recorder import record
@@ -64,3 +65,45 @@ def test_products_of_experts_are_replayed_in_float64():
     state = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
     (again,) = replay(tape, state, [x.double()])
     torch.testing.assert_close(again.float(), outputs[0])
+
+
+class Pooled(nn.Module):
+    """Attention by a learned query, one for all images, as pooling heads have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 24), nn.Linear(24, 3)
+        self.query = nn.Parameter(torch.randn(1, 1, 24))
+        self.attention = nn.MultiheadAttention(24, 4, batch_first=True)
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.last(self.attention(self.query.repeat(len(x), 1, 1), h, h)[0][:, 0])
+
+
+class Queries(Pooled):
+    """The same by hand, with several queries that are expanded."""
+
+    def __init__(self):
+        super().__init__()
+        del self.attention
+        self.queries, self.key = nn.Parameter(torch.randn(5, 24)), nn.Linear(24, 24)
+        self.ask = nn.Linear(24, 24)
+
+    def forward(self, x):
+        h = self.first(x)
+        asked = self.ask(self.queries.expand(len(x), -1, -1)).tanh()
+        return self.last((asked @ self.key(h).transpose(1, 2)).softmax(-1) @ h)
+
+
+@pytest.mark.parametrize("make", [Pooled, Queries])
+def test_what_is_asked_by_repeated_weights_is_pruned(make):
+    torch.manual_seed(0)
+    net = make()
+    report = secateur.prune(net, torch.randn(2, 7, 6), sparsity=0.5)
+    assert report.verified
+    assert not [note for note in report.notes if "not pruned" in note]
+    assert (net.first.out_features, net.query.shape[2] if make is Pooled else net.queries.shape[1]) == (
+        12,
+        12,
+    )

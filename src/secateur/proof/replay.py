@@ -187,7 +187,7 @@ def _run(
         op = _convolution
     if masks is None or twin is None:
         return _flat(op(*_filled(call.args, values), **_filled(dict(call.kwargs), values)))
-    alone = position in masks.statistics or _takes_weights(call, masks)
+    alone = position in masks.statistics or _takes_weights(call, twin, masks)
     if alone and any(masks.loses_channels(number) for number in call.refs):
         compacted = {number: masks.compact(number, values[number]) for number in call.refs}
         arguments = _with_refs(twin.args, call.args)
@@ -215,10 +215,13 @@ def _spread(masks: ChannelMasks, number: int, result: Tensor) -> Tensor:
     return torch.where(masks.scatter(number, torch.ones_like(result)) > 0, spread, torch.ones_like(spread))
 
 
-def _takes_weights(call: Call, masks: ChannelMasks) -> bool:
+def _takes_weights(call: Call, twin: Call, masks: ChannelMasks) -> bool:
     """Whether weights enter a result that their removed channels would change: they are not masked."""
-    # Dimensions that may take any size (copies) are not labelled, and would not shrink with the others.
-    if any(True in masks.marks[number].free for number in call.refs):
+    # Dimensions that may take any size (copies) are not labelled: they do not shrink where others do.
+    shapes = [masks.pruned.values[number].shape for number in twin.refs] if twin is not call else []
+    if any(True in masks.marks[number].free for number in call.refs) and shapes != [
+        masks.expected_shape(number) for number in call.refs
+    ]:
         return False
     mine = [masks.marks[number] for number in call.refs]
     summed = call.name in _SUMMING and all(marks.weight and not marks.whole for marks in mine)
