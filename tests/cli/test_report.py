@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from report import pictures
 from report.clocked import measure, slowly
 from report.synthetic import Grid, write
 from secateur.cli import report as measuring
@@ -160,3 +161,12 @@ def test_figures_become_files_on_request_and_the_way_there_is_said(secateur, tmp
     assert len(list((run / "report" / "figures").iterdir())) == 2
     refused = secateur("report", run, "--figures", "postscript")
     assert (refused.code, "choose from pdf, png, svg" in refused.err) == (2, True)
+
+
+def test_a_page_to_pass_on_can_do_without_images_of_the_data(secateur, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
+    run = pictures.write(tmp_path / "run")
+    page = run / "report" / "index.html"
+    for options, expected in (((), True), (("--no-pictures",), False)):
+        assert secateur("report", run, *options).code == 0
+        assert ("data:image/png" in page.read_text(encoding="utf-8")) is expected

@@ -13,6 +13,7 @@ from report.pictures import CLASSES, SETTINGS, N, labelled, page_of, shown
 from report.surfaces import plain_text, tags
 from report.synthetic import Grid, write
 from secateur.report import examples as module
+from secateur.report import report
 from secateur.report.aggregate import GridPoint
 from secateur.report.examples import MOST, typical_places
 from secateur.store import EXAMPLES, evenly
@@ -136,3 +137,13 @@ def test_a_model_without_a_common_image_is_named(tmp_path):
     assert {card.model for block in blocks for card in block.cards} == {"robust"}
     text = plain_text(page_of(tmp_path / "run"))
     assert re.search(r"None of the kept images has an example on every network: plain\.", text)
+
+
+def test_a_page_without_pictures_holds_no_image_of_the_data(pictured_folder, tmp_path, undrawn):
+    with_them, without = (
+        report(pictured_folder, out=tmp_path / str(pictures), pictures=pictures).index.read_text()
+        for pictures in (True, False)
+    )
+    assert "data:image/png" in with_them
+    assert "data:image/png" not in without
+    assert "#examples" not in without

@@ -35,6 +35,10 @@ def report(
             "default the kinds that the output folder already holds."
         ),
     ] = None,
+    no_pictures: Annotated[
+        bool,
+        typer.Option("--no-pictures", help="Leave out adversarial pictures: they show images of the data."),
+    ] = False,
     latency: Annotated[
         bool, typer.Option("--latency", help="First measure the latency of networks that have none yet.")
     ] = False,
@@ -70,7 +74,7 @@ def report(
             hint=f"secateur report {folder} --latency",
         )
     kinds = [kind.strip() for kind in figures.split(",")] if figures is not None else []
-    paths = write_report(folder, out=out, figures=kinds)
+    paths = write_report(folder, out=out, figures=kinds, pictures=not no_pictures)
     if as_json:
         print_json(
             {

@@ -55,12 +55,19 @@ FIGURE_FILES = ("pdf", "png", "svg")
 """The kinds of files that figures are written as on request."""
 
 
-def report(folder: Path | str, *, out: Path | str | None = None, figures: Sequence[str] = ()) -> ReportPaths:
+def report(
+    folder: Path | str,
+    *,
+    out: Path | str | None = None,
+    figures: Sequence[str] = (),
+    pictures: bool = True,
+) -> ReportPaths:
     """Write the report of a run folder, finished or not, to ``out`` (by default ``<folder>/report``).
 
     The same records give the same bytes. Cells without a result are gaps. The figures are on the page;
     ``figures`` names the kinds of files that they are written as besides: "pdf", "png", "svg". Kinds that an
-    earlier report left in ``out`` are written anew, so that no file is older than the page.
+    earlier report left in ``out`` are written anew, so that no file is older than the page. Without
+    ``pictures`` the page holds no image of the data, clean or adversarial.
 
     Raises:
         UserError: ``folder`` holds no study, ``out`` cannot be written, or a kind is unknown.
@@ -88,10 +95,10 @@ def report(folder: Path | str, *, out: Path | str | None = None, figures: Sequen
         paper = list(paper_tables(grid, change))
         written = _write_tables(grid, change, places["tables"], paper)
         kinds = _kinds_in(places["figures"], besides=figures)
-        pictures, drawn = _draw(grid, change, places["figures"], kinds)
-        shown = study_cards(grid, page_arms(grid), examples)
+        plots, drawn = _draw(grid, change, places["figures"], kinds)
+        shown = study_cards(grid, page_arms(grid), examples) if pictures else ((), 0)
         whole = in_summary(summary(grid, change), grid)
-        page = render(grid, change, pictures, whole, run_folder=folder.name, paper=paper, examples=shown)
+        page = render(grid, change, plots, whole, run_folder=folder.name, paper=paper, examples=shown)
         citations = write_new(target / "CITATION.bib", bibliography(grid))
         written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
         index = write_new(target / "index.html", page)
