@@ -19,6 +19,7 @@ SPEECH = {
     "num_conv_pos_embedding_groups": 4,
 }
 LLAMA = {**BERT, "num_key_value_heads": 2, "pad_token_id": 0}
+EXPERTS = {**LLAMA, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 SEEN = {
     **{"image_size": 32, "patch_size": 8, "hidden_size": 48, "num_hidden_layers": 2},
     **{"num_attention_heads": 4, "intermediate_size": 96},
@@ -61,6 +62,15 @@ def clip():
     }
     inputs = lambda: {**tokens(), "pixel_values": torch.rand(2, 3, 32, 32)}  # noqa: E731
     return hf("CLIP", "CLIPModel", inputs, projection_dim=32, **parts)()
+
+
+def siglip():
+    parts = {
+        "text_config": {**BERT, "projection_size": 48, "max_position_embeddings": 20},
+        "vision_config": SEEN,
+    }
+    inputs = lambda: {**tokens(), "pixel_values": torch.rand(2, 3, 32, 32)}  # noqa: E731
+    return hf("Siglip", "SiglipModel", inputs, **parts)()
 
 
 def sound(size, channels=0):
@@ -111,6 +121,14 @@ TEXT = {
     "llama": hf("Llama", "LlamaForCausalLM", **LLAMA),
     "qwen2": hf("Qwen2", "Qwen2ForSequenceClassification", **LLAMA),
     "mixtral": hf("Mixtral", "MixtralForCausalLM", **LLAMA, num_local_experts=4),
+    "qwen2moe": hf("Qwen2Moe", "Qwen2MoeForCausalLM", **EXPERTS, shared_expert_intermediate_size=64),
+    "deepseek": hf(
+        "DeepseekV3",
+        "DeepseekV3ForCausalLM",
+        **{**EXPERTS, "num_key_value_heads": 4},
+        **{"n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "kv_lora_rank": 16, "q_lora_rank": 24},
+        **{"qk_rope_head_dim": 8, "v_head_dim": 12, "qk_nope_head_dim": 8, "n_routed_experts": 4},
+    ),
     "mamba": hf(
         "Mamba",
         "MambaForCausalLM",
@@ -166,6 +184,13 @@ SIGHT = {
         decoder_hidden_size=32,
     ),
     "clip": clip,
+    "siglip": siglip,
+    "yolos": hf(
+        "Yolos",
+        "YolosForObjectDetection",
+        pixels(),
+        **{**SEEN, "image_size": [32, 32], "num_detection_tokens": 5},
+    ),
     "whisper": hf(
         "Whisper",
         "WhisperForConditionalGeneration",
@@ -237,4 +262,7 @@ SCENES = {
 }
 CASES = {**TEXT, **SIGHT, **SCENES}
 # Networks that return features beside their answer: pruned once more with the answer named.
-ANSWERS = {"t5": "logits", "bart": "logits", "whisper": "logits", "clip": "logits_per_image"}
+ANSWERS = {
+    **{"t5": "logits", "bart": "logits", "whisper": "logits", "yolos": "logits"},
+    **{"clip": "logits_per_image", "siglip": "logits_per_image"},
+}
