@@ -58,7 +58,7 @@ def test_the_first_screen_prints_the_rows_that_it_shows(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "checked" / "check.html").exists()
     printed = {row_of(line)[0]: row_of(line)[1] for line in done.stdout.splitlines()}
-    rows = [row_of(line) for line in shown.splitlines() if re.search(r"\d  ", line)]
+    rows = [row_of(line) for line in shown.splitlines() if re.search(r"\d( %|k)?  ", line)]
     assert len(rows) == 5
     for label, numbers in rows:
         assert label in printed, label

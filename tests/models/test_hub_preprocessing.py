@@ -1,5 +1,7 @@
 """What a processor of transformers does to images is read from its JSON, and is what it does."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -84,14 +86,23 @@ def test_it_is_what_the_processor_itself_does(model, options):
     hub.transformers()
     from importlib import import_module
 
-    file = import_module(f"transformers.models.{model}.image_processing_pil_{model}")
-    (kind,) = [value for name, value in vars(file).items() if name.endswith("ImageProcessorPil")]
+    # Since version 5 the processors without torchvision have files of their own.
+    places = {"image_processing_pil_": "ImageProcessorPil", "image_processing_": "ImageProcessor"}
+    folder = Path(hub.transformers().__file__).parent / "models" / model
+    place = next(each for each in places if (folder / f"{each}{model}.py").exists())
+    file = import_module(f"transformers.models.{model}.{place}{model}")
+    (kind,) = [
+        value
+        for name, value in vars(file).items()
+        if name.endswith(places[place]) and value.__module__ == file.__name__
+    ]
     still = {"do_resize": False, "do_center_crop": False}
     processor = kind(**options, **still)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     theirs = processor(pixels, return_tensors="pt")["pixel_values"]
     # What is saved lacks what the class itself sets.
     stated = {name: getattr(processor, name) for name in dir(kind) if not name.startswith("_")}
+    stated |= vars(processor)
     stated = {name: value for name, value in stated.items() if isinstance(value, int | float | list | tuple)}
     found = preprocessing_of({**stated, "image_processor_type": kind.__name__}, {})
     ours = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
