@@ -7,7 +7,7 @@ import torch
 from secateur.config import parse_study
 from secateur.errors import UserError
 from secateur.models import build, initialise
-from secateur.study import plan, read_facts
+from secateur.study import build_models, plan, read_facts, run_plan
 from toy.study import SMALL
 
 
@@ -88,6 +88,31 @@ def test_weights_that_do_not_fit_are_found_before_anything_runs(tmp_path):
     first, second = caught.value.message.splitlines()
     assert first.startswith("study.yaml:5: models.a.weights: ")
     assert second.startswith("study.yaml:6: models.b.weights: ")
+
+
+def test_networks_that_differ_in_weights_alone_are_probed_once(monkeypatch):
+    measured = []
+
+    def note(network, images, threads):
+        measured.append(type(network).__name__)
+        return 1e-3 * len(measured)
+
+    monkeypatch.setattr(build_models, "_seconds_per_unit", note)
+    models = "models={a: resnet-tiny, b: {arch: resnet-tiny, recipe: {epochs: 3}}, c: resnet20}"
+    speeds = plan(parse_study(SMALL, overrides=[models]), probe=True).speeds
+    assert [speeds[label].seconds for label in "abc"] == [1e-3, 1e-3, 2e-3]
+    # The grey levels that a normalisation is for are part of the network.
+    models = "models={a: resnet-tiny, b: {arch: resnet-tiny, normalise: {mean: 0.4, std: 0.2}}}"
+    speeds = plan(parse_study(SMALL, overrides=[models]), probe=True).speeds
+    assert speeds["a"].seconds != speeds["b"].seconds
+
+
+def test_what_is_done_is_not_probed(tmp_path, monkeypatch):
+    study = parse_study(SMALL)
+    run_plan(plan(study), tmp_path / "run", execute="toy.stages:execute")
+    monkeypatch.setattr(build_models, "measure_speeds", None)
+    laid = plan(study, out=tmp_path / "run", probe=True)
+    assert (laid.todo, laid.seconds(), laid.disk_bytes, laid.memory_bytes()) == ((), 0, 0, (0, 0))
 
 
 def test_a_probe_measures_every_model():

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from secateur.cli.options import Config, Jobs, Json, Limit, Out, Overrides, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table, say
+from secateur.cli.plan_forecast import forecast_json, forecasts, print_forecasts
 from secateur.text import counted, duration
 
 if TYPE_CHECKING:
@@ -32,6 +35,19 @@ def plan(
     overrides: Overrides = None,
     limit: Limit = None,
     jobs: Jobs = 1,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Play the rest through on so many devices, one cell at a time each, as in 1,8,64."),
+    ] = None,
+    tflops: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6, help="With --devices: sustained TFLOP/s of one, in place of this machine's speed."
+        ),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="With --devices: the price of an hour of one.")
+    ] = None,
     plugin: PlugIns = None,
     as_json: Json = False,
 ) -> None:
@@ -55,6 +71,7 @@ def plan(
         counts = " + ".join(f"{count:,}" for count in (facts.train, facts.validation, facts.test))
         note(f"priced for {counts} images, as the official dataset has them: {missing}")
     seconds, memory = laid.seconds(jobs), laid.memory_bytes(jobs)
+    found = forecasts(laid, devices, tflops=tflops, price=price)
     if as_json:
         print_json(
             {
@@ -70,6 +87,7 @@ def plan(
                 "device_memory_bytes": memory and memory[1],
                 "jobs": jobs,
                 "missing": missing or None,
+                "forecasts": forecast_json(found, price),
             }
         )
         _refuse_small(laid, out or Path("runs") / study.name, jobs)
@@ -85,6 +103,7 @@ def plan(
         f"about {duration(seconds)} with {counted(jobs, 'job')} on this machine"
     )
     _say_sizes(laid, memory)
+    print_forecasts(found, tflops=tflops, price=price)
     _refuse_small(laid, out or Path("runs") / study.name, jobs)
 
 

@@ -60,7 +60,7 @@ def main(folder: str, execute_target: str, *plugins: str) -> None:
             status = perform(store, study, cell, execute, on_progress=tick)
             seconds = time.perf_counter() - started
             with machine_errors(store.root):
-                why = _why(store, cell.id)
+                why = "" if status == "ok" else _why(store, cell.id)
             _report(output, cell.id, status, seconds=seconds, sentence=why)
         except UserError as error:
             _report(output, cell.id, "paused", sentence=str(error))

@@ -56,8 +56,8 @@ def _laid_out(value: Any, indent: str) -> str:
     return _word(value)
 
 
-def _word(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+# Made once: json.dumps makes one at every call, which for a long history is most of the time of a commit.
+_word = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def append_line(path: Path, data: Any) -> None:

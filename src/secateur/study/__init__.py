@@ -11,6 +11,8 @@ from secateur.study.cells import Facts as Facts
 from secateur.study.cells import grid as grid
 from secateur.study.dataset_facts import facts_to_price as facts_to_price
 from secateur.study.dataset_facts import read_facts as read_facts
+from secateur.study.forecast import Forecast as Forecast
+from secateur.study.forecast import forecast as forecast
 from secateur.study.loop import Listener as Listener
 from secateur.study.planning import StudyPlan as StudyPlan
 from secateur.study.planning import check as check

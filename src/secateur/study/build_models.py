@@ -1,8 +1,9 @@
 """The dense networks of a study, for planning: whether they fit, the hash of their weights, their speed."""
 
+from collections.abc import Container
 from contextlib import nullcontext
 from functools import partial
-from time import perf_counter
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +22,17 @@ from secateur.models import (
     weights_hash,
 )
 from secateur.models.normalisation import unwrapped
+from secateur.models.timing import timer
 from secateur.pruning.starting import with_weights
-from secateur.registry import HUB, comes_with_weights
+from secateur.registry import HUB, checkpoint, comes_with_weights, has_weights
 from secateur.repair.meta_shapes import ShapesAlone
 from secateur.study.cells import Facts
 from secateur.study.cost import Footprint, Speed
 from secateur.text import nearest
 
 SECONDS = 0.3
-BATCH, FEW = 16, 2
+# As many images at a time as attacks and recipes use, if they fit into the time: small networks gain by it.
+BATCH, FEW = 128, 2
 
 
 def dense_network(
@@ -174,22 +177,34 @@ def remarks(study: Study, facts: Facts) -> list[str]:
     return notes
 
 
-def measure_speeds(study: Study, facts: Facts) -> dict[str, Speed]:
-    """The speed of every model's dense network on the study's device, by label, from 0.3 s of gradients each.
+def measure_speeds(study: Study, facts: Facts, labels: Container[str]) -> dict[str, Speed]:
+    """The speed of these models' dense networks on the study's device, from 0.3 s of gradients each.
 
     Raises:
         UserError: this machine lacks the device, or a network does not accept the images.
     """
     found: dict[str, Speed] = {}
+    alike: dict[str, Speed] = {}
     images = torch.zeros(BATCH, *facts.shape)  # the time does not depend on the pixels
-    for label in study.models:
-        network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
-        check_accepts(network, images, data=study.data.spec)
-        size, needs = (macs(network, images[:1]), parameters(network)), _footprint(network, images)
-        there = to_device(network, study.device)
-        seconds = _seconds_per_unit(there, images.to(study.device), study.threads)
-        found[label] = Speed(seconds, *size, needs)
+    for label in (each for each in study.models if each in labels):
+        # Networks of one architecture differ in their weights, which take no time.
+        kind = _architecture(study, label)
+        if kind not in alike:
+            network = dense_network(study, label, shape=facts.shape, classes=facts.classes).eval()
+            check_accepts(network, images, data=study.data.spec)
+            size, needs = (macs(network, images[:1]), parameters(network)), _footprint(network, images)
+            there = to_device(network, study.device)
+            seconds = _seconds_per_unit(there, images.to(study.device), study.threads)
+            alike[kind] = Speed(seconds, *size, needs)
+        found[label] = alike[kind]
     return found
+
+
+def _architecture(study: Study, label: str) -> str:
+    """All that a model's dense network is built from; published weights come with an architecture."""
+    model = study.models[label]
+    arch = checkpoint(model.arch).facts["arch"] if has_weights(model.arch) else model.arch
+    return repr((arch, model.settings, model.statistics))
 
 
 def _footprint(network: nn.Module, images: Tensor) -> Footprint:
@@ -205,20 +220,32 @@ def _footprint(network: nn.Module, images: Tensor) -> Footprint:
 
 
 def _seconds_per_unit(network: nn.Module, images: Tensor, threads: int) -> float:
-    from torch.utils.benchmark import Timer  # imports setuptools, not needed without a probe
-
-    few = images[:FEW]
-    _gradient(network, few)  # the first call allocates memory and chooses kernels
-    begun = perf_counter()
-    _gradient(network, few)
-    # A large network needs few images to be measured: a batch of 16 of WRN-28-10 takes many seconds.
-    fit = int(SECONDS / 2 * len(few) / max(perf_counter() - begun, 1e-9))
-    images = images[: max(len(few), fit)]
-    gradient = partial(_gradient, network, images)
-    gradient()
-    timer = Timer("gradient()", globals={"gradient": gradient}, num_threads=threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        count = FEW
+        _gradient(network, images[:count])  # the first call allocates memory and chooses kernels
+        once = _seconds(network, images[:count], least=0.0)
+        # A large network needs few images to be measured: a batch of 16 of WRN-28-10 takes many seconds.
+        fit = int(SECONDS / 2 * count / max(once, 1e-9))
+        if fit > count:
+            count = min(fit, len(images))
+            _gradient(network, images[:count])
+            once = _seconds(network, images[:count], least=SECONDS)
+    finally:
+        torch.set_num_threads(before)
     # A forward pass is one unit, a gradient two.
-    return float(timer.blocked_autorange(min_run_time=SECONDS).median) / (len(images) * 3)
+    return once / (count * 3)
+
+
+def _seconds(network: nn.Module, images: Tensor, *, least: float) -> float:
+    """The median time of a gradient, measured once and then until ``least`` seconds have passed."""
+    taken: list[float] = []
+    while not taken or sum(taken) < least:
+        begun = timer()
+        _gradient(network, images)
+        taken.append(timer() - begun)
+    return median(taken)
 
 
 def _gradient(network: nn.Module, images: Tensor) -> None:
