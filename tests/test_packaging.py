@@ -33,7 +33,7 @@ PROGRAMS = {
 # What installs tools for the project, and nothing that the package imports.
 TOOLS = ("dev", "docs")
 # Functions that import by name, and a table of packages that one of them is given.
-BY_NAME = ("import_module", "importorskip", "needed")
+BY_NAME = ("import_module", "importorskip", "needed", "_package")
 TABLES = ("_ONNX",)
 
 
