@@ -26,7 +26,7 @@ images: 8
 attacks:
   ddn: {steps: 4}
   pgd: {eps: [1/255, 2/255], norm: inf}
-epsilons: {linf: [8/255]}
+epsilons: {l2: [0.5]}
 pruning: {schedule: iterative, rounds: 2}
 """
 
