@@ -16,7 +16,7 @@ from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chu
 from secateur.graph.ops import Does, operations
 from secateur.graph.outputs import why_compared
 from secateur.graph.quantised_scales import couple_scales
-from secateur.graph.rules import Flags, Result, find, pointwise
+from secateur.graph.rules import Flags, Result, find, pointwise, shape_ops
 from secateur.graph.rules.broadcasting import PICKS
 from secateur.graph.states import States, first_states
 from secateur.graph.trace.computed_weights import computed_weights, orthogonal_weights, spectral_vectors
@@ -229,6 +229,10 @@ def step(tracer: Tracer, call: Call) -> None:
     # torch says itself which operations work element by element.
     if rule is None and torch.Tag.pointwise in call.op.tags:
         rule = pointwise.elementwise
+    inside = any(f"{call.module}.".startswith(f"{name}.") for name in tracer.orthogonal)
+    if inside and rule is shape_ops.triangle:
+        # An orthogonal weight is made of a triangle by way of all of its rows.
+        rule = None
     results: Result = None
     if rule is not None and numbers:
         try:
@@ -237,7 +241,6 @@ def step(tracer: Tracer, call: Call) -> None:
             # What cannot be said about a call is not guessed, whatever went wrong.
             tracer.freeze_all(call, f"{FAILED} ({type(error).__name__}: {first_line(error)})")
     elif call.name not in _QUIET or numbers:
-        inside = any(f"{call.module}.".startswith(f"{name}.") for name in tracer.orthogonal)
         tracer.freeze_all(call, ORTHOGONAL if inside else "passes through an operation that no rule knows")
     elastic = _elastic(tracer, call)
     whole = any(tracer.marks[number].whole for number in call.refs)
