@@ -1,5 +1,6 @@
 """The page of benchmarks/engine.py says what does not hold, and its run folders are what it says."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,6 +17,15 @@ def _benchmarks_importable():
     sys.path.append(str(BENCHMARKS))
     yield
     sys.path.remove(str(BENCHMARKS))
+
+
+def test_the_page_is_what_was_measured():
+    import engine_page
+
+    import engine
+
+    results = json.loads(engine.RESULTS.read_text(encoding="utf-8"))
+    assert engine.PAGE.read_text(encoding="utf-8") == engine_page.page(results)
 
 
 def test_a_page_says_what_does_not_hold():
