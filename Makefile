@@ -10,11 +10,11 @@ demo: $(VENV)/.installed
 
 # CI runs the slow tests as well: on a desk they are `make test SLOW=1`.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto $(if $(CI)$(SLOW),,-m "not slow")
+	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(CI)$(SLOW),,-m "not slow")
 
 # The attacks again with the plainest kernels of PyTorch: what they find does not depend on the processor.
 test-portable: $(VENV)/.installed
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto -m "not slow" tests/attacks
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" tests/attacks
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests

@@ -1,6 +1,5 @@
 """Folders and .npz files that do not fit into memory: the images of the whole, part by part."""
 
-import gc
 import tracemalloc
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from alive import bytes_alive
 from secateur import data
 from secateur.data import Dataset, Parts, image_folder, load_or_parts, npy_rows
 from secateur.data.streaming import Fingerprint
@@ -139,13 +139,7 @@ LIMIT = 48 * BYTES
 
 def held():
     """Bytes of all tensors and Python objects that are alive; arrays that tensors share count twice."""
-    gc.collect()
-    found = {
-        each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()
-        for each in gc.get_objects()
-        if type(each) is torch.Tensor and each.layout == torch.strided and each.device.type == "cpu"
-    }
-    return sum(found.values()) + tracemalloc.get_traced_memory()[0]
+    return bytes_alive() + tracemalloc.get_traced_memory()[0]
 
 
 def most_alive(parts):
