@@ -60,9 +60,11 @@ def test_a_study_killed_at_three_random_moments_ends_with_the_same_records(study
     out, killed = tmp_path / "killed", 0
     for _ in range(3):
         process = start(study, out, "--jobs", "2")
-        time.sleep(moments.uniform(2.0, 9.0))
-        killed += process.poll() is None
-        kill(process)
+        time.sleep(moments.uniform(1.0, 5.0))
+        # The last run may have been quick to do what the first ones had left.
+        if process.poll() is None:
+            kill(process)
+            killed += 1
     code, said = finish(start(study, out, "--jobs", "2"))
     assert code == 0, (seed, said)
     assert killed, f"no run was long enough to be killed (seed {seed})"
