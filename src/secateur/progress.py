@@ -4,10 +4,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
+from importlib import import_module
 from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from secateur.engine import Event
@@ -15,6 +17,7 @@ from secateur.text import duration, json_line, shown, shown_in_line
 
 Mode = Literal["auto", "rich", "plain", "json", "none"]
 Listener = Callable[[Event], None]
+Tell = Callable[..., None]
 PLAIN_SECONDS = 10.0
 JSON_SECONDS = 1.0
 # Worth a line of their own, whatever the mode.
@@ -38,6 +41,89 @@ def show(mode: Mode = "auto", *, stream: TextIO | None = None) -> Iterator[Liste
             yield listener
     else:
         yield {"plain": _plain(stream), "json": _json(stream), "none": _silent}[mode]
+
+
+@contextmanager
+def bar(label: str = "done", *, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Tell]:
+    """Show how far one call is: a bar with the time left on a terminal and in a notebook, lines elsewhere.
+
+    The value goes to ``on_progress`` of ``secateur.check``, ``finetune`` and ``attack``: it takes
+    ``(part, done, total)`` or ``(done, total)``.
+
+    Args:
+        label: what is said where the call names no part.
+        quiet: show nothing.
+        stream: where to; by default standard error, or the cell of a notebook.
+
+    >>> with bar("attack", stream=sys.stdout) as tell:
+    ...     tell(1, 4)
+    ...     tell(2, 4)
+    attack (25 % done)
+    """
+    cells = None if quiet or stream is not None or "ipykernel" not in sys.modules else _cells()
+    console = Console(file=stream, stderr=stream is None, emoji=False, highlight=False)
+    live = console.is_terminal and not quiet and cells is None
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not live) as progress:
+        draw = _silent_part if quiet else _on_a_terminal(progress) if live else _in_lines(console)
+        if cells is not None:
+            draw = _in_a_cell(cells)
+
+        def tell(*what: Any) -> None:
+            part, done, total = what if len(what) == 3 else (label, *what)
+            draw(part, done, total)
+
+        yield tell
+
+
+def _silent_part(part: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def _on_a_terminal(progress: Progress) -> Tell:
+    task = progress.add_task("starting", total=None)
+    return lambda part, done, total: progress.update(task, description=part, completed=done, total=total)
+
+
+def _in_lines(console: Console) -> Tell:
+    """A line for every part, when it begins."""
+    last: str | None = None
+
+    def draw(part: str, done: int, total: int) -> None:
+        nonlocal last
+        if part != last:
+            text = f"{shown(part)} ({100 * done // max(total, 1)} % done)"
+            console.print(text, style="dim", markup=False, soft_wrap=True)
+        last = part
+
+    return draw
+
+
+def _cells() -> Any:
+    """The display of the notebook that runs this process. rich would need a package of widgets for it."""
+    try:
+        return import_module("IPython.display")
+    except ImportError:
+        return None
+
+
+def _in_a_cell(cells: Any) -> Tell:
+    """One line of the notebook's cell, written again at most five times a second."""
+    handle = cells.display(cells.HTML("starting"), display_id=True)
+    began = time.monotonic()
+    due = began
+
+    def draw(part: str, done: int, total: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now < due and done < total:
+            return
+        due = now + 0.2
+        left = f", {duration((now - began) * (total - done) / done)} left" if 0 < done < total else ""
+        drawn = f'<progress value="{done}" max="{max(total, 1)}"></progress>'
+        handle.update(cells.HTML(f"{drawn} {escape(shown(part))}{left}"))
+
+    return draw
 
 
 class _Lasting:

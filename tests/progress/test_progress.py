@@ -2,11 +2,13 @@ import dataclasses
 import errno
 import io
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from secateur.engine import Event
-from secateur.progress import sentence, show
+from secateur.progress import bar, sentence, show
 from toy.study import run_toy, small_plan
 
 CELL = small_plan().cells[0]
@@ -160,3 +162,42 @@ def test_a_run_outlives_its_terminal(mode):
 def test_a_pipe_whose_reader_has_gone_still_ends_the_program():
     with pytest.raises(BrokenPipeError):
         shown("plain", Closed(BrokenPipeError()))
+
+
+def told(stream, **settings):
+    with bar("attack", stream=stream, **settings) as tell:
+        tell("dense linf", 10, 40)
+        tell("dense linf", 20, 40)
+        tell("pruned [b]linf", 30, 40)
+        tell(40, 40)
+    return stream.getvalue() if stream is not None else ""
+
+
+def test_a_bar_is_a_line_for_every_part_where_there_is_no_terminal():
+    assert told(io.StringIO()) == "dense linf (25 % done)\npruned [b]linf (75 % done)\nattack (100 % done)\n"
+    assert told(io.StringIO(), quiet=True) == ""
+
+
+def test_a_bar_on_a_terminal_shows_the_part_and_leaves_nothing(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    text = told(Terminal())
+    assert "pruned [b]linf" in text or "attack" in text
+    assert "% done" not in text
+
+
+def test_a_bar_in_a_notebook_writes_its_cell_anew(monkeypatch, capsys):
+    drawn = []
+    handle = SimpleNamespace(update=drawn.append)
+    cells = SimpleNamespace(HTML=str, display=lambda first, display_id: drawn.append(first) or handle)
+    monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", cells)
+    monkeypatch.setattr("secateur.progress.time.monotonic", iter(range(100)).__next__)
+    with bar() as tell:
+        tell("dense <linf>", 10, 40)
+        tell("dense <linf>", 40, 40)
+    assert drawn == [
+        "starting",
+        '<progress value="10" max="40"></progress> dense &lt;linf&gt;, 3 s left',
+        '<progress value="40" max="40"></progress> dense &lt;linf&gt;',
+    ]
+    assert capsys.readouterr().err == ""

@@ -9,7 +9,7 @@ from secateur.cli.attack_settings import budgets_of
 from secateur.cli.completion import data_names, minimum_norm_names
 from secateur.cli.images import check_class_order, chosen_size, note_other_data
 from secateur.cli.options import Json, Logits, PlugIns, output_of, plug_in
-from secateur.cli.output import note, part_bar, print_json, say
+from secateur.cli.output import note, print_json, say
 from secateur.cli.prune import Criterion, Keep, LatencyOption, Macs, Parameters, budget_of, latency_of
 from secateur.cli.targets import (
     Classes,
@@ -114,6 +114,7 @@ def check(
     """Prune, fine-tune and attack a trained network, and say what is lost and whether limits are kept."""
     from secateur.cli.tracked_values import log_verdict
     from secateur.decision import check as decide
+    from secateur.progress import bar
 
     plug_in(plugin)
     refuse_absent(log_to)
@@ -132,7 +133,7 @@ def check(
         "latency": latency_of(latency),
     }
     given: dict[str, Any] = {key: value for key, value in amount.items() if value is not None}
-    with tracked(log_to, model) as log, part_bar(quiet=as_json) as tick:
+    with tracked(log_to, model) as log, bar(quiet=as_json) as tick:
         verdict = decide(
             dense,
             splits.train,

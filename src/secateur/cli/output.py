@@ -75,25 +75,3 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], Non
             progress.update(task, completed=done, total=total)
 
         yield tick
-
-
-@contextmanager
-def part_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Progress of work in parts: a bar with an ETA, and a line per part where stderr is no terminal.
-
-    The value is the callback ``(part, done, total)``.
-    """
-    console = Console(stderr=True, emoji=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    shown = console.is_terminal and not quiet
-    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
-        task, last = progress.add_task("starting", total=None), ""
-
-        def tick(part: str, done: int, total: int) -> None:
-            nonlocal last
-            progress.update(task, description=part, completed=done, total=total)
-            if part != last and not shown and not quiet:
-                note(f"{part} ({100 * done // max(total, 1)} % done)")
-            last = part
-
-        yield tick
