@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 import secateur
@@ -11,6 +12,7 @@ from secateur.registry import ATTACKS, CRITERIA
 PAGE = (Path(__file__).parent.parent / "docs" / "howto.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_runs(capsys):
     names: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S):

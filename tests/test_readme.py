@@ -109,6 +109,7 @@ def test_other_numbers_than_those_shown_are_noticed():
     assert differences(shown, shown + "1")
 
 
+@pytest.mark.slow
 def test_the_commands_on_one_network_run_in_their_order(tmp_path):
     shown = [
         command for command in commands(ROOT / "README.md") if command[1] in ("graph", "prune", "attack")

@@ -59,6 +59,7 @@ def test_every_section_counts(count, name, n):
     assert tally.survived == tally.tried
 
 
+@pytest.mark.slow
 def test_a_store_that_looks_at_no_seal_is_caught(count, monkeypatch):
     read = record.strict_json
     monkeypatch.setattr(record, "strict_json", lambda raw: record.sealed(read(raw)))

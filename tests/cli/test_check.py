@@ -12,6 +12,7 @@ QUICK = (
 )
 
 
+@pytest.mark.slow
 def test_a_check_answers_on_one_screen_and_leaves_a_folder(secateur, tmp_path):
     said = secateur("check", *QUICK, "--sparsity", 0.3, "--max-drop", "50%", "--out", tmp_path / "out")
     assert said.code == 0

@@ -178,6 +178,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(secateur, things, monkeypa
     assert {path for path in files(things) - before if "__pycache__" not in path.parts} == set()
 
 
+@pytest.mark.slow
 def test_a_check_that_was_refused_leaves_its_folder_to_the_next_one(secateur, things, tmp_path, monkeypatch):
     monkeypatch.chdir(things)
     first = secateur("check", "--model", "net.py:build", "--data", D, "--out", tmp_path / "out")

@@ -201,6 +201,7 @@ def test_python_reads_data_in_other_bounds():
         data.load("digits", bounds=(1, 0))
 
 
+@pytest.mark.slow
 def test_an_exported_network_is_evaluated_as_the_network_it_was(secateur, tmp_path):
     assert secateur("export", "-m", "shipped:digits-plain", "--out", tmp_path / "n.pt2").code == 0
     options = ("-d", "digits:split", "--json")

@@ -163,6 +163,7 @@ def test_figures_become_files_on_request_and_the_way_there_is_said(secateur, tmp
     assert (refused.code, "choose from pdf, png, svg" in refused.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_page_to_pass_on_can_do_without_images_of_the_data(secateur, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "draw", lambda grid, change: iter(()))
     run = pictures.write(tmp_path / "run")

@@ -135,6 +135,7 @@ def test_cells_are_logged_as_they_end(tmp_path):
     assert [event.kind for event in heard] == ["ok", "begin", "tick", "ok"]
 
 
+@pytest.mark.slow
 def test_a_check_logs_both_networks_and_every_epoch(secateur, tmp_path, wandb):
     said = secateur(
         *(

@@ -96,6 +96,7 @@ for before in 3 * (lambda: None, attack, freeze):
     return [sorted(faults[start::3])[1] for start in range(3)]
 
 
+@pytest.mark.slow
 @faulty
 def test_a_training_after_an_attack_faults_in_no_more_pages_than_one_without():
     without, after, _ = faults_of_training()

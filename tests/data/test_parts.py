@@ -180,6 +180,7 @@ def test_few_images_are_alive_at_a_time(tmp_path, counted, source):
     assert 16 * BYTES < most < LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", LARGE.values(), ids=LARGE)
 def test_a_reader_that_keeps_what_it_read_is_caught(tmp_path, monkeypatch, counted, source):
     def collected(path, name, blocks, sound=npy_rows.array_rows):

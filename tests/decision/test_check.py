@@ -123,6 +123,7 @@ def test_another_check_is_not_mixed_into_the_folder(finished, quick, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.slow
 def test_an_interrupted_check_goes_on_in_the_epoch_where_it_was(tmp_path, quick):
     class Stopped(Exception):
         pass
@@ -145,6 +146,7 @@ def test_an_interrupted_check_goes_on_in_the_epoch_where_it_was(tmp_path, quick)
     assert models.weights_hash(resumed.model) == models.weights_hash(quick(sparsity=0.4).model)
 
 
+@pytest.mark.slow
 def test_a_broken_limit_is_the_first_sentence(quick):
     verdict = quick(sparsity=0.4, min_robust="100%@linf:0.5")
     assert not verdict.kept
@@ -188,6 +190,7 @@ def test_what_cannot_be_asked_is_one_sentence(quick, options, words):
         quick(**options)
 
 
+@pytest.mark.slow
 def test_a_search_returns_the_smallest_network_that_keeps_the_limits(tmp_path, quick):
     verdict = quick(find=True, rounds=2, min_accuracy=0.3, out=tmp_path / "found")
     assert [point["sparsity"] for point in verdict.points] in ([0.275, 0.5], [0.5, 0.725])
@@ -204,12 +207,14 @@ def test_the_usual_fine_tuning_passes_about_as_many_images_whatever_the_data_set
     assert robust.adversary.epsilon == pytest.approx(4 / 255)
 
 
+@pytest.mark.slow
 def test_the_attacked_images_are_a_stratified_sample(quick, digits):
     verdict = quick(sparsity=0.2, images=20)
     assert verdict.line("robust linf 0.05").n == 20
     assert torch.bincount(digits[1].y).min() > 0
 
 
+@pytest.mark.slow
 def test_loaders_and_arrays_are_read_as_they_are_handed_over(quick, digits):
     train, test = digits
     loader = DataLoader(TensorDataset(train.x, train.y), batch_size=64)
@@ -219,6 +224,7 @@ def test_loaders_and_arrays_are_read_as_they_are_handed_over(quick, digits):
     assert theirs.line("parameters") == ours.line("parameters")
 
 
+@pytest.mark.slow
 def test_test_images_without_the_last_classes_still_fit_the_network(quick, digits):
     train, test = digits
     few = test.take((test.y < 6).nonzero().flatten())
@@ -226,6 +232,7 @@ def test_test_images_without_the_last_classes_still_fit_the_network(quick, digit
     assert verdict.line("accuracy").n == few.n
 
 
+@pytest.mark.slow
 def test_nothing_is_written_through_a_link_in_the_folder(tmp_path, quick):
     """A folder from somebody else may hold links; the same check in it must not follow them."""
     folder, aside = tmp_path / "out", tmp_path / "aside"
@@ -244,6 +251,7 @@ def test_nothing_is_written_through_a_link_in_the_folder(tmp_path, quick):
     assert [path.name for path in aside.iterdir()] == ["page"]
 
 
+@pytest.mark.slow
 def test_the_control_is_the_dense_network_with_the_same_fine_tuning(
     finished, digits, dense, monkeypatch, quick
 ):
@@ -322,6 +330,7 @@ def test_the_card_states_what_was_measured_to_the_hub(finished):
     assert "base_model" not in told
 
 
+@pytest.mark.slow
 def test_the_card_names_the_model_of_the_hub_that_was_pruned(tmp_path, quick, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

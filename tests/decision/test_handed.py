@@ -98,6 +98,7 @@ def test_one_number_per_image_is_a_network_of_two_classes(how, checked, digits):
     assert verdict.model(torch.rand(3, 1, 8, 8)).shape == ((3, 1) if how == "a column" else (3,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
 def test_another_precision_is_tuned_in_float32_and_comes_back(kind, checked, tmp_path, monkeypatch):
     seen = []

@@ -31,6 +31,7 @@ def numbers(verdict):
     return {key: value for key, value in found.items() if key not in ("verdict", "notes")}
 
 
+@pytest.mark.slow
 def test_the_verdict_on_a_streamed_loader_is_that_of_the_whole(quick, digits, small, tmp_path, monkeypatch):
     train, test = digits
     monkeypatch.setattr("secateur.decision.page._export", lambda *_: "")
@@ -47,6 +48,7 @@ def test_the_verdict_on_a_streamed_loader_is_that_of_the_whole(quick, digits, sm
     assert again.to_json() == parts.to_json()
 
 
+@pytest.mark.slow
 def test_of_too_many_training_images_a_random_sample_is_taken(quick, digits, small):
     train, test = digits
     verdict = quick(images_of=(loader(train), test.take(range(50))), images=20, validation=loader(test))

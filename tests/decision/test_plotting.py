@@ -76,6 +76,7 @@ def test_changes_are_drawn_with_their_intervals_and_only_clear_ones_are_filled()
     assert axes.get_xlabel().startswith("points, second minus first")
 
 
+@pytest.mark.slow
 def test_a_verdict_draws_itself(quick):
     verdict = quick(sparsity=0.3)
     shares = [line for line in verdict.lines if line.kind == "share"]

@@ -112,6 +112,7 @@ def family(engine):
     return [worker.process.pid for worker in engine._workers.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(work_of(os.getpid()) is None, reason="the system does not tell")
 def test_a_worker_that_hangs_is_no_longer_alive_and_is_replaced(store, start, monkeypatch):
     monkeypatch.setattr(local, "LIFE_SECONDS", 1.5)
@@ -130,6 +131,7 @@ def test_a_worker_that_hangs_is_no_longer_alive_and_is_replaced(store, start, mo
     assert listen(engine, "ok")[-1].kind == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(work_of(os.getpid()) is None, reason="the system does not tell")
 def test_a_worker_that_computes_without_a_word_is_alive(store, start, monkeypatch):
     monkeypatch.setattr(local, "LIFE_SECONDS", 1.5)

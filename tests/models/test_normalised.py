@@ -95,6 +95,7 @@ def test_normalised_networks_are_pruned_saved_and_loaded(tmp_path):
         secateur.load(tmp_path / "p", small)
 
 
+@pytest.mark.slow
 def test_a_normalised_network_is_exported_with_its_normalisation(tmp_path):
     wrapped = normalised(small(), MEAN, STD)
     secateur.prune(wrapped, IMAGES, sparsity=0.5)

@@ -112,6 +112,7 @@ def test_published_networks_are_for_ten_classes_of_colour_images():
         resolve(NAME, num_classes=100)
 
 
+@pytest.mark.slow
 def test_every_published_network_can_be_built_and_is_tagged():
     for entry in CHECKPOINTS.entries():
         if entry.name.startswith("shipped:"):

@@ -77,6 +77,7 @@ class TwoStages(Detector):
 IMAGES = [torch.rand(3, 20, 14), torch.rand(3, 15, 18)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("make", "channels"), [(Detector, 10), (TwoStages, 19)])
 def test_detectors_are_pruned_up_to_their_boxes_and_scores(make, channels, seed):

@@ -153,6 +153,7 @@ def test_what_does_not_fit_is_refused_as_by_torch(layer, size):
         record(layer, torch.rand(size, device="meta"), ShapeRecorder(layer))
 
 
+@pytest.mark.slow
 def test_a_first_prune_does_not_load_torchs_compiler():
     code = (
         "import sys, torch, secateur, secateur.models\n"

@@ -15,6 +15,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes_in_the_run_folder_and_elsewhere(tmp_path, monkeypatch):
     # The first figure stands for all: that each is drawn the same again is stated beside the figures.
     planned = figures.plans

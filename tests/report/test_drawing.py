@@ -22,6 +22,7 @@ print(os.getpid())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
 def test_figures_drawn_by_two_processes_are_those_of_one(tmp_path):
     grid = Grid(models={"m": False}, criteria=("l1",), seeds=(0,), sparsities=(0, 0.5), attacks={"ddn": 2.0})

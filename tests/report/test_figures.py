@@ -273,6 +273,7 @@ def test_every_figure_says_in_words_what_it_shows(drawings):
         assert drawing.caption.endswith(".")
 
 
+@pytest.mark.slow
 def test_a_figure_is_the_same_to_the_byte_when_made_again(grid, change, tmp_path):
     made = []
     for name in ("a", "b"):

@@ -49,6 +49,7 @@ def test_labels_that_are_not_measured_overlap(monkeypatch):
     assert overlaps(figure_of())
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_study_have_room_for_their_labels(grid, change):
     with theme.themed():
         figures = [drawing.figure for drawing in draw(grid, change)]

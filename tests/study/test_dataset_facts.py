@@ -123,6 +123,7 @@ def test_a_probe_measures_every_model():
     assert plan(parse_study(SMALL)).seconds() is None
 
 
+@pytest.mark.slow
 def test_a_plan_does_not_load_torchs_compiler():
     code = (
         "import sys\n"
