@@ -26,18 +26,24 @@ def commands(path: Path) -> list[list[str]]:
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?")
 
 
-def test_the_python_example_prints_what_is_shown(tmp_path):
-    (_, example), (_, shown) = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")
+def printed_by(example, folder):
+    """What Python code of the page prints, in a process of its own; warnings are errors."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_example_prints_what_is_shown(tmp_path):
+    (_, example), (_, shown) = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")
+    said = printed_by(example, tmp_path)
     assert (tmp_path / "pruned" / "plan.json").exists()
-    assert differences(shown, done.stdout) == []
+    assert differences(shown, said) == []
 
 
 @pytest.mark.slow
@@ -48,16 +54,9 @@ def test_the_first_screen_prints_the_rows_that_it_shows(tmp_path):
     assert text.index("pip install") < text.index(example) < text.index(shown) < text.index("\n## ")
     assert len(text[: text.index(shown) + len(shown)].splitlines()) <= 40
     assert len(example.splitlines()) <= 10
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    said = printed_by(example, tmp_path)
     assert (tmp_path / "checked" / "check.html").exists()
-    printed = {row_of(line)[0]: row_of(line)[1] for line in done.stdout.splitlines()}
+    printed = {row_of(line)[0]: row_of(line)[1] for line in said.splitlines()}
     rows = [row_of(line) for line in shown.splitlines() if re.search(r"\d( %|k)?  ", line)]
     assert len(rows) == 5
     for label, numbers in rows:
