@@ -28,6 +28,22 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_name_of_a_module_leaks_out():
+    from registered import names_as_they_were
+
+    with names_as_they_were():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_name_leaks_out(_no_name_of_a_module_leaks_out):
+    from registered import names_as_they_were
+
+    with names_as_they_were():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_toy_behaviour_leaks_in(monkeypatch):
     for name in [name for name in os.environ if name.startswith("TOY_")]:
