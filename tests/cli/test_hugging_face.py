@@ -1,8 +1,14 @@
 """Every command with a network of Hugging Face: ``--model hf:FOLDER``."""
 
+import json
+import shutil
+import subprocess
+import sys
+
 import pytest
 
 import hub
+import hub_server
 from secateur.config import load_study
 from secateur.errors import ExitCode
 
@@ -126,3 +132,53 @@ def test_classes_of_the_same_names_in_another_order_are_refused(secateur, here):
         said = secateur("evaluate", "--model", f"hf:{folder}", "--data", "folder:pictures")
         assert said.code == code, said.err
     assert "in the order a, b, c and 7 more" in flat(said.err)
+
+
+@pytest.fixture
+def of_a_hub(network, tmp_path, monkeypatch):
+    """A process of its own whose hub is one on this machine: the real client reads its address at import."""
+    pytest.importorskip("huggingface_hub")
+    folder = tmp_path / "repository"
+    shutil.copytree(network, folder)
+    (folder / "README.md").write_text("a card\n", encoding="utf-8")
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle that nobody asks for")
+    with hub_server.hub_of({"owner/digits": folder}) as (address, asked):
+        monkeypatch.chdir(tmp_path)
+        for name, value in (("HF_ENDPOINT", address), ("HF_HOME", tmp_path / "cache"), ("NO_PROXY", "*")):
+            monkeypatch.setenv(name, str(value))
+        yield asked
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "secateur", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_a_network_of_a_hub_is_checked_by_its_name(of_a_hub):
+    """Through the real client: what it downloads, keeps and asks for again."""
+    options = ("--epochs", 1, "--images", 20, "--steps", 5, "--budgets", "linf:0.02", "--sparsity", 0.2)
+    said = run("check", "--model", "hf:owner/digits", *DATA, *options, "--json")
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["lines"][0]["dense"] > 0.8
+    fetched = {
+        path.rpartition("/")[2] for command, path in of_a_hub if command == "GET" and "resolve" in path
+    }
+    assert fetched == {"config.json", "preprocessor_config.json", "model.safetensors"}
+    # The second time the cache has it, and the weights are not fetched again.
+    of_a_hub.clear()
+    again = run("evaluate", "--model", "hf:owner/digits", *DATA, "--json")
+    assert again.returncode == 0, again.stderr
+    assert not [path for command, path in of_a_hub if command == "GET" and path.endswith(".safetensors")]
+
+
+@pytest.mark.slow
+def test_what_a_hub_does_not_have_is_one_sentence(of_a_hub):
+    for name, words in (
+        ("hf:owner/absent", "the hub gives no 'owner/absent'"),
+        ("hf:owner/digits@v2", "the hub gives no 'owner/digits@v2'"),
+    ):
+        said = run("evaluate", "--model", name, *DATA)
+        assert said.returncode == ExitCode.BAD_INPUT, said.stderr
+        assert words in flat(said.stderr)
+        assert "Traceback" not in said.stderr
