@@ -2,7 +2,7 @@
 
     python benchmarks/engine.py                     # measures all (ten minutes), writes results/scale/engine.json
     python benchmarks/engine.py --only overhead     # one part of it; the others stay as they were
-    python benchmarks/engine.py --page              # writes docs/scale.md from that file
+    python benchmarks/engine.py --page              # writes docs/scale.md, and its lines in docs/reliability.md
 
 Every command runs in a process of its own. CPU seconds are those of the process and of its children, and say
 the same on a busy machine, within what caches and hyper-threads make of it; wall times and the speed-up of
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import engine_page
@@ -29,6 +30,7 @@ from secateur.study import facts_to_price, forecast, plan
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "scale" / "engine.json"
 PAGE = ROOT / "docs" / "scale.md"
+RELIABILITY = Path(__file__).parent / "reliability.py"
 SIZE, CELLS = 73_000, 10_000
 FEW, MANY = 100, 500
 WORK_SECONDS = 0.4
@@ -49,7 +51,7 @@ print(result.ok, result.seconds)
 
 def measured(arguments, **environment):
     """Run a command; its output, wall and CPU seconds, and the peak memory of its largest process in MB."""
-    path = os.pathsep.join([str(ROOT / "src"), str(Path(__file__).parent)])
+    path = os.pathsep.join([str(ROOT / "src"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     settings = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment}
     begun = time.perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, env=settings)
@@ -127,6 +129,29 @@ def two_jobs(folder, cells):
     }
 
 
+def two_nodes(folder, cells):
+    """The same work on one Ray node of one core and on two; nothing where Ray is not installed."""
+    if find_spec("ray") is None:
+        print("nodes: Ray is not installed, what was measured before stays", file=sys.stderr)
+        return None
+    (folder / "study.yaml").write_text(study_of(FEW))
+    settings = {"ENGINE_BYTES": "2000", "ENGINE_SECONDS": str(WORK_SECONDS)}
+    script = str(Path(__file__).parent / "engine_nodes.py")
+    found = {}
+    for nodes in (1, 2):
+        arguments = [script, str(folder / "study.yaml"), str(folder), str(nodes)]
+        output, _ = measured(arguments, **settings)
+        count, took = output.split()[-2:]
+        found[nodes] = float(took)
+    return {
+        "cells": int(count),
+        "work": WORK_SECONDS,
+        "one": round(found[1], 3),
+        "two": round(found[2], 3),
+        "speed_up": round(found[1] / found[2], 3),
+    }
+
+
 def thesis(folder, cells):
     """The thesis' study on 1, 8 and 64 devices, from passes, multiply-adds and sizes; the speed is assumed."""
     study = load_study(ROOT / "studies" / "thesis.yaml")
@@ -153,7 +178,7 @@ def thesis(folder, cells):
     }
 
 
-PARTS = {"large": large_folder, "overhead": overhead, "jobs": two_jobs, "thesis": thesis}
+PARTS = {"large": large_folder, "overhead": overhead, "jobs": two_jobs, "nodes": two_nodes, "thesis": thesis}
 
 
 def main():
@@ -166,15 +191,20 @@ def main():
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in () if chosen.page else chosen.only or PARTS:
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = PARTS[name](Path(folder), chosen.cells)
+            found = PARTS[name](Path(folder), chosen.cells)
+        if found is None:
+            continue
+        results[name] = found
         # Other processes that wanted a core, on the average of the last minute.
         results[name]["machine"] = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
         results["python"] = platform.python_version()
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         print(name, json.dumps(results[name]), flush=True)
-    if PARTS.keys() <= results.keys():
+    if PARTS.keys() - {"nodes"} <= results.keys():
         PAGE.write_text(engine_page.page(results), encoding="utf-8")
+        # That page has these numbers in short.
+        subprocess.run([sys.executable, RELIABILITY, "--no-run", "--write"], check=True)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,17 @@ def jobs(part):
     ]
 
 
+def nodes(part):
+    """Two Ray nodes against one."""
+    return [
+        "## Two Ray nodes",
+        "",
+        f"{part['cells']} cells of {part['work']:g} s of one core each, on nodes of one core of a cluster on one machine, the start of the cluster not",
+        f"included: {part['one']:.1f} s with one node, {part['two']:.1f} s with two, {part['speed_up']:.2f} × as fast (asked: 1.85 ×; holds:",
+        f"{held(part['speed_up'], 1.85, most=False)}). The driver, the head and the node managers share the cores with the cells. {busy(part)}",
+    ]
+
+
 def thesis(part, overhead_ms):
     """The thesis' study on paper."""
     feeds = part["shortest"] / (overhead_ms / 1e3)
@@ -125,6 +136,29 @@ def thesis(part, overhead_ms):
     ]
 
 
+def in_short(results):
+    """The rows of scale: what is done, what is asked and measured, whether it holds, and the command."""
+    large, overhead = results["large"], results["overhead"]
+    asked = {name: entry for name, entry in ASKED.items() if entry[1]}
+    rows = [
+        (f"{words}, {large['cells']:,} cells", f"{limit[1]:g} s", f"{large['rows'][name][limit[0]]:.2f} s",
+         held(large["rows"][name][limit[0]], limit[1]), "large")
+        for name, (words, limit) in asked.items()
+    ]  # fmt: skip
+    for name in ("small", "large"):
+        took = overhead[name]["wall_ms"]
+        what = f"overhead of a cell, record of {overhead[name]['bytes'] / 1e3:.0f} kB"
+        rows.append((what, "10 ms", f"{took:.1f} ms", held(took, 10), "overhead"))
+    for name, words in (("jobs", "two jobs against one"), ("nodes", "two Ray nodes against one")):
+        if name in results:
+            faster = results[name]["speed_up"]
+            rows.append((words, "1.85 ×", f"{faster:.2f} ×", held(faster, 1.85, most=False), name))
+    return [
+        f"| {what} | {limit} | {found} | {holds} | `{COMMAND} --only {part}` |"
+        for what, limit, found, holds, part in rows
+    ]
+
+
 def page(results):
     """The text of the page."""
     parts = [
@@ -132,6 +166,7 @@ def page(results):
         large(results["large"]),
         overhead(results["overhead"]),
         jobs(results["jobs"]),
+        *([nodes(results["nodes"])] if "nodes" in results else []),
         thesis(results["thesis"], results["overhead"]["large"]["wall_ms"]),
     ]
     return "\n\n".join("\n".join(part) for part in parts).replace("\n\n\n", "\n\n") + "\n"

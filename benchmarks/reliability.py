@@ -17,6 +17,7 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import engine_page
 import reliability_study  # noqa: F401  (makes the tests importable, whose cases are used)
 import torch
 from reliability_bits import bits
@@ -27,6 +28,7 @@ from reliability_trainings import trainings
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "reliability.json", HERE.parent / "docs" / "reliability.md"
+SCALE = HERE.parent / "results" / "scale" / "engine.json"
 SECTIONS = {
     "faults": (faults, 40, "a kill, SIGTERM, a full disk and a failing disk at every point where a run writes",
                "the run ends as documented; the same command completes it with the same records, byte for byte, "
@@ -77,6 +79,9 @@ def page(results):
         found = results["sections"][name]
         for kind, tried in found["tried"].items():
             lines.append(f"| {name} | {kind} | {tried:,} | {found['survived'][kind]:,} |")
+    lines += ["", "## Scale", "", "Measured by `benchmarks/engine.py`, on [a page of its own](scale.md).", ""]
+    lines += ["| what | asked | measured | holds | command |", "|---|---:|---:|---|---|"]
+    lines += engine_page.in_short(json.loads(SCALE.read_text(encoding="utf-8")))
     lost = [f"* {name}, {told}" for name in known for told in results["sections"][name]["lost"]]
     lines += ["", "## What did not survive", "", *(lost or ["Nothing in these tries."])]
     return "\n".join(lines) + "\n"

@@ -45,6 +45,19 @@ def test_a_page_says_what_does_not_hold():
         assert f"| 10 ms | {word} |" in "\n".join(told)
 
 
+def test_the_lines_of_scale_say_what_does_not_hold():
+    import engine_page
+
+    import engine
+
+    results = json.loads(engine.RESULTS.read_text(encoding="utf-8"))
+    for speed_up, word in ((1.86, "yes"), (1.84, "**no**")):
+        results["nodes"] = {"speed_up": speed_up}
+        told = engine_page.in_short(results)
+        assert f"| two Ray nodes against one | 1.85 × | {speed_up:.2f} × | {word} |" in told[-1]
+    assert len(told) == 6
+
+
 def test_folders_are_finished_studies_with_records_of_the_size_that_is_said(tmp_path):
     from engine_folder import write_folder
 
