@@ -40,6 +40,10 @@ class Job:
     penaliser: Penaliser | None
     tick: Tick | None
     channels_last: bool = False
+    taught: Tensor | None = None
+    """The teacher's logits [N, K] of the images, where they are the same in every epoch."""
+    before: int = 0
+    """How many steps they cost, for the progress."""
 
     @property
     def device(self) -> torch.device:
@@ -70,8 +74,8 @@ class State:
     saved: tuple[int, int] = (0, 0)
 
 
-def check(model: nn.Module, train: Dataset, recipe: Recipe, *, seed: int, teacher: nn.Module | None) -> None:
-    """Refuse what cannot be trained.
+def check(model: nn.Module, train: Dataset, recipe: Recipe, *, seed: int, teacher: nn.Module | None) -> int:
+    """Refuse what cannot be trained; the number of classes of the model.
 
     Raises:
         UserError: an impossible recipe or seed, a model without parameters to train, images or classes that
@@ -99,6 +103,7 @@ def check(model: nn.Module, train: Dataset, recipe: Recipe, *, seed: int, teache
             "batch normalisation needs at least two images per batch",
             hint="raise batch_size, or use more images",
         )
+    return classes
 
 
 def prepare(

@@ -20,6 +20,7 @@ from secateur.train.job import Job, State, Tick, check, prepare
 from secateur.train.losses import objective, robust_accuracy
 from secateur.train.moment import Buffers, Moment, Streams
 from secateur.train.shortage import inseparable, out_of_memory, release, too_large
+from secateur.train.taught import with_taught
 
 
 def train(
@@ -49,7 +50,8 @@ def train(
         seed: an integer of at least 0.
         checkpoints: where to save every ``recipe.checkpoint_every`` epochs.
         teacher: the network to learn from, if the recipe has a distillation.
-        on_progress: called as ``on_progress(batches_done, batches_in_all)``.
+        on_progress: called as ``on_progress(done, total)`` in batches. A teacher that is asked for all images
+            before the first step counts for as many batches as that costs.
 
     Raises:
         UserError: an impossible recipe or seed, images that the model does not fit, a missing teacher, a
@@ -64,10 +66,12 @@ def train(
     >>> history.epochs[-1].validation_accuracy
     1.0
     """
-    check(model, train, recipe, seed=seed, teacher=teacher)
+    classes = check(model, train, recipe, seed=seed, teacher=teacher)
     identity = identify(model, train, validation, recipe, seed=seed, teacher=teacher)
     job = prepare(model, train, validation, recipe, seed=seed, teacher=teacher, tick=on_progress)
     state = _begin(job, identity, checkpoints)
+    if len(state.epochs) < recipe.epochs:
+        job = with_taught(job, classes=classes)
     for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
         try:
             _epoch(job, state, epoch)
@@ -176,7 +180,7 @@ def _fit(job: Job, state: State, epoch: int) -> tuple[float, float]:
             moment = Moment(epoch, step + 1, streams.states(), moment.loss_sum + loss, moment.correct + right)
             state.moment = moment
             if job.tick is not None:
-                job.tick(done, job.recipe.epochs * len(batches))
+                job.tick(job.before + done, job.before + job.recipe.epochs * len(batches))
     return moment.loss_sum.item() / n, moment.correct.item() / n
 
 
@@ -236,6 +240,7 @@ def _summed(job: Job, batch: Tensor, streams: Streams, *, parts: int) -> tuple[T
     job.optimiser.zero_grad()
     for part in batch.tensor_split(recipe.accumulate):
         images, labels = job.train.x[part], job.train.y[part]
+        taught = None if job.taught is None else job.taught[part]
         # Drawn for the whole part, so that smaller ones see the same images.
         if recipe.augment is not None:
             images = augment(images, recipe.augment, generator=streams.transforms)
@@ -257,6 +262,7 @@ def _summed(job: Job, batch: Tensor, streams: Streams, *, parts: int) -> tuple[T
                     generator=streams.adversary,
                     bounds=bounds,
                     teacher=job.teacher,
+                    taught=None if taught is None else taught[inside],
                     start=None if starts is None else starts[inside],
                 )
             # Parts may differ by one image; so weighted, their gradients add up to that of the batch.

@@ -28,6 +28,7 @@ def objective(
     generator: Generator,
     bounds: tuple[float, float],
     teacher: nn.Module | None = None,
+    taught: Tensor | None = None,
     start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The mean loss of images ``x`` [N, C, H, W] with labels ``y`` [N], and their logits [N, K].
@@ -35,7 +36,8 @@ def objective(
     Without an adversary the loss is the cross-entropy on ``x``; with one, the cross-entropy on adversarial
     images (Madry et al. 2018), or that on ``x`` plus beta times the divergence between the predictions on
     both (TRADES, Zhang et al. 2019, Eq. 5). Distillation mixes in the divergence from the teacher's
-    predictions (Hinton et al. 2015). ``start`` is that of :func:`perturb`.
+    predictions (Hinton et al. 2015); ``taught`` are its logits for ``x`` if they are known already. ``start``
+    is that of :func:`perturb`.
 
     >>> import torch
     >>> x, y = torch.zeros(2, 1, 1, 4), torch.tensor([0, 1])
@@ -62,10 +64,12 @@ def objective(
         loss = F.cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
     if recipe.distillation is not None and teacher is not None:
         heat, weight = recipe.distillation.temperature, recipe.distillation.weight
-        with eval_mode(teacher), torch.no_grad():
-            taught = F.log_softmax(teacher(x) / heat, 1)
+        if taught is None:
+            with eval_mode(teacher), torch.no_grad():
+                taught = teacher(x)
+        wanted = F.log_softmax(taught / heat, 1)
         # Softened logits have gradients smaller by the square of the temperature, which this factor undoes.
-        loss = (1 - weight) * loss + weight * heat**2 * divergence(taught, scores / heat) / len(x)
+        loss = (1 - weight) * loss + weight * heat**2 * divergence(wanted, scores / heat) / len(x)
     return loss, scores.detach()
 
 
