@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 EXACT_INTEGERS = 2**53
 MAX_DEPTH = 64
+_AS_THEY_ARE = frozenset({bool, int, str, type(None)})
 
 
 def sha256_hex(content: bytes | str) -> str:
@@ -65,28 +66,56 @@ def canonical(value: Any, depth: int = 0) -> Any:
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, bool) or value is None or isinstance(value, str | int):
+    # By exact type first: a record has thousands of numbers, and isinstance asks each of them several times.
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is float:
+        return _number(value)
+    if kind is dict:
+        return {str(key): canonical(item, depth + 1) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return _list(value, depth)
+    return _subclass(value, depth)
+
+
+def _list(values: Sequence[Any], depth: int) -> list[Any]:
+    kinds = set(map(type, values)) if depth < MAX_DEPTH else {object}
+    if kinds <= _AS_THEY_ARE:
+        return list(values)
+    if kinds == {float} and not any(map(float.is_integer, values)) and all(map(math.isfinite, values)):
+        return list(values)
+    return [canonical(item, depth + 1) for item in values]
+
+
+def _subclass(value: Any, depth: int) -> Any:
+    if isinstance(value, str | int):
         return value
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, Mapping):
         return {str(key): canonical(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [canonical(item, depth + 1) for item in value]
+        return _list(value, depth)
     raise ValueError(f"{type(value).__name__} is not plain data")
 
 
 def _number(value: float) -> float | int | str:
+    if value.is_integer():
+        return int(value) if abs(value) < EXACT_INTEGERS else value
+    if math.isfinite(value):
+        return value
     if math.isnan(value):
         raise ValueError("NaN has no canonical spelling")
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return int(value) if value.is_integer() and abs(value) < EXACT_INTEGERS else value
+    return "inf" if value > 0 else "-inf"
 
 
 def restore(value: Any) -> Any:
     """The inverse of :func:`canonical` for infinities: ``"inf"`` becomes a float again."""
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if kind is float or (kind in _AS_THEY_ARE and kind is not str):
+        return value
+    if kind is dict or isinstance(value, Mapping):
         return {key: restore(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [restore(item) for item in value]
@@ -95,9 +124,11 @@ def restore(value: Any) -> Any:
 
 def canonical_json(value: Any) -> str:
     """``value`` as canonical JSON: sorted keys, no spaces, shortest exact floats, UTF-8."""
-    return json.dumps(
-        canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _encode(canonical(value))
+
+
+# Made once: json.dumps makes one at every call.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def digest(value: Any) -> str:

@@ -5,7 +5,14 @@ import pytest
 from safetensors import SafetensorError
 
 from secateur.config import study_from_json
-from secateur.engine.perform import Stopped, commit_failure, load_execute, open_run, perform
+from secateur.engine.perform import (
+    Stopped,
+    _environment,
+    commit_failure,
+    load_execute,
+    open_run,
+    perform,
+)
 from secateur.errors import ExitCode, UserError
 from secateur.store import Parts, Store
 from toy.numbers import numbers_of, record_of
@@ -165,3 +172,15 @@ def test_the_stages_own_timings_are_kept(store):
 
 def test_a_stage_function_is_named_by_module_and_attribute():
     assert load_execute("os.path:join") is os.path.join
+
+
+def test_what_is_the_same_for_every_cell_is_looked_up_once(store, monkeypatch):
+    asked = []
+    _environment.cache_clear()
+    monkeypatch.setattr("secateur.engine.perform.version", lambda package: asked.append(package) or "1")
+    try:
+        for _ in range(2):
+            commit_failure(store, CELL, "no reason")
+    finally:
+        _environment.cache_clear()
+    assert len(asked) == len(set(asked)) > 0

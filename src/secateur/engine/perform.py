@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -112,6 +113,8 @@ def _record(store: Store, cell: Cell, started: float, result: Parts | Failure) -
     )
 
 
+# The same for every cell; to look up a version takes longer than to write a small record.
+@cache
 def _environment() -> Mapping[str, Any]:
     packages = {}
     for package in ("secateur", "torch", "numpy"):

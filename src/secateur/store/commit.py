@@ -7,8 +7,8 @@ from pathlib import Path
 
 from secateur.durable import sync_folder, write_durably
 from secateur.store.faults import reach
-from secateur.store.files import readable_json
-from secateur.store.record import ARTEFACT, RECORD, Record, checked, sealed
+from secateur.store.record import ARTEFACT, RECORD, SCHEMA_VERSION, Record, checked
+from secateur.store.seal import sealed_text
 
 
 def write_cell(folder: Path, record: Record, artefacts: Mapping[str, bytes | Path]) -> None:
@@ -22,8 +22,8 @@ def write_cell(folder: Path, record: Record, artefacts: Mapping[str, bytes | Pat
     for name, content in sorted(artefacts.items()):
         hashes[name] = write_durably(folder / checked(ARTEFACT, name), content)
         reach("commit.artefact")
-    full = sealed({**record.to_json(), "artefacts": hashes})
-    write_durably(folder / RECORD, readable_json(full).encode())
+    body = {**record.to_json(), "artefacts": hashes, "schema_version": SCHEMA_VERSION}
+    write_durably(folder / RECORD, sealed_text(body).encode())
     sync_folder(folder)
     reach("commit.record")
 

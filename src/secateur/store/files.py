@@ -5,11 +5,13 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from secateur.durable import DISK, disk_trouble, is_stray, sync_folder, write_durably
 from secateur.errors import ExitCode, UserError
@@ -42,22 +44,76 @@ def readable_json(data: Any) -> str:
     Raises:
         ValueError: a NaN, or something that is not plain data.
     """
-    return _laid_out(canonical(data), "") + "\n"
+    return spelled(canonical(data))[1] + "\n"
 
 
-def _laid_out(value: Any, indent: str) -> str:
+def spelled(value: Any, indent: str = "") -> tuple[str, str]:
+    r"""The JSON of canonical values, and the same laid out for people, with every number spelled once.
+
+    >>> spelled({"b": [1, 2], "a": {}})
+    ('{"a":{},"b":[1,2]}', '{\n  "a": {},\n  "b": [1, 2]\n}')
+    """
+    kind = type(value)
+    if kind is float:
+        text = float.__repr__(value)
+    elif kind is dict and value:
+        return object_of({key: spelled(value[key], indent + "  ") for key in value}, indent)
+    elif kind is list and value:
+        kinds = set(map(type, value))
+        if kinds.isdisjoint((dict, list)):
+            return _line(value)
+        return (_rows(value, indent) if kinds == {dict} else None) or _lines(value, indent)
+    else:
+        text = _word(value)
+    return text, text
+
+
+def object_of(members: Mapping[str, tuple[str, str]], indent: str = "") -> tuple[str, str]:
+    """The two spellings of an object from those of its members, which are indented two spaces more."""
+    plain, lines = [], []
+    for key in sorted(members):
+        word, (short, laid_out) = _word(key), members[key]
+        plain.append(f"{word}:{short}")
+        lines.append(f"{indent}  {word}: {laid_out}")
+    return "{" + ",".join(plain) + "}", "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def _lines(value: list[Any], indent: str) -> tuple[str, str]:
     inner = indent + "  "
-    if isinstance(value, dict) and value:
-        lines = [f"{inner}{_word(key)}: {_laid_out(value[key], inner)}" for key in sorted(value)]
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        lines = [f"{inner}{_laid_out(item, inner)}" for item in value]
-        return "[\n" + ",\n".join(lines) + f"\n{indent}]"
-    return _word(value)
+    items = [spelled(item, inner) for item in value]
+    lines = [inner + laid_out for _, laid_out in items]
+    return "[" + ",".join(short for short, _ in items) + "]", "[\n" + ",\n".join(lines) + f"\n{indent}]"
 
 
+def _line(value: list[Any]) -> tuple[str, str]:
+    text = _words(value)
+    # Where no text of the list has a comma of its own.
+    if text.count(",") == len(value) - 1:
+        return text, text.replace(",", ", ")
+    return text, _word(value)
+
+
+def _rows(value: list[dict[str, Any]], indent: str) -> tuple[str, str] | None:
+    """A list of objects with the same keys and numbers alone, as the epochs of a training; None of others."""
+    keys, inner = sorted(value[0]), indent + "  "
+    if not keys or any(item.keys() != value[0].keys() for item in value):
+        return None
+    numbers = [item[key] for item in value for key in keys]
+    if not _NUMBERS.issuperset(map(type, numbers)):
+        return None
+    slots = {key.replace("%", "%%"): ("%s", "%s") for key in keys}
+    words, (short, laid_out) = tuple(_words(numbers)[1:-1].split(",")), object_of(slots, inner)
+    plain, lines = (
+        separator.join([row] * len(value)) % words
+        for separator, row in ((",", short), (f",\n{inner}", laid_out))
+    )
+    return f"[{plain}]", f"[\n{inner}{lines}\n{indent}]"
+
+
+_NUMBERS = frozenset({bool, int, float, type(None)})
 # Made once: json.dumps makes one at every call, which for a long history is most of the time of a commit.
 _word = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_words = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def append_line(path: Path, data: Any) -> None:
@@ -85,20 +141,13 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def strict_json(raw: bytes) -> Any:
-    """Parse JSON by the standard, more strictly than Python.
+    """Parse JSON by the standard, more strictly than Python's own reader, and several times as fast.
 
     Raises:
-        ValueError: it is not JSON: ``NaN``, ``Infinity``, or text that is not Unicode, as half a surrogate.
-        RecursionError: it is nested too deeply.
+        ValueError: it is not JSON: ``NaN``, ``Infinity``, text that is not Unicode, as half a surrogate, or
+            more than 200 lists and objects in each other.
     """
-    value = json.loads(raw.decode(), parse_constant=_no_number)
-    if b"\\ud" in raw or b"\\uD" in raw:
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
-def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is not JSON")
+    return from_json(raw, allow_inf_nan=False)
 
 
 def writer_mark() -> str:

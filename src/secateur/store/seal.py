@@ -1,13 +1,17 @@
 """The seal of a record: the hash of everything else in it, compared without writing the record again."""
 
 import re
+from array import array
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
-from secateur.hashing import MAX_DEPTH, digest, sha256_hex
+from secateur.hashing import MAX_DEPTH, canonical, digest, sha256_hex
+from secateur.store.files import object_of, spelled
 
 SEAL = re.compile(r"[0-9a-f]{64}")
 _SPACES = b" \t\n\r"
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one deeper, or one up again, as signed bytes
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -21,6 +25,23 @@ def seal_of(data: Mapping[str, Any]) -> str:
         ValueError: ``data`` holds what has no canonical JSON.
     """
     return digest({key: value for key, value in data.items() if key != "self_hash"})
+
+
+def sealed_text(body: Mapping[str, Any]) -> str:
+    r"""``body`` with its seal, laid out for people.
+
+    What is hashed and what is written are spelled together: the numbers of a record are most of its text.
+
+    >>> sealed_text({"id": "ab"}).splitlines()[2] == f'  "self_hash": "{seal_of({"id": "ab"})}"'
+    True
+
+    Raises:
+        ValueError: ``body`` holds what has no canonical JSON.
+    """
+    plain = canonical({key: value for key, value in body.items() if key != "self_hash"})
+    members = {key: spelled(value, "  ") for key, value in plain.items()}
+    seal = sha256_hex(object_of(members)[0])
+    return object_of({**members, "self_hash": spelled(seal)})[1] + "\n"
 
 
 def is_sealed(raw: bytes, data: Mapping[str, Any]) -> bool:
@@ -57,17 +78,13 @@ def _without_layout(raw: bytes, seal: str) -> bytes | None:
     if raw.count(line) != 1:
         return None
     parts = raw.replace(line, b"\n").split(b'"')
-    outside = [part.translate(None, _SPACES) for part in parts[::2]]
-    if _depth(b"".join(outside)) > MAX_DEPTH:
+    outside = b'"'.join(parts[::2]).translate(None, _SPACES)
+    if _depth(outside) > MAX_DEPTH:
         return None
-    parts[::2] = outside
+    parts[::2] = outside.split(b'"')
     return b'"'.join(parts)
 
 
 def _depth(text: bytes) -> int:
     """The deepest nesting of brackets."""
-    depth = deepest = 0
-    for bracket in text.translate(None, _ALL_BUT_BRACKETS):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    return max(accumulate(array("b", text.translate(_STEPS, _ALL_BUT_BRACKETS))), default=0)
