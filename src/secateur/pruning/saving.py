@@ -18,6 +18,7 @@ from secateur.graph.trace.named_tensors import named_tensors, non_persistent_buf
 from secateur.hashing import json_sha256, tensors_sha256
 from secateur.models import device_of
 from secateur.models.normalisation import INNER, Statistics
+from secateur.pruning.card import card_text
 from secateur.pruning.history import history, remember
 from secateur.surgery.cut import check_fits, cut_channels_
 from secateur.surgery.input_json import missing_class
@@ -85,7 +86,7 @@ def save(
         target.mkdir(parents=True, exist_ok=True)
         save_file(tensors, cleared(target / _WEIGHTS_FILE), metadata={"format": "pt"})
         write_new(target / _PLAN_FILE, json.dumps(document, indent=1) + "\n")
-        write_new(target / _CARD_FILE, _card(model, plans, card, front))
+        write_new(target / _CARD_FILE, card_text(model, plans, card, front))
     except OSError as error:
         raise UserError(
             f"cannot write to '{folder}': {error.strerror}", hint="choose another folder"
@@ -270,33 +271,3 @@ def _check_fingerprint(model: nn.Module, plans: tuple[Plan, ...], wanted: list[f
             f"the network rebuilt from '{source}' does not compute what the saved one did",
             hint="the factory builds another class, or its code changed",
         )
-
-
-def _card(model: nn.Module, plans: tuple[Plan, ...], text: str, front: str) -> str:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    lines = [
-        *([front, ""] if front else []),
-        "# A pruned network",
-        "",
-        f"Class `{type(model).__name__}`, {parameters:,} parameters.",
-        "",
-    ]
-    for number, plan in enumerate(plans, start=1):
-        removed = sum(cut.channels - cut.kept for cut in plan.cuts)
-        lines += [
-            f"Round {number}: criterion {plan.criterion}, sparsity {plan.sparsity:g} ({plan.scope}), "
-            f"seed {plan.seed}; {len(plan.cuts)} groups lost {removed:,} channels.",
-            *(f"- {note}" for note in plan.notes),
-            "",
-        ]
-    lines += [
-        "Load it with",
-        "",
-        "```python",
-        "import secateur",
-        "model = secateur.load(folder, factory)  # factory builds the unpruned class",
-        "```",
-        "",
-        *([text, ""] if text else []),
-    ]
-    return "\n".join(lines)
