@@ -37,7 +37,7 @@ def apgd(
     An image is found if any iterate is adversarial; the nearest such iterate is returned. ``steps + 2``
     forwards and ``steps`` backwards.
 
-    Deviations from Algorithm 1:
+    Deviations from Algorithm 1, whose lines the comments in the code cite:
 
     * The loss is lowered, not raised. The first step is in the loop, without momentum (α = 1 in line 8).
     * The clean image is queried first: it decides who is wrong from the start. The last iterate is
@@ -45,7 +45,8 @@ def apgd(
     * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
       largest logit, so that it fools on other machines too.
     * At a checkpoint that halves η the gradient of x_max is reused, and x^(k-1) becomes x_max: the search
-      resumes there without a further query and without momentum.
+      resumes there without a further query and without momentum. As in the authors' code, the next loss is
+      compared with the one before the return, and condition 2 does not apply at the first checkpoint.
     * The random start is the same direction for every image, so that batching changes nothing.
     * The projection is the exact one onto the ball and the box together. Clipping after projecting lands
       strictly inside the ball and away from the nearest point.
@@ -90,7 +91,8 @@ def apgd(
     best.query(batch.x, gradient=False)
     η = torch.full((len(x_k),), 2 * eps, dtype=x_k.dtype, device=x_k.device)
     x_last, x_max, slope_max = x_k, x_k, torch.zeros_like(x_k)
-    f_max = f_last = f_checkpoint = torch.full_like(η, torch.inf)
+    f_max = f_checkpoint = torch.full_like(η, torch.inf)
+    f_last = -f_max  # no step led to x^(0), so it is no success
     successes, last_checkpoint = torch.zeros_like(η), 0
     halved = torch.ones_like(η, dtype=torch.bool)
     checkpoints = _checkpoints(steps)  # W
@@ -127,9 +129,10 @@ def apgd(
 
 
 def _checkpoints(steps: int) -> set[int]:
-    """W: after 22 % of the steps, then at intervals that shrink by 3 % of the steps to 6 %."""
-    shares, gap = [0.0, 0.22], 0.22
-    while shares[-1] < 1:
-        gap = max(gap - 0.03, 0.06)
-        shares.append(shares[-1] + gap)
-    return {round(share * steps) for share in shares[1:] if share < 1}
+    """W: ⌈p N_iter⌉ for p = 22 %, then at intervals that shrink by 3 % to 6 %."""
+    checkpoints, percent, gap = set(), 22, 22
+    while percent < 100:
+        checkpoints.add(-(-percent * steps // 100))  # rounded up
+        gap = max(gap - 3, 6)
+        percent += gap
+    return checkpoints

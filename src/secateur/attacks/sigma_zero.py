@@ -32,35 +32,35 @@ def sigma_zero(
 ) -> Found:
     """Find perturbations of few pixels by a smooth count of what changes and an adaptive threshold.
 
-    Algorithm 1, in the numbering used in the code::
+    The steps of Algorithm 1, by the names that the comments in the code use, in the order of the authors'
+    code::
 
-        1: δ ← 0, τ ← τ₀, η ← η₀
-        2: for i = 1, …, N do
-        3:     g ← ∇ [max(logit difference(x + δ), 0) + Σⱼ δⱼ² / (δⱼ² + σ) / d]
-        4:     g ← g / ‖g‖∞
-        5:     δ ← clip(x + δ − η g) − x
-        6:     δ ← Π_τ(δ): entries smaller than τ become zero
-        7:     η ← cosine annealing
-        8:     τ ← τ + tη where x + δ is adversarial
-        9:     τ ← τ − tη elsewhere
-        10:    keep δ where x + δ is adversarial and has fewer pixels than the best
-        11: return the best
+        start:           δ ← 0, τ ← τ₀, η ← η₀
+        for i = 1, …, N:
+            best:        keep δ where x + δ is adversarial and has fewer values than the best
+            gradient:    g ← ∇ [max(logit difference(x + δ), 0) + Σⱼ δⱼ² / (δⱼ² + σ) / d]
+            normalise:   g ← g / ‖g‖∞
+            step size:   η ← cosine annealing
+            step:        δ ← clip(x + δ − η g) − x
+            threshold:   τ ← τ + tη where x + δ was adversarial, τ − tη elsewhere
+            projection:  δ ← Π_τ(δ): entries smaller than τ become zero
+        return the best
 
     Every iterate is evaluated: ``steps + 1`` forwards and ``steps`` backwards.
 
-    Deviations from Algorithm 1:
+    Deviations from Algorithm 1 and the authors' code:
 
-    * As in the authors' code, line 5 is a step of Adam, η approaches a tenth of η₀ (``eta_final``), and τ
-      stays in [0, 1].
-    * The first query is the clean image, which decides who is wrong from the start, so lines 8 and 9 come
-      before line 6 in an iteration. The last iterate is evaluated too.
+    * As in the authors' code, the step is one of Adam, η approaches a tenth of η₀ (``eta_final``), τ stays
+      in [0, 1], and the first query is the clean image. It decides who is wrong from the start.
+    * τ changes by t times the η of the step just taken, in the authors' code by that of the next.
+    * The last iterate is evaluated too.
     * An iterate is adversarial if its logit difference is below zero by more than 64 rounding errors of the
       largest logit, so that it fools on other machines too.
     * Targeted attacks are allowed: the loss is that of the target.
     * Lengths are relative to the width of the box, so that the bounds change nothing.
     * ``norm="L0-pixels"`` counts pixels: the smooth count takes δⱼ² as the sum over the channels of a pixel,
-      d is the number of pixels, and line 6 sets a pixel to zero where its largest entry is smaller than τ.
-      The paper counts values.
+      d is the number of pixels, and a pixel becomes zero where its largest entry is smaller than τ. The
+      authors' code counts values.
 
     Args:
         model: images to logits.
@@ -92,26 +92,26 @@ def sigma_zero(
     d = pooled(x[:1], p).numel()
     width = batch.bounds[1] - batch.bounds[0]
     best = BestAdversarial(model, batch, p)
-    δ, m, v = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)  # line 1
+    δ, m, v = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)  # start
     τ = torch.full_like(best.distance, tau)
 
-    for i in range(steps + 1):  # line 2
-        query, logits = best.query(batch.clip(x + width * δ), gradient=i < steps)  # line 10
+    for i in range(steps + 1):
+        query, logits = best.query(batch.clip(x + width * δ), gradient=i < steps)  # best
         if i == steps:
             break
 
         loss = logit_difference(batch, logits).clamp_min(0.0)
         g = width * input_gradient(loss, query)
         count_grad = 2 * δ * sigma / (pooled(δ.square(), p) + sigma).square() / d
-        g = g + count_grad  # line 3
-        g = g / per_sample(distance(g, INF).clamp_min(1e-12), x)  # line 4
-        η = cosine(eta, eta_final, i, steps)  # line 7
+        g = g + count_grad  # gradient
+        g = g / per_sample(distance(g, INF).clamp_min(1e-12), x)  # normalise
+        η = cosine(eta, eta_final, i, steps)  # step size
         m = BETA_1 * m + (1 - BETA_1) * g
         v = BETA_2 * v + (1 - BETA_2) * g.square()
         scale = (v / (1 - BETA_2 ** (i + 1))).sqrt() + 1e-8
         δ = δ - η * m / (1 - BETA_1 ** (i + 1)) / scale
-        δ = (batch.clip(x + width * δ) - x) / width  # line 5
-        τ = (τ + torch.where(best.is_adversarial, t, -t) * η).clamp(0.0, 1.0)  # lines 8 and 9
-        δ = torch.where(pooled(δ.abs(), p, largest=True) < per_sample(τ, x), 0.0, δ)  # line 6
+        δ = (batch.clip(x + width * δ) - x) / width  # step
+        τ = (τ + torch.where(best.is_adversarial, t, -t) * η).clamp(0.0, 1.0)  # threshold
+        δ = torch.where(pooled(δ.abs(), p, largest=True) < per_sample(τ, x), 0.0, δ)  # projection
 
-    return best.found()  # line 11
+    return best.found()

@@ -1,4 +1,4 @@
-"""Square Attack (Andriushchenko et al. 2020, arXiv:1912.00049, Algorithms 1 and 2) in Linf: no gradients."""
+"""Square Attack (Andriushchenko et al. 2020, arXiv:1912.00049, Algorithm 1) in Linf: no gradients."""
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +34,17 @@ def square(
     Starts from vertical stripes of ±ε; each query sets one square to ±ε per channel and keeps it if the
     logit difference falls. ``steps + 2`` forwards, no backward.
 
-    Deviations from Algorithms 1 and 2:
+    Deviations from Algorithm 1, whose lines the comments in the code cite:
 
     * The clean image is queried first: it decides who is wrong from the start.
+    * l* begins as the loss of x̂, as in the authors' code. Line 1 prints that of x.
+    * A targeted attack lowers the logit difference. The authors take cross-entropy.
     * An image is adversarial if its logit difference is below zero by more than 64 rounding errors of the
       largest logit, so that it fools on other machines too.
     * Squares are the same for every image of a batch, so that batching changes nothing.
     * A square is set to x ± ε. The paper adds ±2ε to x̂ and projects, to the same effect.
-    * The loop runs to the end; an image that is fooled keeps its example.
+    * N squares are tried, one more than by line 2. The loop runs to the end; an image that is fooled keeps
+      its example.
 
     Args:
         model: images to logits.
@@ -50,6 +53,7 @@ def square(
         eps: ε, by default 8/255 of the width of the ``bounds``.
         steps: N.
         area: p, the first square's share of the image, halved on the paper's schedule scaled to ``steps``.
+            AutoAttack takes 0.8. The authors take less, down to 0.05, for networks that are not robust.
         targets: wanted classes [N] of a targeted attack.
         bounds: lowest and highest pixel value.
         generator: draws the squares; a fixed one by default.
@@ -86,11 +90,11 @@ def square(
     for i in range(steps):  # line 2
         halvings = sum(i * 10_000 / steps > at for at in HALVE_AREA_AT)
         h = max(1, min(round((area * 0.5**halvings * height * width) ** 0.5), height, width))  # line 3
-        r = int(torch.randint(0, height - h + 1, (1,), generator=generator))  # Algorithm 2, line 2
+        r = int(torch.randint(0, height - h + 1, (1,), generator=generator))  # line 4: δ ~ P
         s = int(torch.randint(0, width - h + 1, (1,), generator=generator))
         here = (..., slice(r, r + h), slice(s, s + h))
         trial = adv.clone()
-        trial[here] = x[here] + signs(1, channels, 1, 1)  # lines 4 and 5
+        trial[here] = x[here] + signs(1, channels, 1, 1)  # line 5
         trial = batch.clip(trial)
         logits, active = query_active(model, trial)  # line 6
         margin = logit_difference(batch, logits)

@@ -214,7 +214,7 @@ ATTACKS.register(
     "auto-PGD, DLR or cross-entropy (Croce & Hein 2020)",
     norms=(2.0, math.inf),
     kind="fixed-eps",
-    science=4,
+    science=5,
     targeted=True,
     paper="arXiv:2003.01690",
     cost="1 fwd, 1 bwd",
