@@ -88,5 +88,20 @@ def test_printing_hides_controls_and_keeps_headings_with_what_follows():
         assert part in hidden
     assert re.search(r"h2, h3[^{]*\{ break-after: avoid", printed)
     assert re.search(r"figure[^{]*tr[^{]*\.block[^{]*\{ break-inside: avoid", printed)
+    assert re.search(r"h2 \+ \.note, h3 \+ p \{ break-after: avoid", printed), (
+        "a note alone at the foot of a page"
+    )
     assert "prefers-color-scheme: dark" in CSS
     assert "@media screen and (prefers-color-scheme: dark)" in CSS
+
+
+def test_what_stays_whole_on_paper_is_never_half_a_page_high():
+    """What does not fit goes to the next page, and leaves as much of this one empty as it is high."""
+    printed = CSS[CSS.index("@media print") :]
+    whole = next(part for part in printed.split("}") if "break-inside: avoid" in part)
+    assert ".block:not(:has(.shots, tr:nth-child(6)))" in whole, "a long table breaks between its rows"
+    for picture in ("figure img", r"\.chart > svg"):
+        height = re.search(rf"{picture} \{{[^}}]*max-height: ([\d.]+)rem", printed)
+        # Letter has 10.2 inches between its margins; a title and a caption are beside it.
+        assert float(height[1]) * 16 / 96 < 10.2 / 2
+    assert re.search(r"figure:has\(> h3\) \{[^}]*grid-template-columns: \S+ 1fr", printed), "captions beside"

@@ -158,3 +158,16 @@ def test_charts_are_drawn_anew_for_paper(page, tmp_path):
         assert said == []
         chart = dom[dom.index('id="chart-robust"') :].partition("</svg>")[0]
         assert ('viewBox="0 0 336 300"' in chart) is expected
+
+
+@pytest.mark.slow
+def test_printed_pages_are_full(index, tmp_path):
+    """Three figures a page: with two, a third of every page was empty."""
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer")
+    printed = tmp_path / "printed.pdf"
+    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={printed}"]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run([*command, index.as_uri()], capture_output=True, timeout=120, env=environment, check=True)
+    pages = len(re.findall(rb"/Type /Page\b", printed.read_bytes()))
+    figures = index.read_text(encoding="utf-8").count("<figure id=")
+    assert figures / 3 < pages <= figures / 3 + 8
