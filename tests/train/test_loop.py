@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from secateur.cpu import malloc
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import accuracy, build, weights_hash
@@ -250,3 +251,10 @@ def test_images_outside_of_zero_and_one_never_reach_the_model(few):
     assert isinstance(few[0], Dataset)
     with pytest.raises(UserError, match="outside"):
         replace(few[0], x=few[0].x * 255)
+
+
+def test_memory_stays_in_the_process_from_step_to_step(few):
+    inside = []
+    train(network(), *few, QUICK, seed=0, on_progress=lambda *_: inside.append(malloc._users))
+    assert set(inside) == {0 if malloc._glibc() is None else 1}
+    assert malloc._users == 0

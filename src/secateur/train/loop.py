@@ -7,6 +7,7 @@ from contextlib import nullcontext, suppress
 import torch
 from torch import Tensor, nn
 
+from secateur.cpu.malloc import kept_heap
 from secateur.data import Dataset
 from secateur.hashing import stream
 from secateur.models import NotFinite, accuracy
@@ -70,6 +71,14 @@ def train(
     identity = identify(model, train, validation, recipe, seed=seed, teacher=teacher)
     job = prepare(model, train, validation, recipe, seed=seed, teacher=teacher, tick=on_progress)
     state = _begin(job, identity, checkpoints)
+    # Every step allocates the same activations anew.
+    with kept_heap() if job.device.type == "cpu" else nullcontext():
+        return _run(job, state, identity, checkpoints, classes=classes)
+
+
+def _run(job: Job, state: State, identity: str, checkpoints: Checkpoints | None, *, classes: int) -> History:
+    """The epochs that are left, and the weights of the best one."""
+    model, recipe = job.model, job.recipe
     if len(state.epochs) < recipe.epochs:
         job = with_taught(job, classes=classes)
     for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):

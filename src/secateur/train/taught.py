@@ -1,13 +1,11 @@
 """What the teacher of a distillation says of every image, asked for once where it cannot change."""
 
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from secateur.cpu.malloc import kept_heap
 from secateur.hashing import stream
 from secateur.models import eval_mode, evaluation_batch
 from secateur.train.job import Job
@@ -43,10 +41,9 @@ def _taught(job: Job) -> Tensor | None:
     assert teacher is not None
     steps = job.recipe.epochs * math.ceil(job.train.n / job.recipe.batch_size)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=job.recipe.precision == "bfloat16")
-    memory = kept_heap() if device.type == "cpu" else nullcontext()
     random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:
-        with random, eval_mode(teacher), torch.no_grad(), precision, memory:
+        with random, eval_mode(teacher), torch.no_grad(), precision:
             torch.manual_seed(stream(job.seed, "teacher").initial_seed())
             for x in torch.split(job.train.x, evaluation_batch(device)):
                 parts.append(teacher(x))
