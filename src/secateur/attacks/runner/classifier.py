@@ -134,7 +134,8 @@ def classifier(
     Raises:
         UserError: a model that cannot be called or fails on the images, or an answer without logits.
 
-    >>> one = lambda x: x.sum((1, 2, 3)).unsqueeze(1) - 9
+    >>> one = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    >>> _ = nn.init.constant_(one[1].bias, -9.0)  # no z lies in [0, 1], as a probability would
     >>> classifier(one, torch.rand(3, 1, 2, 2)).said
     ('the network answers with one number z per image: it is attacked as the two logits [0, z]',)
     """
