@@ -59,6 +59,7 @@ def bar(label: str = "done", *, quiet: bool = False, stream: TextIO | None = Non
     ...     tell(1, 4)
     ...     tell(2, 4)
     attack (25 % done)
+    attack (50 % done)
     """
     cells = None if quiet or stream is not None or "ipykernel" not in sys.modules else _cells()
     console = Console(file=stream, stderr=stream is None, emoji=False, highlight=False)
@@ -86,15 +87,15 @@ def _on_a_terminal(progress: Progress) -> Tell:
 
 
 def _in_lines(console: Console) -> Tell:
-    """A line for every part, when it begins."""
-    last: str | None = None
+    """A line for every part, when it begins, and for every tenth of the whole."""
+    last: tuple[str, int] | None = None
 
     def draw(part: str, done: int, total: int) -> None:
         nonlocal last
-        if part != last:
-            text = f"{shown(part)} ({100 * done // max(total, 1)} % done)"
-            console.print(text, style="dim", markup=False, soft_wrap=True)
-        last = part
+        percent = 100 * done // max(total, 1)
+        if last is None or part != last[0] or percent // 10 > last[1]:
+            console.print(f"{shown(part)} ({percent} % done)", style="dim", markup=False, soft_wrap=True)
+            last = (part, percent // 10)
 
     return draw
 

@@ -132,8 +132,9 @@ def test_an_interrupted_check_goes_on_in_the_epoch_where_it_was(tmp_path, quick)
 
     def stop(part, done, total):
         seen.append(part)
-        # 400 images, less the tenth for validation, are 3 batches of at most 128: in the second epoch.
-        if seen.count("pruned fine-tuning") == 4:
+        # 400 images, less the tenth for validation, are 3 batches of at most 128: the teacher is asked for
+        # three, and one is left of the second epoch's.
+        if seen.count("pruned fine-tuning") == 8:
             raise Stopped
 
     with pytest.raises(Stopped):
@@ -205,6 +206,13 @@ def test_the_usual_fine_tuning_passes_about_as_many_images_whatever_the_data_set
     robust = usual_recipe(50_000, adversarial=4 / 255)
     assert robust.select == "robust"
     assert robust.adversary.epsilon == pytest.approx(4 / 255)
+
+
+@pytest.mark.slow
+def test_an_adversarial_fine_tuning_has_a_folder_that_another_check_cannot_take(tmp_path, quick):
+    quick(sparsity=0.4, recipe=None, adversarial=0.1, steps=5, images=10, out=tmp_path / "out")
+    with pytest.raises(UserError, match="another recipe"):
+        quick(sparsity=0.4, recipe=None, adversarial=0.2, steps=5, images=10, out=tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -167,7 +167,7 @@ def test_a_pipe_whose_reader_has_gone_still_ends_the_program():
 def told(stream, **settings):
     with bar("attack", stream=stream, **settings) as tell:
         tell("dense linf", 10, 40)
-        tell("dense linf", 20, 40)
+        tell("dense linf", 11, 40)
         tell("pruned [b]linf", 30, 40)
         tell(40, 40)
     return stream.getvalue() if stream is not None else ""
@@ -176,6 +176,14 @@ def told(stream, **settings):
 def test_a_bar_is_a_line_for_every_part_where_there_is_no_terminal():
     assert told(io.StringIO()) == "dense linf (25 % done)\npruned [b]linf (75 % done)\nattack (100 % done)\n"
     assert told(io.StringIO(), quiet=True) == ""
+
+
+def test_a_long_part_is_told_of_at_every_tenth_of_the_whole():
+    stream = io.StringIO()
+    with bar("attack", stream=stream) as tell:
+        for done in range(0, 1001, 5):
+            tell(done, 1000)
+    assert stream.getvalue() == "".join(f"attack ({percent} % done)\n" for percent in range(0, 101, 10))
 
 
 def test_a_bar_on_a_terminal_shows_the_part_and_leaves_nothing(monkeypatch):

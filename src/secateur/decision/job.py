@@ -12,6 +12,7 @@ from secateur import budgets as usual
 from secateur import models
 from secateur.attacks.runner.outputs import Logits
 from secateur.data import Dataset
+from secateur.decision.costs import parts_of
 from secateur.decision.folder import claim
 from secateur.decision.handed import Handed
 from secateur.decision.images import Images
@@ -25,9 +26,6 @@ from secateur.recipes import Recipe
 from secateur.registry import ATTACKS
 from secateur.text import listed
 from secateur.trust import misfit
-
-# Passes of one image: a training step costs a forward and two for its backward, and a forward of the teacher.
-_TRAINED, _ATTACKED = 4, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +120,7 @@ def set_up(
         "validation images": data.validation.fingerprint,
         "test images": test.fingerprint,
         "attacked images": sample.fingerprint,
-        "recipe": asdict(recipe),
+        "recipe": _finite(asdict(recipe)),
         "attack": attacks.name,
         "steps": dict(attacks.settings),
         "pruning options": _plain(options),
@@ -137,6 +135,14 @@ def set_up(
     refuse_impossible(network, data, options, seed=attacks.seed)
     # Only now: a folder that a refused check had claimed would be refused to the next one.
     work = claim(folder, key)
+    sizes = {
+        "train": data.train.n,
+        "validation": data.validation.n,
+        "test": test.n,
+        "attacked": int((predicted == sample.y).sum()),
+    }
+    steps = attacks.settings.get("steps")
+    costs = parts_of(recipe, sizes, attacks.budgets, options, steps=steps, rounds=rounds, control=control)
     return Job(
         network,
         name,
@@ -146,22 +152,15 @@ def set_up(
         attacks,
         limits,
         work,
-        Meter(_costs(data.train.n, sample, recipe, attacks, rounds, control=control), tell),
+        Meter(costs, tell),
     )
 
 
-def _costs(
-    trained: int, sample: Dataset, recipe: Recipe, attacks: Attacks, rounds: int, *, control: bool
-) -> dict[str, int]:
-    """What each part costs, in passes of one image."""
-    one = sample.n * int(attacks.settings.get("steps", 100)) * _ATTACKED
-    steps = 1 if recipe.adversary is None else 1 + recipe.adversary.steps
-    parts = {f"dense {norm}": one for norm in attacks.budgets}
-    tuned = [f"pruned {number}" if rounds > 1 else "pruned" for number in range(1, rounds + 1)]
-    for label in [*tuned, *(["control"] if control else [])]:
-        parts[f"{label} fine-tuning"] = recipe.epochs * trained * _TRAINED * steps
-        parts |= {f"{label} {norm}": one for norm in attacks.budgets}
-    return parts
+def _finite(value: Any) -> Any:
+    """Plain data with an infinite norm as a word: JSON has no infinity."""
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return "inf" if value == float("inf") else value
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,9 @@ def measure(
     def classify() -> dict[str, Any]:
         return {"predicted": images.predicted(model).tolist()}
 
+    tick("predictions", 0, 1)
     predicted = remembered(folder / "predictions.json", classify)["predicted"]
+    tick("predictions", 1, 1)
     records = {}
     for norm, budgets in attacks.budgets.items():
 
