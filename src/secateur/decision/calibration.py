@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from secateur.decision.intervals import draw_bars
 from secateur.report.axes import percent_axis
 from secateur.report.theme import PALETTE, SOFT, WIDTH, label, themed
 from secateur.stats import wilson
@@ -93,16 +94,7 @@ def _draw_reliability(axes: Axes, bins: Sequence[Bin], error: float) -> None:
     axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls="--", label="confidence = accuracy")
     confidence = np.array([each.confidence for each in bins])
     accuracy = np.array([each.accuracy for each in bins])
-    bounds = np.array([wilson(each.right, each.n) for each in bins]).reshape(-1, 2)
-    axes.errorbar(
-        confidence,
-        accuracy,
-        yerr=np.abs(bounds.T - accuracy),
-        fmt="none",
-        lw=1,
-        capsize=2,
-        color=PALETTE[0],
-    )
+    draw_bars(axes, confidence, accuracy, [each.n for each in bins], colour=PALETTE[0], fmt="none")
     largest = max((each.n for each in bins), default=1)
     # Area in proportion to the images, but never too small to be seen.
     sizes = [max(6.0, 70 * each.n / largest) for each in bins]

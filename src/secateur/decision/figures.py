@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from secateur.budgets import written
+from secateur.decision.intervals import draw_band
 from secateur.decision.lines import Line, robust
 from secateur.errors import UserError
 from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS
 from secateur.report.plots import Drawing
 from secateur.report.theme import PALETTE, PAPER, SOFT, WIDTH, label, themed
-from secateur.stats import wilson
 
 POINTS = 121
 
@@ -40,10 +40,8 @@ def curves(dense: Mapping[str, Mapping[str, Any]], pruned: Mapping[str, Mapping[
             ):
                 n = len(each["outcome"])
                 share = np.array([robust(each, eps).mean() for eps in grid])
-                band = np.array([wilson(round(value * n), n) for value in share])
                 unsure = " (unreliable)" if each["grade"] in "CX" else ""
-                axes.plot(grid, share, color=colour, ls=dash, lw=1.4, label=f"{name}{unsure}")
-                axes.fill_between(grid, band[:, 0], band[:, 1], color=colour, alpha=0.15, lw=0)
+                draw_band(axes, grid, share, n, colour=colour, dash=dash, label=f"{name}{unsure}")
             axes.set_xlim(0, grid[-1])
             axes.set_ylim(-0.02, 1.02)
             percent_axis(axes.yaxis)

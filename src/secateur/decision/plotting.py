@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from secateur.decision.figures import POINTS, top_budget, written_budget
+from secateur.decision.intervals import draw_band, draw_bars
 from secateur.decision.lines import robust
 from secateur.decision.pairing import Compared, Result, near_chance_of, sizes_of
 from secateur.decision.verdict import Verdict
@@ -17,7 +18,6 @@ from secateur.errors import UserError
 from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS
 from secateur.report.theme import PALETTE, WIDTH, label, themed
-from secateur.stats import wilson
 from secateur.text import counted
 
 DASHES = ("-", "--", ":", "-.")
@@ -86,24 +86,11 @@ def _draw(axes: Axes, record: Mapping[str, Any], name: str, place: int, top: flo
         # Between the sizes that were tried nothing is known.
         sizes = sorted(tried)
         shares = np.array([tried[eps].mean() for eps in sizes])
-        bars = np.array([wilson(round(share * n), n) for share in shares])
-        axes.errorbar(
-            sizes,
-            shares,
-            yerr=np.abs(bars.T - shares),
-            fmt="o",
-            ms=4,
-            lw=1,
-            capsize=2,
-            color=colour,
-            label=name,
-        )
+        draw_bars(axes, np.array(sizes), shares, [n] * len(sizes), colour=colour, fmt="o", ms=4, label=name)
         return
     grid = np.linspace(0.0, top, POINTS)
     shares = np.array([robust(record, eps).mean() for eps in grid])
-    band = np.array([wilson(round(share * n), n) for share in shares])
-    axes.plot(grid, shares, color=colour, ls=dash, lw=1.4, label=name)
-    axes.fill_between(grid, band[:, 0], band[:, 1], color=colour, alpha=0.15, lw=0)
+    draw_band(axes, grid, shares, n, colour=colour, dash=dash, label=name)
 
 
 def _finish(axes: Axes, record: Mapping[str, Any], top: float) -> None:

@@ -17,6 +17,7 @@ from secateur.report.pairing import COLLAPSED
 from secateur.report.plots import UNTUNED, Mark, Style, draw_dense, draw_legend, draw_line
 from secateur.report.robustness import models_of
 from secateur.report.theme import LEGEND_ROW, PALETTE, PANEL_HEIGHT, WIDTH, label
+from secateur.report.ticks import PanelAxes
 
 MACS_LABEL = "MACs, share of the dense network"
 GAPS = "Lines break where a cell has no result; nothing is interpolated."
@@ -52,7 +53,7 @@ def criterion_panels(grid: Grid, titles: Sequence[str]) -> tuple[Figure, list[tu
     legend_rows = 2 + len(grid.models) / 3
     height = 0.35 + len(criteria) * PANEL_HEIGHT + legend_rows * LEGEND_ROW
     figure = Figure(figsize=(WIDTH, height), layout=PanelLayout())
-    panels = figure.subplots(len(criteria), len(titles), squeeze=False)
+    panels = figure.subplots(len(criteria), len(titles), squeeze=False, subplot_kw={"axes_class": PanelAxes})
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
     for row, criterion in zip(panels, criteria, strict=True):

@@ -24,6 +24,7 @@ from secateur.report.robustness import (
     stated_budgets,
 )
 from secateur.report.theme import INK, PANEL_HEIGHT, SOFT, WIDTH, label, shades
+from secateur.report.ticks import PanelAxes
 from secateur.stats import Floats
 
 _DOTTED, _DASHED = (0, (1, 1.5)), (0, (4, 2))
@@ -40,7 +41,7 @@ def draw_curves(grid: Grid, attack: str, arm: str) -> Drawing | None:
         return None
     models, criteria = models_of(grid, arm), grid.criteria or ("",)
     figure = Figure(figsize=(WIDTH, 0.7 + len(models) * PANEL_HEIGHT), layout=PanelLayout())
-    panels = figure.subplots(len(models), len(criteria), squeeze=False)
+    panels = figure.subplots(len(models), len(criteria), squeeze=False, subplot_kw={"axes_class": PanelAxes})
     what, fixed = quantity(grid, attack), points[0].fixed
     epsilon = _axis(grid, attack, models)
     for row, model in zip(panels, models, strict=True):
