@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# Without bytecode every process of a run or a test compiles the package anew, which takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-portable check fmt docs clean
 
 demo: $(VENV)/.installed
@@ -14,7 +17,7 @@ test: $(VENV)/.installed
 
 # The attacks again with the plainest kernels of PyTorch: what they find does not depend on the processor.
 test-portable: $(VENV)/.installed
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" tests/attacks
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow or kernels" tests/attacks
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests

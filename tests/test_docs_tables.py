@@ -24,6 +24,7 @@ def names(cell):
     return re.findall(r"`([^`]+)`", cell)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [entry.name for entry in MODELS.entries()])
 def test_every_model_is_listed_with_its_size(name):
     (row,) = [row for row in rows("models.md") if names(row[0]) == [name]]

@@ -94,6 +94,7 @@ def pixels():
     return net, Dataset("grid", x, net(x).argmax(1), tuple("0123456789"), 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "square", "noise"])
 @pytest.mark.parametrize("eps", [8 / 255, 0.031, 0.1])
 def test_at_its_own_size_the_outcome_decides_and_no_rounded_distance(pixels, name, eps):
@@ -192,6 +193,7 @@ def test_the_record_of_several_sizes_is_the_same_bytes_every_time(images):
     assert [size["eps"] for size in json.loads(first)["sizes"]] == [0, 0.1, 0.3]
 
 
+@pytest.mark.slow
 def test_the_checks_of_several_sizes_run_with_an_audit(images):
     seen = attack(Ruler(), images, "pgd", norm=2, eps=[0.1, 0.5], steps=5, audit=True)
     assert {"F13", "F17", "F23"} <= {check.id for check in seen.grade.checks}
@@ -229,6 +231,7 @@ def test_a_network_in_half_precision_is_attacked_in_float32_and_says_so(images, 
     assert "images are rounded to it" in seen.result.search["network"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("pgd", {"eps": 8}), ("fgsm", {"eps": [0, 4, 8]}), ("fmn", {"norm": float("inf"), "budgets": [4, 8]})],
@@ -250,6 +253,7 @@ class Scaled(nn.Module):
         return x / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "at"), [("fmn", {"budgets": (0, 0.3, 2)}), ("fgsm", {"eps": [0, 0.15, 1]})])
 def test_accuracy_is_stated_class_by_class_and_adds_up(images, name, at):
     mixed = Dataset("ruler", images.x, torch.tensor([0, 0, 2, 0, 1]), ("dark", "bright", "none"), None)

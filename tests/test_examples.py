@@ -59,6 +59,7 @@ def run_examples(module):
     return runner.tries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", modules())
 def test_the_examples_of_a_module_print_what_they_say(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -37,6 +37,7 @@ FILES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
 def test_no_error_below_the_command_line_names_an_option_to_python(path):
     assert options_in(path.read_text(encoding="utf-8")) == []

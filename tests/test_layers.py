@@ -87,6 +87,7 @@ def modules() -> list[Path]:
     return [p for p in sorted(SRC.rglob("*.py")) if p.name != "__init__.py" or p.parent != SRC]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SRC)))
 def test_a_room_imports_only_from_rooms_below(path):
     room = room_of(path)

@@ -99,6 +99,7 @@ def test_macs_are_half_of_what_torch_counts(model, shape):
     assert measure.macs(model, x) == counter.get_total_flops() // (2 * len(x)) > 0
 
 
+@pytest.mark.slow
 def test_sizes_are_measured_without_torchs_compiler():
     code = (
         "import sys, torch\n"

@@ -1,6 +1,7 @@
 """What the package promises: extras that are used, types, a README whose links hold on a package index."""
 
 import ast
+import functools
 import re
 import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
@@ -37,6 +38,7 @@ BY_NAME = ("import_module", "importorskip", "needed", "_package")
 TABLES = ("_ONNX",)
 
 
+@functools.cache
 def imported(folder):
     found = set()
     for path in (ROOT / folder).rglob("*.py"):
@@ -54,10 +56,6 @@ def imported(folder):
     return found
 
 
-SOURCE = imported("src")
-TESTS = imported("tests")
-
-
 def module(package):
     return MODULES.get(package, package)
 
@@ -66,14 +64,14 @@ def module(package):
     "package", [re.match(r"[A-Za-z0-9_.-]+", line)[0] for line in PROJECT["dependencies"]]
 )
 def test_every_dependency_is_imported(package):
-    assert module(package) in SOURCE
+    assert module(package) in imported("src")
 
 
 @pytest.mark.parametrize(
     ("extra", "package"), [(e, p) for e, ps in EXTRAS.items() if e not in TOOLS for p in ps]
 )
 def test_every_extra_is_imported_by_the_package(extra, package):
-    assert module(package) in SOURCE, f"[{extra}] installs {package}, which nothing imports"
+    assert module(package) in imported("src"), f"[{extra}] installs {package}, which nothing imports"
 
 
 @pytest.mark.parametrize("package", [package for extra in TOOLS for package in EXTRAS[extra]])
@@ -82,7 +80,7 @@ def test_every_tool_of_development_is_used(package):
         file, words = PROGRAMS[package]
         assert words in (ROOT / file).read_text(encoding="utf-8")
     else:
-        assert module(package) in TESTS | SOURCE
+        assert module(package) in imported("tests") | imported("src")
 
 
 def test_doctor_looks_for_the_extras_that_there_are():

@@ -39,6 +39,7 @@ def printed_by(example, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_python_example_prints_what_is_shown(tmp_path):
     (_, example), (_, shown) = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")
     said = printed_by(example, tmp_path)

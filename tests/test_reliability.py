@@ -75,6 +75,7 @@ def test_a_run_that_ends_with_a_traceback_on_a_failing_disk_is_caught(tmp_path, 
     assert struck(tmp_path / "run", "lease.taken", 1, "EIO", {}) == "lease.taken, turn 1: it ends with 1"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_momentum_is_caught(count, monkeypatch):
     real = loop.generation
 
@@ -86,6 +87,7 @@ def test_a_checkpoint_without_momentum_is_caught(count, monkeypatch):
     assert count("trainings", 6).lost
 
 
+@pytest.mark.slow
 def test_a_reader_that_trusts_a_strangers_study_is_caught(tmp_path, monkeypatch):
     import reliability_bad_files
     from reliability_inputs import refused, sandbox

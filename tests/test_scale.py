@@ -58,6 +58,7 @@ def test_the_lines_of_scale_say_what_does_not_hold():
     assert len(told) == 6
 
 
+@pytest.mark.slow
 def test_folders_are_finished_studies_with_records_of_the_size_that_is_said(tmp_path):
     from engine_folder import write_folder
 

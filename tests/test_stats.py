@@ -244,6 +244,7 @@ def test_the_interval_of_a_difference_of_shares_covers(lost, gained):
     assert all(high > low for low, high in intervals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainings", [3, 5])
 def test_equivalence_is_claimed_at_the_margin_in_one_case_of_twenty_at_most(trainings):
     margin = math.log(stats.SAME_RATIO)

@@ -31,6 +31,7 @@ def found(folder):
     return transfer(folder, "ddn", steps=20)
 
 
+@pytest.mark.slow
 def test_every_finished_network_takes_part_dense_pruned_and_of_other_seeds(found):
     labels = [each["label"] for each in found.to_json()["networks"]]
     assert labels == [
@@ -81,6 +82,7 @@ def threshold(at):
     return model.eval()
 
 
+@pytest.mark.slow
 def test_deeper_perturbations_carry_over_more(folder, found):
     deeper = transfer(folder, "ddn", steps=20, scale=3.0)
     assert deeper.eligible == found.eligible
@@ -88,6 +90,7 @@ def test_deeper_perturbations_carry_over_more(folder, found):
     assert total[1] > total[0]
 
 
+@pytest.mark.slow
 def test_the_matrix_is_the_same_on_every_run(folder, found):
     assert transfer(folder, "ddn", steps=20).to_json() == found.to_json()
 
@@ -134,6 +137,7 @@ def test_a_scale_of_zero_is_refused(folder):
         transfer(folder, scale=0.0)
 
 
+@pytest.mark.slow
 def test_the_same_record_writes_the_same_files(found, tmp_path):
     first = write_transfer(found.to_json(), tmp_path / "a")
     again = write_transfer(found.to_json(), tmp_path / "b")
@@ -143,6 +147,7 @@ def test_the_same_record_writes_the_same_files(found, tmp_path):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_and_tells(folder, tmp_path, capsys):
     arguments = [
         "transfer",

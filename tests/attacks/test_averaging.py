@@ -34,6 +34,8 @@ def images():
     return Dataset("noise", x, Noisy(0.0)(x).argmax(1), ("a", "b"), None)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_the_mean_of_many_forwards_has_the_distances_without_noise(images, monkeypatch):
     """So has a single forward, as most of many answers verify it; one answer would take lucky noise."""
 
@@ -54,6 +56,8 @@ def test_the_mean_of_many_forwards_has_the_distances_without_noise(images, monke
     assert sum(abs(each - still) > 0.25 * still for each in lucky) >= 2
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_all_forwards_of_a_query_are_counted(images):
     one = run(Noisy(0.0), images, "ddn", steps=10)
     five = run(Noisy(0.0), images, "ddn", steps=10, eot_samples=5)

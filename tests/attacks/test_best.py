@@ -107,6 +107,8 @@ def test_logits_without_a_graph_are_refused_when_a_gradient_is_wanted():
         kept.query(problem.x.clone(), gradient=True)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_a_first_attack_does_not_load_torchs_symbolic_mathematics():
     code = (
         "import sys, torch\n"

@@ -47,6 +47,8 @@ EXPORTED = {"sigma-zero": "sigma_zero"}
 ADAPTED = [each for each in ANSWERS if each != "whole numbers"]
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("answer", ADAPTED)
 @pytest.mark.parametrize(("name", "norm"), ONCE)
 def test_every_attack_of_the_package_finds_what_it_finds_on_logits(name, norm, answer):
@@ -105,6 +107,8 @@ def test_starting_points_and_targets_of_every_class_are_no_way_around():
         every_class(fmn, model, x, y, classes=2)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("answer", ADAPTED)
 def test_the_functions_that_are_named_do_adapt(answer):
     model, x, y = handed(answer)

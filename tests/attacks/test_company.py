@@ -28,6 +28,8 @@ from secateur.registry import ATTACKS
 INF = math.inf
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 @pytest.mark.parametrize(("d", "classes"), [(2, 2), (64, 2), (64, 10)])
 def test_steep_reaches_the_exact_distance_in_200_steps(d, classes, p):
@@ -37,18 +39,24 @@ def test_steep_reaches_the_exact_distance_in_200_steps(d, classes, p):
     check(made, steep(made.model, made.x, made.y, norm=p, steps=200, **settings), p, 1.01)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("d", "classes"), [(2, 2), (64, 2), (64, 10)])
 def test_sigma_zero_needs_at_most_one_pixel_too_many(d, classes):
     made = case(d, classes, 32, seed=0)
     check(made, sigma_zero(made.model, made.x, made.y, steps=300), 0.0, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_strongest_is_exact_where_its_members_are(p):
     made = case(64, 2, 16, seed=1)
     check(made, strongest(made.model, made.x, made.y, norm=p, steps=200), p, 1 if p == 0 else 1.01)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("attack", [pgd, apgd])
 @pytest.mark.parametrize("p", [2.0, INF])
 @pytest.mark.parametrize("loss", ["margin", "ce", "dlr"])
@@ -136,6 +144,8 @@ EVERY = [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "norm", "settings"), EVERY)
 def test_every_registered_attack_is_honest_and_independent_of_the_batch(net, images, name, norm, settings):
     settings = settings if name == "fgsm" else {**settings, "steps": 15}

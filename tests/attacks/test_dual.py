@@ -32,12 +32,16 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("d", "classes"), SIZES)
 def test_alma_reaches_the_exact_distance(d, classes):
     made = case(d, classes, 16, seed=0)
     check(made, alma(made.model, made.x, made.y), 2.0, 1.01, extra=LAST_STEP)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("d", "classes", "p"), CASES)
 def test_pdpgd_reaches_the_exact_distance(d, classes, p):
     made = case(d, classes, 16, seed=0)
@@ -56,6 +60,8 @@ def test_pdpgd_lets_go_of_the_norm_where_it_is_late(monkeypatch, p):
     assert not found().any()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_pdpgd_reaches_its_targets_at_their_exact_distance(p):
     made = case(64, 2, 16, seed=5)
@@ -67,6 +73,8 @@ def test_alma_reaches_its_targets_at_their_exact_distance():
     check(made, alma(made.model, made.x, made.y, steps=500, targets=1 - made.y), 2.0, 1.01, extra=LAST_STEP)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["alma", "pdpgd"])
 def test_other_bounds_scale_with_the_images(net, images, name):
     # In float32, what shifting the images rounds away decides after sixty steps which minimum ALMA ends in.
@@ -153,6 +161,8 @@ def test_the_slope_of_the_penalty_is_its_derivative_and_has_no_jump():
 # Deliberately broken variants: the gates above must see each of them.
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_the_gate_catches_pdpgd_without_its_proximal_step(monkeypatch):
     monkeypatch.setattr(PDPGD, "shrink", lambda delta, metric, weight, *, p: delta)
     made = case(64, 2, 16, seed=0)
@@ -160,6 +170,8 @@ def test_the_gate_catches_pdpgd_without_its_proximal_step(monkeypatch):
         check(made, pdpgd(made.model, made.x, made.y, norm=1.0, steps=1000), 1.0, GATE[1.0])
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_the_gate_catches_alma_with_a_multiplier_that_never_falls(monkeypatch):
     monkeypatch.setattr(ALMA, "penalty_grad", lambda value, rho, mu: mu * torch.ones_like(value))
     made = case(64, 2, 16, seed=0)

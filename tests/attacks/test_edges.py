@@ -17,6 +17,8 @@ def flat(images):
     return images.x, images.y
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", NORMS)
 def test_a_starting_point_is_pulled_to_the_boundary_before_the_first_step(net, images, p):
     x, y = flat(images)
@@ -46,6 +48,8 @@ def test_ten_halvings_place_the_start_within_a_thousandth_of_the_boundary():
     assert 0.3 <= found.distance.item() <= 0.3 + 0.8 / 2**10
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", NORMS)
 def test_a_start_that_does_not_fool_begins_at_the_clean_image(net, images, p):
     x, y = flat(images)
@@ -84,6 +88,8 @@ def test_a_gradient_of_zero_is_no_nan_and_no_success_by_itself(net, images, atta
         assert torch.equal(model(found.adv).argmax(1) != y, found.mask)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("attack", BOTH)
 def test_logits_that_saturate_the_softmax_change_nothing(net, images, attack):
     class Loud(nn.Module):
@@ -97,6 +103,8 @@ def test_logits_that_saturate_the_softmax_change_nothing(net, images, attack):
         torch.testing.assert_close(loud.distance, quiet.distance)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("attack", BOTH)
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.5])
 def test_constant_images_and_batches_of_one_are_attacked_like_others(net, attack, value):
@@ -109,6 +117,8 @@ def test_constant_images_and_batches_of_one_are_attacked_like_others(net, attack
     assert found.adv.max() <= 1
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("attack", BOTH)
 def test_other_bounds_scale_with_the_images(net, images, attack):
     class Shifted(nn.Module):

@@ -124,6 +124,8 @@ def test_images_of_one_channel_are_handed_over_in_the_memory_format_too():
     assert fast(torch.rand(2, 1, 6, 6)).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_what_a_rounded_search_finds_fools_in_full_precision(net, images, name, settings):
     rounded = run(net, images, name, steps=40, options=RunOptions(search_precision="bfloat16"), **settings)
@@ -170,6 +172,8 @@ def test_an_unknown_precision_is_one_sentence(net, images):
         attack(net, images, "ddn", steps=2, search_precision="float8")
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_early_stopping_saves_passes_and_loses_no_example(net, images, name, settings):
     whole = run(net, images, name, steps=150, **settings)
@@ -184,6 +188,8 @@ def test_early_stopping_saves_passes_and_loses_no_example(net, images, name, set
     assert torch.equal(fooled(net, early, images), early.where(Outcome.FOUND))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), [("ddn", {}), ("fmn", {"norm": 1.0}), ("pgd", {"eps": 0.3})])
 def test_early_stopping_does_not_look_at_the_batch(net, images, name, settings):
     early = RunOptions(early_stop=True)
@@ -228,6 +234,8 @@ def test_an_attack_that_knows_no_mask_is_answered_truly_to_its_end(net, images, 
     assert (result.forwards[~result.ori_success] == 30).all()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_batches_are_halved_until_they_fit_and_nothing_changes(net, images):
     for shortage in (MemoryError(), torch.OutOfMemoryError("full"), RuntimeError("can't allocate memory: 9")):
 

@@ -34,6 +34,8 @@ def test_a_finite_gradient_is_returned_as_it_is(dtype):
     torch.testing.assert_close(scaled / scaled.norm(), gradient[1] / gradient[1].norm())
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("scale", [1e20, 1e30])
 @pytest.mark.parametrize(("name", "norm"), BY_GRADIENT)
 def test_logits_of_any_size_hide_no_example(name, norm, scale):
@@ -57,6 +59,8 @@ def test_infinity_counts_as_the_steepest_slope_of_its_image_and_nan_as_none():
     assert torch.equal(mended(gradient), wanted)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "norm"), BY_GRADIENT)
 def test_a_pixel_whose_slope_is_nan_is_left_out_and_moves_no_other(linear, name, norm):
     weight, bias, x = linear
@@ -70,6 +74,8 @@ def test_a_pixel_whose_slope_is_nan_is_left_out_and_moves_no_other(linear, name,
     assert torch.equal(found.distance, plain.distance)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "norm"), BY_GRADIENT)
 def test_a_root_of_black_pixels_hides_no_example(name, norm):
     g = torch.Generator().manual_seed(0)

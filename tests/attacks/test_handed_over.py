@@ -67,6 +67,8 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("answer", "logits"), ANSWERS.values(), ids=ANSWERS)
 def test_logits_inside_another_answer_are_found_or_named(net, images, answer, logits):
     assert alike(Answers(net, answer), net, images, logits=logits)
@@ -120,6 +122,8 @@ def single():
     return net, images, (z.abs() / net[1].weight.detach().norm()).sort().values
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -168,6 +172,8 @@ CALLABLES = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("make", CALLABLES.values(), ids=CALLABLES)
 def test_a_function_is_attacked_and_its_network_in_evaluation_mode_and_left_alone(net, images, make):
     trained = copy.deepcopy(net).train()
@@ -228,6 +234,8 @@ FIXED = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("make", FIXED.values(), ids=FIXED)
 def test_networks_without_modes_are_attacked_as_they_are(net, images, make):
@@ -238,6 +246,8 @@ def test_networks_without_modes_are_attacked_as_they_are(net, images, make):
         assert model[0].training
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("size", "settings"), [(1, {}), (7, {"batch_size": 7}), (48, {"batch_size": 48})])
 def test_a_network_of_a_fixed_batch_size_gets_full_batches(net, images, size, settings):
     def only(net, x):
@@ -308,6 +318,8 @@ def unseen(x):
     return x
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["square", "fmn"])
 @pytest.mark.parametrize("shift", [subtracts, clips, unseen])
 def test_a_network_that_writes_into_its_input_is_given_a_copy(net, images, name, shift):
@@ -379,6 +391,8 @@ def test_what_a_function_uses_is_said(net, images):
         assert run(model, images, "noise", eps=0.1, norm=2.0).search["network"] == [sentence]
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, bfloat16])
 def test_what_the_caller_switched_off_changes_nothing(net, images, context):
     expected = run(net, images, "fmn", norm=2.0, steps=20)

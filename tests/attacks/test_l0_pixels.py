@@ -76,6 +76,8 @@ def check(attack, *, most, often, steps=150):
     assert (counted == least).mean() >= often
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("attack", "most", "often", "steps"),
     [
@@ -90,6 +92,8 @@ def test_attacks_need_hardly_more_pixels_than_the_least_number(attack, most, oft
     check(attack, most=most, often=often, steps=steps)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("attack", [steep, fmn, sigma_zero])
 def test_an_attack_that_looks_at_single_values_is_caught(attack, monkeypatch):
     """What the channels of a pixel amount to together decides; one channel alone needs more pixels."""
@@ -151,6 +155,8 @@ def test_values_are_counted_by_default_and_nothing_of_that_has_changed():
     assert norm_of("L0") == 0.0 != L0_PIXELS
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", [name for name in BY_PIXEL if name != "pdpgd"])
 def test_without_channels_a_pixel_is_a_value(name):
     """Grey images, and the rows of a table. PDPGD takes the root of a square, which may round."""

@@ -16,6 +16,8 @@ from secateur.attacks.steep.l0_removal import remove_pixels
 REMOVAL = sys.modules["secateur.attacks.steep.l0_removal"]
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("d", "classes"), [(2, 2), (64, 2), (64, 10)])
 def test_steep_needs_at_most_one_pixel_too_many(d, classes):
     made = case(d, classes, 32, seed=0)

@@ -60,6 +60,8 @@ def check_layout(attack, colours, norm, layout, expected=None):
     assert not found.adv.requires_grad
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_the_layout_of_the_images_changes_nothing(colours, found_plainly, name, norm, layout):
@@ -78,6 +80,8 @@ def test_a_projection_that_works_in_place_on_a_copy_is_seen(colours):
         check_layout(skipped, colours, 2.0, "channels-last")
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "norm"), [case for case in CASES if case[0] != "square"])
 @pytest.mark.parametrize("shape", [(108,), (12, 9), (3, 2, 3, 6)])
 def test_rank_changes_nothing(colours, found_plainly, name, norm, shape):

@@ -60,12 +60,16 @@ def attack(made, p, **settings):
     return fmn(made.model, made.x, made.y, norm=p, **settings)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("d", "classes"), FAST)
 def test_ddn_reaches_the_exact_distance(d, classes):
     made = case(d, classes, 32, seed=0)
     check(made, ddn(made.model, made.x, made.y, steps=500), 2.0, 1.005)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("d", "classes"), FAST[1:])
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_fmn_reaches_the_exact_distance(d, classes, p):
@@ -113,12 +117,16 @@ def check_nearest(made, found, p, gate):
         assert (measured <= best * gate + slack).all(), (measured / best).max()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "p", "gate"), EVERY[::2])
 def test_over_every_class_the_exact_minimum_is_found(name, p, gate):
     made = linear_case(64, 4, 8, seed=0)
     check_nearest(made, nearest(made, p, name, classes=4, steps=500), p, gate)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_over_every_class_ten_classes_have_their_exact_minimum():
     made = linear_case(64, 10, 8, seed=0)
     check_nearest(made, nearest(made, 2.0, "ddn", steps=500), 2.0, 1.005)
@@ -138,6 +146,8 @@ def test_following_one_class_only_is_seen_where_ten_are_near():
         check_nearest(made, ddn(made.model, made.x, made.y, steps=500), 2.0, 1.005)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("levels", [17, 256])
 def test_quantised_ddn_stays_on_the_grid_and_within_its_rounding(levels):
     made = case(64, 2, 32, seed=3)
@@ -149,6 +159,8 @@ def test_quantised_ddn_stays_on_the_grid_and_within_its_rounding(levels):
     check(made, found, 2.0, 1.005, extra=8 / (2 * (levels - 1)))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_what_the_box_forbids_is_not_found(p):
     made = linear_case(8, 2, 32, seed=0, lift=1.5)
@@ -163,6 +175,8 @@ def test_the_paper_s_radius_alone_never_reaches_a_boundary_behind_the_box():
     assert not attack(made, 2.0, escape=False, steps=300).mask.all()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_a_targeted_attack_reaches_its_target_at_the_exact_distance(p):
     made = case(64, 2, 16, seed=5)
@@ -186,6 +200,8 @@ def untouched(delta, eps, p):
     return delta
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("broken", "p"), [(untouched, 2.0), (untouched, INF), (sphere, INF), (sphere, 1.0)])
 def test_the_gates_catch_a_broken_projection(monkeypatch, broken, p):
     monkeypatch.setattr(FMN, "project", broken)

@@ -15,6 +15,8 @@ COST = {"1 fwd, 1 bwd": (1, 1), "1 fwd": (1, 0)}
 ENTRIES = {entry.name: entry for entry in ATTACKS.entries()}
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.facts["cost"] in COST])
 def test_a_step_costs_what_the_list_says(net, images, name):
     settings = {"eps": 0.01} if ENTRIES[name].facts["kind"] == "fixed-eps" else {}
@@ -37,6 +39,8 @@ def test_norms_kind_and_targets_are_those_of_the_signature(name):
     assert ("paper" in facts) == any(year in ENTRIES[name].summary for year in ("20",))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("name", "norm"),
     [

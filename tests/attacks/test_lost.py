@@ -68,6 +68,8 @@ def test_the_whole_box_is_reached_by_half_of_the_steps(p, steps):
     assert any(bool((image > 0.999).all()) for image in asked[: math.ceil(steps / 2) + 1])
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", NORMS)
 @pytest.mark.parametrize("steps", [20, 60])
 def test_steep_finds_what_one_step_finds(spiky, p, steps):
@@ -84,6 +86,8 @@ def test_steep_without_the_rule_for_lost_images_finds_few(spiky, p, monkeypatch)
     assert steep(model, x, y, norm=p, steps=60).mask.float().mean() < 0.3
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 @pytest.mark.parametrize("n_surveyed", [1, 5])
 def test_steep_reaches_the_whole_box_by_half_of_its_steps(p, n_surveyed):
@@ -99,6 +103,8 @@ def test_steep_reaches_the_whole_box_by_half_of_its_steps(p, n_surveyed):
     assert any(bool((image > 0.999).all()) for image in asked[:41])
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", NORMS)
 def test_steep_attacks_an_image_with_an_early_success_as_ever(spiky, p, monkeypatch):
     weight = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))

@@ -63,6 +63,8 @@ def activations(net):
     return held.peak
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("call", "name", "settings"),
     [

@@ -96,6 +96,8 @@ def test_memory_format_changes_nothing(p):
     torch.testing.assert_close(distance(strided, p), distance(v, p))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(
     p=st.sampled_from(P),

@@ -53,6 +53,8 @@ def made(kind):
         return model, x, model(x).argmax(1)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0] or kind[1])
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_an_odd_case_is_answered_like_any_other(kind, name, norm):
@@ -73,6 +75,8 @@ def test_an_odd_case_is_answered_like_any_other(kind, name, norm):
         assert not found.mask.any()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0] or kind[1])
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_what_is_wrong_already_is_no_find(kind, name, norm):

@@ -63,6 +63,8 @@ def moved(data, low, high):
     return Dataset("d", data.x * (high - low) + low, data.y, data.classes, None, (low, high))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), CALLS)
 @pytest.mark.parametrize(("low", "high"), [(0.0, 256.0), (0.0, 255.0), (-1.0, 1.0)])
 def test_results_scale_with_the_bounds(linear, unit, name, settings, low, high):

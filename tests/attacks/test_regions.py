@@ -39,6 +39,8 @@ def settings_of(name, norm):
     return chosen | ({"steps": 60} if takes_steps(name) else {})
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_only_the_region_changes_and_no_pixel_leaves_its_bounds(linear, name, norm):
     model, data = linear
@@ -69,6 +71,8 @@ def test_only_the_region_changes_and_no_pixel_leaves_its_bounds(linear, name, no
     assert not result.box_failures.any()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["ddn", "fmn", "steep", "alma"])
 def test_the_nearest_example_of_the_region_is_found(linear, name):
     model, data = linear
@@ -87,6 +91,8 @@ def test_the_nearest_example_of_the_region_is_found(linear, name):
     assert ((result.distance / optimum).median() < 1.05).all()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_the_record_says_what_might_change_and_the_checks_keep_to_it(linear):
     model, data = linear
     mask = np.zeros((4, 4), dtype=bool)

@@ -26,6 +26,8 @@ def check_rounding(wide, name, norm, monkeypatch):
         torch.testing.assert_close(found.distance, expected.distance, rtol=allowed, atol=allowed)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_rounding_decides_nothing(wide, monkeypatch, name, norm):
     check_rounding(wide, name, norm, monkeypatch)

@@ -55,6 +55,8 @@ def test_passes_are_counted_per_image(net, images):
     assert len(result.times) == 4
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_the_batch_size_changes_no_result(net, images, name, settings):
     images = images.take(range(8))

@@ -38,6 +38,8 @@ def far(net, images):
     return (images.x + 3 * (found - images.x)).clamp(0, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 @pytest.mark.parametrize("batch_size", [48, 7])
 def test_each_image_begins_at_its_own_point(net, images, far, p, batch_size):
@@ -151,6 +153,8 @@ def test_what_began_once_at_the_images_says_nothing_of_starts(net, images):
     assert not {"attempts", "start"} & run(net, images, "fmn", norm=2.0, steps=2).to_json().keys()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_other_seeds_of_the_audit_begin_where_the_attack_did(net, images, far, monkeypatch):
     audit = sys.modules["secateur.trust.audit"]
     asked = []
@@ -161,6 +165,8 @@ def test_other_seeds_of_the_audit_begin_where_the_attack_did(net, images, far, m
     assert all(k["start"].shape[0] == k["restarts"] == 2 for k in begun)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("name", "asked", "said"),
     [

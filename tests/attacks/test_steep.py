@@ -32,6 +32,8 @@ def check_nearest_class(p):
     assert (ratio <= 1.02).mean() >= 0.9
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 def test_the_survey_ends_in_the_nearest_of_ten_classes(p):
     check_nearest_class(p)
@@ -48,6 +50,8 @@ def test_a_shortlist_of_the_farthest_classes_is_seen(monkeypatch):
         check_nearest_class(2.0)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_the_unit_of_the_pixels_does_not_matter(net, images, p):
     found = steep(net, images.x, images.y, norm=p, steps=60)
@@ -56,6 +60,8 @@ def test_the_unit_of_the_pixels_does_not_matter(net, images, p):
     assert torch.equal(coarse.adv / 256, found.adv)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 @pytest.mark.parametrize("steps", [1, 7, 20, 60])
 def test_the_survey_stays_within_its_queries(net, images, p, steps):
@@ -120,6 +126,8 @@ def test_a_steep_that_forgets_what_pdpgd_found_is_seen(far_sighted, monkeypatch)
         check_no_farther(far_sighted)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("n_surveyed", [1, 5])
 def test_the_last_descent_starts_from_what_pdpgd_found(far_sighted, monkeypatch, n_surveyed):
     monkeypatch.setattr(STEEP, "minimum", lambda one, other: one)
@@ -141,12 +149,16 @@ def test_the_last_descent_starts_from_what_pdpgd_found(far_sighted, monkeypatch,
 EARLY = [(1.0, 200), (0.0, 200), (2.0, 200), (INF, 200), pytest.param(1.0, 600, marks=pytest.mark.slow)]
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0])
 def test_none_of_several_attacks_is_skipped_because_the_first_has_converged(net, images, p):
     result = run(net, images, "strongest", norm=p, steps=60, options=RunOptions(early_stop=True))
     assert result.forwards[~result.ori_success].min() >= 61 * (2 if p != 1 else 1) + 20
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("p", "steps"), EARLY)
 def test_no_image_stops_before_the_survey_has_ended(net, images, p, steps):
     result = run(net, images, "steep", norm=p, steps=steps, options=RunOptions(early_stop=True))
@@ -157,6 +169,8 @@ def test_no_image_stops_before_the_survey_has_ended(net, images, p, steps):
     assert asked.mean() < steps, "then it may"
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_an_early_stop_that_knows_no_survey_is_seen(net, images, monkeypatch):
     entry = ATTACKS.entry("steep")
     monkeypatch.setitem(entry.facts, "converges_from", "attacks.test_steep:at_once")

@@ -10,6 +10,8 @@ import secateur
 from secateur.data import Dataset
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "norm"), [("fmn", math.inf), ("fmn", 2.0), ("steep", 2.0), ("ddn", 2.0)])
 def test_every_example_of_a_float64_network_fools_it_as_it_is_returned(name, norm):
     torch.manual_seed(0)

@@ -28,6 +28,7 @@ def weights(tmp_path):
     return tmp_path / "w.pt"
 
 
+@pytest.mark.slow
 def test_examples_pictures_and_record_agree(secateur, weights, tmp_path):
     said = secateur(
         *TINY, "-w", weights, "-o", tmp_path / "r.json", "--examples", tmp_path / "e.safetensors",
@@ -55,6 +56,7 @@ def test_examples_pictures_and_record_agree(secateur, weights, tmp_path):
     assert (said.json["part"], said.json["images"], said.json["resize"]) == ("all", 1797, None)
 
 
+@pytest.mark.slow
 def test_a_target_leaves_out_its_own_images_and_is_reached(secateur, weights, tmp_path):
     said = secateur(
         *TINY, "-w", weights, "--target", "3", "--steps", "60", "-o", tmp_path / "r.json",
@@ -74,6 +76,7 @@ def test_a_target_leaves_out_its_own_images_and_is_reached(secateur, weights, tm
     assert secateur(*TINY, "-w", weights, "--target", "next", "--json").json["n"] == 12
 
 
+@pytest.mark.slow
 def test_a_later_attack_begins_at_the_examples_of_an_earlier_one(secateur, weights, tmp_path):
     fmn = (*TINY, "-w", weights, "-a", "fmn", "--norm", "2", "--json")
     dense = secateur(*fmn, "--examples", tmp_path / "dense.safetensors")
@@ -94,6 +97,7 @@ def test_the_table_says_what_the_grade_means(secateur, weights):
     assert any(words in said.out for words in ("read the reasons", "not robustness", "every check passed"))
 
 
+@pytest.mark.slow
 def test_an_audit_tells_the_minimum_over_the_attack_and_its_rivals(secateur, weights, tmp_path):
     call = (*TINY, "-w", weights, "--steps", "3", "--audit", "-o", tmp_path / "r.json")
     said = secateur(*call)
@@ -107,6 +111,7 @@ def test_an_audit_tells_the_minimum_over_the_attack_and_its_rivals(secateur, wei
     assert record["checks_cost"] > 0
 
 
+@pytest.mark.slow
 def test_ways_to_search_are_options(secateur, weights):
     plain = secateur(*TINY, "-w", weights, "--steps", "40", "--json").json
     early = secateur(
@@ -117,6 +122,7 @@ def test_ways_to_search_are_options(secateur, weights):
     assert early.json["backwards"] <= plain["backwards"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code", "word"),
     [
@@ -181,6 +187,7 @@ def test_a_published_network_off_its_published_accuracy_is_flagged(capsys, off, 
     assert ("84.59 % is published" in capsys.readouterr().err) == said
 
 
+@pytest.mark.slow
 def test_published_weights_that_are_not_the_published_ones_are_flagged(secateur, tmp_path):
     wrong = models.build("resnet18")
     save_file(wrong.state_dict(), tmp_path / "w.safetensors")

@@ -57,6 +57,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "npz"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_the_record_of_every_image_is_that_of_the_whole(secateur, specs, tmp_path, request, kind, way):
@@ -81,6 +82,7 @@ def test_a_sample_that_fits_is_the_same_sample_read_at_once(secateur, specs, tmp
     assert few["summary"]["partial"]
 
 
+@pytest.mark.slow
 def test_examples_pictures_and_starting_points(secateur, specs, tmp_path, small, monkeypatch):
     monkeypatch.setattr("secateur.evaluate.attacking.KEPT", 40)
     spec = specs["folder"]

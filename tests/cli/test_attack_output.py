@@ -32,6 +32,7 @@ def rows(said):
     return [line for line in said.splitlines() if "accuracy" in line or "reached," in line]
 
 
+@pytest.mark.slow
 def test_clean_accuracy_comes_first_then_robust_accuracy_at_every_size_with_its_interval(secateur, weights):
     options = (*FGSM, "-w", weights, "--limit", "200", "--eps", "0.3,0,1/10")
     said, plain = secateur(*options), secateur(*options, "--json").json
@@ -107,6 +108,7 @@ def test_the_record_names_what_was_attacked_by_what_and_when(secateur, weights, 
         assert row["value"] == sum(withstood) / 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "word"),
     [

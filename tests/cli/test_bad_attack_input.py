@@ -70,6 +70,7 @@ def test_logits_inside_another_answer_are_attacked_and_it_is_said(attack, forwar
     assert said in seen.err
 
 
+@pytest.mark.slow
 def test_an_exported_network_is_attacked_from_its_file(secateur, tmp_path):
     path = str(tmp_path / "net.pt2")
     made = secateur("export", "-m", "shipped:digits-plain", "--out", path, "--no-measure")

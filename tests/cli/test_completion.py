@@ -37,6 +37,7 @@ def in_bash(*words, **settings):
     return [each for each in asked("bash", ("secateur", *words), **settings).split("\n") if each]
 
 
+@pytest.mark.slow
 def test_registered_names_are_completed_without_torch():
     assert in_bash("attack", "--attack", "f", code=ALONE) == ["fmn", "fgsm"]
     assert in_bash("attack", "-a", "") == ATTACKS.names()
@@ -50,12 +51,14 @@ def test_registered_names_are_completed_without_torch():
     assert in_bash("init", "--preset", "thesis-") == ["thesis-literal"]
 
 
+@pytest.mark.slow
 def test_norms_and_settings_are_those_of_the_attack_that_is_named():
     assert in_bash("attack", "--norm", "L") == ["L0", "L0-pixels", "L1", "L2", "Linf"]
     assert in_bash("attack", "--attack", "ddn", "--norm", "") == ["L2"]
     assert in_bash("attack", "--attack", "ddn", "--set", "al") == ["alpha=", "alpha_final="]
 
 
+@pytest.mark.slow
 def test_data_begin_with_their_scheme_and_go_on_with_paths(tmp_path):
     offered = in_bash("attack", "--data", "")
     assert {each.rstrip(":") for each in offered} == {*DATASETS.names(), "digits:split"}
@@ -75,6 +78,7 @@ def test_data_begin_with_their_scheme_and_go_on_with_paths(tmp_path):
     assert in_bash("run", "s.yaml", "--log-to", "t") == ["tensorboard:", "trackio:"]
 
 
+@pytest.mark.slow
 def test_cells_of_a_run_folder_are_completed(tmp_path):
     write(tmp_path / "run", Grid(models={"plain": False}, failed=()))
     cells = Store.open(tmp_path / "run").cells
@@ -86,6 +90,7 @@ def test_cells_of_a_run_folder_are_completed(tmp_path):
     assert in_bash("show", str(tmp_path / "none"), "") == []
 
 
+@pytest.mark.slow
 def test_zsh_and_fish_are_told_what_a_value_is(tmp_path):
     told = asked("zsh", ("secateur", "attack", "--model", "ship"))
     assert '"shipped\\\\:digits-plain":"' in told
@@ -127,6 +132,7 @@ def test_words_are_put_together_at_colons(words, cursor, joined, place):
     assert rejoined(words, cursor) == (joined, place)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_itself_fills_in_what_was_asked(tmp_path):
     """The function that ``--show-completion`` prints, called as bash calls it."""

@@ -1,5 +1,6 @@
 """`secateur evaluate`, `finetune`, and `compare` of two of their files."""
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -9,6 +10,7 @@ NETWORK = ("--model", "shipped:digits-plain")
 DATA = ("--data", "digits:split")
 
 
+@pytest.mark.slow
 def test_a_pruned_network_is_fine_tuned_evaluated_and_compared(secateur, tmp_path):
     assert secateur("prune", *NETWORK, "--sparsity", 0.6, "--out", tmp_path / "pruned").code == 0
     tuned = tmp_path / "tuned"
@@ -71,6 +73,7 @@ def half():
 """
 
 
+@pytest.mark.slow
 def test_a_network_that_answers_otherwise_or_in_half_precision_is_fine_tuned(secateur, tmp_path):
     (tmp_path / "net.py").write_text(ANSWERS)
     for function, shape, options in (

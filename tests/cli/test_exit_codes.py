@@ -35,6 +35,7 @@ def test_every_code_has_a_meaning():
     assert all(code.meaning for code in ExitCode)
 
 
+@pytest.mark.slow
 def test_no_line_of_ours_ends_with_the_code_of_a_defect():
     """A traceback has code 1 by itself: naming it would mean to give it to something else."""
     named, bare = [], []

@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_pruned_folder_needs_no_other_words(secateur, folder, tmp_path):
     said = secateur(
         *("export", folder, "-o", tmp_path / "net.pt2", "--batch", "2", "--seconds", "0"),
@@ -34,6 +35,7 @@ def test_a_pruned_folder_needs_no_other_words(secateur, folder, tmp_path):
     assert [cost["network"] for cost in said.json["costs"]] == ["before", "after", "torch.export"]
 
 
+@pytest.mark.slow
 def test_a_network_that_was_not_pruned_stands_alone(secateur, tmp_path):
     said = secateur("export", "-m", "resnet-tiny", "-o", tmp_path / "net.pt2", "--no-measure")
     assert said.code == 0, said.err

@@ -19,6 +19,7 @@ def finished(tmp_path_factory):
     return run_toy(out, text=TWO_SEEDS).store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "prune", "tune", "attack"])
 def test_a_cell_is_shown_by_its_id_the_beginning_of_it_and_its_label(secateur, finished, stage):
     cell = next(cell for cell in finished.cells if cell.stage == stage)

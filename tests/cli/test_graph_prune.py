@@ -119,6 +119,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "word"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )

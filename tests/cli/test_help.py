@@ -15,6 +15,7 @@ def test_help_names_every_verb(secateur):
     assert all(verb in said.out for verb in VERBS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(secateur, verb):
     said = secateur(verb, "--help")
@@ -22,6 +23,7 @@ def test_every_verb_explains_itself(secateur, verb):
     assert "Usage" in said.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["ls"]])
 def test_help_and_listings_never_wait_for_torch(arguments):
     script = (

@@ -163,6 +163,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"), MISTAKES, ids=[" ".join(arguments)[:70] for arguments, _ in MISTAKES]
 )

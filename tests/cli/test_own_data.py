@@ -171,6 +171,7 @@ def test_mean_and_std_make_a_network_what_it_is(secateur, trained, tmp_path):
     assert without.json["normalise"] is None
 
 
+@pytest.mark.slow
 def test_a_normalised_network_is_pruned_attacked_and_exported(secateur, trained, tmp_path):
     size = ("--input", "1x1x8x8")
     out = tmp_path / "pruned"

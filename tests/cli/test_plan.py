@@ -1,5 +1,7 @@
 """What a study costs, also before its images are here."""
 
+import pytest
+
 STUDY = """
 name: absent
 data: {spec: "%s:nowhere", sizes: [300, 40, 100]}
@@ -39,6 +41,7 @@ def test_a_missing_dataset_hides_no_other_mistake(secateur, tmp_path):
     assert "there are only 100 test images (got 101)" in said.err
 
 
+@pytest.mark.slow
 def test_a_study_is_played_through_on_several_devices(secateur, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(STUDY % "cifar10")
@@ -55,6 +58,7 @@ def test_a_study_is_played_through_on_several_devices(secateur, tmp_path):
     assert secateur("plan", path, "--json").json["forecasts"] == []
 
 
+@pytest.mark.slow
 def test_devices_that_are_no_numbers_are_refused(secateur, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(STUDY % "cifar10")

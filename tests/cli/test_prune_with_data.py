@@ -27,6 +27,7 @@ def test_a_criterion_on_data_without_its_data_is_refused(secateur, tmp_path, opt
     assert not (tmp_path / "pruned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", [entry.name for entry in CRITERIA.entries()])
 def test_every_criterion_has_an_answer_on_the_command_line(secateur, tmp_path, criterion):
     result = secateur(*PRUNE, "-o", tmp_path / "pruned", "-c", criterion, "-d", "digits", "--json")

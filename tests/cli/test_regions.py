@@ -36,6 +36,7 @@ def test_a_mask_is_the_same_in_every_format(tmp_path):
         assert torch.equal(read_mask(path), torch.from_numpy(FREE)), path.name
 
 
+@pytest.mark.slow
 def test_only_pixels_under_the_mask_change(secateur, tmp_path):
     written(tmp_path)
     options = (

@@ -33,6 +33,7 @@ def folder(finished, tmp_path, monkeypatch):
 QUICK = {**latency.measure_latencies.__kwdefaults__, "seconds": 0.02}
 
 
+@pytest.mark.slow
 def test_latency_is_measured_on_request_and_shown_ever_after(secateur, folder):
     said = secateur("report", folder, "--latency", "--threads", 1)
     assert said.code == 0
@@ -76,6 +77,7 @@ def test_an_interrupted_measurement_says_how_it_goes_on(secateur, folder, monkey
     assert "measured 1 and kept 1" in secateur("report", folder, "--latency").err
 
 
+@pytest.mark.slow
 def test_another_batch_asks_for_again(secateur, folder):
     secateur("report", folder, "--latency", "--threads", 1)
     said = secateur("report", folder, "--latency", "--threads", 1, "--batch", 3)
@@ -141,6 +143,7 @@ def test_networks_that_are_not_finished_are_named(secateur, folder):
     assert "not finished yet, so not measured: prune net/0 l1 0.5" in said.err
 
 
+@pytest.mark.slow
 def test_a_report_of_published_latencies_needs_no_networks(secateur, tmp_path, monkeypatch):
     monkeypatch.setattr("secateur.report.figures.plans", lambda grid, change: [])
     run = measure(write(tmp_path / "run", Grid(models={"plain": False}, seeds=(0,), failed=())), slowly)
@@ -148,6 +151,7 @@ def test_a_report_of_published_latencies_needs_no_networks(secateur, tmp_path, m
     assert (said.code, "latency: plain, at sparsity 0.4" in said.out) == (0, True)
 
 
+@pytest.mark.slow
 def test_figures_become_files_on_request_and_the_way_there_is_said(secateur, tmp_path, monkeypatch):
     planned = figures.plans
     monkeypatch.setattr(figures, "plans", lambda grid, change: planned(grid, change)[:1])

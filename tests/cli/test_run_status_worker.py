@@ -19,6 +19,7 @@ COMPARED = {
 }
 
 
+@pytest.mark.slow
 def test_status_counts_the_cells_of_every_stage(secateur, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     run_toy(tmp_path / "run")
@@ -49,6 +50,7 @@ def test_a_worker_finds_nothing_to_do_in_a_finished_run(secateur, tmp_path):
     assert "8 of 8 cells are done" in said.err
 
 
+@pytest.mark.slow
 def test_a_worker_passes_its_options_on_and_reports_failures(secateur, tmp_path, monkeypatch):
     Store.create(tmp_path / "run", small_plan().to_json())
     asked = {}

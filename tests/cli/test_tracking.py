@@ -86,6 +86,7 @@ def numbers(rows):
     return found
 
 
+@pytest.mark.slow
 def test_a_run_logs_what_its_report_says(secateur, made_up, wandb):
     said = secateur("run", "study.yaml", "--progress", "none", "--log-to", "wandb:thesis")
     assert said.code == 0, said.err
@@ -207,12 +208,14 @@ def test_a_package_that_is_missing_is_one_sentence(secateur, made_up, monkeypatc
     assert not made_up.exists()
 
 
+@pytest.mark.slow
 def test_trackers_are_not_imported_unless_they_are_named(secateur, made_up, monkeypatch):
     for kind in tracking.KINDS:
         monkeypatch.setitem(sys.modules, kind, None)
     assert secateur("run", "study.yaml", "--progress", "none").code == 0
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_does_not_end_the_study(secateur, made_up, monkeypatch, wandb):
     other = StandIn()
     monkeypatch.setitem(sys.modules, "trackio", other)

@@ -64,6 +64,7 @@ def test_a_function_may_return_the_inputs_too(secateur, mine, tmp_path):
     assert "fails on the example inputs" in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["net", "with_inputs"])
 def test_a_pruned_folder_knows_its_inputs(secateur, mine, tmp_path, function):
     told = () if function == "with_inputs" else ("--input", "ids:int64:2x10:0..50")

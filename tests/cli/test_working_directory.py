@@ -10,6 +10,7 @@ import pytest
 import secateur
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["-m", "-c"])
 def test_files_called_like_modules_are_passed_over(tmp_path, start):
     for name in ("queue", "csv", "sklearn", "yaml", "torch"):

@@ -26,6 +26,7 @@ def measured(code):
     return [int(word) for word in said.split()]
 
 
+@pytest.mark.slow
 @faulty
 def test_blocks_are_faulted_in_a_few_times_inside_and_every_time_outside():
     outside, inside = measured(f"""
@@ -44,6 +45,7 @@ with kept_heap():
     assert 4 * inside < outside
 
 
+@pytest.mark.slow
 @faulty
 def test_what_was_kept_is_given_back():
     inside, after = measured(f"""
@@ -103,6 +105,7 @@ def test_a_training_after_an_attack_faults_in_no_more_pages_than_one_without():
     assert after <= 1.1 * without
 
 
+@pytest.mark.slow
 @faulty
 def test_thresholds_frozen_where_they_are_would_be_noticed():
     _, after, frozen = faults_of_training()

@@ -197,6 +197,7 @@ def mat_file(folder):
     return f"svhn:{folder}", path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "write",
     [

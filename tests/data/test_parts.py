@@ -172,6 +172,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", LARGE.values(), ids=LARGE)
 def test_few_images_are_alive_at_a_time(tmp_path, counted, source):
     parts = load_or_parts(source(tmp_path), split="all", most=0)

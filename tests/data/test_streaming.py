@@ -54,6 +54,7 @@ def numbers(found):
     return record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -162,6 +163,7 @@ def small(monkeypatch):
     monkeypatch.setattr("secateur.data.streaming.PART", 16 * BYTES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_images_beyond_the_memory_are_read_and_let_go_of(small, way):
     source = Endless(50)
@@ -170,6 +172,7 @@ def test_images_beyond_the_memory_are_read_and_let_go_of(small, way):
     assert source.most < LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_reader_that_collects_the_parts_is_caught(small, monkeypatch, way):
     def collecting(pieces, reading, named, sound=streaming._datasets):
@@ -204,6 +207,7 @@ def test_a_source_within_memory_is_read_at_once_as_ever():
     assert isinstance(whole_or_stream(loader(), most=5 * PIXELS), Stream)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sound", [True, False])
 def test_a_loader_without_a_length_is_not_held_before_it_is_streamed(small, monkeypatch, sound):
     """All of it would fit into memory; a reader that holds it is caught."""
@@ -298,6 +302,7 @@ def test_what_needs_all_images_at_once_refuses_a_stream():
         secateur.attacks.another_class(Corners(), in_parts(50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -338,6 +343,7 @@ class OnDisk:
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 def test_starting_points_of_a_stream_are_read_with_their_images(several):
     far = torch.rand(2, *X.shape, generator=torch.Generator().manual_seed(1))

@@ -49,6 +49,7 @@ def finished(tmp_path_factory, digits):
     return verdict, folder
 
 
+@pytest.mark.slow
 def test_the_lines_are_those_of_the_two_networks(finished, digits, dense):
     verdict, _ = finished
     test = digits[1]
@@ -96,6 +97,7 @@ def test_the_page_shows_the_same_images_on_both_networks(finished, digits):
         assert f'alt="pruned: adversarial image of class {clean}, taken for' in block
 
 
+@pytest.mark.slow
 def test_a_second_call_computes_nothing_and_other_limits_need_nothing_new(
     finished, digits, dense, monkeypatch, quick
 ):
@@ -154,6 +156,7 @@ def test_a_broken_limit_is_the_first_sentence(quick):
     assert verdict.sentences[0] == "Do not ship: 1 of 1 limits broken."
 
 
+@pytest.mark.slow
 def test_a_collapsed_network_is_not_to_be_shipped(quick):
     verdict = quick(sparsity=0.9, recipe=replace(RECIPE, epochs=0, recalibrate=False), min_accuracy=0)
     assert verdict.sentences[0] == "The pruned network is near chance: do not ship it."

@@ -74,6 +74,7 @@ def plain(checked):
     return checked(models.resolve("shipped:digits-plain"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ANSWERS)
 def test_the_verdict_is_that_of_the_same_network_which_answers_with_logits(how, checked, plain):
     answer, options = ANSWERS[how]
@@ -86,6 +87,7 @@ def test_the_verdict_is_that_of_the_same_network_which_answers_with_logits(how, 
     assert type(shown) is type(answer(torch.zeros(2, 10), torch.rand(2, 1, 8, 8)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", NUMBERS)
 def test_one_number_per_image_is_a_network_of_two_classes(how, checked, digits):
     halves = [

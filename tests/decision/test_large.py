@@ -117,6 +117,7 @@ def test_images_that_change_are_refused(digits, small):
             [*found.stream()]
 
 
+@pytest.mark.slow
 def test_what_can_be_read_once_is_refused_for_testing(quick, digits, small):
     train, test = digits
     rows = zip(test.x, test.y, strict=True)
@@ -145,6 +146,7 @@ class Made:
             yield torch.rand(8, 1, 8, 8, generator=generator), torch.randint(10, (8,), generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sound", [True, False])
 def test_few_images_are_alive_at_a_time(small, monkeypatch, sound):
     """160 images of which 60 fit; a reader that collects them is caught."""

@@ -20,6 +20,7 @@ def pair():
     ]
 
 
+@pytest.mark.slow
 def test_the_robust_network_is_better_at_the_stated_budgets(pair):
     found = compare(*pair)
     robust = {line.key: line for line in found.lines}
@@ -50,6 +51,7 @@ def test_a_result_compared_with_itself_differs_in_nothing(pair):
         assert line.dense == line.pruned
 
 
+@pytest.mark.slow
 def test_fixed_sizes_are_compared_where_both_were_tried():
     images = data.load("digits:split").take(range(40))
     one, two = (

@@ -25,6 +25,7 @@ def results(digits):
     return [secateur.attack(network, images, "fmn", norm="linf", steps=10) for network in networks]
 
 
+@pytest.mark.slow
 def test_the_curves_are_the_robust_accuracies_of_the_results(results):
     axes = plot(*results, names=["plain", "robust"]).axes[0]
     for line, result in zip(axes.get_lines(), results, strict=True):

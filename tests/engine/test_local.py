@@ -59,6 +59,7 @@ def test_polling_an_idle_engine_returns_after_its_timeout(start):
     assert 0.05 < time.monotonic() - started < 2
 
 
+@pytest.mark.slow
 def test_more_cells_than_slots_wait_for_their_turn(store, start, monkeypatch):
     engine = start(slots=2)
     engine.submit(DENSE.id)
@@ -91,6 +92,7 @@ def test_threads_reach_the_workers(store, start, monkeypatch):
     assert store.record(DENSE.id).science.threads == "3"
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_twice_on_a_cell_loses_it_and_others_still_run(store, start, monkeypatch):
     monkeypatch.setenv("TOY_DIE", "prune")
     engine = start()
@@ -181,6 +183,7 @@ def test_a_pause_of_ones_own_says_nothing_about_a_worker(monkeypatch):
     assert now[0] - pulse.since == 0
 
 
+@pytest.mark.slow
 def test_the_last_words_of_a_dead_worker_are_passed_on(store, start, monkeypatch):
     monkeypatch.setenv("TOY_DIE", "train")
     monkeypatch.setenv("TOY_WORDS", "out of luck")

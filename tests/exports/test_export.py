@@ -60,6 +60,7 @@ def check_names(exported):
     assert [(item.shape, item.dtype) for item in exported.inputs] == [(("batch", 3, 12, 12), "float32")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "ending"), WRITTEN)
 def test_a_pruned_network_becomes_a_file_that_computes_the_same(kind, ending, tmp_path):
     torch.manual_seed(0)
@@ -103,6 +104,7 @@ class Two(nn.Module):
         return {"logits": y, "sum": y.sum(1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", FORMATS)
 def test_inputs_by_name_and_several_outputs_are_followed(ending, tmp_path):
     inputs = {"x": torch.rand(2, 4), "scale": torch.rand(3)}
@@ -169,6 +171,7 @@ def test_a_model_that_is_random_in_evaluation_is_refused(tmp_path):
         secateur.export(Dice(), tmp_path / "net.pt2", images(), **QUICK)
 
 
+@pytest.mark.slow
 def test_the_record_and_the_card_hold_what_was_measured(tmp_path):
     dense, net = network(), pruned(network())
     exported = secateur.export(

@@ -55,6 +55,7 @@ def answer(read, name, seed):
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_damaged_pictures_are_read_or_refused(tmp_path, name):
     path = tmp_path / f"picture.{name}"

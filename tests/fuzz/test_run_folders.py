@@ -49,6 +49,7 @@ def pristine(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_odd_studies_and_records_are_read_or_refused(pristine, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "plans", lambda grid, change: [])
     monkeypatch.chdir(tmp_path)

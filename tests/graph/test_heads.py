@@ -15,6 +15,7 @@ def count(net):
     return sum(parameter.numel() for parameter in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [0.5, 0.3])
 @pytest.mark.parametrize("kind", sorted(ATTENTION))
 def test_transformers_are_pruned_at_any_sparsity(kind, sparsity):
@@ -78,6 +79,7 @@ def transformer(kind, depth=2):
     return Transformer(kind, depth=depth).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(ATTENTION))
 def test_half_of_the_heads_go_with_all_their_channels(kind):
     net = transformer(kind)
@@ -115,6 +117,7 @@ def test_such_a_plan_replays_and_is_proved_on_a_fresh_network():
     assert secateur.apply(transformer("literal"), plan).max_error <= 1e-10
 
 
+@pytest.mark.slow
 def test_a_head_that_would_leave_channels_behind_is_caught(monkeypatch):
     def first_channel(atoms, factor):
         return Factor(factor.atoms.take([0], factor.column), factor.rows[-1])
@@ -133,6 +136,7 @@ class Fixed(Literal):
         return x.view(x.shape[0], -1, 4, x.shape[-1] // 4).transpose(1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "sparsity"), [("fixed", 0.5), ("torch", 0.3)])
 def test_heads_stay_where_code_counts_them_or_ties_them_to_the_stream(kind, sparsity, monkeypatch):
     monkeypatch.setitem(ATTENTION, "fixed", Fixed)

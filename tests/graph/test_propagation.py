@@ -85,6 +85,7 @@ def test_tables_that_layers_read_are_masked_too():
     assert (net.turn[0].in_features, net.turn[2].out_features) == (2, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize(("layers", "both"), [(1, False), (2, False), (2, True)])
 def test_recurrent_layers_are_pruned(kind, layers, both):
@@ -130,6 +131,7 @@ class Projected(nn.Module):
         return self.head(self.rnn(x.permute(0, 2, 1, 3).flatten(2))[0][:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 def test_projected_states_are_pruned_apart_from_hidden_ones():
     torch.manual_seed(0)

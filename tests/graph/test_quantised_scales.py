@@ -57,6 +57,7 @@ def images() -> Tensor:
 CONFIGS = ["fbgemm", "qnnpack", "plain", "x86"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 3])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_networks_that_train_for_quantisation_are_pruned(config, steps):

@@ -26,6 +26,7 @@ def test_a_shipped_network_has_the_accuracy_that_the_registry_states(name, held_
     assert models.accuracy(model, held_out.x, held_out.y) == pytest.approx(stated, abs=1.5 / held_out.n)
 
 
+@pytest.mark.slow
 def test_only_the_robust_one_withstands_pgd(held_out):
     images = held_out.take(range(0, 540, 5))
     left = []

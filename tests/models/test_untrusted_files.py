@@ -157,6 +157,7 @@ def test_a_link_is_its_file_and_one_to_nothing_or_a_pipe_is_refused(tmp_path, st
     refused(tmp_path / "piped.pt", "not a regular file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 def test_a_file_damaged_anywhere_loads_or_is_refused_and_nothing_else_happens(tmp_path, state, kind):
     path, chance = tmp_path / f"w.{'safetensors' if kind == 'safetensors' else 'pt'}", random.Random(0)

@@ -32,6 +32,7 @@ def count(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_network_has_its_known_number_of_parameters(name):
     assert count(build(name)) == PARAMETERS[name]
@@ -86,6 +87,7 @@ def test_resnet18_has_the_keys_of_the_published_checkpoints():
     assert len(keys) == 122
 
 
+@pytest.mark.slow
 def test_every_registered_network_can_be_built():
     for entry in MODELS.entries():
         assert count(build(entry.name)) > 0

@@ -99,6 +99,7 @@ def test_the_live_bar_counts_cells_and_shows_markup_as_it_is():
     assert "8/8 cells" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["rich", "plain", "json", "none"])
 def test_every_mode_survives_a_whole_run(tmp_path, mode):
     stream = Terminal()

@@ -167,6 +167,7 @@ def multiplied(h, lengths):
     return ((place < ends[:, None]) & (place >= (ends - lengths)[:, None])).to(h.dtype) @ h
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("way", [interleaved, expanded, listed, multiplied])
 def test_predicted_lengths(way, seed):

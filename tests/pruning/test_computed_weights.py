@@ -118,6 +118,7 @@ def gone(plan):
     return [next(part.removed for part in cut.slices if part.tensor.endswith("bias")) for cut in plan.cuts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS)
 def test_criteria_judge_the_weight_that_is_computed(how):
     model, same = pair(how)

@@ -155,6 +155,7 @@ def test_a_function_of_ones_own_gets_evidence_if_it_asks(case):
 CHANNELS = [entry.name for entry in CRITERIA.entries() if entry.facts.get("kind") != "weights"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANNELS)
 def test_every_registered_criterion_prunes_a_residual_network_with_proof(name):
     model = secateur.models.build("resnet-tiny", widths=(6, 8))

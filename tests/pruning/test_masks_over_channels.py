@@ -61,6 +61,7 @@ def pruned(between):
     return graph, model, secateur.prune(model, x, sparsity=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRUNED)
 def test_what_a_mask_picks_is_pruned(name):
     _, model, report = pruned(PRUNED[name])

@@ -108,6 +108,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_packed_sequences_are_pruned_on_both_sides(name):
     head, settings = CASES[name]

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ def flops(model, x) -> int:
     return counter.get_total_flops() // 2
 
 
+@pytest.mark.slow
 @LAW
 @given(architectures, st.sampled_from([0.2, 0.5, 0.7]), st.sampled_from(["l1", "random"]))
 def test_the_pruned_network_is_the_masked_dense_one(net, sparsity, criterion):
@@ -36,6 +38,7 @@ def test_the_pruned_network_is_the_masked_dense_one(net, sparsity, criterion):
     assert net(x).shape == (2, 5)
 
 
+@pytest.mark.slow
 @LAW
 @given(architectures, st.sampled_from([0.3, 0.6]))
 def test_counts_are_what_the_plan_predicts(net, sparsity):
@@ -73,6 +76,7 @@ def test_the_same_seed_gives_the_same_plan(net, sparsity, seed):
     assert plans[0].to_json() == plans[1].to_json()
 
 
+@pytest.mark.slow
 @LAW
 @given(architectures)
 def test_a_plan_replays_on_a_fresh_module_of_the_class(net):

@@ -23,6 +23,7 @@ def dense(name):
     return models.build(facts["arch"], **facts["settings"]).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RATES.names())
 def test_published_rates_give_the_published_network(name):
     facts = RATES.entry(name).facts

@@ -20,6 +20,7 @@ def widths(net):
     return {name: tuple(p.shape) for name, p in net.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["linear", "geometric"])
 @pytest.mark.parametrize("sparsity", [0.5, 0.3, 0.75])
 def test_rounds_leave_as_many_channels_as_one_shot(shape, sparsity):

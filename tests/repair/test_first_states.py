@@ -47,6 +47,7 @@ class Cell(nn.Module):
         return self.f(h)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("step", [joined, added, gated, library])
 def test_the_first_state_follows(start, step):

@@ -109,6 +109,7 @@ class Heads(nn.Module):
         return self.two(self.one(self.out(y)).relu())
 
 
+@pytest.mark.slow
 def test_what_one_line_holds_back_does_not_hold_back_the_rest():
     torch.manual_seed(0)
     net = Stubborn().eval()

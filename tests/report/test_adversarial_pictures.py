@@ -99,6 +99,7 @@ def test_files_that_were_damaged_or_left_out_are_no_pictures(tmp_path):
     assert shown(folder)[1:] == ([], 0)
 
 
+@pytest.mark.slow
 def test_a_large_study_shows_fewer_images_and_says_so(pictured_folder, monkeypatch):
     _, blocks, _ = shown(pictured_folder)
     whole = [card for block in blocks for card in block.cards]
@@ -124,6 +125,7 @@ def test_fixed_sizes_have_no_typical_distance():
     assert typical_places(found, np.array([5.0, 1.0, 0.0, 2.0]), [3, 1, 0, 2]) == [3, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_model_without_a_common_image_is_named(tmp_path):
     def nothing(cell, science):
         labelled(cell, science)
@@ -139,6 +141,7 @@ def test_a_model_without_a_common_image_is_named(tmp_path):
     assert re.search(r"None of the kept images has an example on every network: plain\.", text)
 
 
+@pytest.mark.slow
 def test_a_page_without_pictures_holds_no_image_of_the_data(pictured_folder, tmp_path, undrawn):
     with_them, without = (
         report(pictured_folder, out=tmp_path / str(pictures), pictures=pictures).index.read_text()

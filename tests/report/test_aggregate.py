@@ -92,6 +92,7 @@ def test_only_images_that_both_saw_are_compared(by_hand):
     assert changing.compare_attacks([(attack, stranger)]) is None
 
 
+@pytest.mark.slow
 def test_the_grade_of_a_point_is_that_of_its_worst_seed(grid):
     assert grid.points[GridPoint("plain", "l1", 0.6, "standard", "ddn")].grade == "C"
     assert worst(["A", "C", "B"]) == "C"
@@ -130,6 +131,7 @@ def test_report_and_statistics_agree(grid):
         assert security_curve(point, np.array(budgets)).per_seed[0].tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_seeds_make_the_interval_of_a_curve_from_three_on(tmp_path):
     settings = {"models": {"plain": False}, "attacks": {"ddn": 2.0}, "failed": (), "grade_c": ()}
     grid = aggregate(load(write(tmp_path / "run", Grid(seeds=(0, 1, 2), **settings))))

@@ -41,6 +41,7 @@ def curve(plain):
     return drawn(plain, channels=2)["curve"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_grid_goes_from_the_nearest_to_the_farthest_example(channels):
     figure = drawn(record(), channels)["examples"].figure
@@ -61,6 +62,7 @@ def test_the_perturbation_is_magnified_around_middle_grey_by_the_factor_it_state
     assert below.get_xlabel() == "×4"
 
 
+@pytest.mark.slow
 def test_fewer_examples_than_columns_leave_the_rest_empty():
     plain = record()
     plain["outcome"] = ["found"] * 2 + ["not_found"] * 10
@@ -112,6 +114,7 @@ def test_an_unreliable_result_says_so():
     assert "unreliable" not in curve(record()).figure.axes[0].get_title()
 
 
+@pytest.mark.slow
 def test_the_files_are_the_same_bytes_every_time(tmp_path):
     clean, adv = images(4)
     for folder in ("one", "two"):
@@ -161,6 +164,7 @@ def test_a_record_that_does_not_say_its_size_is_refused_in_words():
         drawn(record(attack="mine", kind="fixed-eps", settings={}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [{}, {**FIXED, "sizes": SIZES}])
 def test_a_targeted_attack_is_not_drawn_as_robust_accuracy(kind):
     plain = record(**kind, targeted=True, summary={"targeted": "a sentence"})
@@ -175,6 +179,7 @@ def test_few_attacked_images_are_said_to_be_few():
     assert "too few" not in curve(record(40)).figure.axes[0].get_title()
 
 
+@pytest.mark.slow
 def test_images_of_other_bounds_are_shown_as_they_look():
     clean, adv = images()
     wide = {

@@ -57,6 +57,7 @@ def first_figure(monkeypatch):
     monkeypatch.setattr(figures, "plans", lambda grid, change: planned(grid, change)[:1])
 
 
+@pytest.mark.slow
 def test_figures_are_on_the_page_and_files_on_request(tmp_path, first_figure):
     folder = write(tmp_path / "run", Grid(**SMALL))
     paths = report(folder)
@@ -71,6 +72,7 @@ def test_figures_are_on_the_page_and_files_on_request(tmp_path, first_figure):
     assert asked.index.read_bytes() == page
 
 
+@pytest.mark.slow
 def test_files_of_figures_are_never_older_than_the_page(tmp_path, first_figure):
     folder = write(tmp_path / "run", Grid(**SMALL))
     (pdf,) = report(folder, figures=("pdf",)).figures

@@ -66,6 +66,7 @@ def test_a_network_at_chance_stands_below_the_axis_however_far_it_seems(distance
     assert axes.get_ylim()[1] < 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "said"),
     [
@@ -114,6 +115,7 @@ def test_in_a_figure_without_fine_tuning_no_collapsed_network_is_called_fine_tun
             assert "collapsed, not fine-tuned" in texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_signs_of_several_models_stand_beside_each_other_on_every_axis(scale, tmp_path):
     figure = Figure(layout="constrained")
@@ -140,6 +142,7 @@ def test_what_lies_beyond_the_axis_is_said_and_does_not_stretch_it():
     assert used == {"beyond"}
 
 
+@pytest.mark.slow
 def test_shares_end_where_belief_does(tmp_path):
     """The axis of what is left is set by networks above chance with a grade above C."""
 
@@ -179,6 +182,7 @@ def drawings(grid, change):
         yield list(draw(grid, change))
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_thesis_are_there(drawings):
     """Robust and non-robust networks apart, as in its figures 4.1 to 4.8."""
     kinds = ("non-robust", "robust")
@@ -297,6 +301,7 @@ def test_a_figure_with_a_date_in_it_is_caught(tmp_path):
 HOSTILE = ["<script>", r"$\frac{$", "a$b$c", "=cmd()", "模型\x00🦊", "x" * 300]
 
 
+@pytest.mark.slow
 def test_hostile_names_are_drawn_as_text(tmp_path):
     settings = {"seeds": (0,), "criteria": HOSTILE[:1], "attacks": {HOSTILE[1]: 2.0}, "failed": ()}
     models = dict.fromkeys(HOSTILE, False)
@@ -323,6 +328,7 @@ def test_figures_whose_names_collide_get_files_of_their_own(tmp_path):
     assert len(set(stems)) == len(stems) == 10
 
 
+@pytest.mark.slow
 def test_a_model_without_the_arm_of_a_figure_has_no_row_and_no_line(tmp_path):
     """Of two models only one is fine-tuned adversarially: its figure would show the other dense alone."""
     settings = {"criteria": ("l1",), "sparsities": (0.0, 0.5), "seeds": (0,), "attacks": {"ddn": 2.0}}
@@ -352,6 +358,7 @@ def test_a_model_without_the_arm_of_a_figure_has_no_row_and_no_line(tmp_path):
     assert "plain from no result" not in drawn["cost"].alt
 
 
+@pytest.mark.slow
 def test_a_figure_is_not_written_through_a_link(tmp_path, grid, change):
     (tmp_path / "mine").write_text("mine")
     for suffix in ("png", "pdf"):

@@ -242,6 +242,7 @@ def test_a_file_of_a_newer_version_is_refused(folder):
     assert refused.value.code is ExitCode.FOREIGN_FOLDER
 
 
+@pytest.mark.slow
 def test_latencies_are_reported_without_torch(least):
     code = (
         "import sys; from secateur.report import latency, terminal_table;"

@@ -22,6 +22,7 @@ def drawn(folder):
         return {drawing.stem: drawing for drawing in draw(grid, changes(grid))}
 
 
+@pytest.mark.slow
 def test_the_figure_shows_what_is_promised_and_what_the_clock_gave(measured):
     drawing = drawn(measured)["latency"]
     left, right = drawing.figure.axes
@@ -43,6 +44,7 @@ def check_that_what_was_not_measured_is_a_gap(folder):
     assert [line.get_marker() for line in left.lines].count("x") == 2
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_a_gap_and_not_a_guess(folder):
     check_that_what_was_not_measured_is_a_gap(folder)
 
@@ -57,5 +59,6 @@ def test_a_figure_that_believes_multiply_adds_is_caught(folder, monkeypatch):
         check_that_what_was_not_measured_is_a_gap(folder)
 
 
+@pytest.mark.slow
 def test_a_study_that_was_not_measured_has_no_such_figure(folder):
     assert "latency" not in drawn(folder)

@@ -37,6 +37,7 @@ def overlaps(figure):
     return beyond + [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top", [1e-3, 1.0, 12345.0])
 @pytest.mark.parametrize("legend", [True, False])
 def test_labels_overlap_neither_each_other_nor_the_legend(legend, top):

@@ -63,6 +63,7 @@ def test_a_distance_that_decides_over_the_outcome_is_caught(tiny, monkeypatch):
         test_a_clean_image_that_a_failed_attack_returned_is_infinitely_far(tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accuracy", "images", "classes", "near"),
     [(0.2, 100, 10, True), (0.36, 100, 10, False), (0.2, 10, 10, False), (0.2, 100, 100, False)],
@@ -85,6 +86,7 @@ def test_what_was_seen_of_a_network_and_its_images_is_told_once(tmp_path):
     assert load(write(tmp_path / "run", made)).notes == ("plain: trained on these images",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -142,6 +144,7 @@ def test_environments_name_versions_but_no_host(study):
     assert cells == 216 - 5
 
 
+@pytest.mark.slow
 def test_reports_need_no_torch(tmp_path):
     settings = {"models": {"m": False}, "criteria": ("l1",), "attacks": {"ddn": 2.0}, "seeds": (0,)}
     grid = Grid(sparsities=(0, 0.5), failed=(), grade_c=(), **settings)
@@ -155,6 +158,7 @@ def test_reports_need_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [1000, 10**400, "seven", {"a": 1}])
 def test_a_norm_that_is_none_has_no_budgets(tmp_path, norm):
     """As in a study that somebody else has made: sealed, and of the right shape otherwise."""

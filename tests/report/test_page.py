@@ -30,6 +30,7 @@ def page_without_figures(folder):
     return page_module.render(grid, change, [], summary(grid, change), run_folder="run")
 
 
+@pytest.mark.slow
 def test_the_answer_comes_first_and_in_words(page):
     text = plain_text(page).replace("\N{NO-BREAK SPACE}", " ")
     start = text.index("How accurate and how robust are the networks?")

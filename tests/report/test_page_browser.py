@@ -25,12 +25,14 @@ def complaints(index, tmp_path):
     return [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stdout
 
 
+@pytest.mark.slow
 def test_the_page_opens_in_a_browser_without_complaints(index, tmp_path):
     said, dom = complaints(index, tmp_path)
     assert said == []
     assert "How accurate and how robust are the networks?" in dom
 
 
+@pytest.mark.slow
 def test_a_script_that_is_not_ours_is_refused_by_the_browser(page, tmp_path):
     changed = tmp_path / "changed.html"
     changed.write_text(page.replace('"use strict";', '"use strict"; document.title = "owned";', 1))
@@ -61,6 +63,7 @@ svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
 """
 
 
+@pytest.mark.slow
 def test_one_control_drives_tiles_tables_and_curves(page, tmp_path):
     path = tmp_path / "clicked.html"
     path.write_text(with_script(page, CLICKS))
@@ -100,6 +103,7 @@ def test_one_control_drives_tiles_tables_and_curves(page, tmp_path):
     assert "FMN (L∞), L∞ ≤ 0.01569: all models, fine-tuned, l1, sparsity 0.4" in dom
 
 
+@pytest.mark.slow
 def test_a_small_screen_scrolls_inside_tables_and_not_the_page(page, tmp_path):
     frame = tmp_path / "frame.html"
     frame.write_text(
@@ -112,6 +116,7 @@ def test_a_small_screen_scrolls_inside_tables_and_not_the_page(page, tmp_path):
     assert "<title>390 of 390</title>" in dom or "<title>375 of 375</title>" in dom
 
 
+@pytest.mark.slow
 def test_keys_reach_every_control(page, tmp_path):
     """Whatever can be clicked is an element that the Tab key stops at."""
     count = (
@@ -135,6 +140,7 @@ fields.model.value = "1"; fields.model.dispatchEvent(new Event("change", { bubbl
 """
 
 
+@pytest.mark.slow
 def test_adversarial_pictures_follow_the_control(pictured, tmp_path):
     """One block for the attack and the fine-tuning, and in it the pictures of the chosen model alone."""
     path = tmp_path / "pictured.html"
@@ -149,6 +155,7 @@ def test_adversarial_pictures_follow_the_control(pictured, tmp_path):
     assert {"hidden" in each for each in figures if 'data-model="robust"' in each} == {False}
 
 
+@pytest.mark.slow
 def test_charts_are_drawn_anew_for_paper(page, tmp_path):
     """Two side by side: shrunk from the width of a screen, their letters would be too small."""
     path = tmp_path / "printed.html"

@@ -4,6 +4,8 @@ import csv
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from secateur.report import report
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -34,6 +36,7 @@ def columns(path):
     return {name: [line[i] for line in lines] for i, name in enumerate(head)}
 
 
+@pytest.mark.slow
 def test_the_published_tables_are_those_of_the_published_records_to_the_last_digit(tmp_path, undrawn):
     published = RESULTS / "cifar10-seeds"
     with tarfile.open(published / "records.tar.xz") as archive:

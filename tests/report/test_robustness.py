@@ -169,6 +169,7 @@ def test_every_surface_leads_with_accuracy_and_robust_accuracy_beside_the_multip
     assert shown.markdown.splitlines()[0].count("|") - 1 == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "word"),
     [
@@ -215,6 +216,7 @@ def test_no_share_of_a_distance_where_the_network_has_lost_its_accuracy(tmp_path
     assert max(y for y in heights if y == y) <= 1.05
 
 
+@pytest.mark.slow
 def test_more_than_all_of_the_distance_is_no_gain_where_accuracy_fell(tmp_path):
     shown = study(tmp_path, lost(0.6, 1.5))
     row = only(shown.rows, sparsity="0.5", arm="standard")
@@ -304,6 +306,7 @@ def test_two_trainings_claim_nothing_about_others_and_three_give_students_interv
     assert re.search(r"95 % interval [\d.]+ to \d+ %, over images; 100 images, 2 trainings", two.page)
 
 
+@pytest.mark.slow
 def test_the_terminal_fits_eighty_columns(run_folder, monkeypatch, capsys):
     from secateur.cli.output import print_table
 
@@ -330,6 +333,7 @@ def test_a_size_that_was_not_tried_has_no_share(tmp_path):
     assert robust_share(point, None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collapsed", [False, True])
 def test_a_dense_network_at_chance_is_said_first(tmp_path, collapsed):
     def edit(cell, science):

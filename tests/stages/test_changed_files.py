@@ -58,6 +58,7 @@ def started(images, tmp_path):
     return store, compute
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stage", [("attack", "own", "dense"), ("prune", "own", "untuned"), ("train", "given")]
 )

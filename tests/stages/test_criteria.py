@@ -33,6 +33,7 @@ def pruned(records, criterion):
     return [r["science"] for r in records if r["stage"] == "prune" and r["axes"]["criterion"] == criterion]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", ALL)
 def test_every_criterion_works_in_a_study_up_to_over_pruning(run, criterion):
     _, records = run

@@ -26,6 +26,7 @@ def asked(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_networks_are_trained_judged_and_attacked_on_the_study_s_device(tmp_path, asked):
     _, records = run_here(TINY, tmp_path, "device=cuda:1")
     assert {record["status"] for record in records} == {"ok"}
@@ -36,6 +37,7 @@ def test_networks_are_trained_judged_and_attacked_on_the_study_s_device(tmp_path
     assert {record["provenance"]["device"] for record in records} == {"cuda:1"}
 
 
+@pytest.mark.slow
 def test_the_device_changes_no_number_and_is_the_cpu_by_default(tmp_path, asked):
     _, first = run_here(TINY, tmp_path / "a")
     _, second = run_here(TINY, tmp_path / "b", "device=cuda")

@@ -39,6 +39,7 @@ def attacks_of(store):
     }
 
 
+@pytest.mark.slow
 def test_a_repeated_attack_takes_the_numbers_of_the_first_and_says_so(tmp_path, attacked):
     store, records = run_here(GIVEN, tmp_path)
     assert {record["status"] for record in records} == {"ok"}
@@ -59,6 +60,7 @@ def test_a_repeated_attack_takes_the_numbers_of_the_first_and_says_so(tmp_path, 
     assert first.science.seed != second.science.seed
 
 
+@pytest.mark.slow
 def test_a_repetition_would_have_found_the_same_and_differ_in_the_draws_of_its_checks(
     tmp_path, attacked, monkeypatch
 ):
@@ -75,6 +77,7 @@ def test_a_repetition_would_have_found_the_same_and_differ_in_the_draws_of_its_c
         assert numbers == others
 
 
+@pytest.mark.slow
 def test_other_weights_or_a_network_that_draws_are_attacked(tmp_path, attacked, monkeypatch):
     """The plan says which attacks may repeat another; the records decide."""
     monkeypatch.setattr(attack_stage, "repeats", _wrong)

@@ -28,6 +28,7 @@ def of(records, stage, **wanted):
     ]
 
 
+@pytest.mark.slow
 def test_every_round_is_pruned_to_its_share_and_fine_tuned(run):
     _, records = run
     assert {record["status"] for record in records} == {"ok"}
@@ -90,6 +91,7 @@ def test_only_ends_are_attacked_and_reported(run):
     assert end.sparsity_achieved == pytest.approx(untuned.sparsity_achieved)
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_between_rounds(run, tmp_path):
     laid = plan(parse_study(TINY, overrides=[ROUNDS, "sparsities=[0, 0.6]"]))
     store = Store.create(tmp_path / "again", laid.to_json())
@@ -137,6 +139,7 @@ def test_a_schedule_that_contradicts_itself_is_refused(pruning, sentence):
         parse_study(TINY, overrides=[f"pruning={pruning}"])
 
 
+@pytest.mark.slow
 def test_masks_are_made_in_rounds_too(tmp_path):
     _, records = run_here(TINY, tmp_path / "run", "criteria=[weight_magnitude]", ROUNDS, "sparsities=[0.9]")
     assert {record["status"] for record in records} == {"ok"}

@@ -11,6 +11,7 @@ from secateur.study import cells, plan_of
 from whole import TINY, run_here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [50, 200])
 def test_more_images_than_the_sample_are_measured_on_it_and_the_record_says_so(tmp_path, monkeypatch, size):
     monkeypatch.setattr(cells, "TRAIN_SAMPLE", size)

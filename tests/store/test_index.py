@@ -358,6 +358,7 @@ def test_a_changed_study_is_checked_whatever_the_index_says(run):
         Store.open(run)
 
 
+@pytest.mark.slow
 def test_two_writers_leave_the_index_of_one_of_them(run):
     rows = {f"{number:032x}": ((1, 2, 3, 4, number), 1.0) for number in range(500)}
     both = [Index("a" * 64, rows), Index("b" * 64, {**rows, "c": ((1, 2, 3, 4, 5), 2.0)})]

@@ -310,6 +310,7 @@ def test_stray_files_are_ignored_everywhere(tmp_path, store, name):
     assert again.artefact(CELL.id, "a.bin").read_bytes() == b"1"
 
 
+@pytest.mark.slow
 def test_a_reader_beside_a_rename_never_sees_damage(store):
     """A failed record gives way to another one; meanwhile others look at the cell."""
     ended, seen = threading.Event(), set()

@@ -175,6 +175,7 @@ def test_a_raised_science_version_changes_its_stage_and_what_follows(monkeypatch
     assert stages == {("tune", "standard"), ("tune", "gentle"), ("attack", "standard"), ("attack", "gentle")}
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_keys_changes_nothing(random):
@@ -196,6 +197,7 @@ def test_defaults_spelled_out_and_integers_for_floats_are_the_same_study():
     assert by_place(small_plan(SMALL)) == by_place(small_plan(spelled))
 
 
+@pytest.mark.slow
 def test_ids_do_not_depend_on_the_process_or_its_hash_seed():
     code = "from toy.study import *; print([(cell.id, cell.seed) for cell in small_plan().cells])"
     outputs = {

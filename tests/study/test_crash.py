@@ -72,6 +72,7 @@ def test_a_run_killed_at_a_random_moment_completes_with_the_same_records(tmp_pat
     assert_completes(out, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", sorted(point for point in POINTS if point.startswith("commit.")))
 def test_a_worker_killed_while_it_writes_changes_nothing(tmp_path, few, point, monkeypatch):
     out, died = tmp_path / "run", []
@@ -82,6 +83,7 @@ def test_a_worker_killed_while_it_writes_changes_nothing(tmp_path, few, point, m
     assert_completes(out, few, FEW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["study.written", "study.replaced", "lease.taken"])
 def test_a_runner_killed_while_it_begins_can_begin_again(tmp_path, whole, point):
     out = tmp_path / "run"
@@ -111,6 +113,7 @@ def test_every_fault_point_is_reached(tmp_path, monkeypatch):
     assert reached == set(POINTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stopped",
     [False, pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="no such signal"))],
@@ -135,6 +138,7 @@ def test_no_worker_outlives_its_runner(tmp_path, stopped):
     assert not workers_of(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_process_that_is_asked_to_stop_says_so_with_its_exit_code(tmp_path, whole, number, code):
     out = tmp_path / "run"

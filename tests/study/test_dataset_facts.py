@@ -107,6 +107,7 @@ def test_networks_that_differ_in_weights_alone_are_probed_once(monkeypatch):
     assert speeds["a"].seconds != speeds["b"].seconds
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_probed(tmp_path, monkeypatch):
     study = parse_study(SMALL)
     run_plan(plan(study), tmp_path / "run", execute="toy.stages:execute")

@@ -70,6 +70,7 @@ def content(folder):
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != LATENCIES}
 
 
+@pytest.mark.slow
 def test_every_trained_and_pruned_network_is_measured_against_its_dense_one(folder, clock):
     before, clock = content(folder), clock(Clock())
     done = measure_latencies(folder, threads=1)
@@ -92,6 +93,7 @@ def test_every_trained_and_pruned_network_is_measured_against_its_dense_one(fold
     assert content(folder) == before
 
 
+@pytest.mark.slow
 def test_in_rounds_the_last_pruning_stands_for_the_network(tmp_path, clock):
     clock(Clock())
     rounds = ("pruning.schedule=iterative", "pruning.rounds=2", "controls.untuned=false")

@@ -72,6 +72,7 @@ def run(out, *, text=STUDY, **options):
     return run_plan(small_plan(text), out, execute=EXECUTE, **options)
 
 
+@pytest.mark.slow
 def test_workers_know_what_the_plug_in_registers(mine, tmp_path):
     load_plugin(mine)
     outcome = run(tmp_path / "run", jobs=2)
@@ -137,6 +138,7 @@ def test_a_study_that_uses_nothing_of_a_plug_in_does_not_depend_on_it(mine):
     assert "plugins" not in before
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_with_the_same_file_wherever_it_lies(mine, tmp_path, monkeypatch):
     load_plugin(mine)
     first = run(tmp_path / "run")
@@ -148,6 +150,7 @@ def test_the_run_goes_on_with_the_same_file_wherever_it_lies(mine, tmp_path, mon
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.slow
 def test_the_run_does_not_go_on_with_another_content(mine, tmp_path, monkeypatch):
     load_plugin(mine)
     run(tmp_path / "run")
@@ -159,6 +162,7 @@ def test_the_run_does_not_go_on_with_another_content(mine, tmp_path, monkeypatch
     assert caught.value.code == ExitCode.FOREIGN_FOLDER
 
 
+@pytest.mark.slow
 def test_a_worker_needs_the_same_file(mine, tmp_path, monkeypatch):
     load_plugin(mine)
     before = science_of(run(tmp_path / "run", jobs=1).store)
@@ -185,6 +189,7 @@ def science_of(store):
     return science(store.root)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_the_run_goes_on_stops_it(mine, tmp_path):
     load_plugin(mine)
     plan = small_plan(STUDY)
@@ -196,6 +201,7 @@ def test_a_file_that_changes_while_the_run_goes_on_stops_it(mine, tmp_path):
     assert run_plan(plan, tmp_path / "run", execute=EXECUTE).exit_code == 0
 
 
+@pytest.mark.slow
 def test_status_and_report_need_no_plug_in(mine, tmp_path, monkeypatch):
     load_plugin(mine)
     run(tmp_path / "run")
@@ -293,6 +299,7 @@ def net(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_functions_of_a_file_that_registers_nothing_are_models_of_a_study(net, tmp_path):
     assert load_plugin(net) == ["model net.py:build", "model net.py:smaller"]
     assert load_plugin(net) == ["model net.py:build", "model net.py:smaller"]

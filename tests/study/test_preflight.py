@@ -87,6 +87,7 @@ def test_official_images_count_as_published_where_their_files_are(tmp_path, name
         (tmp_path / file).unlink()
 
 
+@pytest.mark.slow
 def test_a_sound_study_is_validated_without_torch(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(SMALL)

@@ -35,6 +35,7 @@ def test_a_study_runs_to_its_end(tmp_path):
     assert events[-1].done == events[-1].total == 8
 
 
+@pytest.mark.slow
 def test_records_come_in_the_order_of_the_study(tmp_path):
     outcome = run_toy(tmp_path / "run", jobs=2)
     assert [record["id"] for record in outcome.records] == [cell.id for cell in small_plan().cells]
@@ -50,6 +51,7 @@ def test_a_record_has_the_agreed_fields(tmp_path):
     assert record["timing"]["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_give_the_same_records(tmp_path):
     run_toy(tmp_path / "one", text=TWO, jobs=1)
     run_toy(tmp_path / "two", text=TWO, jobs=2)
@@ -78,6 +80,7 @@ def test_a_failing_cell_stops_only_its_descendants(tmp_path, monkeypatch):
     assert kinds(events).count("skipped") == 3
 
 
+@pytest.mark.slow
 def test_failed_cells_are_tried_again_by_the_next_run(whole_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     run_toy(tmp_path / "run")
@@ -98,6 +101,7 @@ def test_settings_that_change_no_number_may_change_between_runs(finished):
     assert Store.open(finished).study["name"] == "renamed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncate", "edit", "empty", "artefact", "lost artefact"])
 def test_a_damaged_cell_is_quarantined_and_computed_afresh(finished, damage):
     out = finished
@@ -125,6 +129,7 @@ def test_a_damaged_cell_is_quarantined_and_computed_afresh(finished, damage):
     assert cell.id in Store.open(out).notes()[0]["note"]
 
 
+@pytest.mark.slow
 def test_a_cell_whose_worker_dies_once_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_DIE_ONCE", "prune")
     events = []
@@ -135,6 +140,7 @@ def test_a_cell_whose_worker_dies_once_is_tried_again(tmp_path, monkeypatch):
     assert "signal 9" in retried[0].sentence
 
 
+@pytest.mark.slow
 def test_a_cell_that_kills_two_workers_is_lost_and_the_others_finish(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_DIE", "prune")
     outcome = run_toy(tmp_path / "run", jobs=2)
@@ -144,6 +150,7 @@ def test_a_cell_that_kills_two_workers_is_lost_and_the_others_finish(tmp_path, m
     assert lost["error"]["sentence"].startswith("worker_lost: its worker process died (exit code 7)")
 
 
+@pytest.mark.slow
 def test_a_full_disk_pauses_the_study_instead_of_failing_its_cells(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_DISK_FULL", "prune")
     with pytest.raises(UserError, match="No space left") as caught:
@@ -180,6 +187,7 @@ def test_a_run_folder_that_is_removed_ends_the_run_in_a_sentence(tmp_path, monke
     assert caught.value.code == ExitCode.ENVIRONMENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -204,6 +212,7 @@ def test_one_signal_stops_the_run_and_it_can_go_on(whole_run, tmp_path, monkeypa
     assert science(out) == science(whole_run)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_leaves_the_worker_to_its_runner(whole_run, tmp_path, monkeypatch, number):
@@ -266,6 +275,7 @@ def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_a_moved_run_folder_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "attack")
     run_toy(tmp_path / "run")
@@ -326,6 +336,7 @@ def test_a_record_of_a_newer_version_locks_no_study(finished):
     assert told.damaged == ()
 
 
+@pytest.mark.slow
 def test_a_lost_cell_goes_on_where_it_was(tmp_path, monkeypatch):
     """One worker dies after the second step, the next after the third; the next run does the fourth."""
     monkeypatch.setenv("TOY_DIE_AT", "train:2")

@@ -32,6 +32,7 @@ def together(*functions):
     return results
 
 
+@pytest.mark.slow
 def test_two_runners_share_the_work_and_do_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
     monkeypatch.setenv("TOY_SLEEP", "0.02")
@@ -51,6 +52,7 @@ def test_two_runners_share_the_work_and_do_nothing_twice(tmp_path, monkeypatch):
     assert not list((out / "leases").iterdir())
 
 
+@pytest.mark.slow
 def test_without_leases_work_would_be_done_twice(tmp_path, monkeypatch):
     """The broken variant: everybody gets every lease."""
     monkeypatch.setattr(Leases, "claim", lambda self, cell_id: True)
@@ -62,6 +64,7 @@ def test_without_leases_work_would_be_done_twice(tmp_path, monkeypatch):
     assert max(Counter((tmp_path / "trace").read_text().split()).values()) == 2
 
 
+@pytest.mark.slow
 def test_the_cells_of_a_killed_runner_are_taken_over(whole_run, tmp_path, monkeypatch):
     out = tmp_path / "run"
     code = "import sys; from toy.study import run_toy; run_toy(sys.argv[1], jobs=2)"
@@ -85,6 +88,7 @@ def test_the_cells_of_a_killed_runner_are_taken_over(whole_run, tmp_path, monkey
     assert science(out) == science(whole_run)
 
 
+@pytest.mark.slow
 def test_a_failure_elsewhere_is_noticed_and_skips_the_descendants(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     monkeypatch.setenv("TOY_SLEEP", "0.05")
@@ -94,6 +98,7 @@ def test_a_failure_elsewhere_is_noticed_and_skips_the_descendants(tmp_path, monk
     assert [(outcome.ok, len(outcome.failed)) for outcome in outcomes] == [(4, 4)] * 2
 
 
+@pytest.mark.slow
 def test_a_worker_lets_earlier_failures_stand_unless_told_otherwise(tmp_path, monkeypatch):
     out = tmp_path / "run"
     monkeypatch.setenv("TOY_FAIL", "prune")
@@ -165,6 +170,7 @@ def test_a_limited_study_stays_limited_for_its_workers(tmp_path):
     assert outcome.store.study["limited"] == 5
 
 
+@pytest.mark.slow
 def test_cells_in_common_are_taken_over_from_another_study(whole_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_TRACE", str(tmp_path / "trace"))
     text = SMALL.replace("plain:", "renamed:")
@@ -200,6 +206,7 @@ sys.exit(run_toy(sys.argv[1], jobs=2).exit_code)
 """
 
 
+@pytest.mark.slow
 def test_a_frozen_runner_is_overtaken_and_does_no_harm_when_it_wakes(whole_run, tmp_path, monkeypatch):
     out = tmp_path / "run"
     frozen = subprocess.Popen(

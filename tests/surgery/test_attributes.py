@@ -84,6 +84,7 @@ def disagreements(net):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_attributes_are_those_of_the_smaller_layers(case):
     torch.manual_seed(0)
@@ -96,6 +97,7 @@ def test_attributes_are_those_of_the_smaller_layers(case):
     assert not disagreements(net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_a_pruned_network_trains_copies_and_pickles(case):
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -30,6 +31,7 @@ def test_its_steps_are_those_of_torch_to_the_bit():
         assert torch.equal(state["momentum_buffer"], second["state"][number]["momentum_buffer"])
 
 
+@pytest.mark.slow
 def test_a_training_does_not_load_torchs_compiler():
     code = (
         "import sys, torch\n"

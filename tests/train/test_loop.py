@@ -15,6 +15,7 @@ from secateur.train import Checkpoints, learning_rate, loop, perturb, train
 from train.cases import FULL, QUICK, dropping, network, seeded
 
 
+@pytest.mark.slow
 def test_plain_training_classifies_the_digits(splits):
     model = network(widths=(8, 16, 24))
     history = train(model, splits.train, splits.validation, Recipe(8, 64, 0.1), seed=0)
@@ -42,6 +43,7 @@ def test_adversarial_training_gives_a_visibly_more_robust_network(splits):
     assert under_attack[1] > 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [QUICK, FULL])
 @pytest.mark.parametrize("make", [network, dropping])
 def test_the_same_seed_gives_the_same_network_to_the_bit(few, recipe, make):

@@ -68,6 +68,7 @@ def test_distillation_mixes_in_the_softened_teacher():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_student_of_weight_one_comes_close_to_its_teacher(few):
     teacher = network(5)
     train(teacher, *few, replace(PLAIN, epochs=6), seed=0)
@@ -208,6 +209,7 @@ def test_half_precision_and_memory_format_keep_the_training_close(few):
     assert losses[2] == pytest.approx(losses[0], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bn_scale", "group_lasso", "group_norm", "growing_reg"])
 def test_a_penalty_drives_what_it_acts_on_towards_zero(few, kind):
     free, sparse = network(), network()

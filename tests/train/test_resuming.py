@@ -38,6 +38,7 @@ def uninterrupted(few):
     return trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [QUICK, FULL])
 @pytest.mark.parametrize("make", [network, dropping])
 @pytest.mark.parametrize("killed_at", [1, *SLOW, 12, 20])
@@ -52,6 +53,7 @@ def test_an_interrupted_training_ends_as_the_uninterrupted_one(
     assert weights_hash(resumed) == weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [*SLOW, 12])
 def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_one(
     few, uninterrupted, tmp_path, killed_at
@@ -78,6 +80,7 @@ def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_on
         train(network(), *few, EVERYTHING, seed=3, teacher=network(8), checkpoints=Checkpoints(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["momentum", "average", "penalty", "best"])
 def test_a_checkpoint_without_any_of_its_parts_would_be_noticed(
     few, uninterrupted, tmp_path, monkeypatch, part
@@ -135,6 +138,7 @@ def test_checkpoints_of_another_training_are_refused(few, tmp_path, change):
 SELDOM = {"checkpoint_every": 100}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [1, 3, *SLOW, 13])
 @pytest.mark.parametrize(("make", "recipe"), [(network, FULL), (dropping, QUICK)])
 def test_a_stopped_training_goes_on_at_the_step_where_it_was(
@@ -158,6 +162,7 @@ def test_a_stopped_training_goes_on_at_the_step_where_it_was(
     assert steps == list(range(killed_at + 1, 21))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [7, 10])
 def test_a_stopped_training_with_everything_on_goes_on_at_its_step(few, uninterrupted, tmp_path, killed_at):
     teacher, seldom = network(9), replace(EVERYTHING, **SELDOM)
@@ -194,6 +199,7 @@ class Failing(nn.Module):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 8])
 def test_a_training_that_fails_in_a_step_goes_on_at_that_step(few, tmp_path, at):
     recipe, steps = replace(QUICK, **SELDOM), []

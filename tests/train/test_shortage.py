@@ -43,6 +43,7 @@ TRADES = replace(RANDOM, adversary=replace(RANDOM.adversary, method="trades", be
 L2 = replace(RANDOM, adversary=replace(RANDOM.adversary, norm=2.0), accumulate=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [QUICK, RANDOM, TRADES, L2])
 @pytest.mark.parametrize("room", [5, 12])
 def test_a_batch_in_parts_gives_the_same_training_up_to_rounding(few, recipe, room):

@@ -66,6 +66,7 @@ def test_an_honest_result_passes_every_audit(net, images, name, settings):
     assert evaluated.grade.letter in "AB"
 
 
+@pytest.mark.slow
 def test_an_honest_result_of_fixed_size_passes_too(net, images):
     evaluated = attack(net, images, "apgd", norm=2.0, eps=0.3, steps=60, audit=True)
     assert failing(evaluated.grade) == set(), evaluated.grade.reasons
@@ -99,6 +100,7 @@ def test_a_model_that_hides_its_gradients_hides_what_was_planted(net, images):
     assert not CHECKS["planted"](auditor(model, data, result)).passed
 
 
+@pytest.mark.slow
 def test_planted_examples_are_found_by_an_honest_attack(net, images):
     for name, settings in (
         ("ddn", {}),
@@ -215,6 +217,7 @@ def test_slices_have_a_second_side_where_the_gradient_vanishes(net, images):
     assert (slices(context, points=3).reached[:, 1, 2] > 0).all()
 
 
+@pytest.mark.slow
 def test_few_images_are_a_warning_of_the_audit_alone(net, images):
     few = images.take(range(40))
     result = run(net, few, "ddn", steps=150)
@@ -258,6 +261,7 @@ class Meter(nn.Module):
         self.passes += len(gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

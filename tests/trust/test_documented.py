@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from secateur.data import Dataset
@@ -13,6 +14,7 @@ from trust.test_grading import Net
 PAGE = (Path(__file__).parents[2] / "docs" / "attacking.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_check_that_runs_is_documented_and_no_other():
     net = Net().eval()
     x = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))

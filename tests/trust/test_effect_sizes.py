@@ -116,6 +116,7 @@ def test_gradients_that_vanish_on_one_image_warn_and_on_many_condemn(net, images
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "letter"), [(1, "C"), (29, "C"), (31, "B"), (40, "A")])
 def test_fewer_than_thirty_attacked_images_are_too_few(net, images, n, letter):
     some = images.take(range(n + 5))
@@ -136,6 +137,7 @@ def stretched(factor):
     return too_far
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "passed"), [(1.05, True), (1.2, False)])
 def test_a_joint_median_that_moves_by_a_tenth_condemns(net, images, plant, factor, passed):
     evaluated = attack(net, images, plant(stretched(factor)), steps=100, audit=True)
@@ -144,6 +146,7 @@ def test_a_joint_median_that_moves_by_a_tenth_condemns(net, images, plant, facto
     assert passed or (check.severity, evaluated.grade.letter) == ("fail", "C")
 
 
+@pytest.mark.slow
 def test_the_joint_minimum_is_that_of_the_attack_and_its_rivals(net, images, plant):
     few = images.take(range(50))
     evaluated = attack(net, few, plant(stretched(1.2)), steps=60, audit=True)
@@ -170,6 +173,7 @@ def test_the_joint_minimum_is_that_of_the_attack_and_its_rivals(net, images, pla
     assert lines[2].startswith("  robust accuracy at ε = 0.25: ")
 
 
+@pytest.mark.slow
 def test_images_that_are_wrong_from_the_start_are_not_robust_in_the_joint_minimum(net, images):
     wrong = torch.where(torch.arange(120) % 2 == 0, images.y, (images.y + 1) % 4)
     record = attack(net, replace(images, y=wrong), "fmn", norm=2.0, steps=20, audit=True).to_json()["joint"]
@@ -178,6 +182,7 @@ def test_images_that_are_wrong_from_the_start_are_not_robust_in_the_joint_minimu
     assert max(record["robust_accuracy"] + record["high"]) <= 0.5
 
 
+@pytest.mark.slow
 def test_the_joint_minimum_of_a_fixed_size_counts_what_was_found(net, images):
     few = images.take(range(40))
     evaluated = attack(net, few, "fgsm", norm=2.0, eps=0.2, audit=True)
@@ -190,6 +195,7 @@ def test_the_joint_minimum_of_a_fixed_size_counts_what_was_found(net, images):
     assert record["attacks"] == ["fgsm", "apgd (dlr)", "apgd (ce)"]
 
 
+@pytest.mark.slow
 def test_budgets_of_pictures_are_written_in_their_grey_levels(net, images):
     few = replace(images.take(range(40)), x=(255 * images.x[:40]).round() / 255, levels=256)
     summary = attack(net, few, "fgsm", norm=math.inf, eps=8 / 255, audit=True).summary()["joint"]
@@ -206,6 +212,7 @@ class Halved(torch.nn.Module):
         return (x + 1) / 2
 
 
+@pytest.mark.slow
 def test_a_targeted_attack_has_no_robust_accuracy(net, images):
     few = images.take(range(40))
     targets = (few.y + 1) % 4
@@ -214,6 +221,7 @@ def test_a_targeted_attack_has_no_robust_accuracy(net, images):
     assert len(record["target_not_reached"]) == 3
 
 
+@pytest.mark.slow
 def test_a_rival_that_cannot_run_is_named_and_the_others_count(net, images, plant, monkeypatch):
     def broken(model, x, y, *, norm=2.0, steps=1):
         raise RuntimeError("no luck")

@@ -151,6 +151,7 @@ def test_an_interrupt_is_not_swallowed():
         guarded("F01", stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", list(audit.AUDIT))
 def test_a_costly_check_that_raises_takes_the_place_of_the_cheap_one(net, images, honest, monkeypatch, id):
     def raises(_):
@@ -162,6 +163,7 @@ def test_a_costly_check_that_raises_takes_the_place_of_the_cheap_one(net, images
     assert graded.letter == "B"
 
 
+@pytest.mark.slow
 def test_checks_ask_in_batches_that_fitted_when_the_attack_ran(net, images):
     def small(net, x):
         if len(x) > 8:
@@ -185,6 +187,7 @@ class Refuses(torch.autograd.Function):
         raise RuntimeError("no derivative is implemented")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

@@ -78,6 +78,7 @@ def test_right_gradients_agree_with_finite_differences(net, images, found, end):
     assert "F06" not in failing(graded), graded.reasons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("wrong", [Detached, StraightThrough])
 def test_wrong_gradients_are_seen_behind_every_end(net, images, found, wrong, end):
@@ -87,6 +88,7 @@ def test_wrong_gradients_are_seen_behind_every_end(net, images, found, wrong, en
     assert graded.letter == "C"
 
 
+@pytest.mark.slow
 def test_a_softmax_with_the_distances_of_its_logits_is_no_worse_than_a_warning(net, images):
     model = Ended(net, ENDS["softmax"])
     own, logits = (run(each, images, "fmn", norm=2.0, steps=300) for each in (model, net))

@@ -54,6 +54,7 @@ def labelled(model, images):
         return replace(images, y=model(images.x).argmax(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "norm"), [("ddn", 2), ("fmn", 2), ("fmn", math.inf), ("steep", 0)])
 def test_an_honest_result_gets_an_a(net, images, name, norm):
     result = run(net, images, name, norm=norm, steps=300)

@@ -369,6 +369,7 @@ def holds(one, seed):
     return int((~masks.keep).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", CASES, ids=str)
 def test_masking_equals_computing_on_smaller_tensors(one):
     removed = sum(holds(one, seed) for seed in range(12))

@@ -119,6 +119,7 @@ def test_the_share_of_multiply_adds_that_can_go_is_counted_by_hand():
     assert f"{gone:,} of {total:,} ({gone / total:.1%}) multiply-adds" in graph.explain()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_multiply_adds_of_recurrent_layers_are_counted_before_and_after(kind):
     net = Recurrent(kind, 2, True).eval()
