@@ -10,6 +10,7 @@ two jobs need a machine with nothing else to do, and the page says how busy it w
 """
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -189,6 +190,8 @@ def main():
     parser.add_argument("--page", action="store_true")
     chosen = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    # As an installation does: where Python is told to write no bytecode, every process would compile all anew.
+    compileall.compile_dir(ROOT / "src", quiet=1)
     for name in () if chosen.page else chosen.only or PARTS:
         with tempfile.TemporaryDirectory() as folder:
             found = PARTS[name](Path(folder), chosen.cells)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 EXACT_INTEGERS = 2**53
 MAX_DEPTH = 64
 _AS_THEY_ARE = frozenset({bool, int, str, type(None)})
+_NUMBERS = frozenset({bool, int, float, type(None)})
 
 
 def sha256_hex(content: bytes | str) -> str:
@@ -72,8 +73,11 @@ def canonical(value: Any, depth: int = 0) -> Any:
         return value
     if kind is float:
         return _number(value)
-    if kind is dict:
-        return {str(key): canonical(item, depth + 1) for key, item in value.items()}
+    if kind is dict and depth < MAX_DEPTH:
+        return {
+            str(key): _number(item) if type(item) is float else canonical(item, depth + 1)
+            for key, item in value.items()
+        }
     if kind is list or kind is tuple:
         return _list(value, depth)
     return _subclass(value, depth)
@@ -113,10 +117,10 @@ def _number(value: float) -> float | int | str:
 def restore(value: Any) -> Any:
     """The inverse of :func:`canonical` for infinities: ``"inf"`` becomes a float again."""
     kind = type(value)
-    if kind is float or (kind in _AS_THEY_ARE and kind is not str):
+    if kind in _NUMBERS:
         return value
     if kind is dict or isinstance(value, Mapping):
-        return {key: restore(item) for key, item in value.items()}
+        return {key: item if type(item) in _NUMBERS else restore(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [restore(item) for item in value]
     return float(value) if value in ("inf", "-inf") and isinstance(value, str) else value

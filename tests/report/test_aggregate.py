@@ -52,13 +52,13 @@ def test_a_network_that_is_wrong_everywhere_has_no_median_and_no_share(tiny):
 
 
 def shuffled(attack, order):
-    science = attack.science
-    moved = {
-        "outcome": [science.outcome[i] for i in order],
-        "distances": {norm: [values[i] for i in order] for norm, values in science.distances.items()},
-    }
-    hashes = tuple(attack.hashes[i] for i in order)
-    return dataclasses.replace(attack, science=science.model_copy(update=moved), hashes=hashes)
+    moved = {"outcome": [attack.science.outcome[i] for i in order]}
+    return dataclasses.replace(
+        attack,
+        science=attack.science.model_copy(update=moved),
+        recorded={norm: values[order] for norm, values in attack.recorded.items()},
+        hashes=tuple(attack.hashes[i] for i in order),
+    )
 
 
 def check_that_images_are_paired_by_their_hash(grid):

@@ -9,6 +9,7 @@ from report.synthetic import Grid, write
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import digest
 from secateur.report import records
+from secateur.report.arrays import LEFT_OUT
 from secateur.report.load import load
 from secateur.store import Store
 
@@ -56,7 +57,7 @@ def test_a_clean_image_that_a_failed_attack_returned_is_infinitely_far(tiny):
 
 def test_a_distance_that_decides_over_the_outcome_is_caught(tiny, monkeypatch):
     def believing(attack, values):
-        return np.array([np.inf if v is None else v for v in values])
+        return np.where(np.isnan(values), np.inf, values)
 
     monkeypatch.setattr(records, "_distances", believing)
     with pytest.raises(AssertionError):
@@ -170,3 +171,26 @@ def test_a_norm_that_is_none_has_no_budgets(tmp_path, norm):
     cell["settings"] |= {"attack": "ddn", "norm": norm}
     path.write_text(json.dumps({**study, "self_hash": digest(study)}))
     assert load(folder).attacks
+
+
+def test_rows_hold_no_long_list_twice_and_all_short_numbers_of_the_record(tmp_path):
+    def edit(cell, science):
+        return science | {"history": [{"loss": 0.5}]} if cell["stage"] == "train" else science
+
+    folder = write(tmp_path / "run", Grid(models={"plain": False}, seeds=(0,), failed=(), edit=edit))
+    study, store = load(folder), Store.open(folder)
+    for row in (*study.networks, *study.attacks):
+        recorded, kept = store.record(row.id).science.to_json(), row.science.to_json()
+        long = {name for name in recorded if kept[name] != recorded[name]}
+        assert long <= set(LEFT_OUT)
+        assert not any(kept[name] for name in long)
+    for attack in study.attacks:
+        science = store.record(attack.id).science
+        right = [i for i, outcome in enumerate(science.outcome) if outcome != "already_wrong"]
+        assert attack.forwards == pytest.approx(np.mean([science.num_forwards[i] for i in right]))
+        assert attack.backwards == pytest.approx(np.mean([science.num_backwards[i] for i in right]))
+        assert attack.hashes == tuple(science.hashes)
+        for norm, values in attack.recorded.items():
+            known = [np.nan if value is None else value for value in science.distances[norm]]
+            assert np.array_equal(values, known, equal_nan=True)
+    assert {id(attack.hashes) for attack in study.attacks} == {id(study.attacks[0].hashes)}

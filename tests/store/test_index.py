@@ -97,7 +97,7 @@ def test_a_new_record_is_the_only_one_that_is_read(run, monkeypatch):
 
 def test_to_plan_what_is_done_reads_nothing_either(run, monkeypatch):
     monkeypatch.setattr(reading, "read_record", None)
-    store = Store.matching(run, PLAN.to_json())
+    store = Store.matching(run, PLAN.to_json, study_hash=PLAN.study_hash)
     assert all(store.look(cell.id).ok for cell in PLAN.cells)
 
 

@@ -220,6 +220,18 @@ def test_a_file_system_without_links_is_claimed_all_the_same(tmp_path, monkeypat
     assert Store.open(tmp_path / "run").study["name"] == "toy"
 
 
+def matching(root, content):
+    return Store.matching(root, lambda: content, study_hash=content["study_hash"])
+
+
+def test_the_content_of_a_study_is_asked_for_in_trouble_alone(tmp_path):
+    store = Store.create(tmp_path / "run", study())
+    same = Store.matching(store.root, lambda: pytest.fail("asked"), study_hash=study()["study_hash"])
+    assert same.cells == store.cells
+    with pytest.raises(UserError, match="belongs to another study"):
+        matching(store.root, study(fingerprint="e" * 64))
+
+
 @pytest.mark.parametrize("text", ["", '{"name": "to', "[]", '{"schema_version": 9}'])
 def test_the_same_study_writes_a_damaged_study_file_anew_and_keeps_its_cells(tmp_path, text):
     store = Store.create(tmp_path / "run", study())
@@ -228,7 +240,7 @@ def test_the_same_study_writes_a_damaged_study_file_anew_and_keeps_its_cells(tmp
     path = store.root / "study.json"
     whole = path.read_bytes()
     path.write_text(text)
-    assert Store.matching(store.root, study()).committed(store.cells[0].id)
+    assert matching(store.root, study()).committed(store.cells[0].id)
     assert path.read_text() == text
     again = Store.create(store.root, study())
     assert path.read_bytes() == whole
@@ -242,7 +254,7 @@ def test_another_study_does_not_take_over_a_folder_whose_study_file_is_damaged(t
     store.commit(record_of(store.cells[0]))
     (store.root / "study.json").write_text("{")
     other = study(fingerprint="e" * 64)
-    for claim_it in (Store.create, Store.matching):
+    for claim_it in (Store.create, matching):
         with pytest.raises(UserError, match="1 of the cells in it are not of the study 'toy'"):
             claim_it(store.root, other)
     assert (store.root / "study.json").read_text() == "{"

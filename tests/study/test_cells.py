@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from secateur.config import load_study, parse_study, recipe_from, study_from_json
 from secateur.errors import UserError
-from secateur.hashing import canonical_json
+from secateur.hashing import canonical_json, digest
 from secateur.recipes import Recipe
 from secateur.registry import ATTACKS
 from secateur.store import Store
@@ -212,6 +212,26 @@ def test_ids_do_not_depend_on_the_process_or_its_hash_seed():
     }
     assert len(outputs) == 1
     assert small_plan().cells[0].id in outputs.pop()
+
+
+def test_an_id_is_the_digest_of_all_that_the_numbers_depend_on():
+    for cell in small_plan(FULL).cells:
+        identity = {
+            "stage": cell.stage,
+            "science": cells_module.SCIENCE[cell.stage],
+            "settings": cells_module._science(cell.settings),
+            "parent": cell.parent,
+        }
+        assert cell.id == digest(identity)[: cells_module.ID_DIGITS]
+
+
+def test_what_many_cells_share_is_spelled_once(monkeypatch):
+    spelled = []
+    monkeypatch.setattr(cells_module, "_science", lambda settings: spelled.append(settings) or settings)
+    cells = small_plan(FULL).cells
+    attacks = [cell for cell in cells if cell.stage == "attack"]
+    assert len({id(cell.settings) for cell in attacks}) == 2 < len(attacks)
+    assert sum("attack" in settings for settings in spelled) == 2
 
 
 def test_the_ids_of_a_known_study_never_change():

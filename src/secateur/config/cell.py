@@ -47,9 +47,8 @@ class Cell:
     def masked(self) -> bool:
         """Whether single weights of its network are masked, instead of channels removed."""
         # An unknown criterion is no error here: a run of a plug-in can be read without the plug-in.
-        known = {entry.name: entry for entry in CRITERIA.entries()}
-        entry = known.get(self.axes["criterion"])
-        return entry is not None and entry.facts.get("kind") == "weights"
+        criterion = self.axes["criterion"]
+        return criterion is not None and CRITERIA.facts(criterion).get("kind") == "weights"
 
     @property
     def label(self) -> str:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from secateur.graph.labels import IntArray, Shape
 from secateur.graph.trace.tape import Call
@@ -178,6 +176,10 @@ class Atoms:
             return self.size, np.arange(self.size, dtype=np.int64)
         left = np.concatenate([one.ravel() for one, _ in self._joined])
         right = np.concatenate([other.ravel() for _, other in self._joined])
+        # Slow to import, and not every command that knows graphs traces one.
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
         graph = coo_matrix((np.ones(left.size, dtype=np.int8), (left, right)), shape=(self.size, self.size))
         count, component = connected_components(graph, directed=False)
         return int(count), component.astype(np.int64)

@@ -14,6 +14,7 @@ from secateur.config import Cell, epsilons_by_norm
 from secateur.errors import ExitCode, UserError
 from secateur.hashing import restore
 from secateur.registry import ATTACKS
+from secateur.report.arrays import mean_passes, recorded_distances, without_long_lists
 from secateur.report.records import Attack, Axes, Hole, HoleKind, Network, Study
 from secateur.stats import near_chance
 from secateur.store import (
@@ -33,6 +34,7 @@ from secateur.untrusted import read_bounded
 
 ENVIRONMENT = ("secateur", "torch", "numpy", "python", "platform")
 PICTURES_BYTES = 2**22
+Hashes = tuple[str, ...]
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _Rows:
     environments: Counter[str] = field(default_factory=Counter)
     remarks: dict[str, None] = field(default_factory=dict)
     seconds: float = 0.0
-    hashes: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    hashes: dict[Hashes, Hashes] = field(default_factory=dict)
     pixels: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -241,7 +243,7 @@ def _network(
         robust=_declared_robust(study).get(axes.model, robust),
         sparsity_achieved=science.sparsity_achieved if isinstance(science, PruneScience) else achieved,
         collapsed=science.collapsed or _near_chance(science.accuracy.test, study),
-        science=science,
+        science=without_long_lists(science),
     )
 
 
@@ -262,11 +264,8 @@ def _declared_robust(study: Mapping[str, Any]) -> Mapping[str, bool]:
     return robust
 
 
-def _attack(
-    cell: Cell, science: AttackScience, network: Network, shared: dict[tuple[str, ...], tuple[str, ...]]
-) -> Attack:
-    hashes = tuple(science.hashes)
-    fixed, sizes = _sizes(cell, science)
+def _attack(cell: Cell, science: AttackScience, network: Network, shared: dict[Hashes, Hashes]) -> Attack:
+    hashes, (fixed, sizes) = tuple(science.hashes), _sizes(cell, science)
     return Attack(
         id=cell.id,
         axes=_axes(cell),
@@ -274,7 +273,9 @@ def _attack(
         network=network,
         method=str(cell.settings["attack"]),
         settings=cell.settings,
-        science=science,
+        science=without_long_lists(science),
+        recorded=recorded_distances(science),
+        passes=mean_passes(science),
         # All attacks of a study see the same images: they share one tuple, which also makes comparing fast.
         hashes=shared.setdefault(hashes, hashes),
         fixed=fixed,
@@ -297,5 +298,4 @@ def _sizes(cell: Cell, science: AttackScience) -> tuple[bool, dict[float, NDArra
 
 def _environment(record: Record) -> str:
     """The versions that computed a cell, without hosts and times: reports are published."""
-    facts = record.provenance
-    return ", ".join(f"{name} {facts[name]}" for name in ENVIRONMENT if name in facts)
+    return ", ".join(f"{name} {record.provenance[name]}" for name in ENVIRONMENT if name in record.provenance)

@@ -1,7 +1,8 @@
 """What a report knows: the networks and attacks of a run folder, and the cells without a result.
 
 Every row holds the numbers of its record (``science``) as :mod:`secateur.store.record` types them; a new
-field of a record is there for every table without a change here.
+field of a record is there for every table without a change here. Only long lists are not there: a study may
+have ten thousand records, and a list of numbers takes four times the memory of an array.
 """
 
 import math
@@ -45,7 +46,7 @@ class Network:
         robust: whether the study calls its model adversarially trained.
         sparsity_achieved: of a fine-tuned network, that of the network it was tuned from.
         collapsed: near chance, in records of older versions too.
-        science: the numbers of its record.
+        science: the numbers of its record, without the history of its training.
         latency: of its architecture, where it was measured.
     """
 
@@ -71,7 +72,9 @@ class Attack:
         network: the attacked network.
         method: the attack's registered name.
         settings: those of the cell.
-        science: the numbers of its record.
+        science: the numbers of its record, without the lists that ``arrays.LEFT_OUT`` names.
+        recorded: the distances in its record, float64 [n] by norm, NaN where there is none.
+        passes: mean forward and backward passes per image that the network gets right.
         hashes: the images [n], one tuple for all attacks on the same images.
         fixed: the attack looks for an example of a given size; then its distances say nothing.
         sizes: of a fixed attack, the found images, bool [n], at every ε that was tried.
@@ -84,6 +87,8 @@ class Attack:
     method: str
     settings: Mapping[str, Any]
     science: AttackScience
+    recorded: Mapping[str, NDArray[np.float64]]
+    passes: tuple[float, float]
     hashes: tuple[str, ...]
     fixed: bool = False
     sizes: Mapping[float, NDArray[np.bool_]] = field(default_factory=dict)
@@ -130,17 +135,17 @@ class Attack:
         The outcome decides, never the number: a clean image returned by a failed attack has distance 0.
         """
         norms = dict.fromkeys((*NORMS, self.norm))
-        return {norm: _distances(self, self.science.distances[norm]) for norm in norms}
+        return {norm: _distances(self, self.recorded[norm]) for norm in norms}
 
-    @cached_property
+    @property
     def forwards(self) -> float:
         """Forward passes per image that the network gets right."""
-        return _mean(self.science.num_forwards, ~self.already_wrong)
+        return self.passes[0]
 
-    @cached_property
+    @property
     def backwards(self) -> float:
         """Backward passes per image that the network gets right."""
-        return _mean(self.science.num_backwards, ~self.already_wrong)
+        return self.passes[1]
 
     def robust_images(self, eps: float) -> NDArray[np.bool_] | None:
         """Images, bool [n], that are classified correctly and resist ``eps``; None at sizes nobody tried.
@@ -203,12 +208,8 @@ class Study:
     plugins: tuple[str, ...] = ()
 
 
-def _distances(attack: Attack, values: list[float | None]) -> NDArray[np.float64]:
-    distances = np.array([np.inf if value is None else value for value in values], dtype=np.float64)
+def _distances(attack: Attack, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    distances = values.copy()
     distances[attack.already_wrong] = 0.0
     distances[~attack.found & ~attack.already_wrong] = np.inf
     return distances
-
-
-def _mean(counts: list[float], chosen: NDArray[np.bool_]) -> float:
-    return float(np.asarray(counts, dtype=np.float64)[chosen].mean()) if chosen.any() else 0.0

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
                 return sealed
         # Of this study or of another one: a runner may have been faster a moment ago.
         try:
-            present, _ = match_study(root, sealed)
+            present, _ = match_study(root, lambda: sealed, study_hash=sealed["study_hash"])
         except DamagedStudy as damaged:
             _refuse_other_cells(root, sealed, damaged)
             _set_aside(root, damaged)
@@ -54,7 +54,9 @@ def claim_folder(root: Path, study: Mapping[str, Any]) -> dict[str, Any]:
         return sealed
 
 
-def study_of_folder(root: Path, study: Mapping[str, Any], *, known: str = "") -> tuple[dict[str, Any], str]:
+def study_of_folder(
+    root: Path, study: Callable[[], Mapping[str, Any]], *, study_hash: str, known: str = ""
+) -> tuple[dict[str, Any], str]:
     """The content of the study.json of ``root`` if it is that of ``study``, or would be; changes nothing.
 
     Returns:
@@ -65,9 +67,9 @@ def study_of_folder(root: Path, study: Mapping[str, Any], *, known: str = "") ->
         UserError: the folder belongs to another study.
     """
     try:
-        return match_study(root, study, known=known)
+        return match_study(root, study, study_hash=study_hash, known=known)
     except DamagedStudy as damaged:
-        sealed = _sealed(study)
+        sealed = _sealed(study())
         _refuse_other_cells(root, sealed, damaged)
         return sealed, ""
 

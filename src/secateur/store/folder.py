@@ -2,8 +2,9 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,21 @@ class Store:
     ) -> None:
         self.root = root
         self.study = study
-        self.cells = tuple(Cell.from_json(cell) for cell in study["cells"])
-        self._by_id = {cell.id: cell for cell in self.cells}
-        self._stages = {cell.id: cell.stage for cell in self.cells}
+        self._stages: dict[str, str] = {cell["id"]: cell["stage"] for cell in study["cells"]}
         self._sha256 = sha256
         self._children: dict[str | None, list[Cell]] = defaultdict(list)
         # An index is of one content of study.json, which says what the cells are.
         self._sealed = index is not None and index.study == sha256 != ""
         self._reader = Reader(root, self._stages, index if self._sealed else None)
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of the study, parents before children."""
+        return tuple(Cell.from_json(cell) for cell in self.study["cells"])
+
+    @cached_property
+    def _by_id(self) -> dict[str, Cell]:
+        return {cell.id: cell for cell in self.cells}
 
     @classmethod
     def create(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
@@ -70,11 +78,13 @@ class Store:
             return cls(root, claim_folder(root, study))
 
     @classmethod
-    def matching(cls, folder: str | Path, study: Mapping[str, Any]) -> "Store":
-        """Open ``folder`` if it is the run folder of this study, changing nothing; else as :meth:`create`."""
+    def matching(
+        cls, folder: str | Path, study: Callable[[], Mapping[str, Any]], *, study_hash: str
+    ) -> "Store":
+        """As :meth:`create`, changing nothing; ``study`` is called if the folder is not plainly its own."""
         root = Path(folder)
         index = read_index(root)
-        content, sha256 = study_of_folder(root, study, known=index.study)
+        content, sha256 = study_of_folder(root, study, study_hash=study_hash, known=index.study)
         return cls(root, content, sha256=sha256, index=index)
 
     @classmethod
@@ -105,7 +115,7 @@ class Store:
 
     def keep_index(self) -> None:
         """Remember for later looks, in the user's cache, which records were found whole."""
-        if len(self.cells) >= FEW and (self._reader.learned or not self._sealed):
+        if len(self._stages) >= FEW and (self._reader.learned or not self._sealed):
             self._sha256 = self._sha256 or whole_study(self.root)[1]
             self._reader.keep_index(self._sha256)
             self._sealed = True

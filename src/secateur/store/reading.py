@@ -4,9 +4,8 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from secateur.store.files import Stamp, stamp
 from secateur.store.index import Index, settled, write_index
@@ -17,9 +16,8 @@ from secateur.store.science import Damaged
 KEPT = 8
 
 
-@dataclass(frozen=True)
-class Look:
-    """What a look at a cell tells, without its numbers.
+class Look(NamedTuple):
+    """What a look at a cell tells, without its numbers: of ten thousand cells, so a tuple.
 
     Attributes:
         state: ``ok`` and ``failed`` as in its record; ``damaged``; ``newer`` if a newer version wrote it;

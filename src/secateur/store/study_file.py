@@ -1,6 +1,6 @@
 """``study.json``: which study a run folder belongs to. Any other study is refused, with the differences."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,17 @@ class DamagedStudy(UserError):
     """``study.json`` is not what was written; the same study can write it anew."""
 
 
-def match_study(root: Path, study: Mapping[str, Any], *, known: str = "") -> tuple[dict[str, Any], str]:
+def match_study(
+    root: Path, study: Callable[[], Mapping[str, Any]], *, study_hash: str, known: str = ""
+) -> tuple[dict[str, Any], str]:
     """The content of the study.json of ``root``, and the sha256 of its bytes; see :func:`whole_study`.
 
     Raises:
         UserError: it is not that of ``study``, or as :func:`read_study`.
     """
     present, sha256 = whole_study(root, known=known)
-    if present["study_hash"] != study["study_hash"]:
-        raise _foreign(root, present, canonical(study))
+    if present["study_hash"] != study_hash:
+        raise _foreign(root, present, canonical(study()))
     return present, sha256
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from secateur.config import Cell, Role, Stage, Study, recipe_from
 from secateur.errors import UserError
-from secateur.hashing import canonical, digest
-from secateur.recipes import Recipe
+from secateur.hashing import canonical, canonical_json, sha256_hex
 from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, registered, takes_steps
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
@@ -80,9 +79,10 @@ def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:
     [('train', 'dense'), ('prune', 'untuned')]
     """
     cells: dict[str, Cell] = {}
+    attacks = _attacks_of(study)
     for seed in study.seeds:
         for model in study.models:
-            for cell in _network(study, facts, model, seed):
+            for cell in _network(study, facts, model, seed, attacks=attacks):
                 known = cells.get(cell.id)
                 # A step of the iterative schedule may equal a grid point, which has a role in comparisons.
                 if known is None or (known.role == "round" != cell.role):
@@ -90,35 +90,54 @@ def grid(study: Study, facts: Facts) -> tuple[Cell, ...]:
     return tuple(cells.values())
 
 
-def _network(study: Study, facts: Facts, model: str, seed: int) -> Iterator[Cell]:
+@dataclass(frozen=True)
+class _Work:
+    """Settings of a stage, and how their part of an id is spelled: most are those of many cells."""
+
+    settings: Mapping[str, Any]
+    spelled: str
+
+
+_Attacks = Mapping[str, _Work]
+
+
+def _work(settings: Mapping[str, Any]) -> _Work:
+    return _Work(settings, canonical_json(_science(settings)))
+
+
+def _network(study: Study, facts: Facts, model: str, seed: int, *, attacks: _Attacks) -> Iterator[Cell]:
     axes = {"model": model, "seed": seed, "criterion": None, "sparsity": 0.0, "arm": "none", "attack": None}
     # Sparsity 0 asks for the dense network, whatever the controls say.
-    dense = _cell("train", None, axes, "dense", _training(study, facts, model, seed))
+    dense = _cell("train", None, axes, "dense", _work(_training(study, facts, model, seed)))
     controls, whole = study.controls, 0 in study.sparsities
-    arms = study.arms(model)
+    sample = {name: value for name, value in dense.settings.items() if name == "train_sample"}
+    arms = {arm: _work({"recipe": asdict(recipe), **sample}) for arm, recipe in study.arms(model).items()}
     yield dense
     if controls.dense or whole:
-        yield from _attacks(study, dense)
+        yield from _attacks(attacks, dense)
     if controls.dense_tuned or whole:
-        for arm, recipe in arms.items():
-            yield from _in_rounds(study, dense, {**axes, "arm": arm}, recipe)
+        for arm, tuning in arms.items():
+            yield from _in_rounds(study, dense, {**axes, "arm": arm}, tuning=tuning, attacks=attacks)
     for criterion in study.criteria:
+        settings = _choosing(study, criterion)
         for sparsity in (value for value in study.sparsities if value > 0):
             point = {**axes, "criterion": criterion, "sparsity": sparsity}
-            settings = _choosing(study, criterion)
             if controls.untuned or not arms:
-                pruned = _cell("prune", dense, point, "untuned", {**settings, "sparsity": sparsity})
+                pruned = _cell("prune", dense, point, "untuned", _work({**settings, "sparsity": sparsity}))
                 yield pruned
-                yield from _attacks(study, pruned)
-            for arm, recipe in arms.items():
-                yield from _in_rounds(study, dense, {**point, "arm": arm}, recipe, settings)
+                yield from _attacks(attacks, pruned)
+            for arm, tuning in arms.items():
+                where = {**point, "arm": arm}
+                yield from _in_rounds(study, dense, where, tuning=tuning, attacks=attacks, settings=settings)
 
 
 def _in_rounds(
     study: Study,
     dense: Cell,
     axes: dict[str, Any],
-    recipe: Recipe,
+    *,
+    tuning: _Work,
+    attacks: _Attacks,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Cell]:
     """Prune and fine-tune, once or in rounds, then attack; without ``settings``, tune the dense control.
@@ -132,15 +151,14 @@ def _in_rounds(
             arm = "none" if number == 1 else axes["arm"]
             point = {**axes, "arm": arm, **(step if last > 1 else {})}
             goal = {**settings, "sparsity": target, **_rates_of(study, settings, number)}
-            above = _cell("prune", above, point, "round" if last > 1 else "untuned", goal)
+            above = _cell("prune", above, point, "round" if last > 1 else "untuned", _work(goal))
             yield above
         finished = number == last
         role: Role = "round" if not finished else "dense_tuned" if settings is None else "pruned"
         point = axes if finished else {**axes, **step}
-        sample = {name: value for name, value in dense.settings.items() if name == "train_sample"}
-        above = _cell("tune", above, point, role, {"recipe": asdict(recipe), **sample})
+        above = _cell("tune", above, point, role, tuning)
         yield above
-    yield from _attacks(study, above)
+    yield from _attacks(attacks, above)
 
 
 def _targets(study: Study, sparsity: float) -> list[float]:
@@ -203,31 +221,39 @@ def _arch_version(arch: str) -> Any:
     return 2 if arch.partition(":")[0] in ("timm", "torchvision") else 1
 
 
-def _attacks(study: Study, parent: Cell) -> Iterator[Cell]:
-    for name in study.attacks:
-        chosen = study.attacks[name]
-        settings = {
-            "attack": chosen.attack,
-            "attack_version": ATTACKS.entry(chosen.attack).facts.get("science", 1),
-            "norm": chosen.resolved_norm,
-            **({"steps": chosen.steps} if takes_steps(chosen.attack) else {}),
-            "images": study.images,
-            **chosen.options.changed(),
-            **chosen.own,
-        }
-        yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, settings)
+def _attacks_of(study: Study) -> _Attacks:
+    """Every attack of the study by its label, the same on every network."""
+    return {
+        name: _work(
+            {
+                "attack": chosen.attack,
+                "attack_version": ATTACKS.entry(chosen.attack).facts.get("science", 1),
+                "norm": chosen.resolved_norm,
+                **({"steps": chosen.steps} if takes_steps(chosen.attack) else {}),
+                "images": study.images,
+                **chosen.options.changed(),
+                **chosen.own,
+            }
+        )
+        for name, chosen in study.attacks.items()
+    }
 
 
-def _cell(
-    stage: Stage, parent: Cell | None, axes: dict[str, Any], role: Role, settings: dict[str, Any]
-) -> Cell:
+def _attacks(attacks: _Attacks, parent: Cell) -> Iterator[Cell]:
+    for name, work in attacks.items():
+        yield _cell("attack", parent, {**parent.axes, "attack": name}, parent.role, work)
+
+
+def _cell(stage: Stage, parent: Cell | None, axes: dict[str, Any], role: Role, work: _Work) -> Cell:
     above = parent.id if parent else None
-    return Cell(_id_of(stage, above, settings), stage, above, axes, role, settings)
+    return Cell(_id_of(stage, above, work), stage, above, axes, role, work.settings)
 
 
-def _id_of(stage: Stage, parent: str | None, settings: Mapping[str, Any]) -> str:
-    identity = {"stage": stage, "science": SCIENCE[stage], "settings": _science(settings), "parent": parent}
-    return digest(identity)[:ID_DIGITS]
+def _id_of(stage: Stage, parent: str | None, work: _Work) -> str:
+    # The canonical JSON of these four, with the settings as they are spelled already.
+    above = canonical_json(parent)
+    identity = f'{{"parent":{above},"science":{SCIENCE[stage]},"settings":{work.spelled},"stage":"{stage}"}}'
+    return sha256_hex(identity)[:ID_DIGITS]
 
 
 def is_as_planned(cell: Cell, planned: Cell) -> bool:
@@ -236,7 +262,7 @@ def is_as_planned(cell: Cell, planned: Cell) -> bool:
     Settings that older versions did not have make no difference, as they make none to the id.
     """
     try:
-        same = _id_of(cell.stage, cell.parent, cell.settings) == planned.id
+        same = _id_of(cell.stage, cell.parent, _work(cell.settings)) == planned.id
     except (TypeError, ValueError, AttributeError, KeyError):  # a recipe that is none
         return False
     return same and all(cell.axes.get(name, value) == value for name, value in planned.axes.items())

@@ -126,12 +126,17 @@ class StudyPlan:
         kept = 1.0 if cell.masked else 0.05 + 0.95 * (1 - (cell.axes["sparsity"] or 0.0)) ** 2
         return int(4 * self.speeds[cell.axes["model"]].parameters * kept)
 
+    @cached_property
+    def study_hash(self) -> str:
+        """The hash of the cells and of where they stand."""
+        return digest(sorted((cell.id, cell.axes) for cell in self.cells))
+
     def to_json(self) -> dict[str, Any]:
         """The content of ``study.json``."""
         labels = {"robust": {model: self.study.robust(model) for model in self.study.models}}
         return {
             "name": self.study.name,
-            "study_hash": digest(sorted((cell.id, cell.axes) for cell in self.cells)),
+            "study_hash": self.study_hash,
             "config": self.study.resolved(),
             "facts": self.facts.to_json(),
             "science": dict(SCIENCE),
@@ -191,7 +196,7 @@ def _laid(study: Study, facts: Facts, limit: int | None, out: str | Path | None)
         return laid
     spelled = StudyPlan(study, facts, grid(study, facts), limited=limit)
     begun = study_hash_of(Path(out))
-    return spelled if begun == spelled.to_json()["study_hash"] else laid
+    return spelled if begun == spelled.study_hash else laid
 
 
 def check(study: Study) -> StudyPlan:
@@ -268,7 +273,7 @@ def _speeds(study: Study, facts: Facts, labels: Container[str]) -> dict[str, Spe
 def _done(laid: StudyPlan, out: str | Path | None) -> frozenset[str]:
     if out is None or not (Path(out) / "study.json").exists():
         return frozenset()
-    store = Store.matching(out, laid.to_json())
+    store = Store.matching(out, laid.to_json, study_hash=laid.study_hash)
     done = frozenset(cell.id for cell in laid.cells if store.look(cell.id).ok)
     store.keep_index()
     return done

@@ -104,6 +104,8 @@ def status(store: Store) -> Status:
 
 
 def _remaining(store: Store, done: list[tuple[Cell, float]], left: list[Cell]) -> float | None:
+    if not left:
+        return 0.0
     facts = Facts.from_json(store.study["facts"])
     clock = Clock(costs_of(store.cells, facts))
     for cell, seconds in done:

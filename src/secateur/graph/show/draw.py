@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from secateur.graph.groups import frozen_components
 from secateur.graph.show.thesis_matrices import Layer, dependency_matrix, layers
@@ -45,6 +43,10 @@ def draw(graph: "DependencyGraph", path: str | None = None) -> str:
     """Draw layers, dependencies and groups; returns the SVG text and writes it to ``path`` if given."""
     steps = layers(graph)
     matrix = dependency_matrix(graph)
+    # Slow to import, and not every command that knows graphs draws one.
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
     _, label = connected_components(csr_matrix(matrix), directed=False)
     colours = _colours(steps, label, set(_stuck(graph)))
     height = _TOP + _ROW * (len(steps) + 1)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from secateur.graph.ops import Does, operations
 
@@ -108,6 +106,10 @@ def dependency_matrix(graph: "DependencyGraph") -> BoolArray:
 def grouping_matrix(graph: "DependencyGraph") -> BoolArray:
     """G: two sides are in one group if dependencies lead from one to the other (thesis, Algorithm 1)."""
     matrix = dependency_matrix(graph)
+    # Slow to import, and not every command that knows graphs draws one.
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
     _, label = connected_components(csr_matrix(matrix), directed=False)
     together: BoolArray = label[:, None] == label[None, :]
     return together
