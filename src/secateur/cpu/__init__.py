@@ -1,7 +1,8 @@
 """Faster ways to compute the same numbers on CPUs. One switch turns all of them off.
 
 Each file states its gain as measured: one thread of an x86 server CPU shared with other processes, torch
-2.13, CPU time, medians of pairs of runs that take turns. Set the environment variable ``SECATEUR_CPU_FAST=0``
+2.13, CPU time, medians of pairs of runs that take turns. ``python benchmarks/cpu.py`` measures each of them
+on another machine. Set the environment variable ``SECATEUR_CPU_FAST=0``
 or use ``switched(False)``, to compute everything the plain way, for instance to rule these files out as the
 cause of a difference.
 """

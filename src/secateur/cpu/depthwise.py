@@ -6,6 +6,7 @@ Measured on a forward pass with the input gradient, 3x3 kernels, batch 2: 1.55 x
 2.4 x for 256 and 2.6 x for 384 of 6x6, 5.0 x for 640 of 3x3; 1.15 x for the whole ``verify`` of a MobileNetV2
 on 96x96 images. On larger images and kernels torch is faster: 0.74 x for 48x48, 0.62 to 0.84 x for 7x7
 kernels.
+Measure it here: ``python benchmarks/cpu.py --only depthwise``.
 """
 
 from collections.abc import Iterator, Sequence

@@ -4,6 +4,7 @@ The library behind torch's convolutions on CPUs blocks channels; a single one le
 
 Measured on forward passes with input gradients at batches of 32 to 256, channels-last: 1.03 to 1.05 x for
 ``smallcnn`` on 28x28 images (contiguous 1.02 to 1.09 x); 0.97 to 1.01 x for ``resnet-tiny`` on 8x8 images.
+Measure it here: ``python benchmarks/cpu.py --only single-channel``.
 """
 
 from typing import Any
