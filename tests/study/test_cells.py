@@ -175,6 +175,18 @@ def test_a_raised_science_version_changes_its_stage_and_what_follows(monkeypatch
     assert stages == {("tune", "standard"), ("tune", "gentle"), ("attack", "standard"), ("attack", "gentle")}
 
 
+def test_a_raised_version_of_distillation_changes_the_cells_that_have_one(monkeypatch):
+    text = FULL.replace("standard: {", "standard: {distillation: {}, ")
+    assert text != FULL
+    before, plain = small_plan(text), small_plan(FULL)
+    monkeypatch.setattr(cells_module, "TAUGHT", cells_module.TAUGHT + 1)
+    assert {(stage, arm) for stage, arm, _ in changed(before, small_plan(text))} == {
+        ("tune", "standard"),
+        ("attack", "standard"),
+    }
+    assert [cell.id for cell in small_plan(FULL).cells] == [cell.id for cell in plain.cells]
+
+
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False))

@@ -17,6 +17,8 @@ from secateur.registry import ATTACKS, CRITERIA, MODELS, RATES, registered, take
 
 # Raise one when the results of that stage change for the same settings; its cells are then computed afresh.
 SCIENCE: Mapping[str, int] = {"train": 1, "prune": 1, "tune": 1, "attack": 3}
+TAUGHT = 2
+"""Version of the numbers of a distillation, part of the ids of its cells; 2: teachers are asked once."""
 ID_DIGITS = 32
 # Of more training images the accuracy of a network is measured on a sample of so many.
 TRAIN_SAMPLE = 10_000
@@ -280,7 +282,8 @@ def _science(settings: Mapping[str, Any]) -> dict[str, Any]:
     chosen = _chosen(recipe_from(recipe))
     # Resuming is exact, so the number of checkpoints changes no result.
     chosen.pop("checkpoint_every", None)
-    return {**settings, "recipe": chosen}
+    taught = {"taught_version": TAUGHT} if "distillation" in chosen else {}
+    return {**settings, "recipe": chosen, **taught}
 
 
 def _chosen(record: Any) -> dict[str, Any]:
