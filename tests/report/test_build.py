@@ -2,7 +2,8 @@ import pytest
 
 from report.synthetic import Grid, write
 from secateur.errors import ExitCode, UserError
-from secateur.report import figures, report, terminal_table
+from secateur.report import build, figures, report, terminal_table
+from secateur.report.summary import summary
 
 SMALL = {
     "models": {"m": False},
@@ -86,3 +87,13 @@ def test_a_kind_of_file_that_is_not_drawn_is_refused_before_anything_is_read(tmp
     with pytest.raises(UserError, match="cannot be written as 'pfd'") as refused:
         report(tmp_path / "nowhere", figures=("pfd",))
     assert refused.value.hint == "did you mean 'pdf'?"
+
+
+def test_the_summary_is_worked_out_once(run_folder, tmp_path, monkeypatch):
+    """The tables and the page show the same one."""
+    asked = []
+    monkeypatch.setattr(build, "_draw", lambda *_: ([], []))
+    monkeypatch.setattr(build, "summary", lambda *given: asked.append(given) or summary(*given))
+    paths = report(run_folder, out=tmp_path / "report")
+    assert len(asked) == 1
+    assert (tmp_path / "report" / "tables" / "summary.csv") in paths.tables

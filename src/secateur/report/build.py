@@ -93,11 +93,11 @@ def report(
     with _writing(target):
         places = {name: own_folder(target, name) for name in ("figures", "tables", "cards")}
         paper = list(paper_tables(grid, change))
-        written = _write_tables(grid, change, places["tables"], paper)
+        whole = in_summary(summary(grid, change), grid)
+        written = _write_tables(grid, change, places["tables"], paper, whole)
         kinds = _kinds_in(places["figures"], besides=figures)
         plots, drawn = _draw(grid, change, places["figures"], kinds)
         shown = study_cards(grid, page_arms(grid), examples) if pictures else ((), 0)
-        whole = in_summary(summary(grid, change), grid)
         page = render(grid, change, plots, whole, run_folder=folder.name, paper=paper, examples=shown)
         citations = write_new(target / "CITATION.bib", bibliography(grid))
         written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
@@ -172,7 +172,9 @@ def _writing(target: Path) -> Iterator[Path]:
 Texts = list[tuple[str, str]]
 
 
-def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path, paper: Texts) -> list[Path]:
+def _write_tables(
+    grid: Grid, change: dict[GridPoint, Change], folder: Path, paper: Texts, whole: Table
+) -> list[Path]:
     short, robust = in_paper(tables.paper_table(grid, change), grid), tables.robust_accuracy(grid)
     texts = {"summary.md": to_markdown(short), "summary.tex": to_latex(short)}
     texts |= dict(paper)
@@ -184,7 +186,7 @@ def _write_tables(grid: Grid, change: dict[GridPoint, Change], folder: Path, pap
         texts |= {"latency.csv": to_csv(latency)}
         texts |= {"latency.md": to_markdown(shown), "latency.tex": to_latex(shown)}
     for table in (
-        in_summary(summary(grid, change), grid),
+        whole,
         tables.per_seed(grid),
         in_networks(tables.networks(grid), grid),
         tables.security_curves(grid),

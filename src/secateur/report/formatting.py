@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from secateur.registry import ATTACKS
@@ -210,12 +211,17 @@ def to_csv(table: Table) -> str:
 
 
 def _csv_value(value: Value) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
     if isinstance(value, str):
-        # A spreadsheet would execute a text that begins like a formula.
-        return f"'{shown(value)}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else shown(value)
-    return repr(value)
+        return _csv_text(value)
+    # Only a NaN differs from itself.
+    return "" if value is None or value != value else repr(value)
+
+
+@lru_cache(maxsize=4096)
+def _csv_text(text: str) -> str:
+    """A text for a CSV file; the same few stand in most rows."""
+    # A spreadsheet would execute a text that begins like a formula.
+    return f"'{shown(text)}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else shown(text)
 
 
 def to_markdown(table: Table) -> str:
