@@ -17,6 +17,7 @@ from secateur import evaluate, models, pruning
 from secateur.decision import check, pruned, usual_recipe
 from secateur.decision.images import network_and_images
 from secateur.decision.lines import share_line
+from secateur.decision.pruned import trains_faster_channels_last
 from secateur.decision.verdict import sentences
 from secateur.errors import ExitCode, UserError
 from secateur.recipes import Distillation, Recipe
@@ -209,6 +210,34 @@ def test_the_usual_fine_tuning_passes_about_as_many_images_whatever_the_data_set
     robust = usual_recipe(50_000, adversarial=4 / 255)
     assert robust.select == "robust"
     assert robust.adversary.epsilon == pytest.approx(4 / 255)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "last"),
+    [
+        (nn.Conv2d(3, 64, 3), (1, 3, 8, 8), True),
+        (nn.Conv2d(3, 128, 3), (1, 3, 8, 8), False),
+        (nn.Linear(3, 8), (1, 3), False),
+        (nn.Conv2d(3, 8, 3), (1, 3), False),  # a network that makes images of rows
+        (nn.Conv2d(3, 8, 3, device="meta"), (1, 3, 8, 8), False),
+    ],
+)
+def test_narrow_networks_are_fine_tuned_channels_last_on_cpus(network, shape, last):
+    assert trains_faster_channels_last(network, torch.rand(shape)) == last
+    assert usual_recipe(1_000, channels_last=last).channels_last == last
+
+
+def test_the_usual_fine_tuning_of_a_narrow_network_is_channels_last(quick, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    def fit(*arguments, **_):
+        assert arguments[3].channels_last
+        raise Seen
+
+    monkeypatch.setattr(pruned, "fit", fit)
+    with pytest.raises(Seen):
+        quick(recipe=None, sparsity=0.4, images=8, steps=2)
 
 
 @pytest.mark.slow

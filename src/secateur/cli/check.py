@@ -27,6 +27,8 @@ from secateur.cli.tracking import LogTo, refuse_absent, tracked
 from secateur.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from secateur.data import Splits
     from secateur.recipes import Recipe
 
@@ -146,7 +148,7 @@ def check(
             find=find,
             rounds=rounds,
             control=control,
-            recipe=fine_tuning(splits, epochs, learning_rate, adversarial),
+            recipe=fine_tuning(dense, splits, epochs, learning_rate, adversarial),
             attack=name,
             steps=steps,
             budgets=_budgets(budgets),
@@ -203,16 +205,21 @@ def _budgets(texts: list[str] | None) -> dict[str, list[float]] | None:
 
 
 def fine_tuning(
-    splits: "Splits", epochs: int | None, learning_rate: float | None, adversarial: str | None
+    network: "nn.Module",
+    splits: "Splits",
+    epochs: int | None,
+    learning_rate: float | None,
+    adversarial: str | None,
 ) -> "Recipe":
     """The usual fine-tuning, with what the options change."""
     from dataclasses import replace
 
-    from secateur.decision import usual_recipe
+    from secateur.decision.pruned import trains_faster_channels_last, usual_recipe
     from secateur.recipes import problems
 
     size = None if adversarial is None else (budgets_of(adversarial, "--adversarial") or [0.0])[0]
-    usual = usual_recipe(splits.train.n, adversarial=size)
+    last = trains_faster_channels_last(network, splits.train.x)
+    usual = usual_recipe(splits.train.n, adversarial=size, channels_last=last)
     recipe = replace(
         usual,
         epochs=usual.epochs if epochs is None else epochs,

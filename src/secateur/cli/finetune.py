@@ -76,14 +76,15 @@ def finetune(
     student = network(model, weights, size, count, mean=mean, std=std)
     note_other_data(model, data)
     check_class_order(student, splits.test, name=model)
-    recipe = fine_tuning(splits, epochs, learning_rate, adversarial)
     dense = None
     if teacher is not None or has_weights(model) or model.startswith(HUB):
         dense = network(model, teacher, size, count, mean=mean, std=std)
     else:
-        recipe = replace(recipe, distillation=None)
         note("no --teacher given: the fine-tuning has no distillation")
     move(device, student, dense)
+    recipe = fine_tuning(student, splits, epochs, learning_rate, adversarial)
+    if dense is None:
+        recipe = replace(recipe, distillation=None)
     given = handed(student, splits.test.x, logits=output_of(logits), data=data)
     for said in given.said:
         note(said)

@@ -19,7 +19,7 @@ from secateur.decision.images import Images
 from secateur.decision.limits import Limits
 from secateur.decision.network import NORMS, Attacks
 from secateur.decision.progress import Meter, Tell
-from secateur.decision.pruned import refuse_impossible, usual_recipe
+from secateur.decision.pruned import refuse_impossible, trains_faster_channels_last, usual_recipe
 from secateur.errors import UserError
 from secateur.hashing import json_sha256, stream
 from secateur.recipes import Recipe
@@ -112,7 +112,8 @@ def set_up(
         raise UserError(f"{images} images cannot be attacked", hint="give at least 100")
     if recipe is not None and adversarial is not None:
         raise UserError("a recipe says itself how it trains", hint="leave out adversarial")
-    recipe = recipe or usual_recipe(data.train.n, adversarial=adversarial)
+    last = trains_faster_channels_last(network.working, data.train.x)
+    recipe = recipe or usual_recipe(data.train.n, adversarial=adversarial, channels_last=last)
     sample = data.sample(images, generator=stream(attacks.seed, "attacked images"))
     key = {
         "network": models.weights_hash(network.network),
