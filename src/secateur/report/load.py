@@ -1,7 +1,7 @@
 """Read the records of a run folder into rows; no other module of the report opens a run folder."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.budgets import NORM_KEYS, norm_of
-from secateur.config import Cell, epsilons_by_norm
+from secateur.config import Cell
 from secateur.errors import ExitCode, UserError
-from secateur.hashing import restore
 from secateur.registry import ATTACKS
 from secateur.report.arrays import mean_passes, recorded_distances, without_long_lists
 from secateur.report.records import Attack, Axes, Hole, HoleKind, Network, Study
+from secateur.report.units import norms, units
 from secateur.stats import near_chance
 from secateur.store import (
     AttackScience,
@@ -88,7 +87,7 @@ def _study(store: Store) -> Study:
         robust=_declared_robust(store.study),
         plugins=tuple(str(plugin["file"]) for plugin in store.study.get("plugins", ())),
         conditions=latencies.conditions if latencies and any(each.latency for each in networks) else None,
-        **_units(store.study, _norms(store.cells, rows.attacks), rows.pixels),
+        **units(store.study, norms(store.cells, rows.attacks), rows.pixels),
     )
 
 
@@ -133,45 +132,6 @@ def _read(cell: Cell, store: Store, rows: _Rows) -> None:
     if record:
         rows.environments[_environment(record)] += 1
         rows.seconds += record.timing.seconds
-
-
-def _norms(cells: Sequence[Cell], attacks: Sequence[Attack]) -> tuple[str, ...]:
-    """The norms of the attacks without sizes of their own, whether they have a result yet or not."""
-    fixed = {attack.method for attack in attacks if attack.fixed}
-    fixed |= {entry.name for entry in ATTACKS.entries() if entry.facts.get("kind") == "fixed-eps"}
-    minimum = [cell for cell in cells if cell.stage == "attack" and cell.settings["attack"] not in fixed]
-    planned = (restore(cell.settings.get("norm")) for cell in minimum)
-    known = [key for norm in planned if (key := _norm_key(norm))]
-    return tuple(dict.fromkeys([*known, *(attack.norm for attack in attacks if not attack.fixed)]))
-
-
-def _norm_key(value: Any) -> str | None:
-    """The name of a norm in records; None of what is none, which others may have written into a study."""
-    try:
-        return None if value is None else NORM_KEYS.get(norm_of(value))
-    except UserError:
-        return None
-
-
-def _units(study: Mapping[str, Any], norms: tuple[str, ...], pixels: Mapping[str, Any]) -> dict[str, Any]:
-    """Budgets that the study states, and the units of its images; ``pixels`` may name levels and bounds."""
-    given = restore(study["config"].get("epsilons", ()))
-    # A mapping names the norms itself; a plain list is for the norms of the study's attacks.
-    listed = () if isinstance(given, Mapping) else norms
-    try:
-        epsilons = epsilons_by_norm(given, listed)
-    except ValueError:  # older studies may list budgets without naming a norm, and attack in several
-        epsilons = {}
-    low, high = pixels.get("bounds") or (0.0, 1.0)
-    levels = pixels.get("levels")
-    if "levels" not in pixels and _in_255ths(epsilons.get("linf", ())):
-        levels = 256  # older records lack the grey levels, but budgets in 255ths imply them
-    return {"epsilons": epsilons, "bounds": (float(low), float(high)), "levels": levels}
-
-
-def _in_255ths(budgets: Sequence[float]) -> bool:
-    """Whether all budgets are whole or half grey levels of 8-bit images."""
-    return bool(budgets) and all(abs(510 * eps - round(510 * eps)) < 1e-9 for eps in budgets)
 
 
 def _latencies(store: Store) -> tuple[Latencies | None, tuple[str, ...]]:
