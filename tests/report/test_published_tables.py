@@ -38,8 +38,8 @@ def columns(path):
     return {name: [line[i] for line in lines] for i, name in enumerate(head)}
 
 
-# Logarithms and their inverse are within a few rounding errors of the exact value, and which of these values a
-# processor gives depends on the width of its vectors; sums of hundreds of them differ by no more than this.
+# Logarithms and their inverse are off by a few rounding errors, by which ones depends on the processor; sums
+# of hundreds of them differ by no more than this.
 ROUNDING = 64 * 2.0**-52
 
 
