@@ -126,6 +126,7 @@ def test_a_minimum_norm_attack_states_the_budgets_it_is_asked_for_and_the_usual_
     assert all(row["value"] == at[row["eps"]] for row in usual["robust_accuracy"])
 
 
+@pytest.mark.slow
 def test_the_usual_budgets_follow_the_bounds_but_for_l0(images):
     class Wide(nn.Module):
         def forward(self, x):
@@ -213,6 +214,7 @@ class Linear(nn.Module):
         return self.layer(x.flatten(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [None, torch.ones(5, dtype=torch.int64)])
 def test_a_network_in_double_precision_is_attacked_in_it(images, targets):
     seen = attack(Linear(torch.float64), images, "ddn", steps=200, targets=targets).summary()
@@ -221,6 +223,7 @@ def test_a_network_in_double_precision_is_attacked_in_it(images, targets):
     assert not any("could not run" in reason for reason in seen["reasons"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_network_in_half_precision_is_attacked_in_float32_and_says_so(images, dtype):
     seen = attack(Linear(dtype), images, "ddn", steps=200)

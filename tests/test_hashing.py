@@ -18,6 +18,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(PLAIN)
 def test_canonical_json_is_valid_and_stable(value):
     text = canonical_json(value)

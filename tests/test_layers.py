@@ -97,6 +97,7 @@ def test_a_room_imports_only_from_rooms_below(path):
             assert allowed(room, other), f"{path.name}: {room} must not import {other}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [p for p in modules() if room_of(p) in NO_TORCH], ids=lambda p: str(p.relative_to(SRC))
 )

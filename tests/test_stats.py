@@ -188,6 +188,7 @@ def test_the_interval_over_trainings_covers(trainings):
     assert 0.93 <= share_of_hits([low <= 0 <= high for low, high in intervals]) <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trainings", "at_most"), [(2, 0.6), (3, 0.85)])
 def test_a_bootstrap_over_images_and_two_or_three_trainings_does_not(trainings, at_most):
     """What was reported before, as a 95 % interval; with two trainings it covers half of the time."""

@@ -115,6 +115,7 @@ def test_a_folder_with_a_single_network_is_refused(folder):
         )
 
 
+@pytest.mark.slow
 def test_examples_of_a_fixed_budget_can_be_written_too(folder, tmp_path):
     seed = NetworkFilter(seeds=(0,), arms=("none",))
     record = transfer(folder, "pgd", where=seed, limit=4, steps=2, eps=0.1).to_json()

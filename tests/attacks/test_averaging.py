@@ -86,6 +86,8 @@ def test_a_run_is_repeated_exactly_and_leaves_the_global_generator_alone(images)
     assert torch.equal(one.adv, other.adv)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_the_checks_ask_for_the_mean_too(images):
     seen = secateur.attack(Noisy(0.05), images, "ddn", steps=30, eot_samples=64)
     assert seen.result.search["eot_samples"] == 64

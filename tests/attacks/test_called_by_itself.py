@@ -35,6 +35,8 @@ def handed(answer):
     return lambda images: ANSWERS[answer](made.model(images)), x, made.y
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize(("name", "norm"), ONCE)
 def test_every_attack_names_the_functions_that_adapt(name, norm, answer):

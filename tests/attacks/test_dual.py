@@ -48,6 +48,8 @@ def test_pdpgd_reaches_the_exact_distance(d, classes, p):
     check(made, pdpgd(made.model, made.x, made.y, norm=p, steps=1000), p, GATE[p])
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0])
 def test_pdpgd_lets_go_of_the_norm_where_it_is_late(monkeypatch, p):
     made = case(64, 2, 16, seed=0)
@@ -68,6 +70,8 @@ def test_pdpgd_reaches_its_targets_at_their_exact_distance(p):
     check(made, pdpgd(made.model, made.x, made.y, norm=p, targets=1 - made.y), p, 1.05)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_alma_reaches_its_targets_at_their_exact_distance():
     made = case(64, 2, 16, seed=5)
     check(made, alma(made.model, made.x, made.y, steps=500, targets=1 - made.y), 2.0, 1.01, extra=LAST_STEP)
@@ -137,6 +141,8 @@ def check_shrink(operator, p):
             assert (np.abs(ours) <= np.abs(delta) + 1e-12).all()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, INF])
 def test_the_proximal_operator_is_that_of_a_general_solver(p):
     check_shrink(shrink, p)

@@ -132,6 +132,8 @@ def test_other_bounds_scale_with_the_images(net, images, attack):
     assert found.adv.max() <= 3
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("attack", BOTH)
 def test_more_classes_of_input_rank_are_welcome(attack):
     model = nn.Linear(6, 3)

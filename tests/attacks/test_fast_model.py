@@ -25,6 +25,8 @@ def fooled(net, result, images):
         return (net(result.adv).argmax(1) != images.y) & ~result.ori_success
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_folding_and_memory_format_change_no_number_beyond_rounding(net, images, name, settings):
     fast = run(net, images, name, steps=30, **settings)

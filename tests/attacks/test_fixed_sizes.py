@@ -41,6 +41,8 @@ def fell(result):
     return {size["eps"]: torch.tensor(size["found"]) for size in result.to_json()["sizes"]}
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -216,6 +218,8 @@ def test_the_rounding_of_pixels_is_allowed_and_little_more(norm, bounds, eps):
     assert limit <= size * (1 + 1e-6) + {1.0: 192, 2.0: 192**0.5, INF: 1}[norm] * 1.2e-7 * max(-low, high)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "square", "noise"])
 @pytest.mark.parametrize("eps", [8 / 255, 0.031, 0.1])
 def test_our_own_attacks_keep_to_their_size(name, eps):

@@ -141,6 +141,8 @@ def test_one_number_per_image_is_a_logit_or_the_end_of_a_sigmoid(single, wrap):
     torch.testing.assert_close(reached, right.double(), rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_one_number_from_0_to_1_without_a_sigmoid_is_ambiguous_and_can_be_named(single):
     net, images, right = single
     hidden = Answers(net, lambda net, x: 1 / (1 + (-net(x)).exp()))
@@ -266,6 +268,8 @@ def mixed(net, dtype):
     return Answers(nn.ModuleList([model, net]), lambda both, x: both[1](x) * both[0].scale.float())
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.float64, torch.bool])
 def test_the_first_parameter_does_not_speak_for_the_others(net, images, dtype):
     assert alike(mixed(net, dtype), net, images)
@@ -356,6 +360,8 @@ def test_a_network_that_sets_itself_to_training_is_attacked_as_it_is():
     assert not any(module.training for module in net.modules())
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool])
 def test_votes_in_whole_numbers_are_scores_without_a_gradient(net, images, kind):
     model = Answers(net, lambda net, x: nn.functional.one_hot(net(x).argmax(1), 3).to(kind))
@@ -449,6 +455,8 @@ def test_the_functions_of_the_attacks_know_the_words_too(net, images):
         fmn(net, x, y, norm="max")
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_settings_may_be_numbers_of_numpy_and_torch(net, images):
     expected = run(net, images, "pgd", norm=2.0, eps=0.25, steps=5, batch_size=7, seed=3)
     mine = run(

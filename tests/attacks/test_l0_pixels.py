@@ -106,6 +106,8 @@ def test_an_attack_that_looks_at_single_values_is_caught(attack, monkeypatch):
         check(attack, most=2, often=0.5)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", BY_PIXEL)
 def test_the_runner_counts_pixels_itself_and_says_so_everywhere(name):
     model, x, y = linear()
@@ -234,6 +236,8 @@ def test_reports_never_call_it_by_the_name_of_the_other():
     assert attack_label("fmn", "l0") != attack_label("fmn", "l0_pixels") == "FMN (L₀ by pixel)"
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_the_audit_compares_what_counts_pixels_too():
     model, x, y = linear(n=8)
     done = secateur.attack(

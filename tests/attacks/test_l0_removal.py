@@ -63,6 +63,8 @@ def test_sets_that_nothing_is_left_out_of_are_seen(monkeypatch):
         check_exact(case(64, 2, 32, seed=0))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("steps", [1, 2, 4, 7, 20, 60])
 def test_no_query_is_one_too_many(net, images, steps):
     result = run(net, images, "steep", norm=0.0, steps=steps)

@@ -140,6 +140,8 @@ def test_over_every_class_ten_classes_have_their_exact_minimum_everywhere(d, nam
     check_nearest(made, nearest(made, p, name, steps=500), p, gate)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_following_one_class_only_is_seen_where_ten_are_near():
     made = linear_case(64, 10, 8, seed=0)
     with pytest.raises(AssertionError):
@@ -184,6 +186,8 @@ def test_a_targeted_attack_reaches_its_target_at_the_exact_distance(p):
     check(made, found, p, GATE.get(p, 1))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_targeted_ddn_reaches_its_target_at_the_exact_distance():
     made = case(64, 2, 16, seed=5)
     check(made, ddn(made.model, made.x, made.y, targets=1 - made.y, steps=500), 2.0, 1.005)
@@ -219,6 +223,8 @@ def last_instead_of_best(posed, best, reached, already_wrong):
     return batch.conclude(posed, moved, norms.distance(moved - posed.x, 2.0), already_wrong)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("broken", [clean_returned, last_instead_of_best])
 def test_the_gates_catch_an_attack_that_returns_the_wrong_image(monkeypatch, broken):
     monkeypatch.setattr(NEAREST, "conclude", broken)

@@ -20,6 +20,8 @@ def fool(net, result, images):
         return net(result.adv).argmax(1) != images.y
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_what_is_reported_found_fools_the_model_and_has_the_distance_it_says(net, images, name, settings):
     result = run(net, images, name, steps=40, **settings)
@@ -67,6 +69,8 @@ def test_the_batch_size_changes_no_result(net, images, name, settings):
         torch.testing.assert_close(other.distance, whole.distance, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "settings"), ALL)
 def test_the_same_run_gives_the_same_bits(net, images, name, settings):
     first, second = (run(net, images, name, steps=20, seed=3, **settings) for _ in range(2))

@@ -39,6 +39,8 @@ def test_the_survey_ends_in_the_nearest_of_ten_classes(p):
     check_nearest_class(p)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_a_shortlist_of_the_farthest_classes_is_seen(monkeypatch):
     shortlist = STEEP.shortlist
 
@@ -115,10 +117,14 @@ def check_no_farther(made):
     assert (ratio.double().numpy() <= 1.05 * made.optimum(1.0)).mean() >= 0.9
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_what_pdpgd_found_is_never_lost(far_sighted):
     check_no_farther(far_sighted)
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_a_steep_that_forgets_what_pdpgd_found_is_seen(far_sighted, monkeypatch):
     monkeypatch.setattr(STEEP, "minimum", lambda one, other: one)
     monkeypatch.setattr(STEEP, "resume", lambda path, found: path)

@@ -71,6 +71,7 @@ def test_the_record_of_every_image_is_that_of_the_whole(secateur, specs, tmp_pat
     assert parts == whole
 
 
+@pytest.mark.slow
 def test_a_sample_that_fits_is_the_same_sample_read_at_once(secateur, specs, tmp_path, request):
     options = ("-d", specs["folder"], "--limit", "20", "--seed", "5")
     whole, _ = record(secateur, tmp_path, *options)
@@ -102,6 +103,7 @@ def test_examples_pictures_and_starting_points(secateur, specs, tmp_path, small,
     assert without["distances"] != whole["distances"]
 
 
+@pytest.mark.slow
 def test_the_nearest_of_all_images_needs_them_in_memory(secateur, specs, small):
     said = secateur(*ATTACK, "-d", specs["npz"], "--start", "another-class")
     assert said.code == 2

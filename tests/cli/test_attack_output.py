@@ -67,6 +67,7 @@ def test_a_targeted_attack_prints_what_it_is_about(secateur, weights):
     assert "of the untargeted attack" in " ".join(said.out.split())
 
 
+@pytest.mark.slow
 def test_a_list_of_sizes_may_be_a_setting_like_any_other(secateur, weights):
     options = (*FGSM, "-w", weights, "--limit", "20", "--json")
     one, other = (
@@ -76,6 +77,7 @@ def test_a_list_of_sizes_may_be_a_setting_like_any_other(secateur, weights):
     assert secateur(*options, "--eps", "1/10").json["robust_accuracy"] == one["robust_accuracy"][:1]
 
 
+@pytest.mark.slow
 def test_budgets_of_8_bit_images_are_written_in_grey_levels(secateur, weights, tmp_path):
     x = (np.arange(32 * 64) * 37 % 256).astype(np.uint8).reshape(32, 1, 8, 8)
     np.savez(tmp_path / "few.npz", x=x, y=np.arange(32) % 10, classes=np.array(list("abcdefghij")))

@@ -30,6 +30,7 @@ def attack(secateur, tmp_path):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "word"),
     [
@@ -88,6 +89,7 @@ def test_an_exported_network_is_attacked_from_its_file(secateur, tmp_path):
         assert "Traceback" not in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "check", "letters"),
     [

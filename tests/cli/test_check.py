@@ -46,6 +46,7 @@ def test_a_check_answers_on_one_screen_and_leaves_a_folder(secateur, tmp_path):
     assert json.loads((tmp_path / "out" / "verdict.json").read_text())["schema_version"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

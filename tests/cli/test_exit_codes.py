@@ -109,6 +109,7 @@ def secateur(*arguments, **streams):
     )
 
 
+@pytest.mark.slow
 def test_a_reader_that_closes_early_is_no_defect():
     read, write = os.pipe()
     os.close(read)
@@ -117,6 +118,7 @@ def test_a_reader_that_closes_early_is_no_defect():
     assert (done.returncode, done.stderr) == (ExitCode.READER_GONE, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
 def test_output_that_finds_no_space_is_the_machines_fault():
     with Path("/dev/full").open("w") as full:

@@ -61,6 +61,7 @@ def test_words_that_fit_several_cells_or_none_are_one_sentence(secateur, finishe
     assert secateur("show", finished.root, " ").code == 2
 
 
+@pytest.mark.slow
 def test_a_failed_a_damaged_and_an_open_cell_say_why(secateur, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     store = run_toy(tmp_path / "run").store
@@ -79,6 +80,7 @@ def test_a_failed_a_damaged_and_an_open_cell_say_why(secateur, tmp_path, monkeyp
     assert secateur("show", new.root, "train plain/0").out.startswith("train plain/0: open\n")
 
 
+@pytest.mark.slow
 def test_nothing_in_a_record_reaches_the_terminal_as_an_escape(secateur, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     store = run_toy(tmp_path / "run").store
@@ -112,6 +114,7 @@ def test_leftovers_go_and_finished_cells_stay(secateur, tmp_path, finished):
     assert secateur("gc", root).out == "0 leftovers deleted, 0.0 MB\n"
 
 
+@pytest.mark.slow
 def test_a_watch_ends_when_no_cell_is_left(secateur, tmp_path, monkeypatch, finished):
     assert "done" in secateur("status", finished.root, "--watch").out
     store, looks = Store.create(tmp_path / "run", small_plan().to_json()), []

@@ -23,6 +23,7 @@ def test_prune_reports_sizes_and_its_proof(pruned):
     assert {path.name for path in folder.iterdir()} >= {"plan.json", "weights.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_pruned_folder_serves_as_weights(secateur, pruned, tmp_path):
     folder, _ = pruned
     out = tmp_path / "record.json"

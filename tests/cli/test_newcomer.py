@@ -188,6 +188,7 @@ def test_a_check_that_was_refused_leaves_its_folder_to_the_next_one(secateur, th
     assert secateur(*CHECK, *quick, "--out", tmp_path / "out").code == 0
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_that_diverges_saves_nothing(secateur, tmp_path):
     options = ("--learning-rate", "1e9", "--epochs", 1, "--out", tmp_path / "out")
     said = secateur("finetune", "--model", S, "--data", D, *options)

@@ -52,6 +52,7 @@ def test_a_shipped_network_names_the_images_that_it_has_not_seen(secateur, data,
     assert ("was trained on part of digits: digits:split holds those images apart" in said.err) == noted
 
 
+@pytest.mark.slow
 def test_a_limit_draws_every_class_with_the_seed_and_records_the_images(secateur, tmp_path):
     pictures(tmp_path / "d", 60, classes="abc")
 
@@ -82,6 +83,7 @@ def test_fewer_images_than_classes_are_not_always_of_the_first_ones():
     assert len(seen) > 6
 
 
+@pytest.mark.slow
 def test_pictures_of_different_sizes_need_resize(secateur, tmp_path):
     pictures(tmp_path, 4)
     pictures(tmp_path, 2, first=50, size=(20, 12))
@@ -161,6 +163,7 @@ def trained(file, tmp_path):
     return ("-m", f"{file}:net", "-w", tmp_path / "w.safetensors")
 
 
+@pytest.mark.slow
 def test_mean_and_std_make_a_network_what_it_is(secateur, trained, tmp_path):
     attack = ("attack", *trained, "-d", "digits", "--limit", "100", *QUICK)
     without, within = secateur(*attack), secateur(*attack, "--mean", "0.3", "--std", "0.03")

@@ -12,6 +12,7 @@ images: 10
 """
 
 
+@pytest.mark.slow
 def test_a_study_of_official_images_that_are_missing_is_priced(secateur, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(STUDY % "cifar10")

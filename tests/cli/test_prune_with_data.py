@@ -51,6 +51,7 @@ def test_an_adversarial_criterion_sees_adversarial_images():
     assert loss[1] > loss[0]
 
 
+@pytest.mark.slow
 def test_published_rates_are_listed_and_prune(secateur, tmp_path):
     listed = {row["name"]: row for row in secateur("ls", "rates", "--json").json["rates"]}
     assert listed["li2017:resnet56-a"]["parameters"] == "773336"

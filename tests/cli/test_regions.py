@@ -84,6 +84,7 @@ GREY = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
 TWO = {"a": torch.ones(1), "b": torch.ones(1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write", "said"),
     [

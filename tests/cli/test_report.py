@@ -53,6 +53,7 @@ def test_latency_is_measured_on_request_and_shown_ever_after(secateur, folder):
     assert (folder / LATENCIES).read_bytes() == stored
 
 
+@pytest.mark.slow
 def test_where_there_is_no_terminal_a_line_now_and_then_says_how_long_it_takes(secateur, folder, monkeypatch):
     monkeypatch.setattr(measuring, "LINE_SECONDS", 0.0)
     said = secateur("report", folder, "--latency")
@@ -61,6 +62,7 @@ def test_where_there_is_no_terminal_a_line_now_and_then_says_how_long_it_takes(s
     assert "left" not in secateur("report", folder, "--latency", "--again").err
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_says_how_it_goes_on(secateur, folder, monkeypatch):
     real, measured = latency.time_calls, []
 
@@ -126,6 +128,7 @@ def test_options_of_a_measurement_without_one_are_refused(secateur, folder, opti
     assert "need --latency" in said.err
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_latencies_is_measured_afresh_only_on_request(secateur, folder):
     (folder / LATENCIES).write_text("{")
     assert secateur("report", folder).code == 0

@@ -43,6 +43,7 @@ def test_a_folder_that_holds_no_run_is_a_mistake_in_one_sentence(secateur, tmp_p
     assert "Traceback" not in said.err
 
 
+@pytest.mark.slow
 def test_a_worker_finds_nothing_to_do_in_a_finished_run(secateur, tmp_path):
     run_plan(plan(parse_study(SMALL)), tmp_path / "run", execute=EXECUTE)
     said = secateur("worker", tmp_path / "run", "--progress", "plain")
@@ -101,6 +102,7 @@ def test_init_refuses_unknown_presets_and_places(secateur, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_is_equivalent_to_itself_and_a_limit_is_a_gate(secateur, tmp_path):
     folder = write(tmp_path / "run", Grid(**COMPARED))
     said = secateur("compare", folder, folder, "--json")

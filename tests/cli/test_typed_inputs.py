@@ -42,6 +42,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", INPUTS)
 def test_inputs_have_types_and_ranges(secateur, mine, tmp_path, kind):
     options = [word for text in INPUTS[kind] for word in ("--input", text)]

@@ -6,6 +6,7 @@ import typing
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
 from pydantic import BaseModel
 
 from secateur import evaluate, pruning
@@ -72,6 +73,7 @@ def unread():
     return found
 
 
+@pytest.mark.slow
 def test_every_field_of_a_study_is_read():
     assert unread() == UNREAD
 
@@ -83,6 +85,7 @@ def test_every_field_of_a_recipe_as_written_is_one_of_the_recipe():
         assert {field.name for field in fields(part)} == set(written)
 
 
+@pytest.mark.slow
 def test_a_field_that_nothing_reads_is_found(monkeypatch):
     class Wider(Study):
         nobody_reads_this: int = 0

@@ -12,6 +12,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
 SPARSITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_a_study(name):
     study = parse_study(preset(name))
@@ -69,6 +70,7 @@ def test_published_networks_are_tagged_by_what_they_are():
     assert robust == {"addepalli-rn18", "sehwag-rn18", "engstrom-rn50", "wang-wrn-28-10"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_study_file_has_its_controls(file):
     cells = grid(load_study(file), FACTS)

@@ -222,6 +222,7 @@ def test_resolved_settings_make_the_same_study_again():
     assert canonical_json(again.resolved()) == canonical_json(study.resolved())
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.recursive(

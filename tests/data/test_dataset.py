@@ -11,6 +11,7 @@ def made(x=None, y=None, **changes):
     return Dataset(**{"name": "toy", "x": x, "y": y, "classes": ("a", "b"), "levels": 17} | changes)
 
 
+@pytest.mark.slow
 def test_the_digits_are_those_of_scikit_learn():
     theirs = pytest.importorskip("sklearn.datasets").load_digits()
     digits = load("digits")

@@ -59,6 +59,7 @@ def same(parts, whole):
         assert getattr(parts, fact) == getattr(whole, fact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 @pytest.mark.parametrize("size", [7, 100])
 def test_parts_are_the_images_of_the_whole_in_its_order(tmp_path, monkeypatch, source, size):

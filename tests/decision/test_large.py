@@ -58,6 +58,7 @@ def test_of_too_many_training_images_a_random_sample_is_taken(quick, digits, sma
     assert verdict.line("accuracy").n == 50
 
 
+@pytest.mark.slow
 def test_a_sample_is_uniform_seeded_and_of_images_with_their_labels(small):
     x = torch.arange(300).div(300).reshape(300, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
     y = torch.arange(300) % 7

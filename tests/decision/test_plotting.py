@@ -39,6 +39,7 @@ def test_the_curves_are_the_robust_accuracies_of_the_results(results):
     assert all(text.get_text().startswith("fmn") for text in again.get_legend().get_texts())
 
 
+@pytest.mark.slow
 def test_an_attack_of_fixed_size_has_points_and_no_curve(digits):
     images = digits[1].take(range(40))
     network = models.resolve("shipped:digits-plain")

@@ -41,6 +41,7 @@ def listen(engine, until, seconds=20):
     return found
 
 
+@pytest.mark.slow
 def test_a_cell_is_started_reports_its_steps_and_is_committed(store, start):
     engine = start()
     engine.submit(DENSE.id)
@@ -74,6 +75,7 @@ def test_more_cells_than_slots_wait_for_their_turn(store, start, monkeypatch):
     assert sorted(done) == sorted(children)
 
 
+@pytest.mark.slow
 def test_workers_stay_for_the_next_cell(store, start):
     engine = start()
     engine.submit(DENSE.id)
@@ -84,6 +86,7 @@ def test_workers_stay_for_the_next_cell(store, start):
     assert [worker.process.pid for worker in engine._workers.values()] == before
 
 
+@pytest.mark.slow
 def test_threads_reach_the_workers(store, start, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     engine = start(threads=3)
@@ -192,6 +195,7 @@ def test_the_last_words_of_a_dead_worker_are_passed_on(store, start, monkeypatch
     assert "out of luck" in listen(engine, "lost")[-1].sentence
 
 
+@pytest.mark.slow
 def test_what_a_stage_prints_does_not_disturb_the_messages(store, start, monkeypatch):
     monkeypatch.setenv("TOY_PRINTS", '{"kind": "lost"}')
     engine = start()
@@ -199,6 +203,7 @@ def test_what_a_stage_prints_does_not_disturb_the_messages(store, start, monkeyp
     assert {message.kind for message in listen(engine, "ok")} - {"alive"} == {"start", "tick", "ok"}
 
 
+@pytest.mark.slow
 def test_stopping_ends_a_cell_at_its_next_step_without_a_record(store, start, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "0.3")
     engine = start()
@@ -209,6 +214,7 @@ def test_stopping_ends_a_cell_at_its_next_step_without_a_record(store, start, mo
     assert store.record(DENSE.id) is None
 
 
+@pytest.mark.slow
 def test_closing_leaves_no_process_and_no_empty_log(store, start, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "30")
     engine = start(slots=2)
@@ -220,6 +226,7 @@ def test_closing_leaves_no_process_and_no_empty_log(store, start, monkeypatch):
     assert not list((store.root / "logs").iterdir())
 
 
+@pytest.mark.slow
 def test_workers_import_nothing_from_the_working_directory(store, start, tmp_path, monkeypatch):
     """It may be a folder of somebody else's, or hold one's own file called like a module of Python."""
     place = tmp_path / "here"
@@ -235,6 +242,7 @@ def test_workers_import_nothing_from_the_working_directory(store, start, tmp_pat
     assert not (place / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_log_is_not_written_through_a_link(store, start, tmp_path):
     (tmp_path / "mine").write_text("mine")
     (store.root / "logs").mkdir()

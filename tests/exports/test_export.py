@@ -81,6 +81,7 @@ def test_a_pruned_network_becomes_a_file_that_computes_the_same(kind, ending, tm
     ]
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was(tmp_path):
     net = pruned(network()).train()
     net.body[0].eval()
@@ -142,6 +143,7 @@ def broken_writer(program, path, shapes):
     torch.export.save(program, path)
 
 
+@pytest.mark.slow
 def test_a_file_that_computes_something_else_is_caught_and_not_kept(tmp_path, monkeypatch):
     broken = replace(formats.FORMATS[".pt2"], write=broken_writer)
     monkeypatch.setitem(formats.FORMATS, ".pt2", broken)
@@ -223,6 +225,7 @@ def test_inputs_without_a_batch_are_refused(tmp_path):
         secateur.export(network(), tmp_path / "net.pt2", torch.tensor(1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", ["net.pt2", "net.pt2.json", "net.pt2.md"])
 def test_nothing_is_overwritten_by_accident(taken, tmp_path):
     (tmp_path / taken).write_text("mine")

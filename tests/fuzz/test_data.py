@@ -105,6 +105,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_arrays_are_read_or_refused(tmp_path, name):

@@ -55,6 +55,7 @@ def sentences(folder):
     return said
 
 
+@pytest.mark.slow
 def test_odd_plans_and_damaged_files_are_read_or_refused(folder):
     plan, weights = (folder / name for name in ("plan.json", "weights.safetensors"))
     before = {path: path.read_bytes() for path in (plan, weights)}

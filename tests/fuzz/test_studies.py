@@ -3,6 +3,7 @@
 import os
 import random
 
+import pytest
 import yaml
 
 from fuzz.mutate import changed, damaged
@@ -42,6 +43,7 @@ def asked(text, *, laid_out):
     assert said
 
 
+@pytest.mark.slow
 def test_odd_values_and_damaged_text_are_studies_or_refused():
     data = yaml.safe_load(STUDY)
     for seed in range(ROUNDS):

@@ -49,6 +49,7 @@ def test_torchs_attention_says_what_it_is():
     assert (attention.embed_dim, attention.head_dim, attention.num_heads) == (12, 3, 4)
 
 
+@pytest.mark.slow
 def test_a_plan_with_repaired_attributes_replays_and_comes_back(tmp_path):
     def factory():
         torch.manual_seed(0)
@@ -92,6 +93,7 @@ def test_half_of_the_heads_go_with_all_their_channels(kind):
     assert net.train()(images()).shape == (2, 5)
 
 
+@pytest.mark.slow
 def test_attributes_say_how_many_heads_are_left():
     literal, torchs = transformer("literal"), transformer("torch")
     for net in (literal, torchs):

@@ -112,6 +112,7 @@ class Stepping(nn.Module):
         return self.head(state[0] if isinstance(state, tuple) else state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
 def test_recurrent_cells_are_pruned(kind):
     torch.manual_seed(0)

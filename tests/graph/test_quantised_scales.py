@@ -70,6 +70,7 @@ def test_networks_that_train_for_quantisation_are_pruned(config, steps):
     assert model(images()).shape == (4, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_rounding_is_that_of_the_masked_network(config):
     model = prepared(config).apply(quantization.disable_observer)

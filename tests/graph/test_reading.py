@@ -54,6 +54,7 @@ READINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("reading", READINGS)
 def test_a_table_of_positions_keeps_its_rows_and_loses_width(reading, fixed):

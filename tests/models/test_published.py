@@ -46,6 +46,7 @@ def content(tmp_path_factory):
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_published_weights_are_downloaded_once_and_pinned(drive, content):
     drive.content = content
     first = resolve(NAME)
@@ -58,6 +59,7 @@ def test_published_weights_are_downloaded_once_and_pinned(drive, content):
     assert drive.calls == ["1-ZgoSlD_AMhtXdnUElilxVXnzK2DcHuu"]
 
 
+@pytest.mark.slow
 def test_a_changed_file_in_the_cache_is_noticed(drive, content):
     drive.content = content
     resolve(NAME)

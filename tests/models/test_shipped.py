@@ -62,6 +62,7 @@ def test_a_shipped_network_of_other_data_is_refused():
         models.resolve("shipped:digits-plane")
 
 
+@pytest.mark.slow
 def test_a_study_starts_from_the_shipped_weights(tmp_path):
     _, records = run_here(
         "name: shipped\nseeds: [0]\ndata: digits:split\n"

@@ -36,6 +36,7 @@ def recorded(net, x):
     return tape, wide, [x.double()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_pieces_give_the_same_outputs_and_gradients(block):
     tape, state, inputs = recorded(build([block, block], "batch", "hardswish", "flatten"), images())

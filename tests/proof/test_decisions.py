@@ -116,6 +116,7 @@ def spoilt(plan, group, tensor, size):
     return dataclasses.replace(plan, cuts=cuts, graph=None)
 
 
+@pytest.mark.slow
 def test_a_wrong_index_before_the_decision_is_found():
     torch.manual_seed(0)
     model = Detector().eval()
@@ -272,6 +273,7 @@ PIXELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("way", PIXELS)
 def test_sizes_in_whole_pixels_are_followed(way, seed):

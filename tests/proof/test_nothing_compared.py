@@ -52,6 +52,7 @@ def test_a_proof_of_nothing_is_none_and_says_why(last):
     assert report.to_json()["notes"] == list(report.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [*LAST, "label"])
 def test_a_wrong_rule_is_caught_before_an_output_that_hides_it(last, monkeypatch):
     monkeypatch.setitem(RULES, "aten::flip", passing)

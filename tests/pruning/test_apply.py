@@ -86,6 +86,7 @@ EVERY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*EVERY, "Adafactor"])
 def test_every_optimizer_of_torch_goes_on_after_surgery(kind):
     net, optimizer = trained(lambda net: getattr(torch.optim, kind)(net.parameters(), lr=1e-3))

@@ -33,6 +33,7 @@ def test_fractions_are_exact(channels, sparsity, kept):
     assert kept_count(channels, Fraction(sparsity)) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sparsity", "parameters"), [(0.5, 2_797_610), (0.9, 110_378)])
 def test_resnet18_has_the_known_counts(sparsity, parameters):
     model = secateur.models.build("resnet18")

@@ -139,6 +139,7 @@ def test_greedy_selection_meets_directions_of_zeros():
     assert len(removed(model, criterion="l2", selection="greedy")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS)
 def test_computed_weights_are_pruned_and_proved(how):
     model, _ = pair(how)
@@ -204,6 +205,7 @@ def computing(module, how, name):
     return parametrizations.spectral_norm(module, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["mask", "weight_norm", "spectral_norm"])
 @pytest.mark.parametrize("kind", ["attention", "GRU"])
 def test_weights_of_attention_and_recurrence_may_be_computed(kind, how):

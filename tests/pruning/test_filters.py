@@ -107,6 +107,7 @@ def test_the_layers_of_a_group_stand_side_by_side():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet-tiny", "smallcnn", "preact-resnet18"])
 def test_their_sums_and_norms_are_those_of_the_criteria(name):
     model = secateur.models.build(name, **({"in_channels": 3} if "preact" in name else {}))

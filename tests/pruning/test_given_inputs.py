@@ -65,6 +65,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WHOLE)
 def test_integers_and_masks_stay_as_given(kind):
     make, inputs = WHOLE[kind]

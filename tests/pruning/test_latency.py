@@ -69,6 +69,7 @@ def test_a_time_may_be_asked_for(graph, monkeypatch):
     assert budget.plan_costs(graph, plan)["macs"] <= 0.3 * macs
 
 
+@pytest.mark.slow
 def test_a_lucky_measurement_is_not_believed(graph, monkeypatch):
     honest = secateur.pruning.plan
     use(monkeypatch, Clock())
@@ -132,6 +133,7 @@ def test_times_have_units():
     assert str(limits[0]) == "5 ms"
 
 
+@pytest.mark.slow
 def test_a_plan_measured_in_earnest_says_what_it_found(monkeypatch):
     monkeypatch.setattr(budget, "_SEARCHING", 0.01)
     monkeypatch.setattr(budget, "_ANSWERING", 0.01)

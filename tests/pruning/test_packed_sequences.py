@@ -146,6 +146,7 @@ class Started(Tagger):
         return self.head(self, *self.rnn(packed, (first, torch.zeros_like(first))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ByHand, Listed, Started])
 def test_other_ways_to_pack(kind):
     torch.manual_seed(0)

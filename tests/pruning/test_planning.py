@@ -81,6 +81,7 @@ def test_limits_hold(graph):
     assert all(cut.kept >= cut.channels / 2 for cut in plan.cuts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "budget", [{"parameters": 0.4}, {"macs": 0.5}, {"parameters": 3000}, {"parameters": 0.6, "macs": 0.4}]
 )
@@ -202,6 +203,7 @@ def test_an_option_that_does_not_exist_is_refused():
         secateur.prune(network(), images(), sparsty=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

@@ -54,6 +54,7 @@ def test_counts_are_what_the_plan_predicts(net, sparsity):
     assert report.macs_after == flops(net, x)
 
 
+@pytest.mark.slow
 @LAW
 @given(architectures)
 def test_sparsity_zero_is_the_identity(net):
@@ -65,6 +66,7 @@ def test_sparsity_zero_is_the_identity(net):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 @LAW
 @given(architectures, st.sampled_from([0.4, 0.8]), st.integers(0, 5))
 def test_the_same_seed_gives_the_same_plan(net, sparsity, seed):
@@ -88,6 +90,7 @@ def test_a_plan_replays_on_a_fresh_module_of_the_class(net):
     assert torch.equal(net(x), fresh(x))
 
 
+@pytest.mark.slow
 @LAW
 @given(architectures)
 def test_what_is_left_trains(net):

@@ -96,6 +96,7 @@ def test_an_existing_network_is_not_overwritten_by_accident(saved):
     secateur.save(net, folder, overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
 @pytest.mark.parametrize("name", ["plan.json", "weights.safetensors"])
 def test_a_truncated_file_is_refused(saved, name, share):

@@ -73,6 +73,7 @@ def test_rounds_take_the_options_of_a_plan():
     assert in_rounds.body[0][0].out_channels == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [{"max_sparsity": 0.25}, {"min_channels": 5}])
 def test_limits_count_from_the_original_channels(limit):
     at_once, in_rounds = network(), network()

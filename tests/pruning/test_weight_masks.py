@@ -89,6 +89,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_masked_weights_stay_zero_while_the_others_are_trained(recipe):
     net, data = models.build("resnet-tiny"), digits_like()

@@ -56,6 +56,7 @@ def test_the_defaults_of_an_attack_are_allowed(attack):
     assert problems(attack, {name: parameter.default for name, parameter in own(attack).items()}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "name"), [case for case in CASES if case[1] != NORM])
 def test_an_attack_refuses_what_the_table_refuses_and_nothing_else(attack, name):
     for value in BAD:

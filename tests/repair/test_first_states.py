@@ -91,6 +91,7 @@ class Started(nn.Module):
         return self.f(self.lstm(self.e(x), state)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_a_first_state_of_a_constant_width_is_named_and_what_to_write(kind):
     torch.manual_seed(0)

@@ -24,6 +24,7 @@ def decoded(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
+@pytest.mark.slow
 def test_images_are_those_nearest_to_the_median_of_the_dense_network(pictured_folder):
     grid, blocks, left_out = shown(pictured_folder)
     assert left_out == 0
@@ -69,6 +70,7 @@ def test_an_unreliable_network_is_not_shown(pictured_folder):
     assert "l1 0.6" not in card.names
 
 
+@pytest.mark.slow
 def test_the_page_shows_them_with_words_and_the_rule(pictured_folder):
     page = page_of(pictured_folder)
     text = plain_text(page)
@@ -83,12 +85,14 @@ def test_the_page_shows_them_with_words_and_the_rule(pictured_folder):
     assert "alert('x')" not in page
 
 
+@pytest.mark.slow
 def test_a_study_without_pictures_has_no_section(tmp_path):
     page = page_of(write(tmp_path / "run", Grid(**SETTINGS)))
     assert "#examples" not in page
     assert "adversarial images look like" not in page
 
 
+@pytest.mark.slow
 def test_files_that_were_damaged_or_left_out_are_no_pictures(tmp_path):
     folder = pictures.write(tmp_path / "run")
     for number, path in enumerate(sorted(folder.rglob(EXAMPLES))):

@@ -53,6 +53,7 @@ def test_the_grid_goes_from_the_nearest_to_the_farthest_example(channels):
     assert "→ <b>" in titles
 
 
+@pytest.mark.slow
 def test_the_perturbation_is_magnified_around_middle_grey_by_the_factor_it_states():
     figure = drawn(record())["examples"].figure
     below = figure.axes[2 * COLUMNS]

@@ -34,6 +34,7 @@ def test_the_same_records_give_the_same_bytes_in_the_run_folder_and_elsewhere(tm
     assert len(made[0]) == 1 + 2 * 1 + 10 + 2 + 1
 
 
+@pytest.mark.slow
 def test_the_terminal_has_a_row_per_network_and_a_column_per_attack(run_folder):
     table = terminal_table(run_folder)
     assert table.columns[-2:] == ("DDN L₂≤0.5", "FMN L∞≤0.03137")

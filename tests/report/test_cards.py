@@ -19,6 +19,7 @@ def cards_of(folder):
     return dict(cards(grid, changes(grid)))
 
 
+@pytest.mark.slow
 def test_every_pruned_network_has_a_card_with_its_numbers_and_limits(grid, change):
     made = dict(cards(grid, change))
     pruned = [where for where in grid.networks if where.sparsity > 0]

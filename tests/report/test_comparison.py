@@ -20,6 +20,7 @@ def at(comparison, where):
     return found
 
 
+@pytest.mark.slow
 def test_a_study_compared_with_itself_shows_no_difference_anywhere(folders):
     comparison = compare(folders["before"], folders["before"])
     assert {each.verdict for each in comparison.differences} == {"equivalent", "too few images"}

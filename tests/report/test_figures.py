@@ -100,6 +100,7 @@ def test_a_figure_says_whether_a_collapsed_network_was_fine_tuned(tmp_path, lost
         assert len({y for _, y in places}) == len(said)
 
 
+@pytest.mark.slow
 def test_in_a_figure_without_fine_tuning_no_collapsed_network_is_called_fine_tuned(tmp_path):
     def edit(cell, science):
         return science | {"collapsed": True} if cell["stage"] == "prune" else science
@@ -254,6 +255,7 @@ def test_distances_have_a_row_per_criterion_and_a_column_per_norm(drawings):
     assert "-" in solid
 
 
+@pytest.mark.slow
 def test_a_failed_pruning_leaves_a_gap_in_every_figure(tmp_path):
     failed = (("prune", "plain", 0, "l1", 0.4, None, None),)
     settings = {"models": {"plain": False}, "seeds": (0,), "criteria": ("l1",), "attacks": {"ddn": 2.0}}
@@ -319,6 +321,7 @@ def test_the_dark_figure_keeps_the_scale_of_its_letters(drawings):
     assert "scale(0.015625)" in svg
 
 
+@pytest.mark.slow
 def test_figures_whose_names_collide_get_files_of_their_own(tmp_path):
     settings = {"models": {"m": False}, "seeds": (0,), "criteria": ("l1",), "failed": (), "grade_c": ()}
     attacks = {"ddn_1": 2.0, "ddn-1": 2.0}

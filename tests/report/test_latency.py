@@ -183,6 +183,7 @@ def records(folder):
     return {str(path): path.read_bytes() for path in (folder / "cells").rglob("record.json")}
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing_where_it_is_not_shown(least, monkeypatch):
     """Without latency.json a report has the bytes it always had; cells and their ids always keep theirs."""
     monkeypatch.setattr("secateur.report.figures.plans", lambda grid, change: [])
@@ -201,6 +202,7 @@ def test_measuring_changes_nothing_where_it_is_not_shown(least, monkeypatch):
     assert files(least) == before
 
 
+@pytest.mark.slow
 def test_cards_and_page_say_what_was_measured_and_how(measured):
     grid = grid_of(measured)
     card = spaced(dict(cards(grid, changes(grid)))["plain-l1-0.4-standard.md"])
@@ -223,12 +225,14 @@ def page_of(folder):
     return page.render(grid, change, [], latency.in_summary(summary(grid, change), grid), run_folder="run")
 
 
+@pytest.mark.slow
 def test_a_report_without_latencies_has_no_section_on_them(folder):
     assert "measured-latency" not in page_of(folder)
     grid = grid_of(folder)
     assert not any("latency" in card for _, card in cards(grid, changes(grid)))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_takes_nothing_else_from_the_report_and_is_named(folder):
     (folder / LATENCIES).write_text("{")
     assert "latency.json is damaged" in page_of(folder)

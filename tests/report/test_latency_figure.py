@@ -49,6 +49,7 @@ def test_what_was_not_measured_is_a_gap_and_not_a_guess(folder):
     check_that_what_was_not_measured_is_a_gap(folder)
 
 
+@pytest.mark.slow
 def test_a_figure_that_believes_multiply_adds_is_caught(folder, monkeypatch):
     def believing(grid, model, criterion, sparsity):
         found = latency.latency_and_macs(grid, model, criterion, sparsity)

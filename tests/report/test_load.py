@@ -42,6 +42,7 @@ def test_a_failed_cell_and_everything_below_it_are_holes_with_reasons(study):
     assert "Traceback" in failed.detail
 
 
+@pytest.mark.slow
 def test_a_cell_that_has_not_run_is_a_hole(tmp_path):
     absent = (("tune", "plain", 0, "l1", 0.4, "standard", None),)
     study = load(write(tmp_path / "run", Grid(models={"plain": False}, absent=absent, failed=())))

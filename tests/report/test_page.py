@@ -203,6 +203,7 @@ def test_a_study_of_dense_networks_states_their_robust_accuracy_and_no_share(tmp
     assert 'id="criteria"' not in page
 
 
+@pytest.mark.slow
 def test_a_lost_control_leaves_shares_unknown_instead_of_inventing_them(tmp_path):
     lost = tuple(("attack", "plain", 0, None, 0.0, "none", attack) for attack in ("ddn", "fmn-linf"))
     settings = {"models": {"plain": False}, "seeds": (0,), "grade_c": ()}

@@ -64,6 +64,7 @@ def test_both_statistics_stand_side_by_side(tiny):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "state"),
     [
@@ -224,6 +225,7 @@ def test_attacks_of_other_kinds_are_not_compared(tmp_path, grid):
     assert compare_points(grid.points[DENSE], other.points[DENSE], budgets=[0.1]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epsilons", "l2", "linf"),
     [
@@ -264,6 +266,7 @@ def test_clean_accuracy_is_no_part_of_the_mean_over_budgets(tmp_path):
     assert with_zero.overall == without.overall
 
 
+@pytest.mark.slow
 def test_an_old_study_that_leaves_the_norm_open_is_read_all_the_same(tmp_path):
     settings = {**SMALL, "attacks": {"ddn": 2.0, "fmn-l1": 1.0}}
     grid = aggregate(load(write(tmp_path / "run", Grid(config={"epsilons": [0.7]}, **settings))))

@@ -24,6 +24,7 @@ def halve_random(cell, science):
     return science
 
 
+@pytest.mark.slow
 def test_the_later_criterion_is_seen_from_the_earlier_at_every_place_of_both(tmp_path):
     found = rows(write(tmp_path / "run", SMALL))
     assert {(row["against"], row["criterion"]) for row in found} == {("l1", "random")}
@@ -32,6 +33,7 @@ def test_the_later_criterion_is_seen_from_the_earlier_at_every_place_of_both(tmp
     ]
 
 
+@pytest.mark.slow
 def test_a_criterion_that_leaves_half_is_nearer_everywhere(tmp_path):
     found = rows(write(tmp_path / "run", dataclasses.replace(SMALL, edit=halve_random)))
     even = rows(write(tmp_path / "even", SMALL))
@@ -43,6 +45,7 @@ def test_a_criterion_that_leaves_half_is_nearer_everywhere(tmp_path):
         assert halved["ratio"] == pytest.approx(whole["ratio"] / 2)
 
 
+@pytest.mark.slow
 def test_criteria_seen_the_wrong_way_round_are_caught(tmp_path, monkeypatch):
     folder = write(tmp_path / "run", dataclasses.replace(SMALL, edit=halve_random))
     right = paired_tests.difference
@@ -50,6 +53,7 @@ def test_criteria_seen_the_wrong_way_round_are_caught(tmp_path, monkeypatch):
     assert not any(row["verdict"] == "worse" for row in rows(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_study_of_one_criterion_has_no_such_table(tmp_path):
     folder = write(tmp_path / "one", dataclasses.replace(SMALL, criteria=("l1",)))
@@ -57,6 +61,7 @@ def test_a_study_of_one_criterion_has_no_such_table(tmp_path):
     assert not any(path.name.startswith("criteria") for path in report(folder).tables)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_the_criteria_are_among_the_tables_of_a_report(tmp_path):
     names = {path.name for path in report(write(tmp_path / "run", SMALL)).tables}

@@ -111,6 +111,7 @@ def test_a_wrong_image_is_not_robust_on_any_surface(tiny):
     assert all("67→" in row[-1] for row in shown.terminal)
 
 
+@pytest.mark.slow
 def test_budgets_are_those_of_the_study_in_every_place(tmp_path):
     asked = study(tmp_path, config={"epsilons": {"l2": [0.2, 0.35]}})
     assert sorted({float(row["epsilon"]) for row in asked.robust}) == [0.2, 0.35]
@@ -120,6 +121,7 @@ def test_budgets_are_those_of_the_study_in_every_place(tmp_path):
     assert sorted({float(row["epsilon"]) for row in usual.robust}) == [0.25, 0.5, 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("distances", "budget"), [([0.3] * 3 + [9.0] * 3, 0.5), ([0.1] * 3 + [9.0] * 3, 0.25), ([9.0] * 6, 0.25)]
 )
@@ -132,6 +134,7 @@ def test_the_leading_budget_halves_the_accuracy_of_the_dense_network_and_the_sma
     assert leading_budget(grid, "ddn") == Budget(budget, "l2", f"{budget:g}")
 
 
+@pytest.mark.slow
 def test_eight_bit_images_have_budgets_in_255ths(tmp_path):
     def edit(cell, science):
         return science | {"levels": 256, "bounds": [0.0, 1.0]} if cell["stage"] == "attack" else science
@@ -296,6 +299,7 @@ def test_what_a_targeted_attack_leaves_is_never_called_robust_accuracy(tmp_path)
     assert all("target not reached" in drawing.title + drawing.alt for drawing in drawn)
 
 
+@pytest.mark.slow
 def test_two_trainings_claim_nothing_about_others_and_three_give_students_interval(tmp_path):
     two, three = (study(tmp_path / str(n), seeds=tuple(range(n))) for n in (2, 3))
     for text in (two.page, *two.cards.values()):

@@ -47,6 +47,7 @@ def test_a_median_that_was_not_reached_is_infinite_everywhere(tiny):
     assert r"$\infty$" in to_latex(table.select(["median"]))
 
 
+@pytest.mark.slow
 def test_a_failed_place_is_a_row_of_grade_x_with_its_reason(tmp_path, grid, change):
     rows = records(summary(grid, change))
     partial = only(rows, model="robust", criterion="random", sparsity="0.8", arm="standard", attack="ddn")

@@ -28,6 +28,7 @@ def asked(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_early_stopping_precision_and_compilation_reach_the_attack_and_its_record(tmp_path, asked):
     unusual = "{attack: ddn, steps: 3, early_stop: true, search_precision: bfloat16}"
     attacks = f"attacks={{a: {unusual}, b: {{attack: ddn, steps: 3}}}}"
@@ -43,6 +44,7 @@ def test_early_stopping_precision_and_compilation_reach_the_attack_and_its_recor
     assert told["a"]["settings"] == told["b"]["settings"]
 
 
+@pytest.mark.slow
 def test_an_attack_of_a_study_begins_several_times(tmp_path, asked):
     pgd = "{attack: pgd, norm: inf, eps: 0.0001, steps: 2"
     _, records = run_here(
@@ -109,6 +111,7 @@ def test_ddn_of_a_study_follows_the_difference_and_is_not_quantised_unless_the_s
     assert [told[label]["settings"]["loss"] for label in "ab"] == ["difference", "cross_entropy"]
 
 
+@pytest.mark.slow
 def test_a_few_images_and_their_examples_stay_for_the_page(tmp_path):
     asked = "images=60", "attacks={ddn: {steps: 20}}"
     store, records = run_here(ONE_NETWORK, tmp_path, *asked)

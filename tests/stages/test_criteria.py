@@ -75,6 +75,7 @@ def test_parameters_that_rise_with_sparsity_fail_the_cell(tmp_path, monkeypatch)
     assert "parameters rise with sparsity" in more.reason
 
 
+@pytest.mark.slow
 def test_rates_of_single_layers_reach_the_network(tmp_path):
     _, records = run_here(RATES, tmp_path / "run")
     assert [record["status"] for record in records] == ["ok", "ok"]

@@ -199,6 +199,7 @@ def test_an_index_that_is_cut_short_is_none(run, cache, keep):
     assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_an_index_with_a_flipped_bit_is_none(run, cache):
     path = index_of(cache)
     whole = path.read_bytes()
@@ -246,6 +247,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ODD)
 def test_an_index_of_another_shape_is_none(run, cache, what):
     resealed(index_of(cache), lambda data: data)
@@ -423,6 +425,7 @@ def test_few_records_are_kept_in_memory(run, monkeypatch):
     assert list(store._reader._records) == [cell.id for cell in PLAN.cells[-3:]]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_an_index(tmp_path, monkeypatch, cache):
     root = tmp_path / "toy"
     assert run_toy(root).exit_code == 0

@@ -47,6 +47,7 @@ def test_what_is_not_known_is_kept():
     assert science.to_json()["yesterday"] == {"a": [1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", ["cifar10-seeds", "cifar10-small"])
 def test_published_records_of_an_older_version_are_read_and_written_as_they_were(study):
     found = 0

@@ -31,6 +31,7 @@ def without_text(monkeypatch):
     monkeypatch.setattr(seal, "digest", lambda value: pytest.fail("the record was spelled again"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", ["cifar10-seeds", "cifar10-small"])
 def test_published_records_are_checked_without_spelling_them_again(study, monkeypatch):
     without_text(monkeypatch)

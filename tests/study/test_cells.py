@@ -109,6 +109,7 @@ TUNED = {("tune", "standard", None), ("attack", "standard", "ddn"), ("attack", "
 EVERYTHING_PRUNED = ALL_ATTACKS | TUNED | {("prune", "none", None), ("tune", "gentle", None)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "stages"),
     [
@@ -135,6 +136,7 @@ def test_one_model_can_change_without_the_other():
     assert same == {cell.id for cell in before.cells if cell.axes["model"] == "plain"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -260,6 +262,7 @@ def test_the_ids_of_a_known_study_never_change():
     ]
 
 
+@pytest.mark.slow
 def test_the_ids_of_the_published_cells_are_those_of_their_study():
     """Every id in ``results/cifar10-small`` is what the study in it gives now, and no other."""
     with tarfile.open(ROOT / "results" / "cifar10-small" / "records.tar.xz") as archive:
@@ -311,6 +314,7 @@ IDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IDS)
 def test_the_ids_of_the_studies_in_this_repository_never_change(name):
     """As above: an id that changes without need throws away what somebody has computed."""

@@ -97,6 +97,7 @@ def test_a_runner_killed_while_it_begins_can_begin_again(tmp_path, whole, point)
     assert_completes(out, whole)
 
 
+@pytest.mark.slow
 def test_every_fault_point_is_reached(tmp_path, monkeypatch):
     from secateur.store import faults
 
@@ -152,6 +153,7 @@ def test_a_process_that_is_asked_to_stop_says_so_with_its_exit_code(tmp_path, wh
     assert_completes(out, whole)
 
 
+@pytest.mark.slow
 def test_the_comparison_notices_a_wrong_record(tmp_path, whole, monkeypatch):
     """The broken variant: a resumed cell that forgets the step at which it was interrupted."""
     out = tmp_path / "run"

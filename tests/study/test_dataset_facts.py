@@ -90,6 +90,7 @@ def test_weights_that_do_not_fit_are_found_before_anything_runs(tmp_path):
     assert second.startswith("study.yaml:6: models.b.weights: ")
 
 
+@pytest.mark.slow
 def test_networks_that_differ_in_weights_alone_are_probed_once(monkeypatch):
     measured = []
 
@@ -116,6 +117,7 @@ def test_what_is_done_is_not_probed(tmp_path, monkeypatch):
     assert (laid.todo, laid.seconds(), laid.disk_bytes, laid.memory_bytes()) == ((), 0, 0, (0, 0))
 
 
+@pytest.mark.slow
 def test_a_probe_measures_every_model():
     probed = plan(parse_study(SMALL), probe=True)
     assert probed.speeds["plain"].seconds > 0

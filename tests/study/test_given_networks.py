@@ -184,6 +184,7 @@ def test_a_network_that_fails_on_the_images_is_a_line_of_the_study():
     assert plan(study("{arch: asks}")).cells
 
 
+@pytest.mark.slow
 def test_images_are_scaled_in_a_study():
     laid = plan(study("{arch: resnet-tiny}", ", resize: 12"))
     assert laid.facts.shape == (1, 12, 12)

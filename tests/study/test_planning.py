@@ -13,6 +13,7 @@ from secateur.study.planning import plan_of
 from toy.study import EXECUTE, FACTS, SMALL, run_toy, small_plan
 
 
+@pytest.mark.slow
 def test_a_plan_counts_passes_of_what_is_left(tmp_path):
     laid = small_plan()
     assert laid.forwards == sum(cost.forwards for cost in laid.costs.values())
@@ -28,6 +29,7 @@ def test_planning_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_planning_for_the_folder_of_another_study_is_refused(tmp_path):
     run_toy(tmp_path / "run")
     other = parse_study(SMALL, overrides=["attacks.ddn.steps=11"])
@@ -51,6 +53,7 @@ def test_study_json_says_what_the_report_needs():
     assert content["config"]["attacks"]["ddn"]["steps"] == 10
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     probed = replace(small_plan(), speeds={"plain": Speed(1e-3, 1, 10_000_000)})
     # Four networks of 40 MB or less, and while the largest is trained its checkpoints.

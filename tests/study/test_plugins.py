@@ -82,6 +82,7 @@ def test_workers_know_what_the_plug_in_registers(mine, tmp_path):
     assert {record["axes"]["model"] for record in outcome.records} == {"plain", "net"}
 
 
+@pytest.mark.slow
 def test_workers_that_are_not_told_of_the_plug_in_would_not_even_start(mine, tmp_path):
     load_plugin(mine)
     store = Store.create(tmp_path / "run", small_plan(STUDY).to_json())
@@ -120,6 +121,7 @@ def test_a_file_cannot_keep_its_version_while_its_content_changes(mine):
     assert one == plugins.version_of(mine)
 
 
+@pytest.mark.slow
 def test_the_folder_says_which_file_but_never_where_it_lies(mine, tmp_path):
     load_plugin(mine)
     run(tmp_path / "run")
@@ -220,6 +222,7 @@ def test_another_machine_of_a_cluster_runs_the_file_too(mine, tmp_path, monkeypa
     assert _compute(*told, (str(mine),))[0] == "ok"
 
 
+@pytest.mark.slow
 def test_the_public_run_takes_plug_ins(mine, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY.replace("net: net", "").replace("[l1, own]", "[l1]"))
     with pytest.raises(UserError, match="there is no attack 'mine'"):

@@ -33,6 +33,7 @@ def named():
         registry._entries, registry._objects = entries, objects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -177,6 +178,7 @@ images: 10
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", ["round_to: 64", "min_channels: 100", "max_sparsity: 0.1"])
 @pytest.mark.parametrize("scope", ["local", "global"])
 def test_bounds_that_leave_nothing_to_remove_are_found_before_the_training(bound, scope):

@@ -24,6 +24,7 @@ def kinds(events):
     return [event.kind for event in events]
 
 
+@pytest.mark.slow
 def test_a_study_runs_to_its_end(tmp_path):
     events = []
     outcome = run_toy(tmp_path / "run", on_event=events.append)
@@ -41,6 +42,7 @@ def test_records_come_in_the_order_of_the_study(tmp_path):
     assert [record["id"] for record in outcome.records] == [cell.id for cell in small_plan().cells]
 
 
+@pytest.mark.slow
 def test_a_record_has_the_agreed_fields(tmp_path):
     record = run_toy(tmp_path / "run").records[-1]
     assert set(record) == {
@@ -66,6 +68,7 @@ def test_running_again_runs_nothing(finished, tmp_path, monkeypatch):
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_cell_stops_only_its_descendants(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     events = []
@@ -169,6 +172,7 @@ def file_limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", ["runner", "worker"])
 def test_a_limit_on_the_size_of_files_pauses_the_study_too(tmp_path, file_limit, writer):
     if writer == "runner":
@@ -179,6 +183,7 @@ def test_a_limit_on_the_size_of_files_pauses_the_study_too(tmp_path, file_limit,
     assert not science(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_is_removed_ends_the_run_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "0.05")
     out = tmp_path / "run"
@@ -232,6 +237,7 @@ def test_a_signal_to_all_processes_leaves_the_worker_to_its_runner(whole_run, tm
     assert science(out) == science(whole_run)
 
 
+@pytest.mark.slow
 def test_a_run_under_nohup_is_not_stopped_by_its_terminal(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -241,6 +247,7 @@ def test_a_run_under_nohup_is_not_stopped_by_its_terminal(tmp_path):
     assert outcome.exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_run_folder_may_be_a_link_but_not_to_nothing(whole_run, tmp_path):
     (tmp_path / "run").symlink_to(tmp_path / "large disk")
     with pytest.raises(UserError, match="is a link to a folder that is not there"):
@@ -258,6 +265,7 @@ def test_a_user_without_a_home_may_have_run_folders(tmp_path, monkeypatch):
     assert Store.create(tmp_path / "run", small_plan().to_json()).records() == []
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "30")
     kinds_seen = []
@@ -286,6 +294,7 @@ def test_a_moved_run_folder_goes_on(tmp_path, monkeypatch):
     assert len((tmp_path / "trace").read_text().split()) == 4
 
 
+@pytest.mark.slow
 def test_a_limit_is_another_study_and_says_so_in_every_record(tmp_path):
     limited = plan(parse_study(SMALL), facts=FACTS, limit=5)
     outcome = run_plan(limited, tmp_path / "run", execute=EXECUTE)
@@ -296,6 +305,7 @@ def test_a_limit_is_another_study_and_says_so_in_every_record(tmp_path):
         run_toy(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_public_run_returns_records_and_uses_a_folder_named_after_the_study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("secateur.study.planning.read_facts", lambda study: FACTS)
@@ -305,12 +315,14 @@ def test_the_public_run_returns_records_and_uses_a_folder_named_after_the_study(
     assert (tmp_path / "runs" / "toy" / "study.json").exists()
 
 
+@pytest.mark.slow
 def test_stages_that_cannot_be_imported_are_an_error_of_ours_not_of_every_cell(tmp_path):
     with pytest.raises(RuntimeError, match=r"cannot start.*No module named"):
         run_plan(small_plan(), tmp_path / "run", execute="no_such_room:execute")
     assert not science(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_record_of_a_newer_version_locks_no_study(finished):
     """It is left as it is, and so is what depends on it; everything else goes on."""
     store = Store.open(finished)

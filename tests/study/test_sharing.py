@@ -143,11 +143,13 @@ def test_a_worker_without_the_data_is_refused_before_it_works(tmp_path):
     assert caught.value.code == ExitCode.ENVIRONMENT
 
 
+@pytest.mark.slow
 def test_a_worker_with_the_same_data_is_welcome(tmp_path):
     Store.create(tmp_path / "run", plan(parse_study(SMALL)).to_json())
     assert join(tmp_path / "run", execute=EXECUTE).exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_order_of_labels_in_the_file_makes_no_other_study(tmp_path):
     text = SMALL.replace("{standard: {epochs: 2}}", "{z: {epochs: 2}, a: {epochs: 3}}")
     text = text.replace(
@@ -162,6 +164,7 @@ def test_the_order_of_labels_in_the_file_makes_no_other_study(tmp_path):
     assert (tmp_path / "run" / "study.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_limited_study_stays_limited_for_its_workers(tmp_path):
     out = tmp_path / "run"
     Store.create(out, plan(parse_study(SMALL), facts=FACTS, limit=5).to_json())
@@ -186,6 +189,7 @@ def test_cells_in_common_are_taken_over_from_another_study(whole_run, tmp_path, 
     assert science(tmp_path / "two") == science(tmp_path / "afresh")
 
 
+@pytest.mark.slow
 def test_damaged_and_failed_cells_are_not_taken_over(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "prune")
     store = run_toy(tmp_path / "one").store

@@ -1,10 +1,13 @@
 import json
 
+import pytest
+
 from secateur.store import Leases, Store
 from secateur.study import status
 from toy.study import SMALL, run_toy, small_plan
 
 
+@pytest.mark.slow
 def test_a_finished_run(tmp_path):
     told = status(run_toy(tmp_path / "run").store)
     assert told.counts == {"ok": 8}
@@ -20,6 +23,7 @@ def test_a_run_that_has_not_begun(tmp_path):
     assert told.remaining is None
 
 
+@pytest.mark.slow
 def test_failed_damaged_running_and_open_cells_are_told_apart(tmp_path, monkeypatch):
     out = tmp_path / "run"
     monkeypatch.setenv("TOY_FAIL", "prune")
@@ -41,6 +45,7 @@ def test_failed_damaged_running_and_open_cells_are_told_apart(tmp_path, monkeypa
     assert status(Store.open(out)).counts["open"] == 1
 
 
+@pytest.mark.slow
 def test_looking_changes_nothing(tmp_path):
     out = tmp_path / "run"
     store = run_toy(out).store

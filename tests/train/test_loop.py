@@ -68,6 +68,7 @@ def test_progress_counts_batches_to_the_total(few):
     assert ticks == [(index + 1, 20) for index in range(20)]
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_the_best_epoch_on_validation(few):
     model = network()
     history = train(model, *few, replace(QUICK, epochs=8), seed=1)
@@ -77,6 +78,7 @@ def test_the_weights_are_those_of_the_best_epoch_on_validation(few):
     assert all(epoch.validation_accuracy < best for epoch in history.epochs[history.best_epoch :])
 
 
+@pytest.mark.slow
 def test_keeping_the_last_epoch_instead_of_the_best_would_be_noticed(few, monkeypatch):
     def careless(entry, model, recipe, state):
         state.epochs.append(entry)
@@ -144,6 +146,7 @@ class Explodes(nn.Module):
         return self.net(x) * (float("nan") if self.left < 0 and self.training else 1.0)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(few, tmp_path):
     sane, model = Explodes(10**6), Explodes(12)
     train(sane, *few, replace(QUICK, epochs=4), seed=3, on_progress=None)

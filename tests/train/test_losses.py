@@ -170,6 +170,7 @@ def test_recalibration_gives_the_statistics_of_the_images():
     assert model[0].momentum == 0.1
 
 
+@pytest.mark.slow
 def test_recalibration_alone_is_a_recipe(few):
     model, stale = network(), network()
     train(stale, *few, replace(PLAIN, epochs=10), seed=0)
@@ -198,6 +199,7 @@ def test_accumulating_gradients_changes_memory_and_not_the_result_without_batch_
         assert torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_and_memory_format_keep_the_training_close(few):
     losses = []
     for change in ({}, {"precision": "bfloat16"}, {"channels_last": True}):

@@ -125,6 +125,7 @@ def test_a_finished_training_is_not_repeated(few, tmp_path):
     assert ticks == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"seed": 4}, {"recipe": replace(QUICK, learning_rate=0.06)}, {"model": 1}]
 )
@@ -228,6 +229,7 @@ def test_a_checkpoint_within_an_epoch_without_its_streams_would_be_noticed(
     monkeypatch.setattr(loop.Streams, "restore", real)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_former_start_are_replaced_where_the_folder_says_so(few, tmp_path):
     train(network(1), *few, QUICK, seed=3, checkpoints=Checkpoints(tmp_path))
     fresh, again = network(), network()

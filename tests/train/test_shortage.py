@@ -71,6 +71,7 @@ class Ending(Hungry):
         return super().forward(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "why"), [(network, "batch normalisation takes means"), (dropping, "draws random numbers")]
 )

@@ -85,6 +85,7 @@ class Retreat(nn.Module):
         return torch.where(far, torch.tensor([9.0, 0.0, 0.0, 0.0]), self.net(x))
 
 
+@pytest.mark.slow
 def test_a_model_that_larger_budgets_fool_less_is_seen(net, images):
     model = Retreat(net, images.x)
     result = run(model, images, "fmn", norm=math.inf, steps=60)
@@ -149,6 +150,7 @@ def too_far(norm, factor):
     return stretched
 
 
+@pytest.mark.slow
 def test_rivals_that_find_nearer_examples_are_seen(net, images, plant):
     result = run(net, images, plant(too_far(2.0, 1.3), (2.0,)))
     check = CHECKS["rivals"](auditor(net, images, result))
@@ -161,6 +163,7 @@ def test_rivals_that_fool_more_at_the_same_size_are_seen(net, images):
     assert not CHECKS["rivals"](auditor(net, images, result)).passed
 
 
+@pytest.mark.slow
 def test_a_search_without_gradients_that_beats_the_attack_is_seen(net, images, plant):
     honest = run(net, images, "fmn", norm=math.inf, steps=100)
     assert CHECKS["black_box"](auditor(net, images, honest)).passed
@@ -194,6 +197,7 @@ def test_a_nearer_example_in_the_plane_of_the_example_is_seen(net, images, plant
     assert (check.id, check.passed, check.severity) == ("F19", False, "fail")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [0.0, 1.0, 2.0, math.inf])
 def test_slices_go_through_the_image_and_its_example(net, images, norm):
     result = run(net, images, "fmn", norm=norm, steps=60)

@@ -87,6 +87,7 @@ def test_few_images_suffice_to_condemn():
     assert (check.passed, check.severity) == (False, "fail")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "n", "seen"), [(2, 40, 40), (5, 64, 64), (60, 40, 40), (200, 120, 64)])
 def test_the_single_step_sees_enough_images_however_short_the_attack_was(net, images, steps, n, seen):
     few = images.take(range(n))

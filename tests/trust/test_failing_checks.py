@@ -112,6 +112,7 @@ def test_a_network_of_a_fixed_batch_size_is_graded_like_any_other(net, images):
 TABLES = (checks.ALWAYS, checks.ALWAYS_WIDE, checks.MINIMUM, checks.MINIMUM_WIDE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", [id for table in TABLES for id in table])
 def test_whatever_check_raises_the_result_is_graded(net, images, honest, monkeypatch, id):
     def raises(_):

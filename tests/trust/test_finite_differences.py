@@ -72,6 +72,7 @@ def found(net, images):
     return run(net, images, "fmn", norm=2.0, steps=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_right_gradients_agree_with_finite_differences(net, images, found, end):
     graded = trust.grade(Ended(net, end), images, found)

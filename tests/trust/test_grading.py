@@ -64,6 +64,7 @@ def test_an_honest_result_gets_an_a(net, images, name, norm):
     assert all(check.sentence for check in graded.checks)
 
 
+@pytest.mark.slow
 def test_a_few_images_that_a_single_step_beats_are_told_but_may_be_chance(net, images):
     graded = trust.grade(net, images, run(net, images, "fmn", norm=0, steps=300))
     (check,) = [check for check in graded.checks if check.id == "F15"]
@@ -135,6 +136,7 @@ class Noisy(nn.Module):
         return self.net(x + 0.05 * torch.randn(x.shape, generator=self.generator))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
 def test_a_randomised_defence_is_unreliable(net, images, scale):
     model = nn.Sequential(Noisy(net), Scaled(scale))

@@ -150,6 +150,7 @@ def f24(model, images):
     return check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mean", "std", "said"),
     [
@@ -173,6 +174,7 @@ def test_above_chance_it_is_a_warning(digits):
     assert (check.passed, check.severity) == (False, "warn")
 
 
+@pytest.mark.slow
 def test_right_networks_and_coarse_labels_raise_no_alarm(digits):
     net = models.resolve("shipped:digits-plain").eval()
     assert f24(net, digits).passed

@@ -40,6 +40,7 @@ def test_an_attack_that_exceeds_its_size_is_graded_c_and_fools_nothing(net, imag
     assert any("beyond its size" in reason for reason in seen["reasons"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "square", "noise"])
 @pytest.mark.parametrize("eps", [0.031, [0.01, 8 / 255]])
 def test_an_honest_attack_of_fixed_size_passes(net, images, name, eps):  # noqa: F811
