@@ -82,8 +82,7 @@ class Store:
         cls, folder: str | Path, study: Callable[[], Mapping[str, Any]], *, study_hash: str
     ) -> "Store":
         """As :meth:`create`, changing nothing; ``study`` is called if the folder is not plainly its own."""
-        root = Path(folder)
-        index = read_index(root)
+        index = read_index(root := Path(folder))
         content, sha256 = study_of_folder(root, study, study_hash=study_hash, known=index.study)
         return cls(root, content, sha256=sha256, index=index)
 
