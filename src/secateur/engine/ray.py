@@ -79,8 +79,8 @@ class RayEngine:
             if address == AUTO:
                 self._refuse_found_head()
         variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        # max_retries=0: Ray would retry silently, while deaths are counted and reported here. SPREAD: else full
-        # nodes send a waiting cell to and fro between them, which takes a tenth of a second of CPU a cell.
+        # max_retries=0: Ray would retry silently, while deaths are counted and reported here. SPREAD: full
+        # nodes would send waiting cells to and fro between them, a tenth of a second of CPU a cell.
         self._task = self._ray.remote(_compute).options(
             num_cpus=self.threads,
             num_gpus=self.gpus,
