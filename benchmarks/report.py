@@ -12,7 +12,6 @@ What it does is told on stderr.
 """
 
 import argparse
-import json
 import resource
 import shutil
 import subprocess
@@ -32,8 +31,8 @@ from secateur.report.load import load
 from secateur.report.page import render
 from secateur.report.paired_changes import changes
 from secateur.report.summary import summary
-from secateur.store.files import strict_json
-from secateur.store.record import sealed
+from secateur.store.files import readable_json, strict_json
+from secateur.store.seal import sealed_text
 from secateur.store.study_file import sealed_study
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +65,7 @@ def grown(source, target, *, models, seeds):
             say(f"records of {target.name}: {100 * number // len(study['cells'])} %")
     listed = [cell for few in cells.values() for cell in few]
     study = {**study, "cells": listed, "study_hash": sha256_hex(f"{models} {seeds}")}
-    write(target / "study.json", sealed_study(study))
+    write(target / "study.json", readable_json(sealed_study(study)))
     return target
 
 
@@ -90,13 +89,14 @@ def copied(record, target, cell, copy, seed):
             norm: [value and value * factor for value, factor in zip(values, factors, strict=True)]
             for norm, values in science["distances"].items()
         }
-    write(target / "cells" / new["id"][:2] / new["id"] / "record.json", sealed({**record, **new}))
+    # Laid out as the store does it: in another spelling a record takes twice as long to check.
+    write(target / "cells" / new["id"][:2] / new["id"] / "record.json", sealed_text({**record, **new}))
     return new
 
 
-def write(path, data):
+def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def say(words):
