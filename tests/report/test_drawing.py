@@ -41,3 +41,39 @@ def test_figures_drawn_by_two_processes_are_those_of_one(tmp_path):
         made[how] = {str(path.relative_to(tmp_path / how)): path.read_bytes() for path in files}
     assert drawers == {"alone": {True}, "shared": {False}}
     assert made["alone"] == made["shared"]
+
+
+FAILING = """
+import os, sys, time
+from secateur.errors import UserError
+from secateur.report import build, drawing
+drawing._cores = lambda: 2
+drawn = drawing._drawn
+drawing._drawn = lambda *each: (os.write(1, b"drawn\\n"), drawn(*each), time.sleep(0.3))[1]
+def full(*_):
+    raise OSError(28, "No space left on device")
+build._write_tables = full
+try:
+    build.report(sys.argv[1], out=sys.argv[2])
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_nothing_more_is_drawn_when_the_disk_is_full(tmp_path):
+    """Figures are drawn while the tables are written: an error there is told, and most are left undrawn."""
+    few = {"criteria": ("l1",), "seeds": (0,), "sparsities": (0, 0.5), "failed": (), "grade_c": ()}
+    folder = write(tmp_path / "run", Grid(attacks={"ddn": 2.0, "fmn": 2.0}, **few))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FAILING, folder, tmp_path / "report"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    *drawn, said = done.stdout.splitlines()
+    assert "No space left on device" in said
+    # Two are being drawn, and a few are on their way to the processes.
+    assert len(drawn) <= 5

@@ -1,8 +1,9 @@
 """Write all files of a report, and of a comparison."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from secateur.errors import ExitCode, UserError
@@ -23,7 +24,7 @@ from secateur.report.latency import (
 )
 from secateur.report.linked import page_arms
 from secateur.report.load import load, load_with_examples
-from secateur.report.page import Picture, render, render_comparison
+from secateur.report.page import Picture, prepared, render_comparison, rendered
 from secateur.report.paired_changes import Change, changes
 from secateur.report.paired_tests import criteria_table
 from secateur.report.paper import paper_tables
@@ -92,23 +93,26 @@ def report(
     change = changes(grid)
     with _writing(target):
         places = {name: own_folder(target, name) for name in ("figures", "tables", "cards")}
-        paper = list(paper_tables(grid, change))
-        whole = in_summary(summary(grid, change), grid)
-        written = _write_tables(grid, change, places["tables"], paper, whole)
         kinds = _kinds_in(places["figures"], besides=figures)
-        plots, drawn = _draw(grid, change, places["figures"], kinds)
-        shown = study_cards(grid, page_arms(grid), examples) if pictures else ((), 0)
-        page = render(grid, change, plots, whole, run_folder=folder.name, paper=paper, examples=shown)
-        citations = write_new(target / "CITATION.bib", bibliography(grid))
-        written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
-        index = write_new(target / "index.html", page)
+        # Other processes draw while this one writes everything else.
+        with _drawing(grid, change, kinds) as drawn:
+            paper = list(paper_tables(grid, change))
+            whole = in_summary(summary(grid, change), grid)
+            written = _write_tables(grid, change, places["tables"], paper, whole)
+            citations = write_new(target / "CITATION.bib", bibliography(grid))
+            written_cards = [write_new(places["cards"] / name, card) for name, card in cards(grid, change)]
+            shown = study_cards(grid, page_arms(grid), examples) if pictures else ((), 0)
+            page = prepared(grid, change, whole, run_folder=folder.name, paper=paper, examples=shown)
+            overview = tables.overview_table(grid, change)
+            plots, files = drawn(places["figures"])
+        index = write_new(target / "index.html", rendered(page, plots))
     return ReportPaths(
         index=index,
-        figures=tuple(drawn),
+        figures=tuple(files),
         tables=tuple(written),
         cards=tuple(written_cards),
         citations=citations,
-        overview=tables.overview_table(grid, change),
+        overview=overview,
         warnings=tuple((warning.model, warning.sentence) for warning in warnings(grid)),
         latency=latency_sentences(grid),
     )
@@ -211,11 +215,13 @@ def _kinds_in(folder: Path, *, besides: Sequence[str]) -> list[str]:
     return [kind for kind in FIGURE_FILES if kind in present or kind in besides]
 
 
-def _draw(
-    grid: Grid, change: dict[GridPoint, Change], folder: Path, kinds: Sequence[str]
-) -> tuple[list[Picture], list[Path]]:
+@contextmanager
+def _drawing(
+    grid: Grid, change: dict[GridPoint, Change], kinds: Sequence[str]
+) -> Iterator[Callable[[Path], tuple[list[Picture], list[Path]]]]:
+    """Begin to draw; what is given waits for the figures and writes their files into a folder."""
     # matplotlib is slow to import, and a table in the terminal does not need it.
-    from secateur.report import figures
-    from secateur.report.drawing import save_all
+    from secateur.report import drawing, figures
 
-    return save_all(figures.plans(grid, change), folder, kinds)
+    with drawing.started(figures.plans(grid, change), kinds) as drawn:
+        yield partial(drawing.named, drawn)

@@ -1,10 +1,12 @@
 """Draw figures as pictures of the page and as files, several at a time where the platform allows it."""
 
+import gc
 import os
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,27 +25,40 @@ _shared: list[tuple[Plan, Sequence[str]]] = []
 
 
 def save_all(plans: Sequence[Plan], folder: Path, kinds: Sequence[str]) -> tuple[list[Picture], list[Path]]:
-    """Draw all figures: pictures for the page, and a file of each of the ``kinds`` in ``folder``.
+    """Draw all figures: pictures for the page, and a file of each of the ``kinds`` in ``folder``."""
+    with started(plans, kinds) as drawn:
+        return named(drawn, folder)
 
-    Forked processes share them, because figures cannot be sent to a process; the bytes are the same as from
-    one process.
+
+@contextmanager
+def started(plans: Sequence[Plan], kinds: Sequence[str]) -> Iterator[Iterable["Drawn | None"]]:
+    """Begin to draw all figures, for :func:`named`; this process may do other things meanwhile.
+
+    Forked processes share the plans, because figures cannot be sent to a process; the bytes are the same as
+    from one process, which draws when they are asked for.
     """
     workers = min(MOST, _cores(), len(plans))
     if workers < 2 or len(plans) < FEW or not _may_fork():
-        return _named([_drawn(plan, kinds) for plan in plans], folder)
+        yield (_drawn(plan, kinds) for plan in plans)
+        return
     _shared[:] = [(plan, kinds) for plan in plans]
+    # The collector of garbage leaves its marks on all that it looks at, which copies what processes share.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=gc.freeze)
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-            return _named(pool.map(_drawn_by_number, range(len(plans))), folder)
+        # The last figures take longest: begun last, they would leave a process without work.
+        begun = [pool.submit(_drawn_by_number, number) for number in reversed(range(len(plans)))]
+        yield (each.result() for each in reversed(begun))
     finally:
+        # Nobody waits for what is not drawn yet when something else has failed.
+        pool.shutdown(cancel_futures=True)
         _shared.clear()
 
 
 Drawn = tuple[Picture, dict[str, bytes]]
 
 
-def _named(drawn: Iterable[Drawn | None], folder: Path) -> tuple[list[Picture], list[Path]]:
-    """Give every figure a name of its own, and write its files."""
+def named(drawn: Iterable[Drawn | None], folder: Path) -> tuple[list[Picture], list[Path]]:
+    """The figures that were :func:`started`, each with a name of its own; their files are written."""
     pictures, paths, stems = list[Picture](), list[Path](), set[str]()
     for each in drawn:
         if each is None:

@@ -1,6 +1,7 @@
 """The report, and a comparison, as one HTML file that loads nothing from outside."""
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ COLUMNS = (  # of the CSV file on the page
 )  # fmt: skip
 
 
-_PLAIN = " '()*,/:;=!{}[]"
-"""What stays as it is in an address, besides letters, digits and ``_.-~``."""
+# All but what may stay as it is in an address: quoted by themselves, because most of a picture may stay.
+_OTHERS = re.compile(r"[^\w.~ '()*,/:;=!{}\[\]-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Picture:
         # matplotlib quotes attributes by double quotes.
         text = self.svg.replace("'", "&apos;").replace('"', "'")
         # What the page must not escape again: there is no double quote, bracket or ampersand in it.
-        return Markup("data:image/svg+xml," + quote(text, safe=_PLAIN))
+        return Markup("data:image/svg+xml," + _OTHERS.sub(lambda match: quote(match[0]), text))
 
 
 def render(
@@ -79,11 +80,25 @@ def render(
     ``examples`` are its adversarial pictures, and how many models under an attack had no room.
     Every text of the study is escaped, and the content security policy forbids all scripts but our own.
     """
+    shown = prepared(grid, change, summary, run_folder=run_folder, paper=paper, examples=examples)
+    return rendered(shown, pictures)
+
+
+def prepared(
+    grid: Grid,
+    change: dict[GridPoint, Change],
+    summary: Table,
+    *,
+    run_folder: str,
+    paper: Sequence[tuple[str, str]],
+    examples: tuple[Sequence[Cards], int],
+) -> dict[str, Any]:
+    """All that a page shows but the figures, which other processes may still draw; see :func:`render`."""
     # The summary has a column of latency only if it was measured.
     known = {head.key for head in summary.heads}
     numbers = point_numbers(grid)
     arms = page_arms(grid)
-    shown: dict[str, Any] = {
+    return {
         "study": grid.study,
         "counts": _counts(grid),
         "headlines": [*warnings(grid), *headlines(grid)],
@@ -106,7 +121,6 @@ def render(
         "latency_sentences": latency_sentences(grid),
         "noise": measurement_noise(grid),
         "intervals": interval_note(grid),
-        "figures": pictures,
         "remarks": _remarks(grid),
         "doubtful": _doubtful(grid),
         "holes": grid.study.holes,
@@ -116,6 +130,11 @@ def render(
         "run_folder": run_folder,
         "config": yaml.safe_dump(dict(grid.study.config), sort_keys=False, allow_unicode=True),
     }
+
+
+def rendered(page: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+    """The page of what was :func:`prepared`, with its figures."""
+    shown = {**page, "figures": pictures}
     return _render("report.html.j2", contents=_contents(shown), **shown)
 
 
