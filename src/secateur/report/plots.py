@@ -100,12 +100,7 @@ def draw_line(axes: Axes, marks: Sequence[Mark], style: Style, *, ceiling: float
             used |= {"C"} if face == PAPER else set()
             axes.plot(*zip(*drawn, strict=True), marker=style.marker, ms=size, mec=style.colour, mfc=face,
                       mew=0.9, ls="none", alpha=alpha, zorder=4)  # fmt: skip
-    for mark in marks:
-        if sign := mark.sign(ceiling):
-            sign = UNTUNED if sign == COLLAPSED and not style.tuned else sign
-            used.add(sign)
-            _at_edge(axes, mark.x, sign, style)
-    return used
+    return used | _draw_edge(axes, marks, style, ceiling)
 
 
 def _height(mark: Mark, ceiling: float) -> float:
@@ -137,18 +132,39 @@ def _draw_spread(axes: Axes, marks: Sequence[Mark], style: Style) -> set[str]:
     return ({"interval"} if bars else set()) | ({"seeds"} if seeds else set())
 
 
-def _at_edge(axes: Axes, x: float, sign: str, style: Style) -> None:
-    """Draw a sign at the edge of the panel for a point that is not on the axis."""
+def _draw_edge(axes: Axes, marks: Sequence[Mark], style: Style, ceiling: float) -> set[str]:
+    """Draw a sign at the edge of the panel for every point that is not on the axis; the signs used."""
+    signs: dict[str, list[float]] = {}
+    for mark in marks:
+        if sign := mark.sign(ceiling):
+            sign = UNTUNED if sign == COLLAPSED and not style.tuned else sign
+            signs.setdefault(sign, []).append(mark.x)
+            if axes.get_autoscalex_on():
+                # Each sign widens such an axis, and so moves the next one.
+                xs, ys, look = _at_edge(axes, [mark.x], sign, style)
+                axes.plot(xs, ys, **look)
+    if not axes.get_autoscalex_on():
+        for sign, places in signs.items():
+            # One artist for all of them, which does not ask for the limits of the axis again.
+            xs, ys, look = _at_edge(axes, places, sign, style)
+            axes.add_artist(Line2D(xs, ys, **look))
+    return set(signs)
+
+
+def _at_edge(
+    axes: Axes, places: Sequence[float], sign: str, style: Style
+) -> tuple[list[float], list[float], dict[str, Any]]:
+    """Where the signs of points stand that are not on the axis, and their look."""
     # Signs of several models at one sparsity would hide each other, hence the offset: a share of the axis as
     # it is drawn, because a share of a logarithmic one would lead below zero.
     scale = axes.xaxis.get_transform()
-    left, right, drawn = scale.transform([*axes.get_xlim(), x])
-    (x,) = scale.inverted().transform([drawn + style.offset * (right - left)])
+    left, right, *drawn = scale.transform([*axes.get_xlim(), *places])
+    xs = scale.inverted().transform([x + style.offset * (right - left) for x in drawn]).tolist()
     look = {key: value for key, value in _SIGNS[sign][1].items() if key in ("marker", "ms", "mew", "mfc")}
     # Above the sign of the fine-tuned network, which may have collapsed at the same place.
     height = 0.97 if sign in ("inf", "beyond", "fell") else 0.085 if sign == UNTUNED else 0.025
-    axes.plot([x], [height], ls="none", color=style.colour, **look,
-              transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
+    look |= {"ls": "none", "color": style.colour, "clip_on": False, "zorder": 5}
+    return xs, [height] * len(xs), {**look, "transform": axes.get_xaxis_transform()}
 
 
 def draw_dense(axes: Axes, y: float, style: Style) -> None:
