@@ -154,8 +154,9 @@ class Recipe:
     """One way to train by stochastic gradient descent; ``epochs=0`` trains nothing.
 
     ``schedule`` sets the learning rate once per epoch: half a cosine from ``learning_rate`` towards 0, a
-    factor of ``decay`` per epoch, or constant. The epoch with the best validation accuracy is kept: the clean
-    one, or with ``select="robust"`` the one under the adversary.
+    factor of ``decay`` per epoch, or constant; ``cosine_per_step`` follows the cosine in every step, so that
+    a training of one or two epochs ends near 0 as well. The epoch with the best validation accuracy is kept:
+    the clean one, or with ``select="robust"`` the one under the adversary.
 
     >>> Recipe(epochs=5, adversary=Adversary(8 / 255, 2 / 255), select="robust").learning_rate
     0.1
@@ -167,7 +168,8 @@ class Recipe:
     momentum: Annotated[float, Setting("of the gradient", ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Setting("L2 penalty, as in torch.optim.SGD", ge=0)] = 5e-4
     schedule: Annotated[
-        Literal["cosine", "exponential", "constant"], Setting("of the learning rate, per epoch")
+        Literal["cosine", "cosine_per_step", "exponential", "constant"],
+        Setting("of the learning rate, per epoch or per step"),
     ] = "cosine"
     decay: Annotated[float, Setting("factor per epoch of the exponential schedule", gt=0, le=1)] = 0.1
     label_smoothing: Annotated[float, Setting("share of the uniform distribution", ge=0, lt=1)] = 0.0

@@ -12,6 +12,7 @@ from secateur.errors import UserError
 from secateur.models import accuracy, build, weights_hash
 from secateur.recipes import Adversary, Distillation, Recipe
 from secateur.train import Checkpoints, learning_rate, loop, perturb, train
+from secateur.train.descent import Descent
 from train.cases import FULL, QUICK, dropping, network, seeded
 
 
@@ -125,6 +126,28 @@ def test_learning_rates_follow_their_schedules():
     assert rates("constant") == [0.1] * 4
     assert rates("exponential") == pytest.approx([1e-1, 1e-2, 1e-3, 1e-4])
     assert rates("cosine") == pytest.approx([0.1, 0.05 * (1 + 0.5**0.5), 0.05, 0.05 * (1 - 0.5**0.5)])
+    assert rates("cosine_per_step") == rates("cosine")  # where an epoch begins
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [("cosine", [0, 0, 0, 0.5, 0.5, 0.5]), ("cosine_per_step", [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])],
+)
+def test_every_step_has_the_learning_rate_of_its_place(few, monkeypatch, schedule, shares):
+    """``shares``: the part of the training that the cosine sees behind each of two epochs of three steps."""
+    seen = []
+    real = Descent.step
+
+    def step(self):
+        seen.append(self.param_groups[0]["lr"])
+        real(self)
+
+    monkeypatch.setattr(Descent, "step", step)
+    data = few[0]
+    recipe = Recipe(epochs=2, batch_size=math.ceil(data.n / 3), learning_rate=0.1, schedule=schedule)
+    history = train(network(), data, data, recipe, seed=0)
+    assert seen == pytest.approx([0.05 * (1 + math.cos(math.pi * share)) for share in shares])
+    assert [epoch.learning_rate for epoch in history.epochs] == pytest.approx([0.1, 0.05])
 
 
 def test_zero_epochs_train_nothing(few):

@@ -124,14 +124,17 @@ def _keep_place(job: Job, state: State, identity: str, checkpoints: Checkpoints)
             checkpoints.save(place[0], *generation(identity, job, state), step=place[1])
 
 
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The learning rate of ``epoch``, which counts from 1.
+def learning_rate(recipe: Recipe, epoch: int, done: float = 0.0) -> float:
+    """The learning rate of ``epoch``, which counts from 1, when the share ``done`` of its steps is behind.
+
+    Only ``cosine_per_step`` depends on ``done``.
 
     >>> [learning_rate(Recipe(epochs=4, schedule="exponential", decay=0.5), epoch) for epoch in (1, 2, 3)]
     [0.1, 0.05, 0.025]
     """
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * (1 + math.cos(math.pi * (epoch - 1) / recipe.epochs)) / 2
+    if recipe.schedule in ("cosine", "cosine_per_step"):
+        passed = epoch - 1 + (done if recipe.schedule == "cosine_per_step" else 0.0)
+        return recipe.learning_rate * (1 + math.cos(math.pi * passed / recipe.epochs)) / 2
     if recipe.schedule == "exponential":
         return recipe.learning_rate * recipe.decay ** (epoch - 1)
     return recipe.learning_rate
@@ -140,9 +143,6 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
 def _epoch(job: Job, state: State, epoch: int) -> None:
     """Fit, evaluate, and copy the weights if they are the best so far."""
     model, recipe = job.model, job.recipe
-    rate = learning_rate(recipe, epoch)
-    for group in job.optimiser.param_groups:
-        group["lr"] = rate
     loss, correct = _fit(job, state, epoch)
     # Before the weights can become the best: diverged ones never do.
     if not math.isfinite(loss):
@@ -154,7 +154,7 @@ def _epoch(job: Job, state: State, epoch: int) -> None:
             loss=loss,
             train_accuracy=correct,
             validation_accuracy=accuracy(model, job.validation.x, job.validation.y),
-            learning_rate=rate,
+            learning_rate=learning_rate(recipe, epoch),
             robust_accuracy=robust_accuracy(
                 model, job.validation, recipe, generator=stream(job.seed, "validation")
             ),
@@ -182,6 +182,8 @@ def _fit(job: Job, state: State, epoch: int) -> tuple[float, float]:
             buffers.keep()
             loss, right = _gradients(job, state, batches[step], streams, buffers)
             state.moment = None  # until weights, averages and sums belong together again
+            for group in job.optimiser.param_groups:
+                group["lr"] = learning_rate(job.recipe, epoch, step / len(batches))
             job.optimiser.step()
             if job.average is not None:
                 job.average.update(job.model, done)
