@@ -5,10 +5,10 @@ from weakref import finalize
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
+from secateur.graph.trace.dispatch import Watcher
 from secateur.graph.trace.input_tree import as_call, tensors_in
 from secateur.models import eval_mode, time_calls
 
@@ -83,11 +83,11 @@ def peak_memory(model: nn.Module, example_inputs: Any, *, gradients: bool = Fals
 
 
 # FlopCounterMode counts the same, by the same formulas, but imports torch's compiler at its first operation.
-class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _FlopCounter(Watcher):  # type: ignore[no-untyped-call]
     """Adds up the floating-point operations for which torch has a formula; a multiply-add is two."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.flops: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -102,19 +102,14 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flops += int(formula(*args, **named, out_val=result))
         return result
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # The method of the base class would import torch's compiler.
-        return False
-
 
 # A dispatch mode sees every storage that an operation returns, on any device; allocator statistics exist for
 # CUDA alone and include cached blocks.
-class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Meter(Watcher):  # type: ignore[no-untyped-call]
     """Adds up the storages that are alive, and keeps the maximum."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.now: int = 0
         self.peak: int = 0
         self._alive: set[int] = set()
@@ -141,8 +136,3 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self.see, result)
         return result
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # The method of the base class would import torch's compiler.
-        return False

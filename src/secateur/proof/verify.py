@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from secateur.cpu.malloc import kept_heap
 from secateur.graph.channel_masks import ChannelMasks
@@ -41,6 +41,7 @@ from secateur.surgery.plan import Plan, kept_atoms, masks_of
 from secateur.text import first_line
 
 # A draw on which all gradients are zero proves nothing and is repeated.
+Told = Mapping[Any, Any]
 _DRAWS = 4
 _NEAR = 0.02
 _ASTRAY = "and in every draw the code, which decides by numbers, took another way than on the example"
@@ -74,26 +75,26 @@ class Proof:
         return not self.reason
 
 
-def verify(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
+def verify(plan: Plan, graph: DependencyGraph) -> Proof:
     """Apply the plan to perturbed float64 weights, compare with the masked dense network, restore the model.
 
     Large images and long videos are made smaller where the network does the same with smaller ones.
     """
     smaller = on_smaller_inputs(graph)
-    proof = _drawn(model, plan, smaller)
+    proof = _drawn(plan, smaller)
     if proof.nothing and smaller is not graph:
         # A small image may show nothing that a detector finds.
-        proof = _drawn(model, plan, graph)
+        proof = _drawn(plan, graph)
     return proof
 
 
-def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
+def _drawn(plan: Plan, graph: DependencyGraph) -> Proof:
     """The first draw that proves something, or the last one, with what the draws have in common."""
     dead: list[Proof] = []
     more = detours(graph.tape)
     for attempt in range(_DRAWS + more):
         generator = torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
-        proof = _attempt(model, plan, graph, generator, near=attempt >= _DRAWS and attempt % 2 == 0)
+        proof = _attempt(plan, graph, generator, near=attempt >= _DRAWS and attempt % 2 == 0)
         # A draw on which the code took another way than on the example tells nothing.
         astray = more and proof.reason and proof.pruned and departs(graph.tape, proof.pruned)
         if astray and attempt < _DRAWS + more - 1:
@@ -101,7 +102,7 @@ def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
         if astray:
             proof = replace(proof, reason=f"{proof.reason}, {_ASTRAY}")
         if proof.reason:
-            return _told_as_the_example(model, plan, graph) or replace(proof, outputs=())
+            return _told_as_the_example(plan, graph) or replace(proof, outputs=())
         if proof.alive:
             return replace(proof, outputs=())
         dead.append(proof)
@@ -110,49 +111,37 @@ def _drawn(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof:
     return replace(dead[-1], outputs=(), nothing=why_nothing([proof.outputs for proof in dead]))
 
 
-def _told_as_the_example(model: nn.Module, plan: Plan, graph: DependencyGraph) -> Proof | None:
+def _told_as_the_example(plan: Plan, graph: DependencyGraph) -> Proof | None:
     """A proof whose runs tell the code the numbers of the example, and compare them; None if it fails too."""
     if (tape := comparing_told(graph.tape)) is None:
         return None
     for attempt in range(_DRAWS):
         generator = torch.Generator().manual_seed((_DRAWS * plan.seed + attempt) % 2**63)
         told = told_in_order(graph.tape, masks_of(graph, plan).compact)
-        proof = _attempt(model, plan, replace(graph, tape=tape), generator, near=False, told=told)
+        proof = _attempt(plan, replace(graph, tape=tape), generator, near=False, told=told)
         if proof.alive or proof.reason:
             return None if proof.reason else replace(proof, outputs=())
     return None
 
 
 def _attempt(
-    model: nn.Module,
-    plan: Plan,
-    graph: DependencyGraph,
-    generator: torch.Generator,
-    *,
-    near: bool,
-    told: Mapping[Any, Any] | None = None,
+    plan: Plan, graph: DependencyGraph, start: torch.Generator, *, near: bool, told: Told | None = None
 ) -> Proof:
     """One draw, and the same once more for the same picks if it fails where there are picks."""
-    start = generator.get_state()
-    proof = _once(model, plan, graph, generator, near=near, told=told)
+    state = start.get_state()
+    proof = _once(plan, graph, start, near=near, told=told)
     if proof.same_picks is None or told:
         return proof
     alike = replace(graph, tape=proof.same_picks)
-    second = _once(model, plan, alike, generator.set_state(start), near=near)
+    second = _once(plan, alike, start.set_state(state), near=near)
     return second if second.ok else proof
 
 
 def _once(
-    model: nn.Module,
-    plan: Plan,
-    graph: DependencyGraph,
-    generator: torch.Generator,
-    *,
-    near: bool,
-    told: Mapping[Any, Any] | None = None,
+    plan: Plan, graph: DependencyGraph, generator: torch.Generator, *, near: bool, told: Told | None = None
 ) -> Proof:
     """One draw of weights and inputs; ``near`` the model's own and the example, where these are known."""
-    near = near and graph.example is not None
+    model, near = graph.model, near and graph.example is not None
     # Other numbers would take the code another way.
     spread = _NEAR if near else 1.0
     dense = perturbed(named_tensors(model), generator, fixed=graph.numbers, spread=spread)

@@ -120,7 +120,7 @@ def apply(
     before = sum(parameter.numel() for parameter in model.parameters())
     proof: Proof | None = None
     if verify:
-        plan, proof = proved(model, plan, graph)
+        plan, proof = proved(plan, graph)
     if optimizer is not None:
         cut_optimizer_state(optimizer, model, plan)
     for module in (model, *copies):
@@ -172,19 +172,19 @@ def _graph_for(model: nn.Module, plan: Plan, example_inputs: Any) -> DependencyG
     return trace(model, example_inputs, heads=plan.heads, logits=plan.logits)
 
 
-def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, Proof]:
+def proved(plan: Plan, graph: DependencyGraph) -> tuple[Plan, Proof]:
     """The plan without the groups that fail verification, and its proof.
 
     Raises:
         UserError: no part of it passes.
     """
-    proof = verify(model, plan, graph)
+    proof = verify(plan, graph)
     while not proof.ok:
         if not plan.cuts:
             raise UserError(
                 f"the network cannot be pruned safely: {proof.reason}", hint="see graph.explain()"
             )
-        plan, proof = _smaller(model, plan, graph, proof)
+        plan, proof = _smaller(plan, graph, proof)
         if proof.ok and not plan.cuts:
             raise UserError(
                 f"no part of the plan passes its proof: {plan.notes[-1]}", hint="see graph.explain()"
@@ -192,22 +192,22 @@ def proved(model: nn.Module, plan: Plan, graph: DependencyGraph) -> tuple[Plan, 
     return plan, proof
 
 
-def _smaller(model: nn.Module, plan: Plan, graph: DependencyGraph, proof: Proof) -> tuple[Plan, Proof]:
+def _smaller(plan: Plan, graph: DependencyGraph, proof: Proof) -> tuple[Plan, Proof]:
     """The plan without the suspect groups; without a single one of a few, if that is enough."""
     suspects = sorted(proof.suspects)
     for name in suspects if 1 < len(suspects) <= _FEW else ():
         candidate = _less(plan, {name}, f"not pruned: {name}: {proof.reason}", graph)
-        if candidate.cuts and (again := verify(model, candidate, graph)).ok:
+        if candidate.cuts and (again := verify(candidate, graph)).ok:
             return candidate, again
     few = ", ".join(suspects[:_FEW])
     candidate = _less(plan, set(suspects), f"not pruned: {few}: {proof.reason}", graph)
-    return candidate, verify(model, candidate, graph)
+    return candidate, verify(candidate, graph)
 
 
 def _less(plan: Plan, groups: set[str], note: str, graph: DependencyGraph) -> Plan:
     """The plan without some groups, with the repairs for the channels that are left."""
     left = plan.without(groups, note)
-    left = replace(left, repairs=repairs_of(graph.model, graph, masks_of(graph, left)))
+    left = replace(left, repairs=repairs_of(graph, masks_of(graph, left)))
     left, blocked = keep_alive(graph, left)
     if blocked:
         few = ", ".join(list(blocked)[:_FEW])

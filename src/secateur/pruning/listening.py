@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import UserError
 from secateur.graph import Group
@@ -22,6 +21,7 @@ from secateur.graph.labels import IntArray
 from secateur.graph.ops import Does, operations
 from secateur.graph.propagation import Tracer, propagate
 from secateur.graph.trace.computed_weights import computed_as
+from secateur.graph.trace.dispatch import Watcher
 from secateur.graph.trace.input_tree import call_model
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.recorder import record
@@ -166,11 +166,11 @@ def _kind(name: str) -> str:
     return "aten::view" if name in _RESHAPES else name
 
 
-class _Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Listener(Watcher):  # type: ignore[no-untyped-call]
     """Reads values on the way of a run that must do the operations of the tape."""
 
     def __init__(self, tape: Tape, places: Sequence[Place], size: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.sums = torch.zeros(size, dtype=torch.float64)
         self.counts = torch.zeros(size, dtype=torch.float64)
         self._calls = tape.calls
@@ -219,8 +219,3 @@ class _Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.sums.index_add_(0, channels[own], sums[own])
         each = torch.full_like(sums, value.numel() / max(1, sums.numel()))
         self.counts.index_add_(0, channels[own], each[own])
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # The method of the base class would import torch's compiler.
-        return False

@@ -160,7 +160,7 @@ def plan(
             logits=graph.logits,
             graph=graph,
         )
-        return fit_plan(graph.model, graph, lambda: draft_plan(graph, blank, asked))
+        return fit_plan(graph, lambda: draft_plan(graph, blank, asked))
 
     budget = budget_of(graph, parameters=parameters, macs=macs, latency=latency)
     while True:
@@ -286,4 +286,4 @@ def draft_plan(graph: DependencyGraph, blank: Plan, request: Request) -> Plan:
     plan = replace(blank, cuts=tuple(cuts), notes=notes_of(graph, request, cuts))
     if not graph.learned.literals:
         return plan
-    return replace(plan, repairs=repairs_of(graph.model, graph, masks_of(graph, plan)))
+    return replace(plan, repairs=repairs_of(graph, masks_of(graph, plan)))

@@ -32,5 +32,5 @@ def _one_by_one(graph: DependencyGraph, plan: Plan, repairs: tuple[Repair, ...])
 
 
 def _runs(graph: DependencyGraph, plan: Plan) -> bool:
-    known = runs_as_recorded(graph.model, plan, graph, masks_of(graph, plan))
-    return known or shape_run(graph.model, plan, graph).place is None
+    known = runs_as_recorded(plan, graph, masks_of(graph, plan))
+    return known or shape_run(plan, graph).place is None

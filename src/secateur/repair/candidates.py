@@ -36,13 +36,11 @@ def _ints(items: Any) -> bool:
     return bool(items) and all(isinstance(item, int) for item in items)
 
 
-def candidates(
-    model: nn.Module, graph: DependencyGraph, masks: ChannelMasks, place: int
-) -> Iterator[list[Literal | Match]]:
+def candidates(graph: DependencyGraph, masks: ChannelMasks, place: int) -> Iterator[list[Literal | Match]]:
     """Candidates, most likely first: single findings, and all literals of one module together."""
     for match in _matches(graph, masks, place):
         yield [match]
-    literals = list(_literals(model, graph, masks, place, _sizes_at_stake(graph, masks, place)))
+    literals = list(_literals(graph, place, _sizes_at_stake(graph, masks, place)))
     first: dict[tuple[str, str, int | None], Literal] = {}
     for literal in literals:
         first.setdefault((literal.module, literal.attribute, literal.index), literal)
@@ -103,15 +101,9 @@ def _matches(graph: DependencyGraph, masks: ChannelMasks, place: int) -> Iterato
                 yield Match(first, second)
 
 
-def _literals(
-    model: nn.Module,
-    graph: DependencyGraph,
-    masks: ChannelMasks,
-    place: int,
-    stake: list[tuple[Spot, int, int]],
-) -> Iterator[Literal]:
+def _literals(graph: DependencyGraph, place: int, stake: list[tuple[Spot, int, int]]) -> Iterator[Literal]:
     """Attributes of the running module and its owners that equal or scale with a size at stake."""
-    modules = dict(model.named_modules())
+    modules = dict(graph.model.named_modules())
     around = owners(graph.tape.calls[place].module)
     # Modules whose methods are called directly (rotary embeddings) are never the module that runs.
     children = (f"{around[0]}.{name}".lstrip(".") for name, _ in modules[around[0]].named_children())
@@ -120,8 +112,7 @@ def _literals(
         for owner in around:
             for attribute, at, value in numbers_in(modules[owner]):
                 for spot, dense, after in stake:
-                    fits = value == dense if exact else value != dense and _scales(value, dense, after)
-                    if fits:
+                    if value == dense if exact else value != dense and _scales(value, dense, after):
                         yield Literal(owner, attribute, at, value, spot)
                         if exact:
                             break
@@ -142,6 +133,14 @@ def numbers_in(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
             for place, item in enumerate(value):
                 if isinstance(item, int) and not isinstance(item, bool) and item > 1:
                     yield name, place, item
+
+
+def with_number(held: Any, index: int | None, number: int) -> Any:
+    """A number, or a tuple or list with it at ``index``, in the place of what an attribute holds."""
+    if index is None:
+        return number
+    changed = (number if place == index else item for place, item in enumerate(held))
+    return type(held)(changed) if isinstance(held, (tuple, list)) else held
 
 
 def _scales(value: int, dense: int, after: int) -> bool:

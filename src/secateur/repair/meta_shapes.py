@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateur.graph.trace.dispatch import Watcher
 from secateur.graph.trace.recorder import Recorder
 from secateur.graph.trace.tape import Tape
 
@@ -35,7 +35,7 @@ class ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
         return empty_result(func, args, kwargs)
 
 
-class ShapesAlone(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ShapesAlone(Watcher):  # type: ignore[no-untyped-call]
     """Inside, operations on the meta device are computed by the shapes of this file, and nothing is kept.
 
     >>> with ShapesAlone(), torch.no_grad():
@@ -46,13 +46,8 @@ class ShapesAlone(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return empty_result(func, args, kwargs or {})
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # The method of the base class would import torch's compiler.
-        return False
 
-
-class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class TapeFollower(Watcher):  # type: ignore[no-untyped-call]
     """Compares a run on the meta device with a tape, call by call, and records nothing.
 
     ``fits(number, shape)`` decides whether a value of the tape may have that shape. The run is stopped at the
@@ -60,7 +55,7 @@ class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, tape: Tape, fits: Callable[[int, tuple[int, ...]], bool]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._calls = tape.calls
         self._fits = fits
         self._place = 0
@@ -87,11 +82,6 @@ class TapeFollower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             number is None or not isinstance(item, Tensor) or self._fits(number, item.shape)
             for number, item in zip(self._calls[self._place].outputs, results, strict=False)
         )
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # The method of the base class would import torch's compiler.
-        return False
 
 
 class _Astray(Exception):

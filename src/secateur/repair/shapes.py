@@ -26,7 +26,7 @@ from secateur.graph.trace.told import comparing_told, told_in_order
 from secateur.graph.width_attributes import Literal, Match, literal_value, siblings, slots
 from secateur.proof.lifetimes import writes_parameters
 from secateur.proof.matching import computing_calls, departs, detours, match_calls, matched_results
-from secateur.repair.candidates import candidates, needs_shapes, states_a_width
+from secateur.repair.candidates import candidates, needs_shapes, states_a_width, with_number
 from secateur.repair.constants import describe, groups_to_block, same_fills, written_width
 from secateur.repair.meta_shapes import ShapeRecorder, TapeFollower
 from secateur.surgery.cut import cut_tensors, temporarily_cut, temporarily_on_meta
@@ -51,7 +51,7 @@ class ShapeRun:
     fills: tuple[int, ...] = ()
 
 
-def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
+def fit_plan(graph: DependencyGraph, draft: Draft) -> Plan:
     """The plan of ``draft`` once it runs through the model's own code.
 
     ``draft`` is called again whenever something was learned. Groups without a repair are left whole, with the
@@ -61,14 +61,14 @@ def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
     if not plan.cuts:
         return plan
     masks = masks_of(graph, plan)
-    if not needs_shapes(graph, masks) or runs_as_recorded(model, plan, graph, masks):
+    if not needs_shapes(graph, masks) or runs_as_recorded(plan, graph, masks):
         return plan
-    outcome = shape_run(model, plan, graph)
+    outcome = shape_run(plan, graph)
     for _ in range(_ROUNDS):
         if outcome.place is None or not plan.cuts:
             break
-        better = _learn(model, graph, draft, plan, outcome)
-        if better is None and (real := _off_meta(model, plan, graph, outcome)) is not None:
+        better = _learn(graph, draft, plan, outcome)
+        if better is None and (real := _off_meta(plan, graph, outcome)) is not None:
             better = plan, real
         if better is None:
             call = graph.tape.calls[outcome.place]
@@ -76,14 +76,14 @@ def fit_plan(model: nn.Module, graph: DependencyGraph, draft: Draft) -> Plan:
             for name in groups_to_block(plan, graph, call, width):
                 graph.learned.blocked[name] = describe(call, outcome.why) + instead
             plan = draft()
-            better = plan, shape_run(model, plan, graph) if plan.cuts else ShapeRun(0, None)
+            better = plan, shape_run(plan, graph) if plan.cuts else ShapeRun(0, None)
         plan, outcome = better
     return plan
 
 
-def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) -> tuple[Repair, ...]:
+def repairs_of(graph: DependencyGraph, masks: ChannelMasks) -> tuple[Repair, ...]:
     """The attributes to set for the kept channels of ``masks``, from what was learned."""
-    modules = dict(model.named_modules())
+    modules = dict(graph.model.named_modules())
     values: dict[tuple[str, str], tuple[Any, Any]] = {}
     for literal in graph.learned.literals:
         number = slots(graph.tape.calls[literal.spot.call])[literal.spot.slot]
@@ -93,15 +93,11 @@ def repairs_of(model: nn.Module, graph: DependencyGraph, masks: ChannelMasks) ->
             continue
         before = modules[literal.module].__dict__.get(literal.attribute)
         old, new = values.get((literal.module, literal.attribute), (before, before))
-        if literal.index is None:
-            new = int(after)
-        elif isinstance(new, (tuple, list)):
-            new = type(new)(int(after) if place == literal.index else item for place, item in enumerate(new))
-        values[literal.module, literal.attribute] = (old, new)
+        values[literal.module, literal.attribute] = (old, with_number(new, literal.index, int(after)))
     return tuple(Repair(*key, before, after) for key, (before, after) in values.items())
 
 
-def runs_as_recorded(model: nn.Module, plan: Plan, graph: DependencyGraph, masks: ChannelMasks) -> bool:
+def runs_as_recorded(plan: Plan, graph: DependencyGraph, masks: ChannelMasks) -> bool:
     """Whether the pruned model on the meta device runs the calls of the tape with the expected shapes.
 
     ``False`` is no verdict: devices and layouts change which operations run, and ``shape_run`` decides.
@@ -109,23 +105,23 @@ def runs_as_recorded(model: nn.Module, plan: Plan, graph: DependencyGraph, masks
     follower, inputs = TapeFollower(graph.tape, masks.fits), meta_inputs(graph.inputs)
     try:
         with (
-            temporarily_on_meta(model, plan),
-            isolated_forward(model),
+            temporarily_on_meta(graph.model, plan),
+            isolated_forward(graph.model),
             torch.inference_mode(False),
             torch.no_grad(),
             follower,
         ):
-            call_model(model, inputs)
+            call_model(graph.model, inputs)
     except Exception:
         # The model's code may raise anything on smaller shapes; ``shape_run`` finds out where and why.
         return False
     return follower.arrived
 
 
-def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> ShapeRun:
+def shape_run(plan: Plan, graph: DependencyGraph) -> ShapeRun:
     """Run the pruned model for its shapes, on the meta device if the model runs there."""
     if graph.learned.meta is not False:
-        outcome = _run(model, plan, graph, meta=True)
+        outcome = _run(plan, graph, meta=True)
         # Memory layouts may differ on the meta device, and change which operations run.
         sure = (
             graph.learned.meta
@@ -134,42 +130,43 @@ def shape_run(model: nn.Module, plan: Plan, graph: DependencyGraph) -> ShapeRun:
         )
         if outcome.place is None or sure:
             return outcome
-        real = _run(model, plan, graph, meta=False)
+        real = _run(plan, graph, meta=False)
         graph.learned.meta = real.place is not None and real.place == outcome.place
         return real
-    return _run(model, plan, graph, meta=False)
+    return _run(plan, graph, meta=False)
 
 
-def _off_meta(model: nn.Module, plan: Plan, graph: DependencyGraph, outcome: ShapeRun) -> ShapeRun | None:
+def _off_meta(plan: Plan, graph: DependencyGraph, outcome: ShapeRun) -> ShapeRun | None:
     """The run on the real device, if it ends elsewhere than the run on the meta device."""
     if not graph.learned.meta:
         return None
-    real = _run(model, plan, graph, meta=False)
+    real = _run(plan, graph, meta=False)
     graph.learned.meta = real.place == outcome.place
     return None if graph.learned.meta else real
 
 
-def _run(model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool) -> ShapeRun:
+def _run(plan: Plan, graph: DependencyGraph, *, meta: bool) -> ShapeRun:
     """A run that follows the way of the example, where the code decides by numbers, or the last one tried."""
     for draw in range(1 if meta else 1 + detours(graph.tape)):
-        tape, why = _drawn_run(model, plan, graph, meta=meta, draw=draw)
+        tape, why = _drawn_run(plan, graph, meta=meta, draw=draw)
         if not departs(graph.tape, tape):
             break
     outcome = _outcome(graph, plan, tape, why)
     if meta or outcome.place is None or comparing_told(graph.tape) is None:
         return outcome
-    told = _outcome(graph, plan, *_drawn_run(model, plan, graph, meta=meta, draw=0, told=True))
+    told = _outcome(graph, plan, *_drawn_run(plan, graph, meta=meta, draw=0, told=True))
     return told if told.place is None or told.progress > outcome.progress else outcome
 
 
 def _drawn_run(
-    model: nn.Module, plan: Plan, graph: DependencyGraph, *, meta: bool, draw: int, told: bool = False
+    plan: Plan, graph: DependencyGraph, *, meta: bool, draw: int, told: bool = False
 ) -> tuple[Tape, str]:
     """The calls of the pruned model on one draw of inputs, and why it failed, if it did."""
-    device = next((tensor.device for tensor in named_tensors(model).values()), torch.device("cpu"))
+    model, own = graph.model, named_tensors(graph.model)
+    device = next((tensor.device for tensor in own.values()), torch.device("cpu"))
     start = torch.Generator().manual_seed(draw)
     inputs = meta_inputs(graph.inputs) if meta else random_inputs(graph.inputs, start, device)
-    dense = {name: tensor.data for name, tensor in named_tensors(model).items()}
+    dense = {name: tensor.data for name, tensor in own.items()}
     # Slices of the dense weights have the right shapes, unless the model writes into its weights.
     near = draw > 0 and graph.example is not None
     cut = cut_tensors if writes_parameters(graph.tape) or near else _sized
@@ -224,16 +221,16 @@ def _outcome(graph: DependencyGraph, plan: Plan, tape: Tape, why: str) -> ShapeR
 
 
 def _learn(
-    model: nn.Module, graph: DependencyGraph, draft: Draft, plan: Plan, outcome: ShapeRun
+    graph: DependencyGraph, draft: Draft, plan: Plan, outcome: ShapeRun
 ) -> tuple[Plan, ShapeRun] | None:
     """Try candidates, most likely first; keep what the first one that gets further needs."""
     assert outcome.place is not None
     known = graph.learned
     before = list(known.literals), list(known.matches)
-    for number, candidate in enumerate(candidates(model, graph, masks_of(graph, plan), outcome.place)):
+    for number, candidate in enumerate(candidates(graph, masks_of(graph, plan), outcome.place)):
         if number >= _TRIES:
             break
-        better = _trial(model, graph, draft, candidate, outcome.progress + 1)
+        better = _trial(graph, draft, candidate, outcome.progress + 1)
         if better is None:
             continue
         # A count (heads, groups) may equal or divide a width by chance; drop it if the run needs no repair.
@@ -242,7 +239,7 @@ def _learn(
             fewer = [other for other in candidate if other is not item]
             learned = known.literals, known.matches
             known.literals, known.matches = list(before[0]), list(before[1])
-            if fewer and (less := _trial(model, graph, draft, fewer, better[1].progress)) is not None:
+            if fewer and (less := _trial(graph, draft, fewer, better[1].progress)) is not None:
                 better, candidate = less, fewer
             else:
                 known.literals, known.matches = learned
@@ -251,18 +248,18 @@ def _learn(
 
 
 def _trial(
-    model: nn.Module, graph: DependencyGraph, draft: Draft, items: list[Literal | Match], least: int
+    graph: DependencyGraph, draft: Draft, items: list[Literal | Match], least: int
 ) -> tuple[Plan, ShapeRun] | None:
     """The plan with these findings, for the whole class if possible; ``None`` if it gets less far."""
     known = graph.learned
     before = known.literals, known.matches
-    for more in ([found for item in items for found in _with_siblings(model, graph, item)], items):
+    for more in ([found for item in items for found in _with_siblings(graph, item)], items):
         known.literals, known.matches = list(before[0]), list(before[1])
         _adopt(graph, more)
         plan = draft()
         if not plan.cuts:
             continue
-        outcome = shape_run(model, plan, graph)
+        outcome = shape_run(plan, graph)
         if outcome.place is None or outcome.progress >= least:
             return plan, outcome
     known.literals, known.matches = before
@@ -279,16 +276,16 @@ def _adopt(graph: DependencyGraph, found: list[Literal | Match]) -> None:
             graph.learned.literals = [*kept, item]
 
 
-def _with_siblings(model: nn.Module, graph: DependencyGraph, found: Literal | Match) -> list[Literal | Match]:
+def _with_siblings(graph: DependencyGraph, found: Literal | Match) -> list[Literal | Match]:
     """The finding and its counterparts in the other modules of the class."""
-    modules = dict(model.named_modules())
+    modules = dict(graph.model.named_modules())
     result: list[Literal | Match] = [found]
     if isinstance(found, Match):
         owner = graph.tape.calls[found.second.call].module
-        for _, (first, second) in siblings(model, graph.tape, [found.first, found.second], owner):
+        for _, (first, second) in siblings(graph.model, graph.tape, [found.first, found.second], owner):
             result.append(Match(first, second))
         return result
-    for name, (spot,) in siblings(model, graph.tape, [found.spot], found.module):
+    for name, (spot,) in siblings(graph.model, graph.tape, [found.spot], found.module):
         twin = Literal(name, found.attribute, found.index, found.value, spot)
         value = literal_value(modules[name], twin)
         if isinstance(value, int):

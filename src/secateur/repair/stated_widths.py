@@ -22,7 +22,7 @@ from torch import nn
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.trace.tape import Tape
-from secateur.repair.candidates import numbers_in
+from secateur.repair.candidates import numbers_in, with_number
 from secateur.surgery.cut import temporarily_on_meta
 from secateur.surgery.plan import Plan, Repair
 
@@ -63,7 +63,7 @@ def stated_widths(graph: DependencyGraph, plan: Plan, masks: ChannelMasks) -> St
             if (name, attribute) in known or value not in changing:
                 continue
             inside = inside or _Inside(graph, plan, masks)
-            found = inside.follow(name, module, attribute, value)
+            found = inside.follow(name, attribute, value)
             if not found and attribute in _GROUPS:
                 depthwise.append((name, attribute, value))
             if len(found) > 1 and attribute in _read_names(type(module)):
@@ -76,11 +76,7 @@ def stated_widths(graph: DependencyGraph, plan: Plan, masks: ChannelMasks) -> St
             (new_value,) = found
             before = module.__dict__[attribute]
             old, new = values.get((name, attribute), (before, before))
-            if index is None:
-                new = new_value
-            elif isinstance(new, (tuple, list)):
-                new = type(new)(new_value if place == index else item for place, item in enumerate(new))
-            values[name, attribute] = (old, new)
+            values[name, attribute] = (old, with_number(new, index, new_value))
     repairs = [Repair(*key, *change) for key, change in values.items()]
     for name, attribute, value in depthwise:
         beside = {
@@ -110,7 +106,7 @@ class _Inside:
                 if (now := dict(_plain(module)))
             }
 
-    def follow(self, name: str, module: nn.Module, attribute: str, value: int) -> set[int]:
+    def follow(self, name: str, attribute: str, value: int) -> set[int]:
         """The sizes that the width becomes: one where it can follow, several where that is undecided."""
         start = f"{name}." if name else ""
         same = {

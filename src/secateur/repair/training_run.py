@@ -16,7 +16,7 @@ from secateur.graph.trace.example_inputs import random_inputs
 from secateur.graph.trace.named_tensors import named_tensors
 from secateur.graph.trace.recorder import Recorder, record
 from secateur.proof.smaller_inputs import on_smaller_inputs
-from secateur.repair.candidates import numbers_in, owners
+from secateur.repair.candidates import numbers_in, owners, with_number
 from secateur.repair.stated_widths import codes_of, names_of
 from secateur.surgery.cut import temporarily_cut, without_indices
 from secateur.surgery.plan import Plan, Repair
@@ -110,10 +110,7 @@ def _candidates(graph: DependencyGraph, plan: Plan, module: str) -> Iterator[Rep
                 if tries > _TRIES:
                     return
                 before = modules[owner].__dict__[attribute]
-                changed: Any = new
-                if index is not None:
-                    changed = type(before)(new if at == index else item for at, item in enumerate(before))
-                yield Repair(owner, attribute, before, changed)
+                yield Repair(owner, attribute, before, with_number(before, index, new))
 
 
 def _changes(plan: Plan, module: str) -> dict[int, list[int]]:

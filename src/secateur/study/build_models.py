@@ -109,7 +109,7 @@ def _refusal(
             network, image = dense_network(study, label, shape=shape, classes=classes), torch.zeros(1, *shape)
             part = "arch"
             # torch's own meta functions import its compiler.
-            with ShapesAlone() if device == "meta" else nullcontext():  # type: ignore[no-untyped-call]
+            with ShapesAlone() if device == "meta" else nullcontext():
                 check_accepts(network, image, data=study.data.spec)
     except UserError as error:
         return part, str(error)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import UserError
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.decisions import Decisions
+from secateur.graph.trace.dispatch import Watcher
 from secateur.graph.trace.input_tree import call_model, mapped, named_output, paths_in, tensors_in
 from secateur.graph.trace.isolated_forward import isolated_forward
 from secateur.graph.trace.named_tensors import parameters_and_buffers
@@ -32,11 +32,11 @@ _PICKS = operations(Does.PICK)
 _SHAPES = operations(Does.FILL | Does.BLANK | Does.SCRATCH)
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(Watcher):  # type: ignore[no-untyped-call]
     """A dispatch mode that records every operation, with its source line if ``sources``."""
 
     def __init__(self, model: nn.Module, *, sources: bool = True) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.tape = Tape()
         self.stack: list[str] = [""]
         self._sources = sources
@@ -150,11 +150,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of one operation."""
         return func(*args, **kwargs)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Otherwise torch loads its compiler to switch it off for this mode: longer than most traces take.
-        return False
 
     def _referenced(self, thing: Any, refs: list[int], roots: dict[int, int] | None) -> Any:
         """An argument with tensors replaced by ``Ref``; notes their numbers and memory."""

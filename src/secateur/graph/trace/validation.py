@@ -61,12 +61,6 @@ def check_inputs(example_inputs: Any) -> None:
             )
 
 
-def _usable(leaf: torch.Tensor) -> bool:
-    """Whether all numbers are finite, or minus infinity."""
-    usable = leaf.isfinite()
-    return bool((usable if leaf.is_complex() else usable | torch.isneginf(leaf)).all())
-
-
 def refuse_randomness(tape: Tape) -> None:
     """Refuse a model that is random in eval mode: no proof could compare two of its runs."""
     for call in tape.calls:
