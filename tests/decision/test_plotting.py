@@ -125,7 +125,9 @@ def test_an_evaluation_draws_its_calibration_and_its_classes(digits):
 
 
 def test_of_many_classes_the_least_accurate_are_drawn():
-    classes = [calibration.Share(f"class {i}", 100, i) for i in range(50)] + [calibration.Share("none", 0, 0)]
+    classes = [calibration.ClassAccuracy(f"class {i}", 100, i) for i in range(50)] + [
+        calibration.ClassAccuracy("none", 0, 0)
+    ]
     right = calibration.draw([calibration.Bin(10, 5, 0.5)], classes, error=0.0).axes[1]
     names = [text.get_text() for text in right.get_yticklabels()]
     assert names == [f"class {i}, 100" for i in reversed(range(20))]

@@ -128,13 +128,12 @@ def check(
     check_class_order(dense, test, name=model)
     move(device, dense)
     target = out or Path("checks") / _stem(model)
-    amount = {
+    amount: dict[str, Any] = {
         "sparsity": sparsity,
         "macs": budget_of("macs", macs),
         "parameters": budget_of("parameters", parameters),
         "latency": latency_of(latency),
     }
-    given: dict[str, Any] = {key: value for key, value in amount.items() if value is not None}
     with tracked(log_to, model) as log, bar(quiet=as_json) as tick:
         verdict = decide(
             dense,
@@ -162,7 +161,7 @@ def check(
             criterion=criterion,
             keep=tuple(keep or ()),
             batch=evidence(criterion, data, splits.train, dense, seed),
-            **given,
+            **amount,
         )
         log_verdict(log, verdict)
     if as_json:

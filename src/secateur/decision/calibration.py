@@ -36,12 +36,22 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Share:
-    """A class for the figure: its name, its images, and how many are right."""
+class ClassAccuracy:
+    """One class: its images, how many are right, and the wrong class that is predicted most often.
+
+    >>> ClassAccuracy("cat", n=4, right=3, mistaken_for="dog").share
+    0.75
+    """
 
     name: str
     n: int
     right: int
+    mistaken_for: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """The accuracy; None without images."""
+        return self.right / self.n if self.n else None
 
 
 def place_in_bins(confidence: Tensor, bins: int) -> Tensor:
@@ -68,7 +78,7 @@ def reliability_bins(confidence: Tensor, correct: Tensor, bins: int) -> tuple[Bi
     return tuple(found)
 
 
-def draw(bins: Sequence[Bin], classes: Sequence[Share], *, error: float) -> Figure:
+def draw(bins: Sequence[Bin], classes: Sequence[ClassAccuracy], *, error: float) -> Figure:
     """A reliability diagram, and the accuracy of each class; bars are 95 % Wilson intervals.
 
     Args:
@@ -109,7 +119,7 @@ def _draw_reliability(axes: Axes, bins: Sequence[Bin], error: float) -> None:
     axes.legend(loc="upper left")
 
 
-def _draw_classes(axes: Axes, classes: Sequence[Share]) -> None:
+def _draw_classes(axes: Axes, classes: Sequence[ClassAccuracy]) -> None:
     for row, each in enumerate(reversed(classes)):
         low, high = wilson(each.right, each.n)
         axes.plot([low, high], [row, row], color=PALETTE[0], lw=1.4)

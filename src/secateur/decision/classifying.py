@@ -14,7 +14,7 @@ from secateur.attacks.runner.classifier import classifier
 from secateur.attacks.runner.result import hash_images
 from secateur.data import Dataset, Stream
 from secateur.data.streaming import whole_or_stream
-from secateur.decision.calibration import Bin, Share, draw, place_in_bins, reliability_bins
+from secateur.decision.calibration import Bin, ClassAccuracy, draw, place_in_bins, reliability_bins
 from secateur.display import Shown, frame
 from secateur.errors import UserError
 from secateur.stats import wilson
@@ -22,25 +22,6 @@ from secateur.trust import misfit
 
 BINS = 15
 """Bins of the expected calibration error (Guo et al. 2017)."""
-
-
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """One class: its images, how many are right, and the wrong class that is predicted most often.
-
-    >>> ClassAccuracy("cat", n=4, right=3, mistaken_for="dog").share
-    0.75
-    """
-
-    name: str
-    n: int
-    right: int
-    mistaken_for: str = ""
-
-    @property
-    def share(self) -> float | None:
-        """The accuracy; None without images."""
-        return self.right / self.n if self.n else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,8 +95,7 @@ class Classified(Shown):
 
     def plot(self) -> Figure:
         """A reliability diagram beside the accuracy of each class, as a matplotlib figure."""
-        shares = [Share(each.name, each.n, each.right) for each in self.classes]
-        return draw(self.bins, shares, error=self.calibration_error)
+        return draw(self.bins, self.classes, error=self.calibration_error)
 
     def to_pandas(self) -> Any:
         """One row per class. Needs pandas.

@@ -42,11 +42,7 @@ def curves(dense: Mapping[str, Mapping[str, Any]], pruned: Mapping[str, Mapping[
                 share = np.array([robust(each, eps).mean() for eps in grid])
                 unsure = " (unreliable)" if each["grade"] in "CX" else ""
                 draw_band(axes, grid, share, n, colour=colour, dash=dash, label=f"{name}{unsure}")
-            axes.set_xlim(0, grid[-1])
-            axes.set_ylim(-0.02, 1.02)
-            percent_axis(axes.yaxis)
-            axes.xaxis.set_major_formatter(FuncFormatter(partial(written_budget, record)))
-            axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[norm]})")
+            budget_axes(axes, record, grid[-1])
         panels[0].set_ylabel("robust accuracy")
         panels[0].legend()
         figure.draw_without_rendering()
@@ -81,7 +77,7 @@ def front(points: Sequence[Mapping[str, Any]], shares: Sequence[Line]) -> Drawin
             for x, y, point in zip(left, values, points, strict=True):
                 inside = colour if point["kept"] else PAPER
                 axes.scatter(x, y, color=colour, facecolor=inside, marker=marker, zorder=3)
-            axes.plot([], [], color=colour, marker=marker, lw=1, label=line.label.partition(",")[0])
+            axes.plot([], [], color=colour, marker=marker, lw=1, label=line.name)
             if line.dense is not None:
                 axes.axhline(line.dense, color=colour, lw=0.9, ls=":", zorder=1)
         axes.plot([], [], color=SOFT, lw=0.9, ls=":", label="dense network")
@@ -145,6 +141,15 @@ def changes(lines: Sequence[Line], first: str, second: str) -> Figure:
         axes.set_xlabel(f"points, {second} minus {first}; bars are 95 % intervals over images")
         figure.draw_without_rendering()
     return figure
+
+
+def budget_axes(axes: Axes, record: Mapping[str, Any], top: float) -> None:
+    """The axes of a security curve: budgets up to ``top`` in the units of a record, and shares of images."""
+    axes.set_xlim(0, top)
+    axes.set_ylim(-0.02, 1.02)
+    percent_axis(axes.yaxis)
+    axes.xaxis.set_major_formatter(FuncFormatter(partial(written_budget, record)))
+    axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[record['norm']]})")
 
 
 def written_budget(record: Mapping[str, Any], value: float, _: int | None) -> str:

@@ -25,17 +25,15 @@ def claim(folder: Path, key: Mapping[str, Any]) -> Path:
     work = folder / WORK
     wanted = json.loads(json.dumps(key))
     found = read(work / KEY)
+    trouble = ""
     if found is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(
-            f"{folder} exists and holds no check",
-            hint="choose another folder by out=",
-            command="choose another folder with --out",
-            code=ExitCode.FOREIGN_FOLDER,
-        )
+        trouble = "exists and holds no check"
     if found is not None and found != wanted:
         names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        trouble = f"holds a check with another {', '.join(names)}"
+    if trouble:
         raise UserError(
-            f"{folder} holds a check with another {', '.join(names)}",
+            f"{folder} {trouble}",
             hint="choose another folder by out=",
             command="choose another folder with --out",
             code=ExitCode.FOREIGN_FOLDER,

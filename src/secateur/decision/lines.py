@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,11 @@ class Line:
     n: int | None = None
     finding: str = ""
     detectable: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The label without what follows its comma, such as the number of images."""
+        return self.label.partition(",")[0]
 
     def cells(self) -> tuple[str, str, str, str]:
         """Label, dense, pruned and change as text."""
@@ -117,10 +122,14 @@ def finding_of(effect: Effect, margin: float) -> str:
     return "same" if effect.equivalent(margin) else "undecided"
 
 
+def right(record: Mapping[str, Any]) -> Floats:
+    """1 for every image of an attack's record that the network classifies correctly, else 0."""
+    return np.asarray(np.array(record["outcome"]) != "already_wrong", dtype=np.float64)
+
+
 def robust(record: Mapping[str, Any], eps: float) -> Floats:
     """1 for every image of an attack's record that withstands ``eps``, else 0; wrong images never do."""
-    distances = _distances(record)
-    return np.asarray(np.nan_to_num(distances, nan=0.0) > eps, dtype=np.float64)
+    return np.asarray(np.nan_to_num(_distances(record), nan=0.0) > eps, dtype=np.float64)
 
 
 def robust_line(before: Mapping[str, Any], after: Mapping[str, Any], eps: float) -> Line:
@@ -152,18 +161,13 @@ def distance_line(before: Mapping[str, Any], after: Mapping[str, Any], *, collap
     state = COLLAPSED if collapsed else TOO_FEW if n < ENOUGH_IMAGES else UNRELIABLE if unreliable else ""
     line = Line(key, f"{label}, {n} common images", "distance", found.before, found.after, n=n, finding=state)
     if state or not math.isfinite(found.ratio):
-        return line if state else Line(**{**asdict(line), "finding": "no ratio"})
+        return line if state else replace(line, finding="no ratio")
     effect, (low, high) = found.images, found.over_images or (None, None)
-    return Line(
-        **{
-            **asdict(line),
-            "change": found.ratio,
-            "low": low,
-            "high": high,
-            "finding": "undecided" if effect is None else finding_of(effect, math.log(SAME_RATIO)),
-            "detectable": None if effect is None else math.exp(effect.smallest_detectable()),
-        }
-    )
+    line = replace(line, change=found.ratio, low=low, high=high, finding="undecided")
+    if effect is None:
+        return line
+    sure = finding_of(effect, math.log(SAME_RATIO))
+    return replace(line, finding=sure, detectable=math.exp(effect.smallest_detectable()))
 
 
 def cost_line(key: str, label: str, kind: Kind, dense: float, pruned: float) -> Line:

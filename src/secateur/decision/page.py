@@ -82,7 +82,7 @@ def _metrics(verdict: Verdict, job: Job) -> Iterator[Metric]:
             kind, norm, size = line.key.split(" ")
             kind = "robust_accuracy"
             facts |= {"attack": job.attacks.name, "norm": norm, "epsilon": float(size)}
-        yield Metric(kind, f"{line.label[0].upper()}{line.label[1:].partition(',')[0]}", line.pruned, facts)
+        yield Metric(kind, f"{line.name[0].upper()}{line.name[1:]}", line.pruned, facts)
 
 
 def _base(model: str) -> str:

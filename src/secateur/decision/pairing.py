@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from secateur.decision.figures import changes
-from secateur.decision.lines import Line, distance_line, robust_line, robust_names, share_line
+from secateur.decision.lines import Line, distance_line, right, robust_line, robust_names, share_line
 from secateur.display import Shown
 from secateur.errors import UserError
 from secateur.stats import Floats, near_chance
@@ -76,8 +76,8 @@ def compare(first: Result | Mapping[str, Any], second: Result | Mapping[str, Any
     one, two = _on_common_images(pair[0], pair[1])
     n = len(one["hashes"])
     if kinds[0] == "evaluation":
-        right = [np.array(each["correct"], dtype=np.float64) for each in (one, two)]
-        return Compared((share_line("accuracy", "accuracy", *right),), n)
+        correct = [np.array(each["correct"], dtype=np.float64) for each in (one, two)]
+        return Compared((share_line("accuracy", "accuracy", *correct),), n)
     return Compared(tuple(_attack_lines(one, two)), n)
 
 
@@ -90,10 +90,7 @@ def _attack_lines(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Line]:
         raise UserError(
             f"one attack is in {one['norm']}, the other in {two['norm']}", hint="compare one norm"
         )
-    right = [
-        np.array([o != "already_wrong" for o in each["outcome"]], dtype=np.float64) for each in (one, two)
-    ]
-    lines = [share_line("accuracy", "accuracy", *right)]
+    lines = [share_line("accuracy", "accuracy", right(one), right(two))]
     if {one["kind"], two["kind"]} != {"minimum-norm"}:
         sizes = [sizes_of(each) for each in (one, two)]
         common = sorted(set(sizes[0]) & set(sizes[1]))
@@ -111,16 +108,14 @@ def _attack_lines(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Line]:
 
 def near_chance_of(record: Mapping[str, Any]) -> bool:
     """Whether the attacked network is near chance on these images."""
-    right = sum(outcome != "already_wrong" for outcome in record["outcome"])
     classes = len(record["summary"].get("classes", ())) or max(record["labels"]) + 1
-    return near_chance(right, len(record["outcome"]), max(classes, 2))
+    return near_chance(int(right(record).sum()), len(record["outcome"]), max(classes, 2))
 
 
 def sizes_of(record: Mapping[str, Any]) -> dict[float, Floats]:
     """By size of a fixed-size attack, 1 for every image that withstands it; of another, nothing."""
-    right = np.array([outcome != "already_wrong" for outcome in record["outcome"]])
     return {
-        float(each["eps"]): np.asarray(right & ~np.array(each["found"], dtype=bool), dtype=np.float64)
+        float(each["eps"]): right(record) * ~np.array(each["found"], dtype=bool)
         for each in record.get("sizes") or ()
     }
 

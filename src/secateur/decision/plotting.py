@@ -1,22 +1,18 @@
 """Pictures of results in a notebook: security curves on one panel, and the changes of a comparison."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from secateur.decision.figures import POINTS, top_budget, written_budget
+from secateur.decision.figures import POINTS, budget_axes, top_budget
 from secateur.decision.intervals import draw_band, draw_bars
 from secateur.decision.lines import robust
 from secateur.decision.pairing import Compared, Result, near_chance_of, sizes_of
 from secateur.decision.verdict import Verdict
 from secateur.errors import UserError
-from secateur.report.axes import percent_axis
-from secateur.report.formatting import NORM_LABELS
 from secateur.report.theme import PALETTE, WIDTH, label, themed
 from secateur.text import counted
 
@@ -56,7 +52,9 @@ def plot(*results: Result | Mapping[str, Any] | Verdict, names: Sequence[str] = 
         top = max(_top(record) for record in records)
         for place, (name, record) in enumerate(zip(given, records, strict=True)):
             _draw(axes, record, f"{label(name)}{_caveat(record)}", place, top)
-        _finish(axes, records[0], top)
+        budget_axes(axes, records[0], top)
+        axes.set_ylabel("target not reached" if records[0]["targeted"] else "robust accuracy")
+        axes.legend()
         figure.draw_without_rendering()
     return figure
 
@@ -91,16 +89,6 @@ def _draw(axes: Axes, record: Mapping[str, Any], name: str, place: int, top: flo
     grid = np.linspace(0.0, top, POINTS)
     shares = np.array([robust(record, eps).mean() for eps in grid])
     draw_band(axes, grid, shares, n, colour=colour, dash=dash, label=name)
-
-
-def _finish(axes: Axes, record: Mapping[str, Any], top: float) -> None:
-    axes.set_xlim(0, top)
-    axes.set_ylim(-0.02, 1.02)
-    percent_axis(axes.yaxis)
-    axes.xaxis.set_major_formatter(FuncFormatter(partial(written_budget, record)))
-    axes.set_xlabel(f"perturbation budget ε ({NORM_LABELS[record['norm']]})")
-    axes.set_ylabel("target not reached" if record["targeted"] else "robust accuracy")
-    axes.legend()
 
 
 def _caveat(record: Mapping[str, Any]) -> str:

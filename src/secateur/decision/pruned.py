@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -21,6 +21,9 @@ from secateur.pruning.budget import latency_limit
 from secateur.recipes import Adversary, Distillation, Recipe
 from secateur.train import Checkpoints, collapsed
 from secateur.train import train as fit
+
+if TYPE_CHECKING:
+    from secateur.decision.job import Job
 
 # About as many images pass through a fine-tuning, whatever the data set.
 IMAGES = 200_000
@@ -91,23 +94,14 @@ def _nothing_to_remove(notes: Sequence[str]) -> UserError:
 
 
 def pruned_network(
-    dense: Handed,
-    images: Images,
-    recipe: Recipe,
-    options: Mapping[str, Any],
-    *,
-    seed: int,
-    folder: Path,
-    tick: Tick,
+    job: "Job", options: Mapping[str, Any], folder: Path, *, tick: Tick
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Prune a copy of ``dense``, fine-tune it, and return it with what is known about it, as JSON.
+    """Prune a copy of the dense network, fine-tune it, and return it with what is known about it, as JSON.
 
     Args:
-        dense: left unchanged; in float32 it is the teacher.
-        images: the fine-tuning fits ``train`` and chooses its epoch on ``validation``.
-        recipe: of the fine-tuning.
+        job: its dense network is left unchanged, and in float32 it is the teacher; the fine-tuning fits
+            ``train`` and chooses its epoch on ``validation``.
         options: of ``secateur.plan``: the amount, the criterion and others.
-        seed: of the random choices of both.
         folder: where the finished network is kept, with checkpoints before.
         tick: called with the part, what is done and what is expected.
 
@@ -116,40 +110,29 @@ def pruned_network(
     """
 
     def prune(model: nn.Module) -> dict[str, Any]:
-        report = pruning.prune(model, images.train.x[:1].to(device_of(model)), seed=seed, **options)
+        example = job.images.train.x[:1].to(device_of(model))
+        report = pruning.prune(model, example, seed=job.attacks.seed, **options)
         if report.channels == report.channels_before:
             raise _nothing_to_remove(report.notes)
         return {"pruning": report.to_json()}
 
-    return _fine_tuned(dense, prune, images, recipe, seed=seed, folder=folder, tick=tick)
+    return _fine_tuned(job, prune, folder, tick=tick)
 
 
-def control_network(
-    dense: Handed, images: Images, recipe: Recipe, *, seed: int, folder: Path, tick: Tick
-) -> nn.Module:
-    """A copy of ``dense`` that is fine-tuned like the pruned network, and not pruned.
+def control_network(job: "Job", folder: Path, *, tick: Tick) -> nn.Module:
+    """A copy of the dense network that is fine-tuned like the pruned network, and not pruned.
 
     What differs between it and the pruned network is the pruning alone. Arguments and errors are those of
     :func:`pruned_network`.
     """
-    return _fine_tuned(dense, lambda _: {}, images, recipe, seed=seed, folder=folder, tick=tick)[0]
+    return _fine_tuned(job, lambda _: {}, folder, tick=tick)[0]
 
 
 def _fine_tuned(
-    dense: Handed,
-    change: Callable[[nn.Module], dict[str, Any]],
-    images: Images,
-    recipe: Recipe,
-    *,
-    seed: int,
-    folder: Path,
-    tick: Tick,
+    job: "Job", change: Callable[[nn.Module], dict[str, Any]], folder: Path, *, tick: Tick
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """A changed copy of ``dense`` after its fine-tuning, and the facts on both; from the folder if there."""
-    final = folder / "network"
-
-    def fresh() -> nn.Module:
-        return copy.deepcopy(dense.network)
+    """A changed copy of the dense network after its fine-tuning, and the facts on both; once made, kept."""
+    dense, images, final = job.handed, job.images, folder / "network"
 
     def make() -> dict[str, Any]:
         model = copy.deepcopy(dense.working)
@@ -159,8 +142,8 @@ def _fine_tuned(
             dense.as_taught(model),
             images.train,
             images.validation,
-            recipe,
-            seed=seed,
+            job.recipe,
+            seed=job.attacks.seed,
             checkpoints=Checkpoints(folder / "checkpoints"),
             teacher=dense.taught,
             on_progress=lambda done, total: tick("fine-tuning", done, total),
@@ -181,7 +164,7 @@ def _fine_tuned(
         (folder / "made.json").unlink(missing_ok=True)
     facts = remembered(folder / "made.json", make)
     tick("fine-tuning", 1, 1)
-    return pruning.load(final, fresh).eval(), facts
+    return pruning.load(final, lambda: copy.deepcopy(dense.network)).eval(), facts
 
 
 def amount_text(options: Mapping[str, Any]) -> str:

@@ -30,23 +30,14 @@ class Trial:
 
 def measure_dense(job: Job) -> Measured:
     """Predictions and attacks of the dense network."""
-    return network.measure(
-        job.handed.asked,
-        job.images,
-        job.sample,
-        job.attacks,
-        folder=own_folder(job.work, "dense"),
-        tick=job.meter.of("dense"),
-    )
+    folder, tick = own_folder(job.work, "dense"), job.meter.of("dense")
+    return network.measure(job.handed.asked, job.images, job.sample, job.attacks, folder=folder, tick=tick)
 
 
 def measure_control(job: Job) -> Measured:
     """Predictions and attacks of the dense network after the fine-tuning that the pruned one gets."""
     folder, tick = own_folder(job.work, "control"), job.meter.of("control")
-    model = control_network(
-        job.handed, job.images, job.recipe, seed=job.attacks.seed, folder=folder, tick=tick
-    )
-    asked = job.handed.as_asked(model)
+    asked = job.handed.as_asked(control_network(job, folder, tick=tick))
     return network.measure(asked, job.images, job.sample, job.attacks, folder=folder, tick=tick)
 
 
@@ -72,20 +63,10 @@ def attempt(
         for name, value in options.items()
         if name in ("sparsity", "macs", "parameters", "latency")
     }
-    folder = own_folder(job.work, f"pruned-{json_sha256(plain)[:8]}")
-    model, facts = pruned_network(
-        job.handed,
-        job.images,
-        job.recipe,
-        options,
-        seed=job.attacks.seed,
-        folder=folder,
-        tick=job.meter.of(part),
-    )
+    folder, tick = own_folder(job.work, f"pruned-{json_sha256(plain)[:8]}"), job.meter.of(part)
+    model, facts = pruned_network(job, options, folder, tick=tick)
     asked = job.handed.as_asked(model)
-    pruned = network.measure(
-        asked, job.images, job.sample, job.attacks, folder=folder, tick=job.meter.of(part)
-    )
+    pruned = network.measure(asked, job.images, job.sample, job.attacks, folder=folder, tick=tick)
     costs = remembered(
         folder / "costs.json", lambda: measured_costs(job.handed.asked, asked, job.images.example)
     )

@@ -146,8 +146,7 @@ def judge(
         right, n = robust_of[limit.norm, limit.eps]
         # As the line of this budget writes it: in /255 where images have 256 levels.
         same = (line for line in lines if line.key == f"robust {limit.norm} {limit.eps:.4g}")
-        what = next(same).label.partition(",")[0]
-        found.append(judged(what, right / n, least=limit.share, interval=wilson(right, n)))
+        found.append(judged(next(same).name, right / n, least=limit.share, interval=wilson(right, n)))
     if limits.max_latency is not None and seconds is not None:
         median, low, high = seconds
         found.append(
@@ -189,15 +188,14 @@ def sentences(
     costs = [line for line in lines if line.kind in ("count", "seconds") and line.change is not None]
     if costs:
         said.append(
-            f"It has {listed([f'{100 * (line.change or 0):.0f} % of the {_short(line)}' for line in costs])}."
+            f"It has {listed([f'{100 * (line.change or 0):.0f} % of the {line.name}' for line in costs])}."
         )
     return tuple(said)
 
 
 def _said(line: Line) -> str:
     """One sentence about a share."""
-    name = line.label.partition(",")[0]
-    name = name[0].upper() + name[1:]
+    name = line.name[0].upper() + line.name[1:]
     change = f"{points(line.change)} points ({points(line.low)} to {points(line.high)})"
     if line.finding == "same":
         return f"{name} is the same within 5 points: {change}."
@@ -256,7 +254,3 @@ def _robust_words(lines: Sequence[Line], doubt: str) -> list[str]:
 def _budget(line: Line) -> str:
     """The budget of a line of robust accuracy, such as ``L∞ 8/255``."""
     return line.label.partition(" at ")[2].partition(",")[0]
-
-
-def _short(line: Line) -> str:
-    return line.label.partition(",")[0]
