@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from secateur.errors import ExitCode, UserError
@@ -70,8 +70,7 @@ class Drawn:
 
     def plot(self) -> "Figure":
         """The result as a matplotlib figure; a notebook shows it."""
-        module, _, name = self.drawn_by.partition(":")
-        figure: Figure = getattr(import_module(module), name)(self)
+        figure: Figure = resolve_name(self.drawn_by)(self)
         return figure
 
 

@@ -10,7 +10,6 @@ from secateur.config.load import parse_study as parse_study
 from secateur.config.load import study_from_json as study_from_json
 from secateur.config.load import study_of as study_of
 from secateur.config.presets import preset as preset
-from secateur.config.presets import summaries as summaries
 from secateur.config.problems import Problem as Problem
 from secateur.config.problems import refuse as refuse
 from secateur.config.repeats import repeats as repeats

@@ -24,16 +24,10 @@ def contradictions(study: Study) -> list[Problem]:
                 near = nearest(model, study.models)
                 problems.append(Problem(study.where(key), key, f"there is no model '{model}'", near))
     # A model that does not exist has no recipes or attacks to check.
-    if not problems:
-        found = [
-            *_impossible_recipes(study),
-            *impossible_attacks(study),
-            *_unfit_rates(study),
-        ]
-    else:
-        found = []
-    found = found or (_coincidences(study) if not problems else [])
-    return problems + [Problem(study.where(key), key, sentence) for key, sentence in found]
+    if problems:
+        return problems
+    found = [*_impossible_recipes(study), *impossible_attacks(study), *_unfit_rates(study)]
+    return [Problem(study.where(key), key, said) for key, said in found or _coincidences(study)]
 
 
 def _impossible_recipes(study: Study) -> list[tuple[str, str]]:

@@ -76,15 +76,12 @@ def _parts(argument: str, name: str, layout: Layout) -> SplitReaders:
     if not argument:
         raise UserError(f"the dataset '{name}' needs a folder", hint=f"write '{name}:DIR'")
     path = Path(argument)
-    if path.is_file():
-        return {part: partial(_from_archive, path, part, name, layout) for part in layout.parts}
     for folder in (path / layout.folder, path):
         if all((folder / file).is_file() for files in layout.parts.values() for file in files):
             return {part: partial(_from_folder, folder, part, name, layout) for part in layout.parts}
-    if (path / layout.archive).is_file():
-        return {
-            part: partial(_from_archive, path / layout.archive, part, name, layout) for part in layout.parts
-        }
+    archive = path if path.is_file() else path / layout.archive
+    if archive.is_file():
+        return {part: partial(_from_archive, archive, part, name, layout) for part in layout.parts}
     pickled = [*path.glob("*/data_batch_1"), *path.glob("data_batch_1"), *path.glob("cifar-*-python*")]
     raise UserError(
         f"'{argument}' holds {'the pickled' if pickled else 'no'} {name} files",

@@ -145,6 +145,17 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(max(count, 2))))
 
 
+def checked_bounds(bounds: Any) -> tuple[float, float]:
+    """The lowest and the highest pixel as numbers. Raises UserError where they are none, or not in order."""
+    try:
+        low, high = (float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high or not isfinite(high - low):
+        raise UserError(f"the bounds are {bounds!r}", hint="give (low, high) with low < high")
+    return low, high
+
+
 def _check_types(dataset: Dataset) -> None:
     x: Any
     y: Any
@@ -164,12 +175,7 @@ def _check_types(dataset: Dataset) -> None:
             f"dataset '{name}' has {_bare(y.dtype)} labels, not whole numbers",
             hint="convert them by y.long()",
         )
-    try:
-        low, high = (float(bound) for bound in dataset.bounds)
-    except (TypeError, ValueError):
-        low = high = 0.0
-    if not low < high or not isfinite(high - low):
-        raise UserError(f"the bounds are {dataset.bounds!r}", hint="give (low, high) with low < high")
+    checked_bounds(dataset.bounds)
     if dataset.levels is not None and not isinstance(dataset.levels, int):
         raise UserError(f"levels is {dataset.levels!r}", hint="give the number of grey levels, or None")
     if isinstance(dataset.classes, str) or not isinstance(dataset.classes, Sequence):

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from inspect import signature
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import torch
 from torch import Generator
 
 from secateur.data import handed_over
-from secateur.data.dataset import Dataset
+from secateur.data.dataset import Dataset, checked_bounds
 from secateur.data.images import image_size, resize_dataset, scale_dataset
 from secateur.data.parts import Parts, SplitReader
-from secateur.data.splits import Splits, given_splits, hold_out, split, stratified_indices, subsample
+from secateur.data.splits import Splits, cut, given_splits, hold_out, split, subsample
 from secateur.errors import UserError
 from secateur.registry import DATASETS
 
@@ -188,7 +187,10 @@ def open_dataset(spec: str, *, resize: Resize = None, bounds: Bounds | None = No
         if Path(spec).is_dir():
             raise UserError(error.message, hint=f"write folder:{spec} to read the images in it") from None
         raise
-    asked = {"resize": None if resize is None else image_size(resize), "bounds": _bounds(bounds)}
+    asked = {
+        "resize": None if resize is None else image_size(resize),
+        "bounds": None if bounds is None else checked_bounds(bounds),
+    }
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     own = {key: given.pop(key) for key in [*given] if key in signature(source).parameters}
     # Sources of arrays have no files to scale one by one.
@@ -208,18 +210,6 @@ def _scaled(images: Dataset, resize: tuple[int, int] | None = None, bounds: Boun
     return images if bounds is None else scale_dataset(images, bounds)
 
 
-def _bounds(given: Bounds | None) -> Bounds | None:
-    if given is None:
-        return None
-    try:
-        low, high = (float(bound) for bound in given)
-    except (TypeError, ValueError):
-        low = high = 0.0
-    if not low < high or not isfinite(high - low):
-        raise UserError(f"the bounds are {given!r}", hint="give (low, high) with low < high")
-    return low, high
-
-
 def digits(argument: str) -> SplitReaders:
     """1 797 handwritten digits of 8x8 pixels and 17 grey levels (Alpaydin and Kaynak 1998).
 
@@ -233,11 +223,9 @@ def digits(argument: str) -> SplitReaders:
         raise UserError(
             f"the digits are built in and have no '{argument}'", hint="write 'digits' or 'digits:split'"
         )
-    return (
-        {"train": lambda: _digits_part(train=True), "test": lambda: _digits_part(train=False)}
-        if argument
-        else {"all": _digits}
-    )
+    if not argument:
+        return {"all": _digits}
+    return {"train": partial(_digits_part, train=True), "test": partial(_digits_part, train=False)}
 
 
 def _digits() -> Dataset:
@@ -248,12 +236,9 @@ def _digits() -> Dataset:
 
 
 def _digits_part(*, train: bool) -> Dataset:
-    whole = _digits()
     # A fixed seed: the shipped networks were trained on the other images.
-    tested = stratified_indices(whole.y, 540, generator=Generator().manual_seed(0))
-    kept = torch.ones(whole.n, dtype=torch.bool)
-    kept[tested] = False
-    return whole.take(kept.nonzero().squeeze(1) if train else tested)
+    trained, tested = cut(_digits(), 540, Generator().manual_seed(0))
+    return trained if train else tested
 
 
 def directory(argument: str, source: str) -> Path:

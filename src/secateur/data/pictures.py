@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from secateur.data.dataset import checked_bounds
 from secateur.data.images import WHITE
 from secateur.errors import UserError
 
@@ -24,10 +25,7 @@ def as_pixels(
     """
     foreign = not isinstance(images, Tensor)
     x = _tensor(images, name).detach()
-    try:
-        low, high = (float(bound) for bound in bounds)
-    except (TypeError, ValueError):
-        raise UserError(f"the bounds are {bounds!r}", hint="give (low, high) with low < high") from None
+    low, high = checked_bounds(bounds)
     white = WHITES.get(x.dtype)
     if white is None and not x.is_floating_point():
         raise UserError(

@@ -25,11 +25,8 @@ SPLITS = ("train", "training", "val", "validation", "valid", "test", "testing")
 
 def columns_of(source: Mapping[Any, Any], keys: Keys | None) -> tuple[Any, Any, object]:
     """Images and labels of a dictionary of columns, and the key of the labels."""
-    image, label = keys or _usual(source)
-    for key in (image, label):
-        if key not in source:
-            raise _no_key(key, source)
-    return gathered(source[image]), source[label], label
+    images, labels, key = _keyed(source, keys)
+    return gathered(images), labels, key
 
 
 def gathered(images: Any) -> Any:
@@ -138,11 +135,7 @@ def _readable(rows: Iterator[Any]) -> Iterator[Any]:
 
 def _parts(row: Any, keys: Keys | None) -> tuple[Any, Any, object]:
     if isinstance(row, Mapping):
-        image, label = keys or _usual(row)
-        for key in (image, label):
-            if key not in row:
-                raise _no_key(key, row)
-        return row[image], row[label], label
+        return _keyed(row, keys)
     if isinstance(row, tuple | list) and keys is not None:
         for key in keys:
             if not isinstance(key, int) or not -len(row) <= key < len(row):
@@ -156,6 +149,15 @@ def _parts(row: Any, keys: Keys | None) -> tuple[Any, Any, object]:
         f"a row of the data is {parts}, not an image and a label",
         hint="say which they are, as in secateur.data.of(source, keys=(0, 1))",
     )
+
+
+def _keyed(row: Mapping[Any, Any], keys: Keys | None) -> tuple[Any, Any, object]:
+    """Image and label of a row whose parts have names, and the name of the label."""
+    image, label = keys or _usual(row)
+    for key in (image, label):
+        if key not in row:
+            raise _no_key(key, row)
+    return row[image], row[label], label
 
 
 def _usual(row: Mapping[Any, Any]) -> Keys:

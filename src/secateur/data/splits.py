@@ -67,8 +67,8 @@ def split(
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise UserError(f"split fractions must be positive and add up to 1, not {fractions}")
-    rest, test = _cut(dataset, round(fractions[2] * dataset.n), generator)
-    train, validation = _cut(rest, round(fractions[1] * dataset.n), generator)
+    rest, test = cut(dataset, round(fractions[2] * dataset.n), generator)
+    train, validation = cut(rest, round(fractions[1] * dataset.n), generator)
     return Splits(train, validation, test)
 
 
@@ -86,7 +86,7 @@ def hold_out(train: Dataset, test: Dataset, *, fraction: float = 0.1, generator:
     _check_alike(train, test, "test")
     if not 0 < fraction < 1:
         raise UserError(f"the validation fraction must lie between 0 and 1, not {fraction}")
-    rest, validation = _cut(train, round(fraction * train.n), generator)
+    rest, validation = cut(train, round(fraction * train.n), generator)
     return Splits(rest, validation, test)
 
 
@@ -177,7 +177,8 @@ def _check_alike(train: Dataset, other: Dataset, name: str) -> None:
         )
 
 
-def _cut(dataset: Dataset, n: int, generator: Generator) -> tuple[Dataset, Dataset]:
+def cut(dataset: Dataset, n: int, generator: Generator) -> tuple[Dataset, Dataset]:
+    """All images but ``n``, and those ``n``, each class in proportion to its share. Raises UserError."""
     if not 1 <= n < dataset.n:
         raise UserError(
             f"dataset '{dataset.name}' with {dataset.n} images is too small to be split",

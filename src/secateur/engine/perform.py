@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 from secateur.config import Cell, Study, study_of
@@ -27,8 +27,7 @@ class Stopped(BaseException):
 
 def load_execute(target: str) -> Execute:
     """Import ``module:function``."""
-    module, _, name = target.partition(":")
-    function: Execute = getattr(import_module(module), name)
+    function: Execute = resolve_name(target)
     return function
 
 

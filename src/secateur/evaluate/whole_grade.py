@@ -14,10 +14,10 @@ from secateur.attacks.runner.streaming import GRADED, Attacked
 from secateur.models import predict
 from secateur.trust.audit import Auditor, enough
 from secateur.trust.audit_context import AuditContext
-from secateur.trust.check import Check, Grade, guarded
+from secateur.trust.check import Check, Grade, guarded, letter_of
 from secateur.trust.checks import ALWAYS, FIXED, MINIMUM, clean_accuracy, enough_attacked
 from secateur.trust.joint import Joint
-from secateur.trust.preprocessing import better_normalised, misfit
+from secateur.trust.preprocessing import better_normalised, misfit, of_evidence
 
 NUMBERS = ("F08", "F09", "F10", "F23")
 """Checks that look at the numbers of all images, and at no image."""
@@ -73,9 +73,7 @@ def _knows(network: nn.Module, found: Attacked) -> Check:
     wrong = misfit(predicted, labels, found.last.classes)
     part = rows_of(whole, torch.tensor([image.number for image in chosen]), chosen, box)
     better = better_normalised(network, images, part, Counter())
-    known = f"{whole.accuracy:.1%} of {whole.n} images are classified as labelled"
-    sentence = "; ".join(filter(None, (wrong, better))) or known
-    return Check("F24", not (wrong or better), "fail" if wrong else "warn", sentence)
+    return of_evidence(wrong, better, whole)
 
 
 def _unverified(graded: Grade, part: AttackResult, whole: AttackResult) -> list[Check]:
@@ -93,10 +91,9 @@ def _replaced(
     graded: Grade, again: list[Check], part: AttackResult, whole: AttackResult, *, joint: Joint | None
 ) -> Grade:
     checks = {**{check.id: check for check in graded.checks}, **{check.id: check for check in again}}
-    failed = {check.severity for check in checks.values() if not check.passed}
     spent, all_spent = (float((each.forwards.sum() + each.backwards.sum()).item()) for each in (part, whole))
     return Grade(
-        "C" if "fail" in failed else "B" if failed else "A",
+        letter_of(checks.values()),
         sorted(checks.values(), key=lambda check: check.id),
         graded.cost * spent / max(all_spent, 1),
         joint,

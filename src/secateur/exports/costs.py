@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,8 +74,9 @@ def measure_costs(
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UserError(f"a batch size must be a positive integer, got {size!r}", hint="for example 1")
         inputs_here = random_batch(inputs, size, seed=0)
-        calls: list[Callable[[], object]] = [_pass(model, inputs_here) for model in networks.values()]
-        calls += [_call(run, inputs_here) for run in (runs or {}).values()]
+        ready = ((model, to_model_device(model, inputs_here)) for model in networks.values())
+        calls: list[Callable[[], object]] = [partial(call_model, *pair) for pair in ready]
+        calls += [partial(run, inputs_here) for run in (runs or {}).values()]
         with ExitStack() as stack, torch.no_grad():
             for model in networks.values():
                 stack.enter_context(eval_mode(model))
@@ -92,12 +94,3 @@ def measure_costs(
 def to_model_device(model: nn.Module, inputs: Any) -> Any:
     """Inputs moved to the model's device."""
     return inputs_to_device(inputs, device_of(model))
-
-
-def _pass(model: nn.Module, inputs: Any) -> Callable[[], object]:
-    ready = to_model_device(model, inputs)
-    return lambda: call_model(model, ready)
-
-
-def _call(run: Callable[[Any], object], inputs: Any) -> Callable[[], object]:
-    return lambda: run(inputs)

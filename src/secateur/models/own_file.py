@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
 import torch
 from torch import nn
 
 from secateur.errors import UserError
+from secateur.registry.plugins import frame_in
 from secateur.text import first_line
 
 
@@ -83,9 +83,5 @@ def from_file(
 
 def _line_in(path: Path, error: BaseException) -> str:
     """The last line of a file that an exception went through, in words."""
-    lines = [
-        frame.lineno
-        for frame in extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve() == path.resolve()
-    ]
-    return f" in line {lines[-1]}" if lines else ""
+    frame = frame_in(path, error)
+    return f" in line {frame.lineno}" if frame else ""

@@ -1,12 +1,14 @@
 """Residual networks with pre-activation blocks (He et al. 2016b), in the layout of the CIFAR checkpoints."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from secateur.models.normalisation import add_normalisation, normalise_input
+from secateur.models.resnet import add_stages
 
 
 class PreActBlock(nn.Module):
@@ -50,14 +52,8 @@ class PreActResNet(nn.Module):
         super().__init__()
         add_normalisation(self, normalise, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
-        self.stages = [f"layer{index + 1}" for index in range(len(widths))]
-        previous = widths[0]
-        for stage, width, count in zip(self.stages, widths, blocks, strict=True):
-            parts = nn.Sequential()
-            for stride in [1 if stage == "layer1" else 2] + [1] * (count - 1):
-                parts.append(PreActBlock(previous, width, stride, activated_shortcut=activated_shortcut))
-                previous = width
-            self.add_module(stage, parts)
+        block = partial(PreActBlock, activated_shortcut=activated_shortcut)
+        self.stages, previous = add_stages(self, widths, blocks, block)
         self.bn = nn.BatchNorm2d(previous) if final_norm else None
         self.linear = nn.Linear(previous, num_classes)
 

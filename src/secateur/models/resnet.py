@@ -117,16 +117,7 @@ class ResNet(nn.Module):
         add_normalisation(self, normalise, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        # Separate attributes, not a ModuleList: the published checkpoints name the stages layer1 to layer4.
-        self.stages = [f"layer{index + 1}" for index in range(len(widths))]
-        previous = widths[0]
-        for stage, width, count in zip(self.stages, widths, blocks, strict=True):
-            strides = [1 if stage == "layer1" else 2] + [1] * (count - 1)
-            parts = nn.Sequential()
-            for stride in strides:
-                parts.append(block(previous, width, stride))
-                previous = width * expansion
-            self.add_module(stage, parts)
+        self.stages, previous = add_stages(self, widths, blocks, block, expansion=expansion)
         self.linear = nn.Linear(previous, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,6 +127,23 @@ class ResNet(nn.Module):
             out = self.get_submodule(stage)(out)
         scores: Tensor = self.linear(torch.flatten(F.adaptive_avg_pool2d(out, 1), 1))
         return scores
+
+
+def add_stages(
+    network: nn.Module, widths: Sequence[int], blocks: Sequence[int], block: Block, *, expansion: int = 1
+) -> tuple[list[str], int]:
+    """Give ``network`` its stages of blocks; their names, and the channels of the last one.
+
+    They are separate attributes, not a ModuleList: the published checkpoints name them layer1 to layer4.
+    """
+    stages, previous = [f"layer{index + 1}" for index in range(len(widths))], widths[0]
+    for stage, width, count in zip(stages, widths, blocks, strict=True):
+        parts = nn.Sequential()
+        for stride in [1 if stage == "layer1" else 2] + [1] * (count - 1):
+            parts.append(block(previous, width, stride))
+            previous = width * expansion
+        network.add_module(stage, parts)
+    return stages, previous
 
 
 def resnet_tiny(

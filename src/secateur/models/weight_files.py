@@ -130,9 +130,7 @@ def _read(path: Path) -> Any:
             hint="save model.state_dict(), best as .safetensors",
         ) from error
     except DAMAGED as error:
-        raise UserError(
-            f"'{path}' is damaged: {_first_line(error)}", hint="download or save it again"
-        ) from error
+        raise _damaged(path, error) from error
 
 
 def _check_archive(path: Path) -> None:
@@ -140,9 +138,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except DAMAGED as error:
-        raise UserError(
-            f"'{path}' is damaged: {_first_line(error)}", hint="download or save it again"
-        ) from error
+        raise _damaged(path, error) from error
     names = [member.filename for member in members]
     if any(name.endswith("/constants.pkl") for name in names):
         raise UserError(
@@ -176,9 +172,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             raise UserError(f"'{path}' names {len(tensors)} tensors; at most {MAX_TENSORS} are accepted")
         return safetensors.torch.load_file(path, device="cpu")
     except DAMAGED as error:
-        raise UserError(
-            f"'{path}' is damaged: {_first_line(error)}", hint="download or save it again"
-        ) from error
+        raise _damaged(path, error) from error
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -188,5 +182,6 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _first_line(error: BaseException) -> str:
-    return first_line(error, type(error).__name__)[:200]
+def _damaged(path: Path, error: BaseException) -> UserError:
+    why = first_line(error, type(error).__name__)[:200]
+    return UserError(f"'{path}' is damaged: {why}", hint="download or save it again")

@@ -37,17 +37,19 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks in a row, under the name ``layer``."""
+    """Blocks in a row, under the name that the checkpoints of their layout have for them."""
 
-    def __init__(self, in_channels: int, width: int, stride: int, *, count: int) -> None:
+    def __init__(
+        self, block: type["Block | SiluBlock"], in_channels: int, width: int, stride: int, *, count: int
+    ) -> None:
         super().__init__()
-        self.layer = nn.Sequential(Block(in_channels, width, stride))
-        for _ in range(count - 1):
-            self.layer.append(Block(width, width, 1))
+        self.row = "layer" if block is Block else "block"
+        later = (block(width, width, 1) for _ in range(count - 1))
+        self.add_module(self.row, nn.Sequential(block(in_channels, width, stride), *later))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in_channels, H, W] to [N, width, H/stride, W/stride]."""
-        out: Tensor = self.layer(x)
+        out: Tensor = self.get_submodule(self.row)(x)
         return out
 
 
@@ -58,9 +60,9 @@ class WideResNet(nn.Module):
         super().__init__()
         stem, first, second, third = widths
         self.conv1 = nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False)
-        self.block1 = Stage(stem, first, 1, count=count)
-        self.block2 = Stage(first, second, 2, count=count)
-        self.block3 = Stage(second, third, 2, count=count)
+        self.block1 = Stage(Block, stem, first, 1, count=count)
+        self.block2 = Stage(Block, first, second, 2, count=count)
+        self.block3 = Stage(Block, second, third, 2, count=count)
         self.bn1 = nn.BatchNorm2d(third)
         self.fc = nn.Linear(third, num_classes)
 
@@ -95,21 +97,6 @@ class SiluBlock(nn.Module):
         return summed
 
 
-class SiluStage(nn.Module):
-    """Blocks in a row, under the name ``block``."""
-
-    def __init__(self, in_channels: int, width: int, stride: int, *, count: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(SiluBlock(in_channels, width, stride))
-        for _ in range(count - 1):
-            self.block.append(SiluBlock(width, width, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, in_channels, H, W] to [N, width, H/stride, W/stride]."""
-        out: Tensor = self.block(x)
-        return out
-
-
 class SiluWideResNet(nn.Module):
     """Normalised input, stem, three stages, normalisation, pooling and one linear layer ``logits``."""
 
@@ -121,9 +108,9 @@ class SiluWideResNet(nn.Module):
         stem, first, second, third = widths
         self.init_conv = nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False)
         self.layer = nn.Sequential(
-            SiluStage(stem, first, 1, count=count),
-            SiluStage(first, second, 2, count=count),
-            SiluStage(second, third, 2, count=count),
+            Stage(SiluBlock, stem, first, 1, count=count),
+            Stage(SiluBlock, first, second, 2, count=count),
+            Stage(SiluBlock, second, third, 2, count=count),
         )
         self.batchnorm = nn.BatchNorm2d(third)
         self.logits = nn.Linear(third, num_classes)

@@ -1,11 +1,14 @@
 """Criteria that read gradients or activations on a calibration batch."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import UserError
 from secateur.graph import Group
+from secateur.graph.groups import Member
 from secateur.pruning.calibration_stats import CalibrationStats
 from secateur.pruning.criteria_weights import combine
 from secateur.pruning.filter_matrix import (
@@ -35,17 +38,9 @@ def taylor(
         UserError: no calibration batch.
     """
     gradients = _required(calibration, "taylor").gradients
-    return combine(
-        [
-            sum_per_channel(
-                member,
-                weight_of(model, member.tensor).double() * gradients[member.tensor],
-                group.size,
-            ).square()
-            for member in producers(group, model)
-        ],
-        reduction,
-    )
+    weights = _weights(group, model)
+    changes = (sum_per_channel(m, weight * gradients[m.tensor], group.size) for m, weight in weights)
+    return combine([change.square() for change in changes], reduction)
 
 
 def hessian(
@@ -65,17 +60,9 @@ def hessian(
         UserError: no calibration batch.
     """
     fisher = _required(calibration, "hessian").fisher
-    return combine(
-        [
-            sum_per_channel(
-                member,
-                weight_of(model, member.tensor).double().square() * fisher[member.tensor] / 2,
-                group.size,
-            )
-            for member in producers(group, model)
-        ],
-        reduction,
-    )
+    weights = _weights(group, model)
+    changes = (sum_per_channel(m, w.square() * fisher[m.tensor] / 2, group.size) for m, w in weights)
+    return combine(list(changes), reduction)
 
 
 def activation(
@@ -110,6 +97,11 @@ def activation(
             own = found.cpu()[torch.from_numpy(member.indices)]
             scores.append(scatter_to_channels(member, own, group.size))
     return combine(scores, reduction)
+
+
+def _weights(group: Group, model: nn.Module) -> Iterator[tuple[Member, Tensor]]:
+    """The members that produce the channels of a group, with their weights in float64."""
+    return ((member, weight_of(model, member.tensor).double()) for member in producers(group, model))
 
 
 def _required(calibration: CalibrationStats | None, criterion: str) -> CalibrationStats:

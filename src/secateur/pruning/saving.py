@@ -202,14 +202,16 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], source: Path, *, made: s
         tensor.data = tensors[name].to(device=tensor.device)
 
 
+def _absent(path: Path) -> UserError:
+    return UserError(f"there is no saved network in '{path.parent}'", hint=f"expected {path.name}")
+
+
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(read_bounded(path, _MAX_BYTES))
         expected = _document_hash(document) if isinstance(document, dict) else None
     except FileNotFoundError:
-        raise UserError(
-            f"there is no saved network in '{path.parent}'", hint=f"expected {path.name}"
-        ) from None
+        raise _absent(path) from None
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror}", hint="check its permissions") from error
     except (ValueError, RecursionError) as error:  # also lists nested too deeply to be read
@@ -231,9 +233,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         refuse_irregular(path, _MAX_WEIGHTS)
         return load_file(path)
     except FileNotFoundError:
-        raise UserError(
-            f"there is no saved network in '{path.parent}'", hint=f"expected {path.name}"
-        ) from None
+        raise _absent(path) from None
     except Exception as error:
         raise UserError(f"'{path}' is damaged and cannot be read", hint="copy the folder again") from error
 

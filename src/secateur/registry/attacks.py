@@ -31,6 +31,7 @@ from secateur.registry.settings import (
 ATTACKS = Registry("attack")
 _DESCENT = {"kind": "minimum-norm", "targeted": True, "random": False, "cost": "1 fwd, 1 bwd"}
 """Facts of a minimum-norm attack that follows one gradient per step and draws no random numbers."""
+_FIXED = {"kind": "fixed-eps", "targeted": True}
 
 ATTACKS.register(
     "ddn",
@@ -192,9 +193,8 @@ ATTACKS.register(
     "secateur.attacks.pgd:pgd",
     "projected gradient descent (Madry et al. 2018)",
     norms=(2.0, math.inf),
-    kind="fixed-eps",
+    **_FIXED,
     science=4,
-    targeted=True,
     paper="arXiv:1706.06083",
     cost="1 fwd, 1 bwd",
     label="PGD",
@@ -213,9 +213,8 @@ ATTACKS.register(
     "secateur.attacks.apgd:apgd",
     "auto-PGD, DLR or cross-entropy (Croce & Hein 2020)",
     norms=(2.0, math.inf),
-    kind="fixed-eps",
+    **_FIXED,
     science=5,
-    targeted=True,
     paper="arXiv:2003.01690",
     cost="1 fwd, 1 bwd",
     label="APGD",
@@ -234,9 +233,8 @@ ATTACKS.register(
     "secateur.attacks.fgsm:fgsm",
     "one steepest step (Goodfellow et al. 2015)",
     norms=NORMS,
-    kind="fixed-eps",
+    **_FIXED,
     science=4,
-    targeted=True,
     paper="arXiv:1412.6572",
     random=False,
     cost="2 fwd, 1 bwd, once",
@@ -249,9 +247,8 @@ ATTACKS.register(
     "secateur.attacks.fgsm:noise",
     "random perturbations, no gradient",
     norms=NORMS,
-    kind="fixed-eps",
+    **_FIXED,
     science=3,
-    targeted=True,
     cost="1 fwd",
     bibtex=(),
     settings={"norm": NORM, "eps": EPS, "steps": STEPS},
@@ -261,9 +258,8 @@ ATTACKS.register(
     "secateur.attacks.square_attack:square",
     "random squares, no gradient (Andriushchenko et al. 2020)",
     norms=(math.inf,),
-    kind="fixed-eps",
+    **_FIXED,
     science=3,
-    targeted=True,
     paper="arXiv:1912.00049",
     cost="1 fwd",
     label="Square",

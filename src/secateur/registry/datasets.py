@@ -3,6 +3,7 @@
 from secateur.registry.registry import Registry
 
 DATASETS = Registry("dataset")
+_CIFAR = {"images": (50_000, 10_000), "shape": (3, 32, 32), "bibtex": ("krizhevsky2009",)}
 
 # ``images`` counts the official train and test parts, so that a study can be priced before they are here, or
 # all images where there are no such parts. One of ``files`` lies in a folder that holds the dataset.
@@ -28,23 +29,19 @@ DATASETS.register(
     "cifar10",
     "secateur.data:cifar10",
     "the official binary archive, packed or not: cifar10:DIR",
-    images=(50_000, 10_000),
-    shape=(3, 32, 32),
+    **_CIFAR,
     classes=10,
     files=("cifar-10-batches-bin/test_batch.bin", "test_batch.bin", "cifar-10-binary.tar.gz"),
     label="CIFAR-10",
-    bibtex=("krizhevsky2009",),
 )
 DATASETS.register(
     "cifar100",
     "secateur.data:cifar100",
     "the official binary archive, fine labels: cifar100:DIR",
-    images=(50_000, 10_000),
-    shape=(3, 32, 32),
+    **_CIFAR,
     classes=100,
     files=("cifar-100-binary/test.bin", "test.bin", "cifar-100-binary.tar.gz"),
     label="CIFAR-100",
-    bibtex=("krizhevsky2009",),
 )
 DATASETS.register(
     "fashion-mnist",

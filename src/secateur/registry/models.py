@@ -7,6 +7,9 @@ MODELS = Registry("model")
 HUB = "hf:"
 """Before the name of a trained network of Hugging Face, or the folder of one."""
 _CIFAR = (3, 32, 32)
+_RESNET = {"paper": "arXiv:1512.03385", "bibtex": ("he2016",)}
+_WIDE = {"paper": "arXiv:1605.07146", "bibtex": ("zagoruyko2016",)}
+_VGG = {"paper": "arXiv:1409.1556", "bibtex": ("simonyan2015",)}
 
 
 def of_own_file(arch: str) -> bool:
@@ -46,8 +49,7 @@ MODELS.register(
     "residual network for small images (the demo's)",
     input=(1, 8, 8),
     label="ResNet-tiny",
-    paper="arXiv:1512.03385",
-    bibtex=("he2016",),
+    **_RESNET,
 )
 MODELS.register(
     "smallcnn",
@@ -64,8 +66,7 @@ MODELS.register(
     "ResNet-18 with the CIFAR stem",
     input=_CIFAR,
     label="ResNet-18",
-    paper="arXiv:1512.03385",
-    bibtex=("he2016",),
+    **_RESNET,
 )
 MODELS.register(
     "resnet50",
@@ -73,8 +74,7 @@ MODELS.register(
     "ResNet-50 with the CIFAR stem",
     input=_CIFAR,
     label="ResNet-50",
-    paper="arXiv:1512.03385",
-    bibtex=("he2016",),
+    **_RESNET,
 )
 MODELS.register(
     "resnet20",
@@ -82,8 +82,7 @@ MODELS.register(
     "CIFAR ResNet-20, shortcuts of zero channels",
     input=_CIFAR,
     label="ResNet-20",
-    paper="arXiv:1512.03385",
-    bibtex=("he2016",),
+    **_RESNET,
 )
 MODELS.register(
     "resnet56",
@@ -91,8 +90,7 @@ MODELS.register(
     "CIFAR ResNet-56, shortcuts of zero channels",
     input=_CIFAR,
     label="ResNet-56",
-    paper="arXiv:1512.03385",
-    bibtex=("he2016",),
+    **_RESNET,
 )
 MODELS.register(
     "resnet110",
@@ -100,8 +98,7 @@ MODELS.register(
     "CIFAR ResNet-110, shortcuts of zero channels",
     input=_CIFAR,
     label="ResNet-110",
-    paper="arXiv:1512.03385",
-    bibtex=("he2016",),
+    **_RESNET,
 )
 MODELS.register(
     "preact-resnet18",
@@ -118,8 +115,7 @@ MODELS.register(
     "wide ResNet-28-10, TRADES layout",
     input=_CIFAR,
     label="WRN-28-10",
-    paper="arXiv:1605.07146",
-    bibtex=("zagoruyko2016",),
+    **_WIDE,
 )
 MODELS.register(
     "wrn-28-10-silu",
@@ -127,8 +123,7 @@ MODELS.register(
     "wide ResNet-28-10, SiLU, DeepMind layout",
     input=_CIFAR,
     label="WRN-28-10 (SiLU)",
-    paper="arXiv:1605.07146",
-    bibtex=("zagoruyko2016",),
+    **_WIDE,
 )
 MODELS.register(
     "vgg16-bn",
@@ -136,8 +131,7 @@ MODELS.register(
     "VGG-16 with batch normalisation, for 32x32 images",
     input=_CIFAR,
     label="VGG-16",
-    paper="arXiv:1409.1556",
-    bibtex=("simonyan2015",),
+    **_VGG,
 )
 MODELS.register(
     "vgg19-bn",
@@ -145,6 +139,5 @@ MODELS.register(
     "VGG-19 with batch normalisation, for 32x32 images",
     input=_CIFAR,
     label="VGG-19",
-    paper="arXiv:1409.1556",
-    bibtex=("simonyan2015",),
+    **_VGG,
 )

@@ -203,13 +203,14 @@ def _blame(error: Exception, path: Path) -> str:
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}, line {error.lineno}"
-    place = path.resolve()
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve() == place
-    ]
-    return f"{said}, line {frames[-1].lineno}: {frames[-1].line}" if frames else said
+    frame = frame_in(path, error)
+    return f"{said}, line {frame.lineno}: {frame.line}" if frame else said
+
+
+def frame_in(path: Path, error: BaseException) -> traceback.FrameSummary | None:
+    """The last line of a file that an exception went through; None if it went through none."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return next((frame for frame in frames if Path(frame.filename).resolve() == path.resolve()), None)
 
 
 def _check(registry: Registry, entry: Entry, path: Path) -> None:

@@ -27,17 +27,20 @@ def network(study: Study, cell_id: str, store: Store) -> nn.Module:
         UserError: the cell is not finished, or its artefacts are damaged.
     """
     folder = store.artefacts(cell_id)
-    label = store.cell(cell_id).axes["model"]
-    return pruning.load(folder, lambda: architecture(study, label, splits_of(study).test)).eval()
+    label, images = store.cell(cell_id).axes["model"], splits_of(study).test
+    shape, classes = images.shape, images.num_classes
+    return pruning.load(folder, lambda: architecture(study, label, shape=shape, classes=classes)).eval()
 
 
-def architecture(study: Study, label: str, images: Dataset, *, pretrained: bool = False) -> nn.Module:
+def architecture(
+    study: Study, label: str, *, shape: tuple[int, ...], classes: int, pretrained: bool = False
+) -> nn.Module:
     """A new network of the study's model ``label``, for images of this shape and number of classes."""
     chosen = study.models[label]
     return models.resolve(
         chosen.arch,
-        num_classes=images.num_classes,
-        in_channels=images.shape[0],
+        num_classes=classes,
+        in_channels=shape[0],
         settings=chosen.settings,
         normalise=chosen.statistics,
         # A study file may come from anybody: it never runs a Python file that it names.

@@ -40,7 +40,9 @@ def train(study: Study, cell: Cell, store: Store, tick: Tick | None) -> Parts:
     chosen = study.models[label]
     published = has_weights(chosen.arch)
     own = published or comes_with_weights(chosen.arch)
-    build = partial(architecture, study, label, splits.test, pretrained=own and not chosen.weights)
+    shape, classes = splits.test.shape, splits.test.num_classes
+    pretrained = own and not chosen.weights
+    build = partial(architecture, study, label, shape=shape, classes=classes, pretrained=pretrained)
     model = _planned(cell, build, chosen.weights) if chosen.weights else build()
     if not chosen.weights and comes_with_weights(chosen.arch):
         _refuse_other_weights(cell, model)

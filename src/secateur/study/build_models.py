@@ -17,7 +17,6 @@ from secateur.models import (
     check_accepts,
     describe_normalisation,
     load_published,
-    resolve,
     to_device,
     weights_hash,
 )
@@ -26,6 +25,7 @@ from secateur.models.timing import timer
 from secateur.pruning.starting import with_weights
 from secateur.registry import HUB, checkpoint, comes_with_weights, has_weights
 from secateur.repair.meta_shapes import ShapesAlone
+from secateur.stages.networks import architecture
 from secateur.study.cells import Facts
 from secateur.study.cost import Footprint, Speed
 from secateur.text import nearest
@@ -41,15 +41,7 @@ def dense_network(
     """A model of the study, without its weights unless ``pretrained``. Raises UserError."""
     model = study.models[label]
     try:
-        return resolve(
-            model.arch,
-            num_classes=classes,
-            in_channels=shape[0],
-            settings=model.settings,
-            normalise=model.statistics,
-            allow_code=False,
-            pretrained=pretrained,
-        )
+        return architecture(study, label, shape=shape, classes=classes, pretrained=pretrained)
     except UserError:
         raise
     except Exception as error:

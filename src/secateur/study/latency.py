@@ -5,10 +5,11 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur import measure, pruning
 from secateur.config import Cell, study_of
@@ -134,7 +135,7 @@ def _rows(
         own = copy.deepcopy(dense) if cell is ancestor else _network(store, facts, cell).to(conditions.device)
         with eval_mode(own), eval_mode(dense), torch.no_grad():
             before, after = time_calls(
-                [_pass(dense, images), _pass(own, images)], seconds=seconds, threads=conditions.threads
+                [partial(dense, images), partial(own, images)], seconds=seconds, threads=conditions.threads
             )
         yield Measured(
             cell=cell.id,
@@ -148,10 +149,6 @@ def _rows(
             peak_bytes=measure.peak_memory(own, images),
             dense_peak_bytes=measure.peak_memory(dense, images),
         )
-
-
-def _pass(network: nn.Module, images: Tensor) -> Callable[[], object]:
-    return lambda: network(images)
 
 
 def _network(store: Store, facts: Facts, cell: Cell) -> nn.Module:

@@ -109,20 +109,17 @@ def rivals(auditor: Auditor) -> Check:
     if joint.eps is not None:
         more = sum(best < own for best, own in zip(joint.best, joint.own, strict=True)) / n
         sentence = f"{names} fool {more:.1%} of the images that this attack left"
-        bad = more > 0.01
-        return Check(
-            "F13", not (bad or joint.failed), "fail" if more > 0.05 else "warn", sentence + _could_not(joint)
+        bad, grave = more > 0.01, more > 0.05
+    else:
+        # Nearer by less than 0.1 % is rounding, not another minimum.
+        nearer = sum(best < own * (1 - 1e-3) for best, own in zip(joint.best, joint.own, strict=True)) / n
+        sentence = (
+            f"{names} find nearer examples of {nearer:.0%} of the images; "
+            f"the best of all attacks is {joint.gap:.1%} below this one's median"
         )
-    # Nearer by less than 0.1 % is rounding, not another minimum.
-    nearer = sum(best < own * (1 - 1e-3) for best, own in zip(joint.best, joint.own, strict=True)) / n
-    sentence = (
-        f"{names} find nearer examples of {nearer:.0%} of the images; "
-        f"the best of all attacks is {joint.gap:.1%} below this one's median"
-    )
-    moved = joint.gap > MOVED
-    return Check(
-        "F13", not (moved or joint.failed), "fail" if moved else "warn", sentence + _could_not(joint)
-    )
+        bad = grave = joint.gap > MOVED
+    passed = not (bad or joint.failed)
+    return Check("F13", passed, "fail" if grave else "warn", sentence + _could_not(joint))
 
 
 def _could_not(joint: Joint) -> str:

@@ -1,6 +1,6 @@
 """A check, its verdict in one sentence, and the grade of all checks. A check that raises is a warning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +71,12 @@ class Grade(Shown):
     def reasons(self) -> list[str]:
         """The sentences of the checks that did not pass."""
         return [f"{check.id}: {check.sentence}" for check in self.checks if not check.passed]
+
+
+def letter_of(checks: Iterable[Check]) -> Literal["A", "B", "C"]:
+    """The letter that the checks of an evaluated result give it."""
+    failed = {check.severity for check in checks if not check.passed}
+    return "C" if "fail" in failed else "B" if failed else "A"
 
 
 def guarded(id: str, check: Callable[[], Check]) -> Check:

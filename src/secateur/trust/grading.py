@@ -17,7 +17,7 @@ from secateur.attacks.runner.run import held_still
 from secateur.data import Dataset
 from secateur.trust.audit import AUDIT, Auditor
 from secateur.trust.audit_context import AuditContext
-from secateur.trust.check import Check, Grade, guarded
+from secateur.trust.check import Check, Grade, guarded, letter_of
 from secateur.trust.checks import (
     ALWAYS,
     ALWAYS_WIDE,
@@ -100,10 +100,9 @@ def grade(
     if 3 * sum(not check.ran for check in done) > len(done):
         # With so many findings unknown, a warning would be too weak.
         done = [check if check.ran else replace(check, severity="fail") for check in done]
-    failed = {check.severity for check in done if not check.passed}
     cost = sum(many.passes.values()) / max(spent, 1)
     done.sort(key=lambda check: check.id)
-    return Grade("C" if "fail" in failed else "B" if failed else "A", done, cost, joint)
+    return Grade(letter_of(done), done, cost, joint)
 
 
 def _spread(rows: Tensor, count: int) -> Tensor:

@@ -55,6 +55,11 @@ def knows_the_images(model: nn.Module, dataset: Dataset, result: AttackResult, p
         predicted = predict(model, dataset.x).cpu()
     wrong = misfit(predicted, dataset.y.cpu(), dataset.classes)
     better = better_normalised(model, dataset, result, passes)
+    return of_evidence(wrong, better, result)
+
+
+def of_evidence(wrong: str, better: str, result: AttackResult) -> Check:
+    """F24 from what :func:`misfit` and :func:`better_normalised` have found."""
     known = f"{result.accuracy:.1%} of {result.n} images are classified as labelled"
     sentence = "; ".join(filter(None, (wrong, better))) or known
     return Check("F24", not (wrong or better), "fail" if wrong else "warn", sentence)

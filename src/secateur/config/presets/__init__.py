@@ -8,7 +8,7 @@ from shlex import quote
 
 from secateur.errors import UserError
 from secateur.registry import HUB, has_weights, of_own_file
-from secateur.text import nearest
+from secateur.text import did_you_mean
 
 NAMES = ("digits", "thesis", "thesis-literal")
 
@@ -20,8 +20,7 @@ def preset(name: str) -> str:
     True
     """
     if name not in NAMES:
-        near = nearest(name, NAMES)
-        hint = f"did you mean '{near}'?" if near else f"known: {', '.join(NAMES)}"
+        hint = did_you_mean(name, NAMES, otherwise=f"known: {', '.join(NAMES)}")
         raise UserError(f"there is no preset '{name}'", hint=hint)
     return (files(__package__) / f"{name}.yaml").read_text(encoding="utf-8")
 
@@ -80,12 +79,3 @@ def _scalar(text: str) -> str:
 def _label(text: str) -> str:
     """A name that a study accepts."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:40] or "mine"
-
-
-def summaries() -> dict[str, str]:
-    """One line about each preset, by name: the first line of its file.
-
-    >>> list(summaries())
-    ['digits', 'thesis', 'thesis-literal']
-    """
-    return {name: preset(name).splitlines()[0].removeprefix("# ") for name in NAMES}
