@@ -21,21 +21,20 @@ from secateur.cli.attack_settings import (
     start_of,
     targets_of,
 )
-from secateur.cli.completion import attack_names, data_names, norm_names, setting_names
+from secateur.cli.completion import data_names, norm_names, setting_names
 from secateur.cli.images import check_class_order, chosen_size, held_out, note_other_data
-from secateur.cli.options import Logits, PlugIns, output_of, plug_in, with_run_options
-from secateur.cli.output import bar, note, print_json
-from secateur.cli.targets import (
+from secateur.cli.options import (
+    AttackName,
+    Device,
     Json,
-    Mean,
-    Model,
-    Resize,
-    Seed,
-    Std,
-    Weights,
-    finished_network,
-    move,
+    Logits,
+    PlugIns,
+    output_of,
+    plug_in,
+    with_run_options,
 )
+from secateur.cli.output import bar, note, print_json
+from secateur.cli.targets import Mean, Model, Resize, Seed, Std, Weights, move, network
 from secateur.errors import UserError
 from secateur.registry import has_weights
 from secateur.run_options import NAMES
@@ -61,9 +60,7 @@ def attack(
         ),
     ],
     weights: Weights = None,
-    name: Annotated[
-        str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.", autocompletion=attack_names)
-    ] = "ddn",
+    name: AttackName = "ddn",
     norm: Annotated[
         str | None,
         typer.Option(
@@ -131,7 +128,7 @@ def attack(
         bool,
         typer.Option("--audit", help="Add the expensive checks: other attacks and seeds, planted examples."),
     ] = False,
-    device: Annotated[str, typer.Option(help="Device of the network, such as cuda.")] = "cpu",
+    device: Device = "cpu",
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the per-image record to this JSON file.")
@@ -174,14 +171,15 @@ def attack(
         # A network for a single class has nothing to confuse it with.
         raise UserError(f"{data} has a single class", hint="name all classes of the network in its data")
     pixel_bounds, free = by_channel(ends, whole), mask_of(mask, whole, index)
-    attacked = finished_network(model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std)
+    attacked = network(
+        model, weights, (1, *dataset.shape), dataset.num_classes, mean=mean, std=std, exported=True
+    )
     check_class_order(attacked, dataset, name=model)
     note_other_data(model, data)
     move(device, attacked)
     example = first_images(dataset, PROBED).x
     asked = classifier(attacked, example, logits=output_of(logits), batch_size=batch_size, data=data)
-    for sentence in asked.said if isinstance(asked, Classifier) else ():
-        note(sentence)
+    note(*(asked.said if isinstance(asked, Classifier) else ()))
     points = start_of(start, asked, dataset, index, targets=targets, count=options["restarts"], quiet=as_json)
     begun = time.perf_counter()
     with bar(f"{name} on {dataset.n} images", quiet=as_json) as tick:
@@ -228,8 +226,9 @@ def attack(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     # A published accuracy says nothing about a pruned network, or about a subset of the classes.
-    if has_weights(model) and targets is None and (weights is None or weights.is_file()):
-        _compare_with_published(model, summary["clean_accuracy"], dataset.n)
+    published = has_weights(model) and targets is None and (weights is None or weights.is_file())
+    if published and (said := models.accuracy_mismatch(model, summary["clean_accuracy"], n=dataset.n)):
+        note(said)
     _write(
         result, {**facts, "summary": summary}, dataset, index, out=out, examples=examples, pictures=pictures
     )
@@ -250,13 +249,6 @@ def _refuse_arguments(settings: dict[str, Any], attack: Callable[..., Any]) -> N
             f"invalid --set {name}: '{name}' is no setting of an attack",
             hint="see secateur attack --help",
         )
-
-
-def _compare_with_published(model: str, accuracy: float, n: int) -> None:
-    from secateur.models import accuracy_mismatch
-
-    if sentence := accuracy_mismatch(model, accuracy, n=n):
-        note(sentence)
 
 
 def _write(

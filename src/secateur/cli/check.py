@@ -168,8 +168,7 @@ def check(
         print_json({**verdict.to_json(), "folder": str(target)})
     else:
         say(str(verdict))
-        for remark in verdict.notes:
-            note(remark)
+        note(*verdict.notes)
         note(f"the page is {target / 'check.html'}, the network {target / 'network'}")
     if not verdict.kept:
         raise typer.Exit(ExitCode.LIMIT_BROKEN)
@@ -185,8 +184,7 @@ def splits_of(data: str, size: tuple[int, ...] | None, seed: int) -> "Splits":
     from secateur.data import load_splits
 
     found = load_splits(data, resize=size, generator=torch.Generator().manual_seed(seed))
-    for said in found.remarks:
-        note(said)
+    note(*found.remarks)
     return found
 
 

@@ -6,21 +6,12 @@ from typing import Annotated
 
 import typer
 
+from secateur.cli.attack_output import check_outputs
 from secateur.cli.completion import data_names
 from secateur.cli.images import check_class_order, chosen_size, held_out, note_other_data
-from secateur.cli.options import Json, PlugIns, plug_in
+from secateur.cli.options import Device, Json, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table
-from secateur.cli.targets import (
-    Classes,
-    Mean,
-    Model,
-    Resize,
-    Std,
-    Weights,
-    finished_network,
-    move,
-)
-from secateur.errors import UserError
+from secateur.cli.targets import Classes, Mean, Model, Resize, Std, Weights, move, network
 
 
 def evaluate(
@@ -33,7 +24,7 @@ def evaluate(
     mean: Mean = None,
     std: Std = None,
     classes: Classes = None,
-    device: Annotated[str, typer.Option(help="Device of the network, such as cuda.")] = "cpu",
+    device: Device = "cpu",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the result to this JSON file, for `compare`.")
     ] = None,
@@ -49,13 +40,10 @@ def evaluate(
     from secateur.stats import wilson
 
     plug_in(plugin)
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
-        raise UserError(f"--out {out} cannot be written", hint="name a file in a folder that exists")
-    if pictures is not None and pictures.exists() and not pictures.is_dir():
-        raise UserError(f"--pictures {pictures} is a file", hint="name a folder")
+    check_outputs(out, None, pictures)
     part, images = held_out(data, chosen_size(resize, model))
     size = (1, *images.shape)
-    chosen = finished_network(model, weights, size, classes or images.num_classes, mean=mean, std=std)
+    chosen = network(model, weights, size, classes or images.num_classes, mean=mean, std=std, exported=True)
     note_other_data(model, data)
     check_class_order(chosen, images, name=model)
     move(device, chosen)

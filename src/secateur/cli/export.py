@@ -7,10 +7,9 @@ import typer
 
 from secateur.cli.completion import model_names
 from secateur.cli.inputs import Input, asked_inputs, texts_of
-from secateur.cli.options import PlugIns, plug_in
+from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import note, print_json, print_table, say
 from secateur.cli.targets import (
-    Json,
     Mean,
     Std,
     Weights,

@@ -8,20 +8,9 @@ import typer
 from secateur.cli.check import fine_tuning, splits_of
 from secateur.cli.completion import data_names
 from secateur.cli.images import check_class_order, chosen_size, note_other_data
-from secateur.cli.options import Logits, PlugIns, output_of, plug_in
+from secateur.cli.options import Device, Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import bar, note, print_json, say
-from secateur.cli.targets import (
-    Classes,
-    Json,
-    Mean,
-    Model,
-    Resize,
-    Seed,
-    Std,
-    Weights,
-    move,
-    network,
-)
+from secateur.cli.targets import Classes, Mean, Model, Resize, Seed, Std, Weights, move, network
 from secateur.errors import UserError
 
 
@@ -55,7 +44,7 @@ def finetune(
     mean: Mean = None,
     std: Std = None,
     classes: Classes = None,
-    device: Annotated[str, typer.Option(help="Device of the network, such as cuda.")] = "cpu",
+    device: Device = "cpu",
     seed: Seed = 0,
     plugin: PlugIns = None,
     as_json: Json = False,
@@ -86,8 +75,7 @@ def finetune(
     if dense is None:
         recipe = replace(recipe, distillation=None)
     given = handed(student, splits.test.x, logits=output_of(logits), data=data)
-    for said in given.said:
-        note(said)
+    note(*given.said)
     if dense is not None:
         dense = handed(dense, splits.test.x, logits=output_of(logits), data=data).taught
     before = models.accuracy(given.asked, splits.test.x.to(device), splits.test.y.to(device))

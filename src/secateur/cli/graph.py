@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from secateur.cli.inputs import Input, asked_inputs
-from secateur.cli.options import Heads, HeadsOption, Logits, PlugIns, output_of, plug_in
+from secateur.cli.options import Heads, HeadsOption, Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, print_json, say
-from secateur.cli.targets import Classes, Json, Model, Weights, channels_of, inputs_for, network_and_inputs
+from secateur.cli.targets import Classes, Model, Weights, channels_of, inputs_for, network_and_inputs
 
 
 def graph(

@@ -52,7 +52,10 @@ def fitted(spec: str | None, size: tuple[int, ...] | None) -> "Dataset | None":
 
     if spec is None:
         return None
-    return noted(datasets.load(spec, split=datasets.training_split(datasets.open_dataset(spec)), resize=size))
+    part = datasets.training_split(datasets.open_dataset(spec))
+    images = datasets.load(spec, split=part, resize=size)
+    note(*images.remarks)
+    return images
 
 
 def held_out(
@@ -72,7 +75,7 @@ def held_out(
         kept = "no separate test split" if part == "all" else "training images only"
         note(f"{spec} has {kept}: the network may have been trained on the attacked images")
     images = datasets.load_or_parts(spec, split=part, resize=size, bounds=bounds)
-    _note_remarks(images)
+    note(*images.remarks)
     return part, images
 
 
@@ -102,14 +105,3 @@ def check_class_order(model: "nn.Module", images: "Dataset | Parts", *, name: st
             f"those of {images.name} in the order {first_few(images.classes, 3)}",
             hint="put the number of its class before the name of every folder, as in 00-cat and 01-dog",
         )
-
-
-def noted(images: "Dataset") -> "Dataset":
-    """The images as they are; what their source holds beside them is printed."""
-    _note_remarks(images)
-    return images
-
-
-def _note_remarks(images: "Dataset | Parts") -> None:
-    for said in images.remarks:
-        note(said)

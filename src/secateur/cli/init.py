@@ -10,12 +10,7 @@ from secateur.cli.completion import data_names, model_names, preset_names
 from secateur.cli.images import chosen_size
 from secateur.cli.options import PlugIns, plug_in
 from secateur.cli.output import print_json, say
-from secateur.cli.targets import (
-    Mean,
-    Resize,
-    Std,
-    check_statistics,
-)
+from secateur.cli.targets import Mean, Resize, Std, check_statistics
 from secateur.errors import UserError
 from secateur.registry import of_own_file
 

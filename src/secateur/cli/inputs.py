@@ -162,11 +162,9 @@ def _range(text: str, dtype: str, parts: list[str]) -> tuple[float, float]:
     try:
         low, high = ((int if whole else float)(number) for number in parts[0].split(".."))
     except ValueError:
-        raise UserError(
-            f"invalid --input {text}: '{parts[0]}' is no range", hint="write LOW..HIGH, as in 0..50"
-        ) from None
+        raise UserError(f"invalid --input {text}: '{parts[0]}' is no range", hint=_RANGE) from None
     if not low < high:
-        raise UserError(f"invalid --input {text}: the range is empty", hint="write LOW..HIGH, as in 0..50")
+        raise UserError(f"invalid --input {text}: the range is empty", hint=_RANGE)
     return low, high
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli.completion import one_of
-from secateur.cli.options import PlugIns, plug_in
+from secateur.cli.options import Json, PlugIns, plug_in
 from secateur.cli.output import print_json, print_table
 from secateur.errors import UserError
 from secateur.registry import ATTACKS, CHECKPOINTS, CRITERIA, DATASETS, MODELS, RATES, Registry
@@ -45,7 +45,7 @@ def ls(
         ),
     ] = None,
     plugin: PlugIns = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List what can be chosen by name."""
     if kind is not None and kind not in _KINDS:

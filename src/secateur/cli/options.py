@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from secateur.cli.completion import attack_names
 from secateur.cli.output import note
 from secateur.recipes import setting_of
 from secateur.registry import load_plugin
@@ -92,6 +93,10 @@ HeadsOption = Annotated[
     Heads,
     typer.Option(help="What is removed of attention: equally many channels of every head, or whole heads."),
 ]
+AttackName = Annotated[
+    str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.", autocompletion=attack_names)
+]
+Device = Annotated[str, typer.Option(help="Device of the network, such as cuda.")]
 Logits = Annotated[
     str | None,
     typer.Option(help="Name or index of the logits among several outputs; other outputs may shrink."),

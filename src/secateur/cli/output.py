@@ -18,17 +18,21 @@ from secateur.text import json_line, shown, shown_in_line
 
 def complain(error: UserError) -> None:
     """Print an error and its hint on stderr."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    console = _messages()
     console.print(f"error: {shown(error.message)}", style="bold red", markup=False)
     if error.command:
         console.print(f"  hint: {shown(error.command)}", markup=False)
 
 
-def note(text: str) -> None:
-    """Print a note on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
-        shown(text), style="dim", markup=False
-    )
+def note(*texts: str) -> None:
+    """Print notes on stderr, a line for each."""
+    for text in texts:
+        _messages().print(shown(text), style="dim", markup=False)
+
+
+def _messages() -> Console:
+    # Made for each message: standard error may be another stream by then.
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:

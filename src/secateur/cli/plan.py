@@ -65,11 +65,11 @@ def plan(
     facts, missing = facts_to_price(study)
     folder = None if missing else out or Path("runs") / study.name
     laid = lay_out(study, out=folder, limit=limit, facts=facts, probe=True)
-    if not missing:
-        _remark(laid)
     if missing:
         counts = " + ".join(f"{count:,}" for count in (facts.train, facts.validation, facts.test))
         note(f"priced for {counts} images, as the official dataset has them: {missing}")
+    else:
+        _remark(laid)
     seconds, memory = laid.seconds(jobs), laid.memory_bytes(jobs)
     found = forecasts(laid, devices, tflops=tflops, price=price)
     if as_json:
@@ -140,8 +140,7 @@ def _remark(laid: "StudyPlan") -> None:
     # What is left needs torch.
     from secateur.study.build_models import remarks
 
-    for remark in remarks(study, laid.facts):
-        note(remark)
+    note(*remarks(study, laid.facts))
 
 
 def _counted(laid: "StudyPlan") -> str:

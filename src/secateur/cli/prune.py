@@ -9,12 +9,11 @@ import typer
 from secateur.cli.completion import criterion_names, rate_names
 from secateur.cli.images import chosen_size, fitted
 from secateur.cli.inputs import Input, asked_inputs, told
-from secateur.cli.options import Heads, HeadsOption, Logits, PlugIns, output_of, plug_in
+from secateur.cli.options import Heads, HeadsOption, Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, print_json, print_table
 from secateur.cli.targets import (
     Classes,
     Data,
-    Json,
     Mean,
     Model,
     Resize,
@@ -230,8 +229,7 @@ def _tell(model: str, report: "PruneReport", out: Path, *, as_json: bool) -> Non
             ("multiply-adds", *_before_after(report.macs_before, report.macs_after)),
         ],
     )
-    for remark in report.notes:
-        note(remark)
+    note(*report.notes)
     note(f"saved {out}; attack it with: secateur attack --model {model} --weights {out} --data ...")
     # Loading a folder never runs code that only the folder names.
     named = f" --model {model}" if ".py:" in model else ""

@@ -137,8 +137,7 @@ def measure(folder: Path, *, again: bool, batch: int, threads: int | None, devic
         except KeyboardInterrupt:
             note("interrupted: finished measurements are kept; the same command without --again continues")
             raise
-    for sentence in _told(done):
-        note(sentence)
+    note(*_told(done))
 
 
 def _lines(expected: float, *, every: float) -> Callable[[int, int], None]:

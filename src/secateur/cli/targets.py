@@ -61,7 +61,6 @@ Classes = Annotated[
         help="Number of classes; by default that of --data, the default of FILE.py:FUNCTION, or 10.", min=2
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random choices.", min=0)]
 
 
@@ -73,12 +72,16 @@ def network(
     *,
     mean: str | None = None,
     std: str | None = None,
-    raw: bool = False,
+    exported: bool = False,
 ) -> "nn.Module":
-    """The network named by ``--model`` and ``--weights``, in evaluation mode; see ``network_and_inputs``."""
-    return network_and_inputs(
-        model, weights, shape[1], classes, normalise=check_statistics(mean, std), raw=raw
-    )[0]
+    """The network named by ``--model`` and ``--weights``, in evaluation mode; see ``network_and_inputs``.
+
+    With ``exported``, for commands that only ask it, a .pt2 file that ``secateur export`` wrote, too.
+    """
+    normalise = check_statistics(mean, std)
+    if exported and model.endswith(".pt2"):
+        return _exported(model, weights, normalise)
+    return network_and_inputs(model, weights, shape[1], classes, normalise=normalise)[0]
 
 
 def network_and_inputs(
@@ -119,18 +122,16 @@ def network_and_inputs(
         found.append(inputs)
         return built
 
-    if weights is None:
+    if weights is not None and weights.is_dir():
+        # A pruned folder replays its plan on the dense network before the weights are loaded.
+        network = load(weights, build)
+    else:
         network = build()
-        if not has_weights(model) and not model.startswith(HUB):
+        if weights is not None:
+            # Weight files of other projects carry prefixes and wrappers; what was changed is said.
+            note(*models.load_weights(network, weights).notes)
+        elif not has_weights(model) and not model.startswith(HUB):
             note(f"no --weights given: {model} has the weights of its constructor")
-        return network.eval(), found[-1]
-    # A pruned folder replays its plan on the dense network before the weights are loaded.
-    if weights.is_dir():
-        return load(weights, build).eval(), found[-1]
-    # Weight files of other projects carry prefixes and wrappers; what was changed is said.
-    network = build()
-    for sentence in models.load_weights(network, weights).notes:
-        note(sentence)
     return network.eval(), found[-1]
 
 
@@ -153,21 +154,6 @@ def inputs_for(model: str, asked: Sequence[Asked], given: Any) -> Any:
 def channels_of(asked: Sequence[Asked]) -> int | None:
     """The channels of the first input, as networks of images count them."""
     return asked[0].shape[1] if asked and len(asked[0].shape) > 1 else None
-
-
-def finished_network(
-    model: str,
-    weights: Path | None,
-    shape: tuple[int, ...],
-    classes: int | None,
-    *,
-    mean: str | None = None,
-    std: str | None = None,
-) -> "nn.Module":
-    """As ``network``, for commands that only ask it: a .pt2 file that ``secateur export`` wrote, too."""
-    if model.endswith(".pt2"):
-        return _exported(model, weights, check_statistics(mean, std))
-    return network(model, weights, shape, classes, mean=mean, std=std)
 
 
 def _exported(path: str, weights: Path | None, given: "Statistics | None") -> "nn.Module":

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from secateur.cli.attack_settings import attack_settings
-from secateur.cli.completion import attack_names, criterion_names, norm_names, setting_names
-from secateur.cli.options import Folder, Json, Limit, PlugIns, plug_in
+from secateur.cli.completion import criterion_names, norm_names, setting_names
+from secateur.cli.options import AttackName, Folder, Json, Limit, PlugIns, plug_in
 from secateur.cli.output import bar, note, print_json, print_table, say
 
 SHOWN = 12
@@ -15,9 +15,7 @@ SHOWN = 12
 
 def transfer(
     folder: Folder,
-    name: Annotated[
-        str, typer.Option("--attack", "-a", help="See `secateur ls attacks`.", autocompletion=attack_names)
-    ] = "ddn",
+    name: AttackName = "ddn",
     norm: Annotated[
         str | None,
         typer.Option(
