@@ -291,3 +291,17 @@ def test_the_smallest_detectable_difference_of_shares_is_shown_in_four_cases_of_
     lost, gained = discordant / 2 + least / 2, discordant / 2 - least / 2
     drawn = generator.choice([-1.0, 0.0, 1.0], (RUNS, 200), p=[lost, 1 - discordant, gained])
     assert 0.77 <= share_of_hits([stats.share_effect(row).p < 0.05 for row in drawn]) <= 0.85
+
+
+@given(
+    st.floats(-1e3, 1e3),
+    st.lists(
+        st.sampled_from([0.0, 1e-14, 1e-13, 1e-12, 3e-12, 1e-11, 1e-9, 1e-8, 1e-3]), min_size=3, max_size=6
+    ),
+)
+@settings(max_examples=500, deadline=None)
+def test_one_row_agrees_where_its_deviation_says_so(middle, apart):
+    """Two numbers stand for the deviation of few; it decides where they are close."""
+    values = [middle + each * (1 + abs(middle)) for each in apart]
+    agreed = stats.why_not_over_trainings(values) != ""
+    assert agreed == stats.trainings_agree(np.array([values]))[0]

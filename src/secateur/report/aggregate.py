@@ -205,8 +205,10 @@ def security_curve(point: AttackPoint, epsilon: Floats) -> Curve:
 
     A fixed-size attack has a value only at the sizes it ran at: its curve may be shorter, or empty.
     """
-    tried = [eps for eps in epsilon if all(a.robust_images(eps) is not None for a in point.attacks)]
-    kept = np.array(tried, dtype=np.float64)
+    kept = epsilon
+    if point.fixed:
+        tried = [eps for eps in epsilon if all(a.robust_images(eps) is not None for a in point.attacks)]
+        kept = np.array(tried, dtype=np.float64)
     per_seed = [_curve(attack, kept) for attack in point.attacks]
     mean, low, high = each_over_seeds(np.stack(per_seed, axis=1), highest=1.0)
     # Without an interval over trainings: over the images of one training, as all trainings share them.

@@ -1,5 +1,6 @@
 """Write all files of a report, and of a comparison."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,12 +86,13 @@ def report(
     _check_kinds(figures)
     folder = Path(folder)
     target = Path(out) if out is not None else folder / "report"
-    study, examples = load_with_examples(folder)
-    grid = aggregate(study)
-    if out is None:
-        refuse_link(target)
-    # Compared once, used by every table, figure, page and card.
-    change = changes(grid)
+    with _uncollected():
+        study, examples = load_with_examples(folder)
+        grid = aggregate(study)
+        if out is None:
+            refuse_link(target)
+        # Compared once, used by every table, figure, page and card.
+        change = changes(grid)
     with _writing(target):
         places = {name: own_folder(target, name) for name in ("figures", "tables", "cards")}
         kinds = _kinds_in(places["figures"], besides=figures)
@@ -157,6 +159,18 @@ def write_comparison(comparison: Comparison, folder: Path | str) -> tuple[Path, 
         for name, text in texts.items():
             write_new(target / name, text)
     return tuple(Path(folder) / name for name in texts)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of garbage, which would look at records that stay over and over."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextmanager

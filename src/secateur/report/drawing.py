@@ -42,8 +42,9 @@ def started(plans: Sequence[Plan], kinds: Sequence[str]) -> Iterator[Iterable["D
         yield (_drawn(plan, kinds) for plan in plans)
         return
     _shared[:] = [(plan, kinds) for plan in plans]
-    # The collector of garbage leaves its marks on all that it looks at, which copies what processes share.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=gc.freeze)
+    # The collector of garbage leaves marks on all that it looks at, which copies what processes share, and
+    # what a few figures leave behind is not worth its time.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=gc.disable)
     try:
         # The last figures take longest: begun last, they would leave a process without work.
         begun = [pool.submit(_drawn_by_number, number) for number in reversed(range(len(plans)))]

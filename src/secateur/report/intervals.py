@@ -165,14 +165,15 @@ class Shares:
 
 def shares(eps: float | None, before: Sequence[Floats], after: Sequence[Floats]) -> Shares:
     """Compare robustness of the same images, float [n] in [0, 1] per training."""
-    gains = np.subtract(after, before)
+    old, new = np.asarray(before), np.asarray(after)
+    gains = new - old
     means = gains.mean(axis=1).tolist()
     votes = np.sign(gains).sum(axis=0)
     return Shares(
         eps=eps,
-        before=tuple(np.mean(before, axis=1).tolist()),
-        after=tuple(np.mean(after, axis=1).tolist()),
-        n=before[0].size,
+        before=tuple(old.mean(axis=1).tolist()),
+        after=tuple(new.mean(axis=1).tolist()),
+        n=old.shape[1],
         gained=int((votes > 0).sum()),
         lost=int((votes < 0).sum()),
         trainings=over_trainings(means),
