@@ -1,6 +1,6 @@
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from models.checkpoints import refused, source, target
@@ -143,3 +143,64 @@ def test_an_index_of_a_sequential_before_all_names_is_removed(tmp_path, state):
     model = target()
     load_weights(model, tmp_path / "w.pt")
     assert weights_hash(model) == weights_hash(source())
+
+
+@pytest.mark.parametrize("wrapper", ["model", "net", "network"])
+def test_the_files_of_training_scripts_are_unwrapped(tmp_path, state, wrapper):
+    path, model = tmp_path / "w.pt", target()
+    torch.save({wrapper: state, "optimizer": {"state": {}, "param_groups": []}, "epoch": 3}, path)
+    assert load_weights(model, path).notes == (f"the weights were taken from '{wrapper}'",)
+    assert weights_hash(model) == weights_hash(source())
+
+
+def test_averaged_weights_beside_the_others_are_told(tmp_path, state):
+    torch.save({"model": state, "model_ema": state}, tmp_path / "w.pt")
+    assert (
+        "the file also holds 'model_ema', which was not read"
+        in load_weights(target(), tmp_path / "w.pt").notes
+    )
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "net.backbone."])
+def test_what_compilers_and_wrappers_add_to_names_is_removed(tmp_path, state, prefix):
+    path, model = tmp_path / "w.pt", target()
+    torch.save({prefix + key: value for key, value in state.items()}, path)
+    assert load_weights(model, path).notes
+    assert weights_hash(model) == weights_hash(source())
+
+
+def test_a_part_that_was_compiled_alone_is_found(tmp_path, state):
+    path, model = tmp_path / "w.pt", target()
+    torch.save({key.replace("layer1.", "layer1._orig_mod."): state[key] for key in state}, path)
+    load_weights(model, path)
+    assert weights_hash(model) == weights_hash(source())
+
+
+def test_an_averaged_model_is_read(tmp_path):
+    path, model = tmp_path / "w.pt", target()
+    average = torch.optim.swa_utils.AveragedModel(source())
+    average.update_parameters(source())
+    torch.save(average.state_dict(), path)
+    assert "the weights are an average of 1 state of a training" in load_weights(model, path).notes
+    assert weights_hash(model) == weights_hash(source())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.second.weight = self.first.weight
+
+
+def test_a_shared_parameter_may_be_in_the_file_once(tmp_path):
+    kept, loaded = Tied(), Tied()
+    save_model(kept, str(tmp_path / "w.safetensors"))
+    load_weights(loaded, tmp_path / "w.safetensors")
+    assert weights_hash(kept) == weights_hash(loaded)
+
+
+def test_two_values_for_one_parameter_are_refused(tmp_path):
+    state = {key: torch.rand_like(value) for key, value in Tied().state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"'first.weight' and 'second.weight' are one parameter"):
+        load_weights(Tied(), tmp_path / "w.pt")

@@ -12,9 +12,10 @@ from secateur.errors import UserError
 from secateur.hashing import file_sha256
 from secateur.models.normalisation import unwrapped
 from secateur.models.weight_files import check_file, listed_keys, read_state_dict
+from secateur.text import counted
 
-# Prefixes that DataParallel, wrapper modules and Sequential put before every name.
-WRAPPED = re.compile(r"(module|model|[0-9]+)\.")
+# What torch.compile puts into the names of the module that it wraps, wherever that is in the network.
+COMPILED = re.compile(r"(?<![^.])_orig_mod\.")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ def load_weights(model: nn.Module, path: Path | str, *, sha256: str | None = Non
     """Load a state dict into ``model``, strictly: every tensor of the model with its shape, and no other.
 
     Reads .safetensors and weights-only .pt, .pth, .th. The dict may be under ``state_dict`` or
-    ``model_state_dict``, and all keys may share a prefix ``module.``, ``model.`` or the index of a
-    Sequential. Half and double precision are converted to the model's. Batch counters may be missing;
+    ``model_state_dict``, ``model``, ``net`` or ``network``. Prefixes that all names share, as of DataParallel
+    and of wrapper modules, are left out where the rest are names of the model, and so is what torch.compile
+    adds. Half and double precision are converted to the model's. Batch counters may be missing, and so may
+    all but one of the names of a shared parameter;
     constants of the architecture, such as input statistics, may be present if they agree. In a ``Normalised``
     model the inner network is loaded. After an error the model is unchanged.
 
@@ -80,10 +83,9 @@ def match_state_dict(
         UserError: missing, unexpected, misshapen, non-finite or non-real tensors; at most five are listed.
     """
     wanted = model.state_dict()
-    # Prefixes can be nested, as in "module.model.conv1.weight".
-    while prefix := _common_prefix(state, wanted):
-        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-        notes.append(f"the prefix '{prefix}' was removed from all names")
+    state = _renamed(state, wanted, notes)
+    shared = _shared_names(model)
+    state |= _by_another_name(shared, state)
     counters = {
         key: wanted[key] for key in wanted if key.endswith("num_batches_tracked") and key not in state
     }
@@ -115,16 +117,70 @@ def match_state_dict(
         )
     cast = {str(tensor.dtype) for key, tensor in state.items() if _checked(key, tensor, wanted[key], source)}
     notes += [f"weights were converted from {dtype}" for dtype in sorted(cast)]
-    return counters | {key: tensor.to(wanted[key].dtype) for key, tensor in state.items()}
+    state = counters | {key: tensor.to(wanted[key].dtype) for key, tensor in state.items()}
+    _refuse_conflicts(shared, state, source)
+    return state
 
 
-def _common_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """A wrapper prefix that all keys of ``state`` have and the model's do not, or ""."""
-    if found := WRAPPED.match(next(iter(state), "")):
-        prefix = found.group()
-        if all(key.startswith(prefix) for key in state) and not all(key.startswith(prefix) for key in wanted):
-            return prefix
-    return ""
+def _renamed(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    """The tensors without what wrappers put into their names; each change is noted."""
+    if any(map(COMPILED.search, state)) and not any(map(COMPILED.search, wanted)):
+        state = {COMPILED.sub("", key): tensor for key, tensor in state.items()}
+        notes.append("'_orig_mod.' of torch.compile was removed from the names")
+    averaged = state.get("n_averaged")
+    if averaged is not None and "n_averaged" not in wanted and averaged.numel() == 1:
+        state = {key: tensor for key, tensor in state.items() if key != "n_averaged"}
+        notes.append(f"the weights are an average of {counted(int(averaged), 'state')} of a training")
+    # Prefixes can be nested, as in "module.model.conv1.weight".
+    for part in _common_prefix(state, wanted):
+        state = {key.removeprefix(part): tensor for key, tensor in state.items()}
+        notes.append(f"the prefix '{part}' was removed from all names")
+    return dict(state)
+
+
+def _common_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """The parts of the prefix that all names of ``state`` have, and without which some are the model's."""
+    if any(key in wanted for key in state):
+        return []
+    parts = [f"{part}." for part in next(iter(state), "").split(".")[:-1]]
+    for depth in range(1, len(parts) + 1):
+        prefix = "".join(parts[:depth])
+        if not all(key.startswith(prefix) for key in state):
+            break
+        if any(key.removeprefix(prefix) in wanted for key in state):
+            return parts[:depth]
+    return []
+
+
+def _shared_names(model: nn.Module) -> list[list[str]]:
+    """The names of every parameter and buffer that has several."""
+    names: dict[int, list[str]] = {}
+    for named in (model.named_parameters, model.named_buffers):
+        for key, tensor in named(remove_duplicate=False):
+            names.setdefault(id(tensor), []).append(key)
+    return [known for known in names.values() if len(known) > 1]
+
+
+def _by_another_name(shared: list[list[str]], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the names that the file lacks: ``safetensors.torch.save_model`` writes one of several."""
+    found: dict[str, Tensor] = {}
+    for names in shared:
+        if given := [name for name in names if name in state]:
+            found |= {name: state[given[0]] for name in names if name not in state}
+    return found
+
+
+def _refuse_conflicts(shared: list[list[str]], state: Mapping[str, Tensor], source: str) -> None:
+    for first, *others in shared:
+        for other in others:
+            if {first, other} <= state.keys() and not torch.equal(state[first], state[other]):
+                raise UserError(
+                    f"'{source}' does not fit the model: '{first}' and '{other}' are one parameter there, "
+                    "and two in the file",
+                    hint="is it another model?",
+                )
 
 
 def _without_constants(

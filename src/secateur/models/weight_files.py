@@ -38,7 +38,7 @@ DAMAGED = (
     safetensors.SafetensorError,
 )
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
-WRAPPERS = ("state_dict", "model_state_dict")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 # First bytes of files before torch 1.6: pickle protocol 2, then torch's magic number.
 LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
 
@@ -73,11 +73,12 @@ def read_state_dict(path: Path, notes: list[str]) -> dict[str, Tensor]:
     """
     loaded = _read(path)
     if isinstance(loaded, Mapping):
-        for wrapper in WRAPPERS:
-            if isinstance(loaded.get(wrapper), Mapping):
-                loaded = loaded[wrapper]
-                notes.append(f"the weights were taken from '{wrapper}'")
-                break
+        dicts = [str(key) for key, value in loaded.items() if _is_state_dict(value)]
+        if wrapper := next((name for name in WRAPPERS if name in dicts), None):
+            loaded = loaded[wrapper]
+            notes.append(f"the weights were taken from '{wrapper}'")
+            if others := [name for name in dicts if name != wrapper]:
+                notes.append(f"the file also holds {listed_keys(others)}, which was not read")
     if not isinstance(loaded, Mapping) or not loaded:
         raise UserError(f"'{path}' holds no state dict", hint="save model.state_dict(), best as .safetensors")
     if strange := [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]:
@@ -86,6 +87,10 @@ def read_state_dict(path: Path, notes: list[str]) -> dict[str, Tensor]:
             hint="save model.state_dict(), best as .safetensors",
         )
     return {str(key): value for key, value in loaded.items()}
+
+
+def _is_state_dict(value: object) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(each, Tensor) for each in value.values())
 
 
 def read_tensor(path: Path) -> Tensor:
