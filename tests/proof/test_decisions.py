@@ -123,7 +123,7 @@ def test_a_wrong_index_before_the_decision_is_found():
     graph = secateur.trace(model, (IMAGES,))
     plan = secateur.plan(graph, sparsity=0.5)
     bad = spoilt(plan, "deep.0.weight[0]", "scores.weight", 12)
-    assert not secateur.proof.verify(model, bad, graph).ok
+    assert not secateur.proof.verify(bad, graph).ok
 
 
 class Speech(nn.Module):
@@ -291,5 +291,5 @@ def test_a_wrong_index_before_a_number_that_code_reads_is_found(way):
     net = Found(PIXELS[way])
     graph = secateur.trace(net, torch.rand(1, 3, 20, 20))
     plan = secateur.plan(graph, sparsity=0.5)
-    assert secateur.proof.verify(net, plan, graph).ok
-    assert not secateur.proof.verify(net, spoilt(plan, "stem.0.weight[0]", "size.weight", 16), graph).ok
+    assert secateur.proof.verify(plan, graph).ok
+    assert not secateur.proof.verify(spoilt(plan, "stem.0.weight[0]", "size.weight", 16), graph).ok

@@ -41,7 +41,7 @@ def broken(monkeypatch, change):
 def test_an_honest_surgery_passes():
     net = build(["residual", "concat"], "batch", "sigmoid", "flatten")
     graph, plan = planned(net)
-    proof = verify(net, plan, graph)
+    proof = verify(plan, graph)
     assert proof.ok
     assert proof.error <= 1e-10
     assert proof.alive
@@ -55,14 +55,14 @@ def test_two_swapped_indices_are_caught(monkeypatch):
         return tensor[[1, 0, *range(2, len(tensor))]] if name == "body.1.first.0.weight" else tensor
 
     broken(monkeypatch, swap)
-    assert not verify(net, plan, graph).ok
+    assert not verify(plan, graph).ok
 
 
 def test_a_forgotten_buffer_is_caught(monkeypatch):
     net = build(["residual"], "batch", "sigmoid", "linear")
     graph, plan = planned(net)
     broken(monkeypatch, lambda name, tensor, dense: dense if name == "body.0.1.running_mean" else tensor)
-    proof = verify(net, plan, graph)
+    proof = verify(plan, graph)
     assert not proof.ok
     assert "batch_norm" in proof.reason
 
@@ -73,14 +73,14 @@ def test_a_buffer_cut_at_other_indices_is_caught(monkeypatch):
     broken(
         monkeypatch, lambda name, tensor, dense: tensor.flip(0) if name == "body.0.1.running_var" else tensor
     )
-    assert not verify(net, plan, graph).ok
+    assert not verify(plan, graph).ok
 
 
 def test_a_permuted_layer_norm_is_caught(monkeypatch):
     net = build(["plain"], "batch", "relu", "norm")
     graph, plan = planned(net)
     broken(monkeypatch, lambda name, tensor, dense: tensor.roll(1, 0) if name == "head.0.weight" else tensor)
-    assert not verify(net, plan, graph).ok
+    assert not verify(plan, graph).ok
 
 
 def test_a_shifted_concat_offset_is_caught(monkeypatch):
@@ -94,7 +94,7 @@ def test_a_shifted_concat_offset_is_caught(monkeypatch):
     monkeypatch.setitem(RULES, "aten::cat", shifted)
     net = build(["concat", "plain"], "batch", "sigmoid", "linear")
     graph, plan = planned(net)
-    assert not verify(net, plan, graph).ok
+    assert not verify(plan, graph).ok
 
 
 def test_a_failed_proof_rolls_back_freezes_the_group_and_says_why(monkeypatch):
@@ -176,11 +176,11 @@ def test_swapped_indices_are_caught_where_weights_are_built_when_asked_for(monke
     net = build(["residual"], "batch", "sigmoid", "linear")
     graph, plan = planned(net)
     monkeypatch.setattr(VERIFY, "perturbed", lambda *given, **named: perturbed(*given, whole=0, **named))
-    assert verify(net, plan, graph).ok
+    assert verify(plan, graph).ok
     broken(
         monkeypatch, lambda name, tensor, dense: tensor.roll(1, 0) if name == "body.0.0.weight" else tensor
     )
-    assert not verify(net, plan, graph).ok
+    assert not verify(plan, graph).ok
 
 
 class Normalised(nn.Module):
