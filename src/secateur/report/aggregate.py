@@ -73,7 +73,8 @@ class NetworkPoint:
         return any(network.collapsed for network in self.networks)
 
 
-@dataclass(frozen=True)
+# By identity, as a grid below.
+@dataclass(frozen=True, eq=False)
 class AttackPoint:
     """The attacks of one grid point, one per training: equal weights under two seeds are one training.
 

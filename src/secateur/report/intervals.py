@@ -165,20 +165,30 @@ class Shares:
 
 def shares(eps: float | None, before: Sequence[Floats], after: Sequence[Floats]) -> Shares:
     """Compare robustness of the same images, float [n] in [0, 1] per training."""
-    old, new = np.asarray(before), np.asarray(after)
-    gains = new - old
-    means = gains.mean(axis=1).tolist()
-    votes = np.sign(gains).sum(axis=0)
-    return Shares(
-        eps=eps,
-        before=tuple(old.mean(axis=1).tolist()),
-        after=tuple(new.mean(axis=1).tolist()),
-        n=old.shape[1],
-        gained=int((votes > 0).sum()),
-        lost=int((votes < 0).sum()),
-        trainings=over_trainings(means),
-        no_interval=why_not_over_trainings(means),
-        images=share_effect(gains.mean(axis=0)),
+    return each_shares([eps], np.array(before)[None], np.array(after)[None])[0]
+
+
+def each_shares(epsilon: Sequence[float | None], before: Floats, after: Floats) -> tuple[Shares, ...]:
+    """:func:`shares` at every budget: robustness [budgets, trainings, n]."""
+    gains = after - before
+    means = gains.mean(axis=2).tolist()
+    votes = np.sign(gains).sum(axis=1)
+    gained, lost = (votes > 0).sum(axis=1).tolist(), (votes < 0).sum(axis=1).tolist()
+    sides = [map(tuple, each.mean(axis=2).tolist()) for each in (before, after)]
+    rows = zip(epsilon, *sides, gained, lost, means, gains.mean(axis=1), strict=True)
+    return tuple(
+        Shares(
+            eps=eps,
+            before=old,
+            after=new,
+            n=before.shape[2],
+            gained=more,
+            lost=less,
+            trainings=over_trainings(each),
+            no_interval=why_not_over_trainings(each),
+            images=share_effect(gain),
+        )
+        for eps, old, new, more, less, each, gain in rows
     )
 
 

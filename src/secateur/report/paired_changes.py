@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secateur.report.aggregate import (
     AttackPoint,
@@ -14,7 +15,7 @@ from secateur.report.aggregate import (
     dense_tuned_of,
     worst,
 )
-from secateur.report.intervals import Left, Shares, left, shares
+from secateur.report.intervals import Left, Shares, each_shares, left
 from secateur.report.pairing import Pair, in_order, on_images, pair_trainings, shared_images, state_of
 from secateur.stats import Floats
 
@@ -125,20 +126,15 @@ def compare_attacks(pairs: Sequence[Pair], *, budgets: Sequence[float] = ()) -> 
     if not order:
         return None
     first = pairs[0][0]
-    clean = _robust(pairs, order, 0.0)
-    if clean is None:
-        return None
     sizes = tuple(first.sizes) if first.fixed else budgets
-    robust = [(eps, sides) for eps in sizes if (sides := _robust(pairs, order, eps)) is not None]
-    accurate = shares(0.0, *clean)
+    accurate, robust, overall = _compared(pairs, order, sizes)
     distance = None if first.fixed else left(*_both(pairs, order, first.norm))
     state = state_of(pairs, n=distance.n if distance else accurate.n)
     return Against(
         left=distance,
         clean=accurate,
-        robust=tuple(shares(eps, *sides) for eps, sides in robust),
-        # At 0 nothing is attacked: accuracy would pass for robust accuracy in the mean.
-        overall=_overall([sides for eps, sides in robust if eps]),
+        robust=robust,
+        overall=overall,
         trainings=len(pairs),
         accuracy=_accuracy(pairs),
         grade=worst([*(attack.grade for pair in pairs for attack in pair), *("C" if state else "")]),
@@ -155,27 +151,33 @@ def _accuracy(pairs: Sequence[Pair]) -> tuple[float, float]:
     return float(np.mean(before)), float(np.mean(after))
 
 
-Sides = tuple[list[Floats], list[Floats]]
+def _compared(
+    pairs: Sequence[Pair], order: Sequence[str], sizes: Sequence[float]
+) -> tuple[Shares, tuple[Shares, ...], Shares | None]:
+    """Accuracy, robustness at each size that all have tried, and its mean over them; None without any."""
+    robust = [(eps, both) for eps in (0.0, *sizes) if (both := _robust(pairs, order, eps)) is not None]
+    before, after = (np.array([both[side] for _, both in robust], dtype=np.float64) for side in (0, 1))
+    tried: list[float | None] = [eps for eps, _ in robust]
+    # At 0 nothing is attacked: accuracy would pass for robust accuracy in the mean.
+    attacked = [row for row, eps in enumerate(tried) if eps]
+    if not attacked:
+        clean, *others = each_shares(tried, before, after)
+        return clean, tuple(others), None
+    before, after = (np.concatenate([each, each[attacked].mean(axis=0)[None]]) for each in (before, after))
+    clean, *others, overall = each_shares([*tried, None], before, after)
+    return clean, tuple(others), overall
+
+
+Sides = tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]
 
 
 def _robust(pairs: Sequence[Pair], order: Sequence[str], eps: float) -> Sides | None:
-    """Robustness [n] of the images per side and training; None where a size was not tried."""
+    """The robust images [n] per side and training; None where a size was not tried."""
     sides: Sides = ([], [])
     for pair in pairs:
         for attack, side in zip(pair, sides, strict=True):
             found = attack.robust_images(eps)
             if found is None:
                 return None
-            side.append(in_order(attack, order, found).astype(np.float64))
+            side.append(in_order(attack, order, found))
     return sides
-
-
-def _overall(budgets: Sequence[Sides]) -> Shares | None:
-    """The mean robust accuracy over the budgets; None without any."""
-    if not budgets:
-        return None
-    before, after = (
-        [np.mean(values, axis=0) for values in zip(*(sides[side] for sides in budgets), strict=True)]
-        for side in (0, 1)
-    )
-    return shares(None, before, after)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -126,16 +127,25 @@ def _minimum_norm_points(grid: Grid, norm: str) -> Sequence[AttackPoint]:
 
 def robust_share(point: AttackPoint, budget: Budget | None) -> Share | None:
     """Robust accuracy of a point; None without a budget, or at a size that the attack did not try."""
-    if budget is None:
-        return None
-    robust = [attack.robust_images(budget.epsilon) for attack in point.attacks]
-    values = [float(each.mean()) for each in robust if each is not None]
-    return _share(values, point) if len(values) == len(robust) else None
+    return _share_at(point, budget.epsilon) if budget else None
 
 
 def clean_share(point: AttackPoint) -> Share:
     """Accuracy of a point on the attacked images."""
     return _share([float((~attack.already_wrong).mean()) for attack in point.attacks], point)
+
+
+_shares: WeakKeyDictionary[AttackPoint, dict[float, Share | None]] = WeakKeyDictionary()
+
+
+def _share_at(point: AttackPoint, eps: float) -> Share | None:
+    """:func:`robust_share`, worked out once: tables, figures, cards and page all ask for it."""
+    known = _shares.setdefault(point, {})
+    if eps not in known:
+        robust = [attack.robust_images(eps) for attack in point.attacks]
+        values = [float(each.mean()) for each in robust if each is not None]
+        known[eps] = _share(values, point) if len(values) == len(robust) else None
+    return known[eps]
 
 
 def _share(values: list[float], point: AttackPoint) -> Share:
