@@ -1,5 +1,6 @@
 """Call what builds a network: a constructor, or the function of a file of the user's."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from secateur.errors import UserError
+from secateur.registry.own_code import own_code
 from secateur.registry.plugins import frame_in
 from secateur.text import first_line
 
@@ -33,7 +35,7 @@ def built(spec: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> 
 def from_file(
     path: Path, function: str, num_classes: int | None, in_channels: int | None
 ) -> tuple[nn.Module, Any]:
-    """What the function of a file returns, as ``built``.
+    """What the function of a file returns, as ``built``; a copy of a module that the file holds.
 
     Raises:
         UserError: no such file or function, code that fails, or no module.
@@ -47,7 +49,10 @@ def from_file(
         raise UserError(f"'{path}' cannot be imported", hint="its name must end in .py")
     module = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with own_code(path):
+            spec.loader.exec_module(module)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"'{path}' cannot be imported: {type(error).__name__}: {error}", hint="python FILE.py must run"
@@ -55,6 +60,8 @@ def from_file(
     factory = getattr(module, function, None)
     if not callable(factory):
         raise UserError(f"'{path}' has no function '{function}'", hint="write FILE.py:FUNCTION")
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory), None
     known = inspect.signature(factory).parameters
     if (
         num_classes is None
@@ -65,7 +72,8 @@ def from_file(
     offered = {"num_classes": num_classes, "in_channels": in_channels}
     taken = {key: value for key, value in offered.items() if key in known and value is not None}
     try:
-        return built(f"{path}:{function}", factory, taken)
+        with own_code(path):
+            return built(f"{path}:{function}", factory, taken)
     except UserError:
         raise
     except TypeError as error:

@@ -16,6 +16,7 @@ from secateur.registry.attacks import ATTACKS
 from secateur.registry.criteria import CRITERIA
 from secateur.registry.datasets import DATASETS
 from secateur.registry.models import MODELS
+from secateur.registry.own_code import own_code
 from secateur.registry.registry import Entry, Registry
 from secateur.registry.settings import NORM
 from secateur.text import listed
@@ -164,17 +165,18 @@ def _register_builders(module: ModuleType, path: Path) -> None:
         known = inspect.signature(function).parameters.values()
         needed = {each.name for each in known if each.default is each.empty and each.kind not in _MANY}
         if not name.startswith("_") and function.__module__ == module.__name__ and needed <= set(_OFFERED):
-            MODELS.register(f"{path.name}:{name}", _builder(function), f"a network of {path.name}")
+            MODELS.register(f"{path.name}:{name}", _builder(function, path), f"a network of {path.name}")
 
 
-def _builder(function: Callable[..., Any]) -> Callable[..., Any]:
+def _builder(function: Callable[..., Any], path: Path) -> Callable[..., Any]:
     known = inspect.signature(function).parameters
 
     def build(num_classes: int = 10, in_channels: int | None = None) -> Any:
         offered = {"num_classes": num_classes, "in_channels": in_channels}
-        return function(
-            **{key: value for key, value in offered.items() if key in known and value is not None}
-        )
+        with own_code(path):
+            return function(
+                **{key: value for key, value in offered.items() if key in known and value is not None}
+            )
 
     # The registry tells objects apart by where they are from.
     build.__module__, build.__qualname__ = function.__module__, function.__qualname__
@@ -190,7 +192,8 @@ def _run(path: Path) -> ModuleType:
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with own_code(path):
+            spec.loader.exec_module(module)
     except UserError:
         raise
     except Exception as error:
