@@ -55,3 +55,20 @@ def test_json_says_the_same_without_them(capsys):
 def test_a_name_with_a_line_end_is_no_line_of_a_table(capsys):
     print_table("t", ("name", "state"), [("a\nb failed", "ok")])
     assert "a\\nb failed" in capsys.readouterr().out
+
+
+def test_what_code_of_users_prints_is_not_in_the_json(secateur, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\nprint('loading')\n\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        print(x.shape)\n"
+        "        return super().forward(x)\n\n"
+        "def net():\n    return Net(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    said = secateur("evaluate", "--model", f"{tmp_path}/net.py:net", "--data", "digits:split", "--json")
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 1
+    assert said.json["n"] == 540
+    assert "loading" in said.err
+    assert "torch.Size" in said.err

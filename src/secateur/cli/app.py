@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from secateur.cli import (
     transfer,
 )
 from secateur.cli.completion import in_words_of_bash
-from secateur.cli.output import complain
+from secateur.cli.output import complain, results, results_alone
 from secateur.errors import ExitCode, UserError
 
 # Messages of torch and safetensors about the machine; these errors have no type of their own.
@@ -83,7 +83,8 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with an exit code of ``secateur.errors.ExitCode``."""
     try:
-        with in_words_of_bash():
+        wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+        with in_words_of_bash(), results_alone() if wants_json else nullcontext():
             _run(arguments)
     except UserError as error:
         complain(error)
@@ -107,7 +108,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         app(args=arguments)
     except SystemExit as end:
         # A full disk or a closed pipe only shows when the buffer is flushed.
-        sys.stdout.flush()
+        results().flush()
         if end.code != ExitCode.INTERNAL:
             raise
         for cause in _chain(end):

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, Literal, TextIO
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from secateur.errors import UserError
 from secateur.text import json_line, shown, shown_in_line
+
+_STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 
 def complain(error: UserError) -> None:
@@ -42,7 +45,23 @@ def say(text: str) -> None:
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print one JSON document on one line of stdout."""
-    sys.stdout.write(json_line(value) + "\n")
+    results().write(json_line(value) + "\n")
+
+
+def results() -> TextIO:
+    """Where results go: stdout as it was before :func:`results_alone`."""
+    return _STDOUT.get() or sys.stdout
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """Within the context stdout is for JSON alone; what code of users prints there goes to stderr."""
+    token = _STDOUT.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _STDOUT.reset(token)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -23,7 +23,7 @@ from secateur.cli.options import (
     Trusted,
     plug_in,
 )
-from secateur.cli.output import note, print_json
+from secateur.cli.output import note, print_json, results
 from secateur.cli.report import print_report
 from secateur.cli.tracking import LogTo, refuse_absent, tracked
 
@@ -57,7 +57,7 @@ def run(
     refuse_absent(log_to)
     study = load_study(config, overrides=overrides or ())
     folder = out or Path("runs") / study.name
-    mode, stream = (Progress.JSON, sys.stdout) if as_json else (progress, sys.stderr)
+    mode, stream = (Progress.JSON, results()) if as_json else (progress, sys.stderr)
     laid = lay_out(study, out=folder, limit=limit)
     ray = None
     if engine is EngineName.RAY:
