@@ -235,3 +235,9 @@ def test_one_of_several_outputs_counts_where_it_is_named(secateur, tmp_path):
     assert unknown.code == 2
     assert "the model has no output 1" in unknown.err
     assert "its outputs are: features, logits" in unknown.err
+
+
+def test_the_commands_that_come_next_can_be_pasted(secateur, tmp_path):
+    said = secateur("prune", "-m", "shipped:digits-plain", "--sparsity", "0.5", "--out", tmp_path / "my net")
+    assert f"--weights '{tmp_path}/my net' --data" in said.err
+    assert f"secateur export '{tmp_path}/my net' --out 'my net.onnx'" in said.err

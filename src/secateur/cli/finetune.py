@@ -1,6 +1,7 @@
 """The command finetune: train a network further, and save it where other commands read it."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -109,7 +110,8 @@ def finetune(
         return
     say(f"accuracy on {splits.test.n:,} test images {before:.1%} before, {after:.1%} after")
     note(history.sentence)
-    note(f"saved {out}; attack it with: secateur attack --model {model} --weights {out} --data {data}")
+    named = f"--model {quote(model)} --weights {quote(str(out))} --data {quote(data)}"
+    note(f"saved {out}; attack it with: secateur attack {named}")
 
 
 COMMANDS = (finetune,)

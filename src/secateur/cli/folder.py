@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -228,7 +229,7 @@ def _print_status(folder: Path, told: "Status", *, as_json: bool) -> None:
     for line in _remarks(told):
         say(line)
     if told.failed:
-        note(f"more on a cell: secateur show {folder} '{told.failed[0][0]}'")
+        note(f"more on a cell: secateur show {quote(str(folder))} '{told.failed[0][0]}'")
 
 
 def _remarks(told: "Status") -> list[str]:

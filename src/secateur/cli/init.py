@@ -60,7 +60,7 @@ def init(
     if model is not None and (preset is not None or data is None):
         raise UserError(
             "--model needs --data, and no --preset",
-            hint=f"secateur init {path} --model {model} --data folder:DIR",
+            hint=f"secateur init {quote(str(path))} --model {quote(model)} --data folder:DIR",
         )
     named = Path(model.rpartition(":")[0]) if model is not None and of_own_file(model) else None
     for needed in (named, weights):
@@ -90,7 +90,7 @@ def init(
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     say(f"{path}: {text.splitlines()[0].removeprefix('# ')}")
-    say(f"next: secateur plan {path}{option}")
+    say(f"next: secateur plan {quote(str(path))}{option}")
 
 
 def schema(plugin: PlugIns = None) -> None:

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -230,10 +231,11 @@ def _tell(model: str, report: "PruneReport", out: Path, *, as_json: bool) -> Non
         ],
     )
     note(*report.notes)
-    note(f"saved {out}; attack it with: secateur attack --model {model} --weights {out} --data ...")
+    place, file = quote(str(out)), quote(f"{out.name}.onnx")
+    note(f"saved {out}; attack it with: secateur attack --model {quote(model)} --weights {place} --data ...")
     # Loading a folder never runs code that only the folder names.
-    named = f" --model {model}" if ".py:" in model else ""
-    note(f"export it with: secateur export {out}{named} --out {out.name}.onnx")
+    named = f" --model {quote(model)}" if ".py:" in model else ""
+    note(f"export it with: secateur export {place}{named} --out {file}")
 
 
 def _before_after(before: int, after: int) -> tuple[str, str, str]:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,7 +72,7 @@ def report(
     elif again or batch or threads or device:
         raise UserError(
             "--again, --batch, --threads and --device need --latency",
-            hint=f"secateur report {folder} --latency",
+            hint=f"secateur report {quote(str(folder))} --latency",
         )
     kinds = [kind.strip() for kind in figures.split(",")] if figures is not None else []
     paths = write_report(folder, out=out, figures=kinds, pictures=not no_pictures)
@@ -114,8 +115,8 @@ def _figures(folder: Path, paths: "ReportPaths") -> str:
     if paths.figures:
         kinds = listed([kind.upper() for kind in dict.fromkeys(path.suffix[1:] for path in paths.figures)])
         return f"{target / 'figures'} ({len(paths.figures)} files, {kinds})"
-    elsewhere = "" if target == folder / "report" else f" --out {target}"
-    return f"on the page; as files: secateur report {folder}{elsewhere} --figures pdf"
+    elsewhere = "" if target == folder / "report" else f" --out {quote(str(target))}"
+    return f"on the page; as files: secateur report {quote(str(folder))}{elsewhere} --figures pdf"
 
 
 def measure(folder: Path, *, again: bool, batch: int, threads: int | None, device: str, quiet: bool) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -81,7 +82,8 @@ def run(
             if limit is not None:
                 note(f"these numbers are partial: --limit {limit}")
             if outcome.failed:
-                note(f"{len(outcome.failed)} cells failed; see the report, or secateur status {folder}")
+                more = f"see the report, or secateur status {quote(str(folder))}"
+                note(f"{len(outcome.failed)} cells failed; {more}")
     raise typer.Exit(outcome.exit_code)
 
 
@@ -105,7 +107,7 @@ def worker(
     with show(progress.value) as listener:
         outcome = join(folder, jobs=jobs, on_event=listener, retry_failed=retry_failed)
     if outcome.failed:
-        note(f"{len(outcome.failed)} cells failed; see secateur status {folder}")
+        note(f"{len(outcome.failed)} cells failed; see secateur status {quote(str(folder))}")
     raise typer.Exit(outcome.exit_code)
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import torch
 from torch import nn
@@ -186,7 +187,7 @@ def _finished(store: Store, wanted: Sequence[Cell]) -> list[Cell]:
     if not found:
         raise UserError(
             f"nothing to measure yet: no network of {store.root} is finished",
-            hint=f"secateur status {store.root}",
+            hint=f"secateur status {quote(str(store.root))}",
         )
     return found
 
