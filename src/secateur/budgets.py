@@ -134,6 +134,18 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
+def finite(value: Real) -> bool:
+    """Whether a number is finite as a float: a whole number beyond every float is not.
+
+    >>> finite(8), finite(10**400)
+    (True, False)
+    """
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def is_list(eps: object) -> bool:
     """Whether ``eps`` is a list, a tuple, or an array or tensor of at least one dimension.
 
@@ -199,6 +211,6 @@ def numbers(values: object, name: str) -> list[float]:
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
         raise UserError(f"{name} is {listed!r}", hint=f"give a list of numbers, as in {name}=[0.1, 0.2]")
     for value in listed:
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or not finite(value):
             raise UserError(f"{name} lists {value!r}", hint="give finite numbers, such as 0.1 or 8 / 255")
     return [float(value) for value in listed]

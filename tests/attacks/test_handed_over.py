@@ -516,3 +516,12 @@ def test_one_target_for_all_leaves_its_own_images_out(net, images):
 def test_targets_that_are_none_are_said(net, images, targets, said):
     with pytest.raises(UserError, match=said):
         run(net, images, "fmn", targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("pgd", {"eps": 10**400}), ("pgd", {"eps": [0.1, 10**400]}), ("fmn", {"budgets": [10**400]})],
+)
+def test_numbers_beyond_every_float_are_said(net, images, name, settings):
+    with pytest.raises(UserError, match=r"eps|budgets"):
+        attack(net, images, name, norm="linf", steps=2, **settings)

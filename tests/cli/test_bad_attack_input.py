@@ -131,7 +131,7 @@ def images(path, x, y):
         (lambda x, y: (np.where(np.arange(6)[:, None, None, None] == 3, np.nan, x), y), "image 3"),
         (lambda x, y: (x, y - 1), "label"),
         (lambda x, y: (x, np.where(y == 1, -100, y)), "label"),
-        (lambda x, y: (x[:0], y[:0]), "int64 [0]"),
+        (lambda x, y: (x[:0], y[:0]), "holds no labels"),
     ],
 )
 def test_images_and_labels_out_of_range_are_one_sentence(secateur, tmp_path, change, word):
@@ -180,3 +180,21 @@ def test_a_device_that_is_not_there_is_the_environment_s_fault_and_never_the_cpu
     assert said.code == 5
     assert device in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--attack", "pgd", "--eps", "1e400"], "invalid --eps 1e400"),
+        (["--attack", "fmn", "--budgets", "1e400"], "invalid --budgets 1e400"),
+        (["--attack", "fmn", "--bounds", "0..1e400"], "invalid --bounds 0..1e400"),
+        (["--attack", "pgd", "--set", f"eps={10**400}"], "eps"),
+        (["--attack", "fmn", "--set", f"gamma={10**400}"], "gamma"),
+        (["--attack", "fmn", "--device", "meta"], "there is no device meta here"),
+    ],
+)
+def test_numbers_beyond_every_float_are_one_sentence(secateur, options, word):
+    said = secateur("attack", "-m", "shipped:digits-plain", "-d", "digits:split", "--limit", "5", *options)
+    assert said.code in (2, 5)
+    assert "error: " in said.err
+    assert word in said.err

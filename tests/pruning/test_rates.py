@@ -1,5 +1,6 @@
 """The networks that Li et al. 2017 pruned, to the parameter and the multiply-add (Table 1)."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,3 +59,22 @@ def test_unknown_rates_are_refused_with_the_nearest_name():
     with pytest.raises(UserError, match="unknown rates 'li2017:resnet56'") as refused:
         pruning.plan(graph, rates="li2017:resnet56")
     assert "li2017:resnet56-" in refused.value.hint
+
+
+@pytest.mark.parametrize("wrong", [1, -0.1, float("nan"), 10**400])
+def test_a_wrong_fraction_is_named(wrong):
+    graph = secateur.trace(models.build("smallcnn", in_channels=1).eval(), torch.rand(1, 1, 28, 28))
+    with pytest.raises(UserError, match=r"the rate of feature_extractor.conv2 must be in \[0, 1\)"):
+        pruning.plan(graph, rates={"feature_extractor.conv2": wrong})
+    with pytest.raises(UserError, match=r"max_sparsity must be in \[0, 1\)"):
+        pruning.plan(graph, sparsity=0.5, max_sparsity=wrong)
+    with pytest.raises(UserError, match=r"sparsity must be in \[0, 1\)"):
+        pruning.plan(graph, sparsity=wrong)
+
+
+def test_a_sparsity_of_numpy_is_its_decimal_form():
+    # 0.3 in 32 bits is a little more than 0.3, and would remove one channel more of ten.
+    graph = secateur.trace(models.build("smallcnn", in_channels=1).eval(), torch.rand(1, 1, 28, 28))
+    expected = pruning.plan(graph, sparsity=0.3).to_json()
+    for sparsity in (np.float32(0.3), np.float64(0.3), torch.tensor(0.3, dtype=torch.float64)):
+        assert pruning.plan(graph, sparsity=sparsity).to_json() == expected

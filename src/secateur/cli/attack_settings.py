@@ -72,7 +72,7 @@ def bounds_of(text: str | None) -> "tuple[tuple[float, float] | None, list[list[
         ends = [[float(Fraction(part.strip())) for part in end.split(",")] for end in text.split("..")]
         low, high = ends
         fits = len(low) == len(high) and all(a < b for a, b in zip(low, high, strict=True))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         fits = False
     if not fits:
         raise UserError(
@@ -170,7 +170,7 @@ def budgets_of(text: str | None, option: str = "--budgets") -> list[float] | Non
     try:
         # Fraction reads 8/255 exactly, and refuses what float would accept as nan or inf.
         return [float(Fraction(part.strip())) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise UserError(
             f"invalid {option} {text}: expected a list of numbers", hint=f"for example {option} 0,2/255,0.1"
         ) from None
@@ -218,6 +218,6 @@ def _number(text: str) -> float | str:
     for read in (float, Fraction):
         try:
             return float(read(text))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):
             continue
     return text

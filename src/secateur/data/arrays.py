@@ -228,7 +228,9 @@ def _classes(
     path: Path, y: str, labels: np.ndarray, names: np.ndarray | None, others: list[np.ndarray]
 ) -> tuple[str, ...]:
     """The names of the classes, once the labels are found to be labels."""
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
+    if labels.shape == (0,):
+        raise UserError(f"'{path}': '{y}' holds no labels")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(
             f"'{path}': '{y}' must be one-dimensional integers, not {labels.dtype} {list(labels.shape)}"
         )

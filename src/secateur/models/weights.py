@@ -81,6 +81,9 @@ def to_device(model: nn.Module, device: str) -> nn.Module:
     device(type='cpu')
     """
     try:
+        # A meta device has shapes and no numbers; torch says so only for parameters, later.
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
@@ -189,7 +192,7 @@ def fails_on(x: Tensor, data: str, error: Exception | None) -> UserError:
     """
     shape = f"{_shape(x)} (channels x height x width)" if x.ndim == 4 else f"{list(x.shape[1:])}"
     resize = "does it expect other channels or sizes? {}, or resize: in a study, scales images"
-    alpha = _about_alpha(x) if x.ndim == 4 and 4 in x.shape[1::2] else ""
+    alpha = _about_alpha(x) if x.ndim == 4 and x.shape[1] not in (1, 3) and 4 in x.shape[1::2] else ""
     return UserError(
         f"the network fails on the images of {data}, which are {shape}: "
         f"{type(error).__name__}: {first_line(error, '') if error else ''}",

@@ -4,11 +4,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from numbers import Rational, Real
 from typing import Any
 
 import numpy as np
 import torch
 
+from secateur.budgets import finite, plain
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Row, Tie
@@ -17,20 +19,24 @@ SCOPES = ("local", "global")
 Scores = Callable[[int, Mapping[tuple[str, int], tuple[int, ...]]], torch.Tensor]
 
 
-def check_sparsity(sparsity: Any) -> Fraction:
-    """A sparsity in [0, 1) as an exact fraction of its decimal form.
+def check_sparsity(sparsity: Any, name: str = "sparsity") -> Fraction:
+    """A sparsity in [0, 1), called ``name``, as an exact fraction of its decimal form.
 
     Raises:
         UserError: not a number in [0, 1).
     """
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, Fraction)):
-        raise UserError(f"sparsity must be a number, got {sparsity!r}", hint="for example sparsity=0.5")
-    if not math.isfinite(sparsity) or not 0 <= sparsity < 1:
+    sparsity = sparsity if isinstance(sparsity, Real) else plain(sparsity)
+    if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
+        raise UserError(f"{name} must be a number, got {sparsity!r}", hint="for example sparsity=0.5")
+    exact = (
+        Fraction(sparsity if isinstance(sparsity, Rational) else str(sparsity)) if finite(sparsity) else None
+    )
+    if exact is None or not 0 <= exact < 1:
         raise UserError(
-            f"sparsity must be in [0, 1), got {sparsity}",
+            f"{name} must be in [0, 1), got {sparsity}",
             hint="for example 0.5 to remove half of the channels",
         )
-    return Fraction(sparsity) if isinstance(sparsity, (int, Fraction)) else Fraction(str(sparsity))
+    return exact
 
 
 def kept_count(channels: int | Fraction, sparsity: Fraction) -> int:
@@ -97,7 +103,7 @@ def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
     for name, value in (("min_channels", min_channels), ("round_to", round_to)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{name} must be a positive integer, got {value!r}", hint="1 is the default")
-    most = Fraction(1) if max_sparsity is None else check_sparsity(max_sparsity)
+    most = Fraction(1) if max_sparsity is None else check_sparsity(max_sparsity, "max_sparsity")
     return Limits(min_channels, most, round_to)
 
 

@@ -198,7 +198,7 @@ def _rates(graph: DependencyGraph, rates: str | Mapping[Any, float]) -> dict[int
     chosen: Mapping[Any, float] = RATES.get(rates)() if isinstance(rates, str) else rates
     for name, value in chosen.items():
         for number in protected_groups(graph, [name]):
-            found[number] = check_sparsity(value)
+            found[number] = check_sparsity(value, f"the rate of {name}")
     return found
 
 

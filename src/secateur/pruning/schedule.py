@@ -97,7 +97,8 @@ def iterative(
     """
     targets = round_targets(check_sparsity(sparsity), rounds, shape)
     named: Mapping[str, float] = RATES.get(rates)() if isinstance(rates, str) else rates or {}
-    steps = {name: round_targets(check_sparsity(rate), rounds, shape) for name, rate in named.items()}
+    fractions = {name: check_sparsity(rate, f"the rate of {name}") for name, rate in named.items()}
+    steps = {name: round_targets(fraction, rounds, shape) for name, fraction in fractions.items()}
     reports = []
     dense_sizes: dict[str, int] = {}
     for number, target in enumerate(targets):

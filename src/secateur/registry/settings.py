@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from secateur.budgets import NORM_KEYS, is_list, norm_of
+from secateur.budgets import NORM_KEYS, finite, is_list, norm_of
 from secateur.errors import UserError
 from secateur.text import listed
 
@@ -61,8 +61,8 @@ def number(
         # A bool is an int in Python, but ``true`` is not a number in a study.
         if isinstance(value, bool) or not isinstance(value, Real):
             return False
-        size = float(value)
-        return math.isfinite(size) and above < size < below and least <= size <= most
+        size = float(value) if finite(value) else math.nan
+        return above < size < below and least <= size <= most
 
     return Rule(" ".join(["a number", " and ".join(limits)]).strip(), fits, optional=optional)
 

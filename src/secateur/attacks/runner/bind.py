@@ -1,7 +1,6 @@
 """Bind an attack's registered name and settings to its function: check, refuse, fill in defaults."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -165,7 +164,7 @@ def _size(name: str, eps: object) -> float:
             f"attack '{name}' is of fixed size, but has no setting eps that is a number",
             hint="name its size eps, or register it as kind='minimum-norm'",
         )
-    if not 0 <= float(eps) < math.inf:
+    if not budgets.finite(eps) or eps < 0:
         raise UserError(f"eps is {eps!r}", hint="give a positive size of the perturbation")
     return float(eps)
 
