@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -35,8 +36,7 @@ def breaks(signs: set[str]) -> str:
 
 def styles(grid: Grid, arm: str | None = None) -> dict[str, Style]:
     """A style per model that has ``arm`` (by default per model): colours by model, dashes by robustness."""
-    # Colours and offsets belong to a model in every figure, also where other models are left out.
-    models = tuple(dict.fromkeys(axes.model for axes, _ in grid.study.planned))
+    models = _planned_models(grid)
     middle = (len(models) - 1) / 2
     shown = grid.models if arm is None else models_of(grid, arm)
     return {
@@ -44,6 +44,12 @@ def styles(grid: Grid, arm: str | None = None) -> dict[str, Style]:
         for i, model in enumerate(models)
         if model in shown
     }
+
+
+@lru_cache(maxsize=32)
+def _planned_models(grid: Grid) -> tuple[str, ...]:
+    """All models: colours and offsets belong to one in every figure, also where others are left out."""
+    return tuple(dict.fromkeys(axes.model for axes, _ in grid.study.planned))
 
 
 def criterion_panels(grid: Grid, titles: Sequence[str]) -> tuple[Figure, list[tuple[str, list[Axes]]]]:

@@ -4,6 +4,7 @@ import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
@@ -218,6 +219,7 @@ def _counts(grid: Grid) -> dict[str, int | bool]:
     }
 
 
+@lru_cache(maxsize=32)
 def interval_note(grid: Grid) -> str:
     """What the intervals of a study are over, in sentences."""
     trainings = max((len(point.attacks) for point in grid.points.values()), default=0)
