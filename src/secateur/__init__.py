@@ -5,6 +5,7 @@ Names are imported on first use, so that ``import secateur`` and the command lin
 
 import os
 import sys
+from contextlib import suppress
 
 
 def _leave_working_directory() -> None:
@@ -14,8 +15,11 @@ def _leave_working_directory() -> None:
     """
     asked = sys.orig_argv[-len(sys.argv)].removeprefix("-m") if sys.argv[:1] == ["-m"] else ""
     first = sys.path[0] if sys.path and not sys.flags.safe_path else None
-    if asked.partition(".")[0] == "secateur" and first in ("", os.path.realpath(os.curdir)):
-        del sys.path[0]
+    if asked.partition(".")[0] != "secateur" or first is None:
+        return
+    with suppress(FileNotFoundError):  # the working directory has been deleted: it holds nothing to import
+        if first in ("", os.path.realpath(os.curdir)):
+            del sys.path[0]
 
 
 _leave_working_directory()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -82,6 +83,7 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with an exit code of ``secateur.errors.ExitCode``."""
+    _make_writable()
     try:
         wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
         with in_words_of_bash(), results_alone() if wants_json else nullcontext():
@@ -123,6 +125,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _make_writable() -> None:
+    """Let every text be printed: to streams that are closed, and in encodings that lack a character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Open until the process ends, as the stream itself would be.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_stdout() -> None:
