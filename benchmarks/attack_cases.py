@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from attack_networks import WIDTHS
+from peers import import_torchvision
 from torch import nn
 
 from secateur.data import Dataset, load, subset
@@ -101,6 +103,8 @@ ENTRIES = {norm: [*ours(norm), *peers] for norm, peers in PEERS.items()}
 
 def import_peers() -> None:
     """Name what of adv-lib is measured but has no name of its own there; without adv-lib, nothing."""
+    with suppress(ImportError):
+        import_torchvision()
     try:
         import adv_lib.attacks
         from adv_lib.attacks.auto_pgd import minimal_apgd as found
