@@ -71,7 +71,7 @@ class Atoms:
         self.rows: dict[tuple[Shape, bytes], tuple[IntArray, Reason]] = {}
         self.parts: list[IntArray] = []
         self.frozen: list[tuple[IntArray, Reason]] = []
-        self._starts: dict[tuple[str, int], int] = {}
+        self.starts: dict[tuple[str, int], int] = {}
         self._joined: list[tuple[IntArray, IntArray]] = []
         self._produced: list[IntArray] = []
         self._consumed: list[IntArray] = []
@@ -80,12 +80,11 @@ class Atoms:
 
     def axis(self, tensor: str, dim: int, size: int) -> IntArray:
         """The atoms of a dimension of a parameter; a shared parameter has one set of them."""
-        if (tensor, dim) in self._starts:
-            start = self._starts[tensor, dim]
-            return np.arange(start, start + size, dtype=np.int64)
-        start = self._starts[tensor, dim] = self.size
-        self.axes.append(Axis(tensor, dim, start, size))
-        self.size += size
+        start = self.starts.get((tensor, dim))
+        if start is None:
+            start = self.starts[tensor, dim] = self.size
+            self.axes.append(Axis(tensor, dim, start, size))
+            self.size += size
         return np.arange(start, start + size, dtype=np.int64)
 
     def union(self, left: IntArray, right: IntArray) -> IntArray:

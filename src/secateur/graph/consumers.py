@@ -22,15 +22,6 @@ _RESHAPES = operations(Does.RESHAPE)
 _SAME: tuple[Rule, ...] = (pointwise.elementwise, concat_index.cat, concat_index.pad, concat_index.rotate)
 
 
-def readers(tape: Tape) -> dict[int, list[int]]:
-    """Positions of the calls that read each value."""
-    found: dict[int, list[int]] = {}
-    for position, call in enumerate(tape.calls):
-        for number in dict.fromkeys(call.refs):
-            found.setdefault(number, []).append(position)
-    return found
-
-
 def channel_dim(tape: Tape, read_by: Mapping[int, list[int]], number: int, split: range) -> int | None:
     """The dimension of a value that the first reader with channels takes as such, ``None`` without one.
 
@@ -46,10 +37,10 @@ def channel_dim(tape: Tape, read_by: Mapping[int, list[int]], number: int, split
             if (dim := _channels(tape, call, value)) is not None:
                 return dims[dim] if dims[dim] >= 0 else None
             turned = _turned(tape, call, dims, split)
-            for out in call.outputs if turned is not None else ():
-                if out is not None and turned is not None and out not in seen:
-                    seen.add(out)
-                    queue.append((out, turned))
+            if turned is not None:
+                new = [out for out in call.results if out not in seen]
+                seen.update(new)
+                queue += [(out, turned) for out in new]
     return None
 
 
@@ -85,14 +76,13 @@ def _turned(tape: Tape, call: Call, dims: tuple[int, ...], split: range) -> tupl
         return _reshaped(tape, call, dims, split)
     rule = find(call.name)
     alike = rule in _SAME or (rule is None and torch.Tag.pointwise in call.op.tags)
-    shapes = [tape.values[out].shape for out in call.outputs if out is not None]
-    return dims if alike and all(len(shape) == ndim for shape in shapes) else None
+    return dims if alike and all(len(tape.values[out].shape) == ndim for out in call.results) else None
 
 
 def _reshaped(tape: Tape, call: Call, dims: tuple[int, ...], split: range) -> tuple[int, ...] | None:
     """Of merged dimensions the innermost one; nothing where a dimension is split."""
     before = tape.values[call.refs[0]].shape
-    after = next(tape.values[out].shape for out in call.outputs if out is not None)
+    after = tape.values[call.results[0]].shape
     found = [-1] * len(after)
     for old, new in chunks(before, after):
         inner = [dim for dim in old if before[dim] > 1]

@@ -28,7 +28,7 @@ def macs(tape: Tape, shape_of: Callable[[int], tuple[int, ...]] | None = None) -
         if formula is not None:
             shapes = _agreed(call.name, [_shape(find, argument) for argument in call.args])
             named = {key: _shape(find, argument) for key, argument in call.kwargs.items()}
-            outputs = tuple(find(number) for number in call.outputs if number is not None)
+            outputs = tuple(find(number) for number in call.results)
             result = outputs[0] if len(outputs) == 1 else outputs
             # torch's formulas are wrapped to take tensors, and these are shapes already.
             plain = getattr(formula, "__wrapped__", None)

@@ -85,6 +85,11 @@ def align(factor: Factor, ndim: int) -> Factor:
     return Factor(factor.atoms.reshape((1,) * missing + factor.atoms.shape), factor.column + missing)
 
 
+def with_new_dim(factor: Factor, dim: int) -> Factor:
+    """The factor with a new dimension of size 1 in front of ``dim``."""
+    return Factor(np.expand_dims(factor.atoms, dim), factor.column + (dim <= factor.column))
+
+
 def move_dims(factor: Factor, positions: tuple[int, ...], ndim: int) -> Factor:
     """Move dimension ``i`` to ``positions[i]`` of an array with ``ndim`` dimensions."""
     if factor.support == (factor.column,):

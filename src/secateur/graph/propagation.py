@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from secateur.graph.atoms import Atoms, Reason
-from secateur.graph.consumers import channel_dim, readers
+from secateur.graph.consumers import channel_dim
 from secateur.graph.heads import are_heads, as_wholes
 from secateur.graph.labels import Factor, IntArray, Marks, Shape, along_dim, chunks, columns_last, reshape
 from secateur.graph.ops import Does, operations
@@ -92,7 +92,7 @@ class Tracer:
 
     @cached_property
     def _read_by(self) -> dict[int, list[int]]:
-        return readers(self.tape)
+        return self.tape.readers()
 
     def statistic(self, call: Call) -> None:
         """The values of this call depend on which channels exist, not only on those it computes."""
@@ -224,7 +224,6 @@ def _fresh_labels(tracer: Tracer, number: int, kernel: bool, point: bool = False
 
 def step(tracer: Tracer, call: Call) -> None:
     """Apply the rule of one call; an operation without a rule freezes the channels that reach it."""
-    numbers = [number for number in call.outputs if number is not None]
     rule = find(call.name)
     # torch says itself which operations work element by element.
     if rule is None and torch.Tag.pointwise in call.op.tags:
@@ -234,13 +233,13 @@ def step(tracer: Tracer, call: Call) -> None:
         # An orthogonal weight is made of a triangle by way of all of its rows.
         rule = None
     results: Result = None
-    if rule is not None and numbers:
+    if rule is not None and call.results:
         try:
             results = rule(tracer, call)
         except Exception as error:
             # What cannot be said about a call is not guessed, whatever went wrong.
             tracer.freeze_all(call, f"{FAILED} ({type(error).__name__}: {first_line(error)})")
-    elif call.name not in _QUIET or numbers:
+    elif call.name not in _QUIET or call.results:
         tracer.freeze_all(call, ORTHOGONAL if inside else "passes through an operation that no rule knows")
     elastic = _elastic(tracer, call)
     whole = any(tracer.marks[number].whole for number in call.refs)
@@ -276,7 +275,7 @@ def _mutation(tracer: Tracer, call: Call) -> None:
     Labels that the owner cannot show are frozen. Constants written into a table of zeros make its positions
     differ, so that its dimensions are no longer free.
     """
-    for number in [number for number in call.outputs if number is not None]:
+    for number in call.results:
         root = tracer.tape.values[number].root
         target = next((ref for ref in call.refs if tracer.tape.values[ref].root == root), None)
         owner, written = tracer.marks.get(root), tracer.marks[number]

@@ -56,9 +56,7 @@ def _mark_ends(tracer: Tracer, component: IntArray, read: BoolArray) -> None:
         if call.name in _SILENT or place in idle:
             continue
         before = {key: own for number in call.refs for key, own in found(number).items()}
-        after = {
-            key: own for number in call.outputs if number is not None for key, own in found(number).items()
-        }
+        after = {key: own for number in call.results for key, own in found(number).items()}
         if before.keys() <= after.keys():
             continue
         for own in after.values():
@@ -90,9 +88,9 @@ def freeze_numbers(tracer: Tracer) -> frozenset[str]:
     What follows from such a number (a branch, a list of positions) is not on the tape.
     """
     tape, atoms = tracer.tape, tracer.atoms
-    made = {number: call for call in tape.calls for number in call.outputs if number is not None}
+    made = {number: call for call in tape.calls for number in call.results}
     names: set[str] = set()
-    for call in _readings(tape):
+    for call in tape.readings():
         atoms.here = Reason.at(call)
         found = _sources(tape, made, call.refs)
         for axis in atoms.axes:
@@ -130,15 +128,6 @@ def _freeze_deciding(tracer: Tracer, made: dict[int, Call], reading: Call) -> No
             continue
         if not any(tracer.marks[ref].weight and tracer.marks[ref].factors for ref in call.refs):
             waiting += call.refs
-
-
-def _readings(tape: Tape) -> Iterable[Call]:
-    """Calls whose result leaves torch: ``item()``, and the copy without gradients that numpy reads."""
-    read = tape.read()
-    for call in tape.calls:
-        copied = call.name == "aten::detach" and not read & set(call.outputs)
-        if call.name in _NUMBERS or copied:
-            yield call
 
 
 def _sources(tape: Tape, made: dict[int, Call], numbers: Iterable[int]) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from secateur.graph.atoms import Axis, Reason
+from secateur.graph.atoms import Atoms, Reason
 from secateur.graph.groups import Group, Row, Tie
 from secateur.graph.labels import Factor, IntArray, Marks, columns_last
 from secateur.graph.trace.tape import Call, Tape
@@ -65,7 +65,7 @@ class Learned:
 
 def slots(call: Call) -> list[int]:
     """The numbers of a call's values: arguments in order, then results."""
-    return [*call.refs, *(number for number in call.outputs if number is not None)]
+    return [*call.refs, *call.results]
 
 
 def factor_at(tape: Tape, marks: dict[int, Marks], spot: Spot) -> Factor | None:
@@ -77,14 +77,13 @@ def factor_at(tape: Tape, marks: dict[int, Marks], spot: Spot) -> Factor | None:
     return next((factor for factor in found.factors if factor.column == spot.dim), None)
 
 
-def parts_of(groups: tuple[Group, ...], axes: list[Axis], size: int) -> tuple[IntArray, IntArray]:
+def parts_of(groups: tuple[Group, ...], atoms: Atoms) -> tuple[IntArray, IntArray]:
     """The part of each atom, -1 where it is frozen, and its channel (counted through all groups)."""
-    starts = {(axis.tensor, axis.dim): axis.start for axis in axes}
-    parts, channels = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
+    parts, channels = (np.full(atoms.size, -1, dtype=np.int64) for _ in range(2))
     first = 0
     for group in groups:
         for member in group.members:
-            where = starts[member.tensor, member.dim] + member.indices
+            where = atoms.starts[member.tensor, member.dim] + member.indices
             parts[where], channels[where] = group.parts[member.channels], first + member.channels
         first += group.size
     return parts, channels

@@ -1,8 +1,6 @@
 """What is written into a slice of a tensor, in the dimensions of the tensor that owns the memory."""
 
-import numpy as np
-
-from secateur.graph.labels import Factor
+from secateur.graph.labels import Factor, with_new_dim
 from secateur.graph.ops import Does, operations
 from secateur.graph.trace.tape import Tape
 
@@ -24,9 +22,7 @@ def in_owner(tape: Tape, number: int, root: int, factors: tuple[Factor, ...]) ->
         number = call.refs[0]
         if call.name in _ONE:
             dim = call.integer("dim") % len(tape.values[number].shape)
-            factors = tuple(
-                Factor(np.expand_dims(one.atoms, dim), one.column + (dim <= one.column)) for one in factors
-            )
+            factors = tuple(with_new_dim(one, dim) for one in factors)
     return factors
 
 

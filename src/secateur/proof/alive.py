@@ -44,11 +44,10 @@ def _found_with_integers(tape: Tape) -> set[int]:
     for place, call in enumerate(tape.calls):
         if whole.isdisjoint(call.refs):
             continue
-        results = [number for number in call.outputs if number is not None]
-        if any(tape.values[number].dtype.is_floating_point for number in results):
+        if any(tape.values[number].dtype.is_floating_point for number in call.results):
             places.add(place)
         else:
-            whole.update(results)
+            whole.update(call.results)
     return places
 
 

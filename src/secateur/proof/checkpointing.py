@@ -141,7 +141,6 @@ def _depending(tape: Tape, source: int) -> set[int]:
     found = {source}
     for call in tape.calls:
         if any(tape.values[number].root in roots for number in call.refs):
-            results = [number for number in call.outputs if number is not None]
-            roots.update(tape.values[number].root for number in results)
+            roots.update(tape.values[number].root for number in call.results)
     found.update(number for number, value in enumerate(tape.values) if value.root in roots)
     return found

@@ -43,8 +43,7 @@ def following_widths(tape: Tape, masks: ChannelMasks) -> list[Call]:
 
 def _takes_whole_numbers(pruned: Tape, twin: Call) -> bool:
     """Whether integers among the arguments are factors and the like, not sizes, axes or places."""
-    results = [number for number in twin.outputs if number is not None]
-    floating = all(pruned.values[number].dtype.is_floating_point for number in results)
+    floating = all(pruned.values[number].dtype.is_floating_point for number in twin.results)
     return torch.Tag.pointwise in twin.op.tags and floating
 
 

@@ -49,24 +49,20 @@ def saved_bytes(tape: Tape) -> list[int]:
     wanted: set[int] = set()
     for call in tape.calls:
         read = {tape.values[number].root for number in call.refs}
-        made = {tape.values[number].root for number in call.outputs if number is not None}
+        made = {tape.values[number].root for number in call.results}
         is_view = made <= read and not mutates(call.op)
         scales = call.name in _SCALING and len(read) == 1
         if not (call.name in _LIGHT or is_view or scales):
             wanted |= made if call.name in _GIVING else read
-    return [
-        sum(_bytes(tape, number) for number in call.outputs if number is not None and number in wanted)
-        for call in tape.calls
-    ]
+    return [sum(_bytes(tape, number) for number in call.results if number in wanted) for call in tape.calls]
 
 
 def lifetimes(tape: Tape) -> dict[int, tuple[int, int]]:
     """For each input and result the call that makes it (-1: none) and its last reader (outputs: the end)."""
     lives = dict.fromkeys(tape.inputs, (-1, -1))
     for position, call in enumerate(tape.calls):
-        for number in call.outputs:
-            if number is not None:
-                lives.setdefault(number, (position, position))
+        for number in call.results:
+            lives.setdefault(number, (position, position))
         for number in call.refs:
             if number in lives:
                 lives[number] = (lives[number][0], position)
@@ -142,7 +138,7 @@ def _written(tape: Tape, call: Call) -> set[int]:
     if not mutates(call.op):
         return set()
     owners = {tape.values[number].root for number in call.refs}
-    results = {tape.values[number].root for number in call.outputs if number is not None}
+    results = {tape.values[number].root for number in call.results}
     return owners & results or owners
 
 

@@ -167,7 +167,7 @@ def _same_layout(result: Tensor) -> Callable[[Tensor | None], Tensor | None]:
 def _last_uses(tape: Tape) -> dict[int, list[int]]:
     final: dict[int, int] = {}
     for position, call in enumerate(tape.calls):
-        for number in [*call.refs, *(out for out in call.outputs if out is not None)]:
+        for number in [*call.refs, *call.results]:
             final[number] = position
     gone: dict[int, list[int]] = {}
     for number, position in final.items():

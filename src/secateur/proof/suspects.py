@@ -15,7 +15,7 @@ def groups_reaching(plan: Plan, graph: DependencyGraph, call: Call | None) -> fr
     planned = {cut.group for cut in plan.cuts}
     if call is None:
         return frozenset(planned)
-    values = [*call.refs, *(out for out in call.outputs if out is not None)]
+    values = [*call.refs, *call.results]
     reaching = [
         factor for number in values if number in graph.marks for factor in graph.marks[number].factors
     ]
@@ -34,9 +34,8 @@ def groups_of(graph: DependencyGraph, factors: Iterable[Factor]) -> set[str]:
 
 def group_of_atom(graph: DependencyGraph) -> "np.typing.NDArray[np.int64]":
     """The index of the group of each atom, -1 for frozen atoms."""
-    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     owner = np.full(graph.atoms.size, -1, dtype=np.int64)
     for number, group in enumerate(graph.groups):
         for member in group.members:
-            owner[starts[member.tensor, member.dim] + member.indices] = number
+            owner[graph.atoms.starts[member.tensor, member.dim] + member.indices] = number
     return owner

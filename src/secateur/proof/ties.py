@@ -56,9 +56,8 @@ def _picking(tape: Tape, masks: ChannelMasks) -> list[int]:
     for place, call in enumerate(tape.calls):
         if place not in masks.matches or call.name in _COUNTS or mutates(call.op):
             continue
-        results = [number for number in call.outputs if number is not None]
-        kinds = [[tape.values[n].dtype.is_floating_point for n in some] for some in (call.refs, results)]
+        kinds = [[tape.values[n].dtype.is_floating_point for n in some] for some in (call.refs, call.results)]
         picks = any(kinds[0]) and not all(kinds[1])
-        if picks and not any(masks.loses_channels(number) for number in (*call.refs, *results)):
+        if picks and not any(masks.loses_channels(number) for number in (*call.refs, *call.results)):
             found.append(place)
     return found

@@ -84,7 +84,7 @@ def places_of(model: nn.Module, tracer: Tracer, group: Group, member: Member) ->
         if not weights.intersection(call.refs):
             continue
         if all(tracer.marks[number].weight for number in call.refs):
-            weights.update(number for number in call.outputs if number is not None)
+            weights.update(call.results)
             continue
         found += _read_at(tracer, owned, _with_bias(tracer, position))
     return found
@@ -92,11 +92,10 @@ def places_of(model: nn.Module, tracer: Tracer, group: Group, member: Member) ->
 
 def _channels_of_components(tracer: Tracer, group: Group) -> IntArray:
     """The channel of each component, -1 for those of other groups."""
-    starts = {(axis.tensor, axis.dim): axis.start for axis in tracer.atoms.axes}
     count, component = tracer.atoms.components()
     owned = np.full(count + 1, -1, dtype=np.int64)
     for member in group.members:
-        owned[component[starts[member.tensor, member.dim] + member.indices]] = member.channels
+        owned[component[tracer.atoms.starts[member.tensor, member.dim] + member.indices]] = member.channels
     # By atom, with one more entry for positions that no channel owns.
     return np.append(owned[component], -1)
 

@@ -268,7 +268,7 @@ def scorer(
 
 def draft_plan(graph: DependencyGraph, blank: Plan, request: Request) -> Plan:
     """The plan for what is known so far: counts, indices, and width attributes to set."""
-    parts, channels = parts_of(graph.groups, graph.atoms.axes, graph.atoms.size)
+    parts, channels = parts_of(graph.groups, graph.atoms)
     found = (tie_of(graph.tape, graph.marks, match, parts, channels) for match in graph.learned.matches)
     ties = (*graph.ties, *(tie for tie in found if tie is not None))
     blocked = {number for number, group in enumerate(graph.groups) if group.name in graph.learned.blocked}

@@ -206,14 +206,13 @@ def _masks(graph: DependencyGraph, plan: Plan) -> ChannelMasks:
 
 def kept_atoms(graph: DependencyGraph, plan: Plan) -> Keep:
     """Which atoms of the graph stay under a plan, as ``ChannelMasks`` takes them."""
-    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     keep = np.ones(graph.atoms.size + 1, dtype=bool)
     # The layers of a group share one tuple object, which is converted once.
     arrays: dict[int, IntArray] = {}
     for key, indices in plan.removed().items():
         if id(indices) not in arrays:
             arrays[id(indices)] = np.fromiter(indices, np.int64, len(indices))
-        keep[starts[key] + arrays[id(indices)]] = False
+        keep[graph.atoms.starts[key] + arrays[id(indices)]] = False
     return keep
 
 

@@ -5,7 +5,7 @@ from itertools import zip_longest
 import numpy as np
 
 from secateur.graph.atoms import Atoms
-from secateur.graph.labels import Factor, Marks, Shape, align
+from secateur.graph.labels import Factor, IntArray, Marks, Shape, align
 
 MEETS = "is combined with values that have no channels there (an input or a constant)"
 PICKS = "picks channels by position"
@@ -180,6 +180,12 @@ def reduce_dims(atoms: Atoms, marks: Marks, dims: set[int]) -> tuple[tuple[Facto
         else:
             left.append(Factor(atoms.merge(factor.atoms, touched), factor.column))
     return tuple(left), over_channels
+
+
+def runs(atoms: Atoms, labels: IntArray, length: int) -> IntArray:
+    """Join runs of this many neighbours along the last dimension; one label for each run."""
+    parted = labels.reshape(*labels.shape[:-1], labels.shape[-1] // length, length)
+    return atoms.merge(parted, [parted.ndim - 1])[..., 0]
 
 
 def freeze_along(atoms: Atoms, marks: Marks, dims: set[int], why: str) -> Marks:

@@ -5,8 +5,16 @@ What is picked by position along channels must stay: after pruning, position 5 i
 
 import numpy as np
 
-from secateur.graph.labels import Factor, IntArray, Marks, align, along_dim, move_dims
-from secateur.graph.rules.broadcasting import OVERLAPS, PICKS, channels_only, freeze_along, join, stretched
+from secateur.graph.labels import Factor, IntArray, Marks, align, along_dim, move_dims, with_new_dim
+from secateur.graph.rules.broadcasting import (
+    OVERLAPS,
+    PICKS,
+    channels_only,
+    freeze_along,
+    join,
+    runs,
+    stretched,
+)
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.trace.tape import Call
 
@@ -74,10 +82,7 @@ def stack(context: RuleContext, call: Call) -> Marks:
     joined = join(context.atoms, operands, operands[0].shape)
     shape = context.shape(call.outputs[0])
     dim = call.integer("dim") % len(shape)
-    factors = tuple(
-        Factor(np.expand_dims(factor.atoms, dim), factor.column + (dim <= factor.column))
-        for factor in joined.factors
-    )
+    factors = tuple(with_new_dim(factor, dim) for factor in joined.factors)
     free = (*joined.free[:dim], False, *joined.free[dim:])
     return Marks(shape, factors, free, joined.weight)
 
@@ -155,8 +160,7 @@ def _shuffled(context: RuleContext, factor: Factor, dim: int, channels: int) -> 
     size = factor.atoms.shape[dim]
     moved = np.moveaxis(factor.atoms, dim, -1)
     if size >= channels:
-        wide = moved.reshape((*moved.shape[:-1], channels, size // channels))
-        narrow = context.atoms.merge(wide, [wide.ndim - 1])[..., 0]
+        narrow = runs(context.atoms, moved, size // channels)
     else:
         narrow = np.repeat(moved, channels // size, axis=-1)
     return Factor(np.moveaxis(narrow, -1, dim), dim)

@@ -58,26 +58,24 @@ def _product(context: RuleContext, call: Call, out: str, **letters: str) -> Mark
     return contract(context, [(context.of(call.tensor(name)), own) for name, own in letters.items()], out)
 
 
-def _plus(context: RuleContext, product: Marks, call: Call) -> Marks:
-    return join(context.atoms, [product, context.of(call.tensor("self"))], product.shape)
+def _matrix_product(out: str, *names: str, plus: bool = False, **letters: str) -> None:
+    """Register a product, with the letters of each argument; with ``plus`` the argument ``self`` is added."""
+
+    @rule(*names)
+    def product(context: RuleContext, call: Call) -> Marks:
+        found = _product(context, call, out, **letters)
+        return join(context.atoms, [found, context.of(call.tensor("self"))], found.shape) if plus else found
 
 
-@rule("mm")
-def mm(context: RuleContext, call: Call) -> Marks:
-    """``a[n, k] @ b[k, m]``."""
-    return _product(context, call, "nm", self="nk", mat2="km")
-
-
-@rule("addmm", "_sparse_addmm")
-def addmm(context: RuleContext, call: Call) -> Marks:
-    """``bias + a[n, k] @ b[k, m]``."""
-    return _plus(context, _product(context, call, "nm", mat1="nk", mat2="km"), call)
-
-
-@rule("bmm")
-def bmm(context: RuleContext, call: Call) -> Marks:
-    """``a[b, n, k] @ b[b, k, m]``."""
-    return _product(context, call, "bnm", self="bnk", mat2="bkm")
+_matrix_product("nm", "mm", self="nk", mat2="km")
+_matrix_product("nm", "addmm", "_sparse_addmm", plus=True, mat1="nk", mat2="km")
+_matrix_product("bnm", "bmm", self="bnk", mat2="bkm")
+_matrix_product("bnm", "baddbmm", plus=True, batch1="bnk", batch2="bkm")
+_matrix_product("n", "mv", self="nk", vec="k")
+_matrix_product("n", "addmv", plus=True, mat="nk", vec="k")
+_matrix_product("", "dot", self="k", tensor="k")
+# The first one conjugated.
+_matrix_product("", "vdot", self="k", other="k")
 
 
 @rule("_grouped_mm")
@@ -90,36 +88,6 @@ def grouped(context: RuleContext, call: Call) -> Marks:
     experts = freeze_along(context.atoms, experts, {0}, PICKS)
     rows = freeze_along(context.atoms, rows, {0}, PICKS)
     return contract(context, [(rows, "nk"), (experts, "ekm")], "nm")
-
-
-@rule("baddbmm")
-def baddbmm(context: RuleContext, call: Call) -> Marks:
-    """``c + a[b, n, k] @ b[b, k, m]``."""
-    return _plus(context, _product(context, call, "bnm", batch1="bnk", batch2="bkm"), call)
-
-
-@rule("mv")
-def mv(context: RuleContext, call: Call) -> Marks:
-    """``a[n, k] @ v[k]``."""
-    return _product(context, call, "n", self="nk", vec="k")
-
-
-@rule("addmv")
-def addmv(context: RuleContext, call: Call) -> Marks:
-    """``bias + a[n, k] @ v[k]``."""
-    return _plus(context, _product(context, call, "n", mat="nk", vec="k"), call)
-
-
-@rule("dot")
-def dot(context: RuleContext, call: Call) -> Marks:
-    """``v[k] @ w[k]``."""
-    return _product(context, call, "", self="k", tensor="k")
-
-
-@rule("vdot")
-def vdot(context: RuleContext, call: Call) -> Marks:
-    """``v[k] @ w[k]``, the former conjugated."""
-    return _product(context, call, "", self="k", other="k")
 
 
 @rule("_euclidean_dist", "_cdist_forward")

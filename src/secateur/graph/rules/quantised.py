@@ -10,15 +10,12 @@ from secateur.graph.rules.normalization import on_dim
 from secateur.graph.rules.pointwise import elementwise
 from secateur.graph.trace.tape import Call
 
-
-@rule(
+_ONE_SCALE = (
     *("fake_quantize_per_tensor_affine", "fake_quantize_per_tensor_affine_cachemask"),
     *("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",),
     "_fake_quantize_learnable_per_tensor_affine",
 )
-def per_tensor(context: RuleContext, call: Call) -> tuple[Marks | None, ...]:
-    """One scale: element-wise."""
-    return elementwise(context, call)
+rule(*_ONE_SCALE)(elementwise)
 
 
 @rule(

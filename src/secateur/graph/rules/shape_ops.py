@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from secateur.graph.labels import Factor, IntArray, Marks, align, chunks, squash
-from secateur.graph.rules.broadcasting import MIXES, PICKS, freeze_along, join, stretched
+from secateur.graph.rules.broadcasting import MIXES, PICKS, freeze_along, join, runs, stretched
 from secateur.graph.rules.context import RuleContext, rule
 from secateur.graph.trace.tape import Call
 
@@ -36,15 +36,18 @@ def view(context: RuleContext, call: Call) -> Marks:
 
 def _in_runs(context: RuleContext, marks: Marks, dim: int, length: int) -> Marks:
     """Join runs of this many neighbours along a dimension: the positions of one channel."""
-    factors = []
-    for factor in marks.factors:
-        if factor.column == dim and length > 1:
-            moved = np.moveaxis(factor.atoms, dim, -1)
-            runs = moved.reshape(*moved.shape[:-1], moved.shape[-1] // length, length)
-            joined = np.repeat(context.atoms.merge(runs, [runs.ndim - 1])[..., 0], length, axis=-1)
-            factor = Factor(np.moveaxis(joined, -1, dim), dim)
-        factors.append(factor)
-    return marks.with_factors(tuple(factors))
+    return marks.with_factors(
+        tuple(
+            _as_runs(context, factor, length) if factor.column == dim and length > 1 else factor
+            for factor in marks.factors
+        )
+    )
+
+
+def _as_runs(context: RuleContext, factor: Factor, length: int) -> Factor:
+    """The same channels, of which runs of this many neighbours stay or go together."""
+    joined = runs(context.atoms, np.moveaxis(factor.atoms, factor.column, -1), length)
+    return Factor(np.moveaxis(np.repeat(joined, length, axis=-1), -1, factor.column), factor.column)
 
 
 @rule("permute", "transpose", "t")
@@ -183,9 +186,7 @@ def _slice_channels(context: RuleContext, factor: Factor, dim: int, part: tuple[
             context.atoms.freeze(factor.atoms, PICKS)
             return factor
         # Every step-th channel: those between two of them stay or go with it.
-        runs = moved.reshape(*moved.shape[:-1], size // step, step)
-        joined = np.repeat(context.atoms.merge(runs, [runs.ndim - 1])[..., 0], step, axis=-1)
-        return Factor(np.moveaxis(joined, -1, dim), factor.column)
+        return _as_runs(context, factor, step)
     length = stop - start
     pieces = [moved[..., a:b] for a, b in ((0, start), (start, stop), (stop, size)) if a < b]
     if bool((moved < 0).any()):

@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 
 from secateur.graph.labels import Factor, Marks
-from secateur.graph.rules.broadcasting import MIXES, VARIES, channels_only, freeze_along
+from secateur.graph.rules.broadcasting import MIXES, VARIES, channels_only, freeze_along, runs
 from secateur.graph.rules.context import RuleContext, each_result, rule
 from secateur.graph.trace.tape import Call
 
@@ -77,11 +77,7 @@ def columns(context: RuleContext, call: Call) -> Marks:
         if atoms.shape[dim] > 1:
             moved = np.moveaxis(atoms, dim, -1)
             # Rows of patches are channels × kernel positions, channels outermost.
-            if back:
-                runs = moved.reshape(*moved.shape[:-1], -1, kernel)
-                moved = context.atoms.merge(runs, [runs.ndim - 1])[..., 0]
-            else:
-                moved = np.repeat(moved, kernel, axis=-1)
+            moved = runs(context.atoms, moved, kernel) if back else np.repeat(moved, kernel, axis=-1)
             atoms = np.moveaxis(moved, -1, dim)
         factors.append(Factor(atoms, factor.column))
     return Marks(context.shape(call.outputs[0]), tuple(factors), (), marks.weight)

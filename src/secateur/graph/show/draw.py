@@ -3,7 +3,6 @@
 Grey sides hold no channel that can be removed. The legend at the top explains colours and black bars.
 """
 
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from secateur.graph.groups import frozen_components
-from secateur.graph.show.thesis_matrices import Layer, dependency_matrix, layers
+from secateur.graph.show.thesis_matrices import Layer, layers, side_groups
 
 if TYPE_CHECKING:
     from secateur.graph.dependency import DependencyGraph
@@ -42,13 +41,8 @@ _LEGEND = (
 def draw(graph: "DependencyGraph", path: str | None = None) -> str:
     """Draw layers, dependencies and groups; returns the SVG text and writes it to ``path`` if given."""
     steps = layers(graph)
-    matrix = dependency_matrix(graph)
-    # Slow to import, and not every command that knows graphs draws one.
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    _, label = connected_components(csr_matrix(matrix), directed=False)
-    colours = _colours(steps, label, set(_stuck(graph)))
+    stuck = frozen_components(graph.atoms, graph.atoms.components()[1])
+    colours = _colours(steps, side_groups(graph), set(stuck))
     height = _TOP + _ROW * (len(steps) + 1)
     body = [_edges(steps, colours)]
     for number, layer in enumerate(steps):
@@ -65,12 +59,6 @@ def draw(graph: "DependencyGraph", path: str | None = None) -> str:
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
-
-
-def _stuck(graph: "DependencyGraph") -> Iterable[int]:
-    """Components of channels that must stay."""
-    _, component = graph.atoms.components()
-    return frozen_components(graph.atoms, component)
 
 
 def _colours(steps: list[Layer], label: "np.typing.NDArray[np.int64]", stuck: set[int]) -> dict[int, str]:

@@ -39,11 +39,10 @@ def prunable_parameters(graph: "DependencyGraph") -> tuple[int, int]:
 
 def prunable_macs(graph: "DependencyGraph") -> tuple[int, int]:
     """Multiply-adds that go if every prunable channel goes, and how many the traced model has."""
-    starts = {(axis.tensor, axis.dim): axis.start for axis in graph.atoms.axes}
     keep = np.ones(graph.atoms.size + 1, dtype=bool)
     for group in graph.groups:
         for member in group.members if group.size > 1 else ():
-            keep[starts[member.tensor, member.dim] + member.indices] = False
+            keep[graph.atoms.starts[member.tensor, member.dim] + member.indices] = False
     masks = ChannelMasks(keep, graph.marks, graph.statistics, Tape(), {})
     total = macs(graph.tape)
     return total - macs(graph.tape, masks.expected_shape), total
@@ -62,7 +61,7 @@ def explain(graph: "DependencyGraph") -> str:
     for number, group in enumerate(graph.groups):
         lines += [
             f"group {number}: {group.name}, {counted(group.size, 'channel')}",
-            *_slices(graph, group),
+            *_slices(group),
             "",
         ]
     if graph.ties:
@@ -82,7 +81,7 @@ def _share(part: int, whole: int) -> str:
 _WORDS = {"out": "is produced by", "in": "is read by", "with": "goes along in"}
 
 
-def _slices(graph: "DependencyGraph", group: "Group") -> list[str]:
+def _slices(group: "Group") -> list[str]:
     lines = []
     for member in group.members:
         where = f"dimension {member.dim} of {member.tensor}[{_position(member)}]"

@@ -53,16 +53,15 @@ def layers(graph: "DependencyGraph") -> list[Layer]:
     weights = {n for n, value in enumerate(graph.tape.values) if value.kind in {"parameter", "buffer"}}
     for call in graph.tape.calls:
         data = [number for number in call.refs if number not in weights and not graph.marks[number].weight]
-        results = [number for number in call.outputs if number is not None]
         sources = frozenset[int]().union(*(made_by.get(number, frozenset()) for number in data))
         leaf = leaves.get(call.module) if call.module else None
         # The thesis has no layers for views and copies: what they read is passed on.
         if call.name in _MOVES or not data:
-            made_by.update(dict.fromkeys(results, sources))
+            made_by.update(dict.fromkeys(call.results, sources))
             continue
         # Further operations of the leaf module that ran last belong to its layer.
         own = leaf is not None and bool(found) and previous == call.module
-        outputs = _channels(graph, results, component)
+        outputs = _channels(graph, call.results, component)
         if own and sources <= {len(found) - 1} | set(found[-1].sources):
             found[-1] = replace(found[-1], outputs=outputs or found[-1].outputs)
         else:
@@ -71,7 +70,7 @@ def layers(graph: "DependencyGraph") -> list[Layer]:
             inputs = _channels(graph, data, component)
             found.append(Layer(name, leaf or plain, inputs, outputs, tuple(sorted(sources))))
         previous = call.module if leaf is not None else ""
-        made_by.update(dict.fromkeys(results, frozenset({len(found) - 1})))
+        made_by.update(dict.fromkeys(call.results, frozenset({len(found) - 1})))
     return found
 
 
@@ -105,11 +104,17 @@ def dependency_matrix(graph: "DependencyGraph") -> BoolArray:
 
 def grouping_matrix(graph: "DependencyGraph") -> BoolArray:
     """G: two sides are in one group if dependencies lead from one to the other (thesis, Algorithm 1)."""
-    matrix = dependency_matrix(graph)
+    label = side_groups(graph)
+    together: BoolArray = label[:, None] == label[None, :]
+    return together
+
+
+def side_groups(graph: "DependencyGraph") -> npt.NDArray[np.int64]:
+    """The number of the group that each side is in, in the order of the rows of D."""
     # Slow to import, and not every command that knows graphs draws one.
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    _, label = connected_components(csr_matrix(matrix), directed=False)
-    together: BoolArray = label[:, None] == label[None, :]
-    return together
+    _, label = connected_components(csr_matrix(dependency_matrix(graph)), directed=False)
+    found: npt.NDArray[np.int64] = label
+    return found

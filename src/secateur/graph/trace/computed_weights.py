@@ -150,10 +150,15 @@ def computed_weight(model: nn.Module, computed: Computed) -> Tensor:
     before = dict(module.__dict__)
     refresh_computed(module)
     value = cast(Tensor, getattr(module, computed.attribute))
+    _put_back(module, before)
+    return value
+
+
+def _put_back(module: nn.Module, before: Mapping[str, Any]) -> None:
+    """Undo what hooks set: it belongs to another run, and holds its graph."""
     for _, attribute in computing_hooks(module):
         if attribute in before:
             module.__dict__[attribute] = before[attribute]
-    return value
 
 
 @contextmanager
@@ -184,10 +189,7 @@ def watched(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
         for handle in handles:
             handle.remove()
         for module, attributes in before:
-            # What hooks set now belongs to another run, and holds its graph.
-            for _, attribute in computing_hooks(module):
-                if attribute in attributes:
-                    module.__dict__[attribute] = attributes[attribute]
+            _put_back(module, attributes)
 
 
 @contextmanager

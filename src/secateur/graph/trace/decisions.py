@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from secateur.graph.ops import Does, operations
-from secateur.graph.trace.tape import Call, Tape
-from secateur.graph.trace.told import TELLING
+from secateur.graph.trace.tape import Call, Tape, copied
+from secateur.graph.trace.told import TELLING, Key, numbered
 
 Decided = tuple[Any, ...]
 """The results of one call: integers, flags, rounded numbers, and None for what is computed again."""
-_Key = tuple[str, str, int]
 
 _INDEXED = frozenset(f"aten::{name}" for name in ("index", "_unsafe_index"))
 _NAN = frozenset(f"aten::{name}" for name in ("isnan", "isinf", "isposinf", "isneginf"))
@@ -29,7 +28,6 @@ _MOVES = operations(Does.MOVE)
 _PICKING = operations(Does.PICK) | _WRITTEN
 _FLAGS = {torch.bool, torch.uint8}
 _COUNTS = operations(Does.COUNT)
-_READS = operations(Does.READ)
 _ROUNDS = frozenset(f"aten::{name}" for name in ("ceil", "floor", "round", "trunc"))
 
 
@@ -63,7 +61,7 @@ def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
             and _takes_numbers(tape, call, moving)
         ):
             found.add(place)
-    found |= _rounding(tape, makers, moving, read)
+    found |= _rounding(tape, makers, moving)
     seen = set(queue)
     while queue:
         number = queue.pop()
@@ -79,9 +77,9 @@ def deciding_calls(tape: Tape, given: Collection[int] = ()) -> frozenset[int]:
     return frozenset(found)
 
 
-def _rounding(tape: Tape, makers: Mapping[int | None, int], moving: set[int], read: set[int]) -> set[int]:
+def _rounding(tape: Tape, makers: Mapping[int | None, int], moving: set[int]) -> set[int]:
     """The calls that round numbers which the code reads: the size of a box in whole pixels."""
-    queue = [ref for call in tape.calls if call.name in _READS or _copied(call, read) for ref in call.refs]
+    queue = [ref for call in tape.readings() for ref in call.refs]
     found, seen = set[int](), set(queue)
     while queue:
         place = makers.get(queue.pop(), -1)
@@ -105,7 +103,7 @@ def _looks_for_nan(call: Call) -> bool:
     return bool(call.args[0] == other) or (isinstance(other, float) and isinf(other))
 
 
-def _shape_giving(tape: Tape, call: Call, read: set[int] | frozenset[int]) -> list[int]:
+def _shape_giving(tape: Tape, call: Call, read: set[int]) -> list[int]:
     """The arguments whose values decide the shape of a result, or are read as plain numbers."""
     tags = call.op.tags
     if call.name in _INDEXED or (call.name in _WRITTEN and _fills_in_order(tape, call)):
@@ -115,12 +113,7 @@ def _shape_giving(tape: Tape, call: Call, read: set[int] | frozenset[int]) -> li
     dynamic = torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags
     # Operations of other packages say nothing of this; suppression of boxes is one of them.
     foreign = call.op.namespace != "aten" and _makes_whole(tape, call)
-    return list(call.refs) if dynamic or foreign or _copied(call, read) else []
-
-
-def _copied(call: Call, read: set[int] | frozenset[int]) -> bool:
-    """Whether numbers leave torch: ``tolist`` and numpy leave a copy that nothing reads."""
-    return call.name == "aten::detach" and not read & set(call.outputs)
+    return list(call.refs) if dynamic or foreign or copied(call, read) else []
 
 
 def _fills_in_order(tape: Tape, call: Call) -> bool:
@@ -149,10 +142,7 @@ def choosing_calls(tape: Tape) -> frozenset[int]:
     >>> sorted(choosing_calls(record(Positive(), torch.tensor([1.0, -1.0]), recorder)[0]))
     [0]
     """
-    readers: dict[int, list[Call]] = {}
-    for call in tape.calls:
-        for number in dict.fromkeys(call.refs):
-            readers.setdefault(number, []).append(call)
+    readers = tape.readers()
     kept = {*tape.outputs, *tape.returned}
 
     def only_picks(number: int) -> bool:
@@ -161,9 +151,9 @@ def choosing_calls(tape: Tape) -> frozenset[int]:
             or (
                 (torch.Tag.pointwise in call.op.tags or call.name in _MOVES)
                 and all(tape.values[ref].dtype is torch.bool for ref in call.refs)
-                and all(only_picks(out) for out in call.outputs if out is not None)
+                and all(map(only_picks, call.results))
             )
-            for call in readers.get(number, ())
+            for call in (tape.calls[place] for place in readers.get(number, ()))
         )
 
     return frozenset(
@@ -178,9 +168,7 @@ def choosing_calls(tape: Tape) -> frozenset[int]:
 
 
 def _makes_whole(tape: Tape, call: Call) -> bool:
-    return any(
-        number is not None and not tape.values[number].dtype.is_floating_point for number in call.outputs
-    )
+    return any(not tape.values[number].dtype.is_floating_point for number in call.results)
 
 
 def _takes_numbers(tape: Tape, call: Call, moving: set[int]) -> bool:
@@ -195,7 +183,7 @@ def _moving(tape: Tape, given: Collection[int]) -> set[int]:
     found = {number for number, value in enumerate(tape.values) if value.kind in kinds} - set(given)
     for call in tape.calls:
         if not found.isdisjoint(call.refs):
-            found.update(number for number in call.outputs if number is not None)
+            found.update(call.results)
     return found
 
 
@@ -223,25 +211,20 @@ def as_decided(result: Any, known: Decided) -> Any:
     )
 
 
-def by_order(tape: Tape, compact: Callable[[int, Tensor], Tensor]) -> dict[_Key, Decided]:
+def by_order(tape: Tape, compact: Callable[[int, Tensor], Tensor]) -> dict[Key, Decided]:
     """What was decided, by operation, module, and how often it gave integers or flags there before.
 
     So other runs find it, which may cast numbers more or less often. ``compact(number, tensor)`` drops the
     channels that another run does not have.
     """
-    counts: Counter[tuple[str, str]] = Counter()
-    found: dict[_Key, Decided] = {}
-    for place, call in enumerate(tape.calls):
-        if not (_makes_whole(tape, call) or call.name in _ROUNDS):
-            continue
-        key = call.name, call.module
-        if place in tape.decided:
-            found[*key, counts[key]] = tuple(
-                None if one is None or number is None else compact(number, one)
-                for number, one in zip(call.outputs, tape.decided[place], strict=True)
-            )
-        counts[key] += 1
-    return found
+    return {
+        key: tuple(
+            None if one is None or number is None else compact(number, one)
+            for number, one in zip(call.outputs, tape.decided[place], strict=True)
+        )
+        for key, place, call in numbered(tape, lambda call: _makes_whole(tape, call) or call.name in _ROUNDS)
+        if place in tape.decided
+    }
 
 
 class Decisions:
@@ -253,8 +236,8 @@ class Decisions:
     def __init__(
         self,
         keep: frozenset[int] = frozenset(),
-        known: Mapping[_Key, Decided] | None = None,
-        told: Mapping[_Key, Any] | None = None,
+        known: Mapping[Key, Decided] | None = None,
+        told: Mapping[Key, Any] | None = None,
     ) -> None:
         self._keep, self._known, self._told = keep, known or {}, told or {}
         self._counts: Counter[tuple[str, str]] = Counter()

@@ -64,6 +64,11 @@ class Call:
         """The name without ``aten::``, for messages."""
         return self.name.removeprefix("aten::")
 
+    @property
+    def results(self) -> list[int]:
+        """The numbers of the tensors that it returns."""
+        return [number for number in self.outputs if number is not None]
+
     def bind(self) -> dict[str, Any]:
         """Arguments by the names of the operation's schema, defaults filled in."""
         return {name: self.argument(name) for name in _arguments(self.op)}
@@ -152,9 +157,27 @@ class Tape:
                 needed.update(call.refs)
         return frozenset(found)
 
+    def readers(self) -> dict[int, list[int]]:
+        """Positions of the calls that read each value."""
+        found: dict[int, list[int]] = {}
+        for position, call in enumerate(self.calls):
+            for number in dict.fromkeys(call.refs):
+                found.setdefault(number, []).append(position)
+        return found
+
+    def readings(self) -> list[Call]:
+        """Calls whose result leaves torch: ``item()``, and the copy without gradients that numpy reads."""
+        read = self.read()
+        return [call for call in self.calls if call.name in _READS or copied(call, read)]
+
     def read(self) -> set[int]:
         """The values that a later operation or the caller of the model reads."""
         return {number for call in self.calls for number in call.refs} | {*self.outputs, *self.returned}
+
+
+def copied(call: Call, read: set[int]) -> bool:
+    """Whether numbers leave torch: ``tolist`` and numpy leave a copy that nothing reads."""
+    return call.name == "aten::detach" and read.isdisjoint(call.results)
 
 
 @cache

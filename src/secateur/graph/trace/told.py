@@ -5,7 +5,7 @@ example go its way; the numbers themselves are then compared like outputs.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -37,18 +37,23 @@ def told_in_order(tape: Tape, compact: Callable[[int, Tensor], Tensor]) -> dict[
 
     ``compact(number, tensor)`` drops the channels that another run does not have.
     """
-    counts: Counter[tuple[str, str]] = Counter()
     found: dict[Key, Any] = {}
     told = _told(tape)
-    for place, call in enumerate(tape.calls):
-        if call.name not in TELLING:
-            continue
-        key = call.name, call.module
+    for key, place, call in numbered(tape, lambda call: call.name in TELLING):
         if place in told:
             item, number = tape.told[place], call.outputs[0]
-            found[*key, counts[key]] = item if number is None else compact(number, item)
-        counts[key] += 1
+            found[key] = item if number is None else compact(number, item)
     return found
+
+
+def numbered(tape: Tape, counts: Callable[[Call], bool]) -> Iterator[tuple[Key, int, Call]]:
+    """The calls that count, with key (operation, module, how often it counted there before) and place."""
+    before: Counter[tuple[str, str]] = Counter()
+    for place, call in enumerate(tape.calls):
+        if counts(call):
+            key = call.name, call.module
+            yield (*key, before[key]), place, call
+            before[key] += 1
 
 
 def comparing_told(tape: Tape) -> Tape | None:
@@ -70,4 +75,4 @@ def _told(tape: Tape) -> dict[int, Call]:
     """The calls after which plain code knows numbers."""
     read = tape.read()
     found = ((place, tape.calls[place]) for place in tape.told)
-    return {place: call for place, call in found if not read & {*call.outputs} - {None}}
+    return {place: call for place, call in found if read.isdisjoint(call.results)}
