@@ -137,20 +137,25 @@ def refuse_other_data(study: Study, store: Store) -> None:
     try:
         splits = splits_of(study)
     except UserError as error:
-        raise UserError(
-            f"the images of the study can no longer be read: {error}",
-            hint=f"restore {study.data.spec}, then run the same command again",
-            code=ExitCode.ENVIRONMENT,
-        ) from error
+        raise unreadable("the images of the study", study.data.spec, error) from error
     found = digest([part.fingerprint for part in (splits.train, splits.validation, splits.test)])
     if found != store.study["facts"]["fingerprint"]:
         # A process may outlive the wrong files, as those of a cluster do.
         _read_splits.cache_clear()
-        raise UserError(
-            f"the images of {study.data.spec} are not those that {store.root} was planned with",
-            hint="nothing wrong was recorded; restore them, then run the same command again",
-            code=ExitCode.ENVIRONMENT,
-        )
+        raise replaced(f"the images of {study.data.spec}", str(store.root))
+
+
+def unreadable(what: str, path: str, error: UserError) -> UserError:
+    """The error for files of a study that cannot be read any more; no cell is at fault."""
+    hint = f"restore {path}, then run the same command again"
+    return UserError(f"{what} can no longer be read: {error}", hint=hint, code=ExitCode.ENVIRONMENT)
+
+
+def replaced(what: str, planned: str) -> UserError:
+    """The error for files that have changed since they were planned with; no cell is at fault."""
+    hint = "nothing wrong was recorded; restore them, then run the same command again"
+    sentence = f"{what} are not those that {planned} was planned with"
+    return UserError(sentence, hint=hint, code=ExitCode.ENVIRONMENT)
 
 
 # One process computes many cells of one study: the images are read once.

@@ -12,7 +12,7 @@ from torch import nn
 from secateur import data, models, pruning
 from secateur.config import Cell, Study, recipe_from
 from secateur.data import Dataset, Splits
-from secateur.errors import ExitCode, UserError
+from secateur.errors import UserError
 from secateur.hashing import derive_seed
 from secateur.pruning.starting import with_weights
 from secateur.registry import comes_with_weights, has_weights
@@ -24,8 +24,10 @@ from secateur.stages.networks import (
     measured,
     network,
     parent_of,
+    replaced,
     saved,
     splits_of,
+    unreadable,
 )
 from secateur.store import Parts, Store, TrainScience, TuneScience
 from secateur.train import Checkpoints, History
@@ -77,17 +79,9 @@ def _planned(cell: Cell, build: Callable[[], nn.Module], path: str) -> nn.Module
         model = with_weights(build, path)
         changed = models.weights_hash(model) != cell.settings["weights"]
     except UserError as error:
-        raise UserError(
-            f"the weights of '{cell.axes['model']}' can no longer be read: {error}",
-            hint=f"restore {path}, then run the same command again",
-            code=ExitCode.ENVIRONMENT,
-        ) from error
+        raise unreadable(f"the weights of '{cell.axes['model']}'", path, error) from error
     if changed:
-        raise UserError(
-            f"the weights in {path} are not those that the study was planned with",
-            hint="nothing wrong was recorded; restore them, then run the same command again",
-            code=ExitCode.ENVIRONMENT,
-        )
+        raise replaced(f"the weights in {path}", "the study")
     return model
 
 
@@ -135,7 +129,8 @@ def _fit(
             teacher=teacher,
             on_progress=tick,
         )
-    _refuse_divergence(history)
+    if history.outcome == "diverged":
+        raise UserError(f"the training diverged: {history.sentence}", hint="lower the recipe's learning_rate")
     size: int | None = cell.settings.get("train_sample")
     seen = splits.train if size is None else _sample(splits.train, size, study.seed)
     sampled: dict[str, Any] = {} if size is None else {"train_sample": seen.n}
@@ -161,8 +156,3 @@ def _shortage(history: History) -> dict[str, str]:
         return {}
     said = f"memory ran short: batches in up to {history.parts} parts, their gradients summed"
     return {"training": f"{said}; equal up to rounding"}
-
-
-def _refuse_divergence(history: History) -> None:
-    if history.outcome == "diverged":
-        raise UserError(f"the training diverged: {history.sentence}", hint="lower the recipe's learning_rate")
