@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "secateur"
 
 LAYERS = [
-    {"errors", "text", "hashing", "durable", "cpu", "undisturbed"},
+    {"errors", "kinds", "text", "hashing", "durable", "cpu", "undisturbed"},
     {"stats", "budgets", "display", "untrusted"},
     {"registry", "recipes", "run_options", "config"},
     {"data", "models", "graph"},
@@ -28,6 +28,7 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 NO_TORCH = {
     "errors",
+    "kinds",
     "text",
     "display",
     "hashing",

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from secateur.kinds import is_number
+
 BIBTEX = {
     "adversary": {"madry": "madry2018", "trades": "zhang2019"},
     "penalty": {
@@ -58,7 +60,7 @@ class Setting:
         """Whether it may have this value; NaN and infinity only as one of its choices."""
         if self.choices:
             return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             return True
         return math.isfinite(value) and not (
             (self.ge is not None and value < self.ge)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from secateur.budgets import plain
 from secateur.errors import UserError
+from secateur.kinds import is_whole
 from secateur.recipes import Setting
 
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -67,7 +68,7 @@ class RunOptions:
             )
         for name in ("restarts", "eot_samples"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, least=1):
                 raise UserError(f"{name} is {value!r}", hint="give a whole number of at least 1")
 
     @classmethod

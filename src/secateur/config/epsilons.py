@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 
 from secateur.budgets import NORM_KEYS, norm_of
 from secateur.config.values import unique
+from secateur.kinds import is_number
 
 # Images of a study lie in [0, 1]: a larger Linf budget is most likely one in grey levels.
 WIDTH = 1.0
@@ -33,8 +34,7 @@ def _listed(values: Any, what: str = "") -> tuple[float, ...]:
     if not isinstance(values, list | tuple):
         raise ValueError(f"{what}should be a list of budgets, such as [1/255, 8/255]")
     for value in values:
-        # YAML's true is an int to Python.
-        if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < float("inf"):
+        if not is_number(value) or not 0 < value < float("inf"):
             raise ValueError(f"a budget should be greater than 0 (got {str(value)[:40]})")
     unique(tuple(values))
     return tuple(float(value) for value in values)

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from secateur.budgets import L0_PIXELS, NORM_KEYS, is_list, norm_of, sizes
 from secateur.errors import UserError
+from secateur.kinds import is_number, is_whole
 from secateur.registry import (
     ATTACKS,
     CRITERIA,
@@ -98,7 +99,7 @@ def layer_rates(value: Any) -> Any:
     if not isinstance(value, Mapping) or not value:
         raise ValueError("must be a name from `secateur ls rates`, or a mapping from layers to sparsities")
     for name, rate in value.items():
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        if not is_number(rate) or not 0 <= rate < 1:
             raise ValueError(f"the sparsity of {name} must be a number in [0, 1), not {rate!r}")
     return dict(value)
 
@@ -106,16 +107,15 @@ def layer_rates(value: Any) -> Any:
 def image_size(value: Any) -> Any:
     """The side of a square, or height and width; nothing leaves images as they are."""
     sides = value if isinstance(value, list | tuple) else [value, value]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
-    if value is not None and (len(sides) != 2 or not whole or not all(1 <= side <= 4096 for side in sides)):
+    fit = len(sides) == 2 and all(is_whole(side, least=1) and side <= 4096 for side in sides)
+    if value is not None and not fit:
         raise ValueError("must be one side, or [height, width], from 1 to 4096")
     return tuple(value) if isinstance(value, list) else value
 
 
 def one_or_more(value: Any) -> Any:
     """A single number as a list of one."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (value,) if number else tuple(value) if isinstance(value, list) else value
+    return (value,) if is_number(value) else tuple(value) if isinstance(value, list) else value
 
 
 def known_attack(value: str) -> str:

@@ -15,6 +15,7 @@ from secateur.data.labels import class_numbers, names_of
 from secateur.data.pictures import as_pixels
 from secateur.data.rows import Keys, columns_of, gathered, rows_of
 from secateur.errors import UserError
+from secateur.kinds import is_whole
 
 MOST = 2**32
 """Bytes of float32 images that are read at once without a limit."""
@@ -88,7 +89,7 @@ def of(
     ((1, 8, 8), 256, tensor([0, 1]))
     """
     limit, classes = plain(limit), plain(classes)
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and not is_whole(limit, least=1):
         raise UserError(f"the limit is {limit!r}", hint="give a whole number of images, at least 1")
     if keys is not None and (isinstance(keys, str) or len(keys) != 2):
         raise UserError(f"keys is {keys!r}", hint="name image and label, as in keys=('image', 'label')")

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from secateur.data.dataset import Dataset
 from secateur.errors import UserError
+from secateur.kinds import is_whole
 from secateur.text import first_line, listed
 from secateur.untrusted import refuse_irregular
 
@@ -40,8 +41,7 @@ def image_size(resize: int | Sequence[int]) -> Size:
     ((32, 32), (24, 32))
     """
     sides = [resize, resize] if isinstance(resize, int) else list(resize)
-    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
-    if len(sides) != 2 or not whole or not all(1 <= side <= MAX_SIDE for side in sides):
+    if len(sides) != 2 or not all(is_whole(side, least=1) and side <= MAX_SIDE for side in sides):
         raise UserError(
             f"resize must be an image size, got {resize!r}",
             hint=f"give one side, or height and width, from 1 to {MAX_SIDE}",

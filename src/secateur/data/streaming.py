@@ -19,6 +19,7 @@ from secateur.data.handed_over import Reading, Stream, dataset_of, in_memory, is
 from secateur.data.labels import names_of
 from secateur.data.rows import Keys, Rows, batches_of, stacked
 from secateur.errors import UserError
+from secateur.kinds import is_whole
 
 PART = 2**28
 """Bytes of float32 images of one part."""
@@ -60,7 +61,7 @@ def stream(
     [6, 6, 3]
     """
     part, classes = plain(part), plain(classes)
-    if part is not None and (isinstance(part, bool) or not isinstance(part, int) or part < 1):
+    if part is not None and not is_whole(part, least=1):
         raise UserError(f"part is {part!r}", hint="give a whole number of images, at least 1")
     if isinstance(source, Dataset):
         return Stream(source.name, _taken(source, part or part_size(4 * source.x[0].numel())), source.n)

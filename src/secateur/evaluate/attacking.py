@@ -22,6 +22,7 @@ from secateur.data.streaming import whole_or_stream
 from secateur.errors import UserError
 from secateur.evaluate.evaluated import Evaluated
 from secateur.evaluate.whole_grade import grade_of
+from secateur.kinds import is_whole
 from secateur.models import weights_hash
 from secateur.run_options import split
 
@@ -137,7 +138,7 @@ def _read(source: Any, keep_examples: int | None) -> Dataset | Stream:
     if keep_examples is None:
         return whole_or_stream(source)
     count = usual.plain(keep_examples)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+    if not is_whole(count, least=0):
         raise UserError(
             f"keep_examples is {keep_examples!r}", hint="give a number of images, or None for all"
         )

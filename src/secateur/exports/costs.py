@@ -14,6 +14,7 @@ from secateur.errors import UserError
 from secateur.exports.inputs import random_batch
 from secateur.graph.trace.example_inputs import Inputs, inputs_to_device
 from secateur.graph.trace.input_tree import call_model
+from secateur.kinds import is_whole
 from secateur.models import Latency, device_of, eval_mode, time_calls
 
 
@@ -71,7 +72,7 @@ def measure_costs(
     """
     found = []
     for size in batch_sizes:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not is_whole(size, least=1):
             raise UserError(f"a batch size must be a positive integer, got {size!r}", hint="for example 1")
         inputs_here = random_batch(inputs, size, seed=0)
         ready = ((model, to_model_device(model, inputs_here)) for model in networks.values())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.errors import UserError
+from secateur.kinds import is_number, is_whole
 from secateur.models.normalisation import Statistics, check_statistics, is_identity
 
 _WHITE = 255  # the factor of a processor applies to 8-bit pixels
@@ -88,7 +89,7 @@ def _pair(stated: Any) -> tuple[int, int] | None:
         edge = stated.get("shortest_edge")
         stated = (stated.get("height", edge), stated.get("width", edge))
     sides = list(stated) if isinstance(stated, list | tuple) else [stated, stated]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    whole = all(is_whole(side, least=1) for side in sides)
     return (sides[0], sides[1]) if whole and len(sides) == 2 else None
 
 
@@ -97,6 +98,6 @@ def _numbers(values: Any) -> Any:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise UserError(f"rescale_factor must be a positive number, got {value!r}")
     return float(value)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import UserError
+from secateur.kinds import is_number
 from secateur.text import counted
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -123,8 +124,7 @@ def check_statistics(mean: float | Sequence[float], std: float | Sequence[float]
     found = []
     for name, given in (("mean", mean), ("std", std)):
         values = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        if not values or not numbers or not all(map(math.isfinite, values)):
+        if not values or not all(is_number(value) and math.isfinite(value) for value in values):
             raise UserError(
                 f"{name} must be finite numbers, got {given!r}", hint="give one value, or one per channel"
             )

@@ -14,6 +14,7 @@ from secateur.graph.dependency import DependencyGraph
 from secateur.graph.flops import macs as macs_of
 from secateur.graph.trace.example_inputs import random_inputs
 from secateur.graph.trace.input_tree import call_model
+from secateur.kinds import is_whole
 from secateur.models import Latency, device_of, eval_mode, time_calls
 from secateur.surgery.cut import cut_channels_
 from secateur.surgery.plan import Plan, masks_of
@@ -105,7 +106,7 @@ def as_count(name: str, budget: Any, dense: int) -> int:
     """
     if isinstance(budget, float) and 0 < budget < 1:
         return int(Fraction(str(budget)) * dense)
-    if isinstance(budget, int) and not isinstance(budget, bool) and budget > 0:
+    if is_whole(budget, least=1):
         return budget
     raise UserError(
         f"{name} must be a fraction in (0, 1) or a positive whole number, got {budget!r}",

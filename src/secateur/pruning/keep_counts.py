@@ -14,6 +14,7 @@ from secateur.budgets import finite, plain
 from secateur.errors import UserError
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.groups import Group, Row, Tie
+from secateur.kinds import is_whole
 
 SCOPES = ("local", "global")
 Scores = Callable[[int, Mapping[tuple[str, int], tuple[int, ...]]], torch.Tensor]
@@ -101,7 +102,7 @@ def check_limits(min_channels: Any, max_sparsity: Any, round_to: Any) -> Limits:
         UserError: a count that is not a positive integer, or an invalid sparsity.
     """
     for name, value in (("min_channels", min_channels), ("round_to", round_to)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_whole(value, least=1):
             raise UserError(f"{name} must be a positive integer, got {value!r}", hint="1 is the default")
     most = Fraction(1) if max_sparsity is None else check_sparsity(max_sparsity, "max_sparsity")
     return Limits(min_channels, most, round_to)

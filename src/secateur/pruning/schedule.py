@@ -8,6 +8,7 @@ from torch import nn
 
 from secateur.errors import UserError
 from secateur.graph import trace
+from secateur.kinds import is_whole
 from secateur.pruning.apply import PruneReport, apply
 from secateur.pruning.keep_counts import check_sparsity
 from secateur.pruning.planning import SelectionOptions, plan
@@ -128,7 +129,7 @@ def round_targets(sparsity: Fraction, rounds: int, shape: str) -> list[float]:
     >>> round_targets(check_sparsity(0.9), 2, "geometric")
     [0.683772, 0.9]
     """
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+    if not is_whole(rounds, least=1):
         raise UserError(f"rounds must be a positive integer, got {rounds!r}", hint="for example rounds=3")
     whole = float(sparsity)
     if shape == "linear":

@@ -9,6 +9,7 @@ from torch import nn
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.width_attributes import Literal, Match, Spot, factor_at, slots
+from secateur.kinds import is_whole
 
 _WIDTH = re.compile("dim|chan|chs|width|size|feature|plane|hidden|inner|embed")
 
@@ -20,7 +21,7 @@ def needs_shapes(graph: DependencyGraph, masks: ChannelMasks) -> bool:
     """
     for call in graph.tape.calls:
         sized = any(isinstance(item, (list, tuple)) and _ints(item) for item in call.args[1:])
-        if sized and any(number is not None and masks.loses_channels(number) for number in call.outputs):
+        if sized and any(map(masks.loses_channels, call.results)):
             return True
         filled = any(
             free and size > 1
@@ -127,12 +128,10 @@ def owners(module: str) -> list[str]:
 def numbers_in(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
     """The integers above 1 among a module's attributes: name, position in a tuple or list, number."""
     for name, value in module.__dict__.items():
-        if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+        if is_whole(value, least=2):
             yield name, None, value
         elif isinstance(value, (tuple, list)):
-            for place, item in enumerate(value):
-                if isinstance(item, int) and not isinstance(item, bool) and item > 1:
-                    yield name, place, item
+            yield from ((name, place, item) for place, item in enumerate(value) if is_whole(item, least=2))
 
 
 def with_number(held: Any, index: int | None, number: int) -> Any:

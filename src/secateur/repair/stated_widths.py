@@ -22,6 +22,7 @@ from torch import nn
 from secateur.graph.channel_masks import ChannelMasks
 from secateur.graph.dependency import DependencyGraph
 from secateur.graph.trace.tape import Tape
+from secateur.kinds import is_whole
 from secateur.repair.candidates import numbers_in, with_number
 from secateur.surgery.cut import temporarily_on_meta
 from secateur.surgery.plan import Plan, Repair
@@ -152,15 +153,13 @@ def _states_width(attribute: str) -> bool:
 
 
 def _plain(module: nn.Module) -> Iterator[tuple[str, int]]:
-    for key, value in module.__dict__.items():
-        if isinstance(value, int) and not isinstance(value, bool):
-            yield key, value
+    yield from ((key, value) for key, value in module.__dict__.items() if is_whole(value))
 
 
 def _ends(tape: Tape, name: str) -> tuple[list[int], list[int]]:
     """The activations that come into a module, and those that leave it."""
     own = [call for call in tape.calls if not name or f"{call.module}.".startswith(f"{name}.")]
-    made = {number for call in own for number in call.outputs}
+    made = {number for call in own for number in call.results}
     mine = {id(call) for call in own}
     read = {number for call in tape.calls if id(call) not in mine for number in call.refs} | {*tape.outputs}
     into = {
@@ -169,7 +168,7 @@ def _ends(tape: Tape, name: str) -> tuple[list[int], list[int]]:
         for number in call.refs
         if number not in made and tape.values[number].kind in {"result", "input"}
     }
-    return sorted(into), sorted(number for number in made if number is not None and number in read)
+    return sorted(into), sorted(made & read)
 
 
 def _read_names(kind: type) -> set[str]:

@@ -15,6 +15,7 @@ from torch import nn
 from secateur import measure, pruning
 from secateur.config import Cell, study_of
 from secateur.errors import ExitCode, UserError
+from secateur.kinds import is_whole
 from secateur.models import eval_mode, time_calls
 from secateur.store import (
     LATENCIES,
@@ -217,7 +218,7 @@ def _stored(store: Store, conditions: Conditions) -> dict[str, Measured]:
 
 def _conditions(batch: int, threads: int | None, device: str) -> Conditions:
     for what, number in (("the batch", batch), ("the number of threads", threads)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        if number is not None and not is_whole(number, least=1):
             raise UserError(f"{what} must be a positive integer, got {number!r}")
     try:
         torch.empty(0, device=device)
