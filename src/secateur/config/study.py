@@ -142,9 +142,9 @@ def study_schema() -> dict[str, Any]:
     """
     schema = _with_spelled_numbers(Study.model_json_schema())
     definitions, properties = schema["$defs"], schema["properties"]
-    _suggest(definitions["Model"]["properties"]["arch"], MODELS.names())
-    _suggest(definitions["Attack"]["properties"]["attack"], ATTACKS.names())
-    _suggest(properties["criteria"]["items"], CRITERIA.names())
+    definitions["Model"]["properties"]["arch"]["examples"] = MODELS.names()
+    definitions["Attack"]["properties"]["attack"]["examples"] = ATTACKS.names()
+    properties["criteria"]["items"]["examples"] = CRITERIA.names()
     # The short forms: ``data: digits``, ``plain: resnet18``, and ``ddn:`` without settings.
     properties["data"] = {"anyOf": [properties["data"], {"type": "string"}]}
     definitions["Attack"]["required"] = []
@@ -154,10 +154,6 @@ def study_schema() -> dict[str, Any]:
     schema["patternProperties"] = {"^x-": {"description": "ignored; for YAML anchors"}}
     plain: dict[str, Any] = canonical({"$schema": DIALECT, **schema, "title": "A secateur study"})
     return plain
-
-
-def _suggest(field: dict[str, Any], names: list[str]) -> None:
-    field["examples"] = names
 
 
 def _with_spelled_numbers(value: Any) -> Any:

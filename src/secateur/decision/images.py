@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from secateur import models
 from secateur.attacks.runner.classifier import PROBED
 from secateur.attacks.runner.outputs import Logits
-from secateur.data import Dataset, Parts, Splits, hold_out
+from secateur.data import Dataset, Parts, hold_out
 from secateur.data.dataset import numbered
 from secateur.data.parts import first_images
 from secateur.data.rereading import reread, within_memory
@@ -81,7 +81,11 @@ def network_and_images(
     tested = known if test is known else _named(known, names)
     whole = tested if isinstance(tested, Dataset) else _one_of(tested)
     held = None if validation is None else fitted(validation, "validation")
-    splits = _split(fitted(train, "train"), held, whole, seed)
+    rest = fitted(train, "train")
+    if held is None:
+        splits = hold_out(rest, whole, generator=stream(seed, "validation split"))
+    else:
+        splits = given_splits(rest, held, whole)
     return network, Images(splits.train, splits.validation, tested, splits.remarks)
 
 
@@ -98,9 +102,3 @@ def _one_of(images: Parts) -> Dataset:
     """One of the images, with a remark on how all are read."""
     said = f"the {images.n:,} test images do not fit into memory: every network reads them part by part"
     return replace(images.like, remarks=(*images.remarks, said))
-
-
-def _split(train: Dataset, held: Dataset | None, whole: Dataset, seed: int) -> Splits:
-    if held is not None:
-        return given_splits(train, held, whole)
-    return hold_out(train, whole, generator=stream(seed, "validation split"))

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from secateur import evaluate
+from secateur.budgets import NORM_KEYS, counts
 from secateur.data import Dataset
 from secateur.decision.folder import remembered
 from secateur.decision.images import Images
@@ -46,7 +47,7 @@ class Attacks:
     seed: int
 
 
-NORMS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
+NORMS = {key: norm for norm, key in NORM_KEYS.items() if not counts(norm)}
 
 
 def measure(

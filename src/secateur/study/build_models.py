@@ -126,14 +126,8 @@ def hash_weights(study: Study, *, shape: tuple[int, ...], classes: int) -> dict[
             continue
         key = f"models.{label}.{'arch' if model.weights is None else 'weights'}"
         try:
-            build = partial(
-                dense_network,
-                study,
-                label,
-                shape=shape,
-                classes=classes,
-                pretrained=model.weights is None and not shipped,
-            )
+            own = model.weights is None and not shipped
+            build = partial(dense_network, study, label, shape=shape, classes=classes, pretrained=own)
             network = build() if model.weights is None else with_weights(build, model.weights)
             if model.weights is None and shipped:
                 load_published(unwrapped(network), model.arch)

@@ -1,7 +1,7 @@
 """The plan of a study: every cell, which of them are done, and what the others will cost."""
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -182,7 +182,11 @@ def plan(
     laid = replace(laid, done=_done(laid, out))
     # Of what is done nobody asks how long it takes.
     labels = {cell.axes["model"] for cell in laid.todo} if probe else set()
-    return replace(laid, speeds=_speeds(study, facts, labels) if labels else {})
+    if not labels:
+        return laid
+    from secateur.study.build_models import measure_speeds  # imports torch, not needed without a probe
+
+    return replace(laid, speeds=measure_speeds(study, facts, labels))
 
 
 def _laid(study: Study, facts: Facts, limit: int | None, out: str | Path | None) -> StudyPlan:
@@ -262,12 +266,6 @@ def _plugins(study: Study) -> list[dict[str, Any]]:
     used |= {("model", model.arch) for model in study.models.values()}
     used |= {("attack", attack.attack) for attack in study.attacks.values()}
     return [plugin.to_json() for plugin in loaded() if used & set(plugin.names)]
-
-
-def _speeds(study: Study, facts: Facts, labels: Container[str]) -> dict[str, Speed]:
-    from secateur.study.build_models import measure_speeds  # imports torch, not needed without a probe
-
-    return measure_speeds(study, facts, labels)
 
 
 def _done(laid: StudyPlan, out: str | Path | None) -> frozenset[str]:

@@ -1,12 +1,13 @@
 """The status of a run, read from its folder at any time, also while runners work on it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from secateur.config import Cell
 from secateur.store import Leases, Store
+from secateur.store.reading import Look
 from secateur.study.cells import Facts
 from secateur.study.cost import Clock, costs_of
 
@@ -72,42 +73,33 @@ def status(store: Store) -> Status:
     """
     held = Leases(store.root).holders()
     stages: dict[str, Counter[str]] = {}
-    failed, damaged, done = [], [], []
-    running: list[str] = []
-    left: list[Cell] = []
+    found: dict[str, list[tuple[Cell, Look]]] = defaultdict(list)
     for cell in store.cells:
         look = store.look(cell.id)
         state = _STATES.get(look.state) or ("running" if cell.id in held else "open")
         stages.setdefault(cell.stage, Counter())[state] += 1
-        if state == "damaged":
-            damaged.append((cell.label, look.sentence))
-        if state == "failed":
-            failed.append((cell.label, look.sentence))
-        if state == "running":
-            running.append(cell.label)
-        if state == "ok":
-            done.append((cell, look.seconds))
-        else:
-            left.append(cell)
+        found[state].append((cell, look))
     store.keep_index()
+    done = {cell.id: look.seconds for cell, look in found["ok"]}
     return Status(
         name=store.study["name"],
         limited=store.study["limited"],
         stages={stage: dict(states) for stage, states in stages.items()},
-        running=tuple(running),
-        failed=tuple(failed),
-        damaged=tuple(damaged),
-        seconds=sum(seconds for _, seconds in done),
-        remaining=_remaining(store, done, left),
+        running=tuple(cell.label for cell, _ in found["running"]),
+        failed=tuple((cell.label, look.sentence) for cell, look in found["failed"]),
+        damaged=tuple((cell.label, look.sentence) for cell, look in found["damaged"]),
+        seconds=sum(done.values()),
+        remaining=_remaining(store, done),
         notes=tuple(str(note["note"]) for note in store.notes()),
     )
 
 
-def _remaining(store: Store, done: list[tuple[Cell, float]], left: list[Cell]) -> float | None:
+def _remaining(store: Store, done: Mapping[str, float]) -> float | None:
+    left = [cell for cell in store.cells if cell.id not in done]
     if not left:
         return 0.0
-    facts = Facts.from_json(store.study["facts"])
-    clock = Clock(costs_of(store.cells, facts))
-    for cell, seconds in done:
-        clock.learn(cell, seconds)
+    clock = Clock(costs_of(store.cells, Facts.from_json(store.study["facts"])))
+    for cell in store.cells:
+        if cell.id in done:
+            clock.learn(cell, done[cell.id])
     return clock.remaining(left, 1)
