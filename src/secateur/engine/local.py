@@ -12,7 +12,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TextIO
+from typing import TextIO
 
 from secateur.engine import EXECUTE, Message
 from secateur.engine.life import Pulse
@@ -95,8 +95,7 @@ class LocalEngine:
             worker.process.kill()
         for worker in self._workers.values():
             worker.process.wait()
-            for pipe in (worker.process.stdin, worker.process.stdout):
-                _close(pipe)
+            _close(worker)
             _drop_if_empty(worker.log)
         self._workers.clear()
 
@@ -176,8 +175,7 @@ class LocalEngine:
         """Replace a worker that has ended, and decide whether its cell is tried again."""
         status = worker.process.wait()
         del self._workers[worker.number]
-        for pipe in (worker.process.stdin, worker.process.stdout):
-            _close(pipe)
+        _close(worker)
         cell, words = worker.cell, _last_line(worker.log)
         _drop_if_empty(worker.log)
         if cell is None:
@@ -236,20 +234,19 @@ def refuse_changed(plugin: PlugIn) -> None:
 
 def _send(worker: _Worker, line: str) -> None:
     pipe = worker.process.stdin
-    try:
+    # A worker that has died is reported by its reader thread.
+    with suppress(OSError):
         if pipe and not pipe.closed:
             pipe.write(line + "\n")
             pipe.flush()
-    except OSError:
-        return  # the worker has died, which its reader thread reports
 
 
-def _close(pipe: IO[str] | None) -> None:
-    try:
-        if pipe:
-            pipe.close()
-    except OSError:
-        return  # the pipe of a dead process cannot be flushed
+def _close(worker: _Worker) -> None:
+    for pipe in (worker.process.stdin, worker.process.stdout):
+        # The pipe of a dead process cannot be flushed.
+        with suppress(OSError):
+            if pipe:
+                pipe.close()
 
 
 def _cause(status: int) -> str:

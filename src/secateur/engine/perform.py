@@ -62,6 +62,12 @@ def perform(
         return "ok"
 
 
+def reason(store: Store, cell_id: str) -> str:
+    """Why a cell has no numbers, by its record; empty if it has some, or no record."""
+    record = store.record(cell_id)
+    return record.reason if record else ""
+
+
 def _of_the_machine(store: Store, error: Exception) -> bool:
     if isinstance(error, UserError) and error.code is ExitCode.ENVIRONMENT:
         return True

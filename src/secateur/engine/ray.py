@@ -17,7 +17,7 @@ from typing import Any
 
 from secateur.config import Cell, Study
 from secateur.engine import EXECUTE, Message
-from secateur.engine.perform import load_execute, open_run, perform
+from secateur.engine.perform import load_execute, open_run, perform, reason
 from secateur.errors import ExitCode, UserError
 from secateur.registry import load_plugin, loaded
 from secateur.store import Store
@@ -113,15 +113,8 @@ class RayEngine:
     def submit(self, cell: str) -> None:
         """Hand the cell to Ray."""
         plugins = tuple(str(plugin.path) for plugin in loaded())
-        arguments = (
-            str(self.folder.absolute()),
-            cell,
-            self.execute,
-            self.prepare,
-            sys.version_info[:2],
-            plugins,
-        )
-        reference = self._task.remote(*arguments)
+        folder, python = str(self.folder.absolute()), sys.version_info[:2]
+        reference = self._task.remote(folder, cell, self.execute, self.prepare, python, plugins)
         self._pending[reference] = cell
         if not self._deaths[cell]:
             self._started.append(cell)
@@ -238,10 +231,10 @@ def _compute(
         with machine_errors(Path(folder)):
             store, study, cells = _opened(folder, prepare, plugins)
             kind = perform(store, study, cells[cell_id], load_execute(execute))
-            record = store.record(cell_id)
+            why = reason(store, cell_id)
     except UserError as error:
         return "paused", 0.0, f"on {platform.node()}: {error}"
-    return kind, time.perf_counter() - started, record.reason if record else ""
+    return kind, time.perf_counter() - started, why
 
 
 @lru_cache(maxsize=1)

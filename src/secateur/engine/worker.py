@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from secateur.engine.perform import Stopped, load_execute, open_run, perform
+from secateur.engine.perform import Stopped, load_execute, open_run, perform, reason
 from secateur.errors import UserError
 from secateur.registry import load_plugin
 from secateur.store.files import machine_errors
@@ -60,7 +60,7 @@ def main(folder: str, execute_target: str, *plugins: str) -> None:
             status = perform(store, study, cell, execute, on_progress=tick)
             seconds = time.perf_counter() - started
             with machine_errors(store.root):
-                why = "" if status == "ok" else _why(store, cell.id)
+                why = "" if status == "ok" else reason(store, cell.id)
             _report(output, cell.id, status, seconds=seconds, sentence=why)
         except UserError as error:
             _report(output, cell.id, "paused", sentence=str(error))
@@ -80,11 +80,6 @@ class _Ticker:
         if time.monotonic() >= self._next or done == total:
             self._next = time.monotonic() + TICK_SECONDS
             _report(self._output, self._cell, "tick", done=done, total=total)
-
-
-def _why(store: Any, cell_id: str) -> str:
-    record = store.record(cell_id)
-    return record.reason if record else ""
 
 
 def _report(output: TextIO, cell: str, kind: str, **facts: Any) -> None:
