@@ -41,7 +41,7 @@ def undisturbed(model: nn.Module, what: Literal["all", "numbers", "modes"] = "al
     held, numbers, flags = [], [], []
     if what != "modes":
         held = [(module, _contents(module, what == "all")) for module in modules if not _scripted(module)]
-        numbers = [(tensor, _copy(tensor)) for tensor in _tensors(modules)]
+        numbers = [(tensor, (tensor._version, tensor.detach().clone())) for tensor in _tensors(modules)]
         owned = (parameter for module in modules for _, parameter in module._parameters.items())
         flags = [(parameter, parameter.requires_grad) for parameter in owned if parameter is not None]
     try:
@@ -166,10 +166,6 @@ def _tensors(modules: list[nn.Module]) -> list[Tensor]:
         if not (isinstance(item, nn.Parameter) or item.is_inference() or item.is_meta or item.is_nested)
         and item.layout == torch.strided
     ]
-
-
-def _copy(tensor: Tensor) -> tuple[int, Tensor]:
-    return tensor._version, tensor.detach().clone()
 
 
 def _write_back(tensor: Tensor, version: int, before: Tensor) -> None:

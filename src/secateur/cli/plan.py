@@ -25,7 +25,8 @@ def validate(config: Config, overrides: Overrides = None, plugin: PlugIns = None
 
     plug_in(plugin)
     laid = check(load_study(config, overrides=overrides or ()))
-    say(f"{config} is a valid study of {len(laid.cells)} cells: {_counted(laid)}")
+    counts = ", ".join(f"{count} {stage}" for stage, count in laid.counts.items())
+    say(f"{config} is a valid study of {len(laid.cells)} cells: {counts}")
     _remark(laid)
 
 
@@ -141,7 +142,3 @@ def _remark(laid: "StudyPlan") -> None:
     from secateur.study.build_models import remarks
 
     note(*remarks(study, laid.facts))
-
-
-def _counted(laid: "StudyPlan") -> str:
-    return ", ".join(f"{count} {stage}" for stage, count in laid.counts.items())

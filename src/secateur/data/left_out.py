@@ -68,11 +68,8 @@ def unread(places: Iterable[Path], root: Path) -> tuple[str, ...]:
     ]
     if not found:
         return ()
+    are = "is" if len(found) == 1 else "are"
     return (
-        f"{counted(len(found), 'picture')} in the class folders of '{root}' {_are(found)} left out, such as "
+        f"{counted(len(found), 'picture')} in the class folders of '{root}' {are} left out, such as "
         f"'{found[0].relative_to(root)}': only {', '.join(sorted(SUFFIXES))} are read",
     )
-
-
-def _are(found: list[Path]) -> str:
-    return "is" if len(found) == 1 else "are"

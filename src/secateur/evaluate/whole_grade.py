@@ -44,7 +44,8 @@ def grade_of(
     if audit and again[1].passed:
         again[1] = enough(Auditor(context))
     numbers = {**MINIMUM, **FIXED}
-    again += [guarded(id, partial(numbers[id], context)) for id in NUMBERS if _has(graded, id)]
+    had = {check.id for check in graded.checks}
+    again += [guarded(id, partial(numbers[id], context)) for id in NUMBERS if id in had]
     starts = guarded("F11", partial(ALWAYS["F11"], context))
     # An audit looks at growing budgets instead.
     again += [] if audit and starts.passed else [starts]
@@ -55,10 +56,6 @@ def grade_of(
         attacked=1 - whole.ori_success.double().mean().item(),
     )
     return _replaced(graded, again, part, whole, joint=joint)
-
-
-def _has(graded: Grade, id: str) -> bool:
-    return any(check.id == id for check in graded.checks)
 
 
 def _knows(network: nn.Module, found: Attacked) -> Check:

@@ -157,7 +157,8 @@ def _once(
         with temporarily_cut(model, plan, smaller), kept_heap() if boundaries else nullcontext():
             recorder = Float64Recorder(model)
             recorder.decisions = Decisions(known=by_order(graph.tape, compact), told=told)
-            pruned, outputs = record(model, _wide(inputs), recorder, logits=graph.logits)
+            wide = mapped(lambda _, tensor: to_float64(tensor), inputs)
+            pruned, outputs = record(model, wide, recorder, logits=graph.logits)
     except Exception as error:
         return _crashed(recorder.tape if recorder else Tape(), error, plan, graph)
     matched, odd = match_calls(graph.tape, pruned)
@@ -181,10 +182,6 @@ def _once(
 
 def _named(call: Call) -> str:
     return call.short_name + (f" at {call.source}" if call.source else f" in {call.module}")
-
-
-def _wide(inputs: Any) -> Any:
-    return mapped(lambda _, tensor: to_float64(tensor), inputs)
 
 
 def _compare(

@@ -2,10 +2,10 @@
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from secateur.study.cost import Clock, Speed
+from secateur.study.cost import Clock
 from secateur.study.planning import StudyPlan
 from secateur.study.scheduler import make_board
 
@@ -91,7 +91,9 @@ def forecast(laid: StudyPlan, devices: int, *, tflops: float | None = None) -> F
     """
     if laid.todo and not laid.speeds:
         raise ValueError("a plan without a probe has no times")
-    speeds = laid.speeds if tflops is None else {m: _at(each, tflops) for m, each in laid.speeds.items()}
+    speeds = laid.speeds
+    if tflops is not None:
+        speeds = {m: replace(each, seconds=2 * each.macs / (tflops * 1e12)) for m, each in speeds.items()}
     clock = Clock(laid.costs, speeds)
     seconds = {cell.id: clock.seconds(cell) or 0.0 for cell in laid.todo}
     end = _played(laid, seconds, devices)
@@ -105,10 +107,6 @@ def forecast(laid: StudyPlan, devices: int, *, tflops: float | None = None) -> F
         chain=chain,
         stages=_stages(laid, seconds),
     )
-
-
-def _at(speed: Speed, tflops: float) -> Speed:
-    return Speed(2 * speed.macs / (tflops * 1e12), speed.macs, speed.parameters, speed.footprint)
 
 
 def _played(laid: StudyPlan, seconds: Mapping[str, float], devices: int) -> float:

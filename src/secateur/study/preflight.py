@@ -143,7 +143,6 @@ def _masks(name: str) -> bool:
 def _may_refuse(name: str) -> bool:
     """Whether a criterion may refuse a network: its row says so, or it is of another package."""
     entry = CRITERIA.entry(name)
-    built_in = entry.target.startswith("secateur.")
-    if entry.facts.get("needs_batch") or entry.facts.get("kind") == "weights":
+    if entry.facts.get("needs_batch") or _masks(name):
         return False
-    return bool(entry.facts.get("needs_layers")) or not built_in
+    return bool(entry.facts.get("needs_layers")) or not entry.target.startswith("secateur.")
