@@ -92,6 +92,7 @@ def attack(
     network = classifier(model, first.x, logits=logits, batch_size=batch_size, data=first.name)
     budgets = _checked(budgets, name, first, settings)
     judged = averaged(network, split(settings)[0].eot_samples)
+    asked = {"batch_size": batch_size, "seed": seed, "start": start, "on_progress": on_progress, **settings}
     if isinstance(given, Stream):
         # Nothing here may hold the first part while the others are read.
         first = None
@@ -101,14 +102,10 @@ def attack(
             given,
             name,
             kept=KEPT if keep_examples is None else keep_examples,
-            batch_size=batch_size,
-            seed=seed,
             targets=targets,
-            start=start,
             mask=mask,
             pixel_bounds=pixel_bounds,
-            on_progress=on_progress,
-            **settings,
+            **asked,
         )
         graded = grade_of(judged, found, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
         facts = _facts(network, found.last, found.labels, found.fingerprint, found.index)
@@ -118,18 +115,8 @@ def attack(
     images, targets, index = one_target(images, targets)
     box = box.rows(torch.tensor(index)) if box and index else box
     facts = _facts(network, images, images.y.tolist(), images.fingerprint, index)
-    result = run(
-        network,
-        images,
-        name,
-        batch_size=batch_size,
-        seed=seed,
-        targets=targets,
-        start=start,
-        pixel_bounds=None if box is None else box.pair,
-        on_progress=on_progress,
-        **settings,
-    )
+    pixels = None if box is None else box.pair
+    result = run(network, images, name, targets=targets, pixel_bounds=pixels, **asked)
     graded = trust.grade(judged, images, result, expected_accuracy=expected_accuracy, audit=audit, seed=seed)
     return _evaluated(result, graded, budgets, facts)
 
