@@ -231,8 +231,9 @@ def to_markdown(table: Table) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+@lru_cache(maxsize=4096)
 def markdown_text(text: str) -> str:
-    """A user's text escaped for Markdown, on one line."""
+    """A user's text escaped for Markdown, on one line; the same few stand in most rows."""
     # Markdown passes HTML on to the browser.
     text = shown(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
