@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from secateur.budgets import check_scale
 from secateur.kinds import is_number
 
 BIBTEX = {
@@ -229,6 +230,20 @@ def problems(recipe: Recipe) -> list[str]:
     if recipe.select == "robust" and recipe.adversary is None:
         found.append("select: robust needs an adversary")
     return found
+
+
+def check_adversary(recipe: Recipe, bounds: tuple[float, float]) -> None:
+    """Refuse an L∞ budget of adversarial training that is larger than the width of the images' ``bounds``.
+
+    Raises:
+        UserError: it is, and most likely in grey levels.
+
+    >>> check_adversary(Recipe(adversary=Adversary(epsilon=8, step_size=2)), (0.0, 1.0))
+    Traceback (most recent call last):
+    secateur.errors.UserError: the adversary's epsilon is 8, but images lie in [0, 1] (8 grey levels ...)
+    """
+    if (adversary := recipe.adversary) is not None and adversary.norm == math.inf:
+        check_scale("the adversary's epsilon", [adversary.epsilon], "linf", bounds)
 
 
 def _out_of_range(record: Any) -> Iterator[str]:

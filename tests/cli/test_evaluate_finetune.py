@@ -90,3 +90,21 @@ def test_a_network_that_answers_otherwise_or_in_half_precision_is_fine_tuned(sec
         told = load_file(tmp_path / f"{function}-tuned" / "weights.safetensors")
         kinds = {tensor.dtype for tensor in told.values() if tensor.is_floating_point()}
         assert kinds == {torch.bfloat16 if function == "half" else torch.float32}
+
+
+def test_a_folder_with_other_files_is_left_as_it_is(secateur, tmp_path):
+    (tmp_path / "weights.safetensors").write_text("the only copy")
+    said = secateur("finetune", *NETWORK, *DATA, "--epochs", "1", "--out", tmp_path)
+    assert said.code == 2
+    assert "holds something else" in said.err
+    assert (tmp_path / "weights.safetensors").read_text() == "the only copy"
+
+
+@pytest.mark.parametrize(
+    ("size", "word"), [("8", "8 grey levels of 256 are 8/255"), ("4/255,8/255", "lists 2 budgets")]
+)
+@pytest.mark.parametrize("command", ["check", "finetune"])
+def test_an_adversary_of_another_scale_is_refused(secateur, tmp_path, command, size, word):
+    said = secateur(command, *NETWORK, *DATA, "--adversarial", size, "--out", tmp_path / "out")
+    assert said.code == 2
+    assert word in said.err

@@ -214,9 +214,11 @@ def fine_tuning(
     from secateur.decision.pruned import trains_faster_channels_last, usual_recipe
     from secateur.recipes import problems
 
-    size = None if adversarial is None else (budgets_of(adversarial, "--adversarial") or [0.0])[0]
+    sizes = budgets_of(adversarial, "--adversarial") or []
+    if len(sizes) > 1:
+        raise UserError(f"--adversarial {adversarial} lists {len(sizes)} budgets", hint="give one")
     last = trains_faster_channels_last(network, splits.train.x)
-    usual = usual_recipe(splits.train.n, adversarial=size, channels_last=last)
+    usual = usual_recipe(splits.train.n, adversarial=sizes[0] if sizes else None, channels_last=last)
     recipe = replace(
         usual,
         epochs=usual.epochs if epochs is None else epochs,

@@ -22,7 +22,7 @@ from secateur.decision.progress import Meter, Tell
 from secateur.decision.pruned import refuse_impossible, trains_faster_channels_last, usual_recipe
 from secateur.errors import UserError
 from secateur.hashing import json_sha256, stream
-from secateur.recipes import Recipe
+from secateur.recipes import Recipe, check_adversary
 from secateur.registry import ATTACKS
 from secateur.text import listed
 from secateur.trust import misfit
@@ -114,6 +114,7 @@ def set_up(
         raise UserError("a recipe says itself how it trains", hint="leave out adversarial")
     last = trains_faster_channels_last(network.working, data.train.x)
     recipe = recipe or usual_recipe(data.train.n, adversarial=adversarial, channels_last=last)
+    check_adversary(recipe, data.train.bounds)
     sample = data.sample(images, generator=stream(attacks.seed, "attacked images"))
     key = {
         "network": models.weights_hash(network.network),

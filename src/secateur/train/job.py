@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from secateur.data import Dataset
 from secateur.errors import UserError
 from secateur.models import logits
-from secateur.recipes import Recipe, problems
+from secateur.recipes import Recipe, check_adversary, problems
 from secateur.text import first_line
 from secateur.train.averaging import Average
 from secateur.train.descent import Descent
@@ -84,6 +84,7 @@ def check(model: nn.Module, train: Dataset, recipe: Recipe, *, seed: int, teache
     """
     if found := problems(recipe):
         raise UserError(f"the recipe is impossible: {found[0]}")
+    check_adversary(recipe, train.bounds)
     if seed < 0:
         raise UserError(f"a seed must be 0 or more, not {seed}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
