@@ -167,3 +167,13 @@ def test_a_plan_for_another_architecture_is_refused():
     plan = secateur.plan(secateur.trace(net, images()))
     with pytest.raises(UserError, match="made for another architecture"):
         secateur.apply(other, plan)
+
+
+@pytest.mark.parametrize("name", ["README.md", "weights.safetensors"])
+def test_files_of_others_are_not_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"holds {name} already"):
+        secateur.save(factory(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+    secateur.save(factory(), tmp_path, overwrite=True)

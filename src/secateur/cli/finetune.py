@@ -59,7 +59,8 @@ def finetune(
     from secateur.train import Checkpoints, train
 
     plug_in(plugin)
-    if (out / "plan.json").exists() or (out.exists() and not out.is_dir()):
+    # Checkpoints are those of an interrupted fine-tuning, which goes on.
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {"checkpoints"}):
         raise UserError(f"{out} exists and holds something else", hint="choose another --out")
     splits = splits_of(data, chosen_size(resize, model), seed)
     size, count = (1, *splits.test.shape), classes or splits.test.num_classes

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from secateur.pruning.history import history, remember
 from secateur.surgery.cut import check_fits, cut_channels_
 from secateur.surgery.input_json import missing_class
 from secateur.surgery.plan import Plan
-from secateur.text import first_line
+from secateur.text import first_line, listed
 from secateur.untrusted import cleared, read_bounded, refuse_irregular, write_new
 
-_PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = "plan.json", "weights.safetensors", "README.md"
+_PLAN_FILE, _WEIGHTS_FILE, _CARD_FILE = _FILES = ("plan.json", "weights.safetensors", "README.md")
 _TOLERANCE = 1e-3
 _MAX_BYTES, _MAX_WEIGHTS = 2**28, 2**33
 
@@ -52,7 +53,7 @@ def save(
         overwrite: whether files of the same names may be replaced.
 
     Raises:
-        UserError: the folder cannot be written, or already holds a network.
+        UserError: the folder cannot be written, or already holds a network or a file of one of these names.
 
     >>> import secateur, tempfile
     >>> build = lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
@@ -66,10 +67,9 @@ def save(
     """
     plans = history(model)
     target = Path(folder)
-    if not overwrite and (target / _PLAN_FILE).exists():
-        raise UserError(
-            f"'{folder}' holds a saved network already", hint="choose another folder or overwrite=True"
-        )
+    if not overwrite and (taken := [name for name in _FILES if os.path.lexists(target / name)]):
+        held = "a saved network" if _PLAN_FILE in taken else listed(taken)
+        raise UserError(f"'{folder}' holds {held} already", hint="choose another folder or overwrite=True")
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors(model).items()
     }
