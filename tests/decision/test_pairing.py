@@ -73,6 +73,8 @@ def test_fixed_sizes_are_compared_where_both_were_tried():
         ({"hashes": ["other"] * 60}, "no image in common"),
         ({"hashes": None}, "names no images"),
         ({"kind": "evaluation"}, "compare two of a kind"),
+        ({"outcome": ["found"]}, "60 images, and not as many values of 'outcome'"),
+        ({"distances": {"l2": [0.1]}}, "60 images, and not as many values of 'l2'"),
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence(pair, change, words):

@@ -70,6 +70,7 @@ def compare(first: Result | Mapping[str, Any], second: Result | Mapping[str, Any
                 hint="give what attack or evaluate returned, or its to_json()",
                 command="write it with --out of attack or evaluate",
             )
+        _refuse_uneven(each)
     kinds = ["evaluation" if each.get("kind") == "evaluation" else "attack" for each in pair]
     if kinds[0] != kinds[1]:
         raise UserError("one result is an attack, the other an evaluation", hint="compare two of a kind")
@@ -79,6 +80,18 @@ def compare(first: Result | Mapping[str, Any], second: Result | Mapping[str, Any
         correct = [np.array(each["correct"], dtype=np.float64) for each in (one, two)]
         return Compared((share_line("accuracy", "accuracy", *correct),), n)
     return Compared(tuple(_attack_lines(one, two)), n)
+
+
+def _refuse_uneven(result: Mapping[str, Any]) -> None:
+    n = len(result["hashes"])
+    columns = {key: result[key] for key in _PER_IMAGE if key in result} | dict(result.get("distances") or {})
+    columns |= {f"found at {each['eps']}": each["found"] for each in result.get("sizes") or ()}
+    for name, column in columns.items():
+        if not isinstance(column, list) or len(column) != n:
+            raise UserError(
+                f"one of the results is damaged: it has {n} images, and not as many values of '{name}'",
+                hint="run attack or evaluate again",
+            )
 
 
 def _attack_lines(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Line]:
