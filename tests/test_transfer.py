@@ -1,6 +1,7 @@
 """Adversarial examples of one network, put to another: counts that can be checked by hand."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -133,9 +134,10 @@ def test_a_limit_draws_images_of_every_class(folder):
     assert drawn.fingerprint != whole.take(range(10)).fingerprint
 
 
-def test_a_scale_of_zero_is_refused(folder):
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
+def test_a_scale_that_is_no_positive_number_is_refused(folder, scale):
     with pytest.raises(UserError, match="must be positive"):
-        transfer(folder, scale=0.0)
+        transfer(folder, scale=scale)
 
 
 @pytest.mark.slow

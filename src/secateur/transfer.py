@@ -1,5 +1,6 @@
 """Transferability: run the adversarial examples of each network of a study against every other network."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def transfer(
     Traceback (most recent call last):
     secateur.errors.UserError: the scale of a perturbation must be positive, not 0
     """
-    if scale <= 0:
+    if not 0 < scale < math.inf:
         raise UserError(f"the scale of a perturbation must be positive, not {scale:g}")
     store = Store.open(folder)
     study = study_of(store.study)

@@ -178,3 +178,12 @@ def test_a_page_to_pass_on_can_do_without_images_of_the_data(secateur, tmp_path,
     for options, expected in (((), True), (("--no-pictures",), False)):
         assert secateur("report", run, *options).code == 0
         assert ("data:image/png" in page.read_text(encoding="utf-8")) is expected
+
+
+@pytest.mark.parametrize("command", ["report", "transfer"])
+def test_a_file_in_the_place_of_a_folder_is_said_first(secateur, folder, tmp_path, command):
+    (tmp_path / "mine").write_text("mine")
+    said = secateur(command, folder, "--out", tmp_path / "mine")
+    assert said.code == 2
+    assert "mine is a file, not a folder" in said.err
+    assert (tmp_path / "mine").read_text() == "mine"

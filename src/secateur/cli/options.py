@@ -11,6 +11,7 @@ import typer
 
 from secateur.cli.completion import attack_names
 from secateur.cli.output import note
+from secateur.errors import UserError
 from secateur.recipes import setting_of
 from secateur.registry import load_plugin
 from secateur.run_options import NAMES, RunOptions
@@ -101,6 +102,12 @@ Logits = Annotated[
     str | None,
     typer.Option(help="Name or index of the logits among several outputs; other outputs may shrink."),
 ]
+
+
+def refuse_file(folder: Path | None) -> None:
+    """Refuse a file where a folder for results is named, before anything is computed."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder", hint="choose another --out")
 
 
 def plug_in(files: list[Path] | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secateur.cli.options import Folder, Json, PlugIns, plug_in
+from secateur.cli.options import Folder, Json, PlugIns, plug_in, refuse_file
 from secateur.cli.output import bar, note, print_json, print_table, say
 from secateur.errors import UserError
 from secateur.text import counted, duration, first_few, listed
@@ -65,6 +65,7 @@ def report(
     """
     from secateur.report import report as write_report
 
+    refuse_file(out)
     plug_in(plugin)
     if latency:
         measure(folder, again=again, batch=batch or 1, threads=threads, device=device or "cpu", quiet=as_json)

@@ -7,7 +7,7 @@ import typer
 
 from secateur.cli.attack_settings import attack_settings
 from secateur.cli.completion import criterion_names, norm_names, setting_names
-from secateur.cli.options import AttackName, Folder, Json, Limit, PlugIns, plug_in
+from secateur.cli.options import AttackName, Folder, Json, Limit, PlugIns, plug_in, refuse_file
 from secateur.cli.output import bar, note, print_json, print_table, say
 
 SHOWN = 12
@@ -53,6 +53,7 @@ def transfer(
     from secateur.transfer import NetworkFilter
     from secateur.transfer import transfer as put
 
+    refuse_file(out)
     plug_in(plugin)
     where = NetworkFilter(model, criterion, sparsity, arm, seed)
     settings = attack_settings(norm, steps, set_ or [])
