@@ -115,7 +115,7 @@ def test_a_budget_out_of_reach_is_refused_with_the_least(graph):
         ({"min_channels": 1.5}, "positive integer"),
         ({"max_sparsity": 2}, "sparsity must be"),
         ({"rates": {"nowhere": 0.5}}, "nowhere"),
-        ({"rates": {"head": float("nan")}}, "sparsity must be"),
+        ({"rates": {"head": float("nan")}}, "rate of head must be"),
         ({"parameters": 1.5}, "fraction"),
         ({"macs": -3}, "fraction"),
     ],

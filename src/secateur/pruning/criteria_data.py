@@ -22,12 +22,7 @@ from secateur.pruning.filter_matrix import (
 
 
 def taylor(
-    group: Group,
-    model: nn.Module,
-    *,
-    generator: torch.Generator | None = None,
-    reduction: str = "mean",
-    calibration: CalibrationStats | None = None,
+    group: Group, model: nn.Module, *, reduction: str = "mean", calibration: CalibrationStats | None = None
 ) -> Tensor:
     """Squared first-order change of the loss if a channel's filters were zero; float64 [C].
 
@@ -44,12 +39,7 @@ def taylor(
 
 
 def hessian(
-    group: Group,
-    model: nn.Module,
-    *,
-    generator: torch.Generator | None = None,
-    reduction: str = "mean",
-    calibration: CalibrationStats | None = None,
+    group: Group, model: nn.Module, *, reduction: str = "mean", calibration: CalibrationStats | None = None
 ) -> Tensor:
     """Second-order change of the loss if a channel's filters were zero; float64 [C].
 
@@ -66,12 +56,7 @@ def hessian(
 
 
 def activation(
-    group: Group,
-    model: nn.Module,
-    *,
-    generator: torch.Generator | None = None,
-    reduction: str = "mean",
-    calibration: CalibrationStats | None = None,
+    group: Group, model: nn.Module, *, reduction: str = "mean", calibration: CalibrationStats | None = None
 ) -> Tensor:
     """Mean absolute activation of each channel over images and positions; float64 [C].
 

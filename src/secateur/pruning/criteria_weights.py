@@ -23,15 +23,12 @@ REDUCTIONS = ("mean", "sum", "max", "first")
 _AT_ONCE = 1 << 18
 
 
-def l1(
-    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
-) -> Tensor:
+def l1(group: Group, model: nn.Module, *, reduction: str = "mean") -> Tensor:
     """Sum of absolute weights of the filters that produce each channel (Li et al. 2017).
 
     Args:
         group: channels of ``model`` that must be removed together.
         model: holds the weights.
-        generator: unused; every criterion takes one.
         reduction: how the layers of a group are combined: mean, sum, max, or first (its first layer
             decides).
 
@@ -49,9 +46,7 @@ def l1(
     return combine(scores, reduction)
 
 
-def random(
-    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
-) -> Tensor:
+def random(group: Group, model: nn.Module, *, generator: torch.Generator | None = None) -> Tensor:
     """Uniform random scores drawn from ``generator``: every subset of channels is equally likely.
 
     Raises:
@@ -62,29 +57,23 @@ def random(
     return torch.rand(group.size, generator=generator, dtype=torch.float64)
 
 
-def l2(
-    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
-) -> Tensor:
+def l2(group: Group, model: nn.Module, *, reduction: str = "mean") -> Tensor:
     """Euclidean norm of the filters that produce each channel; float64 [C]."""
     return combine(
         [squared_norms(member, model, group.size).sqrt() for member in producers(group, model)], reduction
     )
 
 
-def group_norm(
-    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
-) -> Tensor:
+def group_norm(group: Group, model: nn.Module) -> Tensor:
     """Euclidean norm of a channel's filters, scales, and the weights that read it; float64 [C].
 
-    The importance of Fang et al. 2023 (Eq. 5). The norm combines all layers, so ``reduction`` has no effect.
+    The importance of Fang et al. 2023 (Eq. 5). The norm combines all layers, so there is no reduction.
     """
     parts = [squared_norms(member, model, group.size) for member in judged_members(group, model)]
     return torch.stack(parts).sum(0).sqrt()
 
 
-def bn_scale(
-    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
-) -> Tensor:
+def bn_scale(group: Group, model: nn.Module, *, reduction: str = "mean") -> Tensor:
     """Absolute batch-normalisation scale of each channel (Liu et al. 2017); float64 [C].
 
     Raises:
@@ -103,9 +92,7 @@ def bn_scale(
     return combine(found, reduction)
 
 
-def fpgm(
-    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
-) -> Tensor:
+def fpgm(group: Group, model: nn.Module, *, reduction: str = "mean") -> Tensor:
     """Sum of distances from a channel's filter to all other filters of its layer; float64 [C].
 
     Filters near the geometric median are the most replaceable (He et al. 2019, Eq. 4). A channel that several
@@ -118,9 +105,7 @@ def fpgm(
     return combine(scores, reduction)
 
 
-def lamp(
-    group: Group, model: nn.Module, *, generator: torch.Generator | None = None, reduction: str = "mean"
-) -> Tensor:
+def lamp(group: Group, model: nn.Module, *, reduction: str = "mean") -> Tensor:
     """Squared norm of a channel divided by that of all channels at least as large in its layer; float64 [C].
 
     Lee et al. 2021 (Eq. 4), for channels instead of single weights. Within a layer the order is that of l2;
