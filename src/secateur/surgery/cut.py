@@ -186,8 +186,15 @@ def cut_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, plan
     cut in the former.
 
     Raises:
-        UserError: a state tensor has another shape than its parameter; nothing is cut then.
+        UserError: the optimizer is of another model, or a state tensor has another shape than its parameter;
+            nothing is cut then.
     """
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in held for parameter in model.parameters()):
+        raise UserError(
+            f"the {type(optimizer).__name__} holds no parameter of this model, and would train another one",
+            hint="make it of model.parameters(), or leave it out",
+        )
     removed = plan.removed()
     cut: list[tuple[dict[str, Any], str, Tensor]] = []
     for name, parameter in model.named_parameters():
