@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from secateur import evaluate, models, pruning
+from secateur.data import load
 from secateur.decision import check, pruned, usual_recipe
 from secateur.decision.images import network_and_images
 from secateur.decision.lines import share_line
@@ -378,3 +379,18 @@ def test_the_card_names_the_model_of_the_hub_that_was_pruned(tmp_path, quick, mo
         quick(sparsity=0.2, images=12, steps=3, out=tmp_path / str(number), origin={"model": model})
         card = (tmp_path / str(number) / "network" / "README.md").read_text()
         assert yaml.safe_load(card.split("---\n")[1]).get("base_model") == base
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"budgets": [0.1]}, "budgets are"),
+        ({"images": 2.5}, "2.5 images cannot be attacked"),
+        ({"adversarial": "8/255"}, "adversarial is '8/255'"),
+        ({"adversarial": 8}, "8 grey levels of 256 are 8/255"),
+    ],
+)
+def test_values_of_another_kind_are_one_sentence(dense, options, said):
+    digits = load("digits:split").take(range(60))
+    with pytest.raises(UserError, match=said):
+        check(dense, digits, digits, sparsity=0.5, **options)

@@ -88,3 +88,9 @@ def test_a_budget_is_written_as_in_the_lines_above_it():
         seconds=None,
     )
     assert found[0].sentence.startswith("kept: robust accuracy at L∞ 8/255 50.0 %, at least 40.0 % asked")
+
+
+def test_a_limit_that_is_a_number_is_refused_in_one_sentence():
+    with pytest.raises(UserError, match="expected SHARE@NORM:SIZE"):
+        limits_of(min_robust=3)
+    assert limits_of(min_robust=("0.4@8/255",)) == limits_of(min_robust="0.4@8/255")

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import secateur
 from graph.networks import build, images
@@ -132,3 +133,25 @@ def test_torchs_moving_average_goes_on_after_surgery():
     average.update_parameters(net)
     assert torch.equal(average.module.eval()(images()), net.eval()(images()))
     assert average.module.body[0][0].out_channels == 4
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    net, other = (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval() for _ in range(2))
+    plan = secateur.plan(secateur.trace(net, torch.rand(1, 3)), sparsity=0.5)
+    with pytest.raises(UserError, match="SGD holds no parameter of this model"):
+        secateur.apply(net, plan, optimizer=torch.optim.SGD(other.parameters(), 0.1))
+    assert net[0].weight.shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"criterion": lambda group, model: None}, "one finite score per channel"),
+        ({"criterion": lambda group, model: [1.0] * group.size}, "one finite score per channel"),
+        ({"rates": [("0", 0.5)]}, "rates are"),
+    ],
+)
+def test_what_is_no_score_and_no_rate_is_said(options, said):
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    with pytest.raises(UserError, match=said):
+        secateur.prune(net, torch.rand(1, 3), **options)

@@ -177,3 +177,8 @@ def test_files_of_others_are_not_overwritten(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
     secateur.save(factory(), tmp_path, overwrite=True)
+
+
+def test_a_network_in_the_place_of_its_factory_is_said(saved):
+    with pytest.raises(UserError, match="the factory is a network itself"):
+        secateur.load(saved[1], factory())

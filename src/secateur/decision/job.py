@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def attacks_of(
         raise UserError(
             f"'{name}' attacks at fixed sizes", hint="choose a minimum-norm attack, such as steep"
         )
+    if budgets is not None and not isinstance(budgets, Mapping):
+        raise UserError(f"budgets are {budgets!r}", hint="name their norm: budgets={'linf': [2 / 255]}")
     chosen = {norm: [*values] for norm, values in (budgets or {}).items()}
     if budgets is None:
         chosen = {
@@ -108,10 +111,12 @@ def set_up(
         UserError: as for ``check``.
     """
     test = data.test
-    if images < 1:
+    if isinstance(images, bool) or not isinstance(images, int) or images < 1:
         raise UserError(f"{images} images cannot be attacked", hint="give at least 100")
     if recipe is not None and adversarial is not None:
         raise UserError("a recipe says itself how it trains", hint="leave out adversarial")
+    if adversarial is not None and not isinstance(adversarial, Real):
+        raise UserError(f"adversarial is {adversarial!r}", hint="give a number, such as 4 / 255")
     last = trains_faster_channels_last(network.working, data.train.x)
     recipe = recipe or usual_recipe(data.train.n, adversarial=adversarial, channels_last=last)
     check_adversary(recipe, data.train.bounds)

@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from secateur.errors import UserError
 
@@ -83,7 +83,8 @@ def limits_of(
     >>> limits_of(max_drop="1%", max_latency="5ms")
     Limits(min_accuracy=None, max_drop=0.01, min_robust=(), max_latency=0.005)
     """
-    texts = (min_robust,) if isinstance(min_robust, str) else tuple(min_robust)
+    given: Any = [min_robust] if isinstance(min_robust, str) else min_robust
+    texts = tuple(given) if isinstance(given, Iterable) else (given,)
     if max_drop is not None and str(max_drop).strip() in ("1", "1.0"):
         # Meant as one percent, it would let every fall pass.
         raise UserError("max_drop 1 is a fall by all of the accuracy", hint="write 1% for one point, or 100%")
@@ -104,7 +105,7 @@ def robust_limit(text: str) -> RobustLimit:
     >>> robust_limit("0.4@8/255").norm
     'linf'
     """
-    match = _ROBUST.fullmatch(text)
+    match = _ROBUST.fullmatch(str(text))
     share = float(match[1]) / (100 if match[2] else 1) if match else math.nan
     if match is None or not 0 <= share <= 1 or (match[5] and int(match[5]) == 0):
         raise UserError(

@@ -40,10 +40,11 @@ def checked_scores(
         UserError: the criterion does not return one finite number per channel.
     """
     scores = score(group, model, generator=generator, reduction=reduction)
-    if scores.shape != (group.size,) or not bool(torch.isfinite(scores).all()):
+    fits = isinstance(scores, torch.Tensor) and scores.shape == (group.size,)
+    if not fits or not bool(torch.isfinite(scores).all()):
         raise UserError(
             f"the criterion must return one finite score per channel of {group.name}",
-            hint="check the weights for NaN and infinity",
+            hint="check the weights for NaN and infinity" if fits else "return a tensor, [channels]",
         )
     return scores
 

@@ -196,6 +196,8 @@ def _rates(graph: DependencyGraph, rates: str | Mapping[Any, float]) -> dict[int
     """The sparsity of each named group; later names override earlier ones."""
     found: dict[int, Fraction] = {}
     chosen: Mapping[Any, float] = RATES.get(rates)() if isinstance(rates, str) else rates
+    if not isinstance(chosen, Mapping):
+        raise UserError(f"rates are {chosen!r}", hint="for example rates={'layer1': 0.3}")
     for name, value in chosen.items():
         for number in protected_groups(graph, [name]):
             found[number] = check_sparsity(value, f"the rate of {name}")

@@ -153,10 +153,13 @@ def load(folder: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
         raise UserError(
             f"the weights in '{source}' are not the ones that were saved", hint="copy the folder again"
         )
-    model = factory()
+    # A network can be called, too, but with images.
+    model = None if isinstance(factory, nn.Module) else factory()
     if not isinstance(model, nn.Module):
         raise UserError(
-            f"the factory returned {type(model).__name__}, not a torch.nn.Module",
+            "the factory is a network itself"
+            if isinstance(factory, nn.Module)
+            else f"the factory returned {type(model).__name__}, not a torch.nn.Module",
             hint="pass a function that builds the unpruned class",
         )
     try:
