@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from secateur.data import idx_files, load, load_splits, save_npz
+from secateur.data import idx_files, load, load_splits, of, save_npz
 from secateur.errors import UserError
 
 
@@ -227,3 +227,12 @@ def test_a_file_damaged_anywhere_is_read_or_refused_in_one_sentence(tmp_path, wr
             said.append(str(error))
     assert len(said) > 10
     assert not any("\n" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 16, 1), (1, 8, 1), (3, 8, 3)])
+def test_narrow_pictures_with_their_channels_first_stay_as_they_are(tmp_path, shape):
+    x = np.random.default_rng(0).random((4, *shape), dtype=np.float32)
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(4) % 2)
+    data = load(f"npz:{tmp_path / 'd.npz'}")
+    assert data.shape == shape
+    assert of((x, np.arange(4) % 2)).fingerprint == data.fingerprint

@@ -319,3 +319,23 @@ def test_a_data_set_names_its_classes_by_number_where_they_are_left_out():
 def test_the_sentence_about_a_field_says_what_was_seen(arguments, said):
     with pytest.raises(UserError, match=said):
         Dataset("d", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (torch.rand(4, 1, 3, 3, device="meta"), torch.zeros(4), "meta device"),
+        (torch.rand(4, 1, 3, 3), torch.zeros(4, device="meta"), "meta device"),
+        (np.ma.masked_less(np.linspace(0, 1, 36).reshape(4, 1, 3, 3), 0.5), torch.zeros(4), "masked"),
+    ],
+)
+def test_arrays_without_all_their_numbers_are_said(x, y, said):
+    with pytest.raises(UserError, match=said):
+        data.of((x, y))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_images_of_several_shapes_in_one_tensor_are_said():
+    x = torch.nested.nested_tensor([torch.rand(1, 3, 3), torch.rand(1, 4, 3)])
+    with pytest.raises(UserError, match="a nested tensor"):
+        data.of((x, torch.zeros(2)))

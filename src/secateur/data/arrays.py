@@ -269,7 +269,7 @@ def refuse_false_claims(path: Path, names: set[str]) -> None:
 def _channels_first(images: np.ndarray, path: Path, key: str) -> np.ndarray:
     if images.ndim == 3:
         return images[:, None]
-    if images.ndim == 4 and images.shape[3] in (1, 3):
+    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         return images.transpose(0, 3, 1, 2)
     if images.ndim in (2, 5) or (images.ndim == 4 and images.shape[1] in (1, 3)):
         return images

@@ -16,6 +16,8 @@ def class_numbers(labels: Any, n: int, classes: tuple[str, ...] | None, *, name:
     Raises:
         UserError: labels that are no class numbers, or not one per image.
     """
+    if isinstance(labels, Tensor) and labels.is_meta:
+        raise UserError(f"the labels of {name} are on the meta device, without numbers")
     array = labels.detach().cpu() if isinstance(labels, Tensor) else _array(labels, name)
     if isinstance(array, np.ndarray) and array.dtype.kind in "UO":
         return _by_name(array, classes, name)

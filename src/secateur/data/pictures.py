@@ -44,7 +44,12 @@ def as_pixels(
 
 def _tensor(images: Any, name: str) -> Tensor:
     if isinstance(images, Tensor):
+        if images.is_meta or images.is_nested:
+            kind = "on the meta device, without numbers" if images.is_meta else "a nested tensor"
+            raise UserError(f"the images of {name} are {kind}", hint="give a tensor of one shape, [N, ...]")
         return images if images.layout == torch.strided else images.to_dense()
+    if isinstance(images, np.ma.MaskedArray) and np.ma.is_masked(images):
+        raise UserError(f"of the images of {name}, some pixels are masked", hint="fill them: x.filled(0)")
     try:
         array = np.asarray(images)
         if array.dtype == np.float16 or array.dtype.kind in "fiub":
