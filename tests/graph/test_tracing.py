@@ -1,6 +1,9 @@
 """What a trace finds in networks whose groups are known, and what it refuses."""
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +271,23 @@ def test_a_model_without_tensor_outputs_is_refused():
 def test_torchs_own_layers_blame_no_line_of_the_caller():
     graph = secateur.trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), images())
     assert {item.reason.source for item in graph.frozen} == {""}
+
+
+@pytest.mark.slow
+def test_torch_behind_a_link_blames_no_line_of_its_own(tmp_path):
+    """An environment may be a link: then the files of torch have other names than those they lead to."""
+    (tmp_path / "linked").symlink_to(Path(torch.__file__).parents[1])
+    code = (
+        "import secateur, torch\n"
+        f"assert torch.__file__.startswith({str(tmp_path)!r})\n"
+        "net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 2, 1))\n"
+        "graph = secateur.trace(net, torch.rand(1, 3, 8, 8))\n"
+        "assert {item.reason.source for item in graph.frozen} == {''}, graph.frozen\n"
+    )
+    places = [str(tmp_path / "linked"), str(Path(secateur.__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_network_of_the_zoo_has_lines_too():

@@ -25,7 +25,8 @@ from secateur.graph.trace.tape import Call, Ref, Tape, Value, may_share, mutates
 from secateur.graph.trace.told import TELLING, as_told
 
 _CALLER = call_model.__code__.co_filename
-_TORCH = str(Path(torch.__file__).resolve().parent)
+# By both names, where a link leads to the environment.
+_TORCH = tuple({str(Path(torch.__file__).parent), str(Path(torch.__file__).resolve().parent)})
 _REFERRING = (Tensor, list, tuple)
 _BLANK, _WRITES = operations(Does.BLANK), operations(Does.WRITE)
 _PICKS = operations(Does.PICK)
@@ -212,7 +213,7 @@ def source_line() -> str:
 @cache
 def _own_file(name: str) -> str | None:
     """The last two parts of a file's name, ``None`` for torch's files and generated code."""
-    if name.startswith((_TORCH, "<")):
+    if name.startswith((*_TORCH, "<")):
         return None
     path = Path(name)
     return f"{path.parent.name}/{path.name}"
