@@ -9,6 +9,8 @@ import numpy as np
 from attack_cases import MODELS
 from attack_speed import ROUNDS
 
+from secateur.registry import ATTACKS
+
 NORMS = ("2", "inf", "1", "0")
 RESAMPLES = 1000
 
@@ -203,8 +205,31 @@ def summary(report: dict) -> list[str]:
     return [*lines, *line("ours find an example for every image", missed, 0.0), ""]
 
 
+def versions(report: dict) -> list[str]:
+    """Which rows of ours are those of the attacks as they are now: a row without a version is older."""
+    lines = [
+        "Rows of ours by version of the attack: what `secateur` computes now may differ from earlier ones.",
+        "",
+        "| network | measured with the present version | with an earlier one |",
+        "|---|---|---|",
+    ]
+    for model in MODELS:
+        own = [row for row in report["rows"] if row["model"] == model and ":" not in row["attack"]]
+        old = {row["attack"] for row in own if row.get("version") != version_of(row["attack"])}
+        new = {row["attack"] for row in own} - old
+        if own:
+            lines.append(f"| {model} | {', '.join(sorted(new)) or '–'} | {', '.join(sorted(old)) or '–'} |")
+    return [*lines, ""]
+
+
+def version_of(attack: str) -> int:
+    """The version that is part of the ids of an attack's cells."""
+    return ATTACKS.entry(attack).facts.get("science", 1)
+
+
 def page(report: dict) -> str:
     lines = [INTRO.format(machine=report["machine"]), "## What is asked", "", *summary(report)]
+    lines += versions(report)
     for model, title in MODELS.items():
         for norm in NORMS:
             rows = [row for row in report["rows"] if row["model"] == model and row["norm"] == norm]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from attack_cases import ENTRIES, INF, MODELS, Entry, case, import_peers
-from attack_report import page
+from attack_report import page, version_of
 from attack_speed import TIMED, overheads, ratios
 from torch import nn
 
@@ -42,7 +42,9 @@ def measured(model: nn.Module, images: Dataset, norm: float, entry: Entry, steps
             raise
         return None
     correct = result.correct
+    own = {} if ":" in entry.name else {"version": version_of(entry.name)}
     return {
+        **own,
         "distances": [float(f"{value:.6g}") for value in result.distance[correct].tolist()],
         "forwards": result.forwards[correct].mean().item(),
         "backwards": result.backwards[correct].mean().item(),
