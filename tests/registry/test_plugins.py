@@ -217,3 +217,18 @@ def test_defects_of_our_own_modules_are_not_called_a_user_s_mistake():
 
 def test_all_registries_can_be_extended():
     assert {registry.kind for registry in (ATTACKS, CRITERIA, MODELS)} <= {"attack", "criterion", "model"}
+
+
+def test_a_source_of_data_may_return_one_data_set_and_nothing_else(plugin):
+    start = "import torch\nfrom secateur.data import Dataset\nfrom secateur.registry import DATASETS\n"
+    made = "lambda part: Dataset('mine', torch.rand(6, 1, 4, 4), torch.arange(6) % 2)"
+    load_plugin(plugin(f"{start}DATASETS.register('whole-set', {made}, 'six images')\n", "whole.py"))
+    assert secateur.data.load("whole-set").n == 6
+    load_plugin(plugin(f"{start}DATASETS.register('no-set', lambda part: 3, 'none')\n", "none.py"))
+    with pytest.raises(UserError, match="'no-set' returned int, not a Dataset"):
+        secateur.data.load("no-set")
+
+
+def test_a_script_that_ends_with_a_word_has_failed(plugin):
+    with pytest.raises(UserError, match="ends the program, with exit code 1"):
+        load_plugin(plugin("raise SystemExit('no')\n", "ends.py"))

@@ -194,11 +194,22 @@ def open_dataset(spec: str, *, resize: Resize = None, bounds: Bounds | None = No
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     own = {key: given.pop(key) for key in [*given] if key in signature(source).parameters}
     # Sources of arrays have no files to scale one by one.
-    readers, change = source(argument, **own), partial(_scaled, **given)
+    found: object = source(argument, **own)
+    readers = {"all": partial(_itself, found)} if isinstance(found, Dataset) else found
+    if not isinstance(readers, Mapping):
+        raise UserError(
+            f"the data source '{name}' returned {type(found).__name__}, not a Dataset",
+            hint="return a secateur.data.Dataset, or a function that reads one by split",
+        )
+    change = partial(_scaled, **given)
     return {
         part: read.changed(change) if isinstance(read, SplitReader) else partial(_read_scaled, read, change)
         for part, read in readers.items()
     }
+
+
+def _itself(images: Dataset) -> Dataset:
+    return images
 
 
 def _read_scaled(read: Callable[[], Dataset], change: Callable[[Dataset], Dataset]) -> Dataset:

@@ -29,8 +29,9 @@ def own_code(path: Path) -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise UserError(
-            f"'{path}' ends the program, with exit code {end.code or 0}",
+            f"'{path}' ends the program, with exit code {code}",
             hint="write if __name__ == '__main__': before what is for the script alone",
         ) from end
     finally:
