@@ -241,3 +241,10 @@ def test_the_commands_that_come_next_can_be_pasted(secateur, tmp_path):
     said = secateur("prune", "-m", "shipped:digits-plain", "--sparsity", "0.5", "--out", tmp_path / "my net")
     assert f"--weights '{tmp_path}/my net' --data" in said.err
     assert f"secateur export '{tmp_path}/my net' --out 'my net.onnx'" in said.err
+
+
+def test_a_picture_of_the_graph_is_svg_or_refused(secateur, tmp_path):
+    said = secateur("graph", "-m", "shipped:digits-plain", "--draw", tmp_path / "graph.png")
+    assert said.code == 2
+    assert "does not end in .svg" in said.err
+    assert not (tmp_path / "graph.png").exists()

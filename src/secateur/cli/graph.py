@@ -9,6 +9,7 @@ from secateur.cli.inputs import Input, asked_inputs
 from secateur.cli.options import Heads, HeadsOption, Json, Logits, PlugIns, output_of, plug_in
 from secateur.cli.output import note, print_json, say
 from secateur.cli.targets import Classes, Model, Weights, channels_of, inputs_for, network_and_inputs
+from secateur.errors import UserError
 
 
 def graph(
@@ -25,6 +26,8 @@ def graph(
     """Show what must be removed together: layers, groups, and what is frozen and why."""
     import secateur
 
+    if draw is not None and draw.suffix.lower() != ".svg":
+        raise UserError(f"--draw {draw} does not end in .svg", hint="name it graph.svg")
     plug_in(plugin)
     asked = asked_inputs(model, input)
     # Without normalisation in front: its layers would only clutter the graph.
