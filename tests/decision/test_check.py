@@ -208,6 +208,10 @@ def test_a_search_returns_the_smallest_network_that_keeps_the_limits(tmp_path, q
 def test_the_usual_fine_tuning_passes_about_as_many_images_whatever_the_data_set():
     assert [usual_recipe(n).epochs for n in (1_000, 50_000, 1_300_000)] == [30, 4, 1]
     assert usual_recipe(1_000).adversary is None
+    # A cosine per epoch would hardly fall in a few epochs, whoever chose their number.
+    few = [usual_recipe(50_000), usual_recipe(1_300_000), usual_recipe(1_000, epochs=2)]
+    assert {recipe.schedule for recipe in few} == {"cosine_per_step"}
+    assert {usual_recipe(1_000).schedule, usual_recipe(50_000, epochs=20).schedule} == {"cosine"}
     robust = usual_recipe(50_000, adversarial=4 / 255)
     assert robust.select == "robust"
     assert robust.adversary.epsilon == pytest.approx(4 / 255)

@@ -218,12 +218,10 @@ def fine_tuning(
     if len(sizes) > 1:
         raise UserError(f"--adversarial {adversarial} lists {len(sizes)} budgets", hint="give one")
     last = trains_faster_channels_last(network, splits.train.x)
-    usual = usual_recipe(splits.train.n, adversarial=sizes[0] if sizes else None, channels_last=last)
-    recipe = replace(
-        usual,
-        epochs=usual.epochs if epochs is None else epochs,
-        learning_rate=usual.learning_rate if learning_rate is None else learning_rate,
-    )
+    size = sizes[0] if sizes else None
+    recipe = usual_recipe(splits.train.n, adversarial=size, channels_last=last, epochs=epochs)
+    if learning_rate is not None:
+        recipe = replace(recipe, learning_rate=learning_rate)
     if found := problems(recipe):
         raise UserError(f"the fine-tuning is impossible: {found[0]}")
     return recipe

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 # About as many images pass through a fine-tuning, whatever the data set.
 IMAGES = 200_000
 FEWEST, MOST = 1, 30
+FEW = 10
+"""Of fewer epochs the learning rate falls in every step: per epoch, that of the last one would be high."""
 
 
-def usual_recipe(n: int, *, adversarial: float | None = None, channels_last: bool = False) -> Recipe:
+def usual_recipe(
+    n: int, *, adversarial: float | None = None, channels_last: bool = False, epochs: int | None = None
+) -> Recipe:
     """A short fine-tuning for ``n`` training images: cosine schedule, distillation from the dense network.
 
     Args:
@@ -38,12 +42,16 @@ def usual_recipe(n: int, *, adversarial: float | None = None, channels_last: boo
         adversarial: L∞ budget ε of adversarial training, for dense networks that are robust; one step of
             1.25 ε from a random start (Wong et al. 2020).
         channels_last: train in that memory format; see :func:`trains_faster_channels_last`.
+        epochs: how many; by default about 200,000 images pass.
 
     >>> usual_recipe(50_000).epochs, usual_recipe(1_000).epochs
     (4, 30)
     """
+    if epochs is None:
+        epochs = min(MOST, max(FEWEST, round(IMAGES / n)))
     return Recipe(
-        epochs=min(MOST, max(FEWEST, round(IMAGES / n))),
+        epochs=epochs,
+        schedule="cosine_per_step" if epochs < FEW else "cosine",
         batch_size=128 if n >= 1280 else max(16, n // 10),
         learning_rate=0.01,
         recalibrate=True,
