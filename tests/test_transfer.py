@@ -111,9 +111,23 @@ def test_networks_are_picked_by_their_axes_and_the_dense_ones_stay():
 
 def test_a_folder_with_a_single_network_is_refused(folder):
     with pytest.raises(UserError, match="transfer needs at least two"):
-        transfer(
-            folder, where=NetworkFilter(models=("net",), arms=("none",), criteria=("none such",), seeds=(0,))
-        )
+        transfer(folder, where=NetworkFilter(models=("net",), arms=("none",), sparsities=(0.0,), seeds=(0,)))
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({"criteria": ["none such"]}, "no network of the study has criterion none such"),
+        ({"models": ["other"]}, "no network of the study has model other"),
+        ({"sparsities": [0.123]}, "no network of the study has sparsity 0.123"),
+        ({"arms": ["other"]}, "no network of the study has arm other"),
+        ({"seeds": [0, 7]}, "no network of the study has seed 7"),
+    ],
+)
+def test_what_no_network_has_is_told_instead_of_selecting_the_dense_ones_alone(folder, where, words):
+    with pytest.raises(UserError, match=words) as told:
+        transfer(folder, where=NetworkFilter(**where))
+    assert "it has" in told.value.hint
 
 
 @pytest.mark.slow

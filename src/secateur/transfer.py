@@ -121,7 +121,8 @@ def transfer(
         settings: of the attack, as its signature names them.
 
     Raises:
-        UserError: no study in the folder, fewer than two finished networks, or as for ``attacks.run``.
+        UserError: no study in the folder, a name or number in ``where`` that none of its networks has, fewer
+            than two finished networks, or as for ``attacks.run``.
 
     >>> transfer("runs/none", scale=0)
     Traceback (most recent call last):
@@ -131,7 +132,9 @@ def transfer(
         raise UserError(f"the scale of a perturbation must be positive, not {scale:g}")
     store = Store.open(folder)
     study = study_of(store.study)
-    cells = tuple(_finished(store, where or NetworkFilter()))
+    where = where or NetworkFilter()
+    _refuse_unknown(store, where)
+    cells = tuple(_finished(store, where))
     if len(cells) < 2:
         raise UserError(
             f"{folder} has {len(cells)} finished networks of that kind; transfer needs at least two",
@@ -175,6 +178,23 @@ def network_label(cell: Cell) -> str:
     words += [f"{axes['criterion']} {axes['sparsity']:g}"] if axes["criterion"] else []
     words += [str(axes["arm"])] if axes["arm"] != "none" else []
     return ", ".join(words)
+
+
+def _refuse_unknown(store: Store, where: NetworkFilter) -> None:
+    """Refuse what would select nothing: the dense networks alone would take part, and nobody be told."""
+    asked = {
+        "model": where.models,
+        "criterion": where.criteria,
+        "sparsity": where.sparsities,
+        "arm": where.arms,
+        "seed": where.seeds,
+    }
+    for axis, wanted in asked.items():
+        known = {cell.axes[axis] for cell in store.cells} - {None}
+        for value in wanted or ():
+            if value not in known:
+                names = ", ".join(map(str, sorted(known)))
+                raise UserError(f"no network of the study has {axis} {value}", hint=f"it has {names}")
 
 
 def _finished(store: Store, where: NetworkFilter) -> Iterator[Cell]:

@@ -1,12 +1,14 @@
 """Two results on the same images: what is compared, on which images, and what is refused."""
 
 import copy
+import json
 
 import pytest
 
 import secateur
 from secateur import data
-from secateur.decision import compare, evaluate
+from secateur.cli import main
+from secateur.decision import compare, evaluate, pairing
 from secateur.errors import UserError
 
 
@@ -73,6 +75,7 @@ def test_fixed_sizes_are_compared_where_both_were_tried():
         ({"hashes": ["other"] * 60}, "no image in common"),
         ({"hashes": None}, "names no images"),
         ({"kind": "evaluation"}, "compare two of a kind"),
+        ({"schema_version": 3}, "written by a newer secateur .schema 3, this one knows 2"),
         ({"outcome": ["found"]}, "60 images, and not as many values of 'outcome'"),
         ({"distances": {"l2": [0.1]}}, "60 images, and not as many values of 'l2'"),
     ],
@@ -80,6 +83,15 @@ def test_fixed_sizes_are_compared_where_both_were_tried():
 def test_what_cannot_be_compared_is_one_sentence(pair, change, words):
     with pytest.raises(UserError, match=words):
         compare(pair[0], {**pair[1], **change})
+
+
+def test_the_schemas_that_are_written_are_those_that_are_read(tmp_path):
+    images = ["--model", "shipped:digits-plain", "--data", "digits:split", "--limit", "20"]
+    for out, command in {"a": ["attack", "--attack", "fgsm", "--eps", "0.1"], "e": ["evaluate"]}.items():
+        with pytest.raises(SystemExit, match="0"):
+            main([*command, *images, "--out", str(tmp_path / out)])
+    written = [json.loads((tmp_path / name).read_text())["schema_version"] for name in ("a", "e")]
+    assert written == [pairing._SCHEMAS["attack"], pairing._SCHEMAS["evaluation"]]
 
 
 def test_evaluations_are_paired_image_by_image():

@@ -70,8 +70,9 @@ def compare(first: Result | Mapping[str, Any], second: Result | Mapping[str, Any
                 hint="give what attack or evaluate returned, or its to_json()",
                 command="write it with --out of attack or evaluate",
             )
+        _refuse_newer(each)
         _refuse_uneven(each)
-    kinds = ["evaluation" if each.get("kind") == "evaluation" else "attack" for each in pair]
+    kinds = [_kind(each) for each in pair]
     if kinds[0] != kinds[1]:
         raise UserError("one result is an attack, the other an evaluation", hint="compare two of a kind")
     one, two = _on_common_images(pair[0], pair[1])
@@ -80,6 +81,19 @@ def compare(first: Result | Mapping[str, Any], second: Result | Mapping[str, Any
         correct = [np.array(each["correct"], dtype=np.float64) for each in (one, two)]
         return Compared((share_line("accuracy", "accuracy", *correct),), n)
     return Compared(tuple(_attack_lines(one, two)), n)
+
+
+def _kind(result: Mapping[str, Any]) -> str:
+    return "evaluation" if result.get("kind") == "evaluation" else "attack"
+
+
+def _refuse_newer(result: Mapping[str, Any]) -> None:
+    version, known = result.get("schema_version"), _SCHEMAS[_kind(result)]
+    if isinstance(version, int) and version > known:
+        raise UserError(
+            f"one of the results was written by a newer secateur (schema {version}, this one knows {known})",
+            hint="update secateur",
+        )
 
 
 def _refuse_uneven(result: Mapping[str, Any]) -> None:
@@ -134,6 +148,8 @@ def sizes_of(record: Mapping[str, Any]) -> dict[float, Floats]:
 
 
 _PER_IMAGE = ("hashes", "outcome", "correct")
+_SCHEMAS = {"evaluation": 1, "attack": 2}
+"""Newest schema of either that this version reads; those that it writes."""
 
 
 def _on_common_images(
