@@ -1,15 +1,17 @@
 """``data.of``: arrays, loaders and the data sets of other libraries, as people hand them over."""
 
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, get_worker_info
 
 from secateur import data
 from secateur.data import Dataset
+from secateur.data.streaming import whole_or_stream
 from secateur.errors import UserError
 
 N = 12
@@ -93,6 +95,26 @@ SAME = {
     "columns by name": {"pixel_values": X, "labels": Y},
     "batches by name": [{"x": X[:5], "y": Y[:5]}, {"x": X[5:], "y": Y[5:]}],
 }
+
+
+class Shared(Stream):
+    """The rows of a stream, each read by one worker."""
+
+    def __iter__(self):
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return islice(super().__iter__(), first, None, step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("read", [data.of, whole_or_stream])
+def test_workers_that_all_read_the_whole_stream_are_refused(read):
+    with pytest.raises(UserError, match="2 workers give 24 images, 12 of them different"):
+        read(DataLoader(Stream(), 4, num_workers=2))
+    assert read(DataLoader(Stream(), 4, num_workers=1)).n == N
+    assert read(DataLoader(Shared(), 4, num_workers=2)).n == N
+    # An image may occur twice in what people have: only workers are looked at.
+    assert read(DataLoader(TensorDataset(X[[0] * N], Y), 4, num_workers=2)).n == N
 
 
 @pytest.mark.parametrize("source", SAME.values(), ids=SAME)

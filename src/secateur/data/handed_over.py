@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from secateur.budgets import plain
 from secateur.data.dataset import Dataset, numbered
@@ -103,7 +103,26 @@ def of(
     images, labels, label_key = _read(source, keys, limit)
     listed = names_of(classes, source, label_key)
     reading = Reading(name, classes if isinstance(classes, int) else None, levels, bounds, channels_last)
-    return dataset_of(images, labels, reading, listed)
+    return without_repeats(dataset_of(images, labels, reading, listed), source)
+
+
+def without_repeats(images: Dataset, loader: Any) -> Dataset:
+    """``images``, unless every worker of the ``loader`` read all of them.
+
+    Raises:
+        UserError: an ``IterableDataset`` whose rows are not shared among the workers: its images come once
+            from each, and would count as many.
+    """
+    workers = getattr(loader, "num_workers", 0)
+    if isinstance(getattr(loader, "dataset", None), IterableDataset) and is_whole(workers, least=2):
+        different = len(set(images.image_hashes()))
+        if 2 * different <= images.n:
+            raise UserError(
+                f"the loader's {workers} workers give {images.n} images, {different} of them different: "
+                "each worker reads them all",
+                hint="share the rows among the workers (torch.utils.data.get_worker_info), or use one worker",
+            )
+    return images
 
 
 @dataclass(frozen=True)

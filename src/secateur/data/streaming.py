@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from secateur.budgets import plain
 from secateur.data import handed_over
 from secateur.data.dataset import Dataset, fingerprint_head, grey_bytes
-from secateur.data.handed_over import Reading, Stream, dataset_of, in_memory, is_pair, of
+from secateur.data.handed_over import Reading, Stream, dataset_of, in_memory, is_pair, of, without_repeats
 from secateur.data.labels import names_of
 from secateur.data.rows import Keys, Rows, batches_of, stacked
 from secateur.errors import UserError
@@ -110,7 +110,8 @@ def whole_or_stream(
             named = partial(names_of, None, source)
             return Stream(name, _datasets(_grouped(again, None), Reading(name), named), count)
     arrays = stacked([x for batch in read for x in batch.images], [y for each in read for y in each.labels])
-    return dataset_of(*arrays, Reading(name), names_of(None, source, read[-1].label_key))
+    images = dataset_of(*arrays, Reading(name), names_of(None, source, read[-1].label_key))
+    return without_repeats(images, source)
 
 
 class Fingerprint:
