@@ -61,7 +61,8 @@ def things(tmp_path_factory):
     (here / "broken.py").write_text("def build(:\n")
     (here / "w.pth").write_bytes(b"hello")
     torch.save({"a": torch.zeros(2)}, here / "other.pth")
-    torch.save({"model": {"a": torch.zeros(2)}, "epoch": 3}, here / "checkpoint.pth")
+    torch.save({"trained": {"a": torch.zeros(2)}, "epoch": 3}, here / "checkpoint.pth")
+    torch.save({"model": {"a": torch.zeros(2)}, "epoch": 3}, here / "other.pth")
     torch.save(torch.nn.Linear(2, 2), here / "whole.pth")
     picture(here / "flat" / "a.png")
     picture(here / "images" / "train" / "a" / "1.png")
@@ -102,6 +103,7 @@ MISTAKES = [
     (("check", "--model", "net.py:build", "--weights", "w.pth", "--data", D), "is not a weight file"),
     (("check", "--model", "net.py:build", "--weights", "other.pth", "--data", D), "does not fit the model"),
     (("check", "--model", "net.py:build", "--weights", "checkpoint.pth", "--data", D), "holds no state dict"),
+    (("check", "--model", "net.py:build", "--weights", "other.pth", "--data", D), "does not fit the model"),
     (("check", "--model", "net.py:build", "--weights", "whole.pth", "--data", D), "would run code"),
     (("check", "--model", "net.py:build", "--weights", "absent.pth", "--data", D), "there is no file"),
     (("check", "--model", "net.py:build", "--weights", "full", "--data", D), "no saved network in 'full'"),

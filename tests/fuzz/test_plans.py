@@ -121,6 +121,8 @@ def test_a_network_is_not_saved_through_a_link(tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("weights.safetensors", "README.md"):
         (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
-    secateur.save(network(), tmp_path / "out")
+    with pytest.raises(UserError, match=r"holds weights\.safetensors and README\.md already"):
+        secateur.save(network(), tmp_path / "out")
+    secateur.save(network(), tmp_path / "out", overwrite=True)
     assert (tmp_path / "mine").read_text() == "mine"
     assert secateur.load(tmp_path / "out", network)[4].out_features == 3
