@@ -1,21 +1,24 @@
 """Curves and changes in a notebook: they show the numbers of the results, and name those to doubt."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from torch import nn
 
 import secateur
 from secateur import models
 from secateur.decision import Compared, calibration, compare, evaluate, plot
-from secateur.decision.figures import front
+from secateur.decision.figures import budget_axes, front
 from secateur.decision.limits import RobustLimit
 from secateur.decision.lines import Line, robust, share_line
 from secateur.decision.page import _shares
 from secateur.errors import UserError
+from secateur.report.theme import WIDTH, themed
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,25 @@ def results(digits):
     networks = [models.resolve(f"shipped:digits-{name}") for name in ("plain", "robust")]
     images = digits[1].take(range(60))
     return [secateur.attack(network, images, "fmn", norm="linf", steps=10) for network in networks]
+
+
+@pytest.mark.parametrize("top", [0.0015, 0.0063, 0.0118, 0.02, 0.047, 0.1, 0.35])
+def test_budgets_in_255ths_stand_at_round_numbers_and_apart(top):
+    with themed():
+        figure = Figure(figsize=(WIDTH, 2.6))
+        axes = figure.subplots(1, 2)[0]
+        budget_axes(axes, {"norm": "linf", "levels": 256, "bounds": (0.0, 1.0)}, top)
+        figure.draw_without_rendering()
+    shown = [
+        tick.label1
+        for tick in axes.xaxis.get_major_ticks()
+        if 0 <= tick.get_loc() <= top and tick.label1.get_text()
+    ]
+    assert len(shown) >= 3
+    for text in shown:
+        assert len(text.get_text().removesuffix("/255")) <= 5, text
+    boxes = [text.get_window_extent() for text in shown]
+    assert all(one.x1 < two.x0 for one, two in itertools.pairwise(boxes)), [t.get_text() for t in shown]
 
 
 @pytest.mark.slow

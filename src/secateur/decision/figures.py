@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from secateur.budgets import written
 from secateur.decision.intervals import draw_band
@@ -145,6 +145,11 @@ def changes(lines: Sequence[Line], first: str, second: str) -> Figure:
 
 def budget_axes(axes: Axes, record: Mapping[str, Any], top: float) -> None:
     """The axes of a security curve: budgets up to ``top`` in the units of a record, and shares of images."""
+    step = 1 / 255
+    if written_budget(record, step, None).endswith("/255"):
+        # Round numbers of 255ths: those of pixel values would be long there, and run into each other.
+        places = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / step)
+        axes.set_xticks([step * place for place in places if place >= 0])
     axes.set_xlim(0, top)
     axes.set_ylim(-0.02, 1.02)
     percent_axis(axes.yaxis)
