@@ -109,7 +109,7 @@ class Shared(Stream):
 @pytest.mark.slow
 @pytest.mark.parametrize("read", [data.of, whole_or_stream])
 def test_workers_that_all_read_the_whole_stream_are_refused(read):
-    with pytest.raises(UserError, match="2 workers give 24 images, 12 of them different"):
+    with pytest.raises(UserError, match="2 workers give 24 images, and only 12 different ones"):
         read(DataLoader(Stream(), 4, num_workers=2))
     assert read(DataLoader(Stream(), 4, num_workers=1)).n == N
     assert read(DataLoader(Shared(), 4, num_workers=2)).n == N

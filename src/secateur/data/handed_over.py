@@ -107,19 +107,19 @@ def of(
 
 
 def without_repeats(images: Dataset, loader: Any) -> Dataset:
-    """``images``, unless every worker of the ``loader`` read all of them.
+    """``images``, unless every worker of the ``loader`` seems to have read all of them.
 
     Raises:
-        UserError: an ``IterableDataset`` whose rows are not shared among the workers: its images come once
-            from each, and would count as many.
+        UserError: of an ``IterableDataset`` with several workers at least half of the images are repeats. Its
+            rows are then not shared among the workers, and every image would count several times.
     """
     workers = getattr(loader, "num_workers", 0)
     if isinstance(getattr(loader, "dataset", None), IterableDataset) and is_whole(workers, least=2):
         different = len(set(images.image_hashes()))
         if 2 * different <= images.n:
             raise UserError(
-                f"the loader's {workers} workers give {images.n} images, {different} of them different: "
-                "each worker reads them all",
+                f"the loader's {workers} workers give {images.n} images, and only {different} different ones"
+                ", as where each worker reads them all",
                 hint="share the rows among the workers (torch.utils.data.get_worker_info), or use one worker",
             )
     return images
