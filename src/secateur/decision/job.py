@@ -23,6 +23,7 @@ from secateur.decision.progress import Meter, Tell
 from secateur.decision.pruned import refuse_impossible, trains_faster_channels_last, usual_recipe
 from secateur.errors import UserError
 from secateur.hashing import json_sha256, stream
+from secateur.kinds import is_whole
 from secateur.recipes import Recipe, check_adversary
 from secateur.registry import ATTACKS
 from secateur.text import listed
@@ -111,7 +112,7 @@ def set_up(
         UserError: as for ``check``.
     """
     test = data.test
-    if isinstance(images, bool) or not isinstance(images, int) or images < 1:
+    if not is_whole(images, least=1):
         raise UserError(f"{images} images cannot be attacked", hint="give at least 100")
     if recipe is not None and adversarial is not None:
         raise UserError("a recipe says itself how it trains", hint="leave out adversarial")

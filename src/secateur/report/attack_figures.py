@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from secateur.budgets import written
 from secateur.errors import UserError
+from secateur.kinds import is_number
 from secateur.report.axes import percent_axis
 from secateur.report.formatting import NORM_LABELS, attack_label, number
 from secateur.report.plots import Drawing
@@ -179,7 +180,7 @@ def _at_sizes(record: Mapping[str, Any]) -> tuple[list[float], list[int]]:
     sizes = record.get("sizes")
     if sizes is None:
         eps = record.get("settings", {}).get("eps")
-        if isinstance(eps, bool) or not isinstance(eps, int | float):
+        if not is_number(eps):
             raise UserError(
                 f"the record of '{record['attack']}' does not hold the size ε of the attack",
                 hint="run the attack again: records of this version hold it",

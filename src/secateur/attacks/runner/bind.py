@@ -17,6 +17,7 @@ from secateur.attacks.core.pixel_units import scaled_defaults
 from secateur.attacks.runner.adapters import adapt, kind_of
 from secateur.data import Dataset
 from secateur.errors import UserError
+from secateur.kinds import is_number
 from secateur.registry import ATTACKS, Entry
 from secateur.registry.settings import renamed
 from secateur.run_options import RunOptions
@@ -217,7 +218,7 @@ def _check_type(name: str, value: object, parameter: inspect.Parameter) -> None:
     None where the annotation allows it, whatever the default: ``levels: int | None = 256``.
     """
     default = parameter.default
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = is_number(value)
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, int | float):

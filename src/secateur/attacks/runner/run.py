@@ -44,6 +44,7 @@ from secateur.cpu.malloc import kept_heap
 from secateur.data import Stream
 from secateur.data.streaming import whole_or_stream
 from secateur.errors import UserError
+from secateur.kinds import is_whole
 from secateur.registry import ATTACKS
 from secateur.run_options import RunOptions, split
 from secateur.undisturbed import undisturbed
@@ -114,7 +115,7 @@ def run(
     (2, 3)
     """
     batch_size, seed = plain(batch_size), plain(seed)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not is_whole(batch_size, least=1):
         raise UserError(f"the batch size is {batch_size!r}", hint="give a whole number of at least 1")
     options, settings = split(settings, options)
     given = whole_or_stream(dataset)
@@ -272,6 +273,6 @@ def held_still(model: nn.Module) -> Iterator[None]:
 
 
 def _check_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if not is_whole(seed, least=0) or seed >= 2**63:
         raise UserError(f"the seed is {seed!r}", hint="give a whole number from 0 to 2⁶³ − 1")
     return seed

@@ -19,6 +19,7 @@ from secateur.attacks.runner.outputs import Logits
 from secateur.attacks.runner.result import AttackResult, Outcome
 from secateur.data import Dataset, Parts, of
 from secateur.errors import UserError
+from secateur.kinds import is_whole
 from secateur.models import predict
 
 AT_ONCE = 64
@@ -88,7 +89,7 @@ def another_class(
     dataset = of(dataset)
     goals = as_targets(targets, dataset)
     model = classifier(model, dataset.x, logits=logits, data=dataset.name)
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= dataset.n:
+    if not is_whole(count, least=1) or count > dataset.n:
         raise UserError(
             f"{count!r} starting points for each of {dataset.n} images",
             hint=f"give a whole number from 1 to {dataset.n}",
