@@ -125,7 +125,7 @@ def _keep_place(job: Job, state: State, identity: str, checkpoints: Checkpoints)
 
 
 def learning_rate(recipe: Recipe, epoch: int, done: float = 0.0) -> float:
-    """The learning rate of ``epoch``, which counts from 1, when the share ``done`` of its steps is behind.
+    """The learning rate of ``epoch``, which counts from 1, after the share ``done`` of its steps.
 
     Only ``cosine_per_step`` depends on ``done``.
 
