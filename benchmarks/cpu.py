@@ -3,8 +3,8 @@
     python benchmarks/cpu.py                  # under two minutes
     python benchmarks/cpu.py --only depthwise malloc --rounds 9
 
-Both sides are timed in turn, the other way round in every second round, with one thread; the ratio is the median over
-the rounds, with its lowest and highest. A ratio above 1 is a gain.
+Both sides are timed in turn, the other way round in every second round, with one thread; the ratio is the
+median over the rounds, with its lowest and highest. A ratio above 1 is a gain.
 """
 
 import argparse
@@ -24,9 +24,13 @@ from secateur.cpu import depthwise, switched
 from secateur.cpu.batchnorm_folding import fold, fold_candidates
 from secateur.cpu.malloc import kept_heap
 from secateur.cpu.single_channel_conv import replace_single_channel_convs
+from secateur.recipes import Adversary, Recipe
+from secateur.train import perturb
+from secateur.train.folded_copy import folded_copy
 
-NETWORKS = {"resnet20": (3, 32), "smallcnn": (1, 28), "resnet-tiny": (1, 8)}
-BATCH = 64
+NETWORKS = {"resnet20": (3, 32), "preact-resnet18": (3, 32), "smallcnn": (1, 28), "resnet-tiny": (1, 8)}
+BATCH, WIDE = 64, 8
+"""Images, and those of a network that takes long for each."""
 
 
 def network(name):
@@ -34,7 +38,13 @@ def network(name):
     channels, side = NETWORKS[name]
     settings = {"size": side} if name == "smallcnn" else {}
     model = models.build(name, num_classes=10, in_channels=channels, **settings).eval().requires_grad_(False)
-    return model, torch.rand(BATCH, channels, side, side, generator=torch.Generator().manual_seed(0))
+    return model, torch.rand(
+        WIDE if name == "preact-resnet18" else BATCH,
+        channels,
+        side,
+        side,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 def attacked(model, x):
@@ -74,6 +84,20 @@ def single_channel(name):
     return attacked(model, x), attacked(fast, x)
 
 
+def adversary(name):
+    """Seven steps of an adversary in training, on the network and on its copy."""
+    model, x = network(name)
+    y, recipe = torch.arange(len(x)) % 10, Recipe(adversary=Adversary(8 / 255, 2 / 255, fold=True))
+    copied = folded_copy(model, x, recipe, channels_last=False)
+
+    def step(attacked):
+        return lambda: perturb(
+            attacked(), x, y, adversary=recipe.adversary, generator=torch.Generator().manual_seed(0)
+        )
+
+    return step(lambda: model), step(copied.updated)
+
+
 def depthwise_layer(case):
     channels, side = (int(number) for number in case.split(" of "))
     x, weight = torch.rand(2, channels, side, side).double(), torch.rand(channels, 1, 3, 3).double()
@@ -90,9 +114,10 @@ def depthwise_layer(case):
 
 
 PARTS = {
-    "folding": (folding, ("resnet20", "resnet-tiny")),
+    "folding": (folding, ("resnet20", "resnet-tiny", "preact-resnet18")),
     "channels-last": (channels_last, ("resnet20", "resnet-tiny", "smallcnn")),
     "single-channel": (single_channel, ("smallcnn", "resnet-tiny")),
+    "adversary": (adversary, ("resnet20", "resnet-tiny", "preact-resnet18")),
     "depthwise": (depthwise_layer, ("128 of 12", "256 of 6", "640 of 3", "64 of 48")),
 }
 
@@ -149,7 +174,9 @@ def heaps(name, rounds):
 
 def said(part, case, found, more=""):
     low, high = min(found), max(found)
-    print(f"{part:15} {case:12} {statistics.median(found):5.2f} x  ({low:.2f} to {high:.2f}){more}", flush=True)
+    print(
+        f"{part:15} {case:12} {statistics.median(found):5.2f} x  ({low:.2f} to {high:.2f}){more}", flush=True
+    )
 
 
 def main():
@@ -169,7 +196,12 @@ def main():
             if part == "malloc":
                 for name in ("smallcnn", "resnet20"):
                     found, faults = heaps(name, max(2, given.rounds // 3))
-                    said(part, name, found, f", {faults[False]:,.0f} page faults a step without, {faults[True]:,.0f} with")
+                    said(
+                        part,
+                        name,
+                        found,
+                        f", {faults[False]:,.0f} page faults a step without, {faults[True]:,.0f} with",
+                    )
                 continue
             make, cases = PARTS[part]
             for case in cases:

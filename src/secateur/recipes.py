@@ -111,6 +111,9 @@ class Adversary:
         Setting("madry: adversarial images alone; trades: clean loss and divergence"),
     ] = "madry"
     beta: Annotated[float, Setting("the weight of the divergence in trades", ge=0)] = 6.0
+    fold: Annotated[
+        bool, Setting("attack a copy with folded batch normalisation: the same up to rounding, and faster")
+    ] = False
 
 
 @dataclass(frozen=True)

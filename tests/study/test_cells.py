@@ -308,9 +308,9 @@ ROOT = Path(__file__).parents[2]
 IDS = {
     "cifar10-seeds.yaml": "eb8985c66aa96360",
     "cifar10-small.yaml": "f8bfe81510c8e3a3",
-    "demo.yaml": "4355ba99ce0c7c9f",
+    "demo.yaml": "244be0cab1a52052",
     "li2017-resnet56.yaml": "5a57fcef22f42e59",
-    "thesis.yaml": "55e82e11cbc0d239",
+    "thesis.yaml": "353bee7a5cea73cc",
 }
 
 

@@ -18,7 +18,7 @@ FULL = replace(
 )
 EVERYTHING = replace(
     FULL,
-    adversary=Adversary(0.1, 0.05, 2, method="trades", beta=2.0),
+    adversary=Adversary(0.1, 0.05, 2, method="trades", beta=2.0, fold=True),
     schedule="cosine_per_step",
     ema=0.9,
     accumulate=2,

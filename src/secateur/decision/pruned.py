@@ -57,7 +57,7 @@ def usual_recipe(
         recalibrate=True,
         distillation=Distillation(),
         checkpoint_every=1,
-        adversary=Adversary(adversarial, 1.25 * adversarial, steps=1) if adversarial else None,
+        adversary=Adversary(adversarial, 1.25 * adversarial, steps=1, fold=True) if adversarial else None,
         select="robust" if adversarial else "clean",
         channels_last=channels_last,
     )

@@ -15,6 +15,7 @@ from secateur.recipes import Recipe, check_adversary, problems
 from secateur.text import first_line
 from secateur.train.averaging import Average
 from secateur.train.descent import Descent
+from secateur.train.folded_copy import FoldedCopy, folded_copy
 from secateur.train.history import Epoch
 from secateur.train.losses import Penaliser
 from secateur.train.moment import Moment
@@ -40,6 +41,8 @@ class Job:
     penaliser: Penaliser | None
     tick: Tick | None
     channels_last: bool = False
+    attacked: FoldedCopy | None = None
+    """What the adversary attacks in place of the model."""
     taught: Tensor | None = None
     """The teacher's logits [N, K] of the images, where they are the same in every epoch."""
     before: int = 0
@@ -119,6 +122,7 @@ def prepare(
 ) -> Job:
     """Build what a training needs, on the device of ``model``."""
     device = next(model.parameters()).device
+    images = train.to(device)
     # Before the optimiser, whose momentum takes over the memory format of the weights.
     last = channels_last(model, asked=recipe.channels_last)
     optimiser = Descent(
@@ -129,16 +133,17 @@ def prepare(
     )
     return Job(
         model=model,
-        train=train.to(device),
+        train=images,
         validation=validation.to(device),
         recipe=recipe,
         seed=seed,
         teacher=teacher.to(device) if teacher is not None and recipe.distillation is not None else None,
         optimiser=optimiser,
         average=Average(model, recipe.ema) if recipe.ema else None,
-        penaliser=Penaliser(model, recipe.penalty, train.x[:2].to(device)) if recipe.penalty else None,
+        penaliser=Penaliser(model, recipe.penalty, images.x[:2]) if recipe.penalty else None,
         tick=tick,
         channels_last=last,
+        attacked=folded_copy(model, images.x, recipe, channels_last=last),
     )
 
 

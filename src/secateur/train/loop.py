@@ -156,7 +156,11 @@ def _epoch(job: Job, state: State, epoch: int) -> None:
             validation_accuracy=accuracy(model, job.validation.x, job.validation.y),
             learning_rate=learning_rate(recipe, epoch),
             robust_accuracy=robust_accuracy(
-                model, job.validation, recipe, generator=stream(job.seed, "validation")
+                model,
+                job.validation,
+                recipe,
+                generator=stream(job.seed, "validation"),
+                attacked=job.attacked,
             ),
         )
         _keep(entry, model, recipe, state)
@@ -275,6 +279,7 @@ def _summed(job: Job, batch: Tensor, streams: Streams, *, parts: int) -> tuple[T
                     teacher=job.teacher,
                     taught=None if taught is None else taught[inside],
                     start=None if starts is None else starts[inside],
+                    attacked=job.attacked,
                 )
             # Parts may differ by one image; so weighted, their gradients add up to that of the batch.
             torch.autograd.backward(loss * (len(y) / len(batch)))

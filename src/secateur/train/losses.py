@@ -13,6 +13,7 @@ from secateur.graph import Group, trace
 from secateur.models import accuracy, eval_mode
 from secateur.recipes import Penalty, Recipe
 from secateur.train.adversary import divergence, for_validation, perturb
+from secateur.train.folded_copy import FoldedCopy
 
 EVALUATION_BATCH = 512
 # Added under square roots, whose gradient is infinite at zero.
@@ -30,6 +31,7 @@ def objective(
     teacher: nn.Module | None = None,
     taught: Tensor | None = None,
     start: Tensor | None = None,
+    attacked: FoldedCopy | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The mean loss of images ``x`` [N, C, H, W] with labels ``y`` [N], and their logits [N, K].
 
@@ -37,7 +39,7 @@ def objective(
     images (Madry et al. 2018), or that on ``x`` plus beta times the divergence between the predictions on
     both (TRADES, Zhang et al. 2019, Eq. 5). Distillation mixes in the divergence from the teacher's
     predictions (Hinton et al. 2015); ``taught`` are its logits for ``x`` if they are known already. ``start``
-    is that of :func:`perturb`.
+    is that of :func:`perturb`; ``attacked`` is what the adversary attacks in place of ``model``.
 
     >>> import torch
     >>> x, y = torch.zeros(2, 1, 1, 4), torch.tensor([0, 1])
@@ -51,7 +53,13 @@ def objective(
     shown = x
     if recipe.adversary is not None:
         shown = perturb(
-            model, x, y, adversary=recipe.adversary, generator=generator, bounds=bounds, start=start
+            attacked.updated() if attacked is not None else model,
+            x,
+            y,
+            adversary=recipe.adversary,
+            generator=generator,
+            bounds=bounds,
+            start=start,
         )
     scores = model(shown)
     if recipe.adversary is not None and recipe.adversary.method == "trades":
@@ -74,14 +82,23 @@ def objective(
 
 
 def robust_accuracy(
-    model: nn.Module, dataset: Dataset, recipe: Recipe, *, generator: Generator
+    model: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    generator: Generator,
+    attacked: FoldedCopy | None = None,
 ) -> float | None:
-    """The accuracy under the recipe's adversary for validation; None without an adversary."""
+    """The accuracy under the recipe's adversary for validation; None without an adversary.
+
+    ``attacked`` is what the adversary attacks in place of ``model``, which alone is judged.
+    """
     if recipe.adversary is None:
         return None
     adversary = for_validation(recipe.adversary)
+    network = attacked.updated() if attacked is not None else model
     batches = [
-        perturb(model, x, y, adversary=adversary, generator=generator, bounds=dataset.bounds)
+        perturb(network, x, y, adversary=adversary, generator=generator, bounds=dataset.bounds)
         for x, y in zip(
             torch.split(dataset.x, EVALUATION_BATCH), torch.split(dataset.y, EVALUATION_BATCH), strict=True
         )
