@@ -12,6 +12,7 @@ from secateur.attacks import Found, Outcome, ddn, fmn, run
 from secateur.attacks.core.norms import distance
 from secateur.data import Dataset
 from secateur.registry import ATTACKS
+from secateur.trust.audit_context import AuditContext
 
 
 class Net(nn.Module):
@@ -191,6 +192,19 @@ class Sociable(nn.Module):
 
     def forward(self, x):
         return self.net(x - x.mean(0, keepdim=True) + 0.5)
+
+
+@pytest.mark.parametrize("count", [1, 7, 16, 17, 40])
+def test_other_batches_hold_every_image_once_and_in_its_place(net, images, count):
+    data, sizes = labelled(net, images), []
+    context = AuditContext(net, data, run(net, data, "ddn", steps=5), torch.arange(count), 0)
+    counting = net.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    answers = context.query_in_other_batches(context.batch.x)
+    counting.remove()
+    assert torch.allclose(answers, net(context.batch.x), atol=1e-5)
+    assert sizes[: min(count, 16)] == [1] * min(count, 16)
+    assert sum(sizes) == count
+    assert max(sizes) <= 8
 
 
 def test_answers_that_depend_on_the_batch_are_seen(net, images):

@@ -35,14 +35,14 @@ def clean_accuracy(result: AttackResult, expected: float | None) -> Check:
 
 
 def _reproduced(context: AuditContext) -> Check:
-    single = context.query_singly(context.adv)
-    lost = context.found & ~reaches_goal(context.batch, single)
+    again = context.query_in_other_batches(context.adv)
+    lost = context.found & ~reaches_goal(context.batch, again)
     # Answers differ in their last digits between batch sizes: what is lost by no more is as near as it was.
-    far = lost & ~(logit_difference(context.batch, single) <= ROUNDING * _scale(single))
+    far = lost & ~(logit_difference(context.batch, again) <= ROUNDING * _scale(again))
     unverified = int(context.result.unverified.sum())
     count, grave = int(lost.sum()) + unverified, int(far.sum()) + unverified
     sentence = (
-        f"{count} examples did not fool the model again, one at a time" if count else "examples fool again"
+        f"{count} examples did not fool the model again, in other batches" if count else "examples fool again"
     )
     return Check("F01", count == 0, "fail" if grave > 0.02 * len(context.index) + 1 else "warn", sentence)
 
@@ -95,9 +95,9 @@ def _logits_not_probabilities(context: AuditContext) -> Check:
 
 
 def _batch_invariant(context: AuditContext) -> Check:
-    single = context.query_singly(context.batch.x)
-    off = float((single - context.logits).abs().max() / _scale(context.logits))
-    sentence = f"answers one at a time and as a batch differ by {off:.1e} of the largest logit"
+    others = context.query_in_other_batches(context.batch.x)
+    off = float((others - context.logits).abs().max() / _scale(context.logits))
+    sentence = f"answers in small batches and in a large one differ by {off:.1e} of the largest logit"
     return Check("F07", off <= ROUNDING, "fail" if off > 1e-2 else "warn", sentence)
 
 
