@@ -200,18 +200,24 @@ def test_one_signal_stops_the_run_and_it_can_go_on(whole_run, tmp_path, monkeypa
     monkeypatch.setenv("TOY_SLEEP", "0.05")
     out = tmp_path / "run"
     events = []
-    handler = signal.getsignal(number)  # a shell may have started us with the signal ignored
+    ours = signal.getsignal(number)
+    if ours is signal.SIG_IGN:  # nohup starts us so, and a run leaves what is ignored ignored
+        signal.signal(number, signal.SIG_DFL)
+    handler = signal.getsignal(number)
 
     def interrupt(event):
         events.append(event)
         if event.kind == "ok" and kinds(events).count("ok") == 2:
             os.kill(os.getpid(), number)
 
-    outcome = run_toy(out, on_event=interrupt)
+    try:
+        outcome = run_toy(out, on_event=interrupt)
+        assert signal.getsignal(number) == handler
+    finally:
+        signal.signal(number, ours)
     assert outcome.exit_code == code
     assert "interrupted" in kinds(events)
     assert 2 <= outcome.ok < 8
-    assert signal.getsignal(number) == handler
     monkeypatch.delenv("TOY_SLEEP")
     assert run_toy(out).exit_code == 0
     assert science(out) == science(whole_run)
