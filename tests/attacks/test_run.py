@@ -268,6 +268,17 @@ def test_a_model_that_breaks_its_contract_is_one_sentence(images, answer, said):
         run(Answers(answer), images, "ddn", steps=2)
 
 
+@pytest.mark.parametrize("batch_size", [100, 2])
+def test_an_image_whose_logits_are_not_finite_is_named(net, images, batch_size):
+    def overflowing(x):
+        # The corner of one image gives it away, in whichever batch it stands.
+        mine = (x == images.x[5]).flatten(1).all(1, keepdim=True)
+        return torch.where(mine, math.inf, net(x))
+
+    with pytest.raises(UserError, match=r"not finite for 1 of .* the first is number 5, counting from 0"):
+        run(Answers(overflowing), images, "ddn", steps=2, batch_size=batch_size)
+
+
 class Cut(torch.autograd.Function):
     """As a quantised layer: what comes after has a graph that never reaches the images."""
 

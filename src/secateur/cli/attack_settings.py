@@ -192,10 +192,13 @@ def attack_settings(
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f"invalid --set {pair}: cannot read the value") from None
+        if key in settings:
+            raise UserError(f"--set {key} is given twice", hint="leave out one of them")
         settings[key] = _numbers(value)
+    for key, value in (("eps", eps), ("norm", norm), ("steps", steps)):
+        if value is not None and key in settings:
+            raise UserError(f"both --{key} and --set {key} are given", hint="leave out one of them")
     if (sizes := budgets_of(eps, "--eps")) is not None:
-        if "eps" in settings:
-            raise UserError("both --eps and --set eps are given", hint="leave out one of them")
         settings["eps"] = sizes if len(sizes) > 1 else sizes[0]
     if norm is not None:
         try:

@@ -140,8 +140,12 @@ def _check_labels(labels: Tensor, n: int, what: str) -> None:
         raise UserError(f"{what}[{index}] is {int(labels[index])}", hint="class indices start at 0")
 
 
-def check_logits(logits: Tensor, batch: Batch, *, gradient: bool = False) -> None:
+def check_logits(
+    logits: Tensor, batch: Batch, *, gradient: bool = False, numbers: Tensor | None = None
+) -> None:
     """Check the first logits that a model returns.
+
+    ``numbers`` [N] are those of the images in their data set; by default they count from 0.
 
     Raises:
         UserError: not a [N, K ≥ 2] tensor of floats, not finite, a label of K or more, or, where a
@@ -154,8 +158,15 @@ def check_logits(logits: Tensor, batch: Batch, *, gradient: bool = False) -> Non
     if not logits.is_floating_point():
         kind = str(logits.dtype).removeprefix("torch.")
         raise UserError(f"the model answered {n} images with numbers of type {kind}", hint=ADAPTS)
-    if not logits.isfinite().all():
-        raise UserError("the model's logits are not finite", hint="check its weights for NaN or infinity")
+    if len(bad := (~logits.isfinite().all(1)).nonzero().squeeze(1)):
+        if len(bad) == n:
+            raise UserError("the model's logits are not finite", hint="check its weights for NaN or infinity")
+        first = int(bad[0] if numbers is None else numbers[bad[0].to(numbers.device)])
+        raise UserError(
+            f"the model's logits are not finite for {len(bad)} of {n} images; "
+            f"the first is number {first}, counting from 0, of those that are attacked",
+            hint="look at the pixels of this image",
+        )
     if gradient and not logits.requires_grad:
         raise UserError("the model's logits carry no gradient to its input", hint=NO_GRADIENT)
     for what, labels in (("label", batch.y), ("target", batch.targets)):

@@ -188,7 +188,7 @@ class _Job:
         batch = batch_of(self.whole, part, self.model)
         with torch.no_grad():
             logits = self.model(batch.x)
-        check_logits(logits, batch)
+        check_logits(logits, batch, numbers=part)
         often = self.draws > 1
         enter_clean(
             self.result, part,
