@@ -7,7 +7,7 @@ from torch import nn
 
 from secateur.errors import UserError
 from secateur.models import weights_hash
-from secateur.train import Checkpoints, loop, train
+from secateur.train import Checkpoints, checkpoints, loop, train
 from train.cases import EVERYTHING, FULL, QUICK, dropping, network
 
 # Other moments to be killed at, for CI: in the second and in the last of four epochs of five batches.
@@ -78,6 +78,17 @@ def test_an_interrupted_training_with_everything_on_ends_as_the_uninterrupted_on
     assert weights_hash(resumed) == weights
     with pytest.raises(UserError, match="another training"):
         train(network(), *few, EVERYTHING, seed=3, teacher=network(8), checkpoints=Checkpoints(tmp_path))
+
+
+@pytest.mark.parametrize(("recipe", "fold"), [(FULL, False), (EVERYTHING, True)])
+def test_a_setting_that_older_versions_did_not_have_stops_none_of_their_trainings(
+    few, monkeypatch, recipe, fold
+):
+    """Adversaries of older checkpoints know nothing of ``fold``, and left it out of what they hashed."""
+    hashed = []
+    monkeypatch.setattr(checkpoints, "json_sha256", hashed.append)
+    checkpoints.identify(network(), *few, recipe, seed=3, teacher=None)
+    assert ("fold" in str(hashed)) == fold
 
 
 @pytest.mark.slow

@@ -167,6 +167,9 @@ def identify(
     """A hash of everything that determines a training; checkpoints with another one are refused."""
     # How often it is saved determines nothing.
     said = asdict(replace(recipe, checkpoint_every=Recipe().checkpoint_every))
+    if recipe.adversary is not None and not recipe.adversary.fold:
+        # Trainings that began before there was this setting go on.
+        del said["adversary"]["fold"]
     parts = [weights_hash(model), train.fingerprint, validation.fingerprint, seed, repr(said)]
     parts.append(weights_hash(teacher) if teacher is not None else None)
     return json_sha256(parts)
