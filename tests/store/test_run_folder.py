@@ -331,6 +331,26 @@ def test_a_reader_beside_a_rename_never_sees_damage(store):
     assert seen == {""}
 
 
+def test_a_cell_that_comes_and_goes_between_two_looks_is_not_damaged(store, monkeypatch, tmp_path):
+    """Its record is read, and its artefact is gone when it is looked for; twice, as on a busy machine."""
+    failed = record(status="failed", science=None, error={"sentence": "broken", "traceback": ""})
+    store.commit(failed, {"a.bin": b"1"})
+    folder, aside, looks, read = place(store).parent, tmp_path / "aside", [], Store._read
+    folder.rename(aside)
+
+    def passing(self, cell_id):
+        aside.rename(folder)
+        found = read(self, cell_id)
+        looks.append(found)
+        if len(looks) < 4:
+            folder.rename(aside)
+        return found
+
+    monkeypatch.setattr(Store, "_read", passing)
+    assert Store.open(store.root).damage(CELL.id) == ""
+    assert len(looks) == 4
+
+
 def test_a_cell_that_was_repaired_meanwhile_is_not_moved_away(store, monkeypatch):
     """Between the look at a damaged cell and its removal, another runner puts a sound one there."""
     store.commit(record(1))

@@ -233,8 +233,9 @@ class Store:
             found = ((name, self._reader.artefact_damage(folder / name, hashes[name])) for name in hashes)
             why = next((f"{name}: {why}" for name, why in found if why), "")
             # Another runner may have put a new cell in the place of an old one between the two looks. A new
-            # record may even have the stamp of the old one, so that only what is seen twice is damage.
-            if not why or (why == seen and stamp(folder / RECORD) == before):
+            # record may even have the stamp of the old one, so that only what is seen twice is damage, and of
+            # a record that was there before and after.
+            if not why or (before and why == seen and stamp(folder / RECORD) == before):
                 return why
             seen = why
 
