@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TESTS = str(HERE.parent / "tests")
-# A script beside this file is called like a folder of the tests, and would be imported in its place.
+# Scripts beside this file are called like folders of the tests, and would be imported in their place.
 sys.path[:] = [TESTS, *(each for each in sys.path if each != TESTS and Path(each or ".").resolve() != HERE)]
 import report.synthetic  # noqa: E402, F401
 

@@ -1,4 +1,4 @@
-"""benchmarks/report.py: its folders are read as studies, and its table replaces that of docs/reports.md."""
+"""benchmarks/report_speed.py: its folders are read as studies, its table replaces that of docs/reports.md."""
 
 import importlib.util
 from pathlib import Path
@@ -14,7 +14,7 @@ ROW = {"records": 10500, "figures": 38, "cpu": 40.04, "wall": 21.0, "page": 6_00
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("report_benchmark", ROOT / "benchmarks" / "report.py")
+    spec = importlib.util.spec_from_file_location("report_benchmark", ROOT / "benchmarks" / "report_speed.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

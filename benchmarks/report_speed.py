@@ -1,9 +1,9 @@
 """What a report costs: CPU and wall seconds of its parts, and the bytes of its page, by number of records.
 
-    python benchmarks/report.py                   # 315, 1,575 and 10,500 records, from the published ones
-    python benchmarks/report.py --write           # the same, and the table of docs/reports.md from it
-    python benchmarks/report.py --parts           # the same, and the seconds of every part
-    python benchmarks/report.py runs/demo         # of a run folder, with its parts
+    python benchmarks/report_speed.py                   # 315, 1,575 and 10,500 records, from the published ones
+    python benchmarks/report_speed.py --write           # the same, and the table of docs/reports.md from it
+    python benchmarks/report_speed.py --parts           # the same, and the seconds of every part
+    python benchmarks/report_speed.py runs/demo         # of a run folder, with its parts
 
 The larger folders hold the 1,050 records of `results/cifar10-small` as further seeds and models: new ids, new
 weights, and distances that differ by a few per cent. `whole` is `secateur report` as people start it, all of
@@ -38,7 +38,7 @@ from secateur.store.study_file import sealed_study
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGE = ROOT / "docs" / "reports.md"
-BEGIN, END = "<!-- written by benchmarks/report.py --write -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- written by benchmarks/report_speed.py --write -->\n", "<!-- end -->\n"
 SIZES = {"cifar10-seeds": [(1, 3)], "cifar10-small": [(1, 3), (4, 5)]}
 """Published studies, and (copies of their models, seeds) of the folders that are made of them."""
 
