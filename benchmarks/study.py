@@ -157,8 +157,7 @@ def page(data):
         "and eight figures. adv-lib imports torchvision. Parts of ours are those of the worker process and of the process that hands",
         "out work together; every second round runs the script first.",
         "",
-        "We set out for 0.8 and are not there. torch's profiler gave 55 % of our attacks and 65 % of our training to convolutions",
-        "and their gradients, for which both sides call the same kernels.",
+        "We set out for 0.8 and are not there.",
         "",
     ]
     return "\n".join(lines)

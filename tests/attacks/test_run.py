@@ -275,7 +275,9 @@ def test_an_image_whose_logits_are_not_finite_is_named(net, images, batch_size):
         mine = (x == images.x[5]).flatten(1).all(1, keepdim=True)
         return torch.where(mine, math.inf, net(x))
 
-    with pytest.raises(UserError, match=r"not finite for 1 of .* the first is number 5, counting from 0"):
+    with pytest.raises(
+        UserError, match=r"not finite for 1 of .* the first is number 5 of those that are attacked, counting"
+    ):
         run(Answers(overflowing), images, "ddn", steps=2, batch_size=batch_size)
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -220,6 +220,26 @@ def stamp(path: Path | str) -> Stamp:
     except (FileNotFoundError, NotADirectoryError):
         return ()
     return (status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Within, a function that says whether ``folder`` is still the one that it was; False if there was none.
+
+    A folder that is open gives its inode to no other one, so that none can be taken for it.
+    """
+    before = stamp(folder)[:2]
+    try:
+        place = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:
+        # Gone, or nothing that can be held open here.
+        yield lambda: bool(before) and stamp(folder)[:2] == before
+        return
+    try:
+        status = os.fstat(place)
+        yield lambda: stamp(folder)[:2] == (status.st_ino, status.st_dev)
+    finally:
+        os.close(place)
 
 
 def children(folder: Path) -> Iterator[Path]:

@@ -14,11 +14,11 @@ from secateur.errors import UserError
 from secateur.store.claim import claim_folder, study_of_folder
 from secateur.store.commit import put_in_place, write_cell
 from secateur.store.faults import reach
-from secateur.store.files import append_line, machine_errors, read_lines, stamp, writer_mark
+from secateur.store.files import append_line, held, machine_errors, read_lines, writer_mark
 from secateur.store.index import FEW, Index, read_index
 from secateur.store.leftovers import discard_failure, set_aside, sweep
 from secateur.store.reading import Look, Reader
-from secateur.store.record import CELL_ID, RECORD, Newer, Record, checked
+from secateur.store.record import CELL_ID, Newer, Record, checked
 from secateur.store.science import Damaged, NetworkScience
 from secateur.store.study_file import STUDY, whole_study
 from secateur.untrusted import own_folder
@@ -224,19 +224,17 @@ class Store:
         folder = self._cell_folder(cell_id)
         seen = ""
         while True:
-            before = stamp(folder / RECORD)
-            try:
-                record = self._read(cell_id)
-            except Damaged as damaged:
-                return str(damaged)
-            hashes = record.artefacts if record and artefacts else {}
-            found = ((name, self._reader.artefact_damage(folder / name, hashes[name])) for name in hashes)
-            why = next((f"{name}: {why}" for name, why in found if why), "")
-            # Another runner may have put a new cell in the place of an old one between the two looks. A new
-            # record may even have the stamp of the old one, so that only what is seen twice is damage, and of
-            # a record that was there before and after.
-            if not why or (before and why == seen and stamp(folder / RECORD) == before):
-                return why
+            with held(folder) as same:
+                try:
+                    record = self._read(cell_id)
+                except Damaged as damaged:
+                    return str(damaged)
+                hashes = record.artefacts if record and artefacts else {}
+                found = ((name, self._reader.artefact_damage(folder / name, hashes[name])) for name in hashes)
+                why = next((f"{name}: {why}" for name, why in found if why), "")
+                # Another runner may have put a new cell in the place of an old one between the two looks.
+                if not why or (why == seen and same()):
+                    return why
             seen = why
 
     def newer(self, cell_id: str) -> str:

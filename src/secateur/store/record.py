@@ -10,7 +10,7 @@ from pydantic import Field
 
 from secateur.config import Cell, Role, Stage
 from secateur.hashing import file_sha256
-from secateur.store.files import stamp, strict_json
+from secateur.store.files import held, stamp, strict_json
 from secateur.store.science import SCIENCE, Damaged, Fields, Real, Science
 from secateur.store.seal import is_sealed, seal_of
 from secateur.untrusted import UNFIT, read_bounded, refuse_irregular
@@ -237,14 +237,15 @@ def _content(folder: Path) -> bytes | None:
     if folder.is_symlink():
         raise Damaged("its folder is a link")
     while True:
-        before = stamp(folder)[:1]
-        raw = _bytes(folder / RECORD)
-        if raw is not None or not before:
-            return raw
-        # A folder appears with its record, so one without is damaged; unless another runner has moved it away
-        # or replaced it between the two looks.
-        if stamp(folder)[:1] == before:
-            raise Damaged("its record is missing")
+        there = bool(stamp(folder))
+        with held(folder) as same:
+            raw = _bytes(folder / RECORD)
+            if raw is not None or not there:
+                return raw
+            # A folder appears with its record, so one without is damaged; unless another runner has moved it
+            # away or replaced it between the two looks.
+            if same():
+                raise Damaged("its record is missing")
 
 
 def _bytes(path: Path) -> bytes | None:

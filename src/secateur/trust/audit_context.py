@@ -87,8 +87,8 @@ class AuditContext:
     def query_in_other_batches(self, x: Tensor) -> Tensor:
         """As ``query``, but up to ``ALONE`` images, evenly spread, one at a time and the others by eights.
 
-        A network whose answer depends on the batch shows it in all images, and asking for each of them alone
-        would take as long as half of the other checks.
+        A network whose answer depends on the batch shows it in most images; asking for all of them one at a
+        time is slow.
         """
         alone = torch.linspace(0, len(x) - 1, min(ALONE, len(x))).round().long()
         others = torch.ones(len(x), dtype=torch.bool).index_fill(0, alone, False).nonzero().squeeze(1)

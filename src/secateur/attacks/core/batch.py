@@ -145,7 +145,8 @@ def check_logits(
 ) -> None:
     """Check the first logits that a model returns.
 
-    ``numbers`` [N] are those of the images in their data set; by default they count from 0.
+    ``numbers`` [N] are those of the images among all that are attacked, for errors; without them an error
+    names the place in the batch.
 
     Raises:
         UserError: not a [N, K ≥ 2] tensor of floats, not finite, a label of K or more, or, where a
@@ -162,9 +163,10 @@ def check_logits(
         if len(bad) == n:
             raise UserError("the model's logits are not finite", hint="check its weights for NaN or infinity")
         first = int(bad[0] if numbers is None else numbers[bad[0].to(numbers.device)])
+        where = "the batch" if numbers is None else "those that are attacked"
         raise UserError(
             f"the model's logits are not finite for {len(bad)} of {n} images; "
-            f"the first is number {first}, counting from 0, of those that are attacked",
+            f"the first is number {first} of {where}, counting from 0",
             hint="look at the pixels of this image",
         )
     if gradient and not logits.requires_grad:
